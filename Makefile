@@ -1,0 +1,42 @@
+# make demo and make test need python3 (3.11 or later), make and git: what else
+# they use is fetched into .tools/ and .venv/ of this folder.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+PY := .venv/bin/python
+export PYTHONDONTWRITEBYTECODE := 1
+
+.PHONY: help venv tools lint test bench demo containers-test clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
+
+venv: ## make .venv with the package and its development tools
+	@scripts/fetch-tools venv
+
+tools: ## fetch restic, rest-server and a real Uptime Kuma into .tools
+	@scripts/fetch-tools
+
+lint: venv ## ruff, ruff format --check and mypy strict
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+test: tools lint ## lint, then all tests with branch coverage
+	$(PY) -m coverage erase
+	$(PY) -m pytest --cov --cov-report=term $(PYTEST_ARGS)
+
+bench: tools ## measure dump, apply and idle checks at four sizes
+	$(PY) -m scripts.bench $(BENCH_ARGS)
+
+demo: tools ## run a real leader and a real replica and show an edit arrive
+	$(PY) -m scripts.demo $(DEMO_ARGS)
+
+containers-test: tools ## build the image, run both compose files against one repository
+	scripts/containers-test
+
+clean: ## remove what was fetched and made (.venv, .tools, caches)
+	rm -rf .venv .tools .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

