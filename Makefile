@@ -26,7 +26,7 @@ lint: venv ## ruff, ruff format --check and mypy strict
 
 test: tools lint ## lint, then all tests with branch coverage
 	$(PY) -m coverage erase
-	$(PY) -m pytest --cov --cov-report=term $(PYTEST_ARGS)
+	$(PY) -m pytest --ignore=tests/containers --cov --cov-report=term $(PYTEST_ARGS)
 
 bench: tools ## measure dump, apply and idle checks at four sizes
 	$(PY) -m scripts.bench $(BENCH_ARGS)

@@ -1,0 +1,258 @@
+"""The image and both compose files, built and run: a leader, a replica, one repository."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.containers.podman import (
+    BASE_IMAGE,
+    IMAGE,
+    PodmanError,
+    compose,
+    inspect,
+    logs,
+    podman,
+    stop,
+)
+from tests.support.kuma_server import KumaClient, free_port, is_ready
+from tests.support.tools import ROOT
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.containers
+
+USER, PASSWORD = "admin", "containers-0-password"
+REPOSITORY_PASSWORD = "containers-0-repository"
+KUMA = "http://127.0.0.1:3001/"
+
+
+@dataclass
+class Service:
+    """One compose file that is up: its container and the URL of its Kuma."""
+
+    files: list[Path]
+    environment: dict[str, str]
+    container: str
+    url: str
+
+    def replicator(self, *arguments: str, deadline: float = 120.0) -> str:
+        """Types a replicator command in the container; raises PodmanError."""
+        return podman("exec", self.container, "replicator", *arguments, deadline=deadline)
+
+
+def bring_up(role: str, folder: Path, repository: Path) -> Service:
+    """Brings docker-compose.<role>.yml up, with a local repository instead of S3."""
+    secrets = folder / f"{role}-secrets"
+    secrets.mkdir()
+    for name in ("restic-password", "aws-access-key-id", "aws-secret-access-key"):
+        (secrets / name).write_text(REPOSITORY_PASSWORD)
+    override = folder / f"{role}.yml"
+    override.write_text(
+        json.dumps(  # JSON is YAML
+            {
+                "services": {
+                    "kuma": {
+                        "image": IMAGE,
+                        "volumes": [f"{repository}:/repository"],
+                        "environment": {
+                            "RESTIC_REPOSITORY": "/repository",
+                            "REPLICATOR_BACKUP_INTERVAL": "5s",
+                            "REPLICATOR_RESTORE_INTERVAL": "5s",
+                        },
+                    }
+                },
+                "secrets": {file.name: {"file": str(file)} for file in secrets.iterdir()},
+            }
+        )
+    )
+    port = free_port()
+    service = Service(
+        files=[ROOT / f"docker-compose.{role}.yml", override],
+        environment={"KUMA_PORT": f"127.0.0.1:{port}"},
+        container=f"replicator-{role}_kuma_1",
+        url=f"http://127.0.0.1:{port}",
+    )
+    take_down(service)  # what an interrupted run left
+    compose(service.files, "up", "-d", "--no-build", environment=service.environment)
+    return service
+
+
+def take_down(service: Service) -> None:
+    """Removes the container, its volume and network."""
+    compose(service.files, "down", "-v", "-t", "30", environment=service.environment)
+
+
+def wait_ready(service: Service) -> None:
+    def ready() -> bool:
+        if not inspect(service.container)["State"]["Running"]:
+            raise AssertionError(f"the container ended:\n{logs(service.container)}")
+        return is_ready(service.url)
+
+    wait_until(ready, f"Kuma serves in {service.container}", deadline=120, every=0.3)
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("repository")
+
+
+@pytest.fixture(scope="module")
+def leader(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Iterator[Service]:
+    service = bring_up("leader", tmp_path_factory.mktemp("leader"), repository)
+    try:
+        wait_ready(service)
+        with KumaClient(service.url) as page:
+            page.setup(USER, PASSWORD)
+        yield service
+    finally:
+        take_down(service)
+
+
+@pytest.fixture(scope="module")
+def replica(
+    tmp_path_factory: pytest.TempPathFactory, repository: Path, leader: Service
+) -> Iterator[Service]:
+    service = bring_up("replica", tmp_path_factory.mktemp("replica"), repository)
+    try:
+        wait_ready(service)
+        yield service
+    finally:
+        take_down(service)
+
+
+def names(service: Service) -> set[str]:
+    """The monitors that somebody sees who logs in with the leader's password."""
+    with KumaClient(service.url) as page:
+        page.login(USER, PASSWORD)
+        return {str(monitor["name"]) for monitor in page.monitor_list().values()}
+
+
+def follows(service: Service, expected: set[str]) -> bool:
+    """Whether the service shows the expected monitors; false while Kuma restarts."""
+    with suppress(Exception):
+        return names(service) == expected
+    return False
+
+
+# ---------------------------------------------------------------- the image
+
+
+def test_kuma_s_files_are_untouched() -> None:
+    listing = (
+        "find /app -type f -not -path '/app/data/*' -exec sha256sum {} + | sort -k2 | sha256sum"
+    )
+    of = ["run", "--rm", "--network", "none", "--entrypoint", "sh"]
+    assert podman(*of, IMAGE, "-c", listing) == podman(*of, BASE_IMAGE, "-c", listing)
+
+
+def test_image_says_how_it_runs() -> None:
+    config = json.loads(podman("image", "inspect", IMAGE))[0]["Config"]
+    assert config["Entrypoint"] == ["/usr/bin/dumb-init", "--", "replicator", "run"]
+    assert config["Healthcheck"]["Test"] == ["CMD", "replicator", "status", "--health"]
+    assert config["Healthcheck"]["Interval"] == 120 * 10**9
+
+
+@pytest.mark.parametrize("user", ["0:0", "1000:1000"])
+def test_programs_answer_for_any_user(user: str) -> None:
+    of = ["run", "--rm", "--network", "none", "--user", user, "--entrypoint"]
+    assert re.search(r"\d+\.\d+", podman(*of, "replicator", IMAGE, "--version"))
+    assert podman(*of, "restic", IMAGE, "version").startswith("restic 0.18")
+
+
+# ---------------------------------------------------------------- both compose files
+
+
+def test_an_edit_of_the_leader_arrives_on_the_replica(leader: Service, replica: Service) -> None:
+    with KumaClient(leader.url) as page:
+        page.login(USER, PASSWORD)
+        page.add_monitor("from the leader", KUMA)
+    wait_until(
+        lambda: follows(replica, {"from the leader"}), "the edit arrives", deadline=120, every=1
+    )
+
+
+def test_restore_now_typed_in_the_container_takes_a_local_edit_back(
+    leader: Service, replica: Service
+) -> None:
+    with KumaClient(replica.url) as page:
+        page.login(USER, PASSWORD)
+        page.add_monitor("added on the replica", KUMA)
+    replica.replicator("restore", "--now")
+    wait_ready(replica)
+    assert names(replica) == {"from the leader"}
+
+
+def test_both_are_healthy(leader: Service, replica: Service) -> None:
+    for service in (leader, replica):
+        podman("healthcheck", "run", service.container)
+
+
+def test_secrets_are_in_no_log(leader: Service, replica: Service) -> None:
+    for service in (leader, replica):
+        output = logs(service.container)
+        assert REPOSITORY_PASSWORD not in output
+        assert PASSWORD not in output
+
+
+def test_both_stop_gracefully_within_kuma_s_time_and_a_second(
+    leader: Service, replica: Service
+) -> None:
+    own = kuma_s_own_stop()
+    for service in (leader, replica):
+        took, code = stop(service.container)
+        assert code == 0, logs(service.container)
+        assert took <= own + 1.0
+
+
+def kuma_s_own_stop() -> float:
+    """How long podman takes to stop the base image by itself."""
+    port, name = free_port(), "replicator-test-plain"
+    podman("rm", "-f", "-i", name)
+    arguments = ["run", "-d", "--name", name, "-p", f"127.0.0.1:{port}:3001"]
+    podman(*arguments, "-e", "UPTIME_KUMA_DB_TYPE=sqlite", BASE_IMAGE)
+    try:
+        wait_until(lambda: is_ready(f"http://127.0.0.1:{port}"), "the plain Kuma", deadline=60)
+        return stop(name)[0]
+    finally:
+        podman("rm", "-f", "-t", "5", name)
+
+
+# ---------------------------------------------------------------- without root
+
+
+def test_a_leader_publishes_without_root(tmp_path: Path) -> None:
+    data, own_repository, name = tmp_path / "data", tmp_path / "repository", "replicator-test-user"
+    for folder in (data, own_repository):
+        folder.mkdir()
+        os.chown(folder, 1000, 1000)
+    tmp_path.chmod(0o755)
+    port = free_port()
+    podman("rm", "-f", "-i", name)
+    podman(
+        *["run", "-d", "--name", name, "--user", "1000:1000", "-p", f"127.0.0.1:{port}:3001"],
+        *["-v", f"{data}:/app/data", "-v", f"{own_repository}:/repository"],
+        *["-e", "UPTIME_KUMA_DB_TYPE=sqlite", "-e", "REPLICATOR_MODE=BACKUP"],
+        *["-e", "REPLICATOR_BACKUP_INTERVAL=5s", "-e", "RESTIC_REPOSITORY=/repository"],
+        *["-e", f"RESTIC_PASSWORD={REPOSITORY_PASSWORD}", IMAGE],
+    )
+    try:
+        url = f"http://127.0.0.1:{port}"
+        wait_until(lambda: is_ready(url), "Kuma without root", deadline=120, every=0.3)
+        with KumaClient(url) as page:
+            page.setup(USER, PASSWORD)
+
+        def published() -> bool:
+            with suppress(PodmanError):
+                return "(1, 1)" in podman("exec", name, "replicator", "snapshots")
+            return False
+
+        wait_until(published, "the first snapshot", deadline=60, every=1)
+    finally:
+        podman("rm", "-f", "-t", "30", name)
