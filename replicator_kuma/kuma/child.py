@@ -1,0 +1,136 @@
+"""Uptime Kuma as a child of `replicator run`."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from replicator_kuma.errors import KumaError
+
+logger = logging.getLogger(__name__)
+
+# How often a wait looks: what it adds to the outage of a restart.
+POLL = 0.02
+SAY_EVERY = 60.0
+
+
+def exit_status(code: int) -> int:
+    """The exit status that a shell would report: 128 + n for a process that signal n ended."""
+    return code if code >= 0 else 128 - code
+
+
+def _log_wait(seconds: float) -> None:
+    logger.info("Uptime Kuma has not ended yet, %.0f s after it was asked to: waiting.", seconds)
+
+
+class ChildKuma:
+    """One Uptime Kuma process at a time; stdout and stderr are those of the replicator.
+
+    It runs in a session of its own. The init of a container signals the whole group of the
+    replicator, and Kuma must not get that signal too: it would end beside the supervisor that
+    is about to stop it in order, or in the middle of a migration, which it does not survive.
+    """
+
+    name = "child"
+    manages = True
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        cwd: Path | str,
+        environment: Mapping[str, str],
+        *,
+        on_wait: Callable[[float], None] = _log_wait,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._command = list(command)
+        self._cwd = cwd
+        self._environment = dict(environment)
+        self._on_wait = on_wait
+        self._clock = clock
+        self._sleep = sleep
+        self._process: subprocess.Popen[bytes] | None = None
+        self._started_at: float | None = None
+        self._asked_to_end = False
+
+    @property
+    def pid(self) -> int | None:
+        """The id of the process that start() made last, None before."""
+        return None if self._process is None else self._process.pid
+
+    @property
+    def started_at(self) -> float | None:
+        """When it was started last, on the monotonic clock."""
+        return self._started_at
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs and before its first start; -n where signal n ended it."""
+        return None if self._process is None else self._process.poll()
+
+    def running(self) -> bool:
+        """Whether the process is there; one that has ended is reaped by asking."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self, extra_environment: Mapping[str, str] | None = None) -> None:
+        """Start Kuma and return at once; harmless when it runs.
+
+        ``extra_environment`` is for this start only: UPTIME_KUMA_DB_TYPE on an empty data
+        directory. Raises KumaError where the command cannot be run.
+        """
+        if self.running():
+            return
+        try:
+            self._process = subprocess.Popen(
+                self._command,
+                cwd=self._cwd,
+                env={**self._environment, **(extra_environment or {})},
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise KumaError(
+                f"Uptime Kuma could not be started in {self._cwd}: {error.strerror}",
+                hint="Check the command after `replicator run --` and the folder that it needs.",
+            ) from error
+        self._started_at = self._clock()
+        self._asked_to_end = False
+
+    def stop(self, timeout: float | None = None) -> None:
+        """Send SIGTERM and wait until the process is gone; harmless when it is not there.
+
+        Waits without a limit and calls ``on_wait`` once a minute; with a ``timeout`` it raises
+        KumaError at its end, and the process lives on. It never kills. Whoever calls makes
+        sure that Kuma is not migrating.
+        """
+        process = self._process
+        if process is None or process.poll() is not None:
+            return
+        if not self._asked_to_end:
+            self.signal(signal.SIGTERM)
+        began = said = self._clock()
+        while process.poll() is None:
+            now = self._clock()
+            if timeout is not None and now - began >= timeout:
+                raise KumaError(
+                    f"Uptime Kuma (process {process.pid}) has not ended within {timeout:g} s",
+                    hint="It is left alone, it may be migrating. Look at its log.",
+                )
+            if now - said >= SAY_EVERY:
+                self._on_wait(now - began)
+                said = now
+            self._sleep(POLL)
+
+    def signal(self, signum: int) -> None:
+        """Forward a signal to Kuma's process, and only to it; harmless when it is gone."""
+        if self._process is None:
+            return
+        if signum in (signal.SIGTERM, signal.SIGINT):
+            # Either ends Kuma: a stop() that follows waits for that, it does not ask again.
+            self._asked_to_end = True
+        self._process.send_signal(signum)

@@ -1,0 +1,101 @@
+"""Uptime Kuma by the operator's own commands (pm2, supervisorctl, ssh, a script)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from replicator_kuma.errors import KumaError
+from replicator_kuma.kuma.run import failure, run
+
+ASK_DEADLINE = 30.0
+START_DEADLINE = 120.0
+STOP_DEADLINE = 3600.0
+POLL = 0.2
+
+# A shell's codes for "not executable", "not found", "ended by a signal", and ssh's own 255.
+_FIRST_BROKEN = 126
+
+
+class CommandKuma:
+    """Commands for `sh`, each of which must return by itself.
+
+    ``status`` ends with 0 while Kuma's process is there and with 1 to 125 when it is not;
+    stop() then waits until it says so. Without it nobody can tell: Kuma counts as running,
+    except between our own stop and start, and the stop command must not return before Kuma has
+    ended. Messages never show a command: it may hold a secret.
+    """
+
+    name = "command"
+    manages = True
+
+    def __init__(
+        self,
+        stop: str,
+        start: str,
+        status: str | None = None,
+        *,
+        stop_deadline: float = STOP_DEADLINE,
+        start_deadline: float = START_DEADLINE,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._stop = stop
+        self._start = start
+        self._status = status
+        self._stop_deadline = stop_deadline
+        self._start_deadline = start_deadline
+        self._clock = clock
+        self._sleep = sleep
+        self._stopped_by_us = False
+
+    def running(self) -> bool:
+        """What the status command says, True where there is none; raises KumaError."""
+        if self._status is None:
+            return not self._stopped_by_us
+        what = "The status command of Uptime Kuma"
+        finished = run(["sh", "-c", self._status], what, deadline=ASK_DEADLINE, end_late=False)
+        if finished.code < 0 or finished.code >= _FIRST_BROKEN:
+            raise failure(what, finished, hint="It must end with 0 (runs) or 1 (does not).")
+        return finished.code == 0
+
+    def stop(self) -> None:
+        """Run the stop command, then wait until the status command tells that Kuma is gone.
+
+        Raises KumaError.
+        """
+        if not self.running():
+            return
+        what = "The stop command of Uptime Kuma"
+        end = self._clock() + self._stop_deadline
+        finished = run(["sh", "-c", self._stop], what, deadline=self._stop_deadline, end_late=False)
+        if finished.code != 0:
+            raise failure(what, finished)
+        while self._status is not None and self.running():
+            if self._clock() > end:
+                raise KumaError(
+                    f"Uptime Kuma has not ended within {self._stop_deadline:g} s",
+                    hint="It is left alone, it may be migrating. Look at its log.",
+                )
+            self._sleep(POLL)
+        self._stopped_by_us = True
+
+    def start(self) -> None:
+        """Run the start command; raises KumaError.
+
+        Its output goes where ours goes: it may leave Kuma behind in the background, which
+        writes to it for as long as it lives.
+        """
+        if self._status is not None and self.running():
+            return
+        what = "The start command of Uptime Kuma"
+        finished = run(
+            ["sh", "-c", self._start],
+            what,
+            deadline=self._start_deadline,
+            capture=False,
+            end_late=False,
+        )
+        if finished.code != 0:
+            raise failure(what, finished, hint="Its own output stands above.")
+        self._stopped_by_us = False

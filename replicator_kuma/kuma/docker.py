@@ -1,0 +1,52 @@
+"""Uptime Kuma in a container beside this one, over the docker command line (podman's too)."""
+
+from __future__ import annotations
+
+from replicator_kuma.errors import KumaError
+from replicator_kuma.kuma.run import failure, run
+
+ASK_DEADLINE = 30.0
+START_DEADLINE = 120.0
+_HINT = "Check the container's name and the right to use docker. Try: docker ps --all"
+
+
+class DockerKuma:
+    """A container by its name.
+
+    Docker kills a container that has not ended ``stop_timeout`` seconds after it was asked to;
+    that limit cannot be left out, so it is an hour. (-1, "no limit", means 0 to podman below 5.)
+    """
+
+    name = "docker"
+    manages = True
+
+    def __init__(self, container: str, *, docker: str = "docker", stop_timeout: int = 3600) -> None:
+        self._container = container
+        self._docker = docker
+        self._stop_timeout = stop_timeout
+
+    def running(self) -> bool:
+        """Whether the container runs, paused or restarting included; raises KumaError."""
+        what = f"docker inspect {self._container}"
+        argv = [self._docker, "inspect", "--type", "container", "-f", "{{.State.Running}}"]
+        finished = run([*argv, "--", self._container], what, deadline=ASK_DEADLINE)
+        answer = finished.output.strip().lower()
+        if finished.code != 0:
+            raise failure(what, finished, hint=_HINT)
+        if answer not in {"true", "false"}:
+            raise KumaError(f"{what} answered neither true nor false", hint=_HINT)
+        return answer == "true"
+
+    def stop(self) -> None:
+        """Stop the container and wait until it is; raises KumaError."""
+        self._do(["stop", "-t", str(self._stop_timeout)], self._stop_timeout + 60)
+
+    def start(self) -> None:
+        """Start the container; raises KumaError."""
+        self._do(["start"], START_DEADLINE)
+
+    def _do(self, verb: list[str], deadline: float) -> None:
+        what = f"docker {verb[0]} {self._container}"
+        finished = run([self._docker, *verb, "--", self._container], what, deadline=deadline)
+        if finished.code != 0:
+            raise failure(what, finished, hint=_HINT)

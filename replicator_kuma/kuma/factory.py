@@ -1,0 +1,61 @@
+"""From the plain values of the settings to the service that they name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from replicator_kuma.errors import SettingsError
+from replicator_kuma.kuma import KumaService
+
+KINDS = ("child", "docker", "systemd", "command", "none")
+
+
+def make_service(
+    kind: str,
+    *,
+    command: Sequence[str] = (),
+    cwd: Path | str = ".",
+    environment: Mapping[str, str] | None = None,
+    container: str = "",
+    docker: str = "docker",
+    unit: str = "",
+    stop: str = "",
+    start: str = "",
+    status: str = "",
+) -> KumaService:
+    """The service called ``kind``; of the options it reads only its own.
+
+    Raises SettingsError for an unknown kind and for an option that the kind needs and has not.
+    """
+    if kind == "none":
+        from replicator_kuma.kuma.none import NoKuma
+
+        return NoKuma()
+    if kind == "child":
+        from replicator_kuma.kuma.child import ChildKuma
+
+        _need(kind, ("the command line that starts Kuma", command))
+        return ChildKuma(command, cwd, environment or {})
+    if kind == "docker":
+        from replicator_kuma.kuma.docker import DockerKuma
+
+        _need(kind, ("the name of Kuma's container", container))
+        return DockerKuma(container, docker=docker or "docker")
+    if kind == "systemd":
+        from replicator_kuma.kuma.systemd import SystemdKuma
+
+        _need(kind, ("the name of Kuma's unit", unit))
+        return SystemdKuma(unit)
+    if kind == "command":
+        from replicator_kuma.kuma.command import CommandKuma
+
+        _need(kind, ("a stop command", stop), ("a start command", start))
+        return CommandKuma(stop, start, status or None)
+    raise SettingsError(f"REPLICATOR_KUMA is {kind!r}; it must be one of {', '.join(KINDS)}")
+
+
+def _need(kind: str, *options: tuple[str, object]) -> None:
+    missing = [words for words, value in options if not value]
+    if missing:
+        raise SettingsError(f"REPLICATOR_KUMA={kind} needs {' and '.join(missing)}")

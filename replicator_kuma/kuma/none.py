@@ -1,0 +1,20 @@
+"""An Uptime Kuma that nobody here manages."""
+
+from __future__ import annotations
+
+
+class NoKuma:
+    """Stops and starts nothing; look at ``manages`` before counting on it."""
+
+    name = "none"
+    manages = False
+
+    def running(self) -> bool:
+        """True: it cannot be told from here, so Kuma may be running."""
+        return True
+
+    def stop(self) -> None:
+        """Nothing."""
+
+    def start(self) -> None:
+        """Nothing."""

@@ -1,0 +1,192 @@
+"""Whether a started Uptime Kuma serves: what /api/entry-page answers, and waiting for it.
+
+1.23, the npm build 2.0.0-dev.0 and 2.x answer alike when they serve. Only 2.x has the set-up
+page, and only its long migration (of the statistics) has a server that answers 404: 1.x, and
+2.x while it changes the schema itself, refuse connections meanwhile and look like a start.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from enum import Enum
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from replicator_kuma.errors import Interrupted, KumaError
+
+if TYPE_CHECKING:
+    from http.client import HTTPConnection
+
+PATH = "/api/entry-page"
+TIMEOUT = 120.0
+# Every tenth of a second: what a poll adds to the outage of a restart.
+POLL = 0.1
+PROBE_TIMEOUT = 2.0
+_MAX_ANSWER = 65536
+
+
+class Readiness(Enum):
+    """What a Kuma does, seen from outside."""
+
+    READY = "ready"
+    STARTING = "starting"
+    """Nobody answers: connection refused or reset, or no answer in time."""
+    MIGRATING = "migrating"
+    SETUP = "waiting on its set-up page"
+    OTHER = "answering, but not as Uptime Kuma does"
+
+
+class NotReady(KumaError):
+    """Kuma did not come back; ``state`` is what was seen last, None where its process ended."""
+
+    def __init__(
+        self, message: str, state: Readiness | None = None, *, hint: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.state = state
+
+
+def probe(url: str, timeout: float = PROBE_TIMEOUT) -> Readiness:
+    """One look at the Kuma whose base address is ``url``; raises KumaError for no address.
+
+    Not by requests: importing it takes a tenth of a second of an outage that is counted, and
+    it would ask the proxies of the environment, which know nothing of a server beside us.
+    """
+    from http.client import HTTPException
+
+    try:
+        connection = _connection(url, timeout)
+    except (ValueError, HTTPException):
+        raise KumaError(
+            "The address of Uptime Kuma is not one like http://127.0.0.1:3001"
+        ) from None
+    try:
+        connection.request("GET", _path(url), headers={"Accept": "application/json"})
+        response = connection.getresponse()
+        return classify(response.status, response.read(_MAX_ANSWER))
+    except HTTPException as error:
+        # A server that goes away while it answers is both, an OSError too.
+        return Readiness.STARTING if isinstance(error, OSError) else Readiness.OTHER
+    except OSError as error:
+        return _classify_error(error)
+    finally:
+        connection.close()
+
+
+def classify(status: int, body: bytes) -> Readiness:
+    """What an answer to /api/entry-page tells."""
+    import json
+
+    if status == 404:
+        return Readiness.MIGRATING
+    try:
+        answer = json.loads(body) if status == 200 else None
+    except ValueError:
+        return Readiness.OTHER
+    kind = answer.get("type") if isinstance(answer, dict) else None
+    if kind in ("entryPage", "statusPageMatchedDomain"):
+        return Readiness.READY
+    return Readiness.SETUP if kind == "setup-database" else Readiness.OTHER
+
+
+def wait_ready(
+    url: str,
+    alive: Callable[[], bool],
+    timeout: float = TIMEOUT,
+    *,
+    interrupted: Callable[[], bool] = lambda: False,
+    on_state: Callable[[Readiness], None] | None = None,
+    poll: float = POLL,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Return once Kuma serves and ``alive()`` says that its process is there.
+
+    Time spent migrating does not count against ``timeout``. ``on_state`` is told of each state
+    when it begins. Raises NotReady when the time is up, on the set-up page, and at once when
+    the process is gone; Interrupted (no KumaError: Kuma did not fail) as soon as
+    ``interrupted()`` is true; and what ``alive`` raises.
+    """
+    left = timeout
+    before = clock()
+    seen: Readiness | None = None
+    while True:
+        if interrupted():
+            raise Interrupted(
+                "Asked to end while waiting for Uptime Kuma", hint="It goes on starting."
+            )
+        state = probe(url, max(POLL, min(PROBE_TIMEOUT, left)))
+        # Asked after the probe: another server on Kuma's port must not pass for it.
+        if not alive():
+            raise NotReady("Uptime Kuma's process ended before it was ready")
+        if state is not seen and on_state is not None:
+            on_state(state)
+        seen = state
+        if state is Readiness.READY:
+            return
+        now = clock()
+        if state is not Readiness.MIGRATING:
+            left -= now - before
+        before = now
+        if state is Readiness.SETUP or left <= 0:
+            raise _not_ready(url, state, timeout)
+        sleep(poll)
+
+
+def _not_ready(url: str, state: Readiness, timeout: float) -> NotReady:
+    parts = urlsplit(url)
+    address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    if state is Readiness.SETUP:
+        return NotReady(
+            f"Uptime Kuma waits at {address} for somebody to choose a database",
+            state,
+            hint="Finish its set-up page, or start it with UPTIME_KUMA_DB_TYPE=sqlite.",
+        )
+    if state is Readiness.OTHER:
+        return NotReady(
+            f"What answers at {address} is not a ready Uptime Kuma, {timeout:g} s after its start",
+            state,
+            hint="Check the address and the port (http or https?), and look at Kuma's own log.",
+        )
+    return NotReady(
+        f"Uptime Kuma does not answer at {address}, {timeout:g} s after its start", state
+    )
+
+
+def _classify_error(error: OSError) -> Readiness:
+    import ssl
+
+    return Readiness.OTHER if isinstance(error, ssl.SSLError) else Readiness.STARTING
+
+
+def _connection(url: str, timeout: float) -> HTTPConnection:
+    from http.client import HTTPConnection, HTTPSConnection
+
+    parts = urlsplit(url)
+    host = parts.hostname
+    if parts.scheme not in ("http", "https") or not host:
+        raise ValueError("neither http nor https, or no host")
+    if parts.scheme == "http":
+        return HTTPConnection(host, parts.port, timeout=timeout)
+    import ssl
+
+    context = ssl.create_default_context()
+    if _is_loopback(host):
+        # Kuma's certificate is made out to its public name.
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return HTTPSConnection(host, parts.port, timeout=timeout, context=context)
+
+
+def _path(url: str) -> str:
+    return urlsplit(url).path.rstrip("/") + PATH
+
+
+def _is_loopback(host: str) -> bool:
+    from ipaddress import ip_address
+
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")

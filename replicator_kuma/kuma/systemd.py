@@ -1,0 +1,62 @@
+"""Uptime Kuma as a unit of systemd on this host."""
+
+from __future__ import annotations
+
+from replicator_kuma.errors import KumaError
+from replicator_kuma.kuma.run import failure, run
+
+ASK_DEADLINE = 30.0
+START_DEADLINE = 300.0
+STOP_DEADLINE = 3600.0
+
+# A unit that comes or goes counts as there: nobody may write beside it.
+_THERE = {"active", "activating", "deactivating", "reloading", "refreshing"}
+_GONE = {"inactive", "failed", "maintenance"}
+_NO_SUCH_UNIT = 4
+_HINT = "Check the unit's name and the right to manage it. Try: systemctl status"
+
+
+class SystemdKuma:
+    """A unit by its name.
+
+    systemd itself kills a unit after its TimeoutStopSec (90 s by default): a unit whose Kuma
+    may migrate needs TimeoutStopSec=infinity.
+    """
+
+    name = "systemd"
+    manages = True
+
+    def __init__(self, unit: str, *, systemctl: str = "systemctl") -> None:
+        self._unit = unit
+        self._systemctl = systemctl
+
+    def running(self) -> bool:
+        """Whether the unit is active or on its way; raises KumaError."""
+        what = f"systemctl is-active {self._unit}"
+        finished = run(
+            [self._systemctl, "is-active", "--", self._unit], what, deadline=ASK_DEADLINE
+        )
+        # The exit code is 3 for all but "active": only the word tells them apart.
+        state = finished.output.strip()
+        if state in _THERE:
+            return True
+        if finished.code != _NO_SUCH_UNIT and state in _GONE:
+            return False
+        if finished.code == _NO_SUCH_UNIT or state == "unknown":
+            raise KumaError(f"systemd knows no unit {self._unit}", hint=_HINT)
+        raise failure(what, finished, hint=_HINT)
+
+    def stop(self) -> None:
+        """Stop the unit and wait until it is; raises KumaError."""
+        self._do("stop", STOP_DEADLINE)
+
+    def start(self) -> None:
+        """Start the unit; raises KumaError."""
+        self._do("start", START_DEADLINE)
+
+    def _do(self, verb: str, deadline: float) -> None:
+        what = f"systemctl {verb} {self._unit}"
+        argv = [self._systemctl, "--no-ask-password", verb, "--", self._unit]
+        finished = run(argv, what, deadline=deadline)
+        if finished.code != 0:
+            raise failure(what, finished, hint=_HINT)
