@@ -59,7 +59,6 @@ COPY --from=build /opt/replicator /opt/replicator
 # or any other by --user, as long as the data directory is theirs.
 ENV PATH=/opt/replicator/bin:$PATH \
     DATA_DIR=/app/data/ \
-    REPLICATOR_KUMA=child \
     REPLICATOR_KUMA_DIR=/app \
     REPLICATOR_KUMA_COMMAND="node server/server.js"
 WORKDIR /app
