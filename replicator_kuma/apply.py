@@ -1,0 +1,249 @@
+"""Carrying a plan out: stop, write in one transaction, read back, start, be sure.
+
+Whatever ends it, and wherever, leaves the old rows or the new ones, never a part (DESIGN, rule 1),
+and Kuma running (rule 5). What a later process needs to know in order to go on is in the state
+before the step that needs it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from replicator_kuma import staging
+from replicator_kuma.cycle import Instance
+from replicator_kuma.database import Writer
+from replicator_kuma.dump import values
+from replicator_kuma.dump.catalog import TABLES
+from replicator_kuma.dump.format import Dump, Manifest, write_tables
+from replicator_kuma.dump.plan import Plan, TablePlan, plan
+from replicator_kuma.dump.select import select
+from replicator_kuma.errors import (
+    DatabaseError,
+    KumaError,
+    KumaRunning,
+    ReplicatorError,
+    SnapshotRefused,
+)
+from replicator_kuma.observe import Observation, observed_dump
+from replicator_kuma.recovery import before_start, confirm, roll_back
+from replicator_kuma.state import Mark, Pending
+
+READ_BACK_ROWS = 2_000
+"""Up to so many changed rows are read back one by one; beyond, all tables are hashed again."""
+_CHUNK = 400
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What would change, before anything is touched."""
+
+    live: Dump
+    wanted: Dump
+    plan: Plan
+    observation: Observation
+
+
+def prepare(instance: Instance, wanted: Dump) -> Planned:
+    """Read the instance and plan; nothing is touched. Raises DatabaseError, SnapshotRefused."""
+    live, observation = observed_dump(instance, "live")
+    return Planned(live, wanted, plan(live, wanted, instance.work / "plan"), observation)
+
+
+def expected_digest(instance: Instance, live: Manifest, wanted: Manifest) -> str:
+    """The live digest once ``wanted`` is applied to what this instance replicates."""
+    return wanted.only(set(live.tables) & instance.tables).digest
+
+
+def apply(instance: Instance, planned: Planned, mark: Mark) -> None:
+    """Turn the instance into ``planned.wanted``, around a restart of Kuma.
+
+    Call with the lock held, and only with a plan that is not empty. Raises KumaRunning before
+    anything is touched; DatabaseError or SnapshotRefused with the rows as they were and Kuma
+    running again; KumaError when Kuma does not come back (with the old rows in place if it runs
+    on those).
+    """
+    kuma, state = instance.kuma, instance.state
+    was_running = kuma.running() if kuma.manages else instance.store.in_use()
+    if was_running and not kuma.manages and not instance.force:
+        raise KumaRunning("Kuma is running, and nobody said how to stop it")
+    todo = planned.plan
+    purge = any(t.counts.deleted or t.counts.replaced for t in todo.tables if t.name == "monitor")
+    pending = Pending(mark, todo.base, todo.target, todo.files, purge)
+    instance.step("stopping Kuma" if was_running and kuma.manages else "writing the tables")
+    _keep_before(instance, planned.live)
+    staging.stage(instance.data_dir, planned.wanted.folder, todo.files)
+    state.update(pending=pending, stopped_by_me=was_running and kuma.manages)
+    try:
+        if kuma.manages:
+            kuma.stop()
+            if instance.store.in_use():
+                raise KumaError(
+                    "something still has Kuma's database open after Kuma was stopped",
+                    hint="Check REPLICATOR_KUMA and its commands: do they stop this Kuma?",
+                )
+        instance.progress("writing the tables")
+        _write(instance, planned, todo)
+    except BaseException:
+        with contextlib.suppress(ReplicatorError):
+            before_start(instance)
+        if was_running and kuma.manages and not instance.interrupted():
+            kuma.start()
+            state.update(stopped_by_me=False)
+        raise
+    staging.finish(instance.data_dir, todo.files)
+    _come_back(instance, was_running)
+
+
+def _come_back(instance: Instance, was_running: bool) -> None:
+    """Start Kuma and wait until it is ready, or put the old rows back."""
+    kuma = instance.kuma
+    if not kuma.manages:
+        confirm(instance)
+        return
+    if not (was_running or instance.keep_running):
+        return  # stopped by a person: confirmed once somebody starts it
+    if instance.interrupted():
+        return  # a signal ends the supervisor: the next start goes on from the pending note
+    instance.progress("starting Kuma")
+    try:
+        kuma.start()
+        instance.state.update(stopped_by_me=False)
+        instance.wait_ready()
+    except KumaError as error:
+        roll_back(instance, error)
+        raise AssertionError("roll_back raises") from error
+    confirm(instance)
+
+
+def before_folder(instance: Instance) -> Path:
+    """Where the rows from before an unconfirmed apply are kept."""
+    return instance.state.folder / "before"
+
+
+def _keep_before(instance: Instance, live: Dump) -> None:
+    """Keep the rows that Kuma was last ready on, durably; an older unconfirmed set wins."""
+    folder = before_folder(instance)
+    if instance.state.load().pending is not None and (folder / "manifest.json").exists():
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    partial = folder.with_name("before.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(live.folder, partial, copy_function=staging.link_or_copy)
+    staging.sync_tree(partial)
+    partial.rename(folder)
+
+
+def _write(instance: Instance, planned: Planned, todo: Plan) -> None:
+    """The transaction: read again, plan anew if need be, write, read back, commit."""
+    with instance.store.write() as writer:
+        entries, _named = write_tables(None, writer, planned.live.manifest.tables)
+        if not _same(planned.live.manifest, entries):
+            todo = _plan_anew(instance, writer, planned)
+            pending = instance.state.load().pending
+            if pending is not None:  # `before_start` tells by this digest that nothing was written
+                instance.state.update(pending=dataclasses.replace(pending, base=todo.base))
+        for table in todo.tables:
+            writer.sweep(select(writer.schema, table.name))
+        execute(writer, todo)
+        _verify(writer, todo, planned.wanted.manifest)
+
+
+def _same(planned: Manifest, entries: Any) -> bool:
+    """Whether the plan still fits: ids of unkeyed rows count, runtime columns of others do not."""
+    return all(
+        entries[name].sha256 == entry.sha256
+        and (entries[name].runtime == entry.runtime or not TABLES[name].unkeyed)
+        for name, entry in planned.tables.items()
+    )
+
+
+def _plan_anew(instance: Instance, writer: Writer, planned: Planned) -> Plan:
+    folder = instance.work / "live-again"
+    folder.mkdir(mode=0o700)
+    entries, _named = write_tables(folder, writer, planned.live.manifest.tables)
+    old = planned.live.manifest
+    manifest = Manifest(old.engine, old.fingerprint, old.migrations, entries, old.files)
+    return plan(Dump(folder, manifest), planned.wanted, instance.work / "plan-again")
+
+
+def execute(writer: Writer, todo: Plan) -> None:
+    """All row changes of a plan, in an order that needs no luck.
+
+    Deletions first, children before parents; then values that must be UNIQUE give way; then rows,
+    parents before children. (An engine that checks references at once needs this order.)
+    """
+    for table in reversed(todo.tables):
+        writer.delete(table.name, (change.key for change in todo.changes(table, "-")))
+        if table.counts.moved:
+            moved = (c.key for c in todo.changes(table, "=") if c.op == "=-")
+            writer.delete(table.name, moved)
+    for table in todo.tables:
+        if table.name == "monitor" and table.counts.replaced:
+            writer.park_history([int(change.key) for change in todo.changes(table, "*")])
+        writer.make_room(table.name, _room(writer, todo, table))
+        _upsert(writer, todo, table)
+
+
+def _room(writer: Writer, todo: Plan, table: TablePlan) -> Iterator[tuple[Any, list[str]]]:
+    unique = {c for columns in writer.schema.tables[table.name].unique for c in columns}
+    places = [(table.content.index(c), c) for c in sorted(unique) if c in table.content]
+    places = [(index, column) for index, column in places if column not in ("id", "key")]
+    if not places:
+        return
+    for change in todo.changes(table, "~*"):
+        old, new = change.old or (), change.new or ()
+        if columns := [c for i, c in places if old[i] != new[i] and old[i] is not None]:
+            yield change.key, columns
+
+
+def _upsert(writer: Writer, todo: Plan, table: TablePlan) -> None:
+    columns = (*table.content, *table.runtime)
+    everything = (table.counts.added, table.counts.replaced, table.counts.moved)
+    if any(everything):
+        rows = ((*c.new, *(c.runtime or ())) for c in todo.changes(table, "+*=") if c.new)
+        writer.upsert(table.name, columns, frozenset(), rows)
+    if table.counts.changed:
+        rows = ((*c.new, *(c.runtime or ())) for c in todo.changes(table, "~") if c.new)
+        writer.upsert(table.name, columns, frozenset(table.runtime), rows)
+
+
+def _verify(writer: Writer, todo: Plan, wanted: Manifest) -> None:
+    """Read back what was written; raises, and so rolls back, unless it is what was wanted."""
+    tables = [table.name for table in todo.tables]
+    if broken := writer.broken_references(tables):
+        raise SnapshotRefused(f"the snapshot holds references to missing rows: {broken[0]}")
+    if todo.size > READ_BACK_ROWS or writer.side_effects:
+        entries, _named = write_tables(None, writer, tables)
+        bad = [name for name in tables if entries[name].sha256 != wanted.tables[name].sha256]
+    else:
+        bad = [t.name for t in todo.tables if not _reads_back(writer, todo, t)]
+    counted = [name for name in tables if name != "setting"]
+    bad += [name for name in counted if writer.count(name) != wanted.tables[name].rows]
+    if bad:
+        raise DatabaseError(
+            f"what was written to {', '.join(sorted(set(bad)))} does not read back equal; "
+            "nothing was changed",
+            hint="Look for other programs or triggers that write to Kuma's database.",
+        )
+
+
+def _reads_back(writer: Writer, todo: Plan, table: TablePlan) -> bool:
+    if not table.counts.real and not table.counts.moved:
+        return True
+    chosen = select(writer.schema, table.name)
+    split = len(table.content)
+    wanted = {c.key: c.new for c in todo.changes(table, "+~*=") if c.new is not None}
+    gone = [c.key for c in todo.changes(table, "-=") if c.new is None and c.key not in wanted]
+    keys = [*wanted, *gone]
+    id_at = chosen.columns.index("key" if table.name == "setting" else "id")
+    found = {}
+    for start in range(0, len(keys), _CHUNK):
+        for row in writer.rows(chosen, keys[start : start + _CHUNK]):
+            found[row[id_at]] = values.encode(row[:split])
+    return found == {key: values.encode(row) for key, row in wanted.items()}

@@ -1,0 +1,98 @@
+"""What a cycle is given, and what it returns. Cycles build nothing: the command line does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from replicator_kuma.database import Store
+from replicator_kuma.dump.plan import Summary
+from replicator_kuma.errors import Interrupted
+from replicator_kuma.kuma import KumaService
+from replicator_kuma.notify import Notifier
+from replicator_kuma.repository import Position, Repository
+from replicator_kuma.state import StateFile
+
+
+class Outcome(Enum):
+    """How a cycle ended when it did not raise."""
+
+    NOTHING = "nothing"
+    """live rows equal the newest snapshot"""
+    PUBLISHED = "published"
+    APPLIED = "applied"
+    WAITING = "waiting"
+    """something outside has to happen first (no snapshot yet, Kuma migrates)"""
+
+
+@dataclass(frozen=True)
+class CycleResult:
+    """``sentence`` is logged once and asserted by tests. Errors are raised, never returned."""
+
+    outcome: Outcome
+    sentence: str
+    position: Position | None = None
+    digest: str | None = None
+    changes: Summary | None = None
+    warnings: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON that `--json` prints (a documented contract: docs/json.md)."""
+        return {
+            "outcome": self.outcome.value,
+            "sentence": self.sentence,
+            "position": str(self.position) if self.position else None,
+            "digest": self.digest,
+            "changes": self.changes.as_dict() if self.changes else None,
+            "warnings": list(self.warnings),
+        }
+
+
+def silent(_message: str) -> None:
+    """The progress of a cycle that nobody watches."""
+
+
+def never() -> bool:
+    """The interruption of a cycle that nothing interrupts."""
+    return False
+
+
+@dataclass
+class Instance:
+    """One Uptime Kuma, its data directory, and what a cycle needs to work on it."""
+
+    name: str
+    fleet: str
+    data_dir: Path
+    tables: frozenset[str]
+    """the chosen tables, always a set that `dump.catalog.choose` accepted"""
+    state: StateFile
+    store: Store
+    repository: Repository
+    kuma: KumaService
+    wait_ready: Callable[[], None]
+    """blocks until Kuma answers as ready; raises KumaError"""
+    notifier: Notifier
+    progress: Callable[[str], None] = silent
+    interrupted: Callable[[], bool] = never
+    """asked between steps: a signal wants the cycle to end before the next one"""
+    force: bool = False
+    """write also under a running Kuma that nobody told how to stop"""
+    keep_running: bool = False
+    """Kuma is to run after a cycle even if it did not before (`replicator run`)"""
+    verify_every: float = 3600.0
+    """seconds after which an unchanged leader asks the repository all the same"""
+    work: Path = field(init=False)
+    """scratch folder for dumps, in the state directory; emptied at the start of each cycle"""
+
+    def __post_init__(self) -> None:
+        self.work = self.state.folder / "work"
+
+    def step(self, message: str) -> None:
+        """Between two steps: raises Interrupted when asked to end, else tells what comes next."""
+        if self.interrupted():
+            raise Interrupted("stopped by a signal before the next step")
+        self.progress(message)

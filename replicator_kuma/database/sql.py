@@ -1,0 +1,93 @@
+"""A `Select` as SQL that SQLite and MariaDB both understand, but for the quote sign."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from replicator_kuma.dump.catalog import TABLES, Dangle, Reference
+from replicator_kuma.dump.schema import Schema
+from replicator_kuma.dump.select import Select
+
+
+def double_quoted(name: str) -> str:
+    """An identifier as SQLite (and the SQL standard) quotes it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+@dataclass(frozen=True)
+class SelectSql:
+    """The parts of a statement that reads a table without its dangling references."""
+
+    select: Select
+    schema: Schema
+    quote: Callable[[str], str] = double_quoted
+
+    def rows(self, where: str = "") -> str:
+        """All columns, in order; ``where`` narrows it further."""
+        nulled = {r.column: r for r in self._references(Dangle.NULL)}
+        columns = [
+            f"CASE WHEN {self._found(nulled[c], 't')} THEN t.{self.quote(c)} END"
+            if c in nulled
+            else f"t.{self.quote(c)}"
+            for c in self.select.columns
+        ]
+        conditions = [*self._conditions("t", self.select.table), *([where] if where else [])]
+        return " ".join(
+            [
+                f"SELECT {', '.join(columns)} FROM {self.quote(self.select.table)} AS t",
+                f"WHERE {' AND '.join(conditions)}" if conditions else "",
+                f"ORDER BY {', '.join(f't.{self.quote(c)}' for c in self.select.order)}",
+            ]
+        )
+
+    def dangling(self) -> Iterator[tuple[Reference, str]]:
+        """A count for each reference, of the rows where it points nowhere."""
+        table = self.quote(self.select.table)
+        for reference in self.select.references:
+            column = f"t.{self.quote(reference.column)}"
+            yield (
+                reference,
+                f"SELECT count(*) FROM {table} AS t WHERE {column} IS NOT NULL "
+                f"AND NOT {self._found(reference, 't')}",
+            )
+
+    def sweep(self) -> Iterator[str]:
+        """Statements that make the table what `rows` shows of it."""
+        table = self.quote(self.select.table)
+        key = self.quote("id")
+        if conditions := self._conditions("t", self.select.table):
+            yield (
+                f"DELETE FROM {table} WHERE {key} IN (SELECT t.{key} FROM {table} AS t "
+                f"WHERE NOT ({' AND '.join(conditions)}))"
+            )
+        for reference in self._references(Dangle.NULL):
+            column = self.quote(reference.column)
+            yield (
+                f"UPDATE {table} SET {column} = NULL WHERE {key} IN (SELECT t.{key} "
+                f"FROM {table} AS t WHERE t.{column} IS NOT NULL "
+                f"AND NOT {self._found(reference, 't')})"
+            )
+
+    def _references(self, dangle: Dangle) -> list[Reference]:
+        return [r for r in self.select.references if r.dangle is dangle]
+
+    def _found(self, reference: Reference, alias: str) -> str:
+        """Whether a row's reference points to a row that is itself read."""
+        parent = f"{alias}_{len(alias)}"
+        inner = " AND ".join(
+            [
+                f"{parent}.{self.quote('id')} = {alias}.{self.quote(reference.column)}",
+                *self._conditions(parent, reference.table),
+            ]
+        )
+        return f"EXISTS (SELECT 1 FROM {self.quote(reference.table)} AS {parent} WHERE {inner})"
+
+    def _conditions(self, alias: str, table: str) -> list[str]:
+        """What a row needs in order to be read at all; a NULL reference dangles nowhere."""
+        columns = self.schema.tables[table].columns
+        return [
+            f"({alias}.{self.quote(r.column)} IS NULL OR {self._found(r, alias)})"
+            for r in TABLES[table].references
+            if r.dangle is Dangle.ROW and r.column in columns and r.table in self.schema.tables
+        ]

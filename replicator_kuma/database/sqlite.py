@@ -1,0 +1,342 @@
+"""Kuma's database in SQLite: consistent reads that never disturb Kuma, and looks at its health."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote as url_quote
+
+from replicator_kuma.database.sql import SelectSql, double_quoted
+from replicator_kuma.dump.catalog import HISTORY, TABLES
+from replicator_kuma.dump.schema import Column, Schema, TableSchema
+from replicator_kuma.dump.select import Dangling, Select
+from replicator_kuma.errors import (
+    DatabaseCorrupt,
+    DatabaseError,
+    DatabaseLocked,
+    DatabaseMigrating,
+    DatabaseMissing,
+)
+
+if TYPE_CHECKING:
+    from replicator_kuma.database.sqlite_write import SqliteWriter
+
+BUSY_TIMEOUT = 5.0
+"""Seconds to wait for another connection's lock; Kuma itself waits as long (since 2.3.1)."""
+_SETTLE_NS = 2_000_000_000
+"""A file changed within the last two seconds can change again without a new time stamp."""
+_PURGE_ROWS = 2_000
+"""Rows a transaction of `purge_history`: well under 500 ms, so that Kuma's HTTP does not wait."""
+
+
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """Turn sqlite3's errors into DatabaseErrors by their code, never by their text."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        # a row's value can stand in the text of no sqlite3 error but these of a constraint,
+        # which the writer translates itself
+        raise _translate(error) from error
+
+
+def _translate(error: sqlite3.DatabaseError) -> DatabaseError:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    match code:
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return DatabaseLocked("Kuma's database is locked by another program")
+        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
+            return DatabaseCorrupt(f"Kuma's database is damaged: {error}")
+        case sqlite3.SQLITE_CANTOPEN:
+            return DatabaseMissing(f"Kuma's database cannot be opened: {error}")
+        case sqlite3.SQLITE_FULL:
+            return DatabaseError(
+                "no space left for Kuma's database; nothing was changed",
+                hint="Free some space in DATA_DIR and in TMPDIR.",
+            )
+    return DatabaseError(f"Kuma's database: {error}")
+
+
+class SqliteReader:
+    """Reads of one connection that is inside a transaction."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self.schema = read_schema(connection)
+
+    def rows(self, select: Select, keys: Sequence[Any] | None = None) -> Iterator[tuple[Any, ...]]:
+        key = double_quoted("key" if select.values is not None else "id")
+        wanted = keys if keys is not None else sorted(select.values or ()) or None
+        where = f"t.{key} IN ({','.join('?' * len(wanted))})" if wanted is not None else ""
+        sql = SelectSql(select, self.schema).rows(where)
+        done = 0
+        with explained():
+            try:
+                for row in self._connection.execute(sql, wanted or ()):
+                    yield row
+                    done += 1
+                return
+            except sqlite3.OperationalError as error:
+                # CPython's own message for text that is no UTF-8; it has no SQLite error code
+                if getattr(error, "sqlite_errorcode", None) is not None:
+                    raise
+            cursor = self._connection.cursor()
+            with self._raw_text():
+                for number, row in enumerate(cursor.execute(sql, wanted or ())):
+                    if number >= done:
+                        yield row
+
+    @contextlib.contextmanager
+    def _raw_text(self) -> Iterator[None]:
+        """Text that is no UTF-8 keeps its bytes; a slower way, so only where it is needed."""
+        self._connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
+        try:
+            yield
+        finally:
+            self._connection.text_factory = str
+
+    def dangling(self, select: Select) -> list[Dangling]:
+        found = []
+        for reference, sql in SelectSql(select, self.schema).dangling():
+            with explained():
+                rows = self._connection.execute(sql).fetchone()[0]
+            if rows:
+                column, parent = reference.column, reference.table
+                found.append(Dangling(select.table, column, parent, rows, reference.dangle))
+        return found
+
+    def count(self, table: str) -> int:
+        with explained():
+            sql = f"SELECT count(*) FROM {double_quoted(table)}"
+            return int(self._connection.execute(sql).fetchone()[0])
+
+    def setting(self, key: str) -> str | None:
+        if "setting" not in self.schema.tables:
+            return None
+        with explained(), self._raw_text():
+            row = self._connection.execute(
+                'SELECT value FROM "setting" WHERE "key" = ?', (key,)
+            ).fetchone()
+        return None if row is None or row[0] is None else str(row[0])
+
+
+def read_schema(connection: sqlite3.Connection) -> Schema:
+    """Tables, columns and migrations as they are; raises DatabaseMigrating while they change."""
+    from sqlite_utils import Database
+
+    with explained():
+        database = Database(connection, recursive_triggers=False, execute_plugins=False)
+        tables = {}
+        for name in database.table_names():
+            if name.startswith("sqlite_"):
+                continue
+            table = database.table(name)
+            columns = {
+                c.name: Column(c.name, c.type, bool(c.notnull), c.default_value)
+                for c in table.columns
+            }
+            unique = tuple(
+                tuple(index.columns) for index in table.indexes if index.unique and index.columns
+            )
+            tables[name] = TableSchema(columns, unique)
+        migrations = _migrations(connection, tables)
+    return Schema(tables, migrations)
+
+
+def _migrations(connection: sqlite3.Connection, tables: dict[str, TableSchema]) -> tuple[str, ...]:
+    def column(sql: str) -> list[Any]:
+        return [row[0] for row in connection.execute(sql)]
+
+    if "knex_migrations_lock" in tables and any(
+        column('SELECT is_locked FROM "knex_migrations_lock"')
+    ):
+        raise DatabaseMigrating("Kuma is migrating its database (knex_migrations_lock is set)")
+    values: dict[str, Any] = {}
+    if "setting" in tables:
+        keys = ("migrateAggregateTableState", "databasePatchedFiles", "database_version")
+        values = dict(
+            connection.execute(
+                f'SELECT "key", value FROM "setting" WHERE "key" IN {keys!r}'
+            ).fetchall()
+        )
+    if "migrating" in str(values.get("migrateAggregateTableState")):
+        raise DatabaseMigrating("Kuma is migrating its statistics (migrateAggregateTableState)")
+    if "knex_migrations" in tables and (
+        names := column('SELECT name FROM "knex_migrations" ORDER BY name')
+    ):
+        return tuple(str(name) for name in names)
+    try:
+        patched = json.loads(values.get("databasePatchedFiles") or "{}")
+        names = sorted(name for name, done in patched.items() if done)
+    except (ValueError, AttributeError):
+        names = []
+    return (f"database_version {values.get('database_version')}", *names)
+
+
+class SqliteStore:
+    """kuma.db in a data directory."""
+
+    engine = "sqlite"
+
+    def __init__(self, data_dir: Path) -> None:
+        self.path = data_dir / "kuma.db"
+
+    def exists(self) -> bool:
+        return self.path.exists()
+
+    def connect(self, mode: str = "rw", timeout: float = BUSY_TIMEOUT) -> sqlite3.Connection:
+        """A connection in autocommit; raises DatabaseMissing where there is no file."""
+        if not self.path.is_file():
+            raise DatabaseMissing(f"there is no database {self.path}")
+        with explained():
+            return sqlite3.connect(
+                f"file:{url_quote(str(self.path.absolute()))}?mode={mode}",
+                uri=True,
+                isolation_level=None,
+                timeout=timeout,
+                check_same_thread=False,
+            )
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[SqliteReader]:
+        connection = self._readable()
+        try:
+            yield SqliteReader(connection)
+        finally:
+            connection.close()
+
+    def _readable(self) -> sqlite3.Connection:
+        """A connection inside a read transaction.
+
+        Read-only first. After a crash SQLite has to roll back a journal or recover the WAL, which
+        a read-only connection may not do: then, and only then, one that may write.
+        """
+        for mode in ("ro", "rw"):
+            connection = self.connect(mode)
+            try:
+                connection.execute("BEGIN")
+                connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+                return connection
+            except sqlite3.DatabaseError as error:
+                connection.close()
+                code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+                recover = code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
+                if mode == "rw" or not recover:
+                    raise _translate(error) from error
+        raise AssertionError("unreachable")
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[SqliteWriter]:
+        from replicator_kuma.database.sqlite_write import SqliteWriter
+
+        connection = self.connect()
+        try:
+            with explained():
+                # foreign keys off: with them on, a row that is replaced takes its heartbeats
+                # along, and children could not come before parents; the references are checked
+                # before the commit instead. Cannot be changed inside a transaction.
+                connection.execute("PRAGMA foreign_keys = OFF")
+                connection.execute("PRAGMA synchronous = FULL")
+                connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield SqliteWriter(connection)
+                with explained():
+                    connection.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
+                raise
+        finally:
+            connection.close()
+
+    def in_use(self) -> bool:
+        """Whether another process has the database open.
+
+        In WAL mode, which Kuma always sets, each connection holds a lock that an exclusive
+        locking_mode cannot pass. A database in another mode belongs to no running Kuma.
+        """
+        if not self.exists():
+            return False
+        connection = self.connect(timeout=0)
+        try:
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
+            return False
+        except sqlite3.DatabaseError as error:
+            if isinstance(_translate(error), DatabaseLocked):
+                return True
+            raise _translate(error) from error
+        finally:
+            connection.close()
+
+    def check(self) -> None:
+        connection = self._readable()
+        try:
+            with explained():
+                found = connection.execute("PRAGMA quick_check(3)").fetchall()
+                there = {row[0] for row in connection.execute("SELECT name FROM sqlite_master")}
+                for table in there.intersection(TABLES):
+                    if found == [("ok",)]:
+                        found = connection.execute(
+                            f"PRAGMA integrity_check({double_quoted(table)})"
+                        ).fetchall()
+        finally:
+            connection.close()
+        if found != [("ok",)]:
+            raise DatabaseCorrupt(f"Kuma's database is damaged: {found[0][0]}")
+
+    def fingerprint(self) -> str:
+        newest, parts = 0, []
+        for suffix in ("", "-wal", "-journal"):
+            try:
+                stat = Path(f"{self.path}{suffix}").stat()
+            except FileNotFoundError:
+                parts.append("-")
+                continue
+            newest = max(newest, stat.st_mtime_ns, stat.st_ctime_ns)
+            parts.append(f"{stat.st_ino}.{stat.st_size}.{stat.st_mtime_ns}.{stat.st_ctime_ns}")
+        if abs(time.time_ns() - newest) < _SETTLE_NS:
+            return ""
+        return ":".join(parts)
+
+    def purge_history(self) -> int:
+        connection = self.connect()
+        try:
+            with explained():
+                return sum(_purge(connection, table) for table in HISTORY)
+        finally:
+            connection.close()
+
+
+def _purge(connection: sqlite3.Connection, table: str) -> int:
+    known = connection.execute(
+        "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = ?", (table,)
+    ).fetchone()[0]
+    if not known:
+        return 0
+    lost = [
+        row[0]
+        for row in connection.execute(
+            f"SELECT DISTINCT monitor_id FROM {table} AS h "
+            "WHERE NOT EXISTS (SELECT 1 FROM monitor AS m WHERE m.id = h.monitor_id)"
+        )
+    ]
+    gone = 0
+    for monitor in lost:
+        while True:
+            # asked again in each transaction: Kuma may have made a monitor with this id
+            cursor = connection.execute(
+                f"DELETE FROM {table} WHERE id IN (SELECT id FROM {table} WHERE monitor_id = ?1 "
+                "AND NOT EXISTS (SELECT 1 FROM monitor WHERE id = ?1) LIMIT ?2)",
+                (monitor, _PURGE_ROWS),
+            )
+            gone += cursor.rowcount
+            if cursor.rowcount < _PURGE_ROWS:
+                break
+    return gone

@@ -1,0 +1,156 @@
+"""One write transaction on Kuma's SQLite database."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import sqlite3
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any
+
+from replicator_kuma.database.sql import SelectSql, double_quoted
+from replicator_kuma.database.sqlite import SqliteReader, explained
+from replicator_kuma.dump.catalog import HISTORY
+from replicator_kuma.dump.select import Select
+from replicator_kuma.dump.values import is_plain
+from replicator_kuma.errors import SnapshotRefused
+
+
+def key_column(table: str) -> str:
+    """The column that a row is found by."""
+    return "key" if table == "setting" else "id"
+
+
+@contextlib.contextmanager
+def _refusing(table: str) -> Iterator[None]:
+    """A broken constraint is the snapshot's fault; its text may hold a value: not shown."""
+    try:
+        yield
+    except sqlite3.IntegrityError as error:
+        raise SnapshotRefused(
+            f"the snapshot's {table} breaks a rule of the table ({error.sqlite_errorname})"
+        ) from None
+
+
+class SqliteWriter(SqliteReader):
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        super().__init__(connection)
+        self._token = secrets.token_hex(8)
+
+    def sweep(self, select: Select) -> int:
+        with explained():
+            return sum(
+                self._connection.execute(sql).rowcount
+                for sql in SelectSql(select, self.schema).sweep()
+            )
+
+    def park_history(self, monitors: Iterable[int]) -> None:
+        ids = [(monitor,) for monitor in monitors]
+        with explained():
+            for table in self._history():
+                self._connection.executemany(f"DELETE FROM {table} WHERE monitor_id = -?", ids)
+                self._connection.executemany(
+                    f"UPDATE {table} SET monitor_id = -monitor_id WHERE monitor_id = ?", ids
+                )
+
+    def unpark_history(self) -> None:
+        with explained():
+            for table in self._history():
+                self._connection.execute(
+                    f"DELETE FROM {table} WHERE monitor_id IN "
+                    f"(SELECT -monitor_id FROM {table} WHERE monitor_id < 0)"
+                )
+                self._connection.execute(
+                    f"UPDATE {table} SET monitor_id = -monitor_id WHERE monitor_id < 0"
+                )
+
+    def _history(self) -> list[str]:
+        return [table for table in HISTORY if table in self.schema.tables]
+
+    def delete(self, table: str, keys: Iterable[Any]) -> None:
+        with explained():
+            self._connection.executemany(
+                f"DELETE FROM {double_quoted(table)} WHERE {double_quoted(key_column(table))} = ?",
+                ((key,) for key in keys),
+            )
+
+    def make_room(self, table: str, rows: Iterable[tuple[Any, Sequence[str]]]) -> None:
+        for key, columns in rows:
+            taken = ", ".join(f"{double_quoted(column)} = ?" for column in columns)
+            parked = [f"replicator-{self._token}-{key}"] * len(columns)
+            with explained(), _refusing(table):
+                self._connection.execute(
+                    f"UPDATE {double_quoted(table)} SET {taken} "
+                    f"WHERE {double_quoted(key_column(table))} = ?",
+                    (*parked, key),
+                )
+
+    def upsert(
+        self,
+        table: str,
+        columns: Sequence[str],
+        keep: Collection[str],
+        rows: Iterable[tuple[Any, ...]],
+    ) -> None:
+        pending = iter(rows)
+        last: tuple[Any, ...] = ()
+
+        def feed() -> Iterator[tuple[Any, ...]]:
+            nonlocal last
+            for row in pending:
+                last = row
+                yield row
+
+        sql = _upsert_sql(table, columns, keep, ["?"] * len(columns))
+        with explained(), _refusing(table):
+            while True:
+                try:
+                    self._connection.executemany(sql, feed())
+                    return
+                except UnicodeEncodeError:
+                    # text that is no UTF-8: its bytes go in as a blob that SQLite calls text
+                    self._upsert_raw(table, columns, keep, last)
+
+    def _upsert_raw(
+        self, table: str, columns: Sequence[str], keep: Collection[str], row: tuple[Any, ...]
+    ) -> None:
+        odd = [isinstance(value, str) and not is_plain(value) for value in row]
+        marks = ["CAST(? AS TEXT)" if raw else "?" for raw in odd]
+        values = [
+            value.encode("utf-8", "surrogateescape") if raw else value
+            for value, raw in zip(row, odd, strict=True)
+        ]
+        self._connection.execute(_upsert_sql(table, columns, keep, marks), values)
+
+    def broken_references(self, tables: Iterable[str]) -> list[str]:
+        broken: list[str] = []
+        with explained():
+            for table in tables:
+                found = self._connection.execute(
+                    f"PRAGMA foreign_key_check({double_quoted(table)})"
+                ).fetchmany(10)
+                broken += [f"{child} row {row} → {parent}" for child, row, parent, _n in found]
+        return broken[:10]
+
+    @property
+    def side_effects(self) -> bool:
+        with explained():
+            sql = "SELECT count(*) FROM sqlite_master WHERE type = 'trigger'"
+            return bool(self._connection.execute(sql).fetchone()[0])
+
+
+def _upsert_sql(
+    table: str, columns: Sequence[str], keep: Collection[str], marks: Sequence[str]
+) -> str:
+    key = key_column(table)
+    names = ", ".join(double_quoted(column) for column in columns)
+    updates = ", ".join(
+        f"{double_quoted(c)} = excluded.{double_quoted(c)}"
+        for c in columns
+        if c != key and c not in keep
+    )
+    action = f"DO UPDATE SET {updates}" if updates else "DO NOTHING"
+    return (
+        f"INSERT INTO {double_quoted(table)} ({names}) VALUES ({', '.join(marks)}) "
+        f"ON CONFLICT({double_quoted(key)}) {action}"
+    )

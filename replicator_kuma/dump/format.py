@@ -1,0 +1,370 @@
+"""A dump in a folder: writing it from a database, opening one that may come from an enemy.
+
+    manifest.json              format, schema, engine, rows and SHA-256 of everything, digest
+    tables/monitor.jsonl       first line the content columns, then one JSON array a row, by key
+    runtime/monitor.jsonl      the runtime columns of the same rows in the same order
+    files/upload/logo3.png
+
+A table's SHA-256 is its part of the digest: what must not count as a change (runtime columns, ids
+of unkeyed rows) lies in the second file, outside the digest, and travels along. Everything streams:
+memory does not grow with the number of rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+from replicator_kuma.dump import values
+from replicator_kuma.dump.catalog import (
+    FILE_COLUMNS,
+    SETTINGS,
+    TABLES,
+    file_table,
+    files_of,
+    is_file,
+)
+from replicator_kuma.dump.schema import Schema
+from replicator_kuma.dump.select import Select, select
+from replicator_kuma.errors import SnapshotRefused
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+MAX_MANIFEST = 16 * 1024**2
+MAX_LINE = 256 * 1024**2
+_BUFFER = 1 << 18
+
+
+class Source(Protocol):
+    """Where rows come from (a `database.Reader`)."""
+
+    @property
+    def schema(self) -> Schema: ...
+
+    def rows(self, select: Select) -> Iterator[tuple[Any, ...]]: ...
+
+
+@dataclass(frozen=True)
+class TableEntry:
+    rows: int
+    sha256: str
+    runtime: str
+    """SHA-256 of the runtime file; empty for a table without one"""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a dump holds. Equal content has equal digests, whatever engine or schema it is from."""
+
+    engine: str
+    fingerprint: str
+    migrations: tuple[str, ...]
+    tables: Mapping[str, TableEntry]
+    files: Mapping[str, str]
+    """SHA-256 by name"""
+
+    @property
+    def digest(self) -> str:
+        return digest(self.tables, self.files)
+
+    @property
+    def rows(self) -> int:
+        return sum(entry.rows for entry in self.tables.values())
+
+    @property
+    def monitors(self) -> int:
+        entry = self.tables.get("monitor")
+        return entry.rows if entry else 0
+
+    @property
+    def tables_digest(self) -> str:
+        """The digest of the tables alone: files lie outside the transaction."""
+        return digest(self.tables, {})
+
+    def only(self, tables: Collection[str]) -> Manifest:
+        """The part of it that an instance replicates which chose ``tables``."""
+        entries = {name: entry for name, entry in self.tables.items() if name in tables}
+        files = {name: sha for name, sha in self.files.items() if file_table(name) in tables}
+        return replace(self, tables=entries, files=files)
+
+
+def digest(tables: Mapping[str, TableEntry], files: Mapping[str, str]) -> str:
+    """SHA-256, in hex, over the content of tables and files."""
+    content = {"files": dict(files), "tables": {n: e.sha256 for n, e in tables.items()}}
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class _Sink:
+    """A file, or nothing, and the hash of what went in."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._hash = hashlib.sha256()
+        self._file: BinaryIO | None = None
+        if path is not None:
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            self._file = os.fdopen(descriptor, "wb", buffering=_BUFFER)
+
+    def write(self, line: bytes) -> None:
+        line += b"\n"
+        self._hash.update(line)
+        if self._file is not None:
+            self._file.write(line)
+
+    def hexdigest(self) -> str:
+        return self._hash.hexdigest()
+
+    def __enter__(self) -> _Sink:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+def write_tables(
+    folder: Path | None, source: Source, tables: Iterable[str]
+) -> tuple[dict[str, TableEntry], frozenset[str]]:
+    """Write tables in canonical form below ``folder``; None only hashes.
+
+    Returns the entries by table, and the names of the files that rows point to. Raises what the
+    source raises, and OSError.
+    """
+    entries: dict[str, TableEntry] = {}
+    named: set[str] = set()
+    for table in tables:
+        chosen = select(source.schema, table)
+        rows = source.rows(chosen)
+        if (column := FILE_COLUMNS.get(table)) in chosen.content:
+            rows = _naming(rows, table, chosen.content.index(column), named)
+        entries[table] = _write_table(folder, chosen, rows)
+    return entries, frozenset(named)
+
+
+def _naming(
+    rows: Iterator[tuple[Any, ...]], table: str, index: int, named: set[str]
+) -> Iterator[tuple[Any, ...]]:
+    for row in rows:
+        named.update(files_of(table, row[index]))
+        yield row
+
+
+def _write_table(
+    folder: Path | None, chosen: Select, rows: Iterator[tuple[Any, ...]]
+) -> TableEntry:
+    encode, split, count = values.encode, len(chosen.content), 0
+    with ExitStack() as stack:
+        main = stack.enter_context(_Sink(folder and folder / "tables" / f"{chosen.table}.jsonl"))
+        main.write(encode(chosen.content))
+        if not chosen.runtime:
+            for row in rows:
+                main.write(encode(row))
+                count += 1
+            return TableEntry(count, main.hexdigest(), "")
+        path = folder and folder / "runtime" / f"{chosen.table}.jsonl"
+        runtime = stack.enter_context(_Sink(path))
+        runtime.write(encode(chosen.runtime))
+        lines = ((encode(row[:split]), encode(row[split:]), row) for row in rows)
+        for content, rest, _row in _untied(lines, len(chosen.order)) if chosen.unkeyed else lines:
+            main.write(content)
+            runtime.write(rest)
+            count += 1
+        return TableEntry(count, main.hexdigest(), runtime.hexdigest())
+
+
+def _untied(
+    lines: Iterator[tuple[bytes, bytes, tuple[Any, ...]]], key: int
+) -> Iterator[tuple[bytes, bytes, tuple[Any, ...]]]:
+    """Rows with one key ordered by their text, then id: their order on disk says nothing."""
+    for _key, tied in itertools.groupby(lines, key=lambda line: line[2][:key]):
+        yield from sorted(tied, key=lambda line: (line[0], len(line[1]), line[1]))
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Complete a dump: a folder without a manifest is none. Raises OSError."""
+    content = {
+        "format": FORMAT,
+        "digest": manifest.digest,
+        "engine": manifest.engine,
+        "schema": {
+            "fingerprint": manifest.fingerprint,
+            "migrations": list(manifest.migrations),
+        },
+        "tables": {
+            name: {"rows": e.rows, "sha256": e.sha256, "runtime": e.runtime}
+            for name, e in sorted(manifest.tables.items())
+        },
+        "files": dict(sorted(manifest.files.items())),
+    }
+    text = json.dumps(content, indent=1, sort_keys=True) + "\n"
+    descriptor = os.open(folder / MANIFEST, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+
+
+def accepts(name: str) -> bool:
+    """Whether a dump may hold a file of this name, relative to its folder."""
+    if name == MANIFEST:
+        return True
+    kind, _, rest = name.partition("/")
+    if kind in {"tables", "runtime"}:
+        return rest.endswith(".jsonl") and rest.removesuffix(".jsonl") in TABLES
+    return kind == "files" and is_file(rest)
+
+
+@dataclass(frozen=True)
+class Dump:
+    """A complete dump in a folder."""
+
+    folder: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, folder: Path) -> Dump:
+        """Read the manifest; raises SnapshotRefused when it is none or contradicts itself."""
+        path = folder / MANIFEST
+        try:
+            if path.stat().st_size > MAX_MANIFEST:
+                raise SnapshotRefused("the manifest is absurdly large")
+            raw = json.loads(path.read_bytes())
+        except (OSError, ValueError, RecursionError) as error:
+            raise SnapshotRefused(f"the snapshot has no readable manifest: {error}") from error
+        if not isinstance(raw, dict) or raw.get("format") != FORMAT:
+            found = raw.get("format") if isinstance(raw, dict) else None
+            raise SnapshotRefused(
+                f"the snapshot has format {found!r}, this version reads {FORMAT}",
+                hint="Nothing was applied. Install the leader's version of replicator-kuma here.",
+            )
+        try:
+            manifest = _manifest(raw)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise SnapshotRefused(f"the snapshot's manifest is malformed: {error!r}") from error
+        if raw.get("digest") != manifest.digest:
+            raise SnapshotRefused("the snapshot's digest is not that of its tables and files")
+        return cls(folder, manifest)
+
+    def columns(self, table: str, kind: str = "tables") -> tuple[str, ...]:
+        """The column names of a table's content (or ``runtime``) file."""
+        with self._open(table, kind) as file:
+            return _columns(file.readline(MAX_LINE))
+
+    def lines(self, table: str) -> Iterator[tuple[bytes, bytes]]:
+        """(content, runtime) lines of a table, without line ends; runtime `[]` where none."""
+        with ExitStack() as stack:
+            main = stack.enter_context(self._open(table, "tables"))
+            main.readline(MAX_LINE)
+            if not self.manifest.tables[table].runtime:
+                for line in main:
+                    yield line[:-1], b"[]"
+                return
+            runtime = stack.enter_context(self._open(table, "runtime"))
+            runtime.readline(MAX_LINE)
+            for line, rest in zip(main, runtime, strict=True):
+                yield line[:-1], rest[:-1]
+
+    def _open(self, table: str, kind: str) -> BinaryIO:
+        return (self.folder / kind / f"{table}.jsonl").open("rb", buffering=_BUFFER)
+
+    def verify(self) -> None:
+        """Compare everything with the manifest; raises SnapshotRefused for any difference.
+
+        After it, each line is in its place and hashes hold; whether a line is a row of its table
+        is for the plan to say, which reads only those that differ.
+        """
+        names = {MANIFEST}
+        for table, entry in self.manifest.tables.items():
+            names.add(f"tables/{table}.jsonl")
+            self._verify_lines(table, "tables", entry.sha256, entry.rows)
+            if entry.runtime:
+                names.add(f"runtime/{table}.jsonl")
+                self._verify_lines(table, "runtime", entry.runtime, entry.rows)
+        for name, sha256 in self.manifest.files.items():
+            names.add(f"files/{name}")
+            if hash_file(self.folder / "files" / name) != sha256:
+                raise SnapshotRefused(f"the snapshot's file {name} is not what its manifest says")
+        found = {
+            str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if path.is_file()
+        }
+        if found != names:
+            odd = sorted(found ^ names)
+            raise SnapshotRefused(f"the snapshot holds other files than its manifest says: {odd}")
+
+    def _verify_lines(self, table: str, kind: str, sha256: str, rows: int) -> None:
+        hasher, count, last = hashlib.sha256(), -1, b"\n"
+        try:
+            with self._open(table, kind) as file:
+                while last := file.readline(MAX_LINE):
+                    hasher.update(last)
+                    count += 1
+                    if last[-1:] != b"\n":
+                        break
+        except OSError as error:
+            raise SnapshotRefused(f"the snapshot lacks {kind}/{table}.jsonl") from error
+        if hasher.hexdigest() != sha256 or count != rows or last:
+            raise SnapshotRefused(f"the snapshot's {kind}/{table} is not what its manifest says")
+
+
+def _columns(line: bytes) -> tuple[str, ...]:
+    try:
+        names = json.loads(line)
+    except ValueError as error:
+        raise SnapshotRefused("a table has no line of column names") from error
+    if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
+        raise SnapshotRefused("a table has no line of column names")
+    if len(set(names)) != len(names):
+        raise SnapshotRefused("a table names a column twice")
+    return tuple(names)
+
+
+def _sha(value: Any) -> str:
+    if not isinstance(value, str) or len(value) != 64 or set(value) - set("0123456789abcdef"):
+        raise ValueError("no SHA-256")
+    return value
+
+
+def _manifest(raw: dict[str, Any]) -> Manifest:
+    tables = {}
+    for name, entry in raw["tables"].items():
+        if name not in TABLES:
+            raise SnapshotRefused(f"the snapshot names a table that is not replicated: {name!r}")
+        rows = entry["rows"]
+        if type(rows) is not int or rows < 0:
+            raise ValueError("rows is no number")
+        runtime = entry["runtime"]
+        tables[name] = TableEntry(rows, _sha(entry["sha256"]), runtime and _sha(runtime))
+    files = {}
+    for name, sha256 in raw["files"].items():
+        if not is_file(name):
+            raise SnapshotRefused(f"the snapshot names a file that is not replicated: {name!r}")
+        files[name] = _sha(sha256)
+    schema = raw["schema"]
+    migrations = tuple(schema["migrations"])
+    if not all(isinstance(step, str) for step in migrations):
+        raise ValueError("migrations are no names")
+    if not isinstance(raw["engine"], str) or not isinstance(schema["fingerprint"], str):
+        raise ValueError("engine or fingerprint is no text")
+    ordered = {name: tables[name] for name in TABLES if name in tables}
+    return Manifest(raw["engine"], schema["fingerprint"], migrations, ordered, files)
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a regular file in hex; empty where there is none. Links are not followed."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
+        return ""
+    with os.fdopen(descriptor, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def is_setting(key: object) -> bool:
+    """Whether a dump may hold a row of `setting` with this key."""
+    return isinstance(key, str) and key in SETTINGS

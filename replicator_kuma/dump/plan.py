@@ -1,0 +1,318 @@
+"""The changes that turn one dump into another: computed from two folders, kept in a third.
+
+A plan is data: one line a change, in files, since 180,000 new monitors do not belong into memory.
+
+    <table>.jsonl   ["+", key, new, runtime, null] | ["~", key, new, runtime, old]
+                    | ["-", key, null, null, old] | "*" replaced: another row under the same id
+                    "=-" and "=+": rows of an unkeyed table whose content stays and whose id moves
+
+An id that moves is no change by itself (it alone makes no plan), and travels with real ones.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from replicator_kuma.dump import values
+from replicator_kuma.dump.catalog import TABLES
+from replicator_kuma.dump.format import Dump, Manifest, is_setting
+from replicator_kuma.errors import SchemaMismatch, SnapshotRefused
+
+_END: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many rows of a table a plan touches; ``moved`` ids are no change."""
+
+    added: int = 0
+    changed: int = 0
+    deleted: int = 0
+    replaced: int = 0
+    moved: int = 0
+
+    @property
+    def real(self) -> int:
+        return self.added + self.changed + self.deleted + self.replaced
+
+
+_NOUNS = {
+    "user": "user",
+    "setting": "setting",
+    "proxy": "proxy",
+    "docker_host": "Docker host",
+    "remote_browser": "remote browser",
+    "notification": "notification",
+    "tag": "tag",
+    "status_page": "status page",
+    "status_page_cname": "domain name",
+    "group": "status page group",
+    "incident": "incident",
+    "maintenance": "maintenance",
+    "api_key": "API key",
+    "monitor": "monitor",
+    "monitor_notification": "monitor's notification",
+    "monitor_tag": "monitor's tag",
+    "monitor_group": "status page's monitor",
+    "monitor_maintenance": "monitor's maintenance",
+    "maintenance_status_page": "status page's maintenance",
+}
+_PLURALS = {"proxy": "proxies", "maintenance": "maintenances"}
+
+
+def noun(table: str, count: int) -> str:
+    """What a table's rows are called, for a number of them."""
+    word = _NOUNS[table]
+    return word if count == 1 else _PLURALS.get(word, word + "s")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a plan would do, in numbers: safe to show to anybody."""
+
+    tables: dict[str, Counts] = field(default_factory=dict)
+    files: int = 0
+
+    def sentence(self) -> str:
+        """For people: «2 monitors added, 1 changed; 1 tag deleted»; monitors come first."""
+        parts = []
+        for table in sorted(self.tables, key=lambda name: name != "monitor"):
+            if words := _counts_words(table, self.tables[table]):
+                parts.append(words)
+        if self.files:
+            parts.append(f"{self.files} file{'s' * (self.files != 1)}")
+        return "; ".join(parts) or "no change"
+
+    def as_dict(self) -> dict[str, Any]:
+        tables = {
+            name: {
+                "added": c.added,
+                "changed": c.changed,
+                "deleted": c.deleted,
+                "replaced": c.replaced,
+            }
+            for name, c in self.tables.items()
+            if c.real
+        }
+        return {"tables": tables, "files": self.files}
+
+
+def _counts_words(table: str, counts: Counts) -> str:
+    words: list[str] = []
+    pairs = (
+        ("added", counts.added),
+        ("changed", counts.changed),
+        ("replaced", counts.replaced),
+        ("deleted", counts.deleted),
+    )
+    for verb, count in pairs:
+        if count:
+            subject = f" {noun(table, count)}" if not words else ""
+            words.append(f"{count}{subject} {verb}")
+    return ", ".join(words)
+
+
+@dataclass(frozen=True)
+class Change:
+    """One line of a plan. Rows are tuples in the order of the plan's columns, or None."""
+
+    op: str
+    key: Any
+    new: tuple[Any, ...] | None
+    runtime: tuple[Any, ...] | None
+    old: tuple[Any, ...] | None
+
+
+@dataclass(frozen=True)
+class TablePlan:
+    name: str
+    content: tuple[str, ...]
+    runtime: tuple[str, ...]
+    counts: Counts
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All changes between two dumps; ``files`` are (name, SHA-256 to be, or None to go)."""
+
+    folder: Path
+    tables: tuple[TablePlan, ...]
+    files: tuple[tuple[str, str | None], ...]
+    base: str
+    """digest of the tables that it starts from, and of those that it leads to"""
+    target: str
+
+    @property
+    def empty(self) -> bool:
+        """Nothing that a user did differs: then nothing has to stop."""
+        return not self.files and not any(table.counts.real for table in self.tables)
+
+    @property
+    def summary(self) -> Summary:
+        return Summary({table.name: table.counts for table in self.tables}, len(self.files))
+
+    @property
+    def size(self) -> int:
+        """Rows to write or delete."""
+        return sum(table.counts.real + table.counts.moved for table in self.tables)
+
+    def changes(self, table: TablePlan, ops: str = "+~*-=") -> Iterator[Change]:
+        """A table's changes whose operation begins with one of ``ops``, in key order."""
+        path = self.folder / f"{table.name}.jsonl"
+        if not path.exists():
+            return
+        marks = tuple(f'["{op}'.encode() for op in ops)
+        with path.open("rb", buffering=1 << 18) as file:
+            for line in file:
+                if line.startswith(marks):
+                    op, key, new, runtime, old = values.decode(line)
+                    yield Change(op, key, _row(new), _row(runtime), _row(old))
+
+
+def _row(value: list[Any] | None) -> tuple[Any, ...] | None:
+    return None if value is None else tuple(value)
+
+
+def plan(live: Dump, wanted: Dump, folder: Path) -> Plan:
+    """Compare two verified dumps over the tables of ``live``; changes go into a new ``folder``.
+
+    Raises SchemaMismatch where a table or its columns differ, SnapshotRefused where a row that
+    differs is none. Both dumps stay as they are.
+    """
+    folder.mkdir(mode=0o700)
+    tables = []
+    for name in live.manifest.tables:
+        if name not in wanted.manifest.tables:
+            raise SchemaMismatch(f"the snapshot does not hold table {name!r}")
+        tables.append(_Merge(live, wanted, name, folder).run())
+    return Plan(
+        folder=folder,
+        tables=tuple(tables),
+        files=_file_changes(live.manifest, wanted.manifest.only(live.manifest.tables)),
+        base=live.manifest.tables_digest,
+        target=wanted.manifest.only(live.manifest.tables).tables_digest,
+    )
+
+
+def _file_changes(live: Manifest, wanted: Manifest) -> tuple[tuple[str, str | None], ...]:
+    ours, theirs = live.files, wanted.files
+    changed = [(name, sha) for name, sha in sorted(theirs.items()) if ours.get(name) != sha]
+    gone = [(name, None) for name in sorted(ours) if name not in theirs]
+    return (*changed, *gone)
+
+
+class _Merge:
+    """One pass over a table in both dumps, which are sorted alike."""
+
+    def __init__(self, live: Dump, wanted: Dump, name: str, folder: Path) -> None:
+        self.table = TABLES[name]
+        self.live, self.wanted, self.folder = live, wanted, folder
+        self.content = self._same_columns("tables")
+        has_runtime = bool(live.manifest.tables[name].runtime)
+        if has_runtime != bool(wanted.manifest.tables[name].runtime):
+            raise SchemaMismatch(f"the snapshot's {name} has other runtime columns")
+        self.runtime = self._same_columns("runtime") if has_runtime else ()
+        self.born = (
+            self.content.index("created_date")
+            if name == "monitor" and "created_date" in self.content
+            else None
+        )
+        self.counts = dict.fromkeys(("+", "~", "-", "*", "="), 0)
+
+    def _same_columns(self, kind: str) -> tuple[str, ...]:
+        ours = self.live.columns(self.table.name, kind)
+        theirs = self.wanted.columns(self.table.name, kind)
+        if ours != theirs:
+            odd = sorted(set(ours) ^ set(theirs)) or "their order"
+            raise SchemaMismatch(f"the snapshot's {self.table.name} has other columns: {odd}")
+        return ours
+
+    def run(self) -> TablePlan:
+        ours, theirs = (d.manifest.tables[self.table.name] for d in (self.live, self.wanted))
+        if ours != theirs:
+            path = self.folder / f"{self.table.name}.jsonl"
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb", buffering=1 << 18) as self.out:
+                self._merge()
+        c = self.counts
+        counts = Counts(c["+"], c["~"], c["-"], c["*"], c["="])
+        return TablePlan(self.table.name, self.content, self.runtime, counts)
+
+    def _merge(self) -> None:
+        ours, theirs = self.live.lines(self.table.name), self.wanted.lines(self.table.name)
+        a, b = next(ours, _END), next(theirs, _END)
+        before: Any = _END
+        while a or b:
+            if a and b and a[0] == b[0]:
+                if self.table.unkeyed and a[1] != b[1]:
+                    self._write("=-", a[1], b"null", b"null", a[0])
+                    self._write("=+", b[1], *self._checked(b), b"null")
+                a, before, b = next(ours, _END), b, next(theirs, _END)
+                continue
+            x, y = self._key(a), self._key(b)
+            if b and before and not self._key(before) < y:
+                raise SnapshotRefused(f"the snapshot's {self.table.name} is not in order")
+            if not b or (a and x < y):
+                self._write("-", self._id(a), b"null", b"null", a[0])
+                a = next(ours, _END)
+            elif not a or y < x:
+                self._write("+", self._id(b), *self._checked(b), b"null")
+                before, b = b, next(theirs, _END)
+            else:
+                op = "*" if self._reborn(a[0], b[0]) else "~"
+                self._write(op, self._id(b), *self._checked(b), a[0])
+                a, before, b = next(ours, _END), b, next(theirs, _END)
+
+    def _write(self, op: str, key: bytes, new: bytes, runtime: bytes, old: bytes) -> None:
+        self.counts[op[0] if op != "=-" else "="] += op != "=-"
+        self.out.write(b'["%b",%b,%b,%b,%b]\n' % (op.encode(), key.strip(b"[]"), new, runtime, old))
+
+    def _key(self, pair: tuple[bytes, bytes] | tuple[()]) -> Any:
+        """What orders a line: see `Select.order`."""
+        if not pair:
+            return None
+        line = pair[0]
+        try:
+            if self.table.name == "setting":
+                return json.loads(line)[0]
+            if not self.table.unkeyed:
+                return int(line[1 : line.index(b",")])
+            parts = line[1:].split(b",", len(self.table.key))
+            keys = [int(part.strip(b"]")) for part in parts[: len(self.table.key)]]
+            return (*keys, line, len(pair[1]), pair[1])
+        except (ValueError, IndexError, TypeError, RecursionError) as error:
+            raise SnapshotRefused(
+                f"the snapshot's {self.table.name} has a row without key"
+            ) from error
+
+    def _id(self, pair: tuple[bytes, bytes]) -> bytes:
+        if self.table.unkeyed:
+            return pair[1]
+        if self.table.name == "setting":
+            return json.dumps(json.loads(pair[0])[0]).encode()
+        return pair[0][1 : pair[0].index(b",")]
+
+    def _checked(self, pair: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
+        """A line of the snapshot once it is known to be a row of this table."""
+        try:
+            new = values.row(values.decode(pair[0]), len(self.content))
+            runtime = values.row(values.decode(pair[1]), len(self.runtime))
+            if self.table.unkeyed and (len(runtime) != 1 or type(runtime[0]) is not int):
+                raise ValueError("its id is no integer")
+        except (ValueError, UnicodeDecodeError) as error:
+            raise SnapshotRefused(
+                f"the snapshot's {self.table.name} has a malformed row: {error}"
+            ) from error
+        if self.table.name == "setting" and not is_setting(new[0]):
+            raise SnapshotRefused("the snapshot sets a setting that is not replicated")
+        return pair
+
+    def _reborn(self, old: bytes, new: bytes) -> bool:
+        if self.born is None:
+            return False
+        return bool(values.decode(old)[self.born] != values.decode(new)[self.born])

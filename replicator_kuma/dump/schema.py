@@ -1,0 +1,70 @@
+"""Which schema a database has: its tables as they are, and the fingerprint that must agree."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from replicator_kuma.dump.catalog import LOCAL, TABLES
+from replicator_kuma.errors import TableMissing
+
+
+@dataclass(frozen=True)
+class Column:
+    name: str
+    type: str
+    notnull: bool = False
+    default: str | None = None
+
+
+@dataclass(frozen=True)
+class TableSchema:
+    """Columns by name; ``unique`` are the sets of columns, the primary key's aside."""
+
+    columns: Mapping[str, Column]
+    unique: tuple[tuple[str, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class Schema:
+    """A database's tables, and the migrations that made them.
+
+    ``migrations`` are the names in knex_migrations (2.x), or, where there are none, the patches in
+    setting databasePatchedFiles with database_version (1.x and its builds).
+    """
+
+    tables: Mapping[str, TableSchema]
+    migrations: tuple[str, ...]
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits over the migrations' names: equal schemas have equal ones."""
+        text = json.dumps(sorted(self.migrations), separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def require(self, chosen: Iterable[str]) -> tuple[str, ...]:
+        """The chosen tables that this schema has, parents first.
+
+        Raises TableMissing where the schema should have one, or a key column, and has not: what
+        cannot be read whole is not published.
+        """
+        wanted = set(chosen)
+        present = []
+        for name, table in TABLES.items():
+            if name not in self.tables:
+                if not table.since or any(table.since in step for step in self.migrations):
+                    raise TableMissing(f"Kuma's database has no table {name!r}")
+                continue
+            columns = self.tables[name].columns
+            for column in (*table.key, *(() if name == "setting" else ("id",))):
+                if column not in columns:
+                    raise TableMissing(f"Kuma's table {name!r} has no column {column!r}")
+            if name in wanted:
+                present.append(name)
+        return tuple(present)
+
+    def unknown(self) -> tuple[str, ...]:
+        """Tables that the catalog does not know: reported by `doctor`, never guessed."""
+        return tuple(sorted(set(self.tables) - set(TABLES) - LOCAL))

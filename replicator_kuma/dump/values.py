@@ -1,0 +1,110 @@
+"""One row as one line of canonical JSON: the same row is the same bytes everywhere.
+
+Every value keeps its type: integers as they are, floats by Python's shortest repr that reads back
+the same (so 1.0 is not 1), text in ASCII with escapes, text that is not UTF-8 by surrogateescape,
+NULL as null. What JSON lacks is a tagged object: ``{"blob": base64}``, ``{"real": "inf"}``.
+NaN does not occur: SQLite and MariaDB store it as NULL.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+Value = int | float | str | bytes | None
+
+_INT_MIN, _INT_MAX = -(2**63), 2**63 - 1
+
+
+def _tag(value: object) -> dict[str, str]:
+    if isinstance(value, (bytes, memoryview)):
+        return {"blob": base64.b64encode(value).decode()}
+    raise TypeError(f"a database does not hold a {type(value).__name__}")
+
+
+_encode = json.JSONEncoder(
+    separators=(",", ":"), allow_nan=False, check_circular=False, default=_tag
+).encode
+
+
+def _finite(value: Value) -> object:
+    if isinstance(value, float) and math.isinf(value):
+        return {"real": "inf" if value > 0 else "-inf"}
+    return value
+
+
+def encode(row: Sequence[Value]) -> bytes:
+    """The line of a row, without its line end; pure ASCII."""
+    try:
+        return _encode(row).encode()
+    except ValueError:  # an infinity: rare, so looked for only here
+        return _encode([_finite(value) for value in row]).encode()
+
+
+def _untag(tagged: dict[str, Any]) -> Value:
+    match tagged:
+        case {"blob": str(text), **rest} if not rest:
+            return base64.b64decode(text, validate=True)
+        case {"real": ("inf" | "-inf") as text, **rest} if not rest:
+            return float(text)
+    raise ValueError("an unknown tagged value")
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no value of a database")
+
+
+_decode = json.JSONDecoder(object_hook=_untag, parse_constant=_no_constant).decode
+
+
+def decode(line: bytes | str) -> Any:
+    """What ``encode`` wrote; raises ValueError for what is no JSON or has unknown tags.
+
+    The result is not checked: an untrusted line can hold anything that JSON can (see `row`).
+    """
+    try:
+        return _decode(line.decode("ascii") if isinstance(line, bytes) else line)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def row(value: Any, columns: int) -> tuple[Value, ...]:
+    """An untrusted decoded value as a row; raises ValueError when it is none."""
+    if type(value) is not list or len(value) != columns:
+        raise ValueError(f"a row is not an array of {columns} values")
+    for item in value:
+        kind = type(item)
+        if kind is int:
+            if not _INT_MIN <= item <= _INT_MAX:
+                raise ValueError("an integer of more than 64 bits")
+        elif kind is float:
+            if math.isnan(item):
+                raise ValueError("not a number")
+        elif kind is str:
+            _check_text(item)
+        elif item is not None and kind is not bytes:
+            raise ValueError(f"a {kind.__name__} is no value of a database")
+    return tuple(value)
+
+
+def _check_text(text: str) -> None:
+    if text.isascii():
+        return
+    try:
+        text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        raise ValueError("text with a lone surrogate") from error
+
+
+def is_plain(text: str) -> bool:
+    """Whether text is valid UTF-8 (an escaped byte makes it one that a driver refuses)."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

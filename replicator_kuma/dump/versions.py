@@ -1,0 +1,28 @@
+"""Which Uptime Kuma has which schema, as far as it was seen; for messages only."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+_SEEN = {
+    "3d5382b7b81e6c45": "1.23",
+    "21ca7ef615f45ffd": "2.0.2",
+    "27e89a40ad78d19b": "2.1.3 to 2.3.2",
+}
+"""Fingerprints of real databases of these versions."""
+
+
+def named(fingerprint: str) -> str | None:
+    """The versions known to have this schema."""
+    return _SEEN.get(fingerprint)
+
+
+def describe(ours: Collection[str], theirs: Collection[str]) -> str:
+    """What one schema has and the other lacks, in a few words."""
+    lacking, beyond = sorted(set(theirs) - set(ours)), sorted(set(ours) - set(theirs))
+    parts = []
+    if lacking:
+        parts.append(f"it lacks {len(lacking)} migrations up to {lacking[-1]!r}")
+    if beyond:
+        parts.append(f"it has {len(beyond)} more, up to {beyond[-1]!r}")
+    return f": {' and '.join(parts)}" if parts else ""

@@ -1,0 +1,209 @@
+"""Every error that an operator can meet, each with a hint and an exit code of its own.
+
+    ReplicatorError
+    ├── SettingsError                 3   a variable is missing or wrong, or a command does not fit the mode
+    ├── DatabaseError                 4   Kuma's tables could not be read or written whole
+    │   ├── DatabaseMissing               no database where Kuma should have one
+    │   ├── DatabaseLocked                another process holds it
+    │   ├── DatabaseCorrupt               SQLite calls it malformed, or it is no database
+    │   ├── DatabaseMigrating             Kuma is changing the schema right now
+    │   ├── DatabaseUnset                 no user: Kuma was never set up
+    │   └── TableMissing                  a table or column that this schema must have
+    ├── RepositoryError
+    │   ├── RepositoryUnreachable     5   network, credentials, deadline, anything unknown
+    │   ├── WrongPassword             6
+    │   ├── RepositoryLocked          7
+    │   ├── RepositoryMissing         8   nothing was ever initialised there
+    │   ├── ResticMissing             9   no restic to run, or one that is too old
+    │   ├── PublishIncomplete         5   restic read the dump in part and kept a partial snapshot
+    │   ├── RepositoryDamaged        20   restic reached it and found parts missing or altered
+    │   └── RepositoryLost           10   this fleet has published, and the repository knows nothing of it
+    ├── SnapshotRefused              11   what was fetched is not what a leader publishes
+    │   └── SchemaMismatch           12   made by another schema of Kuma
+    ├── SnapshotNotFound             13
+    ├── KumaError                    14   Kuma did not stop, start or come back
+    ├── KumaRunning                  15   refused to write under a running Kuma
+    ├── AlreadyRunning               16   another cycle holds the lock
+    ├── Fenced                       17   another writer holds the newest position
+    │   └── TwoLeaders                    two writers in the newest epoch: a replica keeps its rows
+    ├── ShrinkRefused                18   half of the monitors gone: publish only when told so
+    ├── StateError                   19   the state directory cannot be read or written
+    └── Interrupted                 130   a signal asked to stop; nothing is half done
+
+1 is a bug (with a traceback), 2 a wrong command line (click), 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+
+class ReplicatorError(Exception):
+    """What happened, and why, in one sentence; ``hint`` says what to type or look at next.
+
+    ``retryable`` tells a supervisor whether the same call can succeed later by itself.
+    """
+
+    exit_code = 1
+    hint = ""
+    retryable = False
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        if hint is not None:
+            self.hint = hint
+
+
+class SettingsError(ReplicatorError):
+    exit_code = 3
+    hint = "See the table of variables in the README, or run: replicator doctor"
+
+
+class DatabaseError(ReplicatorError):
+    exit_code = 4
+    hint = "Try: replicator doctor"
+
+
+class DatabaseMissing(DatabaseError):
+    hint = "Check DATA_DIR: it must be the folder that holds Kuma's kuma.db."
+
+
+class DatabaseLocked(DatabaseError):
+    retryable = True
+    hint = "Another program holds Kuma's database. Close it; the next cycle tries again."
+
+
+class DatabaseCorrupt(DatabaseError):
+    hint = (
+        "Nothing was published. Stop Kuma and run: sqlite3 kuma.db 'PRAGMA integrity_check'. "
+        "The last good state is in the repository: replicator snapshots"
+    )
+
+
+class DatabaseMigrating(DatabaseError):
+    retryable = True
+    hint = (
+        "Kuma is changing its schema. Let it finish (do not stop it); the next cycle tries again."
+    )
+
+
+class DatabaseUnset(DatabaseError):
+    hint = "Finish Kuma's set-up page (create the first user), then run the command again."
+
+
+class TableMissing(DatabaseError):
+    hint = "This database does not have the tables of its own schema. Try: replicator doctor"
+
+
+class RepositoryError(ReplicatorError):
+    exit_code = 5
+
+
+class RepositoryUnreachable(RepositoryError):
+    retryable = True
+    hint = "Check RESTIC_REPOSITORY, the network and the credentials. Try: restic snapshots"
+
+
+class WrongPassword(RepositoryError):
+    exit_code = 6
+    hint = "Check RESTIC_PASSWORD or RESTIC_PASSWORD_FILE: the repository has another password."
+
+
+class RepositoryLocked(RepositoryError):
+    exit_code = 7
+    retryable = True
+    hint = "Another restic works on the repository. A stale lock goes by: restic unlock"
+
+
+class RepositoryMissing(RepositoryError):
+    exit_code = 8
+    hint = "Check RESTIC_REPOSITORY. If it is right and this is the first start: replicator init"
+
+
+class ResticMissing(RepositoryError):
+    exit_code = 9
+    hint = "Install restic 0.14 or later, or name it: REPLICATOR_RESTIC=/path/to/restic"
+
+
+class PublishIncomplete(RepositoryError):
+    retryable = True
+    hint = "Replicas refuse the partial snapshot; the next cycle publishes at the next position."
+
+
+class RepositoryDamaged(RepositoryError):
+    exit_code = 20
+    hint = "Nothing was applied. Look for what is damaged: restic check --read-data"
+
+
+class RepositoryLost(RepositoryError):
+    exit_code = 10
+    hint = (
+        "This fleet has published before. Check RESTIC_REPOSITORY and REPLICATOR_FLEET. If the "
+        "repository is really gone and you want to begin again: replicator promote --force"
+    )
+
+
+class SnapshotRefused(ReplicatorError):
+    exit_code = 11
+    hint = "Nothing was applied. Try: replicator snapshots"
+
+
+class SchemaMismatch(SnapshotRefused):
+    exit_code = 12
+    hint = "Nothing was applied. Install the leader's version of Uptime Kuma here."
+
+
+class SnapshotNotFound(ReplicatorError):
+    exit_code = 13
+    hint = "Try: replicator snapshots"
+
+
+class KumaError(ReplicatorError):
+    exit_code = 14
+    hint = "Look at Kuma's own log."
+
+
+class KumaRunning(ReplicatorError):
+    exit_code = 15
+    hint = (
+        "Stop Kuma first, or tell how to: REPLICATOR_KUMA=docker, systemd or command. "
+        "--force writes all the same; Kuma then shows old rows until it restarts."
+    )
+
+
+class AlreadyRunning(ReplicatorError):
+    exit_code = 16
+    retryable = True
+    hint = "Another replicator works on this instance. Wait for it with --wait."
+
+
+class Fenced(ReplicatorError):
+    exit_code = 17
+    hint = (
+        "Another leader has published. If this one is to lead: replicator promote. "
+        "If not: set REPLICATOR_MODE=RESTORE here."
+    )
+
+
+class TwoLeaders(Fenced):
+    hint = (
+        "Two instances publish as leaders of this fleet. Keep one: set REPLICATOR_MODE=RESTORE on "
+        "the other, then run on the one that stays: replicator promote"
+    )
+
+
+class ShrinkRefused(ReplicatorError):
+    exit_code = 18
+    hint = "If this is meant: replicator backup --allow-shrink"
+
+
+class StateError(ReplicatorError):
+    exit_code = 19
+    hint = (
+        "Check REPLICATOR_STATE_DIR: space, permissions. A damaged state.json may be moved away: "
+        "a replica then begins anew, a leader goes by its REPLICATOR_INSTANCE name."
+    )
+
+
+class Interrupted(ReplicatorError):
+    exit_code = 130
+    retryable = True
+    hint = "The next run goes on where this one was stopped."

@@ -1,0 +1,27 @@
+"""The running Uptime Kuma: how it is stopped and started, and whether it is ready."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class KumaService(Protocol):
+    """One way to stop and start Kuma. All raise KumaError with a hint, nothing else."""
+
+    name: str
+    """child, docker, systemd, command, none"""
+
+    manages: bool
+    """False for `none`: stop and start do nothing, and nobody may count on them."""
+
+    def running(self) -> bool:
+        """Whether Kuma's process is there (ready or not)."""
+
+    def stop(self) -> None:
+        """Ask Kuma to end and wait until it is gone. Harmless when it is not running.
+
+        Never kills a Kuma that does not end by itself: that one may be migrating.
+        """
+
+    def start(self) -> None:
+        """Start Kuma; returns at once, without waiting for readiness. Harmless when it runs."""

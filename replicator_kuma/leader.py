@@ -1,0 +1,323 @@
+"""The leader's cycle: observe, decide, publish. At most one leader a fleet, chosen by a person."""
+
+from __future__ import annotations
+
+import enum
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from replicator_kuma.cycle import CycleResult, Instance, Outcome
+from replicator_kuma.dump.plan import Summary
+from replicator_kuma.errors import (
+    DatabaseMissing,
+    DatabaseUnset,
+    Fenced,
+    ReplicatorError,
+    RepositoryLost,
+    ShrinkRefused,
+)
+from replicator_kuma.observe import Observation, fingerprint, observe, observed_dump
+from replicator_kuma.recovery import settle, start_work
+from replicator_kuma.repository import Label, Position, Snapshot
+from replicator_kuma.state import Mark, State
+
+log = logging.getLogger(__name__)
+
+SHRINK_FROM = 10
+"""A fleet of fewer monitors may lose any part of them without a question, but not all."""
+
+
+class Step(enum.Enum):
+    """What the leader does next."""
+
+    TAKE_BACK = enum.auto()
+    NOTHING = enum.auto()
+    PUBLISH = enum.auto()
+
+
+@dataclass(frozen=True)
+class View:
+    """What a leader knows when it decides: frozen, so that deciding is a pure function.
+
+    ``known`` says whether the state file was there: without one, the instance's name is its
+    identity (a container made anew).
+    """
+
+    name: str
+    state: State
+    known: bool
+    snapshots: Sequence[Snapshot]
+    digest: str | None
+    schema: str | None
+    users: int
+    monitors: int
+    allow_shrink: bool = False
+
+    @property
+    def newest(self) -> Snapshot | None:
+        return self.snapshots[-1] if self.snapshots else None
+
+
+def mark_of(snapshot: Snapshot) -> Mark:
+    """What the state remembers of a snapshot."""
+    label = snapshot.label
+    return Mark(
+        position=label.position,
+        digest=label.digest,
+        schema=label.schema,
+        snapshot=snapshot.id,
+        writer=label.writer,
+        leader=label.leader,
+        monitors=label.monitors,
+        rows=label.rows,
+    )
+
+
+def own_newest(view: View) -> Mark | None:
+    """The newest position as this leader may go on from it; None in a fleet without any.
+
+    Raises Fenced, RepositoryLost: the first four lines of the design's table. What is returned is
+    to be noted as published (an intent whose snapshot is there is thereby known again).
+    """
+    newest, state = view.newest, view.state
+    if newest is None:
+        if state.published is not None:
+            raise RepositoryLost(
+                f"the repository holds no snapshot of this fleet, but position "
+                f"{state.published.position} was published from here"
+            )
+        return None
+    tied = [s for s in view.snapshots if s.position == newest.position]
+    stranger = next((s for s in tied if not _is_own(view, s)), None)
+    if stranger is not None:
+        raise Fenced(
+            f"{stranger.label.leader} has published position {stranger.position}: "
+            "this instance does not publish"
+        )
+    if state.published is not None and newest.position < state.published.position:
+        raise RepositoryLost(
+            f"the newest snapshot of this fleet is {newest.position}, but "
+            f"{state.published.position} was published from here"
+        )
+    return mark_of(newest)
+
+
+def _is_own(view: View, snapshot: Snapshot) -> bool:
+    """Whether this instance wrote a snapshot, and knows that it did."""
+    state, label = view.state, snapshot.label
+    if not view.known:
+        return label.leader == view.name
+    if label.writer != state.writer:
+        # the state file was made anew after this was published under our name, and noted since
+        return state.published is not None and state.published.snapshot == snapshot.id
+    noted = [m.position for m in (state.published, state.intent) if m is not None]
+    return label.position in noted or (state.burned is not None and label.position <= state.burned)
+
+
+def decide(view: View, newest: Mark | None) -> Step:
+    """The rest of the design's table. Raises DatabaseUnset, DatabaseMissing, ShrinkRefused."""
+    empty = view.digest is None or (view.users == 0 and view.monitors == 0)
+    if newest is not None and empty:
+        return Step.TAKE_BACK
+    if view.digest is None:
+        raise DatabaseMissing("there is no database yet; Kuma has not been started here")
+    if view.users == 0:
+        raise DatabaseUnset("Kuma has no user; nothing is published")
+    if newest is None:
+        return Step.PUBLISH
+    _guard_shrink(view, newest)
+    if (view.digest, view.schema) == (newest.digest, newest.schema):
+        return Step.NOTHING
+    return Step.PUBLISH
+
+
+def _guard_shrink(view: View, newest: Mark) -> None:
+    before, now = newest.monitors, view.monitors
+    half_gone = before >= SHRINK_FROM and now * 2 <= before
+    none_left = before > 0 and now == 0
+    if (half_gone or none_left) and not view.allow_shrink:
+        raise ShrinkRefused(
+            f"{before - now} of {before} monitors are gone since {newest.position}: "
+            "nothing is published until somebody says that this is meant"
+        )
+
+
+def next_position(newest: Mark | None, burned: Position | None) -> Position:
+    """The next sequence of the epoch, past any position that was burned in it."""
+    position = (
+        Position(newest.position.epoch, newest.position.sequence + 1) if newest else Position(1, 1)
+    )
+    if burned is not None and burned >= position:
+        return Position(burned.epoch, burned.sequence + 1)
+    return position
+
+
+class Leader:
+    """The leader's cycles on one instance."""
+
+    def __init__(self, instance: Instance) -> None:
+        self.instance = instance
+
+    def cycle(self, *, allow_shrink: bool = False, verify: bool = False) -> CycleResult:
+        """One cycle, under the instance's lock; ``verify`` asks the repository in any case.
+
+        Raises ReplicatorErrors; nothing is published then.
+        """
+        state = start_work(self.instance)
+        settle(self.instance)
+        due = verify or time.time() - state.verified_at >= self.instance.verify_every
+        quiet = state.published is not None and state.intent is None and state.fenced is None
+        mark = fingerprint(self.instance)
+        if quiet and not due and mark and mark == state.unchanged:
+            return self._nothing(state)
+        observation = self._observe()
+        if quiet and not due and observation and self._agrees(state, observation):
+            return self._nothing(self.instance.state.update(unchanged=mark))
+        return self._compare(observation, allow_shrink)
+
+    def _observe(self) -> Observation | None:
+        if not self.instance.store.exists():
+            return None
+        return observe(self.instance)
+
+    def _agrees(self, state: State, observation: Observation) -> bool:
+        published, manifest = state.published, observation.manifest
+        return published is not None and (manifest.digest, manifest.fingerprint) == (
+            published.digest,
+            published.schema,
+        )
+
+    def _nothing(self, state: State) -> CycleResult:
+        published = state.published
+        assert published is not None
+        return CycleResult(
+            Outcome.NOTHING,
+            f"nothing changed since {published.position}",
+            published.position,
+            published.digest,
+        )
+
+    def _compare(self, observation: Observation | None, allow_shrink: bool) -> CycleResult:
+        instance = self.instance
+        instance.step("asking the repository")
+        view = self._view(observation, allow_shrink)
+        try:
+            newest = own_newest(view)
+        except Fenced as error:
+            instance.state.update(fenced=str(error), intent=None)
+            raise
+        state = instance.state.update(
+            published=newest, intent=None, fenced=None, verified_at=time.time()
+        )
+        match decide(view, newest):
+            case Step.TAKE_BACK:
+                return self._take_back(view)
+            case Step.NOTHING:
+                return self._nothing(instance.state.update(unchanged=fingerprint(instance)))
+            case Step.PUBLISH:
+                return publish(instance, next_position(newest, state.burned))
+
+    def _view(self, observation: Observation | None, allow_shrink: bool) -> View:
+        instance, manifest = self.instance, observation and observation.manifest
+        return View(
+            name=instance.name,
+            state=instance.state.load(),
+            known=instance.state.exists(),
+            snapshots=instance.repository.snapshots(instance.fleet),
+            digest=manifest.digest if manifest else None,
+            schema=manifest.fingerprint if manifest else None,
+            users=observation.users if observation else 0,
+            monitors=observation.monitors if observation else 0,
+            allow_shrink=allow_shrink,
+        )
+
+    def _take_back(self, view: View) -> CycleResult:
+        from replicator_kuma.replica import Replica
+
+        newest = view.newest
+        assert newest is not None
+        if not self.instance.store.exists():
+            return CycleResult(
+                Outcome.WAITING,
+                f"there is no database here, and {newest.position} is this instance's own: "
+                "taking it back once Kuma has made an empty one",
+            )
+        log.warning("this instance has lost its database: taking back its own %s", newest.position)
+        result = Replica(self.instance).take(newest)
+        self.instance.state.update(published=mark_of(newest))
+        return result
+
+
+def publish(
+    instance: Instance, position: Position, *, summary: Summary | None = None
+) -> CycleResult:
+    """Dump, note the intent, publish at ``position``, note it, tell. Raises ReplicatorErrors.
+
+    Any failure of the publish itself burns the position; a rival that was faster fences.
+    """
+    instance.step("dumping the tables")
+    mark = fingerprint(instance)
+    dump, observation = observed_dump(instance, "dump")
+    instance.store.check()
+    manifest, state = dump.manifest, instance.state.load()
+    label = Label(
+        fleet=instance.fleet,
+        position=position,
+        digest=manifest.digest,
+        schema=manifest.fingerprint,
+        writer=state.writer,
+        leader=instance.name,
+        rows=manifest.rows,
+        monitors=manifest.monitors,
+    )
+    intent = Mark(
+        position,
+        label.digest,
+        label.schema,
+        writer=state.writer,
+        leader=instance.name,
+        monitors=label.monitors,
+        rows=label.rows,
+    )
+    instance.step("publishing")
+    instance.state.update(intent=intent)
+    try:
+        instance.repository.publish(dump.folder, label)
+    except ReplicatorError:
+        # it may be there, in part or whole: that position is never used for other content
+        instance.state.update(burned=position, intent=None)
+        raise
+    published = _confirm_alone(instance, intent)
+    instance.state.update(
+        published=published, intent=None, fenced=None, verified_at=time.time(), unchanged=mark
+    )
+    warnings = tuple(str(dangling) for dangling in observation.dangling)
+    for warning in warnings:
+        log.warning("%s", warning)
+    sentence = (
+        f"published {position}: {manifest.monitors} monitors, {manifest.rows} rows, "
+        f"digest {manifest.digest[:12]}"
+    )
+    instance.notifier.send(f"{instance.name}: backup", sentence)
+    return CycleResult(
+        Outcome.PUBLISHED, sentence, position, manifest.digest, summary, warnings=warnings
+    )
+
+
+def _confirm_alone(instance: Instance, intent: Mark) -> Mark:
+    """The published snapshot as the repository lists it; raises Fenced when a rival stands there."""
+    snapshots = instance.repository.snapshots(instance.fleet)
+    own = [s for s in snapshots if (s.position, s.label.writer) == (intent.position, intent.writer)]
+    rival = next(
+        (s for s in snapshots if s.position >= intent.position and s.label.writer != intent.writer),
+        None,
+    )
+    if rival is not None:
+        sentence = f"{rival.label.leader} published {rival.position} at the same time"
+        instance.state.update(fenced=sentence, published=mark_of(own[0]) if own else None)
+        raise Fenced(sentence)
+    if not own:
+        raise RepositoryLost(f"{intent.position} was published and the repository does not list it")
+    return mark_of(own[0])

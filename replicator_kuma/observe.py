@@ -1,0 +1,132 @@
+"""The live instance as a dump: its tables from one read transaction, and the files they name."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from replicator_kuma.cycle import Instance
+from replicator_kuma.dump.catalog import file_table, is_file
+from replicator_kuma.dump.format import Dump, Manifest, hash_file, write_manifest, write_tables
+from replicator_kuma.dump.select import Dangling, select
+from replicator_kuma.errors import DatabaseError, StateError
+
+_TRIES = 3
+_COPY = 1 << 20
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What an instance holds now."""
+
+    manifest: Manifest
+    users: int
+    monitors: int
+    dangling: tuple[Dangling, ...] = ()
+
+    @property
+    def unset(self) -> bool:
+        """Nobody ever set this Kuma up."""
+        return self.users == 0
+
+
+def observe(instance: Instance, folder: Path | None = None) -> Observation:
+    """Dump the instance into ``folder`` (a new one), or only hash it when that is None.
+
+    Raises DatabaseError when anything cannot be read whole, StateError when the folder cannot be
+    written.
+    """
+    for attempt in range(_TRIES):
+        before = dict(file_stats(instance.data_dir))
+        target = folder and _scratch(folder, attempt)
+        try:
+            observation = _observe_once(instance, target)
+        except OSError as error:
+            raise StateError(f"cannot write a dump below {folder}: {error}") from error
+        after = dict(file_stats(instance.data_dir))
+        names = observation.manifest.files
+        if all(before.get(name) == after.get(name) for name in names):
+            if target is not None and folder is not None:
+                write_manifest(target, observation.manifest)
+                target.rename(folder)
+            return observation
+    raise DatabaseError(
+        "the files that Kuma's rows name changed all the time they were read",
+        hint="Something writes into upload/ or docker-tls/ without a pause.",
+    )
+
+
+def observed_dump(instance: Instance, name: str) -> tuple[Dump, Observation]:
+    """The instance's dump in a new scratch folder of the work folder."""
+    folder = instance.work / name
+    observation = observe(instance, folder)
+    return Dump(folder, observation.manifest), observation
+
+
+def _scratch(folder: Path, attempt: int) -> Path:
+    scratch = folder.with_name(f"{folder.name}.{attempt}.part")
+    scratch.mkdir(mode=0o700, parents=True)
+    return scratch
+
+
+def _observe_once(instance: Instance, folder: Path | None) -> Observation:
+    with instance.store.read() as reader:
+        names = reader.schema.require(instance.tables)
+        entries, named = write_tables(folder, reader, names)
+        dangling = (
+            tuple(d for n in names for d in reader.dangling(select(reader.schema, n)))
+            if folder is not None
+            else ()
+        )
+        users, monitors = reader.count("user"), reader.count("monitor")
+        schema = reader.schema
+    files = {}
+    for name in sorted(named):
+        if sha256 := _copy(instance.data_dir / name, folder and folder / "files" / name):
+            files[name] = sha256
+    manifest = Manifest(
+        instance.store.engine, schema.fingerprint, schema.migrations, entries, files
+    )
+    return Observation(manifest, users, monitors, dangling)
+
+
+def _copy(source: Path, target: Path | None) -> str:
+    """The SHA-256 of a file that is copied on the way; empty where there is none."""
+    if target is None:
+        return hash_file(source)
+    try:
+        descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
+        return ""
+    hasher = hashlib.sha256()
+    with os.fdopen(descriptor, "rb") as file:
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        out = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(out, "wb") as copy:
+            while chunk := file.read(_COPY):
+                hasher.update(chunk)
+                copy.write(chunk)
+    return hasher.hexdigest()
+
+
+def file_stats(data_dir: Path) -> Iterator[tuple[str, tuple[int, int, int, int]]]:
+    """(name, what changes when the file does) of each file that a row could name."""
+    for pattern in ("upload/*", "docker-tls/*/*"):
+        for path in sorted(data_dir.glob(pattern)):
+            name = str(path.relative_to(data_dir))
+            if is_file(name):
+                stat = path.lstat()
+                yield name, (stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+
+
+def fingerprint(instance: Instance) -> str:
+    """Changes whenever the instance's rows or files could have; cheap. Empty: cannot tell yet."""
+    database = instance.store.fingerprint()
+    if not database:
+        return ""
+    chosen = sorted(instance.tables)
+    stats = [s for s in file_stats(instance.data_dir) if file_table(s[0]) in instance.tables]
+    return hashlib.sha256(repr((database, chosen, stats)).encode()).hexdigest()

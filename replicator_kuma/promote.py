@@ -1,0 +1,79 @@
+"""From one leader to the next: the newest snapshot taken, the next epoch opened."""
+
+from __future__ import annotations
+
+import logging
+
+from replicator_kuma.cycle import CycleResult, Instance, Outcome
+from replicator_kuma.errors import ReplicatorError, RepositoryLost, SnapshotNotFound
+from replicator_kuma.leader import mark_of, publish
+from replicator_kuma.recovery import settle, start_work
+from replicator_kuma.replica import Replica
+from replicator_kuma.repository import Position, Snapshot
+
+log = logging.getLogger(__name__)
+
+
+def promote(instance: Instance, force: bool = False) -> CycleResult:
+    """Make this instance the leader: apply the newest snapshot, publish as (epoch + 1, 1).
+
+    Whoever led before is fenced when it comes back. ``force`` goes on with the rows as they are
+    when the newest snapshot cannot be taken, and begins again in an emptied repository. Call
+    under the lock. Raises ReplicatorErrors; without a publish nothing has changed but the rows.
+    """
+    start_work(instance)
+    settle(instance)
+    instance.step("asking the repository")
+    snapshots = instance.repository.snapshots(instance.fleet)
+    newest = snapshots[-1] if snapshots else None
+    taken = ""
+    if newest is None:
+        _require_force_without_snapshots(instance, force)
+    else:
+        taken = _take(instance, newest, force)
+    result = publish(instance, Position(_epoch(instance, newest) + 1, 1))
+    published = instance.state.load().published
+    instance.state.update(applied=published, live_digest=result.digest or "", role="BACKUP")
+    sentence = (
+        f"this instance leads fleet {instance.fleet!r} from {result.position} on{taken}. "
+        "Now set REPLICATOR_MODE=BACKUP here, and REPLICATOR_MODE=RESTORE on the old leader "
+        "before it comes back"
+    )
+    return CycleResult(
+        Outcome.PUBLISHED, sentence, result.position, result.digest, warnings=result.warnings
+    )
+
+
+def _epoch(instance: Instance, newest: Snapshot | None) -> int:
+    """The highest epoch that this instance has ever heard of."""
+    state = instance.state.load()
+    marks = [m.position for m in (state.applied, state.published, state.intent) if m is not None]
+    marks += [p for p in (state.burned, newest and newest.position) if p]
+    return max((position.epoch for position in marks), default=0)
+
+
+def _require_force_without_snapshots(instance: Instance, force: bool) -> None:
+    state = instance.state.load()
+    if force:
+        return
+    if state.applied is not None or state.published is not None:
+        raise RepositoryLost("the repository holds no snapshot of this fleet any more")
+    raise SnapshotNotFound(
+        f"fleet {instance.fleet!r} has no snapshot: there is nothing to take over",
+        hint="A fleet's first leader needs no promote: set REPLICATOR_MODE=BACKUP and start it.",
+    )
+
+
+def _take(instance: Instance, newest: Snapshot, force: bool) -> str:
+    state = instance.state.load()
+    if state.published is not None and state.published.snapshot == newest.id:
+        return ""  # its own rows are newer than its own snapshot
+    try:
+        Replica(instance).take(newest)
+    except ReplicatorError as error:
+        if not force:
+            raise
+        log.warning("going on without %s: %s", newest.position, error)
+        return f", with its own rows ({newest.position} could not be taken)"
+    instance.state.update(applied=mark_of(newest))
+    return f", with the rows of {newest.position}"

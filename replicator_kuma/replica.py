@@ -1,0 +1,246 @@
+"""The replica's cycle: observe, decide, fetch, plan; stop, apply, start only when rows differ."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from replicator_kuma import apply as applying
+from replicator_kuma.cycle import CycleResult, Instance, Outcome
+from replicator_kuma.dump import words
+from replicator_kuma.dump.format import Dump, accepts
+from replicator_kuma.dump.plan import Plan, Summary
+from replicator_kuma.errors import (
+    DatabaseMigrating,
+    ReplicatorError,
+    RepositoryLost,
+    SchemaMismatch,
+    SnapshotNotFound,
+    SnapshotRefused,
+    TwoLeaders,
+)
+from replicator_kuma.leader import mark_of
+from replicator_kuma.observe import observe
+from replicator_kuma.recovery import settle, start_work
+from replicator_kuma.repository import Limits, Snapshot
+from replicator_kuma.state import State
+
+log = logging.getLogger(__name__)
+
+
+def newest_to_follow(state: State, fleet: str, snapshots: Sequence[Snapshot]) -> Snapshot | None:
+    """The snapshot that a replica follows: a pure function of what it knows and what is listed.
+
+    None in a fleet that has published nothing. Raises RepositoryLost, TwoLeaders: the replica
+    then keeps what it has, and never goes back by itself.
+    """
+    applied = state.applied
+    if not snapshots:
+        if applied is not None:
+            raise RepositoryLost(
+                f"the repository holds no snapshot of fleet {fleet!r}, but {applied.position} "
+                "was applied here"
+            )
+        return None
+    newest = snapshots[-1]
+    if applied is not None and newest.position < applied.position:
+        raise RepositoryLost(
+            f"the newest snapshot is {newest.position}, but {applied.position} was applied here"
+        )
+    epoch = [s for s in snapshots if s.position.epoch == newest.position.epoch]
+    writers = sorted({s.label.writer for s in epoch})
+    if len(writers) > 1:
+        leaders = sorted({s.label.leader for s in epoch})
+        raise TwoLeaders(
+            f"epoch {newest.position.epoch} has {len(writers)} writers "
+            f"({', '.join(leaders)}): this replica keeps its rows"
+        )
+    return newest
+
+
+def find(snapshots: Sequence[Snapshot], wanted: str) -> Snapshot:
+    """The snapshot that a person means by an id, the beginning of one, or a position."""
+    found = [s for s in snapshots if s.id.startswith(wanted) or str(s.position) == wanted]
+    if len(found) != 1:
+        many = "more than one snapshot matches" if found else "no snapshot of this fleet matches"
+        raise SnapshotNotFound(f"{many} {wanted!r}")
+    return found[0]
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A plan that was not carried out."""
+
+    snapshot: Snapshot
+    plan: Plan
+
+    @property
+    def summary(self) -> Summary:
+        return self.plan.summary
+
+    def changes(self) -> Iterator[dict[str, Any]]:
+        """One dict a row change, secrets masked (see `dump.words.changes`)."""
+        return words.changes(self.plan)
+
+    def words(self) -> Iterator[str]:
+        """The same for people, a line each."""
+        return words.lines(self.plan)
+
+
+class Replica:
+    """A replica's cycles on one instance."""
+
+    def __init__(self, instance: Instance) -> None:
+        self.instance = instance
+
+    def cycle(self, *, reconcile: bool = False, snapshot: str | None = None) -> CycleResult:
+        """One cycle, under the instance's lock.
+
+        ``reconcile`` compares the live rows also with a snapshot that is already applied;
+        ``snapshot`` names one to go to, an older one too. Raises ReplicatorErrors, with the rows
+        as they were.
+        """
+        instance = self.instance
+        start_work(instance)
+        settle(instance)
+        instance.step("asking the repository")
+        snapshots = instance.repository.snapshots(instance.fleet)
+        state = instance.state.load()
+        if snapshot is not None:
+            return self.take(find(snapshots, snapshot))
+        newest = newest_to_follow(state, instance.fleet, snapshots)
+        instance.state.update(verified_at=time.time())
+        if newest is None:
+            return CycleResult(
+                Outcome.WAITING,
+                f"fleet {instance.fleet!r} has no snapshot yet: waiting for its leader",
+            )
+        if newest.id in state.bad and not reconcile:
+            raise SnapshotRefused(
+                f"{newest.position} is not tried again: Kuma did not start on it before",
+                hint="Look at Kuma's log. To try it all the same: replicator restore --now",
+            )
+        if state.applied is not None and state.applied.snapshot == newest.id:
+            if not reconcile or self._rows_equal(state):
+                return _nothing(newest, f"{newest.position} is applied; nothing newer")
+        return self.take(newest)
+
+    def _rows_equal(self, state: State) -> bool:
+        """Whether the live rows still are those of the applied snapshot; no call of restic."""
+        if not state.live_digest or not self.instance.store.exists():
+            return False
+        return observe(self.instance).manifest.digest == state.live_digest
+
+    def take(self, snapshot: Snapshot) -> CycleResult:
+        """Fetch, plan, and apply where rows differ. Call within a cycle."""
+        instance = self.instance
+        try:
+            if not instance.store.exists():
+                return _waiting(snapshot, "Kuma has made no database here yet")
+            preview, planned = self._plan(snapshot)
+        except DatabaseMigrating as error:
+            return _waiting(snapshot, str(error))
+        mark, live, summary = mark_of(snapshot), planned.live.manifest, planned.plan.summary
+        digest = applying.expected_digest(instance, live, planned.wanted.manifest)
+        warnings = tuple(str(d) for d in planned.observation.dangling)
+        pending = instance.state.load().pending
+        if preview.plan.empty:
+            if pending is None:
+                instance.state.update(applied=mark, live_digest=digest)
+                return _nothing(snapshot, f"the rows equal {snapshot.position}; nothing to do")
+            return _waiting(snapshot, "its rows are in place; Kuma has to confirm them")
+        started = time.monotonic()
+        applying.apply(instance, planned, mark)
+        instance.state.update(live_digest=digest)
+        sentence = (
+            f"applied {snapshot.position} of {snapshot.label.leader}: {summary.sentence()}, "
+            f"digest {snapshot.label.digest[:12]}, {time.monotonic() - started:.1f} s"
+        )
+        shutil.rmtree(instance.work, ignore_errors=True)
+        instance.notifier.send(f"{instance.name}: restore", sentence)
+        return CycleResult(
+            Outcome.APPLIED,
+            sentence,
+            snapshot.position,
+            snapshot.label.digest,
+            summary,
+            warnings=warnings,
+        )
+
+    def _plan(self, snapshot: Snapshot) -> tuple[Preview, applying.Planned]:
+        instance = self.instance
+        self._gate(snapshot)
+        instance.step(f"fetching {snapshot.position}")
+        folder = instance.work / "fetched"
+        folder.mkdir(mode=0o700)
+        instance.repository.fetch(snapshot, folder, accepts, Limits())
+        wanted = Dump.open(folder)
+        if wanted.manifest.digest != snapshot.label.digest:
+            raise SnapshotRefused(f"{snapshot.position} holds another dump than its tags say")
+        wanted.verify()
+        instance.step("comparing the rows")
+        planned = applying.prepare(instance, wanted)
+        ours, theirs = planned.live.manifest, wanted.manifest
+        if ours.migrations != theirs.migrations:
+            raise _mismatch(snapshot, ours.migrations, theirs.migrations)
+        return Preview(snapshot, planned.plan), planned
+
+    def _gate(self, snapshot: Snapshot) -> None:
+        """Another schema is known from the tags alone: nothing is fetched."""
+        with self.instance.store.read() as reader:
+            schema = reader.schema
+        if schema.fingerprint != snapshot.label.schema:
+            raise _mismatch(snapshot, schema.migrations, None)
+
+    @contextlib.contextmanager
+    def preview(self, snapshot: str | None = None) -> Iterator[Preview]:
+        """What a restore would change; touches nothing but the scratch folder.
+
+        Call under the instance's lock; the plan's files live as long as the block.
+        """
+        instance = self.instance
+        snapshots = instance.repository.snapshots(instance.fleet)
+        state = instance.state.load()
+        chosen = (
+            find(snapshots, snapshot)
+            if snapshot is not None
+            else newest_to_follow(state, instance.fleet, snapshots)
+        )
+        if chosen is None:
+            raise SnapshotNotFound(f"fleet {instance.fleet!r} has no snapshot yet")
+        shutil.rmtree(instance.work, ignore_errors=True)
+        instance.state.prepare()
+        instance.work.mkdir(mode=0o700)
+        try:
+            yield self._plan(chosen)[0]
+        finally:
+            shutil.rmtree(instance.work, ignore_errors=True)
+
+
+def _nothing(snapshot: Snapshot, sentence: str) -> CycleResult:
+    return CycleResult(Outcome.NOTHING, sentence, snapshot.position, snapshot.label.digest)
+
+
+def _waiting(snapshot: Snapshot, why: str) -> CycleResult:
+    return CycleResult(
+        Outcome.WAITING, f"{snapshot.position} waits: {why}", snapshot.position, None
+    )
+
+
+def _mismatch(
+    snapshot: Snapshot, ours: tuple[str, ...], theirs: tuple[str, ...] | None
+) -> ReplicatorError:
+    from replicator_kuma.dump.versions import describe, named
+
+    detail = describe(ours, theirs) if theirs is not None else ""
+    version = named(snapshot.label.schema)
+    install = f"Uptime Kuma {version}" if version else "the leader's version of Uptime Kuma"
+    return SchemaMismatch(
+        f"{snapshot.position} of {snapshot.label.leader} has another schema than this Kuma{detail}",
+        hint=f"Nothing was applied. Install {install} on this instance.",
+    )

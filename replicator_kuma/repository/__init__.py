@@ -1,0 +1,49 @@
+"""Where dumps are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from replicator_kuma.repository.snapshot import Label, Position, Snapshot
+
+__all__ = ["Label", "Limits", "Position", "Repository", "Snapshot"]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one fetch may bring: an enemy's snapshot must not fill the disk."""
+
+    files: int = 20_000
+    bytes: int = 8 * 1024**3
+
+
+class Repository(Protocol):
+    """A place for snapshots. Every method raises the RepositoryErrors of `errors`, nothing else."""
+
+    def init(self) -> bool:
+        """Create the repository; False when there is one already (that is no error)."""
+
+    def snapshots(self, fleet: str) -> Sequence[Snapshot]:
+        """All snapshots of a fleet, by position, then by id. One call, without a lock.
+
+        Raises RepositoryMissing where nothing was initialised.
+        """
+
+    def publish(self, folder: Path, label: Label) -> None:
+        """Store a dump folder under its label; any end but success raises."""
+
+    def fetch(
+        self,
+        snapshot: Snapshot,
+        into: Path,
+        accept: Callable[[str], bool],
+        limits: Limits = Limits(),  # noqa: B008  (frozen)
+    ) -> None:
+        """Write a snapshot's regular files, relative names as in the dump, below ``into`` (0600).
+
+        One call, streamed. A member that is no regular file, that ``accept`` refuses by name, that
+        comes twice, or that exceeds ``limits`` raises SnapshotRefused.
+        """

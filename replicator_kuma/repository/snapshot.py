@@ -1,0 +1,116 @@
+"""What one listing tells of the snapshots: values only, no I/O.
+
+Tags carry all that a poll needs (DESIGN, «Snapshot»), so that deciding takes one listing and no
+download. Order is by position, never by time: clocks differ.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from urllib.parse import quote, unquote
+
+MARK = "replicator-kuma"
+
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
+# All that a tag may show as it is: no comma, space or percent sign, nothing outside ASCII.
+_PLAIN = "!#$&'()*+-./:;<=>?@[]^_`{|}~\""
+
+
+def tag(name: str, value: str) -> str:
+    """``name=value`` as one tag. restic splits tags at commas and trims them: both are escaped."""
+    return f"{name}={quote(value, safe=_PLAIN, errors='surrogateescape')}"
+
+
+@dataclass(frozen=True, order=True)
+class Position:
+    """(epoch, sequence): both from 1 up; a promote opens the next epoch at sequence 1."""
+
+    epoch: int
+    sequence: int
+
+    def __str__(self) -> str:
+        return f"{self.epoch}.{self.sequence}"
+
+    @classmethod
+    def parse(cls, text: str) -> Position:
+        """The position that ``str`` wrote; raises ValueError."""
+        epoch, _, sequence = text.partition(".")
+        position = cls(_number(epoch), _number(sequence))
+        if position.epoch < 1 or position.sequence < 1:
+            raise ValueError(text)
+        return position
+
+
+@dataclass(frozen=True)
+class Label:
+    """All that a leader says of a snapshot in its tags."""
+
+    fleet: str
+    position: Position
+    digest: str
+    schema: str
+    writer: str
+    leader: str
+    rows: int = 0
+    monitors: int = 0
+
+    def tags(self) -> list[str]:
+        """What `from_tags` reads again, whatever characters the names have."""
+        return [
+            MARK,
+            tag("fleet", self.fleet),
+            tag("epoch", str(self.position.epoch)),
+            tag("seq", str(self.position.sequence)),
+            tag("digest", self.digest),
+            tag("schema", self.schema),
+            tag("writer", self.writer),
+            tag("leader", self.leader),
+            tag("rows", str(self.rows)),
+            tag("monitors", str(self.monitors)),
+        ]
+
+    @classmethod
+    def from_tags(cls, tags: list[str]) -> Label | None:
+        """The label in a snapshot's tags; None when a part is missing, twice, or no number."""
+        named = [text.partition("=") for text in tags if "=" in text]
+        pairs = {name: unquote(value, errors="surrogateescape") for name, _, value in named}
+        if MARK not in tags or len(pairs) != len(named):
+            return None
+        try:
+            return cls(
+                fleet=pairs["fleet"],
+                position=Position.parse(f"{pairs['epoch']}.{pairs['seq']}"),
+                digest=pairs["digest"],
+                schema=pairs["schema"],
+                writer=pairs["writer"],
+                leader=pairs["leader"],
+                rows=_number(pairs.get("rows", "0")),
+                monitors=_number(pairs.get("monitors", "0")),
+            )
+        except (KeyError, ValueError):
+            return None
+
+
+def _number(text: str) -> int:
+    # int() takes more than `str` writes: signs, spaces, underscores, digits of other scripts.
+    if not _NUMBER.fullmatch(text):
+        raise ValueError(text)
+    return int(text)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One snapshot of a fleet as a listing shows it. ``time`` is RFC 3339 and for people only."""
+
+    id: str
+    label: Label
+    time: str
+
+    @property
+    def position(self) -> Position:
+        return self.label.position
+
+    @property
+    def short_id(self) -> str:
+        return self.id[:8]

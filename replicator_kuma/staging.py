@@ -1,0 +1,91 @@
+"""Kuma's files around a transaction: staged beside their place, renamed after the commit.
+
+Renaming is the only step between the commit and Kuma's start. It can be done twice: what is staged
+is moved, what is not staged any more has been.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from replicator_kuma.errors import StateError
+from replicator_kuma.state import sync_folder
+
+FOLDER = ".replicator-staging"
+"""In Kuma's data directory, so on the file system of the files' places."""
+
+FileChanges = Iterable[tuple[str, str | None]]
+
+
+def stage(data_dir: Path, dump: Path, files: FileChanges) -> None:
+    """Copy the files to come from a dump folder to the staging folder, durably.
+
+    Raises StateError; nothing that Kuma sees has changed then.
+    """
+    discard(data_dir)
+    wanted = [name for name, sha256 in files if sha256 is not None]
+    if not wanted:
+        return
+    try:
+        for name in wanted:
+            target = data_dir / FOLDER / name
+            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            shutil.copyfile(dump / "files" / name, target)
+            target.chmod(0o600 if name.startswith("docker-tls/") else 0o644)
+            _like(target, data_dir)
+        sync_tree(data_dir / FOLDER)
+    except OSError as error:
+        discard(data_dir)
+        raise StateError(f"cannot stage Kuma's files in {data_dir}: {error}") from error
+
+
+def _like(path: Path, pattern: Path) -> None:
+    """Give a file the owner of Kuma's data directory: Kuma need not run as root."""
+    if os.geteuid() == 0:
+        stat = pattern.stat()
+        os.chown(path, stat.st_uid, stat.st_gid)
+
+
+def finish(data_dir: Path, files: FileChanges) -> None:
+    """Put staged files in their places and delete those that go; can be repeated."""
+    for name, sha256 in files:
+        place, staged = data_dir / name, data_dir / FOLDER / name
+        if sha256 is None:
+            place.unlink(missing_ok=True)
+        elif staged.exists():
+            if not place.parent.exists():
+                place.parent.mkdir(mode=0o755, parents=True)
+                _like(place.parent, data_dir)
+            staged.replace(place)
+        if place.parent.exists():
+            sync_folder(place.parent)
+    discard(data_dir)
+
+
+def discard(data_dir: Path) -> None:
+    """Forget what was staged."""
+    shutil.rmtree(data_dir / FOLDER, ignore_errors=True)
+
+
+def link_or_copy(source: str, target: str) -> str:
+    """A second name for a file that nobody writes to again; a copy where links do not exist."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+        Path(target).chmod(0o600)
+    return target
+
+
+def sync_tree(folder: Path) -> None:
+    """Make a folder's files and names durable."""
+    for path in folder.rglob("*"):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    sync_folder(folder)

@@ -1,0 +1,243 @@
+"""The instance's own memory: one small JSON file, replaced whole, and the lock beside it.
+
+What is known here is compared with the world before it is believed (DESIGN, rule 10); it holds no
+secret of Kuma, only digests, positions and sentences.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from replicator_kuma.errors import AlreadyRunning, StateError
+from replicator_kuma.repository.snapshot import Position
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A snapshot as this instance remembers it."""
+
+    position: Position
+    digest: str
+    schema: str
+    snapshot: str = ""
+    writer: str = ""
+    leader: str = ""
+    monitors: int = 0
+    rows: int = 0
+
+
+@dataclass(frozen=True)
+class Pending:
+    """An apply that was begun and is not confirmed: Kuma has not been ready on its rows yet.
+
+    ``base`` and ``target`` are digests of the live rows before and after; ``files`` are the file
+    changes as (name, SHA-256 or None for a deletion) and stay listed until all are done.
+    """
+
+    mark: Mark
+    base: str
+    target: str
+    files: tuple[tuple[str, str | None], ...] = ()
+    purge: bool = False
+    """monitors went: their history goes once Kuma is ready"""
+    rollback: bool = False
+    """it is the way back: the rows from before are being put in place again"""
+
+
+@dataclass(frozen=True)
+class Last:
+    """How the last cycle ended; times are seconds since the epoch."""
+
+    at: float
+    ok: bool
+    sentence: str
+    outcome: str = ""
+    error: str = ""
+    exit_code: int = 0
+
+
+@dataclass(frozen=True)
+class State:
+    writer: str
+    intent: Mark | None = None
+    published: Mark | None = None
+    burned: Position | None = None
+    """the highest position that must never be used again by this writer"""
+    fenced: str | None = None
+    applied: Mark | None = None
+    applied_tables: tuple[str, ...] = ()
+    pending: Pending | None = None
+    stopped_by_me: bool = False
+    bad: tuple[str, ...] = ()
+    """ids of snapshots with which Kuma did not start, while it did on the old rows"""
+    purge: bool = False
+    verified_at: float = 0.0
+    """when the repository was last asked and agreed"""
+    unchanged: str = ""
+    """fingerprint of the files that gave `live_digest`"""
+    live_digest: str = ""
+    live_schema: str = ""
+    last: Last | None = None
+    last_ok_at: float = 0.0
+    failing_since: float = 0.0
+    role: str = ""
+
+
+def _encode(value: Any) -> Any:
+    if isinstance(value, Position):
+        return str(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, tuple):
+        return [_encode(item) for item in value]
+    return value
+
+
+def _mark(value: Any) -> Mark | None:
+    if value is None:
+        return None
+    return Mark(**{**value, "position": Position.parse(value["position"])})
+
+
+def _decode(raw: dict[str, Any]) -> State:
+    known = {f.name for f in dataclasses.fields(State)}
+    fields = {key: value for key, value in raw.items() if key in known}
+    for name in ("intent", "published", "applied"):
+        fields[name] = _mark(fields.get(name))
+    if fields.get("burned") is not None:
+        fields["burned"] = Position.parse(fields["burned"])
+    if (pending := fields.get("pending")) is not None:
+        mark = _mark(pending["mark"])
+        if mark is None:
+            raise ValueError("pending without a mark")
+        files = tuple((str(name), digest) for name, digest in pending["files"])
+        fields["pending"] = Pending(**{**pending, "mark": mark, "files": files})
+    if fields.get("last") is not None:
+        fields["last"] = Last(**fields["last"])
+    for name in ("bad", "applied_tables"):
+        fields[name] = tuple(fields.get(name, ()))
+    return State(**fields)
+
+
+class StateFile:
+    """The state on disk. ``update`` returns only when the change would survive a power loss."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.path = folder / "state.json"
+        self._lock_depth = 0
+
+    def prepare(self) -> None:
+        """Make the folder (0700); raises StateError when that is impossible."""
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.folder.chmod(0o700)
+        except OSError as error:
+            raise StateError(f"cannot use the state directory {self.folder}: {error}") from error
+
+    def load(self) -> State:
+        """The state; a new one with a new writer id where there is none yet.
+
+        Raises StateError when the file is there and cannot be understood: guessing could make a
+        second leader.
+        """
+        try:
+            raw = json.loads(self.path.read_text())
+        except FileNotFoundError:
+            return State(writer=secrets.token_hex(8))
+        except (OSError, ValueError) as error:
+            raise StateError(f"cannot read {self.path}: {error}") from error
+        try:
+            if raw["version"] != VERSION:
+                raise StateError(f"{self.path} was written by another version of replicator-kuma")
+            return _decode(raw["state"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise StateError(f"cannot understand {self.path}: {error!r}") from error
+
+    def exists(self) -> bool:
+        return self.path.exists()
+
+    def update(self, **changes: Any) -> State:
+        """Replace some fields and write the whole state durably; returns the new state."""
+        state = dataclasses.replace(self.load(), **changes)
+        self.save(state)
+        return state
+
+    def save(self, state: State) -> None:
+        self.prepare()
+        temporary = self.path.with_name(f".state.{os.getpid()}.tmp")
+        text = json.dumps({"version": VERSION, "state": _encode(state)}, indent=1) + "\n"
+        try:
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(self.path)
+            sync_folder(self.folder)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise StateError(f"cannot write {self.path}: {error}") from error
+
+    @contextlib.contextmanager
+    def lock(self, wait: float = 0.0) -> Iterator[None]:
+        """Hold the instance's lock: one cycle at a time, over processes.
+
+        Raises AlreadyRunning when it is not free within ``wait`` seconds. The kernel frees it
+        when its process ends, however it ends. May be entered again by its holder.
+        """
+        if self._lock_depth:
+            self._lock_depth += 1
+            try:
+                yield
+            finally:
+                self._lock_depth -= 1
+            return
+        self.prepare()
+        try:
+            descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StateError(f"cannot open the lock in {self.folder}: {error}") from error
+        try:
+            _acquire(descriptor, wait)
+            self._lock_depth = 1
+            try:
+                yield
+            finally:
+                self._lock_depth = 0
+        finally:
+            os.close(descriptor)
+
+
+def _acquire(descriptor: int, wait: float) -> None:
+    deadline = time.monotonic() + wait
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise AlreadyRunning("another replicator is working on this instance") from None
+            time.sleep(0.05)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in a folder durable (fsync of the folder itself)."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,88 @@
+"""A fast stand-in for a restic repository, for tests where the fault is ours, not restic's."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from replicator_kuma.errors import ReplicatorError, RepositoryMissing, SnapshotRefused
+from replicator_kuma.repository import Label, Limits, Snapshot
+
+
+class FolderRepository:
+    """Snapshots as folders. ``calls`` counts; ``fail`` is raised by the next call of a name.
+
+    ``before`` and ``after`` run around a call of a name: a rival, a kill.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.calls: list[str] = []
+        self.fail: dict[str, ReplicatorError] = {}
+        self.before: dict[str, Callable[[], None]] = {}
+        self.after: dict[str, Callable[[], None]] = {}
+
+    def _call(self, name: str) -> None:
+        self.calls.append(name)
+        if hook := self.before.pop(name, None):
+            hook()
+        if error := self.fail.pop(name, None):
+            raise error
+        if name != "init" and not self.folder.exists():
+            raise RepositoryMissing("there is no repository")
+
+    def _done(self, name: str) -> None:
+        if hook := self.after.pop(name, None):
+            hook()
+
+    def init(self) -> bool:
+        self._call("init")
+        made = not self.folder.exists()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return made
+
+    def snapshots(self, fleet: str) -> Sequence[Snapshot]:
+        self._call("snapshots")
+        found = []
+        for path in self.folder.glob("*.json"):
+            raw = json.loads(path.read_text())
+            label = Label.from_tags(raw["tags"])
+            if label is not None and label.fleet == fleet:
+                found.append(Snapshot(path.stem, label, raw["time"]))
+        self._done("snapshots")
+        return sorted(found, key=lambda s: (s.position, s.id))
+
+    def publish(self, folder: Path, label: Label) -> None:
+        self._call("publish")
+        self.add(folder, label)
+        self._done("publish")
+
+    def add(self, folder: Path, label: Label) -> str:
+        """What a publish stores; also by a rival's hand."""
+        name = secrets.token_hex(32)
+        shutil.copytree(folder, self.folder / name)
+        note = {"tags": label.tags(), "time": "2031-01-01T00:00:00Z"}
+        (self.folder / f"{name}.json").write_text(json.dumps(note))
+        return name
+
+    def fetch(
+        self,
+        snapshot: Snapshot,
+        into: Path,
+        accept: Callable[[str], bool],
+        limits: Limits = Limits(),  # noqa: B008
+    ) -> None:
+        self._call("fetch")
+        source = self.folder / snapshot.id
+        for path in sorted(source.rglob("*")):
+            name = str(path.relative_to(source))
+            if path.is_file():
+                if not accept(name):
+                    raise SnapshotRefused(f"odd member {name}")
+                target = into / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, target)
+        self._done("fetch")

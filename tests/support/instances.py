@@ -1,0 +1,103 @@
+"""Instances for tests: real databases and state, with a Kuma that only remembers what was asked."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+from replicator_kuma.cycle import Instance
+from replicator_kuma.database import Store
+from replicator_kuma.database.sqlite import SqliteStore
+from replicator_kuma.dump.catalog import TABLES
+from replicator_kuma.errors import KumaError
+from replicator_kuma.repository import Repository
+from replicator_kuma.state import StateFile
+
+
+class RecordingKuma:
+    """A Kuma service that is as it was told; ``log`` holds what was asked of it."""
+
+    name = "recording"
+    manages = True
+
+    def __init__(self, *, running: bool = True) -> None:
+        self.up = running
+        self.log: list[str] = []
+        self.refuses_to_be_ready: list[bool] = []
+        self.on_start: Callable[[], None] | None = None
+
+    def running(self) -> bool:
+        return self.up
+
+    def stop(self) -> None:
+        self.log.append("stop")
+        self.up = False
+
+    def start(self) -> None:
+        self.log.append("start")
+        self.up = True
+        if self.on_start is not None:
+            self.on_start()
+
+    def wait_ready(self) -> None:
+        self.log.append("ready?")
+        if self.refuses_to_be_ready and self.refuses_to_be_ready.pop(0):
+            raise KumaError("Kuma ended by itself with exit code 1")
+
+
+class RecordingNotifier:
+    """Keeps what would have been sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[str] = []
+
+    def send(self, title: str, message: str, *, urgent: bool = False) -> None:
+        self.sent.append(f"{title}: {message}")
+
+    def close(self, timeout: float = 2.0) -> None:
+        return None
+
+
+def make_instance(
+    folder: Path,
+    repository: Repository,
+    *,
+    name: str = "here",
+    kuma: RecordingKuma | None = None,
+    store: Store | None = None,
+    tables: frozenset[str] = frozenset(TABLES),
+) -> Instance:
+    """An instance in ``folder`` (its data directory, with the state below it)."""
+    service = kuma or RecordingKuma()
+    folder.mkdir(parents=True, exist_ok=True)
+    return Instance(
+        name=name,
+        fleet="default",
+        data_dir=folder,
+        tables=tables,
+        state=StateFile(folder / "replicator"),
+        store=store or SqliteStore(folder),
+        repository=repository,
+        kuma=service,
+        wait_ready=service.wait_ready,
+        notifier=RecordingNotifier(),
+    )
+
+
+def place(database: Path, folder: Path, upload: Path | None = None, *, wal: bool = False) -> Path:
+    """Copy a database, and an upload folder, to be an instance's; in WAL mode if asked."""
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / "kuma.db"
+    target.unlink(missing_ok=True)
+    shutil.copyfile(database, target)
+    shutil.rmtree(folder / "upload", ignore_errors=True)
+    if upload is not None:
+        shutil.copytree(upload, folder / "upload", copy_function=shutil.copyfile)
+        (folder / "upload").chmod(0o755)
+    if wal:
+        connection = sqlite3.connect(target)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.close()
+    return target
