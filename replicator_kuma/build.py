@@ -1,0 +1,125 @@
+"""From Settings to the Instance that cycles work on: the one place where the parts are chosen."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from replicator_kuma.cycle import Instance, never, silent
+from replicator_kuma.errors import ReplicatorError, SettingsError
+from replicator_kuma.kuma import KumaService
+from replicator_kuma.settings import Settings
+from replicator_kuma.state import StateFile
+
+if TYPE_CHECKING:
+    from replicator_kuma.kuma.ready import Readiness
+    from replicator_kuma.repository.restic import ResticRepository
+
+logger = logging.getLogger(__name__)
+
+
+def build_service(settings: Settings, *, supervised: bool) -> KumaService:
+    """How Kuma is stopped and started; raises SettingsError."""
+    from replicator_kuma.kuma.factory import make_service
+
+    return make_service(
+        settings.kuma_service(supervised=supervised),
+        command=settings.kuma_command,
+        cwd=settings.kuma_dir,
+        environment=settings.kuma_environment,
+        container=settings.kuma_container,
+        unit=settings.kuma_unit,
+        stop=settings.kuma_stop_command,
+        start=settings.kuma_start_command,
+        status=settings.kuma_status_command,
+    )
+
+
+def build_repository(
+    settings: Settings, *, interrupted: Callable[[], bool] = never
+) -> ResticRepository:
+    """restic with its own part of the environment and its cache in the state directory."""
+    from replicator_kuma.repository.restic import ResticRepository
+
+    return ResticRepository(
+        settings.restic,
+        settings.restic_environment,
+        settings.state_dir / "cache",
+        settings.instance,
+        interrupted=interrupted,
+        on_retry=_say_retry,
+    )
+
+
+def _say_retry(error: ReplicatorError, pause: float) -> None:
+    logger.info("%s; trying again in %.0f s", error, pause)
+
+
+def build(
+    settings: Settings,
+    *,
+    service: KumaService | None = None,
+    progress: Callable[[str], None] = silent,
+    interrupted: Callable[[], bool] = never,
+    repository_interrupted: Callable[[], bool] | None = None,
+    force: bool = False,
+) -> Instance:
+    """The instance that the settings describe; raises SettingsError and DatabaseError.
+
+    ``service`` is the supervisor's, which has Kuma as its child; a one-shot command goes by the
+    settings.
+    """
+    from replicator_kuma.database.detect import open_store
+    from replicator_kuma.dump.catalog import choose
+    from replicator_kuma.notify.ntfy import make_notifier
+
+    kuma = service or build_service(settings, supervised=False)
+    try:
+        tables = choose(settings.include, settings.exclude)
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
+    return Instance(
+        name=settings.instance,
+        fleet=settings.fleet,
+        data_dir=settings.data_dir,
+        tables=tables,
+        state=StateFile(settings.state_dir),
+        store=open_store(settings.data_dir),
+        repository=build_repository(settings, interrupted=repository_interrupted or interrupted),
+        kuma=kuma,
+        wait_ready=_wait_ready(settings, kuma, interrupted),
+        notifier=make_notifier(
+            settings.ntfy_url, settings.instance, token=settings.ntfy_token or None
+        ),
+        progress=progress,
+        interrupted=interrupted,
+        force=force,
+        keep_running=service is not None,
+    )
+
+
+def _wait_ready(
+    settings: Settings, kuma: KumaService, interrupted: Callable[[], bool]
+) -> Callable[[], None]:
+    """Nobody waits for a Kuma that nobody here starts."""
+
+    def wait() -> None:
+        from replicator_kuma.kuma.ready import wait_ready
+
+        if kuma.manages:
+            wait_ready(
+                settings.kuma_url,
+                kuma.running,
+                settings.ready_timeout,
+                interrupted=interrupted,
+                on_state=_say,
+            )
+
+    return wait
+
+
+def _say(state: Readiness) -> None:
+    logger.debug("Uptime Kuma: %s", state.value)
+    if state.name == "MIGRATING":
+        logger.info("Uptime Kuma migrates its database: it is not stopped before it has finished")

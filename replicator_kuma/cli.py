@@ -1,0 +1,96 @@
+"""The command line: finds the command, and is the one place where errors become exit codes.
+
+Each command is a module of `commands`, imported when it is called: `--version` stays fast.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+import traceback
+from collections.abc import Sequence
+
+import click
+
+from replicator_kuma import __version__
+from replicator_kuma.errors import ReplicatorError
+
+COMMANDS = (
+    "run",
+    "init",
+    "backup",
+    "restore",
+    "snapshots",
+    "diff",
+    "status",
+    "doctor",
+    "promote",
+)
+
+INTERRUPTED = 130
+BUG = 1
+
+
+class _Commands(click.Group):
+    """A group whose commands are imported when somebody asks for them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"replicator_kuma.commands.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="""\b
+Settings come from the environment (the README has the table); options win over it.
+Shell completion, for bash (zsh and fish alike):
+  eval "$(_REPLICATOR_COMPLETE=bash_source replicator)"
+""",
+)
+@click.version_option(__version__, prog_name="replicator", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Keep Uptime Kuma's configuration equal on several instances, through restic snapshots."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code (the table in `errors`)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        code = cli.main(arguments, prog_name="replicator", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except ReplicatorError as error:
+        _tell(error, as_json="--json" in arguments)
+        return error.exit_code
+    except click.Abort:
+        click.echo("interrupted", err=True)
+        return INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except Exception:
+        traceback.print_exc()
+        click.echo(
+            f"This is a bug in replicator-kuma {__version__}. "
+            "Please report it with the lines above; look first that they show no secret.",
+            err=True,
+        )
+        return BUG
+
+
+def _tell(error: ReplicatorError, *, as_json: bool) -> None:
+    """What happened, why, and what to try: for people on stderr, for programs on stdout."""
+    click.echo(f"Error: {error}", err=True)
+    if error.hint:
+        click.echo(error.hint, err=True)
+    if as_json:
+        from replicator_kuma.control import error_as_dict
+
+        click.echo(json.dumps({"error": error_as_dict(error)}, indent=2, ensure_ascii=False))

@@ -1,0 +1,38 @@
+"""replicator diff"""
+
+from __future__ import annotations
+
+import click
+
+from replicator_kuma.commands.common import (
+    IDENTITY,
+    REPOSITORY,
+    TABLES,
+    Voice,
+    complete_snapshots,
+    settings_options,
+    voice_options,
+    wait_option,
+)
+
+
+@click.command("diff")
+@click.option(
+    "--snapshot",
+    metavar="ID",
+    shell_complete=complete_snapshots,
+    help="Compare with this one, by id or position; the newest without it.",
+)
+@wait_option
+@voice_options()
+@settings_options(*IDENTITY, *REPOSITORY, *TABLES)
+def command(overrides: dict[str, str], voice: Voice, snapshot: str | None, wait: float) -> None:
+    """Show what a restore would change here, row by row; secrets are masked.
+
+    \b
+    Example:
+      replicator diff --snapshot 1.7
+    """
+    from replicator_kuma.commands.preview import show_preview
+
+    show_preview(voice, overrides, snapshot, wait)

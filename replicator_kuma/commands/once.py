@@ -1,0 +1,99 @@
+"""One cycle for a command: by the running supervisor where there is one, else by ourselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from replicator_kuma.commands.common import Voice, interruptible, load
+from replicator_kuma.cycle import CycleResult, Instance
+from replicator_kuma.errors import SettingsError
+from replicator_kuma.settings import Mode, Need, Settings
+
+Work = Callable[[Instance], CycleResult]
+
+
+def one_cycle(
+    voice: Voice,
+    overrides: Mapping[str, str],
+    command: str,
+    options: Mapping[str, Any],
+    work: Work,
+    mode: Mode | None,
+) -> dict[str, Any]:
+    """Carry out ``command`` and return its result as `--json` prints it; raises ReplicatorErrors.
+
+    ``mode`` is the one that the command belongs to: a leader is never restored over by a slip.
+    """
+    needs = (Need.ROLE, Need.REPOSITORY) if mode else (Need.REPOSITORY,)
+    settings = load(voice, overrides, needs)
+    if mode is not None and settings.mode is not mode:
+        raise _wrong_mode(command, settings.mode)
+    with voice.progress() as progress:
+        result = _handed_over(settings, overrides, command, options, progress)
+        if result is None:
+            result = _by_ourselves(settings, options, work, progress, mode or Mode.BACKUP)
+    _tell(voice, result)
+    return result
+
+
+def _wrong_mode(command: str, mode: Mode | None) -> SettingsError:
+    is_leader = mode is Mode.BACKUP
+    return SettingsError(
+        f"{command} does not fit REPLICATOR_MODE={mode.value if mode else ''}: this instance is "
+        f"{'the leader' if is_leader else 'a replica'}",
+        hint="A leader is made a replica by REPLICATOR_MODE=RESTORE."
+        if is_leader
+        else "A replica becomes the leader by: replicator promote",
+    )
+
+
+def _handed_over(
+    settings: Settings,
+    overrides: Mapping[str, str],
+    command: str,
+    options: Mapping[str, Any],
+    progress: Callable[[str], None],
+) -> dict[str, Any] | None:
+    from replicator_kuma import control
+
+    told = {"REPLICATOR_FLEET": "fleet", "REPLICATOR_MODE": "mode"}
+    said = {key: overrides[name] for name, key in told.items() if name in overrides}
+    return control.ask(settings.state_dir, command, {**options, **said}, progress)
+
+
+def _by_ourselves(
+    settings: Settings,
+    options: Mapping[str, Any],
+    work: Work,
+    progress: Callable[[str], None],
+    mode: Mode,
+) -> dict[str, Any]:
+    from replicator_kuma import tasks
+
+    with opened(settings, progress, force=bool(options.get("force"))) as instance:
+        return tasks.run(instance, mode.value, work, options.get("wait", 0.0)).as_dict()
+
+
+@contextmanager
+def opened(
+    settings: Settings, progress: Callable[[str], None], *, force: bool = False
+) -> Iterator[Instance]:
+    """The instance for a one-shot command; its messages are on their way at the end."""
+    from replicator_kuma.build import build
+
+    with interruptible() as interrupted:
+        instance = build(settings, progress=progress, interrupted=interrupted, force=force)
+        try:
+            yield instance
+        finally:
+            instance.notifier.close()
+
+
+def _tell(voice: Voice, result: Mapping[str, Any]) -> None:
+    voice.data(result)
+    voice.did(str(result["sentence"]))
+    warnings: Collection[str] = result["warnings"]
+    for warning in warnings:
+        voice.note(f"Warning: {warning}")

@@ -1,0 +1,54 @@
+"""What a restore would change, printed: `diff` and `restore --dry-run`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import click
+
+from replicator_kuma.commands.common import Voice, load
+
+
+def show_preview(
+    voice: Voice, overrides: Mapping[str, str], snapshot: str | None, wait: float
+) -> None:
+    """Print the plan, secrets masked; touches nothing. Raises ReplicatorErrors.
+
+    It plans in the instance's scratch folder, so it needs the instance's lock like a cycle.
+    """
+    from replicator_kuma.commands.once import opened
+    from replicator_kuma.commands.snapshots import describe
+    from replicator_kuma.replica import Replica
+
+    settings = load(voice, overrides)
+    with (
+        voice.progress() as progress,
+        opened(settings, progress) as instance,
+        instance.state.lock(wait),
+        Replica(instance).preview(snapshot) as preview,
+    ):
+        if voice.json:
+            head = {
+                "snapshot": describe(preview.snapshot),
+                "sentence": preview.summary.sentence(),
+                "changes_by_table": preview.summary.as_dict(),
+            }
+            _stream(head, "changes", preview.changes())
+            return
+        position, leader = preview.snapshot.position, preview.snapshot.label.leader
+        voice.show(f"to {position} of {leader}: {preview.summary.sentence()}")
+        for line in preview.words():
+            voice.show(line)
+
+
+def _stream(head: Mapping[str, Any], name: str, items: Iterable[Any]) -> None:
+    """One JSON object whose last member is a long list: memory does not grow with it."""
+    text = json.dumps(head, indent=2, ensure_ascii=False)
+    click.echo(f'{text[:-2]},\n  "{name}": [', nl=False)
+    separator = "\n    "
+    for item in items:
+        click.echo(separator + json.dumps(item, ensure_ascii=False), nl=False)
+        separator = ",\n    "
+    click.echo("\n  ]\n}")

@@ -1,0 +1,77 @@
+"""replicator status"""
+
+from __future__ import annotations
+
+import click
+
+from replicator_kuma.commands.common import (
+    IDENTITY,
+    REPOSITORY,
+    Voice,
+    interruptible,
+    load,
+    settings_options,
+    voice_options,
+)
+
+UNHEALTHY = 1
+
+
+@click.command("status")
+@click.option(
+    "--health",
+    "only_health",
+    is_flag=True,
+    help="For a container's health check: exit with 0 or 1, read two small files only.",
+)
+@click.option("--offline", is_flag=True, help="Do not ask the repository for its newest snapshot.")
+@voice_options()
+@settings_options(*IDENTITY, *REPOSITORY)
+@click.pass_context
+def command(
+    ctx: click.Context, overrides: dict[str, str], voice: Voice, only_health: bool, offline: bool
+) -> None:
+    """Show the role, the positions and the last cycle of this instance.
+
+    --health says whether this container works: a repository that is out of reach, or another
+    leader, does not make it unhealthy.
+
+    \b
+    Example:
+      replicator status --json
+    """
+    from replicator_kuma import status
+
+    if only_health:
+        ctx.exit(_health(voice, overrides))
+    settings = load(voice, overrides, ())
+    report = status.report(settings)
+    if not offline:
+        from replicator_kuma.build import build_repository
+        from replicator_kuma.errors import ReplicatorError
+        from replicator_kuma.settings import Need, Settings
+
+        with voice.progress() as progress, interruptible() as interrupted:
+            progress("asking the repository")
+            try:
+                Settings.load(None, overrides, (Need.REPOSITORY,))
+                repository = build_repository(settings, interrupted=interrupted)
+                report = status.compare(report, repository.snapshots(settings.fleet))
+            except ReplicatorError as error:
+                report = status.unreachable(report, str(error))
+    voice.data(report.as_dict())
+    for name, value in report.lines():
+        voice.show(f"{name + ':':<15}{value}")
+
+
+def _health(voice: Voice, overrides: dict[str, str]) -> int:
+    from replicator_kuma import status
+    from replicator_kuma.errors import ReplicatorError
+
+    try:
+        trouble = status.health(load(voice, overrides, ()))
+    except ReplicatorError as error:
+        trouble = str(error)
+    voice.data({"healthy": trouble is None, "trouble": trouble})
+    voice.show(trouble or "healthy")
+    return UNHEALTHY if trouble else 0

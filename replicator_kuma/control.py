@@ -1,0 +1,266 @@
+"""The door between a command and the running supervisor: a Unix socket in the state directory.
+
+A client sends one line of JSON, {"command": …, "options": {…}}, and gets lines back: progress
+({"progress": "…"}), empty ones as a sign of life, and at last {"result": …} or {"error": …}.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import logging
+import os
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from replicator_kuma import errors
+from replicator_kuma.errors import AlreadyRunning, ReplicatorError, StateError
+
+NAME = "control.sock"
+CONNECT_DEADLINE = 5.0
+SILENCE_DEADLINE = 60.0
+SIGN_OF_LIFE = 5.0
+MAX_REQUEST = 65536
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[str], None]
+
+
+class Handler(Protocol):
+    def __call__(
+        self, command: str, options: Mapping[str, Any], progress: Progress
+    ) -> dict[str, Any]:
+        """Do what a client asks and return its result; raises ReplicatorError."""
+
+
+@contextlib.contextmanager
+def _address(folder: Path) -> Iterator[str]:
+    """A path of the socket that fits into 107 bytes, however long the folder's is."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{descriptor}/{NAME}"
+    finally:
+        os.close(descriptor)
+
+
+def error_as_dict(error: BaseException) -> dict[str, Any]:
+    """An error as `--json` prints it and the socket carries it."""
+    if isinstance(error, ReplicatorError):
+        code, hint, message = error.exit_code, error.hint, str(error)
+    else:
+        code, hint, message = 1, "This is a bug; the supervisor's log has more.", repr(error)
+    return {"kind": _kind(error), "message": message, "hint": hint, "exit_code": code}
+
+
+def _kind(error: BaseException) -> str:
+    """The name of the documented class: some modules refine it with one of their own."""
+    documented = (c.__name__ for c in type(error).__mro__ if c.__module__ == errors.__name__)
+    return next(documented, type(error).__name__)
+
+
+def error_from_dict(raw: Mapping[str, Any]) -> ReplicatorError:
+    """The error that the supervisor met, again with its class and so its exit code."""
+    kind = getattr(errors, str(raw.get("kind")), None)
+    message, hint = str(raw.get("message", "")), str(raw.get("hint", ""))
+    if isinstance(kind, type) and issubclass(kind, ReplicatorError):
+        return kind(message, hint=hint)
+    error = ReplicatorError(message, hint=hint)
+    code = raw.get("exit_code")
+    error.exit_code = code if isinstance(code, int) else 1
+    return error
+
+
+class ControlServer:
+    """Answers clients in threads of its own. The caller is the only supervisor of its folder."""
+
+    def __init__(self, folder: Path, handler: Handler) -> None:
+        self._folder = folder
+        self._handler = handler
+        self._socket: socket.socket | None = None
+        self._inode = 0
+
+    def start(self) -> None:
+        """Listen; a socket that a killed supervisor left is replaced. Raises StateError."""
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                (self._folder / NAME).unlink()
+            with _address(self._folder) as address:
+                listener.bind(address)
+            (self._folder / NAME).chmod(0o600)
+            self._inode = (self._folder / NAME).stat().st_ino
+            listener.listen(8)
+        except OSError as error:
+            listener.close()
+            raise StateError(f"cannot listen in {self._folder}: {error}") from error
+        self._socket = listener
+        threading.Thread(target=self._accept, args=(listener,), name="control", daemon=True).start()
+
+    def close(self) -> None:
+        """Answer nobody any more, and remove the socket if it is still ours."""
+        if self._socket is None:
+            return
+        # shutdown() wakes the thread in accept(); close() alone would not.
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        self._socket = None
+        path = self._folder / NAME
+        with contextlib.suppress(OSError):
+            if path.stat().st_ino == self._inode:
+                path.unlink()
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ECONNABORTED):
+                    time.sleep(0.1)
+                    continue
+                return
+            thread = threading.Thread(
+                target=self._serve, args=(connection,), name="control-client", daemon=True
+            )
+            thread.start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection:
+            if not _is_ours(connection):
+                logger.warning("refused a client of another user on the control socket")
+                return
+            line = _Line(connection)
+            try:
+                request = _read_request(connection)
+                with line.signs_of_life():
+                    result = self._handler(
+                        request["command"], request["options"], line.send_progress
+                    )
+                line.send({"result": result})
+            except Exception as error:
+                if not isinstance(error, ReplicatorError):
+                    logger.exception("a client's request failed")
+                line.send({"error": error_as_dict(error)})
+
+
+class _Line:
+    """Writes lines to a client from several threads; one that hung up is no error."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._lock = threading.Lock()
+        connection.settimeout(CONNECT_DEADLINE)
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        data = json.dumps(message).encode() + b"\n"
+        with self._lock, contextlib.suppress(OSError):
+            self._connection.sendall(data)
+
+    def send_progress(self, message: str) -> None:
+        self.send({"progress": message})
+
+    @contextlib.contextmanager
+    def signs_of_life(self) -> Iterator[None]:
+        done = threading.Event()
+
+        def beat() -> None:
+            while not done.wait(SIGN_OF_LIFE):
+                self.send({})
+
+        threading.Thread(target=beat, name="control-beat", daemon=True).start()
+        try:
+            yield
+        finally:
+            done.set()
+
+
+def _is_ours(connection: socket.socket) -> bool:
+    """Whether the client is root or the user that the supervisor runs as."""
+    size = struct.calcsize("3i")
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+    _pid, uid, _gid = struct.unpack("3i", raw)
+    return uid in (0, os.geteuid())
+
+
+def _read_request(connection: socket.socket) -> dict[str, Any]:
+    data = b""
+    while not data.endswith(b"\n"):
+        part = connection.recv(4096)
+        if not part or len(data) > MAX_REQUEST:
+            raise StateError("the control socket got no whole request")
+        data += part
+    try:
+        raw = json.loads(data)
+        return {"command": str(raw["command"]), "options": dict(raw["options"])}
+    except (ValueError, KeyError, TypeError):
+        raise StateError("the control socket got a request that is none") from None
+
+
+def listening(folder: Path) -> bool:
+    """Whether a supervisor listens in this state directory."""
+    connection = _connect(folder)
+    if connection is None:
+        return False
+    connection.close()
+    return True
+
+
+def _connect(folder: Path) -> socket.socket | None:
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.settimeout(CONNECT_DEADLINE)
+    try:
+        with _address(folder) as address:
+            connection.connect(address)
+    except OSError as error:
+        connection.close()
+        if error.errno in (errno.ENOENT, errno.ECONNREFUSED, errno.ENOTDIR):
+            return None
+        raise StateError(f"cannot reach the supervisor in {folder}: {error}") from error
+    return connection
+
+
+def ask(
+    folder: Path, command: str, options: Mapping[str, Any], progress: Progress
+) -> dict[str, Any] | None:
+    """Hand a command to the running supervisor; None when none listens.
+
+    Returns its result and raises its error as if it were our own; AlreadyRunning when it goes
+    silent, and StateError when its socket cannot be used.
+    """
+    connection = _connect(folder)
+    if connection is None:
+        return None
+    with connection:
+        connection.settimeout(SILENCE_DEADLINE)
+        try:
+            connection.sendall(
+                json.dumps({"command": command, "options": dict(options)}).encode() + b"\n"
+            )
+            return _follow(connection, progress)
+        except OSError as error:
+            raise AlreadyRunning(
+                f"the running supervisor does not answer: {error}", hint="Look at its log."
+            ) from error
+
+
+def _follow(connection: socket.socket, progress: Progress) -> dict[str, Any]:
+    with connection.makefile("r", encoding="utf-8") as lines:
+        for line in lines:
+            message = json.loads(line)
+            if "progress" in message:
+                progress(message["progress"])
+            elif "error" in message:
+                raise error_from_dict(message["error"])
+            elif "result" in message:
+                result: dict[str, Any] = message["result"]
+                return result
+    raise AlreadyRunning(
+        "the running supervisor ended before it answered", hint="Look at its log, then try again."
+    )

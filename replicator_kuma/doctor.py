@@ -1,0 +1,319 @@
+"""A list of small named checks, each OK, WARN or FAIL with what to try; the first failure counts.
+
+`replicator doctor` runs all of them; the supervisor runs the cheap ones at its start.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from replicator_kuma.errors import (
+    DatabaseMissing,
+    ReplicatorError,
+    SettingsError,
+    StateError,
+)
+from replicator_kuma.settings import Settings
+
+if TYPE_CHECKING:
+    from replicator_kuma.database import Reader, Store
+    from replicator_kuma.repository import Snapshot
+
+LEAST_SPACE = 64 << 20
+CLOCK_SKEW = 300.0
+
+
+class Level(Enum):
+    OK = "OK"
+    WARN = "WARN"
+    FAIL = "FAIL"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found; ``exit_code`` is that of the error that a cycle would meet."""
+
+    check: str
+    level: Level
+    message: str
+    hint: str = ""
+    exit_code: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "check": self.check,
+            "level": self.level.value,
+            "message": self.message,
+            "hint": self.hint,
+            "exit_code": self.exit_code,
+        }
+
+
+Found = Iterator[tuple[Level, str, str]]
+
+
+def _from_error(check: str, error: ReplicatorError) -> Finding:
+    return Finding(check, Level.FAIL, str(error), error.hint, error.exit_code)
+
+
+def exit_code(findings: list[Finding]) -> int:
+    """That of the first failure; 0 without one (a warning is none)."""
+    return next((f.exit_code or 1 for f in findings if f.level is Level.FAIL), 0)
+
+
+@dataclass
+class Doctor:
+    """Checks of one instance; a check that raises a ReplicatorError has failed."""
+
+    settings: Settings
+    interrupted: Callable[[], bool]
+    _snapshots: list[Snapshot] | None = field(default=None, init=False)
+
+    def cheap(self) -> Iterator[Finding]:
+        """Those that neither wait for the network nor read the tables."""
+        yield from self._run("settings", self._settings)
+        yield from self._run("state directory", self._state_dir)
+        yield from self._run("data directory", self._data_dir)
+        yield from self._run("restic", self._restic)
+        yield from self._run("notifications", self._notifications)
+
+    def all(self) -> Iterator[Finding]:
+        yield from self.cheap()
+        yield from self._run("repository", self._repository)
+        yield from self._run("newest snapshot", self._newest)
+        yield from self._run("clock", self._clock)
+        yield from self._run("database", self._database)
+        yield from self._run("schema", self._schema)
+        yield from self._run("unknown tables", self._unknown_tables)
+        yield from self._run("unknown settings", self._unknown_settings)
+        yield from self._run("references", self._references)
+        yield from self._run("Uptime Kuma", self._kuma)
+        yield from self._run("supervisor", self._supervisor)
+
+    def _run(self, name: str, check: Callable[[], Found]) -> Iterator[Finding]:
+        try:
+            for level, message, hint in check():
+                yield Finding(name, level, message, hint, 1 if level is Level.FAIL else 0)
+        except ReplicatorError as error:
+            yield _from_error(name, error)
+
+    # --- around the instance ----------------------------------------------------------------
+
+    def _settings(self) -> Found:
+        settings = self.settings
+        role = settings.mode.value if settings.mode else ""
+        if not role:
+            raise SettingsError("REPLICATOR_MODE is unset: expected BACKUP or RESTORE")
+        yield Level.OK, f"{role}, fleet {settings.fleet}, instance {settings.instance}", ""
+        for warning in settings.warnings:
+            yield Level.WARN, warning, ""
+
+    def _state_dir(self) -> Found:
+        from replicator_kuma.state import StateFile
+
+        state = StateFile(self.settings.state_dir)
+        state.prepare()
+        probe = state.folder / f".doctor.{os.getpid()}"
+        try:
+            probe.write_text("")
+            probe.unlink()
+        except OSError as error:
+            raise StateError(f"cannot write in {state.folder}: {error.strerror}") from error
+        state.load()
+        free = shutil.disk_usage(state.folder).free
+        if free < LEAST_SPACE:
+            yield Level.WARN, f"{free >> 20} MiB left in {state.folder}", "Make room on the disk."
+        yield Level.OK, f"{state.folder} is writable", ""
+
+    def _data_dir(self) -> Found:
+        data, state = self.settings.data_dir, self.settings.state_dir
+        if not data.is_dir():
+            raise DatabaseMissing(f"{data} is not a folder")
+        if data.stat().st_dev != state.stat().st_dev:
+            yield (
+                Level.WARN,
+                f"{state} is on another file system than {data}: files are copied, not renamed",
+                "Leave REPLICATOR_STATE_DIR in the data directory.",
+            )
+        yield Level.OK, str(data), ""
+
+    def _restic(self) -> Found:
+        from replicator_kuma.build import build_repository
+
+        version = build_repository(self.settings, interrupted=self.interrupted).version()
+        yield Level.OK, f"restic {version}", ""
+
+    def _notifications(self) -> Found:
+        if self.settings.ntfy_url:
+            yield Level.OK, "ntfy is set", ""
+        else:
+            yield Level.WARN, "nobody is told of failures", "Set NTFY_URL."
+
+    # --- the repository ---------------------------------------------------------------------
+
+    def _repository(self) -> Found:
+        from replicator_kuma.build import build_repository
+
+        repository = build_repository(self.settings, interrupted=self.interrupted)
+        repository.check_access()
+        self._snapshots = list(repository.snapshots(self.settings.fleet))
+        for warning in repository.warnings:
+            yield Level.WARN, warning, ""
+        yield Level.OK, f"{len(self._snapshots)} snapshots of fleet {self.settings.fleet}", ""
+
+    def _newest(self) -> Found:
+        if self._snapshots is None:
+            return
+        if not self._snapshots:
+            yield Level.WARN, "this fleet has no snapshot yet", "Run its leader."
+            return
+        newest = self._snapshots[-1]
+        writers = {
+            s.label.leader for s in self._snapshots if s.position.epoch == newest.position.epoch
+        }
+        if len(writers) > 1:
+            yield (
+                Level.WARN,
+                f"epoch {newest.position.epoch} has snapshots of {', '.join(sorted(writers))}",
+                "Keep one leader. Try: replicator promote",
+            )
+        yield Level.OK, f"{newest.position} of {newest.label.leader}, {newest.time[:19]}", ""
+
+    def _clock(self) -> Found:
+        """Nothing depends on clocks; people who read times do."""
+        if not self._snapshots:
+            return
+        with suppress(ValueError):
+            newest = max(datetime.fromisoformat(s.time).timestamp() for s in self._snapshots)
+            ahead = newest - time.time()
+            if ahead > CLOCK_SKEW:
+                yield (
+                    Level.WARN,
+                    f"the newest snapshot is {ahead:.0f} s in the future",
+                    "Set the clock here, or the leader's.",
+                )
+                return
+            yield Level.OK, "no snapshot comes from the future", ""
+
+    # --- the database -----------------------------------------------------------------------
+
+    def _store(self) -> Store:
+        from replicator_kuma.database.detect import open_store
+
+        return open_store(self.settings.data_dir)
+
+    def _database(self) -> Found:
+        store = self._store()
+        if not store.exists():
+            raise DatabaseMissing(f"there is no database in {self.settings.data_dir}")
+        store.check()
+        yield Level.OK, f"{store.engine}, readable and whole", ""
+
+    def _reading(self, look: Callable[[Reader], Found]) -> Found:
+        """A check of the tables; silent where there are none, `database` has said so."""
+        store = self._store()
+        if store.exists():
+            with store.read() as reader:
+                yield from look(reader)
+
+    def _schema(self) -> Found:
+        return self._reading(self._look_schema)
+
+    def _look_schema(self, reader: Reader) -> Found:
+        from replicator_kuma.dump.catalog import choose
+        from replicator_kuma.dump.versions import named
+
+        schema = reader.schema
+        schema.require(choose(self.settings.include, self.settings.exclude))
+        version = named(schema.fingerprint)
+        if version:
+            yield Level.OK, f"Uptime Kuma {version} ({schema.fingerprint})", ""
+        else:
+            yield (
+                Level.WARN,
+                f"a schema that this version has not met ({schema.fingerprint})",
+                "It is replicated to instances of the same schema; look for a newer replicator.",
+            )
+
+    def _unknown_tables(self) -> Found:
+        return self._reading(self._look_unknown_tables)
+
+    def _look_unknown_tables(self, reader: Reader) -> Found:
+        unknown = reader.schema.unknown()
+        if unknown:
+            yield (
+                Level.WARN,
+                f"not replicated, because nobody knows what they are: {', '.join(unknown)}",
+                "Look for a newer version of replicator-kuma.",
+            )
+        else:
+            yield Level.OK, "none", ""
+
+    def _unknown_settings(self) -> Found:
+        return self._reading(self._look_unknown_settings)
+
+    def _look_unknown_settings(self, reader: Reader) -> Found:
+        from replicator_kuma.dump.catalog import SETTINGS, SETTINGS_LOCAL
+        from replicator_kuma.dump.select import Select
+
+        keys = Select("setting", ("key",), (), ("key",), ())
+        known = SETTINGS | SETTINGS_LOCAL
+        unknown = [str(key) for (key,) in reader.rows(keys) if key not in known]
+        if unknown:
+            names = ", ".join(unknown[:20])
+            yield Level.WARN, f"stay local, because nobody knows what they are: {names}", ""
+        else:
+            yield Level.OK, "none", ""
+
+    def _references(self) -> Found:
+        return self._reading(self._look_references)
+
+    def _look_references(self, reader: Reader) -> Found:
+        from replicator_kuma.dump.catalog import choose
+        from replicator_kuma.dump.select import select
+
+        sound = True
+        chosen = choose(self.settings.include, self.settings.exclude)
+        for name in reader.schema.require(chosen):
+            for dangling in reader.dangling(select(reader.schema, name)):
+                sound = False
+                yield Level.WARN, str(dangling), "Old versions of Kuma left such rows behind."
+        if sound:
+            yield Level.OK, "none points nowhere", ""
+
+    # --- Kuma -------------------------------------------------------------------------------
+
+    def _kuma(self) -> Found:
+        from replicator_kuma.kuma.ready import Readiness, probe
+
+        state = probe(self.settings.kuma_url)
+        address = self.settings.kuma_url.rpartition("@")[2]
+        if state is Readiness.READY:
+            yield Level.OK, f"ready at {address}", ""
+        else:
+            yield (
+                Level.WARN,
+                f"at {address}: {state.value}",
+                "If it runs elsewhere, set REPLICATOR_KUMA_URL.",
+            )
+
+    def _supervisor(self) -> Found:
+        from replicator_kuma import heartbeat
+
+        beat = heartbeat.read(self.settings.state_dir)
+        if beat is None or not heartbeat.alive(beat):
+            yield Level.OK, "none here: cycles run by cron or by hand", ""
+            return
+        trouble = heartbeat.trouble(beat)
+        if trouble:
+            yield Level.WARN, trouble, "Look at its log."
+        else:
+            yield Level.OK, f"process {beat.pid}", ""

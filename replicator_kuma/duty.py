@@ -1,0 +1,323 @@
+"""What the supervisor's worker does: it brings Kuma up, and runs the cycles of its role.
+
+Every repository call before Kuma's first start shares one budget of 30 seconds, and no error of a
+cycle or of the recovery keeps Kuma from being started (DESIGN, rule 5).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from replicator_kuma import tasks as shared
+from replicator_kuma.cycle import CycleResult, Instance, silent
+from replicator_kuma.errors import (
+    AlreadyRunning,
+    Interrupted,
+    KumaError,
+    ReplicatorError,
+    SettingsError,
+)
+from replicator_kuma.kuma import KumaService
+from replicator_kuma.record import FailureLog
+from replicator_kuma.settings import Mode, Settings
+from replicator_kuma.tasks import TASKS, Tasks
+
+logger = logging.getLogger(__name__)
+
+START_BUDGET = 30.0
+DB_TYPE = "UPTIME_KUMA_DB_TYPE"
+
+
+class Budget:
+    """Seconds that all repository calls inside a block share; ends them when they are spent."""
+
+    def __init__(
+        self, interrupted: Callable[[], bool], clock: Callable[[], float] = time.monotonic
+    ):
+        self._interrupted = interrupted
+        self._clock = clock
+        self._end: float | None = None
+
+    def interrupts(self) -> bool:
+        """What the repository asks while it waits."""
+        return self._interrupted() or self.spent()
+
+    def spent(self) -> bool:
+        return self._end is not None and self._clock() >= self._end
+
+    @contextlib.contextmanager
+    def limit(self, seconds: float) -> Iterator[None]:
+        self._end = self._clock() + seconds
+        try:
+            yield
+        finally:
+            self._end = None
+
+
+class HeldKuma:
+    """The service that the cycles get: it remembers whether a job has Kuma in its hand.
+
+    While it has, a Kuma that is not there is the job's business; at any other time it has ended
+    by itself. Once the supervisor leaves, nothing starts its child again.
+    """
+
+    def __init__(self, service: KumaService) -> None:
+        self.service = service
+        self.name = service.name
+        self.manages = service.manages
+        self.in_hand = True
+        self.leaving = False
+        self.started = False
+        self.stopped_by_us = False
+        self.first_start: Mapping[str, str] = {}
+        """more environment for the next start only"""
+
+    def running(self) -> bool:
+        return self.service.running()
+
+    def stop(self) -> None:
+        self.in_hand = True
+        self.stopped_by_us = True
+        self.service.stop()
+
+    def start(self) -> None:
+        from replicator_kuma.kuma.child import ChildKuma
+
+        if not isinstance(self.service, ChildKuma):
+            self.service.start()
+        elif not self.leaving:
+            self.service.start(self.first_start)
+            self.first_start = {}
+        self.started = True
+        self.stopped_by_us = self.leaving and self.stopped_by_us
+
+
+class Duty:
+    """The jobs of one supervised instance, each under the instance's lock."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        instance: Instance,
+        kuma: HeldKuma,
+        interrupted: Callable[[], bool],
+        budget: Budget,
+        tasks: Tasks = TASKS,
+    ) -> None:
+        self._settings = settings
+        self._instance = instance
+        self._kuma = kuma
+        self._interrupted = interrupted
+        self._budget = budget
+        self._tasks = tasks
+        self._failures = FailureLog()
+        self._leader = settings.mode is Mode.BACKUP
+        self.up = False
+        """Kuma's start is behind us, however it went"""
+
+    # --- cycles -----------------------------------------------------------------------------
+
+    def scheduled(self, progress: Callable[[str], None] = silent) -> CycleResult | None:
+        """A cycle by schedule: its error is logged here and goes no further; None then."""
+        return self._quietly(progress)
+
+    def handle(
+        self, command: str, options: Mapping[str, Any], progress: Callable[[str], None]
+    ) -> CycleResult:
+        """What a client asked for; raises what the cycle raises."""
+        self._check_same(options)
+        self._instance.force = bool(options.get("force"))
+        try:
+            if command == "promote":
+                return self._run(
+                    progress, lambda i: self._tasks.promote(i, i.force), role=Mode.BACKUP.value
+                )
+            if command not in ("backup", "restore"):
+                raise SettingsError(f"the supervisor knows no command {command!r}")
+            if (command == "backup") != self._leader:
+                raise SettingsError(f"{command} does not fit REPLICATOR_MODE={self._role}")
+            return self.cycle(
+                progress,
+                reconcile=bool(options.get("reconcile")),
+                snapshot=options.get("snapshot"),
+                allow_shrink=bool(options.get("allow_shrink")),
+            )
+        finally:
+            self._instance.force = False
+
+    def cycle(
+        self,
+        progress: Callable[[str], None] = silent,
+        *,
+        reconcile: bool = False,
+        snapshot: str | None = None,
+        allow_shrink: bool = False,
+    ) -> CycleResult:
+        """One cycle of our role, noted in the state; raises what it raises.
+
+        ``reconcile``: a replica compares its live rows, a leader asks the repository.
+        """
+        if self._leader:
+            return self._run(progress, lambda i: self._tasks.backup(i, allow_shrink, reconcile))
+        return self._run(progress, lambda i: self._tasks.restore(i, reconcile, snapshot))
+
+    def _run(
+        self,
+        progress: Callable[[str], None],
+        work: Callable[[Instance], CycleResult],
+        role: str = "",
+    ) -> CycleResult:
+        self._instance.progress = progress
+        try:
+            with self._locked():
+                result = shared.run(self._instance, role or self._role, work)
+        finally:
+            self._instance.progress = silent
+        self._tell(result)
+        return result
+
+    def _tell(self, result: CycleResult) -> None:
+        self._failures.succeeded()
+        quiet = result.outcome.value == "nothing"
+        logger.log(logging.DEBUG if quiet else logging.INFO, "%s", result.sentence)
+        for warning in result.warnings:
+            logger.warning("%s", warning)
+
+    def _quietly(
+        self, progress: Callable[[str], None], *, reconcile: bool = False
+    ) -> CycleResult | None:
+        try:
+            return self.cycle(progress, reconcile=reconcile)
+        except Interrupted:
+            logger.info("the cycle was interrupted; the next one goes on")
+        except Exception as error:  # a job must never raise: schedule would run it in a hot loop
+            self._failures.failed(error)
+        return None
+
+    @property
+    def _role(self) -> str:
+        return self._settings.mode.value if self._settings.mode else ""
+
+    def _check_same(self, options: Mapping[str, Any]) -> None:
+        """A client with other settings means another instance than ours."""
+        for name, ours in (("fleet", self._settings.fleet), ("mode", self._role)):
+            theirs = options.get(name, ours)
+            if theirs != ours:
+                raise SettingsError(
+                    f"the supervisor that runs here has {name} {ours}, not {theirs}",
+                    hint="Change its settings and restart it, or leave the option out.",
+                )
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """The instance's lock, whenever it gets free: a one-shot command may hold it."""
+        with contextlib.ExitStack() as stack:
+            said = False
+            while True:
+                if self._interrupted():
+                    raise Interrupted("stopped by a signal while waiting for the lock")
+                try:
+                    stack.enter_context(self._instance.state.lock(wait=0.5))
+                    break
+                except AlreadyRunning:
+                    if not said:
+                        logger.info("waiting for another replicator that works on this instance")
+                    said = True
+            yield
+
+    # --- the start --------------------------------------------------------------------------
+
+    def bring_up(self, progress: Callable[[str], None] = silent) -> None:
+        """Finish what was interrupted, start Kuma, and bring its rows up to date.
+
+        Raises KumaError only where Kuma cannot be started at all.
+        """
+        try:
+            with self._locked():
+                settled = self._bring_up(progress)
+            self._kuma.in_hand = False
+            if not settled:
+                self._quietly(progress, reconcile=True)
+        except Interrupted:
+            logger.info("the start was interrupted")
+        finally:
+            self.up = True
+
+    def _bring_up(self, progress: Callable[[str], None]) -> bool:
+        self._attempt("recovery", lambda: self._tasks.before_start(self._instance))
+        has_database = self._has_database()
+        first: CycleResult | None = None
+        # A replica gets its rows before Kuma shows the old ones. A leader is heard first,
+        # unless its disk was lost: then the repository has what it was.
+        if has_database != self._leader:
+            first = self._cycle_before_start(progress)
+        if not has_database and (not self._leader or (first and first.position)):
+            self._kuma.first_start = self._without_setup_page()
+        self._kuma.start()
+        self._confirm_ready()
+        return first is not None and has_database
+
+    def _cycle_before_start(self, progress: Callable[[str], None]) -> CycleResult | None:
+        """Only what the repository can give within its budget: Kuma must not wait for it."""
+        try:
+            with self._budget.limit(START_BUDGET):
+                try:
+                    return self.cycle(progress, reconcile=True)
+                except Interrupted:
+                    if self._interrupted() or not self._budget.spent():
+                        raise
+            logger.warning(
+                "the repository gave no answer within %g s: Uptime Kuma starts first", START_BUDGET
+            )
+        except Interrupted:
+            raise
+        except Exception as error:
+            self._failures.failed(error)
+        return None
+
+    def _has_database(self) -> bool:
+        try:
+            return self._instance.store.exists()
+        except ReplicatorError as error:
+            self._failures.failed(error)
+            return True
+
+    def _without_setup_page(self) -> Mapping[str, str]:
+        """2.x asks on an empty data directory which database to use; a replica has no visitors."""
+        return {} if self._settings.kuma_environment.get(DB_TYPE) else {DB_TYPE: "sqlite"}
+
+    def _confirm_ready(self) -> None:
+        try:
+            self._instance.wait_ready()
+        except KumaError as error:
+            self._not_ready(error)
+            return
+        logger.info("Uptime Kuma is ready")
+        self._attempt("confirmation", lambda: self._tasks.confirm(self._instance))
+
+    def _not_ready(self, error: KumaError) -> None:
+        from replicator_kuma.kuma.ready import NotReady, Readiness
+
+        if isinstance(error, NotReady) and error.state is Readiness.SETUP:
+            logger.info("Uptime Kuma waits on its set-up page")
+            return
+        try:
+            # Always raises: either Kuma runs again on the old rows, or nothing can be put back.
+            self._tasks.roll_back(self._instance, error)
+        except KumaError as end:
+            self._failures.failed(end)
+            self._instance.notifier.send("Uptime Kuma does not come back", str(end), urgent=True)
+
+    def _attempt(self, what: str, step: Callable[[], object]) -> None:
+        """A step whose failure must not keep Kuma from running."""
+        try:
+            step()
+        except Interrupted:
+            raise
+        except Exception as error:
+            logger.error("%s failed", what)
+            self._failures.failed(error)

@@ -1,0 +1,73 @@
+"""The supervisor's sign of life: a small file that the container's health check reads.
+
+Unhealthy means that *this container* is broken: its loop or a job is stuck, or Kuma does not come
+back. A silent repository, a fenced leader and a failing cycle are for the notifications.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+NAME = "supervisor.json"
+EVERY = 5.0
+STALE = 60.0
+KUMA_PATIENCE = 300.0
+JOB_PATIENCE = 2 * 3600.0
+
+
+@dataclass(frozen=True)
+class Beat:
+    """What the supervisor does now. Times are of the monotonic clock, unless said."""
+
+    pid: int
+    monotonic: float
+    kuma: str = ""
+    """ready, starting, migrating, setup, other, stopped"""
+    kuma_bad_since: float = 0.0
+    """since when Kuma does not answer; 0 while it does, or while it migrates"""
+    job: str = ""
+    job_since: float = 0.0
+    next_cycle: float = 0.0
+    """seconds since the epoch"""
+
+
+def write(folder: Path, beat: Beat) -> None:
+    """Replace the file; not synced: after a power loss it means nothing anyway. Raises OSError."""
+    temporary = folder / f".{NAME}.tmp"
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(dataclasses.asdict(beat), file)
+    temporary.replace(folder / NAME)
+
+
+def read(folder: Path) -> Beat | None:
+    """The last beat; None when there is none that can be understood."""
+    try:
+        return Beat(**json.loads((folder / NAME).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def alive(beat: Beat | None, now: float | None = None) -> bool:
+    """Whether a supervisor beats. A beat from the future is one from before a reboot."""
+    moment = time.monotonic() if now is None else now
+    return beat is not None and 0 <= moment - beat.monotonic <= STALE
+
+
+def trouble(beat: Beat | None, now: float | None = None) -> str | None:
+    """Why this container is broken; None when it is healthy."""
+    moment = time.monotonic() if now is None else now
+    if beat is None:
+        return "replicator run is not running here"
+    if not alive(beat, moment):
+        return "the supervisor gives no sign of life"
+    if beat.kuma_bad_since and moment - beat.kuma_bad_since > KUMA_PATIENCE:
+        return f"Uptime Kuma does not come back ({beat.kuma})"
+    if beat.job and beat.kuma != "migrating" and moment - beat.job_since > JOB_PATIENCE:
+        return f"the job {beat.job!r} does not end"
+    return None

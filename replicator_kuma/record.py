@@ -1,0 +1,114 @@
+"""How a cycle ended, noted in the state: for cron's one-shot commands and the supervisor alike."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+
+from replicator_kuma.cycle import CycleResult, Instance
+from replicator_kuma.errors import AlreadyRunning, Interrupted, ReplicatorError, StateError
+from replicator_kuma.state import Last, State
+
+logger = logging.getLogger(__name__)
+
+_NO_END = (Interrupted, AlreadyRunning)
+"""the cycle did not take place: what the one before said still holds"""
+
+
+def recorded(
+    instance: Instance,
+    role: str,
+    cycle: Callable[[], CycleResult],
+    clock: Callable[[], float] = time.time,
+) -> CycleResult:
+    """Run one cycle and note its end; raises what it raises.
+
+    Notifies when cycles begin to fail, begin to fail in another way, and work again. The one
+    before is taken from the state, so that a replicator that restarts does not tell it twice.
+    """
+    try:
+        result = cycle()
+    except _NO_END:
+        raise
+    except Exception as error:
+        # A disk that is full fails the cycle and this note: the first error is the one to show.
+        with contextlib.suppress(StateError):
+            _failed(instance, role, error, clock())
+        raise
+    _succeeded(instance, role, result, clock())
+    return result
+
+
+def describe(error: BaseException) -> str:
+    """An error in one line. A bug's text may hold anything, a password too: only its type."""
+    if isinstance(error, ReplicatorError):
+        return str(error)
+    return f"{type(error).__name__}: this is a bug in replicator-kuma"
+
+
+def _failed(instance: Instance, role: str, error: Exception, now: float) -> None:
+    state = instance.state.load()
+    last = Last(
+        at=now,
+        ok=False,
+        sentence=describe(error),
+        error=type(error).__name__,
+        exit_code=error.exit_code if isinstance(error, ReplicatorError) else 1,
+    )
+    since = state.failing_since or now
+    instance.state.update(last=last, failing_since=since, role=role)
+    if state.last is None or state.last.ok or state.last.error != last.error:
+        hint = f"\n{error.hint}" if isinstance(error, ReplicatorError) and error.hint else ""
+        instance.notifier.send(_title(role, "fails"), last.sentence + hint, urgent=True)
+
+
+def _succeeded(instance: Instance, role: str, result: CycleResult, now: float) -> None:
+    state = instance.state.load()
+    last = Last(at=now, ok=True, sentence=result.sentence, outcome=result.outcome.value)
+    instance.state.update(last=last, last_ok_at=now, failing_since=0.0, role=role)
+    if _was_failing(state):
+        instance.notifier.send(_title(role, "works again"), result.sentence)
+
+
+def _was_failing(state: State) -> bool:
+    return state.last is not None and not state.last.ok
+
+
+def _title(role: str, what: str) -> str:
+    return f"{'backup' if role == 'BACKUP' else 'restore'} {what}"
+
+
+class FailureLog:
+    """Logs a row of failures without filling the disk, and the recovery once.
+
+    The first failure of a kind in full, then the 2nd, 4th, 8th … and at least one an hour.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic, hourly: float = 3600.0) -> None:
+        self._clock = clock
+        self._hourly = hourly
+        self._kind: type[BaseException] | None = None
+        self._count = 0
+        self._said_at = 0.0
+
+    def failed(self, error: Exception) -> None:
+        if type(error) is not self._kind:
+            self._kind, self._count = type(error), 0
+        self._count += 1
+        now = self._clock()
+        power_of_two = self._count & (self._count - 1) == 0
+        if not power_of_two and now - self._said_at < self._hourly:
+            return
+        self._said_at = now
+        times = f" ({self._count} times in a row)" if self._count > 1 else ""
+        if isinstance(error, ReplicatorError):
+            logger.error("%s%s. %s", describe(error), times, error.hint)
+        else:
+            logger.error("%s%s", describe(error), times, exc_info=error)
+
+    def succeeded(self) -> None:
+        if self._kind is not None:
+            logger.info("works again after %d failures", self._count)
+        self._kind, self._count = None, 0

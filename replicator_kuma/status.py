@@ -1,0 +1,196 @@
+"""What an instance knows of itself: its role, its positions, how its last cycle ended.
+
+Built from the state file and the supervisor's sign of life; only `newest` asks the repository.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from replicator_kuma import heartbeat
+from replicator_kuma.errors import StateError
+from replicator_kuma.heartbeat import Beat
+from replicator_kuma.settings import Mode, Settings
+from replicator_kuma.state import Mark, State, StateFile
+
+if TYPE_CHECKING:
+    from replicator_kuma.repository import Snapshot
+
+
+@dataclass(frozen=True)
+class Report:
+    """One look at an instance. ``newest`` is None without an answer, and in an empty fleet."""
+
+    role: str
+    fleet: str
+    instance: str
+    state: State
+    beat: Beat | None
+    newest: Snapshot | None = None
+    behind: int | None = None
+    """how many snapshots are newer than what is held; None when that is not known"""
+    unknown: str = ""
+    """why the newest snapshot is not known"""
+
+    @property
+    def held(self) -> Mark | None:
+        """What this instance stands on, by its role."""
+        leads = self.role == Mode.BACKUP.value
+        return self.state.published if leads else self.state.applied
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON of `replicator status --json` (docs/json.md)."""
+        state, last = self.state, self.state.last
+        return {
+            "role": self.role or None,
+            "fleet": self.fleet,
+            "instance": self.instance,
+            "published": _mark(state.published),
+            "applied": _mark(state.applied),
+            "newest": str(self.newest.position) if self.newest else None,
+            "newest_leader": self.newest.label.leader if self.newest else None,
+            "newest_unknown": self.unknown or None,
+            "behind": self.behind,
+            "fenced": state.fenced,
+            "unconfirmed": str(state.pending.mark.position) if state.pending else None,
+            "bad_snapshots": list(state.bad),
+            "last_cycle": {
+                "at": when(last.at),
+                "ok": last.ok,
+                "outcome": last.outcome or None,
+                "sentence": last.sentence,
+                "error": last.error or None,
+                "exit_code": last.exit_code,
+            }
+            if last
+            else None,
+            "last_ok_at": when(state.last_ok_at),
+            "failing_since": when(state.failing_since),
+            "supervisor": self._supervisor(),
+        }
+
+    def _supervisor(self) -> dict[str, Any] | None:
+        beat = self.beat
+        if beat is None or not heartbeat.alive(beat):
+            return None
+        return {
+            "pid": beat.pid,
+            "kuma": beat.kuma,
+            "job": beat.job or None,
+            "next_cycle": when(beat.next_cycle),
+        }
+
+    def lines(self) -> Iterator[tuple[str, str]]:
+        """The same for people: pairs of a name and a value."""
+        state = self.state
+        role = {"BACKUP": "leader", "RESTORE": "replica"}.get(self.role, "no role set")
+        yield "instance", f"{self.instance}, {role} of fleet {self.fleet}"
+        yield "published", _words(state.published)
+        yield "applied", _words(state.applied)
+        yield "newest", self._newest_words()
+        if state.fenced:
+            yield "fenced", state.fenced
+        if state.pending is not None:
+            yield "unconfirmed", f"{state.pending.mark.position}: Kuma was not ready on it yet"
+        yield "last cycle", _last_words(state)
+        if state.failing_since:
+            yield "failing since", when(state.failing_since) or ""
+        supervisor = self._supervisor()
+        if supervisor is None:
+            yield "supervisor", "not running"
+        else:
+            yield "supervisor", f"process {supervisor['pid']}, Kuma {supervisor['kuma']}"
+            yield "next cycle", supervisor["next_cycle"] or "not scheduled yet"
+
+    def _newest_words(self) -> str:
+        if self.unknown:
+            return f"unknown: {self.unknown}"
+        if self.newest is None:
+            return "none in this fleet"
+        lag = "" if self.behind is None else ", held" if not self.behind else ""
+        if self.behind:
+            lag = f", {self.behind} ahead of this instance"
+        return f"{self.newest.position} of {self.newest.label.leader}, {self.newest.time[:19]}{lag}"
+
+
+def report(settings: Settings) -> Report:
+    """What is known without asking anybody; raises StateError."""
+    state = StateFile(settings.state_dir).load()
+    role = settings.mode.value if settings.mode else state.role
+    beat = heartbeat.read(settings.state_dir)
+    return Report(role, settings.fleet, settings.instance, state, beat)
+
+
+def compare(known: Report, snapshots: Sequence[Snapshot]) -> Report:
+    """The report with the fleet's snapshots: how far is this instance behind?"""
+    newest = snapshots[-1] if snapshots else None
+    held = known.held
+    newer = [s for s in snapshots if held is None or s.position > held.position]
+    return Report(
+        known.role,
+        known.fleet,
+        known.instance,
+        known.state,
+        known.beat,
+        newest,
+        len({s.position for s in newer}),
+    )
+
+
+def unreachable(known: Report, why: str) -> Report:
+    """The report where the repository gave no answer."""
+    return Report(known.role, known.fleet, known.instance, known.state, known.beat, unknown=why)
+
+
+def health(settings: Settings) -> str | None:
+    """Why this container is broken, None when it is not; reads two small files."""
+    trouble = heartbeat.trouble(heartbeat.read(settings.state_dir))
+    if trouble is not None:
+        return trouble
+    try:
+        StateFile(settings.state_dir).load()
+    except StateError as error:
+        return str(error)
+    return None
+
+
+def when(moment: float) -> str | None:
+    """RFC 3339 in UTC; None for never."""
+    if not moment:
+        return None
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _mark(mark: Mark | None) -> dict[str, Any] | None:
+    if mark is None:
+        return None
+    return {
+        "position": str(mark.position),
+        "digest": mark.digest,
+        "schema": mark.schema,
+        "snapshot": mark.snapshot,
+        "leader": mark.leader,
+        "monitors": mark.monitors,
+        "rows": mark.rows,
+    }
+
+
+def _words(mark: Mark | None) -> str:
+    if mark is None:
+        return "nothing"
+    return (
+        f"{mark.position} of {mark.leader}, {mark.monitors} monitors, "
+        f"digest {mark.digest[:12]}, snapshot {mark.snapshot[:8]}"
+    )
+
+
+def _last_words(state: State) -> str:
+    last = state.last
+    if last is None:
+        return "none yet"
+    ago = max(0, round(time.time() - last.at))
+    return f"{'ok' if last.ok else 'FAILED'}, {ago} s ago: {last.sentence}"

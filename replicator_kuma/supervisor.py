@@ -1,0 +1,327 @@
+"""`replicator run`: Kuma, the schedule and the signals of one instance, until one of them ends.
+
+The main loop never waits for anything: cycles run in the worker, Kuma is looked at by a watch.
+Signal handlers set a plain flag, since an Event set in a handler can deadlock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+import schedule
+
+from replicator_kuma import heartbeat
+from replicator_kuma.control import ControlServer
+from replicator_kuma.cycle import Instance
+from replicator_kuma.duty import Budget, Duty, HeldKuma
+from replicator_kuma.errors import AlreadyRunning, KumaError, ReplicatorError, StateError
+from replicator_kuma.kuma import KumaService
+from replicator_kuma.kuma.child import ChildKuma, exit_status
+from replicator_kuma.kuma.ready import PROBE_TIMEOUT, Readiness, probe
+from replicator_kuma.settings import Settings
+from replicator_kuma.tasks import TASKS, Tasks
+from replicator_kuma.worker import Job, Progress, Worker
+
+logger = logging.getLogger(__name__)
+
+SLICE = 0.05
+WATCH_EVERY = 15.0
+AFTER_KUMA = 0.7
+"""what a job may still take once Kuma is gone: with the rest of the exit it stays below 1 s"""
+AFTER_JOB = 15.0
+"""the same where Kuma is not our child: a job that stopped it starts it again first"""
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+
+
+class Builder(Protocol):
+    def __call__(
+        self,
+        service: KumaService,
+        interrupted: Callable[[], bool],
+        repository_interrupted: Callable[[], bool],
+    ) -> Instance:
+        """The instance to supervise, with this service."""
+
+
+class Watch:
+    """Looks at Kuma now and then, in a thread of its own: an answer may take its time."""
+
+    def __init__(self, look: Callable[[], Readiness | None], every: float) -> None:
+        self._look = look
+        self._every = every
+        self._wake = threading.Event()
+        self.kuma = ""
+        self.bad_since = 0.0
+
+    def start(self) -> None:
+        threading.Thread(target=self._run, name="watch", daemon=True).start()
+
+    def stop(self) -> None:
+        self._wake.set()
+
+    def _run(self) -> None:
+        while not self._wake.is_set():
+            self.note(self._look())
+            # Until Kuma is up its state changes fast.
+            self._wake.wait(self._every if self.kuma == "ready" else min(1.0, self._every))
+
+    def note(self, state: Readiness | None) -> None:
+        self.kuma = "stopped" if state is None else state.name.lower()
+        if state in (Readiness.READY, Readiness.SETUP, Readiness.MIGRATING):
+            self.bad_since = 0.0
+        else:
+            self.bad_since = self.bad_since or time.monotonic()
+
+
+class Supervisor:
+    """One run, from the first lock to the exit code."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        service: HeldKuma,
+        build: Builder,
+        tasks: Tasks = TASKS,
+    ) -> None:
+        self._settings = settings
+        self._kuma = service
+        self._leaving = False
+        self._signals: list[int] = []
+        budget = Budget(lambda: self._leaving)
+        self._instance = build(service, lambda: self._leaving, budget.interrupts)
+        self._duty = Duty(settings, self._instance, service, lambda: self._leaving, budget, tasks)
+        self._worker = Worker(after=self._let_go)
+        self._watch = Watch(self._look, WATCH_EVERY)
+        self._scheduler = schedule.Scheduler()
+        self._folder = self._instance.state.folder
+        self._beat_at = 0.0
+        self._fatal: BaseException | None = None
+
+    def run(self) -> int:
+        """Until a signal or Kuma's end; returns the exit code.
+
+        Raises AlreadyRunning where another supervisor has this state directory, StateError where
+        it cannot be used, KumaError where Kuma cannot be started at all.
+        """
+        self._instance.state.prepare()
+        with self._alone(), self._handlers(), self._door():
+            logger.info(
+                "%s of fleet %s, instance %s",
+                "leader"
+                if self._settings.mode and self._settings.mode.value == "BACKUP"
+                else "replica",
+                self._settings.fleet,
+                self._settings.instance,
+            )
+            self._watch.start()
+            self._worker.start()
+            self._worker.submit(Job("start", self._bring_up))
+            try:
+                return self._loop()
+            finally:
+                self._leaving = True
+                self._watch.stop()
+                self._beat(force=True)
+                self._instance.notifier.close()
+
+    def _bring_up(self, progress: Progress) -> None:
+        try:
+            self._duty.bring_up(progress)
+        except ReplicatorError as error:
+            self._fatal = error
+
+    def _let_go(self) -> None:
+        self._kuma.in_hand = False
+
+    # --- the loop ---------------------------------------------------------------------------
+
+    def _loop(self) -> int:
+        while True:
+            if self._ending():
+                return self._leave()
+            if self._kuma_ended():
+                return self._follow_kuma()
+            if self._fatal is not None:
+                raise self._fatal
+            if self._duty.up:
+                self._on_schedule()
+            self._beat()
+            time.sleep(SLICE)
+
+    def _ending(self) -> bool:
+        while self._signals:
+            if self._signals.pop(0) != signal.SIGUSR1:
+                return True
+            self._submit_cycle()
+        return False
+
+    def _on_schedule(self) -> None:
+        if not self._scheduler.jobs:
+            # schedule counts whole seconds, and reads the wall clock.
+            seconds = max(1, round(self._settings.interval))
+            self._scheduler.every(seconds).seconds.do(self._submit_cycle)
+        for job in self._scheduler.jobs:
+            mend_clock(job, datetime.now())
+        self._scheduler.run_pending()
+
+    def _submit_cycle(self) -> None:
+        """A cycle that is still under way counts for this one too."""
+        self._worker.submit(Job("cycle", self._duty.scheduled), only_if_idle=True)
+
+    def _beat(self, *, force: bool = False) -> None:
+        now = time.monotonic()
+        if not force and now - self._beat_at < heartbeat.EVERY:
+            return
+        self._beat_at = now
+        upcoming = self._scheduler.next_run
+        beat = heartbeat.Beat(
+            pid=os.getpid(),
+            monotonic=now,
+            kuma=self._watch.kuma,
+            kuma_bad_since=self._watch.bad_since,
+            job=self._worker.current,
+            job_since=self._worker.since,
+            next_cycle=upcoming.timestamp() if upcoming else 0.0,
+        )
+        # On a full disk Kuma goes on; the health check will tell.
+        with contextlib.suppress(OSError):
+            heartbeat.write(self._folder, beat)
+
+    def _look(self, timeout: float = PROBE_TIMEOUT) -> Readiness | None:
+        try:
+            if self._kuma.manages and not self._kuma.running():
+                return None
+            return probe(self._settings.kuma_url, timeout)
+        except ReplicatorError as error:
+            logger.debug("cannot look at Uptime Kuma: %s", error)
+            return Readiness.OTHER
+
+    # --- the end ----------------------------------------------------------------------------
+
+    @property
+    def _child(self) -> ChildKuma | None:
+        service = self._kuma.service
+        return service if isinstance(service, ChildKuma) else None
+
+    def _kuma_ended(self) -> bool:
+        """Whether our child ended by itself: no job has it in its hand."""
+        child = self._child
+        if child is None or not self._kuma.started or self._kuma.in_hand:
+            return False
+        # Asked again after the look at the process: a job may just have stopped it.
+        return not child.running() and not self._kuma.in_hand
+
+    def _follow_kuma(self) -> int:
+        child = self._child
+        code = exit_status(child.exit_code or 0) if child else 0
+        if self._kuma.stopped_by_us:
+            code = KumaError.exit_code
+            logger.error("Uptime Kuma was stopped and could not be started again")
+        else:
+            logger.error("Uptime Kuma ended by itself, with exit code %d", code)
+        self._interrupt()
+        self._worker.close(AFTER_KUMA)
+        return code
+
+    def _leave(self) -> int:
+        logger.info("asked to end")
+        self._interrupt()
+        child = self._child
+        if child is None:
+            self._worker.close(AFTER_JOB)
+            return 0
+        self._end_child(child)
+        self._worker.close(AFTER_KUMA)
+        # A job that was about to start Kuma may have been faster than our flag.
+        self._end_child(child)
+        return exit_status(child.exit_code or 0)
+
+    def _interrupt(self) -> None:
+        self._leaving = True
+        self._kuma.leaving = True
+
+    def _end_child(self, child: ChildKuma) -> None:
+        """Forward the end to Kuma and wait for it, however long; never while it migrates."""
+        asked: int | None = None
+        said = False
+        while child.running():
+            if asked != child.pid:
+                if self._look(0.5) is Readiness.MIGRATING:
+                    if not said:
+                        logger.warning("Uptime Kuma migrates its database: waiting for its end")
+                    said = True
+                else:
+                    asked = child.pid
+                    child.signal(signal.SIGTERM)
+            self._beat()
+            time.sleep(SLICE)
+
+    # --- what surrounds it ------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One supervisor a state directory; the kernel frees the lock however we end."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        try:
+            descriptor = os.open(self._folder / "supervisor.lock", flags, 0o600)
+        except OSError as error:
+            raise StateError(f"cannot open the lock in {self._folder}: {error}") from error
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise AlreadyRunning(
+                    "another supervisor works on this instance", hint="Try: replicator status"
+                ) from None
+            yield
+        finally:
+            os.close(descriptor)
+
+    @contextlib.contextmanager
+    def _handlers(self) -> Iterator[None]:
+        before = {
+            number: signal.signal(number, self._on_signal) for number in (*_ENDING, signal.SIGUSR1)
+        }
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _on_signal(self, number: int, _frame: object) -> None:
+        self._signals.append(number)
+
+    @contextlib.contextmanager
+    def _door(self) -> Iterator[None]:
+        server = ControlServer(self._folder, self._handle)
+        server.start()
+        try:
+            yield
+        finally:
+            server.close()
+
+    def _handle(
+        self, command: str, options: Mapping[str, Any], progress: Progress
+    ) -> dict[str, Any]:
+        def work(tell: Progress) -> dict[str, Any]:
+            return self._duty.handle(command, options, tell).as_dict()
+
+        wait = options.get("wait", 0.0)
+        result: dict[str, Any] = self._worker.call(Job(command, work, progress), wait)
+        return result
+
+
+def mend_clock(job: schedule.Job, now: datetime) -> None:
+    """A wall clock that was set back would put the next cycle off by as much: bring it near."""
+    soon = now + timedelta(seconds=job.interval)
+    if job.next_run is not None and job.next_run > soon + timedelta(seconds=5):
+        job.next_run = soon

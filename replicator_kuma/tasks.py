@@ -1,0 +1,111 @@
+"""What commands and the supervisor have done: cycles under the lock, and recovery.
+
+`Tasks` names what lies below, so that a test can put something else in its place.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from replicator_kuma.cycle import CycleResult, Instance
+from replicator_kuma.errors import KumaError, RepositoryMissing
+from replicator_kuma.record import recorded
+
+logger = logging.getLogger(__name__)
+
+
+def run(
+    instance: Instance, role: str, work: Callable[[Instance], CycleResult], wait: float = 0.0
+) -> CycleResult:
+    """One cycle under the instance's lock, its end noted; raises what it raises.
+
+    AlreadyRunning when the lock is not free within ``wait`` seconds.
+    """
+    with instance.state.lock(wait):
+        try:
+            return recorded(instance, role, lambda: work(instance))
+        finally:
+            _bring_back(instance)
+
+
+def _bring_back(instance: Instance) -> None:
+    """A signal may end a cycle while Kuma is stopped; a Kuma that is not our child starts again.
+
+    (Our child would only be stopped once more: its supervisor is ending.)
+    """
+    kuma = instance.kuma
+    if not (instance.interrupted() and kuma.manages and kuma.name != "child"):
+        return
+    if instance.state.load().stopped_by_me:
+        kuma.start()
+        instance.state.update(stopped_by_me=False)
+
+
+def backup(instance: Instance, allow_shrink: bool = False, verify: bool = False) -> CycleResult:
+    from replicator_kuma.leader import Leader
+
+    return Leader(instance).cycle(allow_shrink=allow_shrink, verify=verify)
+
+
+def first_backup(
+    instance: Instance, allow_shrink: bool = False, verify: bool = False
+) -> CycleResult:
+    """A supervised leader's cycle: one that has never published creates its repository."""
+    try:
+        return backup(instance, allow_shrink, verify)
+    except RepositoryMissing:
+        state = instance.state.load()
+        if state.published is not None or state.intent is not None:
+            raise
+        if instance.repository.init():
+            logger.info("created the repository")
+        return backup(instance, allow_shrink, verify)
+
+
+def restore(
+    instance: Instance, reconcile: bool = False, snapshot: str | None = None
+) -> CycleResult:
+    from replicator_kuma.replica import Replica
+
+    return Replica(instance).cycle(reconcile=reconcile, snapshot=snapshot)
+
+
+def promote(instance: Instance, force: bool) -> CycleResult:
+    from replicator_kuma.promote import promote as promote_instance
+
+    return promote_instance(instance, force=force)
+
+
+def before_start(instance: Instance) -> None:
+    from replicator_kuma import recovery
+
+    recovery.before_start(instance)
+
+
+def confirm(instance: Instance) -> None:
+    from replicator_kuma import recovery
+
+    recovery.confirm(instance)
+
+
+def roll_back(instance: Instance, cause: KumaError) -> None:
+    from replicator_kuma import recovery
+
+    recovery.roll_back(instance, cause)
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """Each is called with the instance's lock held."""
+
+    backup: Callable[[Instance, bool, bool], CycleResult] = first_backup
+    restore: Callable[[Instance, bool, str | None], CycleResult] = restore
+    promote: Callable[[Instance, bool], CycleResult] = promote
+    before_start: Callable[[Instance], None] = before_start
+    confirm: Callable[[Instance], None] = confirm
+    roll_back: Callable[[Instance, KumaError], None] = roll_back
+
+
+TASKS = Tasks()

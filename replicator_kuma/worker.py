@@ -1,0 +1,107 @@
+"""The supervisor's one worker: jobs one after another, in a thread beside the main loop.
+
+So the main loop is free for signals whatever a job waits for, and two cycles never meet.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from replicator_kuma.cycle import silent
+from replicator_kuma.errors import AlreadyRunning, Interrupted
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[str], None]
+
+
+@dataclass
+class Job:
+    """``work`` gets a progress function; its result or error is for whoever waits."""
+
+    name: str
+    work: Callable[[Progress], Any]
+    progress: Progress = silent
+    done: threading.Event = field(default_factory=threading.Event)
+    result: Any = None
+    error: BaseException | None = None
+
+
+class Worker:
+    """Runs jobs in order. No job's error ends it: errors belong to the job."""
+
+    def __init__(self, after: Callable[[], None] = lambda: None) -> None:
+        self._queue: queue.Queue[Job] = queue.Queue()
+        self._after = after
+        self._lock = threading.Lock()
+        self._pending = 0
+        self._closed = False
+        self.current = ""
+        self.since = 0.0
+        self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def submit(self, job: Job, *, only_if_idle: bool = False) -> bool:
+        """Queue a job; False, without queueing, when it should only go to an idle worker."""
+        with self._lock:
+            if self._closed or (only_if_idle and self._pending):
+                return False
+            self._pending += 1
+        self._queue.put(job)
+        return True
+
+    def call(self, job: Job, wait: float | None) -> Any:
+        """Run a job from another thread and return its result; raises its error.
+
+        ``wait`` is how long it may stand in the queue (None: without a limit, 0: not at all);
+        raises AlreadyRunning after that, Interrupted when the supervisor ends.
+        """
+        deadline = None if wait is None else time.monotonic() + wait
+        while not self.submit(job, only_if_idle=True):
+            if self._closed:
+                raise Interrupted("the supervisor is ending")
+            if deadline is not None and time.monotonic() >= deadline:
+                raise AlreadyRunning(f"the supervisor is busy ({self.current or 'another job'})")
+            time.sleep(0.05)
+        job.done.wait()
+        if job.error is not None:
+            raise job.error
+        return job.result
+
+    @property
+    def idle(self) -> bool:
+        return not self._pending
+
+    def close(self, timeout: float) -> bool:
+        """Take no more jobs and wait for the one under way; whether it ended in time."""
+        with self._lock:
+            self._closed = True
+        deadline = time.monotonic() + timeout
+        while self._pending and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return not self._pending
+
+    def _run(self) -> None:
+        while True:
+            job = self._queue.get()
+            self.current, self.since = job.name, time.monotonic()
+            try:
+                if self._closed:
+                    raise Interrupted("the supervisor is ending")
+                job.result = job.work(job.progress)
+            except BaseException as error:
+                job.error = error
+            finally:
+                self._after()
+                self.current, self.since = "", 0.0
+                with self._lock:
+                    self._pending -= 1
+                job.done.set()
