@@ -181,8 +181,7 @@ def execute(writer: Writer, todo: Plan) -> None:
     for table in reversed(todo.tables):
         writer.delete(table.name, (change.key for change in todo.changes(table, "-")))
         if table.counts.moved:
-            moved = (c.key for c in todo.changes(table, "=") if c.op == "=-")
-            writer.delete(table.name, moved)
+            writer.delete(table.name, (c.key for c in todo.changes(table, "=-")))
     for table in todo.tables:
         if table.name == "monitor" and table.counts.replaced:
             writer.park_history([int(change.key) for change in todo.changes(table, "*")])
@@ -196,7 +195,7 @@ def _room(writer: Writer, todo: Plan, table: TablePlan) -> Iterator[tuple[Any, l
     places = [(index, column) for index, column in places if column not in ("id", "key")]
     if not places:
         return
-    for change in todo.changes(table, "~*"):
+    for change in todo.changes(table, "~", "*"):
         old, new = change.old or (), change.new or ()
         if columns := [c for i, c in places if old[i] != new[i] and old[i] is not None]:
             yield change.key, columns
@@ -204,13 +203,10 @@ def _room(writer: Writer, todo: Plan, table: TablePlan) -> Iterator[tuple[Any, l
 
 def _upsert(writer: Writer, todo: Plan, table: TablePlan) -> None:
     columns = (*table.content, *table.runtime)
-    everything = (table.counts.added, table.counts.replaced, table.counts.moved)
-    if any(everything):
-        rows = ((*c.new, *(c.runtime or ())) for c in todo.changes(table, "+*=") if c.new)
-        writer.upsert(table.name, columns, frozenset(), rows)
-    if table.counts.changed:
-        rows = ((*c.new, *(c.runtime or ())) for c in todo.changes(table, "~") if c.new)
-        writer.upsert(table.name, columns, frozenset(table.runtime), rows)
+    ways = ((("+", "*", "=+"), frozenset[str]()), (("~", "=~"), TABLES[table.name].runtime))
+    for ops, keep in ways:
+        rows = ((*c.new, *(c.runtime or ())) for c in todo.changes(table, *ops) if c.new)
+        writer.upsert(table.name, columns, keep, rows)
 
 
 def _verify(writer: Writer, todo: Plan, wanted: Manifest) -> None:
@@ -238,8 +234,8 @@ def _reads_back(writer: Writer, todo: Plan, table: TablePlan) -> bool:
         return True
     chosen = select(writer.schema, table.name)
     split = len(table.content)
-    wanted = {c.key: c.new for c in todo.changes(table, "+~*=") if c.new is not None}
-    gone = [c.key for c in todo.changes(table, "-=") if c.new is None and c.key not in wanted]
+    wanted = {c.key: c.new for c in todo.changes(table) if c.new is not None}
+    gone = [c.key for c in todo.changes(table) if c.new is None and c.key not in wanted]
     keys = [*wanted, *gone]
     id_at = chosen.columns.index("key" if table.name == "setting" else "id")
     found = {}

@@ -125,9 +125,9 @@ class Replica:
                 f"{newest.position} is not tried again: Kuma did not start on it before",
                 hint="Look at Kuma's log. To try it all the same: replicator restore --now",
             )
-        if state.applied is not None and state.applied.snapshot == newest.id:
-            if not reconcile or self._rows_equal(state):
-                return _nothing(newest, f"{newest.position} is applied; nothing newer")
+        applied = state.applied is not None and state.applied.snapshot == newest.id
+        if applied and (not reconcile or self._rows_equal(state)):
+            return _nothing(newest, f"{newest.position} is applied; nothing newer")
         return self.take(newest)
 
     def _rows_equal(self, state: State) -> bool:

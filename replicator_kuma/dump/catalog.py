@@ -44,6 +44,8 @@ class Table:
     references: tuple[Reference, ...] = ()
     runtime: frozenset[str] = frozenset()
     """columns that Kuma itself writes: no change, and not overwritten on a replica"""
+    quiet: frozenset[str] = frozenset()
+    """columns that Save writes anew also where nothing changed: no change by themselves"""
     unkeyed: bool = False
     since: str = ""
     """the knex migration that creates the table; empty: every version since 1.23 has it"""
@@ -75,7 +77,8 @@ _ORDER = (
     Table("remote_browser", references=(_OWNER_NULL,), since="create-remote-browsers"),
     Table("notification", references=_OWNER_KEPT),
     Table("tag"),
-    Table("status_page", label=("title", "slug")),
+    # saveStatusPage sets the date also when nothing else is new
+    Table("status_page", quiet=frozenset({"modified_date"}), label=("title", "slug")),
     Table("status_page_cname", ("status_page_id",), (_PAGE,), unkeyed=True, label=("domain",)),
     Table("group", references=(_PAGE,)),
     Table("incident", references=(_PAGE,), label=("title",)),

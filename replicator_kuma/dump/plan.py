@@ -5,8 +5,9 @@ A plan is data: one line a change, in files, since 180,000 new monitors do not b
     <table>.jsonl   ["+", key, new, runtime, null] | ["~", key, new, runtime, old]
                     | ["-", key, null, null, old] | "*" replaced: another row under the same id
                     "=-" and "=+": rows of an unkeyed table whose content stays and whose id moves
+                    "=~": only quiet columns differ
 
-An id that moves is no change by itself (it alone makes no plan), and travels with real ones.
+What begins with = is no change by itself (it alone makes no plan), and travels with real ones.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _END: tuple[Any, ...] = ()
 
 @dataclass(frozen=True)
 class Counts:
-    """How many rows of a table a plan touches; ``moved`` ids are no change."""
+    """How many rows of a table a plan touches; those ``moved`` (ids, quiet columns) do not count."""
 
     added: int = 0
     changed: int = 0
@@ -81,9 +82,13 @@ class Summary:
     def sentence(self) -> str:
         """For people: «2 monitors added, 1 changed; 1 tag deleted»; monitors come first."""
         parts = []
+        links = [counts for name, counts in self.tables.items() if _is_link(name)]
         for table in sorted(self.tables, key=lambda name: name != "monitor"):
-            if words := _counts_words(table, self.tables[table]):
-                parts.append(words)
+            if not _is_link(table):
+                parts.append(_counts_words(noun(table, 1), noun(table, 2), self.tables[table]))
+        added, deleted = sum(c.added for c in links), sum(c.deleted for c in links)
+        parts.append(_counts_words("link", "links", Counts(added=added, deleted=deleted)))
+        parts = [words for words in parts if words]
         if self.files:
             parts.append(f"{self.files} file{'s' * (self.files != 1)}")
         return "; ".join(parts) or "no change"
@@ -102,7 +107,11 @@ class Summary:
         return {"tables": tables, "files": self.files}
 
 
-def _counts_words(table: str, counts: Counts) -> str:
+def _is_link(table: str) -> bool:
+    return TABLES[table].unkeyed and not TABLES[table].label
+
+
+def _counts_words(one: str, many: str, counts: Counts) -> str:
     words: list[str] = []
     pairs = (
         ("added", counts.added),
@@ -112,7 +121,7 @@ def _counts_words(table: str, counts: Counts) -> str:
     )
     for verb, count in pairs:
         if count:
-            subject = f" {noun(table, count)}" if not words else ""
+            subject = f" {one if count == 1 else many}" if not words else ""
             words.append(f"{count}{subject} {verb}")
     return ", ".join(words)
 
@@ -161,12 +170,12 @@ class Plan:
         """Rows to write or delete."""
         return sum(table.counts.real + table.counts.moved for table in self.tables)
 
-    def changes(self, table: TablePlan, ops: str = "+~*-=") -> Iterator[Change]:
-        """A table's changes whose operation begins with one of ``ops``, in key order."""
+    def changes(self, table: TablePlan, *ops: str) -> Iterator[Change]:
+        """A table's changes whose operation is one of ``ops`` (none: all), in key order."""
         path = self.folder / f"{table.name}.jsonl"
         if not path.exists():
             return
-        marks = tuple(f'["{op}'.encode() for op in ops)
+        marks = tuple(f'["{op}"'.encode() for op in ops) or (b"[",)
         with path.open("rb", buffering=1 << 18) as file:
             for line in file:
                 if line.startswith(marks):
@@ -222,6 +231,7 @@ class _Merge:
             if name == "monitor" and "created_date" in self.content
             else None
         )
+        self.quiet = [i for i, column in enumerate(self.runtime) if column in self.table.quiet]
         self.counts = dict.fromkeys(("+", "~", "-", "*", "="), 0)
 
     def _same_columns(self, kind: str) -> tuple[str, ...]:
@@ -249,9 +259,8 @@ class _Merge:
         before: Any = _END
         while a or b:
             if a and b and a[0] == b[0]:
-                if self.table.unkeyed and a[1] != b[1]:
-                    self._write("=-", a[1], b"null", b"null", a[0])
-                    self._write("=+", b[1], *self._checked(b), b"null")
+                if a[1] != b[1]:
+                    self._moved(a, b)
                 a, before, b = next(ours, _END), b, next(theirs, _END)
                 continue
             x, y = self._key(a), self._key(b)
@@ -267,6 +276,17 @@ class _Merge:
                 op = "*" if self._reborn(a[0], b[0]) else "~"
                 self._write(op, self._id(b), *self._checked(b), a[0])
                 a, before, b = next(ours, _END), b, next(theirs, _END)
+
+    def _moved(self, a: tuple[bytes, bytes], b: tuple[bytes, bytes]) -> None:
+        """The content stays; ids and quiet columns travel, runtime columns do not."""
+        if self.table.unkeyed:
+            self._write("=-", a[1], b"null", b"null", a[0])
+            self._write("=+", b[1], *self._checked(b), b"null")
+        elif self.quiet:
+            self._checked(b)
+            ours, theirs = values.decode(a[1]), values.decode(b[1])
+            if any(ours[index] != theirs[index] for index in self.quiet):
+                self._write("=~", self._id(b), *b, b"null")
 
     def _write(self, op: str, key: bytes, new: bytes, runtime: bytes, old: bytes) -> None:
         self.counts[op[0] if op != "=-" else "="] += op != "=-"

@@ -51,9 +51,9 @@ def select(schema: Schema, name: str) -> Select:
     """How to read one table of a schema. The table must be there (`Schema.require`)."""
     table = TABLES[name]
     columns = schema.tables[name].columns
-    runtime = set(table.runtime) & set(columns)
+    runtime = (table.runtime | table.quiet) & set(columns)
     if table.unkeyed:
-        runtime.add("id")
+        runtime |= {"id"}
     local = {"id"} if name == "setting" else set()
     content = sorted(set(columns) - runtime - local - set(table.key))
     return Select(

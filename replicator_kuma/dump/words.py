@@ -36,7 +36,7 @@ def shown(column: str, value: Any) -> str:
 def changes(plan: Plan) -> Iterator[dict[str, Any]]:
     """One dict a change: table, key, name, action, columns {name: [old, new]}, secrets masked."""
     for table in plan.tables:
-        for change in plan.changes(table, "+~*-"):
+        for change in plan.changes(table, "+", "~", "*", "-"):
             yield {
                 "table": table.name,
                 "key": change.key,

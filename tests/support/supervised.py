@@ -1,0 +1,128 @@
+"""One instance under the real `replicator run`, in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.support.kuma_server import free_port, is_ready, kuma_command, kuma_dir
+from tests.support.waiting import wait_until
+
+REPLICATOR = [sys.executable, "-m", "replicator_kuma"]
+
+
+class Side:
+    """An instance's data directory and environment; ``run`` starts it, ``command`` asks it.
+
+    ``kuma`` None runs the real Uptime Kuma; else it is the command to run in its place.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        mode: str,
+        restic: Path,
+        *,
+        port: int = 0,
+        kuma: list[str] | None = None,
+        **environment: str,
+    ) -> None:
+        self.name, self.data_dir = name, folder / name
+        self.port = port or free_port()
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = folder / f"{name}.log"
+        self.process: subprocess.Popen[bytes] | None = None
+        self._kuma = kuma
+        password = folder / "password"
+        if not password.exists():
+            password.write_text("a password of the tests")
+        self.environment = {
+            **{k: v for k, v in os.environ.items() if not k.startswith(("REPLICATOR_", "RESTIC_"))},
+            "REPLICATOR_MODE": mode,
+            "REPLICATOR_INSTANCE": name,
+            "REPLICATOR_BACKUP_INTERVAL": "1s",
+            "REPLICATOR_RESTORE_INTERVAL": "1s",
+            "REPLICATOR_RESTIC": str(restic),
+            "RESTIC_REPOSITORY": str(folder / "repository"),
+            "RESTIC_PASSWORD_FILE": str(password),
+            "DATA_DIR": str(self.data_dir),
+            "UPTIME_KUMA_HOST": "127.0.0.1",
+            "UPTIME_KUMA_PORT": str(self.port),
+            **environment,
+        }
+
+    @property
+    def database(self) -> Path:
+        return self.data_dir / "kuma.db"
+
+    def run(self) -> None:
+        command = self._kuma if self._kuma is not None else kuma_command()
+        extra = {"REPLICATOR_KUMA_COMMAND": " ".join(command)}
+        if self._kuma is None:
+            extra["REPLICATOR_KUMA_DIR"] = str(kuma_dir())
+        else:
+            extra["REPLICATOR_KUMA_DIR"] = str(self.data_dir)
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*REPLICATOR, "run"],
+                env={**self.environment, **extra},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def ready(self) -> bool:
+        """Whether its Kuma answers; fails the caller when the supervisor has ended."""
+        if self.process is not None and self.process.poll() is not None:
+            raise AssertionError(f"{self.name} ended: {self.log_tail()}")
+        return is_ready(self.url)
+
+    def wait_ready(self, deadline: float = 90.0) -> None:
+        wait_until(self.ready, f"{self.name} to be ready", deadline)
+
+    def command(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a replicator command beside it, with its environment."""
+        done = subprocess.run(
+            [*REPLICATOR, *arguments],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        if check and done.returncode:
+            raise AssertionError(f"replicator {' '.join(arguments)}: {done.stdout}{done.stderr}")
+        return done
+
+    def json(self, *arguments: str) -> Any:
+        return json.loads(self.command(*arguments, "--json").stdout)
+
+    def log_tail(self, lines: int = 40) -> str:
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+    def stop(self, deadline: float = 60.0) -> int | None:
+        """SIGTERM, as a container's end; the exit code, None where it never ran."""
+        if self.process is None:
+            return None
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(deadline)
+
+    def kill(self) -> None:
+        """End the supervisor, and everything that it started, at once."""
+        if self.process is None:
+            return
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        pids = [int(p) for p in children.read_text().split()] if children.exists() else []
+        self.process.kill()
+        self.process.wait(10)
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
