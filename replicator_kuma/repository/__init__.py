@@ -40,7 +40,7 @@ class Repository(Protocol):
         snapshot: Snapshot,
         into: Path,
         accept: Callable[[str], bool],
-        limits: Limits = Limits(),  # noqa: B008  (frozen)
+        limits: Limits = Limits(),
     ) -> None:
         """Write a snapshot's regular files, relative names as in the dump, below ``into`` (0600).
 

@@ -38,7 +38,7 @@ class Position:
         epoch, _, sequence = text.partition(".")
         position = cls(_number(epoch), _number(sequence))
         if position.epoch < 1 or position.sequence < 1:
-            raise ValueError(text)
+            raise ValueError(f"no position: {text!r}")
         return position
 
 
@@ -95,7 +95,7 @@ class Label:
 def _number(text: str) -> int:
     # int() takes more than `str` writes: signs, spaces, underscores, digits of other scripts.
     if not _NUMBER.fullmatch(text):
-        raise ValueError(text)
+        raise ValueError(f"no number: {text[:40]!r}")
     return int(text)
 
 

@@ -1,0 +1,64 @@
+"""restic's argument lists, as pure functions. No secret is ever among them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from replicator_kuma.repository.snapshot import MARK, Label, tag
+
+Version = tuple[int, int, int]
+
+OLDEST: Version = (0, 14, 0)
+
+_VERSION = re.compile(r"^restic (\d+)\.(\d+)(?:\.(\d+))?", re.MULTILINE)
+
+
+def parse_version(text: str) -> Version | None:
+    """The version that ``restic version`` printed; None when it is no restic."""
+    found = _VERSION.search(text)
+    return (int(found[1]), int(found[2]), int(found[3] or 0)) if found else None
+
+
+def version() -> list[str]:
+    # Text: 0.14 has no --json here, and all later ones print the same first line without it.
+    return ["version"]
+
+
+def init() -> list[str]:
+    return ["init"]
+
+
+def config(cache: Path) -> list[str]:
+    """Opens the repository, reads its config: whether it is there and the password is right."""
+    return ["cat", "config", "--no-lock", *_cache(cache)]
+
+
+def listing(fleet: str, cache: Path) -> list[str]:
+    # One --tag with a comma is "both"; two --tag are "either".
+    tags = f"{MARK},{tag('fleet', fleet)}"
+    return ["snapshots", "--json", "--no-lock", *_cache(cache), "--tag", tags]
+
+
+def backup(label: Label, host: str, cache: Path, restic: Version) -> list[str]:
+    """``restic backup .``: to be run in the dump's folder, so that names in it are relative."""
+    tags = [part for text in label.tags() for part in ("--tag", text)]
+    # --force: every file is read anew, whatever its size and times say.
+    options = ["--json", "--quiet", "--force", *_cache(cache), "--host", host]
+    # The scan only serves a progress bar.
+    scan = ["--no-scan"] if restic >= (0, 15, 0) else []
+    return ["backup", *options, *scan, *tags, "."]
+
+
+def dump(snapshot_id: str, cache: Path) -> list[str]:
+    return ["dump", "--no-lock", *_cache(cache), "--archive", "tar", snapshot_id, "/"]
+
+
+def unlock(cache: Path) -> list[str]:
+    """Removes stale locks only: those of dead processes of this host, and old ones."""
+    return ["unlock", *_cache(cache)]
+
+
+def _cache(folder: Path) -> Sequence[str]:
+    return ["--cache-dir", str(folder)]

@@ -1,0 +1,149 @@
+"""A tar stream from elsewhere becomes files: an untrusted input, so everything is checked."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Protocol
+
+from replicator_kuma.errors import RepositoryError, SnapshotRefused
+from replicator_kuma.repository import Limits
+
+_COPY = 1 << 20
+# Long names and other records that tarfile reads into memory as a whole.
+_HEADER_LIMIT = 1 << 20
+_SHOWN = 120
+
+
+class NotTar(Exception):
+    """The stream is no tar archive, or ended early."""
+
+
+class Readable(Protocol):
+    def read(self, size: int = ..., /) -> bytes: ...
+
+
+class _Member(tarfile.TarInfo):
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Member:
+        member = super().frombuf(buf, encoding, errors)
+        if member.type not in _PLAIN_TYPES and member.size > _HEADER_LIMIT:
+            raise SnapshotRefused(f"the snapshot has a header of {member.size} bytes")
+        return member
+
+
+_PLAIN_TYPES = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.DIRTYPE)
+
+
+def extract(
+    stream: Readable, into: Path, accept: Callable[[str], bool], limits: Limits
+) -> Callable[[], None]:
+    """Write the regular files of a tar stream below ``into``; on any error, remove them again.
+
+    Returns what removes them later, for a stream whose sender turns out to have failed.
+    Raises SnapshotRefused for a member that `Repository.fetch` refuses, NotTar, and
+    RepositoryError when the disk does not take them.
+    """
+    target = _Target(into, accept, limits)
+    try:
+        into.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # read() serves tarfile's stream mode; the types ask for a whole file object.
+        source: IO[bytes] = stream  # type: ignore[assignment]
+        with tarfile.open(fileobj=source, mode="r|", tarinfo=_Member, bufsize=_COPY) as archive:
+            while (member := archive.next()) is not None:
+                target.take(archive, member)
+    except BaseException as error:
+        target.remove()
+        if isinstance(error, tarfile.TarError | EOFError | UnicodeError | ValueError):
+            raise NotTar(str(error)) from error
+        if isinstance(error, OSError):
+            raise RepositoryError(
+                f"cannot write the fetched snapshot: {error.strerror}",
+                hint=f"Check the space and the permissions of {into}.",
+            ) from error
+        raise
+    return target.remove
+
+
+class _Target:
+    """What was written so far, and what may still come."""
+
+    def __init__(self, into: Path, accept: Callable[[str], bool], limits: Limits) -> None:
+        self._into = into
+        self._accept = accept
+        self._limits = limits
+        self._files = set[str]()
+        self._folders = set[str]()
+        self._members = 0
+        self._bytes = 0
+
+    def take(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+        """Write one member, or refuse it."""
+        self._members += 1
+        # tarfile remembers every member; a long archive would fill the memory.
+        archive.members = []  # type: ignore[attr-defined]
+        if self._members > 2 * self._limits.files:
+            raise SnapshotRefused(f"the snapshot has more than {2 * self._limits.files} entries")
+        if member.isdir():
+            return  # made when a file needs it
+        name = _checked_name(member.name)
+        self._check(member, name)
+        content = archive.extractfile(member)
+        assert content is not None
+        self._write(name, content, member.size)
+
+    def remove(self) -> None:
+        for name in self._files:
+            (self._into / name).unlink(missing_ok=True)
+        for folder in sorted(self._folders, reverse=True):
+            path = self._into / folder
+            if path.is_dir():
+                path.rmdir()
+
+    def _check(self, member: tarfile.TarInfo, name: str) -> None:
+        if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.issparse():
+            raise SnapshotRefused(f"{_shown(name)} is no regular file")
+        if not self._accept(name):
+            raise SnapshotRefused(f"{_shown(name)} does not belong into a dump")
+        parents = _parents(name)
+        if name in self._files or name in self._folders or self._files.intersection(parents):
+            raise SnapshotRefused(f"{_shown(name)} comes twice")
+        self._bytes += member.size
+        if len(self._files) >= self._limits.files:
+            raise SnapshotRefused(f"the snapshot has more than {self._limits.files} files")
+        if self._bytes > self._limits.bytes:
+            raise SnapshotRefused(f"the snapshot has more than {self._limits.bytes} bytes")
+
+    def _write(self, name: str, content: IO[bytes], size: int) -> None:
+        for folder in _parents(name):
+            if folder not in self._folders:
+                (self._into / folder).mkdir(mode=0o700)
+                self._folders.add(folder)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        descriptor = os.open(self._into / name, flags, 0o600)
+        self._files.add(name)
+        with open(descriptor, "wb") as file:  # noqa: PTH123  (a descriptor, not a path)
+            while chunk := content.read(_COPY):
+                file.write(chunk)
+                size -= len(chunk)
+        if size:
+            raise tarfile.ReadError("unexpected end of data")
+
+
+def _checked_name(given: str) -> str:
+    name = given.removeprefix("./")
+    parts = name.split("/")
+    if "\0" in name or any(part in ("", ".", "..") for part in parts):
+        raise SnapshotRefused(f"{_shown(name)} is no name below a dump's folder")
+    return name
+
+
+def _parents(name: str) -> list[str]:
+    parts = name.split("/")[:-1]
+    return ["/".join(parts[: end + 1]) for end in range(len(parts))]
+
+
+def _shown(name: str) -> str:
+    return repr(name[:_SHOWN])

@@ -1,0 +1,196 @@
+"""What restic's end means: exit codes first, then the few phrases that were tested.
+
+Learned from restic 0.14.0 and 0.18.0, local, rest-server 0.13, rclone's S3:
+
+- 0.14 ends with 1 whatever happened (3: a partial snapshot; 2: also "id … not found in repository"
+  and Go panics). Codes 10, 11 came with 0.17, 12 with 0.17.1.
+- "Is there a repository at the following location?" follows every failure to open, in 0.14 and
+  0.18: a refused connection, an unknown host, HTTP 401, wrong S3 keys. It says nothing. Sure is
+  only the reason before it: the backend looked, and the file `config` was not there.
+- 0.18 tries again for 15 minutes where 0.14 fails at once (connection refused, wrong S3 keys,
+  missing bucket: 0.14 calls that at once "The specified bucket does not exist").
+- Both try again for 15 minutes to write a lock into a read-only repository; 0.14 also to read a
+  pack that is gone, where 0.18 fails after two attempts.
+- 12 and "wrong password or no key found" also come when the keys could not be listed (a web server
+  that is no restic server, an interrupt): its log then has "List(key)" or "Load(<key/".
+- `snapshots` ends with 0 and leaves out what it could not read; only its errors tell ("could not
+  load snapshot" in 0.14, "Ignoring …: failed to load snapshot" later).
+- `dump` ends with 0 although a subfolder's tree was damaged: the archive is shorter and has a
+  proper end (0.14, 0.18). Who fetches must compare with the manifest.
+- `backup --force` trusts the index: it ends with 0 and refers to packs that are gone.
+- `init` onto keys without a config: 0.14 makes a second repository over the first, 0.18 refuses.
+- `unlock` prints "successfully removed locks" in 0.14 even when it removed none.
+- 0.18 with --json prints {"message_type":"exit_error"} on stderr, but not for cat, dump, unlock.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+
+from replicator_kuma.errors import (
+    Interrupted,
+    PublishIncomplete,
+    ReplicatorError,
+    RepositoryDamaged,
+    RepositoryLocked,
+    RepositoryMissing,
+    RepositoryUnreachable,
+    SnapshotNotFound,
+    WrongPassword,
+)
+from replicator_kuma.repository.mask import Mask
+from replicator_kuma.repository.process import Ended, Stop
+
+CODES: dict[int, type[ReplicatorError]] = {
+    3: PublishIncomplete,
+    10: RepositoryMissing,
+    11: RepositoryLocked,
+    12: WrongPassword,
+}
+
+# Searched in what restic gave as its reason, in this order.
+PHRASES: tuple[tuple[re.Pattern[str], type[ReplicatorError]], ...] = (
+    (re.compile(r"wrong password or no key found"), WrongPassword),
+    (re.compile(r"an empty password is not|Resolving password failed"), WrongPassword),
+    (re.compile(r"repository is already locked"), RepositoryLocked),
+    (
+        re.compile(
+            r"unable to open config file: "
+            r"(stat .*/config: no such file or directory"
+            r"|<config/> does not exist"
+            r"|Stat: The specified key does not exist\.)$",
+            re.MULTILINE,
+        ),
+        RepositoryMissing,
+    ),
+    (
+        re.compile(
+            r"no matching ID found for prefix"
+            r"|failed to find snapshot: .*(no such file or directory|does not exist\.?)$",
+            re.MULTILINE,
+        ),
+        SnapshotNotFound,
+    ),
+    (
+        re.compile(
+            r"invalid data returned|ciphertext verification failed"
+            r"|id [0-9a-f]{64} not found in repository|repository already contains keys"
+            r"|<(data|index)/[0-9a-f]+>.*: no such file or directory"
+        ),
+        RepositoryDamaged,
+    ),
+)
+
+# Lines of restic's own retries that no retry changes; anything else may still go by.
+HOPELESS = re.compile(
+    r"returned error, retrying after [^:\n]*: .*("
+    r"read-only file system|permission denied|40[13] (Unauthorized|Forbidden)"
+    r"|The Access Key Id you provided does not exist"
+    r"|The request signature we calculated does not match"
+    r"|The specified bucket does not exist)"
+    r"|Load\(<data/.* returned error, retrying after .*: no such file or directory"
+)
+
+# Failures that are the same again a second later: no use in trying at once.
+_LASTING = re.compile(
+    r"parsing repository location failed|Please specify repository location"
+    r"|executable file not found|no credentials found|401 Unauthorized|403 Forbidden"
+    r"|Access Key Id|request signature we calculated|specified bucket does not exist"
+    r"|read-only file system|no space left on device|permission denied"
+)
+_NO_KEY_READ = re.compile(r"List\(key\)|Load\(<key/")
+_PARTIAL_LISTING = re.compile(r"could not load snapshot|failed to load snapshot|^Ignoring \"", re.M)
+_NOISE = re.compile(r"returned error, retrying after|unable to (open|create) cache|\) failed: ")
+_RETRIED = re.compile(r"^.*returned error, retrying after [^:]*: ", re.M)
+_REASON_LIMIT = 400
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An error to raise, and whether the same call may succeed in a moment."""
+
+    error: ReplicatorError
+    transient: bool = False
+
+
+def hopeless(stderr: str) -> bool:
+    """True when restic tries again what cannot go by: three times it may."""
+    return len(HOPELESS.findall(stderr)) >= 3
+
+
+def classify(what: str, ended: Ended, seconds: float, mask: Mask) -> Failure:
+    """The failure of a restic that did not succeed; ``what`` names the call for people."""
+    reason = mask(_reason(ended))[:_REASON_LIMIT]
+    if ended.stopped is Stop.INTERRUPTED:
+        return Failure(Interrupted(f"stopped by a signal: {what}"))
+    if ended.stopped is Stop.FLOOD:
+        return Failure(RepositoryUnreachable(f"{what}: restic's answer has no end"))
+    kind = _kind(ended)
+    if ended.stopped is Stop.DEADLINE:
+        text = f"{what}: no answer within {seconds:g} s"
+        return Failure(kind(f"{text}: {reason}" if reason else text))
+    message = f"{what}: {reason or f'restic ended with code {ended.code} and no word'}"
+    lasting = kind is not RepositoryUnreachable or _LASTING.search(ended.stderr)
+    return Failure(kind(message), transient=not lasting)
+
+
+def partial_listing(stderr: str, mask: Mask) -> Failure | None:
+    """The failure of a listing that ended well and left out what it could not read."""
+    if not _PARTIAL_LISTING.search(stderr):
+        return None
+    kind = _damage(stderr) or RepositoryUnreachable
+    lines = [line for line in stderr.splitlines() if _PARTIAL_LISTING.search(line)]
+    message = f"list snapshots: {len(lines)} could not be read: {mask(lines[0])[:_REASON_LIMIT]}"
+    return Failure(kind(message), transient=kind is RepositoryUnreachable)
+
+
+def _kind(ended: Ended) -> type[ReplicatorError]:
+    if ended.stopped is not None:
+        return _damage(ended.stderr) or RepositoryUnreachable
+    text = _plain(ended.stderr)
+    kind = CODES.get(ended.code)
+    if kind is None:
+        kind = next((kind for phrase, kind in PHRASES if phrase.search(text)), None)
+    if kind is None or (kind is WrongPassword and _NO_KEY_READ.search(text)):
+        return RepositoryUnreachable
+    return kind
+
+
+def _damage(stderr: str) -> type[RepositoryDamaged] | None:
+    phrase = next(phrase for phrase, kind in PHRASES if kind is RepositoryDamaged)
+    return RepositoryDamaged if phrase.search(_plain(stderr)) else None
+
+
+def _messages(stderr: str) -> list[tuple[bool, str]]:
+    """The lines of stderr, JSON ones decoded; True marks restic's own last word."""
+    found = []
+    for line in filter(None, map(str.strip, stderr.splitlines())):
+        try:
+            value = json.loads(line) if line.startswith("{") else None
+        except ValueError:
+            value = None
+        if not isinstance(value, dict):
+            found.append((line.startswith("Fatal: "), line))
+            continue
+        inner = value.get("error")
+        text = value.get("message") or (inner.get("message") if isinstance(inner, dict) else "")
+        found.append((value.get("message_type") == "exit_error", str(text or line)))
+    return found
+
+
+def _plain(stderr: str) -> str:
+    return "\n".join(text for _last, text in _messages(stderr))
+
+
+def _reason(ended: Ended) -> str:
+    """One line for people: restic's last word, else what it tried again, else its first."""
+    messages = _messages(ended.stderr)
+    # What it says when we end it is about that, and may be wrong ("wrong password").
+    last = [text for final, text in messages if final and ended.stopped is None]
+    said = [text for final, text in messages if not final and not _NOISE.search(text)]
+    tried = [_RETRIED.sub("", text) for _final, text in messages if _RETRIED.search(text)]
+    chosen = last[-1:] or tried[-1:] or said[:1] or [text for _final, text in messages[-1:]]
+    first_line = chosen[0].splitlines()[0] if chosen else ""
+    return first_line.removeprefix("Fatal: ")

@@ -1,0 +1,1 @@
+"""The repository: labels, arguments, real and fake restics."""

@@ -1,0 +1,218 @@
+"""What restic is called with, without calling it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from replicator_kuma.repository import arguments
+from replicator_kuma.repository.failures import classify, hopeless, partial_listing
+from replicator_kuma.repository.mask import Mask
+from replicator_kuma.repository.process import Ended
+from tests.repository.places import environment, label
+
+CACHE = Path("state/cache")
+
+
+def test_a_poll_asks_for_mark_and_fleet_together_and_takes_no_lock() -> None:
+    assert arguments.listing("edge", CACHE) == [
+        *("snapshots", "--json", "--no-lock", "--cache-dir", "state/cache"),
+        *("--tag", "replicator-kuma,fleet=edge"),
+    ]
+
+
+def test_a_comma_in_a_fleets_name_is_no_second_tag() -> None:
+    assert arguments.listing("a,b c", CACHE)[-1] == "replicator-kuma,fleet=a%2Cb%20c"
+
+
+def test_a_publish_reads_everything_anew_and_names_each_tag() -> None:
+    made = arguments.backup(label(2), "here", CACHE, (0, 14, 0))
+    assert made[:8] == [
+        *("backup", "--json", "--quiet", "--force", "--cache-dir", "state/cache"),
+        *("--host", "here"),
+    ]
+    assert made[8::2][:-1] == ["--tag"] * 10
+    assert made[9::2] == label(2).tags()
+    assert made[-1] == "."
+
+
+def test_only_versions_that_know_it_skip_the_scan() -> None:
+    assert "--no-scan" not in arguments.backup(label(2), "here", CACHE, (0, 14, 0))
+    assert "--no-scan" in arguments.backup(label(2), "here", CACHE, (0, 15, 0))
+
+
+def test_a_fetch_streams_the_whole_snapshot() -> None:
+    assert arguments.dump("ab" * 32, CACHE) == [
+        *("dump", "--no-lock", "--cache-dir", "state/cache", "--archive", "tar"),
+        *("ab" * 32, "/"),
+    ]
+
+
+def test_what_changes_no_snapshot_takes_no_lock() -> None:
+    assert "--no-lock" in arguments.config(CACHE)
+    assert "--remove-all" not in arguments.unlock(CACHE)
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [
+        ("restic 0.14.0 compiled with go1.19.8 on linux/amd64\n", (0, 14, 0)),
+        ("restic 0.18.1 compiled with go1.25.1 on linux/arm64\n", (0, 18, 1)),
+        ("restic 0.19.0-dev (compiled manually) compiled with go1.25\n", (0, 19, 0)),
+        ("warning: something\nrestic 1.2 compiled\n", (1, 2, 0)),
+        ("GNU bash, version 5.2\n", None),
+        ("", None),
+    ],
+)
+def test_versions(text: str, version: arguments.Version | None) -> None:
+    assert arguments.parse_version(text) == version
+
+
+def test_every_form_of_a_secret_is_masked() -> None:
+    secret = 'p<a&"ss/w rd'
+    mask = Mask({"RESTIC_PASSWORD": secret})
+    shown = (
+        f'{secret} p<a&\\"ss/w rd p\\u003ca\\u0026\\"ss/w rd '
+        "p%3Ca%26%22ss%2Fw%20rd p%3Ca%26%22ss/w%20rd"
+    )
+    assert mask(shown) == "*** *** *** *** ***"
+
+
+def test_passwords_in_addresses_are_masked_wherever_they_show_up() -> None:
+    mask = Mask(environment("rest:https://me:h%40rd@host:8000/x/"))
+    assert (
+        mask("Head https://me:h%40rd@host:8000/x/config") == "Head https://***@host:8000/x/config"
+    )
+    assert mask("user me, password h@rd or h%40rd") == "user me, password *** or ***"
+    assert mask("http://token@host/") == "http://***@host/"
+
+
+def test_places_of_secrets_are_no_secrets() -> None:
+    mask = Mask({"RESTIC_PASSWORD_FILE": "run/secret", "SSH_AUTH_SOCK": "run/agent"})
+    assert mask("open run/secret: run/agent") == "open run/secret: run/agent"
+
+
+def test_an_environment_without_secrets_masks_nothing() -> None:
+    assert Mask({})("as it is") == "as it is"
+
+
+def ended(code: int, stderr: str) -> Ended:
+    return Ended(code, stderr)
+
+
+NO_MASK = Mask({})
+
+
+@pytest.mark.parametrize(
+    ("code", "stderr", "kind"),
+    [
+        (3, "", "PublishIncomplete"),
+        (10, "", "RepositoryMissing"),
+        (11, "", "RepositoryLocked"),
+        (12, "", "WrongPassword"),
+        (1, "", "RepositoryUnreachable"),
+        (0, "", "RepositoryUnreachable"),
+        (99, "Fatal: new words", "RepositoryUnreachable"),
+        (-9, "", "RepositoryUnreachable"),
+        (1, "Fatal: wrong password or no key found", "WrongPassword"),
+        (
+            12,
+            "List(key) failed: EOF\nFatal: wrong password or no key found",
+            "RepositoryUnreachable",
+        ),
+        (1, "Resolving password failed: Fatal: x does not exist", "WrongPassword"),
+        (1, "unable to create lock in backend: repository is already locked", "RepositoryLocked"),
+        (1, "unable to create lock in backend: no space left", "RepositoryUnreachable"),
+        (1, "Fatal: x\nIs there a repository at the following location?", "RepositoryUnreachable"),
+        (
+            1,
+            "Fatal: unable to open config file: stat /r/config: no such file or directory\nIs",
+            "RepositoryMissing",
+        ),
+        (1, "Fatal: unable to open config file: <config/> does not exist\nIs", "RepositoryMissing"),
+        (
+            1,
+            "Fatal: unable to open config file: Stat: The specified key does not exist.\nIs",
+            "RepositoryMissing",
+        ),
+        (
+            1,
+            "Fatal: unable to open config file: Stat: The specified bucket does not exist\nIs",
+            "RepositoryUnreachable",
+        ),
+        (
+            1,
+            "Fatal: unable to open config file: unexpected HTTP response (401): 401 Unauthorized",
+            "RepositoryUnreachable",
+        ),
+        (1, "load <index/431a06e7f4>: invalid data returned", "RepositoryDamaged"),
+        (2, f"id {'8' * 64} not found in repository", "RepositoryDamaged"),
+        (1, 'invalid id "aa": no matching ID found for prefix "aa"', "SnapshotNotFound"),
+        (
+            1,
+            '{"message_type":"exit_error","code":1,"message":"LoadRaw(\\u003cindex/ed7\\u003e): '
+            'invalid data returned"}',
+            "RepositoryDamaged",
+        ),
+    ],
+)
+def test_each_end_of_restic_has_one_meaning(code: int, stderr: str, kind: str) -> None:
+    failure = classify("call", ended(code, stderr), 60, NO_MASK)
+    assert type(failure.error).__name__ == kind
+    assert str(failure.error).startswith("call: ")
+
+
+def test_only_what_may_go_by_is_tried_again() -> None:
+    for text in ("connection refused", "no such host", "unexpected EOF", ""):
+        assert classify("call", ended(1, text), 60, NO_MASK).transient
+    for text in (
+        "401 Unauthorized",
+        "parsing repository location failed",
+        "no space left on device",
+    ):
+        assert not classify("call", ended(1, text), 60, NO_MASK).transient
+    assert not classify("call", ended(12, ""), 60, NO_MASK).transient
+
+
+def test_a_reason_is_one_short_line_for_people() -> None:
+    noise = "Stat(<config/>) returned error, retrying after 1s: dial tcp: no\n"
+    json_end = '{"message_type":"exit_error","code":1,"message":"Fatal: it broke\\nIs there"}\n'
+    long_line = "Fatal: " + "x" * 5000
+    assert str(classify("call", ended(1, noise + json_end), 60, NO_MASK).error) == "call: it broke"
+    assert str(classify("call", ended(1, noise), 60, NO_MASK).error) == "call: dial tcp: no"
+    assert len(str(classify("call", ended(1, long_line), 60, NO_MASK).error)) < 450
+    assert str(classify("call", ended(7, ""), 60, NO_MASK).error) == (
+        "call: restic ended with code 7 and no word"
+    )
+
+
+def test_a_secret_at_the_cut_of_a_long_reason_is_masked_whole() -> None:
+    mask = Mask({"RESTIC_PASSWORD": "tops3cret"})
+    stderr = "Fatal: " + "x" * 396 + "tops3cret"
+    assert "tops" not in str(classify("call", ended(1, stderr), 60, mask).error)
+
+
+def test_retries_of_what_cannot_go_by_are_hopeless_after_three() -> None:
+    line = (
+        "Save(<lock/3d>) returned error, retrying after 552.33ms: open x: read-only file system\n"
+    )
+    other = "Stat(<config/>) returned error, retrying after 1.1s: connection refused\n"
+    assert not hopeless(line * 2)
+    assert hopeless(line * 3)
+    assert not hopeless(other * 10)
+
+
+def test_a_listing_that_left_something_out_is_a_failure() -> None:
+    damaged = (
+        "could not load snapshot 19163801: load <snapshot/1916380192>: invalid data returned\n"
+    )
+    flaky = 'Ignoring "1a": failed to load snapshot 1a: unexpected EOF\n'
+    assert partial_listing("unable to open cache: mkdir x: y\n", NO_MASK) is None
+    for text, kind, transient in (
+        (damaged, "RepositoryDamaged", False),
+        (flaky, "RepositoryUnreachable", True),
+    ):
+        failure = partial_listing(text, NO_MASK)
+        assert failure is not None
+        assert (type(failure.error).__name__, failure.transient) == (kind, transient)
