@@ -15,8 +15,9 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import operator
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,6 +41,8 @@ MANIFEST = "manifest.json"
 MAX_MANIFEST = 16 * 1024**2
 MAX_LINE = 256 * 1024**2
 _BUFFER = 1 << 18
+_BATCH_ROWS, _BATCH_BYTES = 64, 1 << 16
+"""Rows are encoded so many at once, fewer where they are long: memory stays small."""
 
 
 class Source(Protocol):
@@ -113,11 +116,13 @@ class _Sink:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             self._file = os.fdopen(descriptor, "wb", buffering=_BUFFER)
 
-    def write(self, line: bytes) -> None:
-        line += b"\n"
-        self._hash.update(line)
+    def write_rows(self, rows: Sequence[Sequence[values.Value]]) -> int:
+        """Write the lines of one or more rows; how many bytes those were."""
+        lines = values.encode_rows(rows)
+        self._hash.update(lines)
         if self._file is not None:
-            self._file.write(line)
+            self._file.write(lines)
+        return len(lines)
 
     def hexdigest(self) -> str:
         return self._hash.hexdigest()
@@ -160,32 +165,40 @@ def _naming(
 def _write_table(
     folder: Path | None, chosen: Select, rows: Iterator[tuple[Any, ...]]
 ) -> TableEntry:
-    encode, split, count = values.encode, len(chosen.content), 0
+    split, name, count = len(chosen.content), f"{chosen.table}.jsonl", 0
     with ExitStack() as stack:
-        main = stack.enter_context(_Sink(folder and folder / "tables" / f"{chosen.table}.jsonl"))
-        main.write(encode(chosen.content))
-        if not chosen.runtime:
-            for row in rows:
-                main.write(encode(row))
-                count += 1
-            return TableEntry(count, main.hexdigest(), "")
-        path = folder and folder / "runtime" / f"{chosen.table}.jsonl"
-        runtime = stack.enter_context(_Sink(path))
-        runtime.write(encode(chosen.runtime))
-        lines = ((encode(row[:split]), encode(row[split:]), row) for row in rows)
-        for content, rest, _row in _untied(lines, len(chosen.order)) if chosen.unkeyed else lines:
-            main.write(content)
-            runtime.write(rest)
-            count += 1
-        return TableEntry(count, main.hexdigest(), runtime.hexdigest())
+        main = stack.enter_context(_Sink(folder and folder / "tables" / name))
+        main.write_rows([chosen.content])
+        runtime = None
+        if chosen.runtime:
+            runtime = stack.enter_context(_Sink(folder and folder / "runtime" / name))
+            runtime.write_rows([chosen.runtime])
+        if chosen.unkeyed:
+            rows = _untied(rows, len(chosen.order), split)
+        size = 1
+        while batch := list(itertools.islice(rows, size)):
+            count += len(batch)
+            if runtime is None:
+                length = main.write_rows(batch)
+            else:
+                length = main.write_rows([row[:split] for row in batch])
+                length += runtime.write_rows([row[split:] for row in batch])
+            size = min(_BATCH_ROWS, 1 + _BATCH_BYTES * len(batch) // length)
+        return TableEntry(count, main.hexdigest(), runtime.hexdigest() if runtime else "")
 
 
-def _untied(
-    lines: Iterator[tuple[bytes, bytes, tuple[Any, ...]]], key: int
-) -> Iterator[tuple[bytes, bytes, tuple[Any, ...]]]:
+def _untied(rows: Iterator[tuple[Any, ...]], key: int, split: int) -> Iterator[tuple[Any, ...]]:
     """Rows with one key ordered by their text, then id: their order on disk says nothing."""
-    for _key, tied in itertools.groupby(lines, key=lambda line: line[2][:key]):
-        yield from sorted(tied, key=lambda line: (line[0], len(line[1]), line[1]))
+
+    def text(row: tuple[Any, ...]) -> tuple[bytes, int, bytes]:
+        rest = values.encode(row[split:])
+        return values.encode(row[:split]), len(rest), rest
+
+    for _key, tied in itertools.groupby(rows, key=operator.itemgetter(slice(key))):
+        group = list(tied)
+        if len(group) > 1:
+            group.sort(key=text)
+        yield from group
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

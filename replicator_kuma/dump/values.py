@@ -44,6 +44,18 @@ def encode(row: Sequence[Value]) -> bytes:
         return _encode([_finite(value) for value in row]).encode()
 
 
+def encode_rows(rows: Sequence[Sequence[Value]]) -> bytes:
+    """The lines of one or more rows, each with its line end: what `encode` gives, but faster."""
+    try:
+        text = _encode(rows)
+        # rows meet at "],[", and so may a text: then they are not told apart here
+        if text.count("],[") == len(rows) - 1:
+            return text[1:-1].replace("],[", "]\n[").encode() + b"\n"
+    except ValueError:  # an infinity
+        pass
+    return b"".join(encode(row) + b"\n" for row in rows)
+
+
 def _untag(tagged: dict[str, Any]) -> Value:
     match tagged:
         case {"blob": str(text), **rest} if not rest:
