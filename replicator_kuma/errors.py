@@ -1,7 +1,7 @@
 """Every error that an operator can meet, each with a hint and an exit code of its own.
 
     ReplicatorError
-    ├── SettingsError                 3   a variable is missing or wrong, or a command does not fit the mode
+    ├── SettingsError                 3   a variable is wrong, or a command does not fit the mode
     ├── DatabaseError                 4   Kuma's tables could not be read or written whole
     │   ├── DatabaseMissing               no database where Kuma should have one
     │   ├── DatabaseLocked                another process holds it
@@ -17,7 +17,7 @@
     │   ├── ResticMissing             9   no restic to run, or one that is too old
     │   ├── PublishIncomplete         5   restic read the dump in part and kept a partial snapshot
     │   ├── RepositoryDamaged        20   restic reached it and found parts missing or altered
-    │   └── RepositoryLost           10   this fleet has published, and the repository knows nothing of it
+    │   └── RepositoryLost           10   this fleet has published, and no snapshot of it is there
     ├── SnapshotRefused              11   what was fetched is not what a leader publishes
     │   └── SchemaMismatch           12   made by another schema of Kuma
     ├── SnapshotNotFound             13

@@ -19,7 +19,7 @@ from replicator_kuma.errors import (
     ShrinkRefused,
 )
 from replicator_kuma.observe import Observation, fingerprint, observe, observed_dump
-from replicator_kuma.recovery import settle, start_work
+from replicator_kuma.recovery import at_work, settle
 from replicator_kuma.repository import Label, Position, Snapshot
 from replicator_kuma.state import Mark, State
 
@@ -41,19 +41,24 @@ class Step(enum.Enum):
 class View:
     """What a leader knows when it decides: frozen, so that deciding is a pure function.
 
-    ``known`` says whether the state file was there: without one, the instance's name is its
-    identity (a container made anew).
+    Where the state remembers no snapshot, the instance's name is its identity (a container made
+    anew has a new writer id).
     """
 
     name: str
     state: State
-    known: bool
     snapshots: Sequence[Snapshot]
     digest: str | None
     schema: str | None
     users: int
     monitors: int
     allow_shrink: bool = False
+
+    @property
+    def known(self) -> bool:
+        """Whether the state remembers any snapshot of this fleet."""
+        state = self.state
+        return any((state.published, state.intent, state.burned, state.applied))
 
     @property
     def newest(self) -> Snapshot | None:
@@ -165,8 +170,11 @@ class Leader:
 
         Raises ReplicatorErrors; nothing is published then.
         """
-        state = start_work(self.instance)
-        settle(self.instance)
+        with at_work(self.instance) as state:
+            settle(self.instance)
+            return self._cycle(state, allow_shrink, verify)
+
+    def _cycle(self, state: State, allow_shrink: bool, verify: bool) -> CycleResult:
         due = verify or time.time() - state.verified_at >= self.instance.verify_every
         quiet = state.published is not None and state.intent is None and state.fenced is None
         mark = fingerprint(self.instance)
@@ -224,7 +232,6 @@ class Leader:
         return View(
             name=instance.name,
             state=instance.state.load(),
-            known=instance.state.exists(),
             snapshots=instance.repository.snapshots(instance.fleet),
             digest=manifest.digest if manifest else None,
             schema=manifest.fingerprint if manifest else None,
@@ -307,7 +314,7 @@ def publish(
 
 
 def _confirm_alone(instance: Instance, intent: Mark) -> Mark:
-    """The published snapshot as the repository lists it; raises Fenced when a rival stands there."""
+    """The published snapshot as it is listed; raises Fenced when a rival stands there."""
     snapshots = instance.repository.snapshots(instance.fleet)
     own = [s for s in snapshots if (s.position, s.label.writer) == (intent.position, intent.writer)]
     rival = next(

@@ -7,7 +7,7 @@ import logging
 from replicator_kuma.cycle import CycleResult, Instance, Outcome
 from replicator_kuma.errors import ReplicatorError, RepositoryLost, SnapshotNotFound
 from replicator_kuma.leader import mark_of, publish
-from replicator_kuma.recovery import settle, start_work
+from replicator_kuma.recovery import at_work, settle
 from replicator_kuma.replica import Replica
 from replicator_kuma.repository import Position, Snapshot
 
@@ -21,8 +21,12 @@ def promote(instance: Instance, force: bool = False) -> CycleResult:
     when the newest snapshot cannot be taken, and begins again in an emptied repository. Call
     under the lock. Raises ReplicatorErrors; without a publish nothing has changed but the rows.
     """
-    start_work(instance)
-    settle(instance)
+    with at_work(instance):
+        settle(instance)
+        return _promote(instance, force)
+
+
+def _promote(instance: Instance, force: bool) -> CycleResult:
     instance.step("asking the repository")
     snapshots = instance.repository.snapshots(instance.fleet)
     newest = snapshots[-1] if snapshots else None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from replicator_kuma import staging
@@ -18,15 +20,27 @@ from replicator_kuma.errors import (
 )
 from replicator_kuma.state import Pending, State
 
+PREVIEW = "preview-"
+"""Scratch folders of previews, with their process id; they need no lock."""
+
 log = logging.getLogger(__name__)
 
 
-def start_work(instance: Instance) -> State:
-    """Empty the scratch folder and bring Kuma back if an earlier process stopped it.
+@contextlib.contextmanager
+def at_work(instance: Instance) -> Iterator[State]:
+    """A scratch folder for the block; first of all Kuma back, if an earlier process stopped it.
 
-    The first step of every command that works on the instance; call with the lock held.
+    Around every cycle, with the lock held. Dumps hold secrets: the folder goes with the block.
     """
+    try:
+        yield _begin(instance)
+    finally:
+        shutil.rmtree(instance.work, ignore_errors=True)
+
+
+def _begin(instance: Instance) -> State:
     shutil.rmtree(instance.work, ignore_errors=True)
+    _forget_previews(instance.state.folder)
     instance.state.prepare()
     instance.work.mkdir(mode=0o700)
     before_start(instance)
@@ -37,6 +51,13 @@ def start_work(instance: Instance) -> State:
             instance.kuma.start()
         state = instance.state.update(stopped_by_me=False)
     return state
+
+
+def _forget_previews(folder: Path) -> None:
+    """Scratch folders of previews whose process was killed hold secrets: they go."""
+    for path in folder.glob(f"{PREVIEW}*"):
+        if not Path(f"/proc/{path.name.removeprefix(PREVIEW)}").exists():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def before_start(instance: Instance) -> None:

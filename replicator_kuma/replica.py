@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
+import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -26,7 +28,7 @@ from replicator_kuma.errors import (
 )
 from replicator_kuma.leader import mark_of
 from replicator_kuma.observe import observe
-from replicator_kuma.recovery import settle, start_work
+from replicator_kuma.recovery import PREVIEW, at_work, settle
 from replicator_kuma.repository import Limits, Snapshot
 from replicator_kuma.state import State
 
@@ -105,9 +107,12 @@ class Replica:
         ``snapshot`` names one to go to, an older one too. Raises ReplicatorErrors, with the rows
         as they were.
         """
+        with at_work(self.instance):
+            settle(self.instance)
+            return self._cycle(reconcile, snapshot)
+
+    def _cycle(self, reconcile: bool, snapshot: str | None) -> CycleResult:
         instance = self.instance
-        start_work(instance)
-        settle(instance)
         instance.step("asking the repository")
         snapshots = instance.repository.snapshots(instance.fleet)
         state = instance.state.load()
@@ -161,7 +166,6 @@ class Replica:
             f"applied {snapshot.position} of {snapshot.label.leader}: {summary.sentence()}, "
             f"digest {snapshot.label.digest[:12]}, {time.monotonic() - started:.1f} s"
         )
-        shutil.rmtree(instance.work, ignore_errors=True)
         instance.notifier.send(f"{instance.name}: restore", sentence)
         return CycleResult(
             Outcome.APPLIED,
@@ -199,11 +203,12 @@ class Replica:
 
     @contextlib.contextmanager
     def preview(self, snapshot: str | None = None) -> Iterator[Preview]:
-        """What a restore would change; touches nothing but the scratch folder.
+        """What a restore would change; only reads, so it needs no lock.
 
-        Call under the instance's lock; the plan's files live as long as the block.
+        The plan's files live as long as the block, in a scratch folder of its own.
         """
-        instance = self.instance
+        instance = copy.copy(self.instance)
+        instance.work = instance.state.folder / f"{PREVIEW}{os.getpid()}"
         snapshots = instance.repository.snapshots(instance.fleet)
         state = instance.state.load()
         chosen = (
@@ -213,11 +218,11 @@ class Replica:
         )
         if chosen is None:
             raise SnapshotNotFound(f"fleet {instance.fleet!r} has no snapshot yet")
-        shutil.rmtree(instance.work, ignore_errors=True)
         instance.state.prepare()
+        shutil.rmtree(instance.work, ignore_errors=True)
         instance.work.mkdir(mode=0o700)
         try:
-            yield self._plan(chosen)[0]
+            yield Replica(instance)._plan(chosen)[0]
         finally:
             shutil.rmtree(instance.work, ignore_errors=True)
 

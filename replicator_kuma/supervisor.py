@@ -124,7 +124,7 @@ class Supervisor:
             )
             self._watch.start()
             self._worker.start()
-            self._worker.submit(Job("start", self._bring_up))
+            self._worker.submit(Job("start", self._bring_up, scheduled=True))
             try:
                 return self._loop()
             finally:
@@ -136,8 +136,18 @@ class Supervisor:
     def _bring_up(self, progress: Progress) -> None:
         try:
             self._duty.bring_up(progress)
+            self._check_up()
         except ReplicatorError as error:
             self._fatal = error
+
+    def _check_up(self) -> None:
+        """What `doctor` finds without the network, once Kuma runs."""
+        from replicator_kuma.doctor import Doctor, Level
+
+        for finding in Doctor(self._settings, lambda: self._leaving).cheap():
+            if finding.level is not Level.OK:
+                level = logging.WARNING if finding.level is Level.WARN else logging.ERROR
+                logger.log(level, "%s: %s. %s", finding.check, finding.message, finding.hint)
 
     def _let_go(self) -> None:
         self._kuma.in_hand = False
@@ -175,7 +185,7 @@ class Supervisor:
 
     def _submit_cycle(self) -> None:
         """A cycle that is still under way counts for this one too."""
-        self._worker.submit(Job("cycle", self._duty.scheduled), only_if_idle=True)
+        self._worker.submit(Job("cycle", self._duty.scheduled, scheduled=True), only_if_idle=True)
 
     def _beat(self, *, force: bool = False) -> None:
         now = time.monotonic()

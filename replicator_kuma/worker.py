@@ -28,6 +28,8 @@ class Job:
     name: str
     work: Callable[[Progress], Any]
     progress: Progress = silent
+    scheduled: bool = False
+    """the supervisor's own: what a person asks for stands behind it without a question"""
     done: threading.Event = field(default_factory=threading.Event)
     result: Any = None
     error: BaseException | None = None
@@ -42,6 +44,7 @@ class Worker:
         self._lock = threading.Lock()
         self._pending = 0
         self._closed = False
+        self._scheduled = False
         self.current = ""
         self.since = 0.0
         self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
@@ -54,6 +57,7 @@ class Worker:
         with self._lock:
             if self._closed or (only_if_idle and self._pending):
                 return False
+            self._scheduled = job.scheduled or (self._scheduled and self._pending > 0)
             self._pending += 1
         self._queue.put(job)
         return True
@@ -61,14 +65,14 @@ class Worker:
     def call(self, job: Job, wait: float | None) -> Any:
         """Run a job from another thread and return its result; raises its error.
 
-        ``wait`` is how long it may stand in the queue (None: without a limit, 0: not at all);
-        raises AlreadyRunning after that, Interrupted when the supervisor ends.
+        ``wait`` is how long another person's job is waited for (None: without a limit, 0: not at
+        all); raises AlreadyRunning after that, Interrupted when the supervisor ends.
         """
         deadline = None if wait is None else time.monotonic() + wait
         while not self.submit(job, only_if_idle=True):
             if self._closed:
                 raise Interrupted("the supervisor is ending")
-            if deadline is not None and time.monotonic() >= deadline:
+            if deadline is not None and time.monotonic() >= deadline and not self._scheduled:
                 raise AlreadyRunning(f"the supervisor is busy ({self.current or 'another job'})")
             time.sleep(0.05)
         job.done.wait()

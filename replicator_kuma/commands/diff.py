@@ -12,7 +12,6 @@ from replicator_kuma.commands.common import (
     complete_snapshots,
     settings_options,
     voice_options,
-    wait_option,
 )
 
 
@@ -23,10 +22,9 @@ from replicator_kuma.commands.common import (
     shell_complete=complete_snapshots,
     help="Compare with this one, by id or position; the newest without it.",
 )
-@wait_option
 @voice_options()
 @settings_options(*IDENTITY, *REPOSITORY, *TABLES)
-def command(overrides: dict[str, str], voice: Voice, snapshot: str | None, wait: float) -> None:
+def command(overrides: dict[str, str], voice: Voice, snapshot: str | None) -> None:
     """Show what a restore would change here, row by row; secrets are masked.
 
     \b
@@ -35,4 +33,4 @@ def command(overrides: dict[str, str], voice: Voice, snapshot: str | None, wait:
     """
     from replicator_kuma.commands.preview import show_preview
 
-    show_preview(voice, overrides, snapshot, wait)
+    show_preview(voice, overrides, snapshot)

@@ -11,12 +11,10 @@ import click
 from replicator_kuma.commands.common import Voice, load
 
 
-def show_preview(
-    voice: Voice, overrides: Mapping[str, str], snapshot: str | None, wait: float
-) -> None:
+def show_preview(voice: Voice, overrides: Mapping[str, str], snapshot: str | None) -> None:
     """Print the plan, secrets masked; touches nothing. Raises ReplicatorErrors.
 
-    It plans in the instance's scratch folder, so it needs the instance's lock like a cycle.
+    It plans in a scratch folder of its own, so it needs no lock: it only reads.
     """
     from replicator_kuma.commands.once import opened
     from replicator_kuma.commands.snapshots import describe
@@ -26,7 +24,6 @@ def show_preview(
     with (
         voice.progress() as progress,
         opened(settings, progress) as instance,
-        instance.state.lock(wait),
         Replica(instance).preview(snapshot) as preview,
     ):
         if voice.json:

@@ -57,7 +57,7 @@ def command(
     if dry_run:
         from replicator_kuma.commands.preview import show_preview
 
-        show_preview(voice, overrides, snapshot, wait)
+        show_preview(voice, overrides, snapshot)
         return
     from replicator_kuma import tasks
     from replicator_kuma.commands.once import one_cycle
