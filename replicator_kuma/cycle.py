@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -85,6 +86,7 @@ class Instance:
     """Kuma is to run after a cycle even if it did not before (`replicator run`)"""
     verify_every: float = 3600.0
     """seconds after which an unchanged leader asks the repository all the same"""
+    started: float = field(default_factory=time.time)
     work: Path = field(init=False)
     """scratch folder for dumps, in the state directory; emptied at the start of each cycle"""
 

@@ -9,18 +9,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from replicator_kuma.cycle import CycleResult, Instance, Outcome
-from replicator_kuma.dump.plan import Summary
 from replicator_kuma.errors import (
     DatabaseMissing,
     DatabaseUnset,
     Fenced,
-    ReplicatorError,
     RepositoryLost,
     ShrinkRefused,
 )
-from replicator_kuma.observe import Observation, fingerprint, observe, observed_dump
+from replicator_kuma.observe import Observation, fingerprint, observe
+from replicator_kuma.publish import publish
 from replicator_kuma.recovery import at_work, settle
-from replicator_kuma.repository import Label, Position, Snapshot
+from replicator_kuma.repository import Position, Snapshot
 from replicator_kuma.state import Mark, State
 
 log = logging.getLogger(__name__)
@@ -65,21 +64,6 @@ class View:
         return self.snapshots[-1] if self.snapshots else None
 
 
-def mark_of(snapshot: Snapshot) -> Mark:
-    """What the state remembers of a snapshot."""
-    label = snapshot.label
-    return Mark(
-        position=label.position,
-        digest=label.digest,
-        schema=label.schema,
-        snapshot=snapshot.id,
-        writer=label.writer,
-        leader=label.leader,
-        monitors=label.monitors,
-        rows=label.rows,
-    )
-
-
 def own_newest(view: View) -> Mark | None:
     """The newest position as this leader may go on from it; None in a fleet without any.
 
@@ -106,7 +90,7 @@ def own_newest(view: View) -> Mark | None:
             f"the newest snapshot of this fleet is {newest.position}, but "
             f"{state.published.position} was published from here"
         )
-    return mark_of(newest)
+    return Mark.of(newest)
 
 
 def _is_own(view: View, snapshot: Snapshot) -> bool:
@@ -175,7 +159,7 @@ class Leader:
             return self._cycle(state, allow_shrink, verify)
 
     def _cycle(self, state: State, allow_shrink: bool, verify: bool) -> CycleResult:
-        due = verify or time.time() - state.verified_at >= self.instance.verify_every
+        due = verify or self._due(state)
         quiet = state.published is not None and state.intent is None and state.fenced is None
         mark = fingerprint(self.instance)
         if quiet and not due and mark and mark == state.unchanged:
@@ -184,6 +168,13 @@ class Leader:
         if quiet and not due and observation and self._agrees(state, observation):
             return self._nothing(self.instance.state.update(unchanged=mark))
         return self._compare(observation, allow_shrink)
+
+    def _due(self, state: State) -> bool:
+        """Once at a supervisor's start, and every so often: what is noted meets the world."""
+        instance = self.instance
+        if instance.keep_running and state.verified_at < instance.started:
+            return True
+        return not 0 <= time.time() - state.verified_at < instance.verify_every
 
     def _observe(self) -> Observation | None:
         if not self.instance.store.exists():
@@ -225,7 +216,7 @@ class Leader:
             case Step.NOTHING:
                 return self._nothing(instance.state.update(unchanged=fingerprint(instance)))
             case Step.PUBLISH:
-                return publish(instance, next_position(newest, state.burned))
+                return publish(instance, next_position(newest, state.burned), view.newest)
 
     def _view(self, observation: Observation | None, allow_shrink: bool) -> View:
         instance, manifest = self.instance, observation and observation.manifest
@@ -253,78 +244,5 @@ class Leader:
             )
         log.warning("this instance has lost its database: taking back its own %s", newest.position)
         result = Replica(self.instance).take(newest)
-        self.instance.state.update(published=mark_of(newest))
+        self.instance.state.update(published=Mark.of(newest))
         return result
-
-
-def publish(
-    instance: Instance, position: Position, *, summary: Summary | None = None
-) -> CycleResult:
-    """Dump, note the intent, publish at ``position``, note it, tell. Raises ReplicatorErrors.
-
-    Any failure of the publish itself burns the position; a rival that was faster fences.
-    """
-    instance.step("dumping the tables")
-    mark = fingerprint(instance)
-    dump, observation = observed_dump(instance, "dump")
-    instance.store.check()
-    manifest, state = dump.manifest, instance.state.load()
-    label = Label(
-        fleet=instance.fleet,
-        position=position,
-        digest=manifest.digest,
-        schema=manifest.fingerprint,
-        writer=state.writer,
-        leader=instance.name,
-        rows=manifest.rows,
-        monitors=manifest.monitors,
-    )
-    intent = Mark(
-        position,
-        label.digest,
-        label.schema,
-        writer=state.writer,
-        leader=instance.name,
-        monitors=label.monitors,
-        rows=label.rows,
-    )
-    instance.step("publishing")
-    instance.state.update(intent=intent)
-    try:
-        instance.repository.publish(dump.folder, label)
-    except ReplicatorError:
-        # it may be there, in part or whole: that position is never used for other content
-        instance.state.update(burned=position, intent=None)
-        raise
-    published = _confirm_alone(instance, intent)
-    instance.state.update(
-        published=published, intent=None, fenced=None, verified_at=time.time(), unchanged=mark
-    )
-    warnings = tuple(str(dangling) for dangling in observation.dangling)
-    for warning in warnings:
-        log.warning("%s", warning)
-    sentence = (
-        f"published {position}: {manifest.monitors} monitors, {manifest.rows} rows, "
-        f"digest {manifest.digest[:12]}"
-    )
-    instance.notifier.send(f"{instance.name}: backup", sentence)
-    return CycleResult(
-        Outcome.PUBLISHED, sentence, position, manifest.digest, summary, warnings=warnings
-    )
-
-
-def _confirm_alone(instance: Instance, intent: Mark) -> Mark:
-    """The published snapshot as it is listed; raises Fenced when a rival stands there."""
-    snapshots = instance.repository.snapshots(instance.fleet)
-    own = [s for s in snapshots if (s.position, s.label.writer) == (intent.position, intent.writer)]
-    rival = next(
-        (s for s in snapshots if s.position >= intent.position and s.label.writer != intent.writer),
-        None,
-    )
-    if rival is not None:
-        sentence = f"{rival.label.leader} published {rival.position} at the same time"
-        instance.state.update(fenced=sentence, published=mark_of(own[0]) if own else None)
-        raise Fenced(sentence)
-    if not own:
-        raise RepositoryLost(f"{intent.position} was published and the repository does not list it")
-    return mark_of(own[0])

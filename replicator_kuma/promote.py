@@ -6,10 +6,11 @@ import logging
 
 from replicator_kuma.cycle import CycleResult, Instance, Outcome
 from replicator_kuma.errors import ReplicatorError, RepositoryLost, SnapshotNotFound
-from replicator_kuma.leader import mark_of, publish
+from replicator_kuma.publish import publish
 from replicator_kuma.recovery import at_work, settle
 from replicator_kuma.replica import Replica
 from replicator_kuma.repository import Position, Snapshot
+from replicator_kuma.state import Mark
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ def _promote(instance: Instance, force: bool) -> CycleResult:
         _require_force_without_snapshots(instance, force)
     else:
         taken = _take(instance, newest, force)
-    result = publish(instance, Position(_epoch(instance, newest) + 1, 1))
+    result = publish(instance, Position(_epoch(instance, newest) + 1, 1), newest)
     published = instance.state.load().published
     instance.state.update(applied=published, live_digest=result.digest or "", role="BACKUP")
     sentence = (
@@ -79,5 +80,5 @@ def _take(instance: Instance, newest: Snapshot, force: bool) -> str:
             raise
         log.warning("going on without %s: %s", newest.position, error)
         return f", with its own rows ({newest.position} could not be taken)"
-    instance.state.update(applied=mark_of(newest))
+    instance.state.update(applied=Mark.of(newest))
     return f", with the rows of {newest.position}"

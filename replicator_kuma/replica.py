@@ -26,11 +26,10 @@ from replicator_kuma.errors import (
     SnapshotRefused,
     TwoLeaders,
 )
-from replicator_kuma.leader import mark_of
 from replicator_kuma.observe import observe
 from replicator_kuma.recovery import PREVIEW, at_work, settle
 from replicator_kuma.repository import Limits, Snapshot
-from replicator_kuma.state import State
+from replicator_kuma.state import Mark, State
 
 log = logging.getLogger(__name__)
 
@@ -150,7 +149,7 @@ class Replica:
             preview, planned = self._plan(snapshot)
         except DatabaseMigrating as error:
             return _waiting(snapshot, str(error))
-        mark, live, summary = mark_of(snapshot), planned.live.manifest, planned.plan.summary
+        mark, live, summary = Mark.of(snapshot), planned.live.manifest, planned.plan.summary
         digest = applying.expected_digest(instance, live, planned.wanted.manifest)
         warnings = tuple(str(d) for d in planned.observation.dangling)
         pending = instance.state.load().pending

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from replicator_kuma.errors import AlreadyRunning, StateError
-from replicator_kuma.repository.snapshot import Position
+from replicator_kuma.repository.snapshot import Position, Snapshot
 
 VERSION = 1
 
@@ -36,6 +36,21 @@ class Mark:
     leader: str = ""
     monitors: int = 0
     rows: int = 0
+
+    @classmethod
+    def of(cls, snapshot: Snapshot) -> Mark:
+        """What is remembered of a listed snapshot."""
+        label = snapshot.label
+        return cls(
+            position=label.position,
+            digest=label.digest,
+            schema=label.schema,
+            snapshot=snapshot.id,
+            writer=label.writer,
+            leader=label.leader,
+            monitors=label.monitors,
+            rows=label.rows,
+        )
 
 
 @dataclass(frozen=True)

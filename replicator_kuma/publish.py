@@ -1,0 +1,107 @@
+"""Publishing a dump at a position, so that nobody ever takes two dumps for one."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from replicator_kuma.cycle import CycleResult, Instance, Outcome
+from replicator_kuma.dump.format import Dump, accepts
+from replicator_kuma.dump.plan import Summary, noun, plan
+from replicator_kuma.errors import Fenced, ReplicatorError, RepositoryLost
+from replicator_kuma.observe import fingerprint, observed_dump
+from replicator_kuma.repository import Label, Limits, Position, Snapshot
+from replicator_kuma.state import Mark
+
+log = logging.getLogger(__name__)
+
+
+def publish(instance: Instance, position: Position, previous: Snapshot | None) -> CycleResult:
+    """Dump, note the intent, publish at ``position``, note it, tell. Raises ReplicatorErrors.
+
+    What changed since ``previous`` is told where that snapshot can be read. Any failure of the
+    publish itself burns the position; a rival that was faster fences.
+    """
+    instance.step("dumping the tables")
+    mark = fingerprint(instance)
+    dump, observation = observed_dump(instance, "dump")
+    instance.store.check()
+    manifest, state = dump.manifest, instance.state.load()
+    label = Label(
+        fleet=instance.fleet,
+        position=position,
+        digest=manifest.digest,
+        schema=manifest.fingerprint,
+        writer=state.writer,
+        leader=instance.name,
+        rows=manifest.rows,
+        monitors=manifest.monitors,
+    )
+    intent = Mark(
+        position,
+        label.digest,
+        label.schema,
+        writer=state.writer,
+        leader=instance.name,
+        monitors=label.monitors,
+        rows=label.rows,
+    )
+    instance.step("publishing")
+    instance.state.update(intent=intent)
+    try:
+        instance.repository.publish(dump.folder, label)
+    except ReplicatorError:
+        # it may be there, in part or whole: that position is never used for other content
+        instance.state.update(burned=position, intent=None)
+        raise
+    published = _confirm_alone(instance, intent)
+    instance.state.update(
+        published=published, intent=None, fenced=None, verified_at=time.time(), unchanged=mark
+    )
+    warnings = tuple(str(dangling) for dangling in observation.dangling)
+    for warning in warnings:
+        log.warning("%s", warning)
+    summary = _what_changed(instance, dump, previous) if previous else None
+    sentence = (
+        f"published {position}: {f'{summary.sentence()}; now ' if summary else ''}"
+        f"{manifest.monitors} {noun('monitor', manifest.monitors)}, {manifest.rows} rows, "
+        f"digest {manifest.digest[:12]}"
+    )
+    instance.notifier.send(f"{instance.name}: backup", sentence)
+    return CycleResult(
+        Outcome.PUBLISHED, sentence, position, manifest.digest, summary, warnings=warnings
+    )
+
+
+def _what_changed(instance: Instance, dump: Dump, previous: Snapshot) -> Summary | None:
+    """The changes since the previous snapshot; None when it cannot be read or compared.
+
+    Only for the message, and after the publish: nothing depends on it.
+    """
+    instance.progress("comparing with the snapshot before")
+    folder = instance.work / "previous"
+    try:
+        folder.mkdir(mode=0o700)
+        instance.repository.fetch(previous, folder, accepts, Limits())
+        before = Dump.open(folder)
+        return plan(before, dump, instance.work / "changes").summary
+    except (ReplicatorError, OSError) as error:
+        log.debug("cannot compare with %s: %s", previous.position, error)
+        return None
+
+
+def _confirm_alone(instance: Instance, intent: Mark) -> Mark:
+    """The published snapshot as it is listed; raises Fenced when a rival stands there."""
+    snapshots = instance.repository.snapshots(instance.fleet)
+    own = [s for s in snapshots if (s.position, s.label.writer) == (intent.position, intent.writer)]
+    rival = next(
+        (s for s in snapshots if s.position >= intent.position and s.label.writer != intent.writer),
+        None,
+    )
+    if rival is not None:
+        sentence = f"{rival.label.leader} published {rival.position} at the same time"
+        instance.state.update(fenced=sentence, published=Mark.of(own[0]) if own else None)
+        raise Fenced(sentence)
+    if not own:
+        raise RepositoryLost(f"{intent.position} was published and the repository does not list it")
+    return Mark.of(own[0])
