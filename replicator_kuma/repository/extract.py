@@ -12,6 +12,8 @@ from replicator_kuma.errors import RepositoryError, SnapshotRefused
 from replicator_kuma.repository import Limits
 
 _COPY = 1 << 20
+_BUFFER = 1 << 16
+_END_MARK = 1024
 # Long names and other records that tarfile reads into memory as a whole.
 _HEADER_LIMIT = 1 << 20
 _SHOWN = 120
@@ -23,6 +25,29 @@ class NotTar(Exception):
 
 class Readable(Protocol):
     def read(self, size: int = ..., /) -> bytes: ...
+
+
+class _Source:
+    """A stream that remembers its end."""
+
+    def __init__(self, stream: Readable) -> None:
+        self._stream = stream
+        self._end = b""
+
+    def read(self, size: int) -> bytes:
+        chunk = self._stream.read(size)
+        self._end = (self._end + chunk[-_END_MARK:])[-_END_MARK:]
+        return chunk
+
+    def expect_end(self) -> None:
+        """Raise ReadError unless the stream ends as archives do.
+
+        tarfile takes an archive that was cut between two members, or in a header, for a whole one.
+        """
+        while self.read(_BUFFER):
+            pass
+        if self._end != bytes(_END_MARK):
+            raise tarfile.ReadError("its end is missing")
 
 
 class _Member(tarfile.TarInfo):
@@ -49,11 +74,13 @@ def extract(
     target = _Target(into, accept, limits)
     try:
         into.mkdir(mode=0o700, parents=True, exist_ok=True)
+        source = _Source(stream)
         # read() serves tarfile's stream mode; the types ask for a whole file object.
-        source: IO[bytes] = stream  # type: ignore[assignment]
-        with tarfile.open(fileobj=source, mode="r|", tarinfo=_Member, bufsize=_COPY) as archive:
+        file: IO[bytes] = source  # type: ignore[assignment]
+        with tarfile.open(fileobj=file, mode="r|", tarinfo=_Member, bufsize=_BUFFER) as archive:
             while (member := archive.next()) is not None:
                 target.take(archive, member)
+        source.expect_end()
     except BaseException as error:
         target.remove()
         if isinstance(error, tarfile.TarError | EOFError | UnicodeError | ValueError):

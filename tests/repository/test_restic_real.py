@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,19 @@ def test_a_lost_config_is_not_replaced_by_a_second_repository(
     with pytest.raises(RepositoryDamaged):
         repository.init()
     assert not (place / "config").exists()
+
+
+def test_two_that_initialise_at_once_end_with_one_repository(
+    restic: Path, dump: Path, tmp_path: Path
+) -> None:
+    def init(name: str) -> bool:
+        return connect(restic, tmp_path / "new", tmp_path / name).init()
+
+    with ThreadPoolExecutor() as pool:
+        assert any(pool.map(init, ("one", "two")))
+    repository = connect(restic, tmp_path / "new", tmp_path)
+    repository.publish(dump, label(1))
+    assert len(repository.snapshots("default")) == 1
 
 
 def test_a_folder_with_a_file_in_its_place(restic: Path, tmp_path: Path) -> None:
