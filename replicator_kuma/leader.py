@@ -78,17 +78,19 @@ def own_newest(view: View) -> Mark | None:
                 f"{state.published.position} was published from here"
             )
         return None
-    tied = [s for s in view.snapshots if s.position == newest.position]
-    stranger = next((s for s in tied if not _is_own(view, s)), None)
+    published, ours = state.published, newest.label.writer == state.writer
+    if published and ours and newest.position < published.position:
+        raise RepositoryLost(
+            f"the newest snapshot of this fleet is {newest.position}, but "
+            f"{published.position} was published from here"
+        )
+    floor = published.position if published else newest.position
+    since = [s for s in view.snapshots if s.position >= min(floor, newest.position)]
+    stranger = next((s for s in reversed(since) if not _is_own(view, s)), None)
     if stranger is not None:
         raise Fenced(
             f"{stranger.label.leader} has published position {stranger.position}: "
             "this instance does not publish"
-        )
-    if state.published is not None and newest.position < state.published.position:
-        raise RepositoryLost(
-            f"the newest snapshot of this fleet is {newest.position}, but "
-            f"{state.published.position} was published from here"
         )
     return Mark.of(newest)
 
@@ -99,10 +101,11 @@ def _is_own(view: View, snapshot: Snapshot) -> bool:
     if not view.known:
         return label.leader == view.name
     if label.writer != state.writer:
-        # the state file was made anew after this was published under our name, and noted since
-        return state.published is not None and state.published.snapshot == snapshot.id
-    noted = [m.position for m in (state.published, state.intent) if m is not None]
-    return label.position in noted or (state.burned is not None and label.position <= state.burned)
+        return False
+    if state.burned is not None and label.position <= state.burned:
+        return True
+    noted = [(m.position, m.digest) for m in (state.published, state.intent) if m is not None]
+    return (label.position, label.digest) in noted
 
 
 def decide(view: View, newest: Mark | None) -> Step:
@@ -117,6 +120,8 @@ def decide(view: View, newest: Mark | None) -> Step:
     if newest is None:
         return Step.PUBLISH
     _guard_shrink(view, newest)
+    if view.state.burned is not None and newest.position <= view.state.burned:
+        return Step.PUBLISH  # what stands there may be a part of it
     if (view.digest, view.schema) == (newest.digest, newest.schema):
         return Step.NOTHING
     return Step.PUBLISH
@@ -207,8 +212,10 @@ class Leader:
         except Fenced as error:
             instance.state.update(fenced=str(error), intent=None)
             raise
+        # a container made anew goes on as the writer that it was: two would alert the replicas
+        writer = newest.writer if newest is not None else view.state.writer
         state = instance.state.update(
-            published=newest, intent=None, fenced=None, verified_at=time.time()
+            writer=writer, published=newest, intent=None, fenced=None, verified_at=time.time()
         )
         match decide(view, newest):
             case Step.TAKE_BACK:

@@ -54,7 +54,7 @@ def publish(instance: Instance, position: Position, previous: Snapshot | None) -
         # it may be there, in part or whole: that position is never used for other content
         instance.state.update(burned=position, intent=None)
         raise
-    published = _confirm_alone(instance, intent)
+    published = _confirm_alone(instance, intent, previous)
     instance.state.update(
         published=published, intent=None, fenced=None, verified_at=time.time(), unchanged=mark
     )
@@ -90,14 +90,13 @@ def _what_changed(instance: Instance, dump: Dump, previous: Snapshot) -> Summary
         return None
 
 
-def _confirm_alone(instance: Instance, intent: Mark) -> Mark:
-    """The published snapshot as it is listed; raises Fenced when a rival stands there."""
+def _confirm_alone(instance: Instance, intent: Mark, previous: Snapshot | None) -> Mark:
+    """The published snapshot as it is listed; raises Fenced when a rival published meanwhile."""
     snapshots = instance.repository.snapshots(instance.fleet)
-    own = [s for s in snapshots if (s.position, s.label.writer) == (intent.position, intent.writer)]
-    rival = next(
-        (s for s in snapshots if s.position >= intent.position and s.label.writer != intent.writer),
-        None,
-    )
+    ours = (intent.position, intent.writer, intent.digest)
+    own = [s for s in snapshots if (s.position, s.label.writer, s.label.digest) == ours]
+    since = [s for s in snapshots if previous is None or s.position > previous.position]
+    rival = next((s for s in since if s not in own and not _burned(s, intent)), None)
     if rival is not None:
         sentence = f"{rival.label.leader} published {rival.position} at the same time"
         instance.state.update(fenced=sentence, published=Mark.of(own[0]) if own else None)
@@ -105,3 +104,8 @@ def _confirm_alone(instance: Instance, intent: Mark) -> Mark:
     if not own:
         raise RepositoryLost(f"{intent.position} was published and the repository does not list it")
     return Mark.of(own[0])
+
+
+def _burned(snapshot: Snapshot, intent: Mark) -> bool:
+    """Whether it is what an earlier publish of ours left behind when it failed."""
+    return snapshot.label.writer == intent.writer and snapshot.position < intent.position
