@@ -142,14 +142,14 @@ def _keep_before(instance: Instance, live: Dump) -> None:
 def _write(instance: Instance, planned: Planned, todo: Plan) -> None:
     """The transaction: read again, plan anew if need be, write, read back, commit."""
     with instance.store.write() as writer:
+        for name in planned.live.manifest.tables:
+            writer.sweep(select(writer.schema, name))
         entries, _named = write_tables(None, writer, planned.live.manifest.tables)
         if not _same(planned.live.manifest, entries):
             todo = _plan_anew(instance, writer, planned)
             pending = instance.state.load().pending
             if pending is not None:  # `before_start` tells by this digest that nothing was written
                 instance.state.update(pending=dataclasses.replace(pending, base=todo.base))
-        for table in todo.tables:
-            writer.sweep(select(writer.schema, table.name))
         execute(writer, todo)
         _verify(writer, todo, planned.wanted.manifest)
 
@@ -184,7 +184,7 @@ def execute(writer: Writer, todo: Plan) -> None:
             writer.delete(table.name, (c.key for c in todo.changes(table, "=-")))
     for table in todo.tables:
         if table.name == "monitor" and table.counts.replaced:
-            writer.park_history([int(change.key) for change in todo.changes(table, "*")])
+            writer.park_history(int(change.key) for change in todo.changes(table, "*"))
         writer.make_room(table.name, _room(writer, todo, table))
         _upsert(writer, todo, table)
 

@@ -23,16 +23,20 @@ class SelectSql:
     schema: Schema
     quote: Callable[[str], str] = double_quoted
 
-    def rows(self, where: str = "") -> str:
-        """All columns, in order; ``where`` narrows it further."""
-        nulled = {r.column: r for r in self._references(Dangle.NULL)}
+    def rows(self, where: str = "", *, whole: bool = False) -> str:
+        """All columns, in order; ``where`` narrows it further.
+
+        ``whole``: no reference of the table is known to dangle, so none is looked up.
+        """
+        nulled = {} if whole else {r.column: r for r in self._references(Dangle.NULL)}
         columns = [
             f"CASE WHEN {self._found(nulled[c], 't')} THEN t.{self.quote(c)} END"
             if c in nulled
             else f"t.{self.quote(c)}"
             for c in self.select.columns
         ]
-        conditions = [*self._conditions("t", self.select.table), *([where] if where else [])]
+        conditions = [] if whole else self._conditions("t", self.select.table)
+        conditions += [where] if where else []
         return " ".join(
             [
                 f"SELECT {', '.join(columns)} FROM {self.quote(self.select.table)} AS t",

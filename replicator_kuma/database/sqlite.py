@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote as url_quote
 
 from replicator_kuma.database.sql import SelectSql, double_quoted
-from replicator_kuma.dump.catalog import HISTORY, TABLES
+from replicator_kuma.dump.catalog import HISTORY, TABLES, Dangle
 from replicator_kuma.dump.schema import Column, Schema, TableSchema
 from replicator_kuma.dump.select import Dangling, Select
 from replicator_kuma.errors import (
@@ -68,12 +68,14 @@ class SqliteReader:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self.schema = read_schema(connection)
+        self._whole = set[str]()
+        """tables of which no reference dangles at this instant"""
 
     def rows(self, select: Select, keys: Sequence[Any] | None = None) -> Iterator[tuple[Any, ...]]:
         key = double_quoted("key" if select.values is not None else "id")
         wanted = keys if keys is not None else sorted(select.values or ()) or None
         where = f"t.{key} IN ({','.join('?' * len(wanted))})" if wanted is not None else ""
-        sql = SelectSql(select, self.schema).rows(where)
+        sql = SelectSql(select, self.schema).rows(where, whole=select.table in self._whole)
         done = 0
         with explained():
             try:
@@ -108,6 +110,8 @@ class SqliteReader:
             if rows:
                 column, parent = reference.column, reference.table
                 found.append(Dangling(select.table, column, parent, rows, reference.dangle))
+        if all(dangling.dangle is Dangle.KEEP for dangling in found):
+            self._whole.add(select.table)
         return found
 
     def count(self, table: str) -> int:
@@ -299,8 +303,13 @@ class SqliteStore:
             except FileNotFoundError:
                 parts.append("-")
                 continue
-            newest = max(newest, stat.st_mtime_ns, stat.st_ctime_ns)
-            parts.append(f"{stat.st_ino}.{stat.st_size}.{stat.st_mtime_ns}.{stat.st_ctime_ns}")
+            if suffix and not stat.st_size:  # a read alone makes an empty one: there is nothing
+                parts.append("-")
+                continue
+            # SQLite as root gives the WAL its owner at each open, which is a new ctime
+            changed = stat.st_mtime_ns if suffix else max(stat.st_mtime_ns, stat.st_ctime_ns)
+            newest = max(newest, changed)
+            parts.append(f"{stat.st_ino}.{stat.st_size}.{changed}")
         if abs(time.time_ns() - newest) < _SETTLE_NS:
             return ""
         return ":".join(parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import secrets
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -14,6 +15,8 @@ from replicator_kuma.dump.catalog import HISTORY
 from replicator_kuma.dump.select import Select
 from replicator_kuma.dump.values import is_plain
 from replicator_kuma.errors import SnapshotRefused
+
+_IDS = 1_000
 
 
 def key_column(table: str) -> str:
@@ -39,19 +42,22 @@ class SqliteWriter(SqliteReader):
 
     def sweep(self, select: Select) -> int:
         with explained():
-            return sum(
+            rows = sum(
                 self._connection.execute(sql).rowcount
                 for sql in SelectSql(select, self.schema).sweep()
             )
+        self._whole.add(select.table)
+        return rows
 
     def park_history(self, monitors: Iterable[int]) -> None:
-        ids = [(monitor,) for monitor in monitors]
+        waiting = iter(monitors)
         with explained():
-            for table in self._history():
-                self._connection.executemany(f"DELETE FROM {table} WHERE monitor_id = -?", ids)
-                self._connection.executemany(
-                    f"UPDATE {table} SET monitor_id = -monitor_id WHERE monitor_id = ?", ids
-                )
+            while ids := [(monitor,) for monitor in itertools.islice(waiting, _IDS)]:
+                for table in self._history():
+                    self._connection.executemany(f"DELETE FROM {table} WHERE monitor_id = -?", ids)
+                    self._connection.executemany(
+                        f"UPDATE {table} SET monitor_id = -monitor_id WHERE monitor_id = ?", ids
+                    )
 
     def unpark_history(self) -> None:
         with explained():
@@ -68,6 +74,7 @@ class SqliteWriter(SqliteReader):
         return [table for table in HISTORY if table in self.schema.tables]
 
     def delete(self, table: str, keys: Iterable[Any]) -> None:
+        self._whole.clear()
         with explained():
             self._connection.executemany(
                 f"DELETE FROM {double_quoted(table)} WHERE {double_quoted(key_column(table))} = ?",
@@ -75,6 +82,7 @@ class SqliteWriter(SqliteReader):
             )
 
     def make_room(self, table: str, rows: Iterable[tuple[Any, Sequence[str]]]) -> None:
+        self._whole.clear()
         for key, columns in rows:
             taken = ", ".join(f"{double_quoted(column)} = ?" for column in columns)
             parked = [f"replicator-{self._token}-{key}"] * len(columns)
@@ -92,6 +100,7 @@ class SqliteWriter(SqliteReader):
         keep: Collection[str],
         rows: Iterable[tuple[Any, ...]],
     ) -> None:
+        self._whole.clear()
         pending = iter(rows)
         last: tuple[Any, ...] = ()
 
