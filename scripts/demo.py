@@ -25,6 +25,7 @@ from tests.support.supervised import Side
 from tests.support.tools import ToolMissingError, kuma_dir, restic_014, restic_018
 
 USER, PASSWORD = "demo", "Demo-password-1"
+NAME = "Added on the leader 🚀"
 START = time.monotonic()
 
 
@@ -69,6 +70,7 @@ def side(folder: Path, name: str, mode: str, port: int) -> Side:
         port=free(port),
         REPLICATOR_BACKUP_INTERVAL="2s",
         REPLICATOR_RESTORE_INTERVAL="2s",
+        UPTIME_KUMA_DB_TYPE="sqlite",
     )
 
 
@@ -110,7 +112,7 @@ def with_kuma(folder: Path, *, stay: bool) -> None:
             wait("the first restore", lambda: applied(replica))
             say(f"replica: {applied(replica)}")
             replica.wait_ready()
-            name = "Added on the leader 🚀"
+            name = NAME
             before = leader.json("snapshots")
             client.add_monitor(name, web)
             edited = time.monotonic()
@@ -179,17 +181,20 @@ def finish(leader: Side, replica: Side, *, stay: bool) -> None:
 
 def without_kuma(folder: Path) -> None:
     """The same without node: databases of the described schema, and commands by hand."""
-    from tests.support.databases import add_monitor, build
+    from tests.support.databases import NEWEST, build, create, edit
 
     say("no node here: showing it on databases that are made now, without a running Kuma")
     leader = side(folder, "leader", "BACKUP", 3001)
     replica = side(folder, "replica", "RESTORE", 3002)
-    build(leader.database, "2.3", monitors=20)
-    build(replica.database, "2.3", monitors=0, users=0)
+    build(leader.database, monitors=20)
+    create(replica.database, NEWEST)
     say(out(leader, "init"))
     for first in (True, False):
         if not first:
-            add_monitor(leader.database, "Added on the leader 🚀")
+            edit(
+                leader.database,
+                ("INSERT INTO monitor (name, type, user_id) VALUES (?, 'http', 1)", [NAME]),
+            )
             say("leader: a monitor added")
         say(f"leader:  {out(leader, 'backup', '-v')}")
         say(f"replica: {out(replica, 'restore', '--now', '-v')}")
