@@ -16,7 +16,8 @@ Learned from restic 0.14.0 and 0.18.0, local, rest-server 0.13, rclone's S3:
 - `snapshots` ends with 0 and leaves out what it could not read; only its errors tell ("could not
   load snapshot" in 0.14, "Ignoring …: failed to load snapshot" later).
 - `dump` ends with 0 although a subfolder's tree was damaged: the archive is shorter and has a
-  proper end (0.14, 0.18). Who fetches must compare with the manifest.
+  proper end (0.14, 0.18; now and then 0.18 panics instead). Who fetches must compare with the
+  manifest.
 - `backup --force` trusts the index: it ends with 0 and refers to packs that are gone.
 - `init` onto keys without a config: 0.14 makes a second repository over the first, 0.18 refuses.
 - `unlock` prints "successfully removed locks" in 0.14 even when it removed none.
@@ -98,7 +99,8 @@ _LASTING = re.compile(
     r"parsing repository location failed|Please specify repository location"
     r"|executable file not found|no credentials found|401 Unauthorized|403 Forbidden"
     r"|Access Key Id|request signature we calculated|specified bucket does not exist"
-    r"|read-only file system|no space left on device|permission denied"
+    r"|read-only file system|no space left on device|permission denied|^panic: ",
+    re.MULTILINE,
 )
 _NO_KEY_READ = re.compile(r"List\(key\)|Load\(<key/")
 _PARTIAL_LISTING = re.compile(r"could not load snapshot|failed to load snapshot|^Ignoring \"", re.M)

@@ -193,13 +193,19 @@ def test_altered_content(repository: ResticRepository, place: Path, tmp_path: Pa
     assert places.read_tree(tmp_path / "into") == {}
 
 
-def test_over_an_altered_tree_restic_keeps_silent_so_the_manifest_must_tell(
+def test_over_an_altered_tree_restic_may_keep_silent_so_the_manifest_must_tell(
     repository: ResticRepository, place: Path, dump: Path, tmp_path: Path
 ) -> None:
     (snapshot,) = repository.snapshots("default")
     flip(packs(place)[0], 20)
-    repository.fetch(snapshot, tmp_path / "into", any_name)
-    assert places.read_tree(tmp_path / "into").keys() < places.read_tree(dump).keys()
+    try:
+        repository.fetch(snapshot, tmp_path / "into", any_name)
+    except RepositoryUnreachable as error:
+        # 0.18 now and then meets its own missing tree before its output is closed.
+        assert "panic" in str(error)
+        assert places.read_tree(tmp_path / "into") == {}
+    else:
+        assert places.read_tree(tmp_path / "into").keys() < places.read_tree(dump).keys()
 
 
 def test_a_damaged_index(
