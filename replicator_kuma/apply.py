@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from replicator_kuma import staging
@@ -25,18 +25,23 @@ from replicator_kuma.dump.plan import Plan, TablePlan, plan
 from replicator_kuma.dump.select import select
 from replicator_kuma.errors import (
     DatabaseError,
+    DatabaseLocked,
     KumaError,
     KumaRunning,
     ReplicatorError,
     SnapshotRefused,
+    StateError,
 )
 from replicator_kuma.observe import Observation, observed_dump
-from replicator_kuma.recovery import before_start, confirm, roll_back
+from replicator_kuma.recovery import PARTIAL, before_folder, before_start, confirm, roll_back
 from replicator_kuma.state import Mark, Pending
 
 READ_BACK_ROWS = 2_000
 """Up to so many changed rows are read back one by one; beyond, all tables are hashed again."""
 _CHUNK = 400
+_TRIES = 3
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -51,8 +56,15 @@ class Planned:
 
 def prepare(instance: Instance, wanted: Dump) -> Planned:
     """Read the instance and plan; nothing is touched. Raises DatabaseError, SnapshotRefused."""
-    live, observation = observed_dump(instance, "live")
-    return Planned(live, wanted, plan(live, wanted, instance.work / "plan"), observation)
+    number = len(list(instance.work.glob("plan-*")))
+    live, observation = observed_dump(instance, f"live-{number}")
+    todo = plan(live, wanted, instance.work / f"plan-{number}")
+    return Planned(live, wanted, todo, observation)
+
+
+def takes_monitors(todo: Plan) -> bool:
+    """Whether monitors go: what belongs to them goes too, once Kuma is ready."""
+    return any(t.counts.deleted or t.counts.replaced for t in todo.tables if t.name == "monitor")
 
 
 def expected_digest(instance: Instance, live: Manifest, wanted: Manifest) -> str:
@@ -68,36 +80,66 @@ def apply(instance: Instance, planned: Planned, mark: Mark) -> None:
     running again; KumaError when Kuma does not come back (with the old rows in place if it runs
     on those).
     """
-    kuma, state = instance.kuma, instance.state
+    kuma = instance.kuma
     was_running = kuma.running() if kuma.manages else instance.store.in_use()
     if was_running and not kuma.manages and not instance.force:
         raise KumaRunning("Kuma is running, and nobody said how to stop it")
-    todo = planned.plan
-    purge = any(t.counts.deleted or t.counts.replaced for t in todo.tables if t.name == "monitor")
-    pending = Pending(mark, todo.base, todo.target, todo.files, purge)
-    instance.step("stopping Kuma" if was_running and kuma.manages else "writing the tables")
-    _keep_before(instance, planned.live)
-    staging.stage(instance.data_dir, planned.wanted.folder, todo.files)
-    state.update(pending=pending, stopped_by_me=was_running and kuma.manages)
+    stops = was_running and kuma.manages
+    instance.step("stopping Kuma" if stops else "writing the tables")
+    earlier = instance.state.load().pending
+    restart = kuma.manages and (was_running or instance.keep_running)
+    first = Pending(mark, "", "", restart=restart)
+    if earlier is not None:
+        below = dataclasses.replace(earlier, earlier=None)
+        first = dataclasses.replace(first, purge=earlier.purge, earlier=below)
+
+    def note(fitting: Planned) -> None:
+        _note(instance, fitting, first, stops)
+
     try:
+        note(planned)
         if kuma.manages:
-            kuma.stop()
-            if instance.store.in_use():
-                raise KumaError(
-                    "something still has Kuma's database open after Kuma was stopped",
-                    hint="Check REPLICATOR_KUMA and its commands: do they stop this Kuma?",
-                )
+            _stop(instance)
         instance.progress("writing the tables")
-        _write(instance, planned, todo)
+        carry_out(instance, planned, note)
     except BaseException:
-        with contextlib.suppress(ReplicatorError):
-            before_start(instance)
-        if was_running and kuma.manages and not instance.interrupted():
-            kuma.start()
-            state.update(stopped_by_me=False)
+        _come_back_unchanged(instance, stops)
         raise
-    staging.finish(instance.data_dir, todo.files)
     _come_back(instance, was_running)
+
+
+def _note(instance: Instance, planned: Planned, first: Pending, stops: bool) -> None:
+    """Put on disk what a later process needs in order to go on, or to go back."""
+    todo = planned.plan
+    _keep_before(instance, planned.live, first.earlier)
+    staging.stage(instance.data_dir, planned.wanted.folder, todo.files)
+    purge = first.purge or takes_monitors(todo)
+    pending = dataclasses.replace(
+        first, base=todo.base, target=todo.target, files=todo.files, purge=purge
+    )
+    instance.state.update(pending=pending, stopped_by_me=stops, live_digest="")
+
+
+def _stop(instance: Instance) -> None:
+    instance.kuma.stop()
+    if instance.store.in_use():
+        raise KumaError(
+            "something still has Kuma's database open after Kuma was stopped",
+            hint="Check REPLICATOR_KUMA and its commands: do they stop this Kuma?",
+        )
+
+
+def _come_back_unchanged(instance: Instance, stopped: bool) -> None:
+    """After an error: nothing half done, and Kuma running; never hides that error."""
+    with contextlib.suppress(ReplicatorError):
+        before_start(instance)
+    if not stopped or instance.interrupted():
+        return
+    try:
+        instance.kuma.start()
+        instance.state.update(stopped_by_me=False)
+    except ReplicatorError as error:
+        log.error("Kuma was stopped, and is not started again: %s", error)
 
 
 def _come_back(instance: Instance, was_running: bool) -> None:
@@ -121,36 +163,59 @@ def _come_back(instance: Instance, was_running: bool) -> None:
     confirm(instance)
 
 
-def before_folder(instance: Instance) -> Path:
-    """Where the rows from before an unconfirmed apply are kept."""
-    return instance.state.folder / "before"
-
-
-def _keep_before(instance: Instance, live: Dump) -> None:
+def _keep_before(instance: Instance, live: Dump, earlier: Pending | None) -> None:
     """Keep the rows that Kuma was last ready on, durably; an older unconfirmed set wins."""
     folder = before_folder(instance)
-    if instance.state.load().pending is not None and (folder / "manifest.json").exists():
+    if earlier is not None and (folder / "manifest.json").exists():
         return
+    partial = folder.with_name(PARTIAL)
     shutil.rmtree(folder, ignore_errors=True)
-    partial = folder.with_name("before.part")
     shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(live.folder, partial, copy_function=staging.link_or_copy)
-    staging.sync_tree(partial)
-    partial.rename(folder)
+    try:
+        shutil.copytree(live.folder, partial, copy_function=staging.link_or_copy)
+        staging.sync_tree(partial)
+        partial.rename(folder)
+    except OSError as error:
+        raise StateError(f"cannot keep the rows from before: {error}") from error
 
 
-def _write(instance: Instance, planned: Planned, todo: Plan) -> None:
-    """The transaction: read again, plan anew if need be, write, read back, commit."""
+class _Changed(Exception):
+    """The rows are not those that were planned with."""
+
+
+def carry_out(instance: Instance, planned: Planned, note: Callable[[Planned], None]) -> None:
+    """Write a noted plan and put its files in place; plan anew when rows changed meanwhile.
+
+    ``note`` is called with each new plan. Raises DatabaseError, SnapshotRefused, StateError.
+    """
+    for _ in range(_TRIES):
+        try:
+            _write(instance, planned)
+        except _Changed:
+            log.info("Kuma's rows changed after they were compared: comparing again")
+            planned = prepare(instance, planned.wanted)
+            note(planned)
+        else:
+            staging.finish(instance.data_dir, planned.plan.files)
+            return
+    raise DatabaseLocked("Kuma's rows changed all the time while they were compared")
+
+
+def _write(instance: Instance, planned: Planned) -> None:
+    """The transaction: read again, write, read back, commit. Raises _Changed."""
+    todo = planned.plan
     with instance.store.write() as writer:
         for name in planned.live.manifest.tables:
             writer.sweep(select(writer.schema, name))
         entries, _named = write_tables(None, writer, planned.live.manifest.tables)
         if not _same(planned.live.manifest, entries):
-            todo = _plan_anew(instance, writer, planned)
-            pending = instance.state.load().pending
-            if pending is not None:  # `before_start` tells by this digest that nothing was written
-                instance.state.update(pending=dataclasses.replace(pending, base=todo.base))
+            raise _Changed
+        pending = instance.state.load().pending
+        assert pending is not None
+        instance.state.update(pending=dataclasses.replace(pending, writing=True))
         execute(writer, todo)
+        if pending.rollback:
+            writer.unpark_history()
         _verify(writer, todo, planned.wanted.manifest)
 
 

@@ -6,20 +6,22 @@ import contextlib
 import logging
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from replicator_kuma import staging
 from replicator_kuma.cycle import Instance
 from replicator_kuma.dump.format import Dump, write_tables
-from replicator_kuma.dump.plan import plan
 from replicator_kuma.errors import (
+    DatabaseLocked,
     DatabaseMigrating,
     DatabaseMissing,
     KumaError,
-    ReplicatorError,
+    StateError,
 )
 from replicator_kuma.state import Pending, State
 
+PARTIAL = "before.part"
 PREVIEW = "preview-"
 """Scratch folders of previews, with their process id; they need no lock."""
 
@@ -39,25 +41,43 @@ def at_work(instance: Instance) -> Iterator[State]:
 
 
 def _begin(instance: Instance) -> State:
-    shutil.rmtree(instance.work, ignore_errors=True)
-    _forget_previews(instance.state.folder)
     instance.state.prepare()
-    instance.work.mkdir(mode=0o700)
-    before_start(instance)
-    state = instance.state.load()
-    if state.stopped_by_me:
-        if instance.kuma.manages and instance.kuma.name != "child":
-            log.warning("an earlier run stopped Kuma and did not start it again: starting it")
-            instance.kuma.start()
-        state = instance.state.update(stopped_by_me=False)
+    try:
+        before_start(instance)
+    finally:
+        state = _start_again(instance)
+    _forget_scratch(instance.state.folder)
+    try:
+        shutil.rmtree(instance.work, ignore_errors=True)
+        instance.work.mkdir(mode=0o700)
+    except OSError as error:
+        raise StateError(f"cannot make a scratch folder: {error}") from error
     return state
 
 
-def _forget_previews(folder: Path) -> None:
-    """Scratch folders of previews whose process was killed hold secrets: they go."""
+def _start_again(instance: Instance) -> State:
+    """Start a Kuma that an earlier process stopped. A supervisor starts its child itself."""
+    state = instance.state.load()
+    if not state.stopped_by_me:
+        return state
+    if instance.kuma.manages and instance.kuma.name != "child":
+        log.warning("an earlier run stopped Kuma and did not start it again: starting it")
+        instance.kuma.start()
+    return instance.state.update(stopped_by_me=False)
+
+
+def _forget_scratch(folder: Path) -> None:
+    """What processes left that were killed: previews hold secrets, states were never whole."""
     for path in folder.glob(f"{PREVIEW}*"):
         if not Path(f"/proc/{path.name.removeprefix(PREVIEW)}").exists():
             shutil.rmtree(path, ignore_errors=True)
+    for path in folder.glob(".state.*.tmp"):
+        path.unlink(missing_ok=True)
+
+
+def before_folder(instance: Instance) -> Path:
+    """Where the rows from before an unconfirmed apply are kept."""
+    return instance.state.folder / "before"
 
 
 def before_start(instance: Instance) -> None:
@@ -67,18 +87,44 @@ def before_start(instance: Instance) -> None:
     """
     pending = instance.state.load().pending
     if pending is None:
+        _forget_before(instance)
+        return
+    if not pending.writing:
+        _forget(instance, pending)
         return
     try:
         rows = _tables_digest(instance)
     except (DatabaseMissing, DatabaseMigrating):
         return
     if rows == pending.base != pending.target:
-        log.warning("an earlier run ended before its changes were written: forgetting it")
-        staging.discard(instance.data_dir)
-        instance.state.update(pending=None)
-        shutil.rmtree(_before(instance), ignore_errors=True)
-    elif (instance.data_dir / staging.FOLDER).exists() or rows == pending.target:
+        _forget(instance, pending)
+        return
+    if rows != pending.target and not pending.drifted:
+        # Somebody started Kuma and changed rows since: they tell nothing any more.
+        instance.state.update(pending=replace(pending, drifted=True))
+    if rows == pending.target or (instance.data_dir / staging.FOLDER).exists():
         staging.finish(instance.data_dir, pending.files)
+
+
+def _forget(instance: Instance, pending: Pending) -> None:
+    """Drop an apply of which nothing was written; the one that it was laid over stands."""
+    log.warning("an earlier run ended before its changes were written: forgetting it")
+    stands = pending.earlier and replace(pending.earlier, files=())
+    if pending.rollback:
+        # The way back was not taken: still unconfirmed are the rows that it leads away from.
+        stands = replace(pending, files=(), rollback=False, writing=True, drifted=True)
+    staging.discard(instance.data_dir)
+    instance.state.update(pending=stands)
+    if stands is None:
+        _forget_before(instance)
+
+
+def _forget_before(instance: Instance) -> None:
+    """Nothing is unconfirmed: what was kept for the way back holds secrets, and goes."""
+    staging.discard(instance.data_dir)
+    folder = before_folder(instance)
+    for path in (folder, folder.with_name(PARTIAL)):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _tables_digest(instance: Instance) -> str:
@@ -87,10 +133,6 @@ def _tables_digest(instance: Instance) -> str:
     with instance.store.read() as reader:
         entries, _named = write_tables(None, reader, reader.schema.require(instance.tables))
     return digest(entries, {})
-
-
-def _before(instance: Instance) -> Path:
-    return instance.state.folder / "before"
 
 
 def confirm(instance: Instance) -> None:
@@ -103,12 +145,16 @@ def confirm(instance: Instance) -> None:
         pending = state.pending
         changes: dict[str, object] = {"pending": None, "stopped_by_me": False}
         changes["purge"] = state.purge or pending.purge
-        if not pending.rollback:
+        if not (pending.rollback or pending.drifted):
             changes["applied"] = pending.mark
         state = instance.state.update(**changes)
-        shutil.rmtree(_before(instance), ignore_errors=True)
+        _forget_before(instance)
     if state.purge:
-        gone = instance.store.purge_history()
+        try:
+            gone = instance.store.purge_history()
+        except DatabaseLocked as error:
+            log.warning("history of monitors that are gone stays until the next cycle: %s", error)
+            return
         instance.state.update(purge=False)
         log.info("deleted %d rows of history of monitors that are gone", gone)
 
@@ -118,11 +164,15 @@ def settle(instance: Instance) -> None:
 
     Raises what `roll_back` raises.
     """
-    state = instance.state.load()
-    if state.pending is not None and instance.kuma.manages:
-        if not instance.kuma.running():
-            return  # a person stopped it: there is nobody to wait for
+    pending, kuma = instance.state.load().pending, instance.kuma
+    if pending is not None and kuma.manages:
+        running = kuma.running()
+        if not running and (not pending.restart or kuma.name == "child"):
+            return  # a person stopped it, or it has not begun: there is nobody to wait for
         try:
+            if not running:
+                log.warning("Kuma ended on rows that were not confirmed yet: starting it")
+                kuma.start()
             instance.wait_ready()
         except KumaError as error:
             roll_back(instance, error)
@@ -134,16 +184,17 @@ def roll_back(instance: Instance, cause: KumaError) -> None:
 
     Always raises KumaError. The snapshot is called bad only if Kuma starts on the old rows.
     """
-    pending = instance.state.load().pending
-    folder = _before(instance)
+    pending, folder = instance.state.load().pending, before_folder(instance)
     if pending is None or not (folder / "manifest.json").exists():
         raise cause
     log.error("Kuma did not come back (%s): putting the rows from before in place", cause)
-    instance.kuma.stop()
+    instance.state.update(stopped_by_me=True)
     try:
+        instance.kuma.stop()
         _restore_before(instance, pending, folder)
-    except ReplicatorError as error:
+    except Exception as error:
         instance.kuma.start()
+        instance.state.update(stopped_by_me=False)
         raise KumaError(
             f"Kuma did not come back, and the rows from before could not be written: {error}",
             hint=f"They are kept in {folder}. Look at Kuma's log, then: replicator restore --now",
@@ -166,18 +217,31 @@ def roll_back(instance: Instance, cause: KumaError) -> None:
 
 
 def _restore_before(instance: Instance, pending: Pending, folder: Path) -> None:
-    from replicator_kuma.apply import execute
-    from replicator_kuma.observe import observed_dump
+    from replicator_kuma.apply import Planned, carry_out, prepare, takes_monitors
+
+    before = Dump.open(folder)
+
+    def note(planned: Planned) -> None:
+        back = planned.plan
+        staging.stage(instance.data_dir, before.folder, back.files)
+        way_back = replace(
+            pending,
+            base=back.base,
+            target=back.target,
+            files=back.files,
+            purge=pending.purge or takes_monitors(back),
+            rollback=True,
+            writing=False,
+            drifted=False,
+            earlier=None,
+        )
+        instance.state.update(pending=way_back)
 
     shutil.rmtree(instance.work, ignore_errors=True)
-    instance.work.mkdir(mode=0o700)
-    before = Dump.open(folder)
-    live, _observation = observed_dump(instance, "failed")
-    back = plan(live, before, instance.work / "back")
-    staging.stage(instance.data_dir, before.folder, back.files)
-    note = Pending(pending.mark, back.base, back.target, back.files, pending.purge, rollback=True)
-    instance.state.update(pending=note, stopped_by_me=True)
-    with instance.store.write() as writer:
-        execute(writer, back)
-        writer.unpark_history()
-    staging.finish(instance.data_dir, back.files)
+    try:
+        instance.work.mkdir(mode=0o700)
+        planned = prepare(instance, before)
+        note(planned)
+        carry_out(instance, planned, note)
+    finally:
+        shutil.rmtree(instance.work, ignore_errors=True)

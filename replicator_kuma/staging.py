@@ -50,19 +50,29 @@ def _like(path: Path, pattern: Path) -> None:
 
 
 def finish(data_dir: Path, files: FileChanges) -> None:
-    """Put staged files in their places and delete those that go; can be repeated."""
-    for name, sha256 in files:
-        place, staged = data_dir / name, data_dir / FOLDER / name
-        if sha256 is None:
-            place.unlink(missing_ok=True)
-        elif staged.exists():
-            if not place.parent.exists():
-                place.parent.mkdir(mode=0o755, parents=True)
-                _like(place.parent, data_dir)
-            staged.replace(place)
-        if place.parent.exists():
-            sync_folder(place.parent)
+    """Put staged files in their places and delete those that go; can be repeated.
+
+    Raises StateError; what is staged stays so until all are in their places.
+    """
+    try:
+        for name, sha256 in files:
+            _place(data_dir, name, gone=sha256 is None)
+    except OSError as error:
+        raise StateError(f"cannot put Kuma's files in place in {data_dir}: {error}") from error
     discard(data_dir)
+
+
+def _place(data_dir: Path, name: str, *, gone: bool) -> None:
+    place, staged = data_dir / name, data_dir / FOLDER / name
+    if gone:
+        place.unlink(missing_ok=True)
+    elif staged.exists():
+        if not place.parent.exists():
+            place.parent.mkdir(mode=0o755, parents=True)
+            _like(place.parent, data_dir)
+        staged.replace(place)
+    if place.parent.exists():
+        sync_folder(place.parent)
 
 
 def discard(data_dir: Path) -> None:

@@ -69,6 +69,14 @@ class Pending:
     """monitors went: their history goes once Kuma is ready"""
     rollback: bool = False
     """it is the way back: the rows from before are being put in place again"""
+    writing: bool = False
+    """the transaction was begun: before that nothing can have been written"""
+    drifted: bool = False
+    """rows were found that are neither of the two: somebody wrote since, it proves nothing"""
+    restart: bool = False
+    """Kuma is to run again after it"""
+    earlier: Pending | None = None
+    """the unconfirmed apply that it is laid over, and that stands if it is not written"""
 
 
 @dataclass(frozen=True)
@@ -126,6 +134,16 @@ def _mark(value: Any) -> Mark | None:
     return Mark(**{**value, "position": Position.parse(value["position"])})
 
 
+def _pending(value: Any) -> Pending | None:
+    if value is None:
+        return None
+    mark, earlier = _mark(value["mark"]), _pending(value.get("earlier"))
+    if mark is None:
+        raise ValueError("pending without a mark")
+    files = tuple((str(name), digest) for name, digest in value["files"])
+    return Pending(**{**value, "mark": mark, "files": files, "earlier": earlier})
+
+
 def _decode(raw: dict[str, Any]) -> State:
     known = {f.name for f in dataclasses.fields(State)}
     fields = {key: value for key, value in raw.items() if key in known}
@@ -133,12 +151,7 @@ def _decode(raw: dict[str, Any]) -> State:
         fields[name] = _mark(fields.get(name))
     if fields.get("burned") is not None:
         fields["burned"] = Position.parse(fields["burned"])
-    if (pending := fields.get("pending")) is not None:
-        mark = _mark(pending["mark"])
-        if mark is None:
-            raise ValueError("pending without a mark")
-        files = tuple((str(name), digest) for name, digest in pending["files"])
-        fields["pending"] = Pending(**{**pending, "mark": mark, "files": files})
+    fields["pending"] = _pending(fields.get("pending"))
     if fields.get("last") is not None:
         fields["last"] = Last(**fields["last"])
     for name in ("bad", "applied_tables"):
@@ -153,6 +166,7 @@ class StateFile:
         self.folder = folder
         self.path = folder / "state.json"
         self._lock_depth = 0
+        self._new = State(writer=secrets.token_hex(8))
 
     def prepare(self) -> None:
         """Make the folder (0700); raises StateError when that is impossible."""
@@ -171,14 +185,14 @@ class StateFile:
         try:
             raw = json.loads(self.path.read_text())
         except FileNotFoundError:
-            return State(writer=secrets.token_hex(8))
-        except (OSError, ValueError) as error:
+            return self._new
+        except (OSError, ValueError, RecursionError) as error:
             raise StateError(f"cannot read {self.path}: {error}") from error
         try:
             if raw["version"] != VERSION:
                 raise StateError(f"{self.path} was written by another version of replicator-kuma")
             return _decode(raw["state"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise StateError(f"cannot understand {self.path}: {error!r}") from error
 
     def exists(self) -> bool:
