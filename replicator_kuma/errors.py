@@ -11,8 +11,8 @@
     │   └── TableMissing                  a table or column that this schema must have
     ├── RepositoryError
     │   ├── RepositoryUnreachable     5   network, credentials, deadline, anything unknown
-    │   ├── WrongPassword             6
-    │   ├── RepositoryLocked          7
+    │   ├── WrongPassword             6   the repository has another one
+    │   ├── RepositoryLocked          7   another restic works on it, or died there
     │   ├── RepositoryMissing         8   nothing was ever initialised there
     │   ├── ResticMissing             9   no restic to run, or one that is too old
     │   ├── PublishIncomplete         5   restic read the dump in part and kept a partial snapshot
@@ -20,7 +20,7 @@
     │   └── RepositoryLost           10   this fleet has published, and no snapshot of it is there
     ├── SnapshotRefused              11   what was fetched is not what a leader publishes
     │   └── SchemaMismatch           12   made by another schema of Kuma
-    ├── SnapshotNotFound             13
+    ├── SnapshotNotFound             13   no snapshot of this fleet, or of that name
     ├── KumaError                    14   Kuma did not stop, start or come back
     ├── KumaRunning                  15   refused to write under a running Kuma
     ├── AlreadyRunning               16   another cycle holds the lock

@@ -71,7 +71,7 @@ _OWNER_NULL = Reference("user_id", "user", Dangle.NULL)
 
 _ORDER = (
     Table("user", runtime=frozenset({"twofa_last_token"}), label=("username",)),
-    Table("setting", key=("key",), label=("key",)),
+    Table("setting", key=("key",), label=()),
     Table("proxy", references=_OWNER_KEPT, label=("host",)),
     Table("docker_host", references=_OWNER_KEPT),
     Table("remote_browser", references=(_OWNER_NULL,), since="create-remote-browsers"),
