@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from replicator_kuma import errors
 from replicator_kuma.errors import AlreadyRunning, ReplicatorError, StateError
@@ -33,11 +33,8 @@ logger = logging.getLogger(__name__)
 Progress = Callable[[str], None]
 
 
-class Handler(Protocol):
-    def __call__(
-        self, command: str, options: Mapping[str, Any], progress: Progress
-    ) -> dict[str, Any]:
-        """Do what a client asks and return its result; raises ReplicatorError."""
+Handler = Callable[[str, Mapping[str, Any], Progress], dict[str, Any]]
+"""Does what a client asks (command, options) and returns its result; raises ReplicatorError."""
 
 
 @contextlib.contextmanager

@@ -80,8 +80,8 @@ class Doctor:
     def cheap(self) -> Iterator[Finding]:
         """Those that neither wait for the network nor read the tables."""
         yield from self._run("settings", self._settings)
-        yield from self._run("state directory", self._state_dir)
         yield from self._run("data directory", self._data_dir)
+        yield from self._run("state directory", self._state_dir)
         yield from self._run("restic", self._restic)
         yield from self._run("notifications", self._notifications)
 
@@ -120,6 +120,8 @@ class Doctor:
         from replicator_kuma.state import StateFile
 
         state = StateFile(self.settings.state_dir)
+        if not state.folder.parent.is_dir():
+            raise StateError(f"cannot use {state.folder}: there is no folder above it")
         state.prepare()
         probe = state.folder / f".doctor.{os.getpid()}"
         try:
@@ -131,18 +133,19 @@ class Doctor:
         free = shutil.disk_usage(state.folder).free
         if free < LEAST_SPACE:
             yield Level.WARN, f"{free >> 20} MiB left in {state.folder}", "Make room on the disk."
+        data = self.settings.data_dir
+        if data.is_dir() and data.stat().st_dev != state.folder.stat().st_dev:
+            yield (
+                Level.WARN,
+                f"{state.folder} is on another file system than {data}: files are copied there",
+                "Leave REPLICATOR_STATE_DIR in the data directory.",
+            )
         yield Level.OK, f"{state.folder} is writable", ""
 
     def _data_dir(self) -> Found:
-        data, state = self.settings.data_dir, self.settings.state_dir
+        data = self.settings.data_dir
         if not data.is_dir():
             raise DatabaseMissing(f"{data} is not a folder")
-        if data.stat().st_dev != state.stat().st_dev:
-            yield (
-                Level.WARN,
-                f"{state} is on another file system than {data}: files are copied, not renamed",
-                "Leave REPLICATOR_STATE_DIR in the data directory.",
-            )
         yield Level.OK, str(data), ""
 
     def _restic(self) -> Found:

@@ -126,16 +126,12 @@ def _message(problems: list[str], warnings: list[str]) -> str:
 
 def parse_duration(text: str) -> float:
     """Seconds of `30s`, `5m`, `1h30m`, `2d`; raises ValueError. A bare number may mean anything."""
-    match = re.fullmatch(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text.strip().lower())
-    if not match or not any(match.groups()):
-        raise ValueError(text)
-    seconds = sum(
-        int(number) * unit
-        for number, unit in zip(match.groups(), _UNITS.values(), strict=True)
-        if number
-    )
+    pattern = r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?"
+    match = re.fullmatch(pattern, text.strip().lower(), re.ASCII)
+    parts = zip(match.groups(), _UNITS.values(), strict=True) if match else ()
+    seconds = sum(int(number) * unit for number, unit in parts if number)
     if not 1 <= seconds <= _LONGEST:
-        raise ValueError(text)
+        raise ValueError(f"{text!r} is no duration of 1s to 366d")
     return float(seconds)
 
 

@@ -59,12 +59,14 @@ class Voice:
     verbose: bool = False
     quiet: bool = False
     json: bool = False
+    asked: bool = False
+    """somebody typed this command to read what it says, cron does not"""
 
     def did(self, sentence: str) -> None:
         """What was done: at a terminal, or with -v."""
         if self.json or self.quiet:
             return
-        if self.verbose or sys.stdout.isatty():
+        if self.asked or self.verbose or sys.stdout.isatty():
             click.echo(sentence)
 
     def show(self, text: str) -> None:

@@ -42,8 +42,7 @@ def command(overrides: dict[str, str], voice: Voice, force: bool, wait: float) -
     from replicator_kuma.commands.once import one_cycle
 
     options: dict[str, Any] = {"force": force, "wait": wait}
-    # Typed by a person who wants to read what to do next.
-    voice.verbose = voice.verbose or not voice.quiet
+    voice.asked = True
     one_cycle(
         voice,
         overrides,

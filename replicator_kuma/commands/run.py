@@ -56,9 +56,7 @@ def command(ctx: click.Context, overrides: dict[str, str], kuma_command: tuple[s
     if kuma_command:
         overrides["REPLICATOR_KUMA_COMMAND"] = shlex.join(kuma_command)
     settings = Settings.load(None, overrides, (Need.ROLE, Need.REPOSITORY))
-    logger = logs.configure(settings.log_level, settings.log_format)
-    for warning in settings.warnings:
-        logger.warning("%s", warning)
+    logs.configure(settings.log_level, settings.log_format)
     service = HeldKuma(build_service(settings, supervised=True))
 
     def builder(

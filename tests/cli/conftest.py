@@ -1,0 +1,98 @@
+"""A leader and a replica for commands that run in this process, with a folder as repository."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from replicator_kuma import build as building
+from replicator_kuma.cli import main
+from tests.support.databases import build
+from tests.support.folder_repository import FolderRepository
+
+
+class AskedRepository(FolderRepository):
+    """A folder that also answers what only `doctor` asks."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.warnings: list[str] = []
+
+    def version(self) -> str:
+        return "0.18.0"
+
+    def check_access(self) -> None:
+        self._call("check_access")
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@dataclass
+class World:
+    """Two data directories, and what calls a command on one of them."""
+
+    folder: Path
+    repository: AskedRepository
+    monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str]
+
+    @property
+    def leader(self) -> Path:
+        return self.folder / "leader"
+
+    @property
+    def replica(self) -> Path:
+        return self.folder / "replica"
+
+    def call(self, *arguments: str) -> Done:
+        """One command through `main`, the error boundary included."""
+        self.capsys.readouterr()
+        code = main(arguments)
+        out, err = self.capsys.readouterr()
+        return Done(code, out, err)
+
+    def on_leader(self, *arguments: str) -> Done:
+        return self.call(arguments[0], *self._side("BACKUP", self.leader, "alpha"), *arguments[1:])
+
+    def on_replica(self, *arguments: str) -> Done:
+        return self.call(arguments[0], *self._side("RESTORE", self.replica, "beta"), *arguments[1:])
+
+    def _side(self, mode: str, folder: Path, name: str) -> Sequence[str]:
+        return ("--mode", mode, "--data-dir", str(folder), "--instance", name)
+
+    def at_a_terminal(self, *, out: bool = True, err: bool = True) -> None:
+        self.monkeypatch.setattr("sys.stdout.isatty", lambda: out)
+        self.monkeypatch.setattr("sys.stderr.isatty", lambda: err)
+
+
+@pytest.fixture
+def world(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> World:
+    repository = AskedRepository(tmp_path / "repository")
+    monkeypatch.setattr(building, "build_repository", lambda *_args, **_options: repository)
+    for name in ("REPLICATOR_FLEET", "REPLICATOR_STATE_DIR", "NTFY_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("RESTIC_REPOSITORY", str(tmp_path / "repository"))
+    monkeypatch.setenv("RESTIC_PASSWORD", "only-a-test")
+    made = World(tmp_path, repository, monkeypatch, capsys)
+    for folder, monitors in ((made.leader, 12), (made.replica, 3)):
+        folder.mkdir()
+        build(folder / "kuma.db", "2.3", monitors=monitors)
+    return made

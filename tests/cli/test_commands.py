@@ -1,0 +1,351 @@
+"""Each command on real databases, with a folder in restic's place."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from replicator_kuma import doctor as doctor_module
+from replicator_kuma import heartbeat
+from replicator_kuma.build import build
+from replicator_kuma.doctor import Finding, Level, exit_code
+from replicator_kuma.errors import RepositoryUnreachable, WrongPassword
+from replicator_kuma.heartbeat import Beat, trouble
+from replicator_kuma.repository import Position
+from replicator_kuma.settings import Settings
+from replicator_kuma.state import Mark, Pending, StateFile
+from tests.cli.conftest import World
+from tests.support.databases import edit, query
+
+
+def published(world: World) -> World:
+    assert world.on_leader("init").code == 0
+    assert world.on_leader("backup").code == 0
+    return world
+
+
+def test_init_is_harmless_when_there_is_one(world: World) -> None:
+    assert world.on_leader("init").out == "created the repository\n"
+    assert world.on_leader("init").out == "the repository is there already\n"
+    assert world.on_leader("init", "--json").json == {"created": False}
+    assert world.on_leader("init", "-q").out == ""
+
+
+def test_a_backup_needs_a_repository(world: World) -> None:
+    done = world.on_leader("backup")
+    assert (done.code, "replicator init" in done.err) == (8, True)
+
+
+def test_a_cycle_there_and_back(world: World) -> None:
+    published(world)
+    assert world.on_replica("restore", "-v").out.startswith("applied 1.1 of alpha: ")
+    sql = "SELECT id, name, url FROM monitor ORDER BY id"
+    assert query(world.replica / "kuma.db", sql) == query(world.leader / "kuma.db", sql)
+    assert world.on_replica("restore", "-v").out == "1.1 is applied; nothing newer\n"
+    edit(world.replica / "kuma.db", "UPDATE monitor SET name = 'mine' WHERE id = 2")
+    assert world.on_replica("restore", "-v").out == "1.1 is applied; nothing newer\n"
+    done = world.on_replica("restore", "--now", "--json").json
+    assert done["outcome"] == "applied"
+    assert done["changes"]["tables"]["monitor"]["changed"] == 1
+
+
+def test_an_older_snapshot_by_position(world: World) -> None:
+    published(world)
+    edit(world.leader / "kuma.db", "UPDATE monitor SET name = 'newer' WHERE id = 2")
+    assert world.on_leader("backup").code == 0
+    assert world.on_replica("restore").code == 0
+    assert world.on_replica("restore", "--now", "--snapshot", "1.1").code == 0
+    names = query(world.replica / "kuma.db", "SELECT name FROM monitor WHERE id = 2")
+    assert names != [("newer",)]
+    assert world.on_replica("restore", "--now", "--snapshot", "9.9").code == 13
+
+
+@pytest.mark.parametrize("arguments", [("diff",), ("restore", "--now", "--dry-run")])
+def test_a_preview_tells_and_touches_nothing(world: World, arguments: tuple[str, ...]) -> None:
+    published(world)
+    before = (world.replica / "kuma.db").read_bytes()
+    done = world.on_replica(*arguments)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith("to 1.1 of alpha: 9 monitors added")
+    assert done.out.count("\nmonitor ") >= 9
+    data = world.on_replica(*arguments, "--json").json
+    assert data["snapshot"]["position"] == "1.1"
+    assert data["changes_by_table"]["tables"]["monitor"]["added"] == 9
+    assert sum(change["table"] == "monitor" for change in data["changes"]) >= 9
+    assert (world.replica / "kuma.db").read_bytes() == before
+    assert StateFile(world.replica / "replicator").load().applied is None
+
+
+def test_a_preview_of_nothing(world: World) -> None:
+    published(world)
+    assert world.on_replica("restore").code == 0
+    assert world.on_replica("diff", "--json").json["changes"] == []
+
+
+@pytest.mark.parametrize(("command", "side"), [("backup", "replica"), ("restore", "leader")])
+def test_commands_fit_the_mode(world: World, command: str, side: str) -> None:
+    call = world.on_leader if side == "leader" else world.on_replica
+    done = call(command)
+    assert (done.code, "does not fit REPLICATOR_MODE" in done.err) == (3, True)
+    assert world.repository.calls == []
+
+
+def test_promote_tells_what_to_set(world: World) -> None:
+    published(world)
+    done = world.on_replica("promote")
+    assert done.code == 0
+    assert "REPLICATOR_MODE=BACKUP" in done.out
+    assert world.on_leader("backup").code == 17
+    assert world.on_leader("status").out.count("fenced") == 1
+    assert StateFile(world.replica / "replicator").load().role == "BACKUP"
+
+
+def test_a_lock_keeps_two_cycles_apart(world: World) -> None:
+    published(world)
+    with StateFile(world.leader / "replicator").lock():
+        done = world.on_leader("backup")
+        assert (done.code, "--wait" in done.err) == (16, True)
+        assert world.on_leader("backup", "--wait=1s").code == 16
+    assert world.on_leader("backup", "--wait").code == 0
+
+
+def test_a_shrunk_leader_publishes_when_told_so(world: World) -> None:
+    published(world)
+    edit(world.leader / "kuma.db", "PRAGMA foreign_keys = ON", "DELETE FROM monitor WHERE id > 3")
+    assert world.on_leader("backup").code == 18
+    assert world.on_leader("backup", "--allow-shrink").code == 0
+
+
+def test_snapshots(world: World) -> None:
+    assert world.on_leader("init").code == 0
+    assert world.on_leader("snapshots").out == "fleet default has no snapshot yet\n"
+    assert world.on_leader("backup").code == 0
+    head, row = world.on_leader("snapshots").out.splitlines()
+    columns = ["position", "time", "leader", "digest", "rows", "monitors", "id"]
+    assert head.split() == columns
+    assert row.split()[:5] == ["*", "1.1", "2031-01-01", "00:00:00", "alpha"]
+    [entry] = world.on_replica("snapshots", "--json").json
+    assert (entry["position"], entry["leader"], entry["held"]) == ("1.1", "alpha", False)
+    assert entry["monitors"] == 12
+
+
+def test_failures_are_noted_and_told_once(world: World) -> None:
+    published(world)
+    state = StateFile(world.leader / "replicator")
+    world.repository.fail["snapshots"] = WrongPassword("no key fits")
+    edit(world.leader / "kuma.db", "UPDATE monitor SET name = 'newer' WHERE id = 2")
+    assert world.on_leader("backup").code == 6
+    last = state.load()
+    assert last.last is not None
+    assert (last.last.ok, last.last.error, last.last.exit_code) == (False, "WrongPassword", 6)
+    assert last.failing_since > 0
+    report = world.on_leader("status", "--offline", "--json").json
+    assert report["last_cycle"]["error"] == "WrongPassword"
+    assert report["failing_since"] is not None
+    assert world.on_leader("backup").code == 0
+    assert state.load().failing_since == 0
+
+
+def test_status(world: World) -> None:
+    published(world)
+    report = world.on_replica("status", "--json").json
+    assert (report["role"], report["instance"]) == ("RESTORE", "beta")
+    assert (report["newest"], report["behind"], report["applied"]) == ("1.1", 1, None)
+    assert report["supervisor"] is None
+    assert world.on_replica("restore").code == 0
+    report = world.on_replica("status", "--json").json
+    assert (report["behind"], report["applied"]["position"]) == (0, "1.1")
+    text = world.on_replica("status").out
+    assert "1.1 of alpha, 2031-01-01T00:00:00, held" in text
+    assert "beta, replica of fleet default" in text
+    leader = world.on_leader("status").out
+    assert "published:     1.1 of alpha" in leader
+
+
+def test_status_without_a_repository(world: World) -> None:
+    assert "none in this fleet" in published(world).on_replica("status", "--fleet", "new").out
+    world.repository.fail["snapshots"] = RepositoryUnreachable("no route")
+    done = world.on_replica("status")
+    assert (done.code, "unknown: no route" in done.out) == (0, True)
+    world.monkeypatch.delenv("RESTIC_PASSWORD")
+    report = world.on_replica("status", "--json").json
+    assert "RESTIC_PASSWORD is unset" in report["newest_unknown"]
+
+
+def test_status_of_an_apply_that_is_not_confirmed(world: World) -> None:
+    state = StateFile(world.replica / "replicator")
+    mark = Mark(Position(1, 2), "d", "s", "f" * 64, leader="alpha")
+    state.update(pending=Pending(mark, "a", "b"), bad=("x",), failing_since=1.0)
+    text = world.on_replica("status", "--offline").out
+    assert "unconfirmed:   1.2" in text
+    assert "failing since: 1970-01-01T00:00:01Z" in text
+    assert world.on_replica("status", "--offline", "--json").json["unconfirmed"] == "1.2"
+
+
+def now_beat(folder: Path, **changes: Any) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    beat = Beat(pid=1, monotonic=time.monotonic(), kuma="ready", next_cycle=time.time() + 5)
+    heartbeat.write(folder, dataclasses.replace(beat, **changes))
+
+
+def test_health(world: World) -> None:
+    folder = world.replica / "replicator"
+    assert world.on_replica("status", "--health").code == 1
+    now_beat(folder)
+    done = world.on_replica("status", "--health", "--json")
+    assert (done.code, done.json) == (0, {"healthy": True, "trouble": None})
+    assert "process 1, Kuma ready" in world.on_replica("status", "--offline").out
+    (folder / "state.json").write_text("{")
+    assert world.on_replica("status", "--health").code == 1
+    (folder / "supervisor.json").write_text("[]")
+    assert "not running" in world.on_replica("status", "--health").out
+    assert world.on_replica("status", "--health", "--fleet", "a b").code == 1
+
+
+@pytest.mark.parametrize(
+    ("beat", "words"),
+    [
+        (Beat(1, 1000.0), None),
+        (Beat(1, 900.0), "no sign of life"),
+        (Beat(1, 5000.0), "no sign of life"),
+        (Beat(1, 1000.0, "starting", kuma_bad_since=990.0), None),
+        (Beat(1, 1000.0, "other", kuma_bad_since=600.0), "does not come back (other)"),
+        (Beat(1, 1000.0, "ready", job="cycle", job_since=-9000.0), "'cycle' does not end"),
+        (Beat(1, 1000.0, "migrating", job="start", job_since=-9000.0), None),
+    ],
+)
+def test_what_is_unhealthy(beat: Beat, words: str | None) -> None:
+    found = trouble(beat, now=1001.0)
+    assert found is None if words is None else words in (found or "")
+
+
+Found = dict[str, list[dict[str, Any]]]
+
+
+def findings(world: World, *arguments: str) -> Found:
+    found: Found = {}
+    for entry in world.on_replica("doctor", "--json", *arguments).json["findings"]:
+        found.setdefault(entry["check"], []).append(entry)
+    return found
+
+
+def levels(found: Found) -> dict[str, str]:
+    return {name: entries[0]["level"] for name, entries in found.items()}
+
+
+def test_doctor_finds_nothing_wrong(world: World) -> None:
+    published(world)
+    done = world.on_replica("doctor")
+    assert (done.code, "FAIL" in done.out) == (0, False)
+    assert "OK   schema: Uptime Kuma 2" in done.out
+    assert "WARN notifications: nobody is told of failures\n     Set NTFY_URL.\n" in done.out
+    assert world.on_replica("doctor", "-q").out == ""
+
+
+def test_doctor_finds_what_is_odd(world: World) -> None:
+    published(world)
+    world.repository.warnings.append("snapshot x is ignored")
+    edit(
+        world.replica / "kuma.db",
+        "CREATE TABLE tomorrow (id INTEGER PRIMARY KEY)",
+        "INSERT INTO setting (key, value) VALUES ('tomorrowsKey', '1')",
+        "INSERT INTO monitor_tag (monitor_id, tag_id, value) VALUES (9999, 1, '')",
+        "INSERT INTO knex_migrations (name, batch) VALUES ('2099-01-01-0000-tomorrow.js', 99)",
+    )
+    world.monkeypatch.setenv("NTFY_URL", "https://ntfy.example.com/topic")
+    world.monkeypatch.setenv("REPLICATOR_FLEED", "x")
+    world.monkeypatch.setattr(doctor_module, "LEAST_SPACE", 1 << 62)
+    now_beat(world.replica / "replicator", kuma="other", kuma_bad_since=0.001)
+    found = findings(world)
+    texts = {name: " ".join(entry["message"] for entry in found[name]) for name in found}
+    assert "tomorrow" in texts["unknown tables"]
+    assert "tomorrowsKey" in texts["unknown settings"]
+    assert "monitor_tag.monitor_id" in texts["references"]
+    assert "has not met" in texts["schema"]
+    assert "snapshot x is ignored" in texts["repository"]
+    assert "did you mean REPLICATOR_FLEET?" in texts["settings"]
+    assert "MiB left" in texts["state directory"]
+    assert "ntfy is set" in texts["notifications"]
+    assert "in the future" in texts["clock"]
+    assert "does not come back" in texts["supervisor"]
+    assert world.on_replica("doctor").code == 0
+
+
+def test_doctor_sees_two_leaders(world: World) -> None:
+    published(world)
+    [snapshot] = world.repository.snapshots("default")
+    rival = dataclasses.replace(snapshot.label, writer="ffff", leader="gamma")
+    world.repository.add(world.repository.folder / snapshot.id, rival)
+    assert levels(findings(world))["newest snapshot"] == "WARN"
+
+
+def test_doctor_in_an_empty_fleet(world: World) -> None:
+    assert world.on_leader("init").code == 0
+    found = findings(world)
+    assert levels(found)["newest snapshot"] == "WARN"
+    assert "clock" not in found
+
+
+def test_doctors_exit_code_is_that_of_the_first_failure(world: World) -> None:
+    world.repository.fail["check_access"] = WrongPassword("no key fits")
+    done = world.on_replica("doctor")
+    assert done.code == 6
+    assert "FAIL repository: no key fits" in done.out
+    (world.replica / "kuma.db").write_bytes(b"this is no database" * 100)
+    assert world.on_replica("doctor").code in (8, 4)
+    published(world)
+    assert world.on_replica("doctor").code == 4
+    (world.replica / "kuma.db").unlink()
+    assert levels(findings(world))["database"] == "FAIL"
+
+
+def test_doctor_without_settings(world: World) -> None:
+    done = world.call("doctor", "--json")
+    assert (done.code, done.json["exit_code"]) == (3, 3)
+    assert done.json["findings"][0]["check"] == "settings"
+    assert "FAIL settings: REPLICATOR_MODE is unset" in world.call("doctor", "-q").out
+
+
+def test_doctor_without_folders(world: World, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    found = findings(world, "--state-dir", str(tmp_path / "file"))
+    assert found["state directory"][0]["exit_code"] == 19
+    missing = levels(findings(world, "--data-dir", str(tmp_path / "none")))
+    assert (missing["data directory"], missing["state directory"]) == ("FAIL", "FAIL")
+    assert not (tmp_path / "none").exists()
+
+
+def test_doctor_on_two_file_systems(world: World) -> None:
+    shared_memory = Path("/dev/shm")
+    if not shared_memory.is_dir() or shared_memory.stat().st_dev == world.folder.stat().st_dev:
+        pytest.skip("this machine has one file system only")
+    with tempfile.TemporaryDirectory(dir=shared_memory) as other:
+        assert levels(findings(world, "--state-dir", other))["state directory"] == "WARN"
+
+
+def test_the_first_failure_counts() -> None:
+    assert exit_code([Finding("a", Level.WARN, ""), Finding("b", Level.OK, "")]) == 0
+    failed = [Finding("a", Level.FAIL, "", exit_code=7), Finding("b", Level.FAIL, "", exit_code=4)]
+    assert exit_code(failed) == 7
+    assert exit_code([Finding("a", Level.FAIL, "")]) == 1
+
+
+def test_an_instance_is_what_the_settings_say(world: World) -> None:
+    environ = {
+        "DATA_DIR": str(world.leader),
+        "REPLICATOR_INSTANCE": "x",
+        "REPLICATOR_EXCLUDE_TABLES": "incident",
+        "REPLICATOR_KUMA": "docker",
+        "REPLICATOR_KUMA_CONTAINER": "kuma",
+    }
+    instance = build(Settings.load(environ), force=True)
+    assert (instance.name, instance.kuma.name, instance.force) == ("x", "docker", True)
+    assert "incident" not in instance.tables
+    assert not instance.keep_running
+    assert json.loads(json.dumps(sorted(instance.tables)))[0] == "api_key"

@@ -1,0 +1,324 @@
+"""Settings: what is read, what is refused, and what is passed on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from replicator_kuma import variables
+from replicator_kuma.errors import SettingsError
+from replicator_kuma.settings import Mode, Need, Settings, parse_duration
+
+ALL = (Need.ROLE, Need.REPOSITORY)
+GOOD = {
+    "REPLICATOR_MODE": "BACKUP",
+    "RESTIC_REPOSITORY": "/srv/repository",
+    "RESTIC_PASSWORD": "correct horse",
+}
+
+
+def refused(environ: dict[str, str], *needs: Need) -> str:
+    with pytest.raises(SettingsError) as caught:
+        Settings.load({**GOOD, **environ}, {}, needs)
+    return str(caught.value)
+
+
+def test_defaults() -> None:
+    settings = Settings.load(GOOD, {}, ALL)
+    assert settings.mode is Mode.BACKUP
+    assert settings.fleet == "default"
+    assert settings.instance
+    assert settings.data_dir == Path("/app/data")
+    assert settings.state_dir == Path("/app/data/replicator")
+    assert (settings.backup_interval, settings.restore_interval) == (300.0, 360.0)
+    assert settings.interval == 300.0
+    assert settings.ready_timeout == 120.0
+    assert settings.include is None
+    assert settings.exclude == frozenset()
+    assert settings.kuma_command == ("node", "server/server.js")
+    assert settings.kuma_url == "http://127.0.0.1:3001"
+    assert settings.kuma_service(supervised=True) == "child"
+    assert settings.kuma_service(supervised=False) == "none"
+    assert settings.warnings == ()
+
+
+def test_every_variable_is_read_or_passed_on() -> None:
+    values = {
+        "REPLICATOR_FLEET": "blue",
+        "REPLICATOR_INSTANCE": "Zürich 1",
+        "DATA_DIR": "/data/",
+        "REPLICATOR_STATE_DIR": "/state",
+        "REPLICATOR_BACKUP_INTERVAL": "30s",
+        "REPLICATOR_RESTORE_INTERVAL": "1h30m",
+        "REPLICATOR_EXCLUDE_TABLES": "incident, api_key",
+        "NTFY_URL": "https://ntfy.example.com/topic",
+        "NTFY_TOKEN": "tk_secret",
+        "REPLICATOR_KUMA": "command",
+        "REPLICATOR_KUMA_COMMAND": "node 'a b.js'",
+        "REPLICATOR_KUMA_DIR": "/kuma",
+        "REPLICATOR_KUMA_CONTAINER": "kuma-1",
+        "REPLICATOR_KUMA_UNIT": "kuma.service",
+        "REPLICATOR_KUMA_STOP_COMMAND": "stop it",
+        "REPLICATOR_KUMA_START_COMMAND": "start it",
+        "REPLICATOR_KUMA_STATUS_COMMAND": "is it",
+        "REPLICATOR_KUMA_URL": "https://kuma.example.com/",
+        "REPLICATOR_READY_TIMEOUT": "5m",
+        "REPLICATOR_RESTIC": "/opt/restic",
+        "REPLICATOR_LOG_FORMAT": "json",
+        "REPLICATOR_LOG_LEVEL": "DEBUG",
+    }
+    settings = Settings.load({**GOOD, **values, "REPLICATOR_MODE": "RESTORE"}, {}, ALL)
+    assert settings.mode is Mode.RESTORE
+    assert settings.fleet == "blue"
+    assert settings.instance == "Zürich 1"
+    assert (settings.data_dir, settings.state_dir) == (Path("/data"), Path("/state"))
+    assert (settings.backup_interval, settings.restore_interval) == (30.0, 5400.0)
+    assert settings.interval == 5400.0
+    assert settings.exclude == {"incident", "api_key"}
+    assert (settings.ntfy_url, settings.ntfy_token) == (
+        "https://ntfy.example.com/topic",
+        "tk_secret",
+    )
+    assert settings.kuma_service(supervised=True) == "command"
+    assert settings.kuma_service(supervised=False) == "command"
+    assert settings.kuma_command == ("node", "a b.js")
+    assert settings.kuma_dir == Path("/kuma")
+    assert (settings.kuma_container, settings.kuma_unit) == ("kuma-1", "kuma.service")
+    assert settings.kuma_stop_command == "stop it"
+    assert settings.kuma_start_command == "start it"
+    assert settings.kuma_status_command == "is it"
+    assert settings.kuma_url == "https://kuma.example.com"
+    assert settings.ready_timeout == 300.0
+    assert settings.restic == "/opt/restic"
+    assert (settings.log_format, settings.log_level) == ("json", "debug")
+    tested = {*values, *GOOD, "REPLICATOR_TABLES"}
+    assert set(variables.VARIABLES) <= tested
+
+
+@pytest.mark.parametrize("value", ["", "backup", "BACKUP ", "RESTOR", "LEADER"])
+def test_a_mode_is_never_guessed(value: str) -> None:
+    assert "REPLICATOR_MODE" in refused({"REPLICATOR_MODE": value}, Need.ROLE)
+
+
+def test_a_mistyped_mode_is_refused_even_where_none_is_needed() -> None:
+    assert "'BACKUPP'" in refused({"REPLICATOR_MODE": "BACKUPP"})
+    assert Settings.load({}).mode is None
+
+
+def test_the_mode_of_a_later_version() -> None:
+    assert "later version" in refused({"REPLICATOR_MODE": "RESTORE_LOCAL_ENTITY_REPLICATION"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("REPLICATOR_FLEET", "a b"),
+        ("REPLICATOR_FLEET", "x" * 65),
+        ("REPLICATOR_INSTANCE", "a,b"),
+        ("REPLICATOR_INSTANCE", "a\nb"),
+        ("REPLICATOR_INSTANCE", " a"),
+        ("REPLICATOR_BACKUP_INTERVAL", "5"),
+        ("REPLICATOR_RESTORE_INTERVAL", "0s"),
+        ("REPLICATOR_READY_TIMEOUT", "soon"),
+        ("DATA_DIR", "data"),
+        ("REPLICATOR_STATE_DIR", "./state"),
+        ("REPLICATOR_KUMA_DIR", "kuma"),
+        ("REPLICATOR_KUMA", "podman"),
+        ("REPLICATOR_KUMA_COMMAND", "node 'x"),
+        ("REPLICATOR_KUMA_URL", "localhost:3001"),
+        ("REPLICATOR_LOG_FORMAT", "xml"),
+        ("REPLICATOR_LOG_LEVEL", "loud"),
+        ("REPLICATOR_TABLES", "monitor"),
+        ("REPLICATOR_TABLES", "heartbeat"),
+        ("REPLICATOR_EXCLUDE_TABLES", "user"),
+        ("REPLICATOR_EXCLUDE_TABLES", "no_such_table"),
+    ],
+)
+def test_wrong_values_are_named_and_shown(name: str, value: str) -> None:
+    message = refused({name: value})
+    assert message.startswith(f"{name} is {value!r}: expected ")
+
+
+@pytest.mark.parametrize(
+    ("kind", "missing"),
+    [
+        ("docker", ["REPLICATOR_KUMA_CONTAINER"]),
+        ("systemd", ["REPLICATOR_KUMA_UNIT"]),
+        ("command", ["REPLICATOR_KUMA_STOP_COMMAND", "REPLICATOR_KUMA_START_COMMAND"]),
+    ],
+)
+def test_a_service_needs_its_own_variables(kind: str, missing: list[str]) -> None:
+    message = refused({"REPLICATOR_KUMA": kind})
+    assert all(name in message for name in missing)
+
+
+def test_all_problems_come_at_once_and_secrets_do_not() -> None:
+    message = refused(
+        {
+            "REPLICATOR_MODE": "",
+            "REPLICATOR_MOD": "BACKUP",
+            "REPLICATOR_FLEET": "a b",
+            "NTFY_URL": "hunter2",
+            "RESTIC_REPOSITORY": "",
+            "RESTIC_PASSWORD": "",
+        },
+        *ALL,
+    )
+    names = ("_MODE", "_FLEET", "NTFY_URL", "RESTIC_REPOSITORY", "RESTIC_PASSWORD")
+    assert message.startswith("5 settings are wrong:")
+    assert all(name in message for name in names)
+    assert "REPLICATOR_MOD is not a variable of replicator-kuma; did you mean" in message
+    assert "hunter2" not in message
+
+
+@pytest.mark.parametrize(
+    "password", ["RESTIC_PASSWORD_COMMAND", "RESTIC_INSECURE_NO_PASSWORD", "RESTIC_PASSWORD"]
+)
+def test_restics_own_ways_to_give_a_password(password: str) -> None:
+    environ = {"RESTIC_REPOSITORY": "/srv/repository", password: "x"}
+    assert Settings.load(environ, {}, (Need.REPOSITORY,)).restic_environment[password] == "x"
+
+
+def test_secrets_stay_out_of_the_repr() -> None:
+    environ = {**GOOD, "NTFY_URL": "https://ntfy.sh/hidden-topic", "AWS_SECRET_ACCESS_KEY": "hush"}
+    text = repr(Settings.load(environ))
+    assert not any(secret in text for secret in ("correct horse", "hidden-topic", "hush"))
+
+
+def test_a_secret_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text("two words\n")
+    environ = {
+        **GOOD,
+        "AWS_SECRET_ACCESS_KEY_FILE": str(file),
+        "NTFY_TOKEN_FILE": str(file),
+        "AWS_SHARED_CREDENTIALS_FILE": str(file),
+    }
+    settings = Settings.load(environ)
+    assert settings.ntfy_token == "two words"
+    assert settings.restic_environment["AWS_SECRET_ACCESS_KEY"] == "two words"
+    assert "AWS_SECRET_ACCESS_KEY_FILE" not in settings.restic_environment
+    assert settings.restic_environment["AWS_SHARED_CREDENTIALS_FILE"] == str(file)
+
+
+def test_restics_own_files_are_passed_on_and_looked_at(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("x")
+    environ = {"RESTIC_REPOSITORY": "/r", "RESTIC_PASSWORD_FILE": str(file)}
+    settings = Settings.load(environ, {}, (Need.REPOSITORY,))
+    assert settings.restic_environment["RESTIC_PASSWORD_FILE"] == str(file)
+    assert "RESTIC_PASSWORD" not in settings.restic_environment
+
+
+@pytest.mark.parametrize("name", ["RESTIC_PASSWORD_FILE", "B2_ACCOUNT_KEY_FILE", "NTFY_URL_FILE"])
+def test_a_bad_file_is_a_problem(tmp_path: Path, name: str) -> None:
+    environ = {"RESTIC_REPOSITORY": "/r", name: str(tmp_path / "none")}
+    with pytest.raises(SettingsError, match=f"{name} is .*No such file"):
+        Settings.load(environ)
+    (tmp_path / "none").write_text("\n")
+    with pytest.raises(SettingsError, match=f"{name} is .*not empty"):
+        Settings.load(environ)
+    (tmp_path / "none").write_bytes(b"\xff\xfe")
+    with pytest.raises(SettingsError, match=f"{name} is .*UTF-8"):
+        Settings.load(environ)
+
+
+def test_a_secret_twice_is_a_problem(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("x")
+    message = refused({"RESTIC_PASSWORD_FILE": str(file)})
+    assert message == "RESTIC_PASSWORD and RESTIC_PASSWORD_FILE are both set: expected one of them"
+
+
+def test_options_win_over_the_environment(tmp_path: Path) -> None:
+    environ = {"RESTIC_REPOSITORY_FILE": str(tmp_path / "gone"), "REPLICATOR_FLEET": "a"}
+    settings = Settings.load(environ, {"RESTIC_REPOSITORY": "/b", "REPLICATOR_FLEET": "b"})
+    assert settings.fleet == "b"
+    assert settings.restic_environment["RESTIC_REPOSITORY"] == "/b"
+    assert "RESTIC_REPOSITORY_FILE" not in settings.restic_environment
+
+
+def test_restic_and_kuma_get_their_own_parts() -> None:
+    environ = {
+        **GOOD,
+        "PATH": "/bin",
+        "HOME": "/root",
+        "AWS_REGION": "eu-1",
+        "https_proxy": "http://proxy",
+        "UPTIME_KUMA_PORT": "3005",
+        "NTFY_TOKEN": "t",
+        "NODE_OPTIONS": "--x",
+        "EMPTY": "",
+    }
+    settings = Settings.load(environ)
+    restic, kuma = settings.restic_environment, settings.kuma_environment
+    assert set(restic) == {
+        *("RESTIC_REPOSITORY", "RESTIC_PASSWORD", "AWS_REGION", "https_proxy", "PATH", "HOME"),
+    }
+    assert set(kuma) == {
+        *("PATH", "HOME", "https_proxy", "UPTIME_KUMA_PORT", "NODE_OPTIONS", "DATA_DIR"),
+    }
+    assert kuma["DATA_DIR"] == "/app/data/"
+
+
+@pytest.mark.parametrize(
+    ("environ", "url"),
+    [
+        ({"UPTIME_KUMA_PORT": "3005", "PORT": "1"}, "http://127.0.0.1:3005"),
+        ({"PORT": "3006"}, "http://127.0.0.1:3006"),
+        ({"UPTIME_KUMA_PORT": "tcp://10.0.0.1:3001"}, "http://127.0.0.1:3001"),
+        ({"UPTIME_KUMA_HOST": "::"}, "http://127.0.0.1:3001"),
+        ({"UPTIME_KUMA_HOST": "fd00::1"}, "http://[fd00::1]:3001"),
+        ({"HOST": "10.1.2.3"}, "http://10.1.2.3:3001"),
+        (
+            {"UPTIME_KUMA_SSL_KEY": "/k", "UPTIME_KUMA_SSL_CERT": "/c"},
+            "https://127.0.0.1:3001",
+        ),
+        ({"UPTIME_KUMA_SSL_KEY": "/k"}, "http://127.0.0.1:3001"),
+    ],
+)
+def test_kumas_address_from_its_own_variables(environ: dict[str, str], url: str) -> None:
+    assert Settings.load(environ).kuma_url == url
+
+
+def test_unknown_names_are_warnings() -> None:
+    environ = {
+        **GOOD,
+        "REPLICATOR_INTERVALL": "5m",
+        "REPLICATOR_BACKUP_INTERVALL": "5m",
+        "REPLICATOR_PORT": "tcp://10.0.0.1:3001",
+        "REPLICATOR_SERVICE_HOST": "10.0.0.1",
+        "REPLICATOR_WEB_PORT_3001_TCP_ADDR": "10.0.0.1",
+    }
+    first, second = Settings.load(environ).warnings
+    assert first == (
+        "REPLICATOR_BACKUP_INTERVALL is not a variable of replicator-kuma; "
+        "did you mean REPLICATOR_BACKUP_INTERVAL?"
+    )
+    assert second.startswith("REPLICATOR_INTERVALL is not")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("30s", 30), ("5m", 300), ("1h30m", 5400), ("2d", 172800), (" 1H ", 3600), ("1d1s", 86401)],
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "5", "5 m", "-5m", "30m1h", "0s", "367d", "1.5h", "٣m٣"])
+def test_durations_that_are_none(text: str) -> None:
+    with pytest.raises(ValueError, match="no duration"):
+        parse_duration(text)
+
+
+def test_the_readmes_table_names_every_variable(capsys: pytest.CaptureFixture[str]) -> None:
+    import runpy
+
+    with pytest.warns(RuntimeWarning, match="found in sys.modules"):
+        runpy.run_module("replicator_kuma.variables", run_name="__main__")
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 + len(variables.VARIABLES)
+    for name in variables.VARIABLES:
+        assert sum(f"| `{name}`" in line for line in lines) == 1

@@ -1,0 +1,479 @@
+"""`replicator run` as a process, with a fake Kuma and scripted cycles."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+import threading
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+import schedule
+
+from replicator_kuma import control
+from replicator_kuma.cycle import Outcome
+from replicator_kuma.errors import Interrupted, RepositoryMissing, SettingsError
+from replicator_kuma.kuma.ready import Readiness
+from replicator_kuma.repository import Position
+from replicator_kuma.state import Mark, Pending, StateFile
+from replicator_kuma.supervisor import Watch, mend_clock
+from replicator_kuma.tasks import first_backup
+from replicator_kuma.worker import Job, Worker
+from tests.cli.harness import FAKE_KUMA, Run
+from tests.support.databases import build
+from tests.support.folder_repository import FolderRepository
+from tests.support.instances import make_instance
+from tests.support.waiting import wait_until
+
+
+def without_notes(calls: list[str]) -> list[str]:
+    return [call for call in calls if not call.startswith("notif")]
+
+
+def test_a_replica_with_a_database_is_reconciled_before_kuma_starts(tmp_path: Path) -> None:
+    with Run(tmp_path / "r", "RESTORE") as run:
+        run.until("confirm")
+        assert run.calls == ["before_start", "restore True None", "kuma start -", "confirm"]
+
+
+def test_a_replica_with_an_empty_directory_starts_kuma_without_its_set_up_page(
+    tmp_path: Path,
+) -> None:
+    with Run(tmp_path / "r", "RESTORE", database=False) as run:
+        run.until("restore True None")
+        assert run.calls == ["before_start", "kuma start sqlite", "confirm", "restore True None"]
+
+
+def test_an_operators_choice_of_the_database_stays(tmp_path: Path) -> None:
+    environ = {"UPTIME_KUMA_DB_TYPE": "sqlite-of-mine"}
+    with Run(tmp_path / "r", "RESTORE", database=False, **environ) as run:
+        run.until("kuma start sqlite-of-mine")
+
+
+def test_a_leader_starts_kuma_first_and_asks_the_repository_then(tmp_path: Path) -> None:
+    with Run(tmp_path / "r", "BACKUP") as run:
+        run.until("backup False True")
+        assert run.calls == ["before_start", "kuma start -", "confirm", "backup False True"]
+
+
+def test_a_leader_without_a_database_asks_first_and_takes_back_then(tmp_path: Path) -> None:
+    run = Run(tmp_path / "r", "BACKUP", database=False)
+    run.script("backup", outcome="waiting", position=True)
+    with run:
+        run.until("backup False True", times=2)
+        assert without_notes(run.calls)[:3] == [
+            "before_start",
+            "backup False True",
+            "kuma start sqlite",
+        ]
+
+
+def test_a_new_leader_is_left_on_its_set_up_page(tmp_path: Path) -> None:
+    run = Run(tmp_path / "r", "BACKUP", database=False)
+    run.script("backup", error="DatabaseMissing")
+    with run:
+        run.logged("set-up page")
+        run.until("backup False True", times=2)
+        assert "kuma start -" in run.calls
+        assert "confirm" not in run.calls
+
+
+def test_kuma_starts_although_the_repository_never_answers(tmp_path: Path) -> None:
+    run = Run(tmp_path / "r", "RESTORE", SCRIPT_BUDGET="0.3")
+    run.script("restore", hold=60, repository=True)
+    with run:
+        run.until("restore True None", times=2)
+        assert run.calls[:5] == [
+            "before_start",
+            "restore True None",
+            "restore interrupted",
+            "kuma start -",
+            "confirm",
+        ]
+        assert "gave no answer within 0.3 s" in run.log
+
+
+@pytest.mark.parametrize("error", ["WrongPassword", "DatabaseCorrupt", "AnyBugAtAll"])
+def test_kuma_starts_although_everything_fails(tmp_path: Path, error: str) -> None:
+    run = Run(tmp_path / "r", "RESTORE")
+    for task in ("before_start", "restore", "confirm"):
+        run.script(task, error=error)
+    with run:
+        run.until("kuma start -")
+        run.until("restore True None", times=2)
+        assert run.end()[0] == 0
+
+
+def test_sigterm_ends_kuma_in_order_and_gives_its_exit_code(tmp_path: Path) -> None:
+    run = Run(tmp_path / "r", "RESTORE")
+    run.script("behaviour", stopping=1.0, exit_code=7)
+    with run:
+        run.until("confirm")
+        code, took = run.end()
+    assert code == 7
+    assert 1.0 <= took < 2.0
+    assert run.calls[-3:] == ["kuma term", "kuma end", "notifier closed"]
+    assert not (run.data / "replicator" / "control.sock").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_other_signals_end_it_as_well(tmp_path: Path, number: int) -> None:
+    with Run(tmp_path / "r", "RESTORE") as run:
+        run.until("confirm")
+        assert run.end(number)[0] == 0
+        assert "kuma end" in run.calls
+
+
+def test_sigterm_interrupts_a_cycle(tmp_path: Path) -> None:
+    run = Run(tmp_path / "r", "BACKUP")
+    run.script("backup", hold=60)
+    with run:
+        run.until("backup False True")
+        code, took = run.end()
+    assert code == 0
+    assert took < 1.0
+    assert "backup interrupted" in run.calls
+
+
+def test_sigterm_while_a_cycle_has_kuma_stopped_starts_it_no_more(tmp_path: Path) -> None:
+    run = Run(tmp_path / "r", "BACKUP")
+    run.script("backup", stop=True, hold=60, start_after_interrupt=True)
+    with run:
+        run.until("stopped")
+        code, took = run.end()
+    assert code == 0
+    assert took < 1.0
+    assert [call for call in run.calls if call.startswith("kuma start")] == ["kuma start -"]
+
+
+def test_sigterm_waits_for_the_end_of_a_migration(tmp_path: Path) -> None:
+    run = Run(tmp_path / "r", "BACKUP")
+    run.script("behaviour", migrating=2.0)
+    with run:
+        run.until("kuma start -")
+        run.logged("Uptime Kuma migrates")
+        assert run.end()[0] == 0
+    assert run.at("kuma term") - run.at("kuma start -") >= 2.0
+
+
+def test_kumas_own_end_becomes_ours(tmp_path: Path) -> None:
+    run = Run(tmp_path / "r", "BACKUP")
+    run.script("behaviour", die_after=1.0, exit_code=3)
+    run.script("backup", hold=60)
+    with run:
+        run.until("backup False True")
+        assert run.wait() == 3
+    assert "backup interrupted" in run.calls
+    assert "ended by itself, with exit code 3" in run.log
+
+
+def test_a_kuma_that_is_killed_gives_the_code_of_the_signal(tmp_path: Path) -> None:
+    with Run(tmp_path / "r", "BACKUP") as run:
+        run.until("backup False True")
+        children = Path(f"/proc/{run.process and run.process.pid}/task")
+        [pid] = {
+            int(child)
+            for task in children.iterdir()
+            for child in (task / "children").read_text().split()
+        }
+        os.kill(pid, signal.SIGKILL)
+        assert run.wait() == 137
+
+
+def test_kuma_stopped_by_a_cycle_does_not_end_the_supervisor(tmp_path: Path) -> None:
+    run = Run(tmp_path / "r", "BACKUP")
+    run.script("backup", stop=True, hold=0.5, start=True)
+    with run:
+        run.until("kuma start -", times=2)
+        run.logged("scripted backup went well")
+        run.script("backup")
+        run.send(signal.SIGUSR1)
+        run.until("backup False False")
+        assert run.end()[0] == 0
+
+
+def test_kuma_that_cannot_be_started_again_ends_the_supervisor(tmp_path: Path) -> None:
+    run = Run(tmp_path / "r", "BACKUP")
+    run.script("backup", stop=True, error="KumaError")
+    with run:
+        assert run.wait() == 14
+    assert "could not be started again" in run.log
+
+
+def test_kuma_that_cannot_be_started_at_all(tmp_path: Path) -> None:
+    run = Run(tmp_path / "r", "BACKUP", REPLICATOR_KUMA_COMMAND="/nonexistent/kuma")
+    with run:
+        assert run.wait() == 14
+    assert "could not be started" in run.log
+
+
+def test_rows_on_which_kuma_does_not_start_are_put_back(tmp_path: Path) -> None:
+    run = Run(tmp_path / "r", "RESTORE")
+    mark = Mark(Position(1, 2), "d", "s", "f" * 64)
+    StateFile(run.data / "replicator").update(pending=Pending(mark, "a", "b"))
+    run.script("behaviour", die_at_start=1)
+    with run:
+        run.until("notify Uptime Kuma does not come back")
+        assert without_notes(run.calls)[2:6] == [
+            "kuma start -",
+            "kuma died",
+            "roll_back",
+            "kuma start -",
+        ]
+        assert run.end()[0] == 0
+
+
+def test_a_kuma_that_dies_at_its_start_ends_the_supervisor(tmp_path: Path) -> None:
+    run = Run(tmp_path / "r", "RESTORE")
+    run.script("behaviour", die_at_start=5)
+    with run:
+        assert run.wait() == 5
+    assert "roll_back" not in run.calls
+
+
+def test_failing_cycles_go_on_and_are_told_once(tmp_path: Path) -> None:
+    run = Run(tmp_path / "r", "BACKUP", REPLICATOR_BACKUP_INTERVAL="1s")
+    run.script("backup", error="RepositoryUnreachable")
+    with run:
+        run.until("backup False False", times=2)
+        run.script("backup", error="WrongPassword")
+        run.until("notify backup fails", times=2)
+        run.script("backup", outcome="published")
+        run.until("notify backup works again")
+        run.logged("works again after")
+        assert run.calls.count("notify backup fails") == 2
+        state = StateFile(run.data / "replicator").load()
+        assert state.last is not None
+        assert (state.last.ok, state.last.outcome, state.failing_since) == (True, "published", 0.0)
+
+
+def test_sigusr1_starts_a_cycle_now(tmp_path: Path) -> None:
+    with Run(tmp_path / "r", "RESTORE") as run:
+        run.until("confirm")
+        wait_until(lambda: "next_cycle" in beat(run) and beat(run)["next_cycle"], "a schedule")
+        run.send(signal.SIGUSR1)
+        run.until("restore False None")
+
+
+def beat(run: Run) -> dict[str, object]:
+    path = run.data / "replicator" / "supervisor.json"
+    return dict(json.loads(path.read_text())) if path.exists() else {}
+
+
+def test_a_second_supervisor_is_refused(tmp_path: Path) -> None:
+    with Run(tmp_path / "r", "RESTORE") as run:
+        run.until("confirm")
+        second = run.command("run")
+        assert second.returncode == 16
+        assert "another supervisor" in second.stderr
+        assert "kuma end" not in run.calls
+
+
+def test_a_killed_supervisors_socket_and_locks_are_no_hindrance(tmp_path: Path) -> None:
+    run = Run(tmp_path / "r", "RESTORE", REPLICATOR_KUMA="none")
+    run.start().until("restore True None")
+    run.send(signal.SIGKILL)
+    run.wait()
+    assert (run.data / "replicator" / "control.sock").exists()
+    with run:
+        run.until("restore True None", times=2)
+
+
+def test_a_supervisor_waits_for_a_command_that_has_the_lock(tmp_path: Path) -> None:
+    run = Run(tmp_path / "r", "RESTORE")
+    with StateFile(run.data / "replicator").lock():
+        run.start().logged("waiting for another replicator")
+        assert run.calls == []
+    try:
+        run.until("confirm")
+    finally:
+        assert run.end()[0] == 0
+
+
+def test_a_command_is_done_by_the_supervisor(tmp_path: Path) -> None:
+    run = Run(tmp_path / "r", "RESTORE")
+    with run:
+        run.until("confirm")
+        run.script("restore", outcome="applied", position=True)
+        wait_until(lambda: beat(run), "a sign of life")
+        done = run.command("restore", "--now", "--snapshot", "1.7", "-v", "--wait")
+        assert (done.returncode, done.stdout) == (0, "scripted restore went well\n"), done.stderr
+        assert "scripted restore …" in done.stderr
+        assert run.calls[-1] == "restore True 1.7"
+        silent = run.command("restore", "--wait=10s")
+        assert (silent.returncode, silent.stdout, silent.stderr) == (0, "", "")
+        assert run.command("promote", "--force").stdout == "scripted promote went well\n"
+        assert run.calls[-1] == "promote True"
+
+
+def test_a_commands_failure_keeps_its_exit_code(tmp_path: Path) -> None:
+    run = Run(tmp_path / "r", "RESTORE")
+    with run:
+        run.until("confirm")
+        run.script("restore", error="WrongPassword")
+        done = run.command("restore", "--now", "--json", "--wait")
+        assert done.returncode == 6
+        error = json.loads(done.stdout)["error"]
+        assert (error["kind"], error["message"]) == ("WrongPassword", "scripted failure")
+        assert "RESTIC_PASSWORD" in error["hint"]
+        run.script("restore", error="AnyBugAtAll")
+        assert run.command("restore", "--now", "--wait").returncode == 1
+
+
+def test_a_command_stands_behind_a_scheduled_cycle(tmp_path: Path) -> None:
+    run = Run(tmp_path / "r", "BACKUP")
+    run.script("backup", hold=3.0)
+    with run:
+        run.until("backup False True")
+        run.script("backup")
+        assert run.command("backup").returncode == 0
+        assert run.calls.count("backup False True") == 2
+
+
+def test_a_command_waits_for_another_persons_only_if_told_so(tmp_path: Path) -> None:
+    run = Run(tmp_path / "r", "BACKUP")
+    with run:
+        run.until("backup False True")
+        run.script("backup", hold=5.0)
+        with run.command_started("backup", "--allow-shrink"):
+            run.until("backup True True")
+            busy = run.command("backup")
+            assert (busy.returncode, "busy" in busy.stderr) == (16, True)
+            run.script("backup")
+            assert run.command("backup", "--wait").returncode == 0
+
+
+def test_a_command_with_other_settings_is_refused(tmp_path: Path) -> None:
+    with Run(tmp_path / "r", "RESTORE") as run:
+        run.until("confirm")
+        wrong = run.command("backup", "--mode", "BACKUP", "--wait")
+        assert (wrong.returncode, "not BACKUP" in wrong.stderr) == (3, True), wrong.stderr
+        assert run.command("restore", "--fleet", "other", "--wait").returncode == 3
+
+
+def test_health_and_status_of_a_running_instance(tmp_path: Path) -> None:
+    with Run(tmp_path / "r", "RESTORE") as run:
+        run.until("confirm")
+        wait_until(lambda: beat(run).get("kuma") == "ready", "a ready Kuma", 20)
+        health = run.command("status", "--health")
+        assert (health.returncode, health.stdout) == (0, "healthy\n")
+        status = json.loads(run.command("status", "--offline", "--json").stdout)
+        assert status["supervisor"]["kuma"] == "ready"
+        assert status["last_cycle"]["sentence"] == "scripted restore went well"
+
+
+def test_a_kuma_that_is_not_our_child_outlives_us(tmp_path: Path) -> None:
+    run = Run(
+        tmp_path / "r",
+        "BACKUP",
+        REPLICATOR_KUMA="command",
+        REPLICATOR_KUMA_STOP_COMMAND=f"echo 0 kuma stop >>{tmp_path}/r/calls",
+        REPLICATOR_KUMA_START_COMMAND=f"echo 0 kuma start >>{tmp_path}/r/calls",
+        REPLICATOR_READY_TIMEOUT="1s",
+    )
+    run.script("backup", stop=True, hold=60)
+    with run:
+        run.until("stopped")
+        StateFile(run.data / "replicator").update(stopped_by_me=True)
+        assert run.end()[0] == 0
+    assert run.calls[-2:] == ["kuma start", "notifier closed"]
+
+
+def test_a_command_that_the_supervisor_does_not_know(tmp_path: Path) -> None:
+    with Run(tmp_path / "r", "RESTORE") as run:
+        run.until("confirm")
+        with pytest.raises(SettingsError, match="knows no command"):
+            control.ask(run.data / "replicator", "destroy", {"wait": 20}, lambda _step: None)
+        with pytest.raises(SettingsError, match="does not fit"):
+            control.ask(run.data / "replicator", "backup", {"wait": 20}, lambda _step: None)
+
+
+def test_a_supervisor_that_ends_takes_no_more_commands() -> None:
+    worker = Worker()
+    worker.start()
+    assert worker.call(Job("first", lambda _tell: 1), 0.0) == 1
+    assert worker.idle
+    assert worker.close(5)
+    assert not worker.submit(Job("late", lambda _tell: 2))
+    with pytest.raises(Interrupted):
+        worker.call(Job("late", lambda _tell: 2), None)
+
+
+def test_jobs_that_wait_when_it_ends_are_not_begun() -> None:
+    worker, leave = Worker(), threading.Event()
+    worker.start()
+    held = Job("held", lambda _tell: leave.wait(10))
+    queued = Job("queued", lambda _tell: pytest.fail("it was begun"))
+    assert worker.submit(held)
+    assert worker.submit(queued)
+    wait_until(lambda: worker.current == "held", "the first job", 10)
+    assert not worker.close(0.1)
+    leave.set()
+    assert queued.done.wait(10)
+    assert isinstance(queued.error, Interrupted)
+
+
+def test_a_signal_ends_the_wait_for_the_lock(tmp_path: Path) -> None:
+    run = Run(tmp_path / "r", "RESTORE")
+    with StateFile(run.data / "replicator").lock():
+        run.start().logged("waiting for another replicator")
+        assert run.end()[0] == 0
+    assert run.calls == ["notifier closed"]
+
+
+def test_only_a_leader_that_never_published_creates_the_repository(tmp_path: Path) -> None:
+    repository = FolderRepository(tmp_path / "repository")
+    instance = make_instance(tmp_path / "leader", repository)
+    build(tmp_path / "leader" / "kuma.db", monitors=1)
+    assert first_backup(instance).outcome is Outcome.PUBLISHED
+    shutil.rmtree(repository.folder)
+    with pytest.raises(RepositoryMissing):
+        first_backup(instance, verify=True)
+
+
+def test_logs_as_json(tmp_path: Path) -> None:
+    with Run(tmp_path / "r", "RESTORE", REPLICATOR_LOG_FORMAT="json", REPLICATOR_MOD="x") as run:
+        run.logged("did you mean REPLICATOR_MODE")
+        run.end()
+    entries = [json.loads(line) for line in run.log.splitlines()]
+    assert any("did you mean REPLICATOR_MODE" in entry["message"] for entry in entries)
+    assert {"time", "level", "message", "logger"} <= entries[0].keys()
+
+
+def test_the_command_itself(tmp_path: Path) -> None:
+    """`replicator run` with nothing scripted: a leader whose Kuma is not set up."""
+    run = Run(tmp_path / "r", "BACKUP", database=False, REPLICATOR_RESTIC="/nonexistent/restic")
+    run.environ.pop("REPLICATOR_KUMA_COMMAND")
+    run.start("run", "--", sys.executable, str(FAKE_KUMA), str(run.folder), str(run.port))
+    try:
+        run.logged("set-up page")
+        run.logged("cannot run /nonexistent/restic")
+    finally:
+        assert run.end()[0] == 0
+
+
+def test_the_wall_clock_set_back_does_not_put_cycles_off() -> None:
+    job = schedule.Scheduler().every(300).seconds.do(lambda: None)
+    now = datetime.now()
+    mend_clock(job, now)
+    assert job.next_run is not None
+    assert job.next_run > now + timedelta(seconds=290)
+    mend_clock(job, now - timedelta(hours=1))
+    assert job.next_run < now
+
+
+def test_a_watch_counts_from_the_first_bad_look() -> None:
+    watch = Watch(lambda: None, 1.0)
+    watch.note(Readiness.READY)
+    assert (watch.kuma, watch.bad_since) == ("ready", 0.0)
+    watch.note(None)
+    first = watch.bad_since
+    assert first > 0
+    watch.note(Readiness.OTHER)
+    assert (watch.kuma, watch.bad_since) == ("other", first)
+    watch.note(Readiness.MIGRATING)
+    assert watch.bad_since == 0.0
