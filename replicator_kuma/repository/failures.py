@@ -19,6 +19,8 @@ Learned from restic 0.14.0 and 0.18.0, local, rest-server 0.13, rclone's S3:
   proper end (0.14, 0.18; now and then 0.18 panics instead). Who fetches must compare with the
   manifest.
 - `backup --force` trusts the index: it ends with 0 and refers to packs that are gone.
+- `init` looks first and writes its config some two seconds later, over any other: two at once
+  leave a repository that is "damaged" for both (0.14, 0.18).
 - `init` onto keys without a config: 0.14 makes a second repository over the first, 0.18 refuses.
 - `unlock` prints "successfully removed locks" in 0.14 even when it removed none.
 - 0.18 with --json prints {"message_type":"exit_error"} on stderr, but not for cat, dump, unlock.

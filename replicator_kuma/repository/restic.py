@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
+import os
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -103,9 +106,19 @@ class ResticRepository:
         self._retry(lambda: self._open_config(deadline), deadline)
 
     def init(self) -> bool:
-        """Create the repository; False when there is one already, whoever was first."""
-        restic = self._need_version()
+        """Create the repository; False when there is one already, whoever was first.
+
+        Calls that share a cache folder wait for each other (RepositoryLocked at the deadline).
+        restic itself has no such lock: two hosts that begin within the same three seconds leave
+        two keys and one config, which nobody can open.
+        """
+        self._need_version()
         deadline = self._listing_deadline()
+        with self._alone(deadline):
+            return self._init(deadline)
+
+    def _init(self, deadline: Deadline) -> bool:
+        restic = self._need_version()
         try:
             self._retry(lambda: self._open_config(deadline), deadline)
             return False
@@ -225,6 +238,26 @@ class ResticRepository:
         if not output.ended.succeeded:
             raise _Failed(self._failure("open the repository", output, deadline))
         self._answered = True
+
+    @contextlib.contextmanager
+    def _alone(self, deadline: Deadline) -> Iterator[None]:
+        """Hold the file lock of this cache folder; the kernel releases it whatever happens."""
+        try:
+            self._cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(self._cache / "init.lock", os.O_CREAT | os.O_RDWR, 0o600)
+        except OSError as error:
+            raise RepositoryError(f"cannot write to {self._cache}: {error.strerror}") from error
+        with open(descriptor, "wb") as file:  # noqa: PTH123  (a descriptor, not a path)
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    busy = RepositoryLocked("create the repository: another process is doing it")
+                if not deadline.remaining:
+                    raise busy
+                self._wait(busy, 0.2)
+            yield
 
     def _refuse_over_keys(self) -> None:
         # restic 0.14 makes a second repository over the keys of a first that lost its config,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import itertools
 import os
 import time
@@ -312,6 +313,21 @@ def test_a_signal_ends_the_wait_for_a_lock(fake: Fake, dump: Path, tmp_path: Pat
     repository = fake("[ $1 = unlock ] || exit 11", CALM, interrupted=lambda: asked())
     with pytest.raises(Interrupted):
         repository.publish(dump, label(1))
+
+
+def test_init_waits_for_another_one_of_this_instance(fake: Fake, tmp_path: Path) -> None:
+    (tmp_path / "cache").mkdir()
+    with (tmp_path / "cache" / "init.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with within(4), pytest.raises(RepositoryLocked):
+            fake("").init()
+    assert fake("").init() is False
+
+
+def test_init_needs_its_cache_folder(fake: Fake, tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file")
+    with pytest.raises(RepositoryError, match="cannot write to"):
+        fake("").init()
 
 
 def test_no_folder_no_publish(fake: Fake, tmp_path: Path) -> None:

@@ -107,14 +107,15 @@ def test_a_lost_config_is_not_replaced_by_a_second_repository(
     assert not (place / "config").exists()
 
 
-def test_two_that_initialise_at_once_end_with_one_repository(
+def test_two_of_one_instance_that_initialise_at_once_end_with_one_repository(
     restic: Path, dump: Path, tmp_path: Path
 ) -> None:
     def init(name: str) -> bool:
-        return connect(restic, tmp_path / "new", tmp_path / name).init()
+        variables = places.environment(tmp_path / "new")
+        return ResticRepository(restic, variables, tmp_path / "cache", name).init()
 
     with ThreadPoolExecutor() as pool:
-        assert any(pool.map(init, ("one", "two")))
+        assert sorted(pool.map(init, ("one", "two"))) == [False, True]
     repository = connect(restic, tmp_path / "new", tmp_path)
     repository.publish(dump, label(1))
     assert len(repository.snapshots("default")) == 1
@@ -198,14 +199,15 @@ def test_over_an_altered_tree_restic_may_keep_silent_so_the_manifest_must_tell(
 ) -> None:
     (snapshot,) = repository.snapshots("default")
     flip(packs(place)[0], 20)
+    said = ""
     try:
         repository.fetch(snapshot, tmp_path / "into", any_name)
     except RepositoryUnreachable as error:
         # 0.18 now and then meets its own missing tree before its output is closed.
-        assert "panic" in str(error)
-        assert places.read_tree(tmp_path / "into") == {}
-    else:
-        assert places.read_tree(tmp_path / "into").keys() < places.read_tree(dump).keys()
+        said = str(error)
+    taken = places.read_tree(tmp_path / "into")
+    assert taken.keys() < places.read_tree(dump).keys()
+    assert not said or ("panic" in said and not taken)
 
 
 def test_a_damaged_index(
