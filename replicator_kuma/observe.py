@@ -10,7 +10,8 @@ from pathlib import Path
 
 from replicator_kuma.cycle import Instance
 from replicator_kuma.dump.catalog import file_table, is_file
-from replicator_kuma.dump.format import Dump, Manifest, hash_file, write_manifest, write_tables
+from replicator_kuma.dump.files import hash_file, open_regular
+from replicator_kuma.dump.format import Dump, Manifest, write_manifest, write_tables
 from replicator_kuma.dump.select import Dangling, select
 from replicator_kuma.errors import DatabaseError, StateError
 
@@ -82,7 +83,7 @@ def _observe_once(instance: Instance, folder: Path | None) -> Observation:
         schema = reader.schema
     files = {}
     for name in sorted(named):
-        if sha256 := _copy(instance.data_dir / name, folder and folder / "files" / name):
+        if sha256 := _copy(instance.data_dir, name, folder):
             files[name] = sha256
     manifest = Manifest(
         instance.store.engine, schema.fingerprint, schema.migrations, entries, files
@@ -90,22 +91,29 @@ def _observe_once(instance: Instance, folder: Path | None) -> Observation:
     return Observation(manifest, users, monitors, dangling)
 
 
-def _copy(source: Path, target: Path | None) -> str:
-    """The SHA-256 of a file that is copied on the way; empty where there is none."""
-    if target is None:
-        return hash_file(source)
+def _copy(data_dir: Path, name: str, folder: Path | None) -> str:
+    """The SHA-256 of a file, copied on the way into a dump; empty where there is none.
+
+    Raises DatabaseError for one that cannot be read: replicas would delete what is only not shown.
+    """
     try:
-        descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW)
-    except OSError:
+        if folder is None:
+            return hash_file(data_dir / name)
+        file = open_regular(data_dir / name)
+    except OSError as error:
+        raise DatabaseError(
+            f"cannot read Kuma's file {name}: {error.strerror}",
+            hint="Let the user that runs replicator-kuma read it.",
+        ) from error
+    if file is None:
         return ""
-    hasher = hashlib.sha256()
-    with os.fdopen(descriptor, "rb") as file:
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        out = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(out, "wb") as copy:
-            while chunk := file.read(_COPY):
-                hasher.update(chunk)
-                copy.write(chunk)
+    hasher, target = hashlib.sha256(), folder / "files" / name
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with file, os.fdopen(descriptor, "wb") as copy:
+        while chunk := file.read(_COPY):
+            hasher.update(chunk)
+            copy.write(chunk)
     return hasher.hexdigest()
 
 
@@ -115,7 +123,10 @@ def file_stats(data_dir: Path) -> Iterator[tuple[str, tuple[int, int, int, int]]
         for path in sorted(data_dir.glob(pattern)):
             name = str(path.relative_to(data_dir))
             if is_file(name):
-                stat = path.lstat()
+                try:
+                    stat = path.lstat()
+                except FileNotFoundError:  # deleted since it was listed
+                    continue
                 yield name, (stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
 
 

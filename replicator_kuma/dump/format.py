@@ -32,6 +32,7 @@ from replicator_kuma.dump.catalog import (
     files_of,
     is_file,
 )
+from replicator_kuma.dump.files import hash_file, open_regular
 from replicator_kuma.dump.schema import Schema
 from replicator_kuma.dump.select import Select, select
 from replicator_kuma.errors import SnapshotRefused
@@ -243,15 +244,9 @@ class Dump:
     @classmethod
     def open(cls, folder: Path) -> Dump:
         """Read the manifest; raises SnapshotRefused when it is none or contradicts itself."""
-        path = folder / MANIFEST
-        try:
-            if path.stat().st_size > MAX_MANIFEST:
-                raise SnapshotRefused("the manifest is absurdly large")
-            raw = json.loads(path.read_bytes())
-        except (OSError, ValueError, RecursionError) as error:
-            raise SnapshotRefused(f"the snapshot has no readable manifest: {error}") from error
-        if not isinstance(raw, dict) or raw.get("format") != FORMAT:
-            found = raw.get("format") if isinstance(raw, dict) else None
+        raw = _read_manifest(folder / MANIFEST)
+        found = raw.get("format")
+        if type(found) is not int or found != FORMAT:
             raise SnapshotRefused(
                 f"the snapshot has format {found!r}, this version reads {FORMAT}",
                 hint="Nothing was applied. Install the leader's version of replicator-kuma here.",
@@ -284,7 +279,10 @@ class Dump:
                 yield line[:-1], rest[:-1]
 
     def _open(self, table: str, kind: str) -> BinaryIO:
-        return (self.folder / kind / f"{table}.jsonl").open("rb", buffering=_BUFFER)
+        file = open_regular(self.folder / kind / f"{table}.jsonl")
+        if file is None:
+            raise SnapshotRefused(f"the snapshot lacks {kind}/{table}.jsonl")
+        return file
 
     def verify(self) -> None:
         """Compare everything with the manifest; raises SnapshotRefused for any difference.
@@ -292,43 +290,71 @@ class Dump:
         After it, each line is in its place and hashes hold; whether a line is a row of its table
         is for the plan to say, which reads only those that differ.
         """
-        names = {MANIFEST}
-        for table, entry in self.manifest.tables.items():
-            names.add(f"tables/{table}.jsonl")
-            self._verify_lines(table, "tables", entry.sha256, entry.rows)
-            if entry.runtime:
-                names.add(f"runtime/{table}.jsonl")
-                self._verify_lines(table, "runtime", entry.runtime, entry.rows)
-        for name, sha256 in self.manifest.files.items():
-            names.add(f"files/{name}")
-            if hash_file(self.folder / "files" / name) != sha256:
-                raise SnapshotRefused(f"the snapshot's file {name} is not what its manifest says")
+        try:
+            self._verify_names()
+            for table, entry in self.manifest.tables.items():
+                self._verify_lines(table, "tables", entry.sha256, entry.rows)
+                if entry.runtime:
+                    self._verify_lines(table, "runtime", entry.runtime, entry.rows)
+            for name, sha256 in self.manifest.files.items():
+                if hash_file(self.folder / "files" / name) != sha256:
+                    raise SnapshotRefused(f"the snapshot's {name} is not what its manifest says")
+        except OSError as error:
+            raise SnapshotRefused(f"the snapshot cannot be read: {error.strerror}") from error
+
+    def _verify_names(self) -> None:
+        tables = self.manifest.tables
+        names = {MANIFEST, *(f"files/{name}" for name in self.manifest.files)}
+        names.update(f"tables/{table}.jsonl" for table in tables)
+        names.update(f"runtime/{table}.jsonl" for table, entry in tables.items() if entry.runtime)
         found = {
-            str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if path.is_file()
+            str(path.relative_to(self.folder))
+            for path in self.folder.rglob("*")
+            if path.is_symlink() or not path.is_dir()
         }
-        if found != names:
-            odd = sorted(found ^ names)
-            raise SnapshotRefused(f"the snapshot holds other files than its manifest says: {odd}")
+        if odd := sorted(found ^ names):
+            raise SnapshotRefused(
+                f"the snapshot holds other files than its manifest says: {odd[:5]}"
+            )
 
     def _verify_lines(self, table: str, kind: str, sha256: str, rows: int) -> None:
         hasher, count, last = hashlib.sha256(), -1, b"\n"
-        try:
-            with self._open(table, kind) as file:
-                while last := file.readline(MAX_LINE):
-                    hasher.update(last)
-                    count += 1
-                    if last[-1:] != b"\n":
-                        break
-        except OSError as error:
-            raise SnapshotRefused(f"the snapshot lacks {kind}/{table}.jsonl") from error
+        with self._open(table, kind) as file:
+            while last := file.readline(MAX_LINE):
+                hasher.update(last)
+                count += 1
+                if last[-1:] != b"\n":
+                    break
         if hasher.hexdigest() != sha256 or count != rows or last:
             raise SnapshotRefused(f"the snapshot's {kind}/{table} is not what its manifest says")
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(found := dict(pairs)) != len(pairs):
+            raise ValueError("it says something twice")
+        return found
+
+    try:
+        file = open_regular(path)
+        if file is None:
+            raise SnapshotRefused("the snapshot has no readable manifest: there is none")
+        with file:
+            text = file.read(MAX_MANIFEST + 1)
+        if len(text) > MAX_MANIFEST:
+            raise SnapshotRefused("the manifest is absurdly large")
+        raw = json.loads(text, object_pairs_hook=once)
+    except (OSError, ValueError, RecursionError) as error:
+        raise SnapshotRefused(f"the snapshot has no readable manifest: {error}") from error
+    if not isinstance(raw, dict):
+        raise SnapshotRefused("the snapshot has no readable manifest: it is no object")
+    return raw
 
 
 def _columns(line: bytes) -> tuple[str, ...]:
     try:
         names = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SnapshotRefused("a table has no line of column names") from error
     if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
         raise SnapshotRefused("a table has no line of column names")
@@ -351,31 +377,21 @@ def _manifest(raw: dict[str, Any]) -> Manifest:
         rows = entry["rows"]
         if type(rows) is not int or rows < 0:
             raise ValueError("rows is no number")
-        runtime = entry["runtime"]
-        tables[name] = TableEntry(rows, _sha(entry["sha256"]), runtime and _sha(runtime))
+        runtime = entry["runtime"] if entry["runtime"] == "" else _sha(entry["runtime"])
+        tables[name] = TableEntry(rows, _sha(entry["sha256"]), runtime)
     files = {}
     for name, sha256 in raw["files"].items():
         if not is_file(name):
             raise SnapshotRefused(f"the snapshot names a file that is not replicated: {name!r}")
         files[name] = _sha(sha256)
     schema = raw["schema"]
-    migrations = tuple(schema["migrations"])
-    if not all(isinstance(step, str) for step in migrations):
+    steps = schema["migrations"]
+    if not isinstance(steps, list) or not all(isinstance(step, str) for step in steps):
         raise ValueError("migrations are no names")
     if not isinstance(raw["engine"], str) or not isinstance(schema["fingerprint"], str):
         raise ValueError("engine or fingerprint is no text")
     ordered = {name: tables[name] for name in TABLES if name in tables}
-    return Manifest(raw["engine"], schema["fingerprint"], migrations, ordered, files)
-
-
-def hash_file(path: Path) -> str:
-    """SHA-256 of a regular file in hex; empty where there is none. Links are not followed."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-    except OSError:
-        return ""
-    with os.fdopen(descriptor, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return Manifest(raw["engine"], schema["fingerprint"], tuple(steps), ordered, files)
 
 
 def is_setting(key: object) -> bool:

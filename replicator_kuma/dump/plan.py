@@ -29,7 +29,7 @@ _END: tuple[Any, ...] = ()
 
 @dataclass(frozen=True)
 class Counts:
-    """How many rows of a table a plan touches; those ``moved`` (ids, quiet columns) do not count."""
+    """How many rows of a table a plan touches; ``moved`` ids and quiet columns do not count."""
 
     added: int = 0
     changed: int = 0
@@ -299,13 +299,15 @@ class _Merge:
         line = pair[0]
         try:
             if self.table.name == "setting":
-                return json.loads(line)[0]
+                return _text(json.loads(line)[0])
             if not self.table.unkeyed:
                 return int(line[1 : line.index(b",")])
-            parts = line[1:].split(b",", len(self.table.key))
-            keys = [int(part.strip(b"]")) for part in parts[: len(self.table.key)]]
+            size = len(self.table.key)
+            keys = [int(part.strip(b"]")) for part in line[1:].split(b",", size)[:size]]
+            if len(keys) != size:
+                raise ValueError("too short")
             return (*keys, line, len(pair[1]), pair[1])
-        except (ValueError, IndexError, TypeError, RecursionError) as error:
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
             raise SnapshotRefused(
                 f"the snapshot's {self.table.name} has a row without key"
             ) from error
@@ -320,8 +322,8 @@ class _Merge:
     def _checked(self, pair: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
         """A line of the snapshot once it is known to be a row of this table."""
         try:
-            new = values.row(values.decode(pair[0]), len(self.content))
-            runtime = values.row(values.decode(pair[1]), len(self.runtime))
+            new = values.canonical(pair[0], len(self.content))
+            runtime = values.canonical(pair[1], len(self.runtime))
             if self.table.unkeyed and (len(runtime) != 1 or type(runtime[0]) is not int):
                 raise ValueError("its id is no integer")
         except (ValueError, UnicodeDecodeError) as error:
@@ -336,3 +338,9 @@ class _Merge:
         if self.born is None:
             return False
         return bool(values.decode(old)[self.born] != values.decode(new)[self.born])
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("no text")
+    return value

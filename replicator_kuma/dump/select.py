@@ -41,10 +41,8 @@ class Dangling:
     dangle: Dangle
 
     def __str__(self) -> str:
-        return (
-            f"{self.table}.{self.column}: {self.rows} row{'s' * (self.rows != 1)} point to a "
-            f"missing {self.parent}; {self.dangle.value}"
-        )
+        rows = "1 row points" if self.rows == 1 else f"{self.rows} rows point"
+        return f"{self.table}.{self.column}: {rows} to a missing {self.parent}; {self.dangle.value}"
 
 
 def select(schema: Schema, name: str) -> Select:

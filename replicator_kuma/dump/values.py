@@ -102,6 +102,24 @@ def row(value: Any, columns: int) -> tuple[Value, ...]:
     return tuple(value)
 
 
+def canonical(line: bytes, columns: int) -> tuple[Value, ...]:
+    """An untrusted line as a row; raises ValueError unless ``encode`` would write just that.
+
+    A line in another spelling would be written, and not read back equal: better refused before
+    anything has stopped than rolled back after.
+    """
+    found = row(decode(line), columns)
+    text = [item for item in found if isinstance(item, str) and not item.isascii()]
+    if encode(found) != line or not all(map(_is_shortest, text)):
+        raise ValueError("its spelling is not the canonical one")
+    return found
+
+
+def _is_shortest(text: str) -> bool:
+    """Whether only bytes that are no UTF-8 are escaped: two escapes may not make a character."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape") == text
+
+
 def _check_text(text: str) -> None:
     if text.isascii():
         return

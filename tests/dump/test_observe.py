@@ -1,0 +1,197 @@
+"""The live instance as a dump: its files are there whole, or the reason is told."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from replicator_kuma import observe as observing
+from replicator_kuma.cycle import Instance, Outcome
+from replicator_kuma.dump.format import Dump
+from replicator_kuma.errors import DatabaseError, StateError
+from replicator_kuma.observe import observe
+from tests.support.databases import build, edit
+from tests.support.pairs import Pair
+
+LOGO = "upload/logo2.png"
+CA = "docker-tls/docker.example/ca.pem"
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Pair:
+    pair = Pair(tmp_path)
+    build(pair.leader_db, monitors=12)
+    for name, content in ((LOGO, b"pixels"), (CA, b"certificate")):
+        path = pair.leader.data_dir / name
+        path.parent.mkdir(parents=True)
+        path.write_bytes(content)
+    return pair
+
+
+@pytest.fixture
+def leader(pair: Pair) -> Instance:
+    return pair.leader
+
+
+def test_files_that_rows_name_and_no_others(leader: Instance, tmp_path: Path) -> None:
+    for name in ("upload/logo9.png", "upload/x.txt", "docker-tls/other/ca.pem", "db-config.json"):
+        (leader.data_dir / name).parent.mkdir(exist_ok=True)
+        (leader.data_dir / name).write_bytes(b"not named")
+    observation = observe(leader, tmp_path / "dump")
+    assert set(observation.manifest.files) == {LOGO, CA}
+    assert observe(leader).manifest == observation.manifest
+    dump = Dump.open(tmp_path / "dump")
+    dump.verify()
+    assert (dump.folder / "files" / CA).read_bytes() == b"certificate"
+    assert (dump.folder / "files" / CA).stat().st_mode & 0o777 == 0o600
+    assert observation.users == 1
+    assert observation.monitors == 12
+    assert not observation.unset
+
+
+def test_a_file_that_is_not_there_is_left_out(leader: Instance) -> None:
+    (leader.data_dir / LOGO).unlink()
+    assert set(observe(leader).manifest.files) == {CA}
+
+
+@pytest.mark.parametrize("kind", ["link", "folder", "pipe"])
+def test_what_is_no_file_is_none(leader: Instance, kind: str, tmp_path: Path) -> None:
+    path = leader.data_dir / LOGO
+    path.unlink()
+    if kind == "link":
+        path.symlink_to(leader.data_dir / "kuma.db")
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        os.mkfifo(path)
+    assert set(observe(leader).manifest.files) == {CA}
+    assert set(observe(leader, tmp_path / "dump").manifest.files) == {CA}
+
+
+def failing_open(name: str, code: int) -> Callable[..., int]:
+    opened = os.open
+
+    def fail(path: Any, *args: Any, **kwargs: Any) -> int:
+        if str(path).endswith(name):
+            raise OSError(code, os.strerror(code), str(path))
+        return opened(path, *args, **kwargs)
+
+    return fail
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EIO])
+def test_an_unreadable_file_is_no_missing_one(
+    pair: Pair, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Published without it, every replica would delete its own."""
+    pair.publish()
+    before = list(pair.repository.folder.iterdir())
+    edit(pair.leader_db, "UPDATE tag SET color = '#123' WHERE id = 1")
+    monkeypatch.setattr(os, "open", failing_open(LOGO, code))
+    with pytest.raises(DatabaseError, match=f"cannot read Kuma's file {LOGO}"):
+        pair.publish()
+    assert list(pair.repository.folder.iterdir()) == before
+
+
+def test_no_space_for_a_dump_is_a_state_error(
+    leader: Instance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "open", failing_open("monitor.jsonl", errno.ENOSPC))
+    with pytest.raises(StateError, match="cannot write a dump"):
+        observe(leader, tmp_path / "dump")
+    assert not (tmp_path / "dump").exists()
+
+
+def changing(
+    leader: Instance, times: int, monkeypatch: pytest.MonkeyPatch, change: Callable[[int], object]
+) -> list[int]:
+    """Run ``change`` after the rows were read, so often."""
+    once, seen = observing._observe_once, list[int]()
+
+    def read(instance: Instance, folder: Path | None) -> observing.Observation:
+        found = once(instance, folder)
+        seen.append(1)
+        if len(seen) <= times:
+            change(len(seen))
+        return found
+
+    monkeypatch.setattr(observing, "_observe_once", read)
+    return seen
+
+
+def test_a_file_that_changes_meanwhile_is_read_again(
+    leader: Instance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logo = leader.data_dir / LOGO
+    seen = changing(leader, 1, monkeypatch, lambda n: logo.write_bytes(b"new" * n))
+    dump = tmp_path / "dump"
+    observe(leader, dump)
+    assert len(seen) == 2
+    assert (dump / "files" / LOGO).read_bytes() == b"new"
+    Dump.open(dump).verify()
+
+
+def test_a_file_that_always_changes_is_an_error(
+    leader: Instance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logo = leader.data_dir / LOGO
+    seen = changing(leader, 99, monkeypatch, lambda n: logo.write_bytes(b"x" * n))
+    with pytest.raises(DatabaseError, match="changed all the time"):
+        observe(leader, tmp_path / "dump")
+    assert len(seen) == 3
+    assert not (tmp_path / "dump").exists()
+
+
+def test_a_file_that_nobody_names_may_change(
+    leader: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = leader.data_dir / "upload" / "logo9.png"
+    seen = changing(leader, 9, monkeypatch, lambda n: other.write_bytes(b"x" * n))
+    observe(leader)
+    assert len(seen) == 1
+
+
+def test_a_file_that_goes_while_files_are_listed(
+    leader: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = Path.glob
+
+    def glob(path: Path, pattern: str) -> Iterator[Path]:
+        for found in list(listed(path, pattern)):
+            if found.name == "logo2.png":
+                found.unlink()
+            yield found
+
+    monkeypatch.setattr(Path, "glob", glob)
+    assert [name for name, _stat in observing.file_stats(leader.data_dir)] == [CA]
+
+
+def test_fingerprint_tells_files_of_chosen_tables(
+    leader: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("replicator_kuma.database.sqlite._SETTLE_NS", 0)
+    before = observing.fingerprint(leader)
+    assert before
+    assert observing.fingerprint(leader) == before
+    (leader.data_dir / LOGO).write_bytes(b"other")
+    after = observing.fingerprint(leader)
+    assert after != before
+    leader.tables = leader.tables - {"docker_host", "monitor"}
+    chosen = observing.fingerprint(leader)
+    assert chosen != after
+    (leader.data_dir / CA).write_bytes(b"another")
+    assert observing.fingerprint(leader) == chosen
+
+
+def test_dangling_references_are_reported_once_published(pair: Pair) -> None:
+    edit(pair.leader_db, "INSERT INTO monitor_tag (monitor_id, tag_id) VALUES (1, 999)")
+    result = pair.publish()
+    assert result.outcome is Outcome.PUBLISHED
+    assert result.warnings == (
+        "monitor_tag.tag_id: 1 row points to a missing tag; the row is left out",
+    )
