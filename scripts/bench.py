@@ -1,0 +1,218 @@
+"""`make bench`: dumps, applies and checks at four sizes, as times, ratios and peak memory.
+
+    make bench BENCH_ARGS='--sizes 100,1000 --only dump,idle'
+    make bench BENCH_ARGS='--kuma'
+
+Each measure runs in a process of its own and is the median of several runs where they are cheap.
+What restic takes is told apart; the service that stands for Kuma does nothing, but with --kuma,
+which measures how long a real one does not answer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from scripts.bench_measures import MEASURES, Figures
+
+SIZES = (100, 1_000, 10_000, 180_000)
+OUTAGE = "kuma"
+
+Results = Mapping[int, Mapping[str, Figures]]
+"""figures by size, then measure"""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the table."""
+
+    label: str
+    measure: str
+    figure: str
+    unit: str = "s"
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a figure must not exceed; at all sizes, or at one."""
+
+    words: str
+    measure: str
+    figure: str
+    limit: float
+    size: int | None = None
+    unit: str = "s"
+
+
+LINES = (
+    Line("kuma.db", "prepare", "kuma.db MB", "MB"),
+    Line("dump in a folder", "dump", "dump MB", "MB"),
+    Line("read + dump", "dump", "dump"),
+    Line("  sqlite3 .dump", "dump", ".dump"),
+    Line("  ratio", "dump", "ratio", "x"),
+    Line("first publish", "publish", "publish"),
+    Line("  of it restic", "publish", "restic"),
+    Line("first apply into an empty replica", "apply", "apply"),
+    Line("  of it restic", "apply", "restic"),
+    Line("one changed row: publish", "change", "publish"),
+    Line("  of it restic", "change", "publish restic"),
+    Line("one changed row: apply", "change", "apply"),
+    Line("  of it restic", "change", "apply restic"),
+    Line("leader's check, files unchanged", "idle", "unchanged"),
+    Line("leader's check after a heartbeat", "idle", "heartbeat"),
+    Line("replica's check", "idle", "poll"),
+    Line("  of it restic", "idle", "poll restic"),
+    Line("peak memory: dump", "dump", "memory MB", "MB"),
+    Line("peak memory: publish", "publish", "memory MB", "MB"),
+    Line("peak memory: first apply", "apply", "memory MB", "MB"),
+    Line("peak memory: one row", "change", "memory MB", "MB"),
+    Line("peak memory: checks", "idle", "memory MB", "MB"),
+    Line("  restic's own, at most", "apply", "restic MB", "MB"),
+    Line("Kuma's own stop + start", OUTAGE, "plain"),
+    Line("a restore's outage, 100 changes", OUTAGE, "restore"),
+    Line("  between Kuma's end and start", OUTAGE, "held"),
+)
+
+TARGETS = (
+    Target("read + dump, as a multiple of sqlite3 .dump", "dump", "ratio", 3.0, unit="x"),
+    Target("first apply", "apply", "apply", 4.0, 10_000),
+    Target("first apply", "apply", "apply", 60.0, 180_000),
+    Target("one changed row, applied", "change", "apply", 1.5, 10_000),
+    Target("check, files unchanged", "idle", "unchanged", 0.010),
+    *(
+        Target(f"peak memory: {measure}", measure, "memory MB", 150.0, unit="MB")
+        for measure in MEASURES
+    ),
+    Target("outage beyond Kuma's own stop + start", OUTAGE, "beyond", 0.3),
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    wanted = {*options.only, OUTAGE} if options.kuma else set(options.only)
+    with tempfile.TemporaryDirectory(prefix="replicator-bench-", dir=options.dir) as folder:
+        results = {
+            size: dict(_measure(Path(folder) / str(size), size, wanted, options.runs))
+            for size in options.sizes
+        }
+        if options.kuma:
+            results.setdefault(1_000, {})[OUTAGE] = _child(
+                "scripts.bench_kuma", OUTAGE, Path(folder) / OUTAGE, 1_000, options.runs
+            )
+    if options.json:
+        print(json.dumps({"machine": machine(), "results": results}, indent=1))
+    else:
+        print(f"\n{machine()}; 3 tags and 2 notifications a monitor, 10 monitors a user\n")
+        print("\n".join(table(results)))
+        print()
+        print("\n".join(verdicts(results)))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="make bench", description="Measure dump and apply.")
+    parser.add_argument("--sizes", type=_sizes, default=SIZES, help="monitors, like 100,1000")
+    parser.add_argument(
+        "--only", type=_measures, default=tuple(MEASURES), help=f"of {','.join(MEASURES)}"
+    )
+    parser.add_argument("--runs", type=int, default=3, help="runs of each measure (default 3)")
+    parser.add_argument("--kuma", action="store_true", help="also restart a real Uptime Kuma")
+    parser.add_argument("--json", action="store_true", help="figures instead of tables")
+    parser.add_argument("--dir", help="a folder on the disk to measure (1.5 GB at 180,000)")
+    return parser
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    return tuple(int(part.replace("_", "")) for part in text.split(","))
+
+
+def _measures(text: str) -> tuple[str, ...]:
+    names = tuple(text.split(","))
+    if unknown := set(names) - set(MEASURES):
+        raise argparse.ArgumentTypeError(f"{unknown.pop()!r} is not one of {','.join(MEASURES)}")
+    return names
+
+
+NEEDS = {"apply": ("publish",), "change": ("publish", "apply"), "idle": ("publish", "apply")}
+"""measures that go on from what others left"""
+
+
+def _measure(
+    folder: Path, size: int, wanted: Iterable[str], runs: int
+) -> Iterable[tuple[str, Figures]]:
+    folder.mkdir(parents=True)
+    needed = {need for name in wanted for need in (name, *NEEDS.get(name, ()))}
+    if size > 50_000:
+        runs = max(1, runs // 3)
+    for name in ("prepare", *(name for name in MEASURES if name in needed)):
+        print(f"{size:>7,} monitors: {name}", file=sys.stderr, flush=True)
+        cheap = name == "dump" and size <= 1_000
+        yield name, _child("scripts.bench_measures", name, folder, size, runs * (3 if cheap else 1))
+
+
+def _child(module: str, name: str, folder: Path, size: int, runs: int) -> Figures:
+    """One measure in a process of its own, so that its peak memory is its own."""
+    command = [sys.executable, "-m", module, name, str(folder), str(size), str(runs)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=False)
+    if done.returncode:
+        raise SystemExit(f"bench: {name} at {size:,} monitors ended with {done.returncode}")
+    figures: Figures = json.loads(done.stdout)
+    return figures
+
+
+def machine() -> str:
+    """What the figures depend on."""
+    return (
+        f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, "
+        f"{os.cpu_count()} cores, {platform.machine()}"
+    )
+
+
+def table(results: Results) -> Iterable[str]:
+    """All figures, a column a size."""
+    sizes = sorted(results)
+    yield "".join((f"{'':36}", *(f"{size:>12,}" for size in sizes)))
+    for line in LINES:
+        found = [results[size].get(line.measure, {}).get(line.figure) for size in sizes]
+        if any(figure is not None for figure in found):
+            cells = (f"{shown(figure, line.unit):>12}" for figure in found)
+            yield f"{line.label:36}" + "".join(cells)
+
+
+def shown(figure: float | None, unit: str) -> str:
+    """A figure with its unit, as precise as it deserves."""
+    if figure is None:
+        return ""
+    if unit == "s" and figure < 0.1:
+        return f"{figure * 1000:.1f} ms"
+    return f"{figure:.{2 if unit in 'sx' and figure < 10 else 0 if figure > 100 else 1}f} {unit}"
+
+
+def verdicts(results: Results) -> Iterable[str]:
+    """Each target with the worst figure of the sizes that it is for: met or missed."""
+    yield f"{'target':46}{'monitors':>10}{'to reach':>12}{'measured':>12}"
+    for target in TARGETS:
+        found = [
+            (figures[target.measure][target.figure], size)
+            for size, figures in results.items()
+            if target.measure in figures and target.size in (None, size)
+        ]
+        if found:
+            figure, size = max(found)
+            verdict = "met" if figure <= target.limit else "MISSED"
+            limit = f"≤ {shown(target.limit, target.unit)}"
+            measured = shown(figure, target.unit)
+            yield f"{target.words:46}{size:>10,}{limit:>12}{measured:>12}  {verdict}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
