@@ -258,7 +258,7 @@ def test_a_leader_publishes_without_root(tmp_path: Path) -> None:
 
         def published() -> bool:
             with suppress(PodmanError):
-                return "(1, 1)" in podman("exec", name, "replicator", "snapshots")
+                return "1.1" in podman("exec", name, "replicator", "snapshots")
             return False
 
         wait_until(published, "the first snapshot", deadline=60, every=1)
