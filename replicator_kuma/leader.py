@@ -6,7 +6,7 @@ import enum
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from replicator_kuma.cycle import CycleResult, Instance, Outcome
 from replicator_kuma.errors import (
@@ -102,10 +102,26 @@ def _is_own(view: View, snapshot: Snapshot) -> bool:
         return label.leader == view.name
     if label.writer != state.writer:
         return False
-    if state.burned is not None and label.position <= state.burned:
-        return True
     noted = [(m.position, m.digest) for m in (state.published, state.intent) if m is not None]
-    return (label.position, label.digest) in noted
+    return (label.position, label.digest) in noted or doubtful(state, Mark.of(snapshot))
+
+
+def doubtful(state: State, newest: Mark) -> bool:
+    """Whether a publish at this position failed: its content may be there in part, or whole."""
+    if state.burned is None or newest.position > state.burned:
+        return False
+    return state.published is None or newest.position > state.published.position
+
+
+def burned_with(state: State, newest: Mark | Snapshot | None) -> Position | None:
+    """What must not be used again: also the position of an intent whose snapshot is not there.
+
+    The restic of a leader that was killed lives on, and can end after we looked.
+    """
+    positions = [state.burned] if state.burned is not None else []
+    if state.intent is not None and (newest is None or newest.position != state.intent.position):
+        positions.append(state.intent.position)
+    return max(positions, default=None)
 
 
 def decide(view: View, newest: Mark | None) -> Step:
@@ -120,14 +136,13 @@ def decide(view: View, newest: Mark | None) -> Step:
     if newest is None:
         return Step.PUBLISH
     _guard_shrink(view, newest)
-    if view.state.burned is not None and newest.position <= view.state.burned:
-        return Step.PUBLISH  # what stands there may be a part of it
-    if (view.digest, view.schema) == (newest.digest, newest.schema):
-        return Step.NOTHING
-    return Step.PUBLISH
+    same = (view.digest, view.schema) == (newest.digest, newest.schema)
+    return Step.NOTHING if same and not doubtful(view.state, newest) else Step.PUBLISH
 
 
-def _guard_shrink(view: View, newest: Mark) -> None:
+def _guard_shrink(view: View, newest: Mark | None) -> None:
+    if newest is None:
+        return
     before, now = newest.monitors, view.monitors
     half_gone = before >= SHRINK_FROM and now * 2 <= before
     none_left = before > 0 and now == 0
@@ -172,7 +187,7 @@ class Leader:
         observation = self._observe()
         if quiet and not due and observation and self._agrees(state, observation):
             return self._nothing(self.instance.state.update(unchanged=mark))
-        return self._compare(observation, allow_shrink)
+        return self._compare(observation, mark, allow_shrink)
 
     def _due(self, state: State) -> bool:
         """Once at a supervisor's start, and every so often: what is noted meets the world."""
@@ -203,27 +218,47 @@ class Leader:
             published.digest,
         )
 
-    def _compare(self, observation: Observation | None, allow_shrink: bool) -> CycleResult:
+    def _compare(
+        self, observation: Observation | None, unchanged: str, allow_shrink: bool
+    ) -> CycleResult:
         instance = self.instance
         instance.step("asking the repository")
         view = self._view(observation, allow_shrink)
         try:
             newest = own_newest(view)
         except Fenced as error:
-            instance.state.update(fenced=str(error), intent=None)
+            burned = burned_with(view.state, view.newest)
+            instance.state.update(fenced=str(error), intent=None, burned=burned)
             raise
-        # a container made anew goes on as the writer that it was: two would alert the replicas
-        writer = newest.writer if newest is not None else view.state.writer
-        state = instance.state.update(
-            writer=writer, published=newest, intent=None, fenced=None, verified_at=time.time()
-        )
+        state = self._note_newest(view, newest)
         match decide(view, newest):
             case Step.TAKE_BACK:
                 return self._take_back(view)
             case Step.NOTHING:
-                return self._nothing(instance.state.update(unchanged=fingerprint(instance)))
+                # `unchanged` is from before the rows were read: Kuma may have written since
+                return self._nothing(instance.state.update(unchanged=unchanged))
             case Step.PUBLISH:
-                return publish(instance, next_position(newest, state.burned), view.newest)
+                return publish(
+                    instance,
+                    next_position(newest, state.burned),
+                    view.newest,
+                    guard=lambda seen: _guard_shrink(replace(view, monitors=seen.monitors), newest),
+                )
+
+    def _note_newest(self, view: View, newest: Mark | None) -> State:
+        """What stands in the repository is ours; what may stand there in part is not published."""
+        changes: dict[str, object] = {
+            "intent": None,
+            "fenced": None,
+            "unchanged": "",
+            "burned": burned_with(view.state, newest),
+        }
+        if newest is None or not doubtful(view.state, newest):
+            changes |= {"published": newest, "verified_at": time.time()}
+        if newest is not None:
+            # a container made anew goes on as the writer that it was: two would alert the replicas
+            changes["writer"] = newest.writer
+        return self.instance.state.update(**changes)
 
     def _view(self, observation: Observation | None, allow_shrink: bool) -> View:
         instance, manifest = self.instance, observation and observation.manifest

@@ -5,12 +5,17 @@ from __future__ import annotations
 import logging
 
 from replicator_kuma.cycle import CycleResult, Instance, Outcome
-from replicator_kuma.errors import ReplicatorError, RepositoryLost, SnapshotNotFound
+from replicator_kuma.errors import (
+    DatabaseError,
+    ReplicatorError,
+    RepositoryLost,
+    SnapshotNotFound,
+)
 from replicator_kuma.publish import publish
 from replicator_kuma.recovery import at_work, settle
 from replicator_kuma.replica import Replica
 from replicator_kuma.repository import Position, Snapshot
-from replicator_kuma.state import Mark
+from replicator_kuma.state import Mark, State
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +58,8 @@ def _epoch(instance: Instance, newest: Snapshot | None) -> int:
     """The highest epoch that this instance has ever heard of."""
     state = instance.state.load()
     marks = [m.position for m in (state.applied, state.published, state.intent) if m is not None]
+    if state.pending is not None:
+        marks.append(state.pending.mark.position)
     marks += [p for p in (state.burned, newest and newest.position) if p]
     return max((position.epoch for position in marks), default=0)
 
@@ -74,7 +81,10 @@ def _take(instance: Instance, newest: Snapshot, force: bool) -> str:
     if state.published is not None and state.published.snapshot == newest.id:
         return ""  # its own rows are newer than its own snapshot
     try:
-        Replica(instance).take(newest)
+        _require_newer(state, newest)
+        result = Replica(instance).take(newest)
+        if result.outcome is Outcome.WAITING and instance.state.load().pending is None:
+            raise DatabaseError(result.sentence)
     except ReplicatorError as error:
         if not force:
             raise
@@ -82,3 +92,12 @@ def _take(instance: Instance, newest: Snapshot, force: bool) -> str:
         return f", with its own rows ({newest.position} could not be taken)"
     instance.state.update(applied=Mark.of(newest))
     return f", with the rows of {newest.position}"
+
+
+def _require_newer(state: State, newest: Snapshot) -> None:
+    """A repository that went back must not take this instance's rows back with it."""
+    if state.applied is not None and newest.position < state.applied.position:
+        raise RepositoryLost(
+            f"the newest snapshot is {newest.position}, but {state.applied.position} was applied "
+            "here"
+        )

@@ -4,27 +4,38 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 
 from replicator_kuma.cycle import CycleResult, Instance, Outcome
 from replicator_kuma.dump.format import Dump, accepts
 from replicator_kuma.dump.plan import Summary, noun, plan
-from replicator_kuma.errors import Fenced, ReplicatorError, RepositoryLost
-from replicator_kuma.observe import fingerprint, observed_dump
+from replicator_kuma.errors import DatabaseUnset, Fenced, ReplicatorError, RepositoryLost
+from replicator_kuma.observe import Observation, fingerprint, observed_dump
 from replicator_kuma.repository import Label, Limits, Position, Snapshot
 from replicator_kuma.state import Mark
 
 log = logging.getLogger(__name__)
 
 
-def publish(instance: Instance, position: Position, previous: Snapshot | None) -> CycleResult:
+def publish(
+    instance: Instance,
+    position: Position,
+    previous: Snapshot | None,
+    *,
+    guard: Callable[[Observation], None] = lambda _observation: None,
+) -> CycleResult:
     """Dump, note the intent, publish at ``position``, note it, tell. Raises ReplicatorErrors.
 
     What changed since ``previous`` is told where that snapshot can be read. Any failure of the
-    publish itself burns the position; a rival that was faster fences.
+    publish itself burns the position; a rival that was faster fences. ``guard`` sees what the
+    dump holds, and raises where that is not to be published.
     """
     instance.step("dumping the tables")
     mark = fingerprint(instance)
     dump, observation = observed_dump(instance, "dump")
+    if observation.unset:
+        raise DatabaseUnset("Kuma has no user; nothing is published")
+    guard(observation)
     instance.store.check()
     manifest, state = dump.manifest, instance.state.load()
     label = Label(
@@ -52,7 +63,7 @@ def publish(instance: Instance, position: Position, previous: Snapshot | None) -
         instance.repository.publish(dump.folder, label)
     except ReplicatorError:
         # it may be there, in part or whole: that position is never used for other content
-        instance.state.update(burned=position, intent=None)
+        instance.state.update(burned=position, intent=None, verified_at=0.0)
         raise
     published = _confirm_alone(instance, intent, previous)
     instance.state.update(
@@ -99,7 +110,8 @@ def _confirm_alone(instance: Instance, intent: Mark, previous: Snapshot | None) 
     rival = next((s for s in since if s not in own and not _burned(s, intent)), None)
     if rival is not None:
         sentence = f"{rival.label.leader} published {rival.position} at the same time"
-        instance.state.update(fenced=sentence, published=Mark.of(own[0]) if own else None)
+        noted = Mark.of(own[0]) if own else instance.state.load().published
+        instance.state.update(fenced=sentence, published=noted, intent=None, burned=intent.position)
         raise Fenced(sentence)
     if not own:
         raise RepositoryLost(f"{intent.position} was published and the repository does not list it")

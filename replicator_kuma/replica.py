@@ -40,7 +40,7 @@ def newest_to_follow(state: State, fleet: str, snapshots: Sequence[Snapshot]) ->
     None in a fleet that has published nothing. Raises RepositoryLost, TwoLeaders: the replica
     then keeps what it has, and never goes back by itself.
     """
-    applied = state.applied
+    applied = _highest(state)
     if not snapshots:
         if applied is not None:
             raise RepositoryLost(
@@ -53,6 +53,11 @@ def newest_to_follow(state: State, fleet: str, snapshots: Sequence[Snapshot]) ->
         raise RepositoryLost(
             f"the newest snapshot is {newest.position}, but {applied.position} was applied here"
         )
+    tied = [s for s in snapshots if s.position == newest.position]
+    if len({s.label.digest for s in tied}) > 1:
+        raise TwoLeaders(
+            f"{len(tied)} snapshots are {newest.position}: this replica keeps its rows"
+        )
     epoch = [s for s in snapshots if s.position.epoch == newest.position.epoch]
     writers = sorted({s.label.writer for s in epoch})
     if len(writers) > 1:
@@ -62,6 +67,14 @@ def newest_to_follow(state: State, fleet: str, snapshots: Sequence[Snapshot]) ->
             f"({', '.join(leaders)}): this replica keeps its rows"
         )
     return newest
+
+
+def _highest(state: State) -> Mark | None:
+    """What was applied here, confirmed or not: there is no way back from it by itself."""
+    marks = [state.applied] if state.applied is not None else []
+    if state.pending is not None and not state.pending.rollback:
+        marks.append(state.pending.mark)
+    return max(marks, key=lambda mark: mark.position, default=None)
 
 
 def find(snapshots: Sequence[Snapshot], wanted: str) -> Snapshot:
