@@ -78,7 +78,7 @@ def publish(
         f"{manifest.monitors} {noun('monitor', manifest.monitors)}, {manifest.rows} rows, "
         f"digest {manifest.digest[:12]}"
     )
-    instance.notifier.send(f"{instance.name}: backup", sentence)
+    instance.notifier.send("backup", sentence)
     return CycleResult(
         Outcome.PUBLISHED, sentence, position, manifest.digest, summary, warnings=warnings
     )

@@ -185,7 +185,7 @@ def roll_back(instance: Instance, cause: KumaError) -> None:
     Always raises KumaError. The snapshot is called bad only if Kuma starts on the old rows.
     """
     pending, folder = instance.state.load().pending, before_folder(instance)
-    if pending is None or not (folder / "manifest.json").exists():
+    if pending is None or not (folder / "manifest.json").exists() or _migrating(instance):
         raise cause
     log.error("Kuma did not come back (%s): putting the rows from before in place", cause)
     instance.state.update(stopped_by_me=True)
@@ -214,6 +214,20 @@ def roll_back(instance: Instance, cause: KumaError) -> None:
         f"Kuma did not start on snapshot {pending.mark.position}; it runs on the rows from before",
         hint="Look at Kuma's log. This snapshot is not tried again by itself; the next one is.",
     ) from cause
+
+
+def _migrating(instance: Instance) -> bool:
+    """Whether Kuma changes its schema: some of its migrations answer on no port, and none may end.
+
+    (A Kuma that was upgraded at this very start.)
+    """
+    try:
+        with instance.store.read():
+            return False
+    except DatabaseMigrating:
+        return True
+    except ReplicatorError:
+        return False
 
 
 def _restore_before(instance: Instance, pending: Pending, folder: Path) -> None:

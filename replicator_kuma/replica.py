@@ -178,7 +178,7 @@ class Replica:
             f"applied {snapshot.position} of {snapshot.label.leader}: {summary.sentence()}, "
             f"digest {snapshot.label.digest[:12]}, {time.monotonic() - started:.1f} s"
         )
-        instance.notifier.send(f"{instance.name}: restore", sentence)
+        instance.notifier.send("restore", sentence)
         return CycleResult(
             Outcome.APPLIED,
             sentence,

@@ -169,9 +169,12 @@ class StateFile:
         self._new = State(writer=secrets.token_hex(8))
 
     def prepare(self) -> None:
-        """Make the folder (0700); raises StateError when that is impossible."""
+        """Make the folder (0700); raises StateError when that is impossible.
+
+        Its parent has to be there: a mistyped DATA_DIR must not come into being.
+        """
         try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.folder.mkdir(mode=0o700, exist_ok=True)
             self.folder.chmod(0o700)
         except OSError as error:
             raise StateError(f"cannot use the state directory {self.folder}: {error}") from error

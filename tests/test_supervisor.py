@@ -179,6 +179,7 @@ def test_a_kuma_that_is_killed_gives_the_code_of_the_signal(tmp_path: Path) -> N
             int(child)
             for task in children.iterdir()
             for child in (task / "children").read_text().split()
+            if b"fake_kuma" in Path(f"/proc/{child}/cmdline").read_bytes()
         }
         os.kill(pid, signal.SIGKILL)
         assert run.wait() == 137
