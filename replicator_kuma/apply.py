@@ -213,9 +213,7 @@ def _write(instance: Instance, planned: Planned) -> None:
         pending = instance.state.load().pending
         assert pending is not None
         instance.state.update(pending=dataclasses.replace(pending, writing=True))
-        execute(writer, todo)
-        if pending.rollback:
-            writer.unpark_history()
+        execute(writer, todo, back=pending.rollback)
         _verify(writer, todo, planned.wanted.manifest)
 
 
@@ -237,7 +235,7 @@ def _plan_anew(instance: Instance, writer: Writer, planned: Planned) -> Plan:
     return plan(Dump(folder, manifest), planned.wanted, instance.work / "plan-again")
 
 
-def execute(writer: Writer, todo: Plan) -> None:
+def execute(writer: Writer, todo: Plan, *, back: bool = False) -> None:
     """All row changes of a plan, in an order that needs no luck.
 
     Deletions first, children before parents; then values that must be UNIQUE give way; then rows,
@@ -248,10 +246,12 @@ def execute(writer: Writer, todo: Plan) -> None:
         if table.counts.moved:
             writer.delete(table.name, (c.key for c in todo.changes(table, "=-")))
     for table in todo.tables:
-        if table.name == "monitor" and table.counts.replaced:
+        if table.name == "monitor" and table.counts.replaced and not back:
             writer.park_history(int(change.key) for change in todo.changes(table, "*"))
         writer.make_room(table.name, _room(writer, todo, table))
         _upsert(writer, todo, table)
+    if back:  # what was set aside is theirs again; setting aside once more would drop it
+        writer.unpark_history()
 
 
 def _room(writer: Writer, todo: Plan, table: TablePlan) -> Iterator[tuple[Any, list[str]]]:
