@@ -96,6 +96,9 @@ HISTORY = (
 )
 
 
+_SAME_ID = "SELECT a.id FROM main.{0} AS a JOIN other.{0} AS b ON a.id = b.id"
+
+
 def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
@@ -172,17 +175,14 @@ def staying_differences(now: Path, before: Path) -> list[str]:
     with closing(_attached(now, before)) as connection:
         found = []
         tables = _tables(connection)
-        same = (
-            "SELECT a.id FROM main.{0} AS a JOIN other.{0} AS b "
-            "ON a.id = b.id AND a.created_date = b.created_date"
-        )
+        same = _SAME_ID + " AND a.created_date IS b.created_date"
         monitors = f"monitor_id IN ({same.format('monitor')})"
         for table in sorted(set(HISTORY) & tables):
             found += _differ(connection, table, _columns(connection, table), monitors)
         for table, column in RUNTIME.items():
             if column in _columns(connection, table):
-                both = f"id IN (SELECT a.id FROM main.{table} a JOIN other.{table} b ON a.id=b.id)"
-                found += _differ(connection, table, ["id", column], both)
+                both = same.format(table) if table == "monitor" else _SAME_ID.format(table)
+                found += _differ(connection, table, ["id", column], f"id IN ({both})")
         return found
 
 

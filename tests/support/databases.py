@@ -51,16 +51,23 @@ def create(
     path.parent.mkdir(parents=True, exist_ok=True)
     for suffix in ("", "-wal", "-shm", "-journal"):
         Path(f"{path}{suffix}").unlink(missing_ok=True)
+    path.write_bytes(_template(version, page_size, auto_vacuum, encoding))
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute(f"PRAGMA page_size = {page_size}")
-        connection.execute(f"PRAGMA auto_vacuum = {auto_vacuum}")
-        connection.execute(f'PRAGMA encoding = "{encoding}"')
         connection.execute("PRAGMA synchronous = OFF")
-        connection.executescript(f"BEGIN; {schema_sql(version)} COMMIT;")
         insert(connection, "setting", key="jwtSecret", value=f"jwt of {path.parent.name}")
         if wal:
             connection.execute("PRAGMA journal_mode = WAL")
     return path
+
+
+@cache
+def _template(version: str, page_size: int, auto_vacuum: int, encoding: str) -> bytes:
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        connection.execute(f"PRAGMA page_size = {page_size}")
+        connection.execute(f"PRAGMA auto_vacuum = {auto_vacuum}")
+        connection.execute(f'PRAGMA encoding = "{encoding}"')
+        connection.executescript(f"BEGIN; {schema_sql(version)} COMMIT;")
+        return connection.serialize()
 
 
 def insert(connection: sqlite3.Connection, table: str, **row: Any) -> int:
@@ -105,18 +112,19 @@ def build(
     """A leader's database: monitors in groups, each with tags and notifications, status pages.
 
     ``heartbeats`` is a number a monitor; 2.x gets statistics with them. ``secrets`` fills columns
-    that hold secrets with values that `nasty.secret` made.
+    that hold secrets with values that `nasty.secret` made. Without users: only what `create` makes.
     """
     create(path, version)
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA synchronous = OFF")
         connection.execute("BEGIN")
-        _people(connection, users, notifications)
-        _monitors(connection, monitors, users, secrets)
-        _links(connection, monitors, users, tags, notifications)
-        _pages(connection, monitors)
-        _rest(connection, version)
-        _history(connection, version, monitors, heartbeats)
+        if users:
+            _people(connection, users, notifications)
+            _monitors(connection, monitors, users, secrets)
+            _links(connection, monitors, users, tags, notifications)
+            _pages(connection, monitors)
+            _rest(connection, version)
+            _history(connection, version, monitors, heartbeats)
         connection.execute("COMMIT")
         if wal:
             connection.execute("PRAGMA journal_mode = WAL")

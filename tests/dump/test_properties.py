@@ -1,0 +1,207 @@
+"""Any rows that SQLite can hold: dump, plan, apply, and compare in SQL."""
+
+from __future__ import annotations
+
+import sqlite3
+import tempfile
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from replicator_kuma.apply import _verify, execute
+from replicator_kuma.database.sqlite import SqliteStore
+from replicator_kuma.dump.catalog import TABLES
+from replicator_kuma.dump.plan import Plan, plan
+from replicator_kuma.dump.select import select
+from tests.support import compare
+from tests.support.databases import create, query, quoted
+from tests.support.dumps import digest_of, dump_of
+
+Rows = dict[str, list[dict[str, Any]]]
+
+text = st.text(st.characters(codec="utf-8"), max_size=12)
+broken = st.binary(max_size=6).map(lambda raw: raw.decode("utf-8", "surrogateescape"))
+anything = st.one_of(
+    st.none(),
+    st.integers(-(2**63), 2**63 - 1),
+    st.floats(allow_nan=False),
+    st.sampled_from([0.0, -0.0, 1.0, 5e-324, 2.0**53, 9.3e18, "0", "1.0", "1e400", "null", " 1 "]),
+    text,
+    broken,
+    st.binary(max_size=6),
+)
+ids = st.integers(1, 6) | st.sampled_from([-1, 0, 2**63 - 1])
+CHOICES = {"snmp_version": ["1", "2c", "3", None], "analytics_type": ["google", "umami", None]}
+REFERENCES = {(t, c): p for t, c, p in compare.REFERENCES}
+UNIQUE = {"user": "username", "status_page": "slug", "status_page_cname": "domain"}
+
+
+def _columns() -> dict[str, list[tuple[str, bool]]]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = create(Path(folder) / "kuma.db")
+        return {
+            name: [
+                (row[1], bool(row[3])) for row in query(path, f"PRAGMA table_info({quoted(name)})")
+            ]
+            for name in TABLES
+        }
+
+
+COLUMNS = _columns()
+
+
+@st.composite
+def contents(draw: st.DrawFn, parents: Mapping[str, Any] | None = None) -> Rows:
+    """Rows of every table whose references hold; a few values a row, of any kind."""
+    rows: Rows = {}
+    for name in TABLES:
+        if name == "setting":
+            keys = draw(st.sets(st.sampled_from(compare.SETTINGS), max_size=3))
+            rows[name] = [
+                {"key": key, "value": draw(anything), "type": draw(anything)}
+                for key in sorted(keys)
+            ]
+            continue
+        found: list[dict[str, Any]] = []
+        for number in sorted(draw(st.sets(ids, max_size=3))):
+            row = _row(draw, name, number, rows)
+            if row is not None:
+                found.append(row)
+        rows[name] = found
+    for monitor in rows["monitor"]:  # itself, a cycle, a child before its parent: all may be
+        choices = [None, *(m["id"] for m in rows["monitor"])]
+        monitor["parent"] = draw(st.sampled_from(choices))
+    return rows
+
+
+def _row(draw: st.DrawFn, name: str, number: int, rows: Rows) -> dict[str, Any] | None:
+    row: dict[str, Any] = {"id": number}
+    some = draw(st.sets(st.sampled_from([c for c, _n in COLUMNS[name]]), max_size=4))
+    for column, notnull in COLUMNS[name]:
+        parent = REFERENCES.get((name, column))
+        if column == "id":
+            continue
+        if parent == "monitor" and name == "monitor":
+            continue
+        if parent is not None:
+            choices = [p["id"] for p in rows[parent]] + ([] if notnull else [None])
+            if not choices:
+                return None
+            row[column] = draw(st.sampled_from(choices))
+        elif UNIQUE.get(name) == column:
+            row[column] = f"{draw(st.sampled_from('abc'))}{number}"
+        elif column in CHOICES:
+            row[column] = draw(st.sampled_from(CHOICES[column]))
+        elif column == "created_date" and name == "monitor":
+            row[column] = draw(st.sampled_from(["2025-01-01", "2025-01-02", 5, 5.5]))
+        elif column in some or notnull:
+            value = draw(anything)
+            row[column] = "" if value is None and notnull else value
+        else:
+            row[column] = None
+    return row
+
+
+def database(folder: Path, rows: Rows, *, backwards: bool = False, page_size: int = 4096) -> Path:
+    path = create(folder / "kuma.db", page_size=page_size)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("BEGIN")
+        for name, found in reversed(rows.items()) if backwards else rows.items():
+            for row in reversed(found) if backwards else found:
+                _insert(connection, name, row)
+        connection.execute("COMMIT")
+    return path
+
+
+def _insert(connection: sqlite3.Connection, name: str, row: dict[str, Any]) -> None:
+    marks, given_values = [], []
+    for value in row.values():
+        try:
+            if isinstance(value, str):
+                value.encode()
+            marks.append("?")
+            given_values.append(value)
+        except UnicodeEncodeError:
+            marks.append("CAST(? AS TEXT)")
+            given_values.append(value.encode("utf-8", "surrogateescape"))
+    names = ", ".join(map(quoted, row))
+    connection.execute(
+        f"INSERT INTO {quoted(name)} ({names}) VALUES ({', '.join(marks)})", given_values
+    )
+
+
+def carry_out(live: Path, wanted: Path, folder: Path) -> Plan:
+    """Plan and apply as a replica does, without Kuma and the state file around it."""
+    target = dump_of(wanted, folder / "wanted")
+    target.verify()
+    todo = plan(dump_of(live, folder / "live"), target, folder / "plan")
+    with SqliteStore(live.parent).write() as writer:
+        for table in todo.tables:
+            writer.sweep(select(writer.schema, table.name))
+        execute(writer, todo)
+        _verify(writer, todo, target.manifest)
+    return todo
+
+
+@given(contents())
+def test_any_rows_reach_a_fresh_replica(rows: Rows) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        leader, replica = database(folder / "a", rows), create(folder / "b" / "kuma.db")
+        carry_out(replica, leader, folder)
+        assert compare.config_differences(replica, leader) == []
+        assert compare.orphans(replica) == []
+        assert compare.damage(replica) == []
+        assert digest_of(replica) == digest_of(leader)
+
+
+@settings(max_examples=60)
+@given(contents(), contents())
+def test_apply_of_plan_of_a_and_b_is_b(a: Rows, b: Rows) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        live, wanted = database(folder / "a", a), database(folder / "b", b)
+        (folder / "before.db").write_bytes(live.read_bytes())
+        todo = carry_out(live, wanted, folder)
+        assert compare.config_differences(live, wanted) == []
+        assert compare.local_differences(live, folder / "before.db") == []
+        assert compare.staying_differences(live, folder / "before.db") == []
+        assert compare.damage(live) == []
+        assert digest_of(live) == digest_of(wanted)
+        assert todo.empty == (todo.base == todo.target)
+        again = carry_out(live, wanted, folder / "again")
+        assert again.empty
+        assert again.size == 0
+
+
+@given(contents(), st.sampled_from([512, 4096, 32768]))
+def test_digest_knows_no_order_and_no_pages(rows: Rows, page_size: int) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        one = database(folder / "a", rows)
+        two = database(folder / "b", rows, backwards=True, page_size=page_size)
+        assert digest_of(one) == digest_of(two)
+        with closing(sqlite3.connect(two, isolation_level=None)) as connection:
+            connection.execute("VACUUM")
+        assert digest_of(one) == digest_of(two)
+        assert compare.config_differences(one, two) == []
+
+
+@given(st.floats(allow_nan=False))
+def test_digest_does_not_depend_on_how_a_float_is_written(number: float) -> None:
+    """The same double, once bound and once parsed by SQLite from another spelling."""
+    with tempfile.TemporaryDirectory() as name:
+        digests = set()
+        for spelling in ("bound", repr(number)):
+            path = create(Path(name) / spelling[:5] / "kuma.db")
+            with closing(sqlite3.connect(path)) as connection, connection:
+                value = number if spelling == "bound" else float(f"{number:.17e}")
+                connection.execute(
+                    "INSERT INTO monitor (id, name, timeout) VALUES (1, 'x', ?)", (value,)
+                )
+            digests.add(digest_of(path))
+        assert len(digests) == 1
