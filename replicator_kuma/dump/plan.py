@@ -17,7 +17,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from replicator_kuma.dump import values
 from replicator_kuma.dump.catalog import TABLES
@@ -25,6 +25,7 @@ from replicator_kuma.dump.format import Dump, Manifest, is_setting
 from replicator_kuma.errors import SchemaMismatch, SnapshotRefused
 
 _END: tuple[Any, ...] = ()
+_CHECKED_ROWS, _CHECKED_BYTES = 64, 1 << 16
 
 
 @dataclass(frozen=True)
@@ -126,8 +127,7 @@ def _counts_words(one: str, many: str, counts: Counts) -> str:
     return ", ".join(words)
 
 
-@dataclass(frozen=True)
-class Change:
+class Change(NamedTuple):
     """One line of a plan. Rows are tuples in the order of the plan's columns, or None."""
 
     op: str
@@ -179,7 +179,7 @@ class Plan:
         with path.open("rb", buffering=1 << 18) as file:
             for line in file:
                 if line.startswith(marks):
-                    op, key, new, runtime, old = values.decode(line)
+                    op, key, new, runtime, old = values.decode(line[:-1])
                     yield Change(op, key, _row(new), _row(runtime), _row(old))
 
 
@@ -233,6 +233,8 @@ class _Merge:
         )
         self.quiet = [i for i, column in enumerate(self.runtime) if column in self.table.quiet]
         self.counts = dict.fromkeys(("+", "~", "-", "*", "="), 0)
+        self.unchecked: list[tuple[bytes, bytes]] = []
+        self.weight = 0
 
     def _same_columns(self, kind: str) -> tuple[str, ...]:
         ours = self.live.columns(self.table.name, kind)
@@ -257,25 +259,27 @@ class _Merge:
         ours, theirs = self.live.lines(self.table.name), self.wanted.lines(self.table.name)
         a, b = next(ours, _END), next(theirs, _END)
         before: Any = _END
+        last: Any = None
         while a or b:
             if a and b and a[0] == b[0]:
                 if a[1] != b[1]:
                     self._moved(a, b)
-                a, before, b = next(ours, _END), b, next(theirs, _END)
+                a, before, last, b = next(ours, _END), b, None, next(theirs, _END)
                 continue
             x, y = self._key(a), self._key(b)
-            if b and before and not self._key(before) < y:
+            if b and before and not (last or self._key(before)) < y:
                 raise SnapshotRefused(f"the snapshot's {self.table.name} is not in order")
             if not b or (a and x < y):
                 self._write("-", self._id(a), b"null", b"null", a[0])
                 a = next(ours, _END)
             elif not a or y < x:
                 self._write("+", self._id(b), *self._checked(b), b"null")
-                before, b = b, next(theirs, _END)
+                before, last, b = b, y, next(theirs, _END)
             else:
-                op = "*" if self._reborn(a[0], b[0]) else "~"
+                op = "*" if self._reborn(a, b) else "~"
                 self._write(op, self._id(b), *self._checked(b), a[0])
-                a, before, b = next(ours, _END), b, next(theirs, _END)
+                a, before, last, b = next(ours, _END), b, y, next(theirs, _END)
+        self._check()
 
     def _moved(self, a: tuple[bytes, bytes], b: tuple[bytes, bytes]) -> None:
         """The content stays; ids and quiet columns travel, runtime columns do not."""
@@ -284,6 +288,7 @@ class _Merge:
             self._write("=+", b[1], *self._checked(b), b"null")
         elif self.quiet:
             self._checked(b)
+            self._check()
             ours, theirs = values.decode(a[1]), values.decode(b[1])
             if any(ours[index] != theirs[index] for index in self.quiet):
                 self._write("=~", self._id(b), *b, b"null")
@@ -320,24 +325,34 @@ class _Merge:
         return pair[0][1 : pair[0].index(b",")]
 
     def _checked(self, pair: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
-        """A line of the snapshot once it is known to be a row of this table."""
+        """A line of the snapshot that must be a row of this table: many are checked at once."""
+        self.unchecked.append(pair)
+        self.weight += len(pair[0]) + len(pair[1])
+        if len(self.unchecked) >= _CHECKED_ROWS or self.weight >= _CHECKED_BYTES:
+            self._check()
+        return pair
+
+    def _check(self) -> None:
+        """Look at the lines that wait for it; a plan stands only when all have been."""
+        pairs, self.unchecked, self.weight = self.unchecked, [], 0
         try:
-            new = values.canonical(pair[0], len(self.content))
-            runtime = values.canonical(pair[1], len(self.runtime))
-            if self.table.unkeyed and (len(runtime) != 1 or type(runtime[0]) is not int):
+            new = values.canonical_rows([content for content, _rest in pairs], len(self.content))
+            runtime = values.canonical_rows([rest for _content, rest in pairs], len(self.runtime))
+            if self.table.unkeyed and any(type(row[0]) is not int for row in runtime):
                 raise ValueError("its id is no integer")
         except (ValueError, UnicodeDecodeError) as error:
             raise SnapshotRefused(
                 f"the snapshot's {self.table.name} has a malformed row: {error}"
             ) from error
-        if self.table.name == "setting" and not is_setting(new[0]):
+        if self.table.name == "setting" and not all(is_setting(row[0]) for row in new):
             raise SnapshotRefused("the snapshot sets a setting that is not replicated")
-        return pair
 
-    def _reborn(self, old: bytes, new: bytes) -> bool:
+    def _reborn(self, old: tuple[bytes, bytes], new: tuple[bytes, bytes]) -> bool:
         if self.born is None:
             return False
-        return bool(values.decode(old)[self.born] != values.decode(new)[self.born])
+        self._checked(new)
+        self._check()
+        return bool(values.decode(old[0])[self.born] != values.decode(new[0])[self.born])
 
 
 def _text(value: object) -> str:
