@@ -17,6 +17,7 @@ from replicator_kuma.errors import (
     DatabaseMigrating,
     DatabaseMissing,
     KumaError,
+    ReplicatorError,
     StateError,
 )
 from replicator_kuma.state import Pending, State

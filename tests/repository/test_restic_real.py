@@ -273,6 +273,7 @@ def test_limits_end_a_fetch(
 def test_a_dump_that_restic_could_not_read_whole_is_incomplete(
     repository: ResticRepository, dump: Path
 ) -> None:
+    places.need_root()
     # /proc/self/mem of another process: even root gets an I/O error at its first byte.
     subprocess.run(["touch", str(dump / "hole")], check=True, timeout=5)
     subprocess.run(["mount", "--bind", "/proc/1/mem", str(dump / "hole")], check=True, timeout=5)

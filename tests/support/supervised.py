@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.support.kuma_server import free_port, is_ready, kuma_command, kuma_dir
+from tests.support.kuma_server import free_port, is_ready, kuma_command
+from tests.support.tools import kuma_dir
 from tests.support.waiting import wait_until
 
 REPLICATOR = [sys.executable, "-m", "replicator_kuma"]
