@@ -172,6 +172,7 @@ class Replica:
                 return _nothing(snapshot, f"the rows equal {snapshot.position}; nothing to do")
             return _waiting(snapshot, "its rows are in place; Kuma has to confirm them")
         started = time.monotonic()
+        instance.store.check()  # damage anywhere would grow with what is written
         applying.apply(instance, planned, mark)
         instance.state.update(live_digest=digest)
         sentence = (
@@ -210,6 +211,7 @@ class Replica:
         """Another schema is known from the tags alone: nothing is fetched."""
         with self.instance.store.read() as reader:
             schema = reader.schema
+        schema.require(self.instance.tables)
         if schema.fingerprint != snapshot.label.schema:
             raise _mismatch(snapshot, schema.migrations, None)
 

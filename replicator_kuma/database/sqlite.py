@@ -284,6 +284,8 @@ class SqliteStore:
         try:
             with explained():
                 found = connection.execute("PRAGMA quick_check(3)").fetchall()
+                if self.path.stat().st_size % connection.execute("PRAGMA page_size").fetchone()[0]:
+                    found = [("its file was cut off within a page",)]  # SQLite reads zeros there
                 there = {row[0] for row in connection.execute("SELECT name FROM sqlite_master")}
                 for table in there.intersection(TABLES):
                     if found == [("ok",)]:
