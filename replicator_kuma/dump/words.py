@@ -10,8 +10,9 @@ from replicator_kuma.dump.catalog import SECRETS, TABLES
 from replicator_kuma.dump.plan import Change, Plan, TablePlan, noun
 
 MASK = "•••"
-_USERINFO = re.compile(r"(?<=//)[^/@\s]*@")
-_QUERY = re.compile(r"(?<==)[^&#\s]+")
+_USERINFO = re.compile(r"(?<=//)[^/?#\r\n]*@")
+"""As browsers read it: up to the last @ of the authority, spaces and more @ in a password too."""
+_QUERY = re.compile(r"(?<=[?#])\S+")
 _LIMIT = 60
 _ACTIONS = {"+": "added", "~": "changed", "-": "deleted", "*": "replaced"}
 
