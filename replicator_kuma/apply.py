@@ -52,14 +52,17 @@ class Planned:
     wanted: Dump
     plan: Plan
     observation: Observation
+    fingerprint: str
+    """of the database's files before they were read; empty where that proves nothing"""
 
 
 def prepare(instance: Instance, wanted: Dump) -> Planned:
     """Read the instance and plan; nothing is touched. Raises DatabaseError, SnapshotRefused."""
     number = len(list(instance.work.glob("plan-*")))
+    fingerprint = instance.store.fingerprint()
     live, observation = observed_dump(instance, f"live-{number}")
     todo = plan(live, wanted, instance.work / f"plan-{number}")
-    return Planned(live, wanted, todo, observation)
+    return Planned(live, wanted, todo, observation, fingerprint)
 
 
 def takes_monitors(todo: Plan) -> bool:
@@ -202,13 +205,17 @@ def carry_out(instance: Instance, planned: Planned, note: Callable[[Planned], No
 
 
 def _write(instance: Instance, planned: Planned) -> None:
-    """The transaction: read again, write, read back, commit. Raises _Changed."""
+    """The transaction: read again, write, read back, commit. Raises _Changed.
+
+    Files that are as old as they were have seen no write since: then nothing is read again.
+    """
     todo = planned.plan
     with instance.store.write() as writer:
-        for name in planned.live.manifest.tables:
-            writer.sweep(select(writer.schema, name))
-        entries, _named = write_tables(None, writer, planned.live.manifest.tables)
-        if not _same(planned.live.manifest, entries):
+        untouched = planned.fingerprint and instance.store.fingerprint() == planned.fingerprint
+        if planned.observation.dangling or not untouched:
+            for name in planned.live.manifest.tables:
+                writer.sweep(select(writer.schema, name))
+        if not untouched and not _same(planned.live.manifest, writer):
             raise _Changed
         pending = instance.state.load().pending
         assert pending is not None
@@ -217,8 +224,9 @@ def _write(instance: Instance, planned: Planned) -> None:
         _verify(writer, todo, planned.wanted.manifest)
 
 
-def _same(planned: Manifest, entries: Any) -> bool:
+def _same(planned: Manifest, writer: Writer) -> bool:
     """Whether the plan still fits: ids of unkeyed rows count, runtime columns of others do not."""
+    entries, _named = write_tables(None, writer, planned.tables)
     return all(
         entries[name].sha256 == entry.sha256
         and (entries[name].runtime == entry.runtime or not TABLES[name].unkeyed)

@@ -17,6 +17,7 @@ from replicator_kuma.dump.values import is_plain
 from replicator_kuma.errors import SnapshotRefused
 
 _IDS = 1_000
+_ROWS = 32
 
 
 def key_column(table: str) -> str:
@@ -101,24 +102,24 @@ class SqliteWriter(SqliteReader):
         rows: Iterable[tuple[Any, ...]],
     ) -> None:
         self._whole.clear()
-        pending = iter(rows)
-        last: tuple[Any, ...] = ()
-
-        def feed() -> Iterator[tuple[Any, ...]]:
-            nonlocal last
-            for row in pending:
-                last = row
-                yield row
-
-        sql = _upsert_sql(table, columns, keep, ["?"] * len(columns))
+        waiting = iter(rows)
         with explained(), _refusing(table):
-            while True:
+            while batch := list(itertools.islice(waiting, _ROWS)):
+                # sqlite3 takes far longer over None than over a value: a column that holds
+                # nothing else is NULL in the statement
+                full = [
+                    n
+                    for n, column in enumerate(zip(*batch, strict=True))
+                    if column.count(None) < len(batch)
+                ]
+                marks = ["?" if n in full else "NULL" for n in range(len(columns))]
+                sql = _upsert_sql(table, columns, keep, marks)
                 try:
-                    self._connection.executemany(sql, feed())
-                    return
+                    self._connection.executemany(sql, ([row[n] for n in full] for row in batch))
                 except UnicodeEncodeError:
                     # text that is no UTF-8: its bytes go in as a blob that SQLite calls text
-                    self._upsert_raw(table, columns, keep, last)
+                    for row in batch:
+                        self._upsert_raw(table, columns, keep, row)
 
     def _upsert_raw(
         self, table: str, columns: Sequence[str], keep: Collection[str], row: tuple[Any, ...]
