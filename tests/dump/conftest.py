@@ -12,6 +12,6 @@ _COMMON = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-settings.register_profile("ci", _COMMON, max_examples=40)
+settings.register_profile("ci", _COMMON, max_examples=30)
 settings.register_profile("thorough", _COMMON, max_examples=1_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
