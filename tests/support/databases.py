@@ -310,8 +310,8 @@ def _rest(connection: sqlite3.Connection, version: str) -> None:
         insert(connection, "monitor_maintenance", monitor_id=1, maintenance_id=1)
     insert(connection, "maintenance_status_page", status_page_id=1, maintenance_id=1)
     # no date may be the default, which is now: the same call makes the same rows
-    key = {"key": "$2a$10$hash", "name": "prometheus", "user_id": 1, "created_date": _BORN}
-    insert(connection, "api_key", **key)
+    row = {"key": "$2a$10$hash", "name": "prometheus", "user_id": 1, "created_date": _BORN}
+    insert(connection, "api_key", **row)
     settings = {"keepDataPeriodDays": "180", "entryPage": '"dashboard"', "steamAPIKey": '"abc"'}
     for key, value in settings.items():
         insert(connection, "setting", key=key, value=value, type="general")
