@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -98,7 +99,10 @@ TARGETS = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
-    wanted = {*options.only, OUTAGE} if options.kuma else set(options.only)
+    wanted = set(options.only)
+    if "dump" in wanted and shutil.which("sqlite3") is None:
+        print("bench: the program sqlite3 is missing (dump compares with it)", file=sys.stderr)
+        return 2
     with tempfile.TemporaryDirectory(prefix="replicator-bench-", dir=options.dir) as folder:
         results = {
             size: dict(_measure(Path(folder) / str(size), size, wanted, options.runs))
