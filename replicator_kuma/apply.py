@@ -21,7 +21,7 @@ from replicator_kuma.database import Writer
 from replicator_kuma.dump import values
 from replicator_kuma.dump.catalog import TABLES
 from replicator_kuma.dump.format import Dump, Manifest, write_tables
-from replicator_kuma.dump.plan import Plan, TablePlan, plan
+from replicator_kuma.dump.plan import Change, Plan, TablePlan, plan
 from replicator_kuma.dump.select import select
 from replicator_kuma.errors import (
     DatabaseError,
@@ -99,6 +99,8 @@ def apply(instance: Instance, planned: Planned, mark: Mark) -> None:
     def note(fitting: Planned) -> None:
         _note(instance, fitting, first, stops)
 
+    if earlier is None:
+        _purge_orphans(instance, planned.plan)
     try:
         note(planned)
         if kuma.manages:
@@ -109,6 +111,18 @@ def apply(instance: Instance, planned: Planned, mark: Mark) -> None:
         _come_back_unchanged(instance, stops)
         raise
     _come_back(instance, was_running)
+
+
+def _purge_orphans(instance: Instance, todo: Plan) -> None:
+    """History that belongs to no monitor must not become that of a new one with its id.
+
+    (Another program left it, or an older replicator.) While Kuma still runs: it may take a while.
+    """
+    if any(t.counts.added for t in todo.tables if t.name == "monitor"):
+        try:
+            instance.store.purge_history()
+        except DatabaseLocked as error:
+            log.warning("history that belongs to no monitor stays: %s", error)
 
 
 def _note(instance: Instance, planned: Planned, first: Pending, stops: bool) -> None:
@@ -234,15 +248,6 @@ def _same(planned: Manifest, writer: Writer) -> bool:
     )
 
 
-def _plan_anew(instance: Instance, writer: Writer, planned: Planned) -> Plan:
-    folder = instance.work / "live-again"
-    folder.mkdir(mode=0o700)
-    entries, _named = write_tables(folder, writer, planned.live.manifest.tables)
-    old = planned.live.manifest
-    manifest = Manifest(old.engine, old.fingerprint, old.migrations, entries, old.files)
-    return plan(Dump(folder, manifest), planned.wanted, instance.work / "plan-again")
-
-
 def execute(writer: Writer, todo: Plan, *, back: bool = False) -> None:
     """All row changes of a plan, in an order that needs no luck.
 
@@ -306,13 +311,20 @@ def _reads_back(writer: Writer, todo: Plan, table: TablePlan) -> bool:
     if not table.counts.real and not table.counts.moved:
         return True
     chosen = select(writer.schema, table.name)
-    split = len(table.content)
-    wanted = {c.key: c.new for c in todo.changes(table) if c.new is not None}
+    wanted = {c.key: _written(c) for c in todo.changes(table) if c.new is not None}
     gone = [c.key for c in todo.changes(table) if c.new is None and c.key not in wanted]
     keys = [*wanted, *gone]
     id_at = chosen.columns.index("key" if table.name == "setting" else "id")
     found = {}
     for start in range(0, len(keys), _CHUNK):
         for row in writer.rows(chosen, keys[start : start + _CHUNK]):
-            found[row[id_at]] = values.encode(row[:split])
-    return found == {key: values.encode(row) for key, row in wanted.items()}
+            length = len(wanted.get(row[id_at], row))
+            found[row[id_at]] = row[:length]
+    encode = values.encode
+    return {k: encode(v) for k, v in found.items()} == {k: encode(v) for k, v in wanted.items()}
+
+
+def _written(change: Change) -> tuple[Any, ...]:
+    """What a change wrote: a row that stays keeps its runtime columns."""
+    new = change.new or ()
+    return new if change.op in ("~", "=~") else (*new, *(change.runtime or ()))

@@ -279,6 +279,14 @@ class Leader:
         newest = view.newest
         assert newest is not None
         if not self.instance.store.exists():
+            if not self.instance.keep_running:
+                # a single command cannot make Kuma make one; its DATA_DIR may just be mistyped
+                raise DatabaseMissing(
+                    f"there is no database here; the newest snapshot, {newest.position}, is this "
+                    "instance's own",
+                    hint="Check DATA_DIR. If the disk was lost: start Kuma once, so that it makes "
+                    "an empty database, then: replicator backup",
+                )
             return CycleResult(
                 Outcome.WAITING,
                 f"there is no database here, and {newest.position} is this instance's own: "

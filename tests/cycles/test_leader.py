@@ -11,6 +11,7 @@ import pytest
 
 from replicator_kuma.cycle import Instance, Outcome
 from replicator_kuma.errors import (
+    DatabaseMissing,
     DatabaseUnset,
     PublishIncomplete,
     ReplicatorError,
@@ -36,7 +37,7 @@ def test_the_first_publish_is_1_1(leader: Instance, repository: FolderRepository
     assert (result.outcome, result.position) == (Outcome.PUBLISHED, Position(1, 1))
     assert result.sentence.startswith("published 1.1: 12 monitors, ")
     assert repository.calls == ["snapshots", "publish", "snapshots"]
-    assert leader.notifier.sent == [f"leader: backup: {result.sentence}"]  # type: ignore[attr-defined]
+    assert leader.notifier.sent == [f"backup: {result.sentence}"]  # type: ignore[attr-defined]
     state = leader.state.load()
     assert state.intent is None
     assert state.published is not None
@@ -282,6 +283,9 @@ def test_a_lost_database_is_taken_back(leader: Instance, repository: FolderRepos
     kept = cycles.copy_of(db(leader))
     db(leader).unlink()
     (leader.data_dir / "upload" / "logo2.png").unlink()
+    with pytest.raises(DatabaseMissing, match=r"1\.1, is this instance's own"):
+        lead(leader)  # by a single command: its DATA_DIR may be mistyped
+    leader.keep_running = True
     result = lead(leader)
     assert result.outcome is Outcome.WAITING
     assert "taking it back once Kuma has made an empty one" in result.sentence
@@ -300,6 +304,7 @@ def test_a_lost_disk_takes_its_state_along(leader: Instance, repository: FolderR
     kept = cycles.copy_of(db(leader))
     shutil.rmtree(leader.data_dir)
     anew = cycles.instance(leader.data_dir, repository, name="leader")
+    anew.keep_running = True
     assert lead(anew).outcome is Outcome.WAITING
     databases.create(db(anew))
     assert lead(anew).outcome is Outcome.APPLIED
