@@ -74,7 +74,8 @@ class DatabaseLocked(DatabaseError):
 class DatabaseCorrupt(DatabaseError):
     hint = (
         "Nothing was published or changed. Stop Kuma and run: "
-        "sqlite3 kuma.db 'PRAGMA integrity_check'. The last good state is in the repository: replicator snapshots"
+        "sqlite3 kuma.db 'PRAGMA integrity_check'. "
+        "The last good state is in the repository: replicator snapshots"
     )
 
 
