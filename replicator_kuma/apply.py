@@ -263,8 +263,9 @@ def execute(writer: Writer, todo: Plan, *, back: bool = False) -> None:
             writer.park_history(int(change.key) for change in todo.changes(table, "*"))
         writer.make_room(table.name, _room(writer, todo, table))
         _upsert(writer, todo, table)
-    if back:  # what was set aside is theirs again; setting aside once more would drop it
-        writer.unpark_history()
+        if table.name == "monitor" and back:
+            # what was set aside is theirs again; setting aside once more would drop it
+            writer.unpark_history(int(change.key) for change in todo.changes(table, "*"))
 
 
 def _room(writer: Writer, todo: Plan, table: TablePlan) -> Iterator[tuple[Any, list[str]]]:

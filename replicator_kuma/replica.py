@@ -142,7 +142,11 @@ class Replica:
                 f"{newest.position} is not tried again: Kuma did not start on it before",
                 hint="Look at Kuma's log. To try it all the same: replicator restore --now",
             )
-        applied = state.applied is not None and state.applied.snapshot == newest.id
+        applied = (
+            state.applied is not None
+            and state.applied.snapshot == newest.id
+            and state.applied_tables == tuple(sorted(instance.tables))
+        )
         if applied and (not reconcile or self._rows_equal(state)):
             return _nothing(newest, f"{newest.position} is applied; nothing newer")
         return self.take(newest)
@@ -165,16 +169,16 @@ class Replica:
         mark, live, summary = Mark.of(snapshot), planned.live.manifest, planned.plan.summary
         digest = applying.expected_digest(instance, live, planned.wanted.manifest)
         warnings = tuple(str(d) for d in planned.observation.dangling)
-        pending = instance.state.load().pending
+        pending, tables = instance.state.load().pending, tuple(sorted(instance.tables))
         if preview.plan.empty:
             if pending is None:
-                instance.state.update(applied=mark, live_digest=digest)
+                instance.state.update(applied=mark, live_digest=digest, applied_tables=tables)
                 return _nothing(snapshot, f"the rows equal {snapshot.position}; nothing to do")
             return _waiting(snapshot, "its rows are in place; Kuma has to confirm them")
         started = time.monotonic()
         instance.store.check()  # damage anywhere would grow with what is written
         applying.apply(instance, planned, mark)
-        instance.state.update(live_digest=digest)
+        instance.state.update(live_digest=digest, applied_tables=tables)
         sentence = (
             f"applied {snapshot.position} of {snapshot.label.leader}: {summary.sentence()}, "
             f"digest {snapshot.label.digest[:12]}, {time.monotonic() - started:.1f} s"

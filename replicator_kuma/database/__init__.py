@@ -44,8 +44,12 @@ class Writer(Reader, Protocol):
     def park_history(self, monitors: Iterable[int]) -> None:
         """Set aside what belonged to monitors whose id now means another monitor."""
 
-    def unpark_history(self) -> None:
-        """Give set-aside history back (the way back after a failed apply)."""
+    def unpark_history(self, monitors: Iterable[int]) -> None:
+        """Give set-aside history back (the way back after a failed apply).
+
+        ``monitors`` are the ids that mean the former monitor again: what was written to them
+        meanwhile goes.
+        """
 
     def delete(self, table: str, keys: Iterable[Any]) -> None:
         """Delete rows by key (`id`, or `key` of setting)."""

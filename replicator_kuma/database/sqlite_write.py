@@ -60,13 +60,11 @@ class SqliteWriter(SqliteReader):
                         f"UPDATE {table} SET monitor_id = -monitor_id WHERE monitor_id = ?", ids
                     )
 
-    def unpark_history(self) -> None:
+    def unpark_history(self, monitors: Iterable[int]) -> None:
+        ids = [(monitor,) for monitor in monitors]
         with explained():
             for table in self._history():
-                self._connection.execute(
-                    f"DELETE FROM {table} WHERE monitor_id IN "
-                    f"(SELECT -monitor_id FROM {table} WHERE monitor_id < 0)"
-                )
+                self._connection.executemany(f"DELETE FROM {table} WHERE monitor_id = ?", ids)
                 self._connection.execute(
                     f"UPDATE {table} SET monitor_id = -monitor_id WHERE monitor_id < 0"
                 )

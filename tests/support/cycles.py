@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from replicator_kuma.cycle import CycleResult, Instance
@@ -20,6 +23,25 @@ from tests.support.pairs import HastyStore
 LOGO = b"\x89PNG one"
 MARK = Mark(Position(1, 7), "d" * 64, "5" * 16, "a" * 64, "writer", "leader", 20, 99)
 PENDING = Pending(MARK, "b" * 64, "c" * 64, (("upload/logo2.png", "e" * 64), ("upload/x", None)))
+
+
+class HookedKuma(RecordingKuma):
+    """Runs ``on_stop`` while it stops: what a user does in the last moment."""
+
+    on_stop: Callable[[], None] | None = None
+
+    def stop(self) -> None:
+        hook, self.on_stop = self.on_stop, None
+        if hook is not None:
+            hook()
+        super().stop()
+
+
+class UnmanagedKuma(RecordingKuma):
+    """Nobody said how to stop it."""
+
+    name = "none"
+    manages = False
 
 
 def fill(folder: Path, *, monitors: int = 12, heartbeats: int = 2, wal: bool = False) -> Path:
@@ -54,6 +76,50 @@ def follow(
 def take_over(there: Instance, *, force: bool = False) -> CycleResult:
     with there.state.lock():
         return promote(there, force=force)
+
+
+def add_monitor(database: Path, number: int, *, born: str = "2030-01-01 00:00:00") -> None:
+    """A monitor with a tag, an alert and heartbeats, as a user makes one."""
+    row = {"id": number, "name": f"added {number}", "user_id": 1, "created_date": born}
+    with closing(sqlite3.connect(database)) as connection, connection:
+        databases.insert(connection, "monitor", type="http", url="https://x.example", **row)
+        databases.insert(connection, "monitor_tag", monitor_id=number, tag_id=1, value="v")
+        databases.insert(connection, "monitor_notification", monitor_id=number, notification_id=1)
+        for minute in range(3):
+            time = f"2030-01-01 00:0{minute}:00"
+            databases.insert(connection, "heartbeat", monitor_id=number, status=1, time=time)
+
+
+def delete_monitor(database: Path, number: int) -> None:
+    """As Kuma does, with foreign keys on: what belongs to it goes too."""
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("DELETE FROM monitor WHERE id = ?", (number,))
+
+
+@contextmanager
+def opened_elsewhere(database: Path) -> Iterator[None]:
+    """Another process has the database open in WAL mode, as a running Kuma has."""
+    code = (
+        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); "
+        "c.execute('PRAGMA journal_mode = WAL'); c.execute('SELECT * FROM user').fetchall(); "
+        "print('open', flush=True); sys.stdin.read()"
+    )
+    arguments = [sys.executable, "-c", code, str(database)]
+    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"open\n"
+        try:
+            yield
+        finally:
+            process.communicate()
+
+
+def left_behind(instance: Instance) -> list[str]:
+    """What must not outlive a cycle: dumps, rows from before, staged files."""
+    state = instance.state.folder
+    odd = [p for p in state.iterdir() if p.name not in ("state.json", "lock")]
+    return sorted(str(p) for p in [*odd, *instance.data_dir.glob(".replicator*")])
 
 
 def rename(database: Path, monitor: int, name: str) -> None:

@@ -1,0 +1,228 @@
+"""What an apply changes, around which stop and start, and what it leaves as it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from replicator_kuma import apply
+from replicator_kuma.cycle import Instance, Outcome
+from replicator_kuma.dump.format import Dump
+from replicator_kuma.errors import DatabaseLocked, KumaError, KumaRunning, StateError
+from replicator_kuma.repository import Position
+from tests.support import cycles, databases
+from tests.support.compare import (
+    config_differences,
+    damage,
+    local_differences,
+    orphans,
+    staying_differences,
+)
+from tests.support.cycles import follow, lead, left_behind, rename
+from tests.support.folder_repository import FolderRepository
+from tests.support.instances import RecordingKuma
+
+RESTART = ["stop", "start", "ready?"]
+
+
+def db(instance: Instance) -> Path:
+    return instance.data_dir / "kuma.db"
+
+
+def test_a_newer_position_is_applied_and_confirmed(
+    leader: Instance, replica: Instance, repository: FolderRepository, kuma: RecordingKuma
+) -> None:
+    rename(db(leader), 3, "new name")
+    cycles.add_monitor(db(leader), 77)
+    cycles.delete_monitor(db(leader), 5)
+    (leader.data_dir / "upload" / "logo2.png").write_bytes(b"another logo")
+    lead(leader)
+    before = cycles.copy_of(db(replica))
+    repository.calls.clear()
+    result = follow(replica)
+    assert (result.outcome, result.position) == (Outcome.APPLIED, Position(1, 2))
+    assert result.sentence.startswith("applied 1.2 of leader: 1 monitor added, 1 changed, 1 delet")
+    assert repository.calls == ["snapshots", "fetch"]
+    assert kuma.log == RESTART
+    assert replica.notifier.sent[-1] == f"restore: {result.sentence}"  # type: ignore[attr-defined]
+    assert config_differences(db(replica), db(leader)) == []
+    assert staying_differences(db(replica), before) == []
+    assert local_differences(db(replica), before) == []
+    assert [*orphans(db(replica)), *damage(db(replica))] == []
+    assert (replica.data_dir / "upload" / "logo2.png").read_bytes() == b"another logo"
+    state = replica.state.load()
+    assert (state.pending, state.purge, state.stopped_by_me) == (None, False, False)
+    assert state.applied is not None
+    assert state.applied.position == Position(1, 2)
+    assert left_behind(replica) == []
+    kuma.log.clear()
+    assert follow(replica, reconcile=True).outcome is Outcome.NOTHING
+    assert kuma.log == []
+
+
+def test_rows_that_are_there_already_stop_nothing(
+    leader: Instance, replica: Instance, kuma: RecordingKuma
+) -> None:
+    rename(db(leader), 3, "same edit on both")
+    rename(db(replica), 3, "same edit on both")
+    lead(leader)
+    assert follow(replica).sentence == "the rows equal 1.2; nothing to do"
+    assert follow(replica).sentence == "1.2 is applied; nothing newer"
+    assert kuma.log == []
+
+
+def test_links_saved_anew_on_the_replica_stop_nothing(
+    replica: Instance, kuma: RecordingKuma
+) -> None:
+    databases.edit(db(replica), "UPDATE monitor_group SET id = id + 1000")
+    assert follow(replica, reconcile=True).outcome is Outcome.NOTHING
+    assert kuma.log == []
+
+
+def test_drift_is_healed_where_it_is_asked_for(
+    leader: Instance, replica: Instance, kuma: RecordingKuma
+) -> None:
+    rename(db(replica), 3, "edited on the replica")
+    assert follow(replica).outcome is Outcome.NOTHING
+    assert cycles.name_of(db(replica), 3) == "edited on the replica"
+    assert follow(replica, reconcile=True).outcome is Outcome.APPLIED
+    assert config_differences(db(replica), db(leader)) == []
+    assert kuma.log == RESTART
+
+
+def test_a_running_kuma_that_nobody_can_stop_is_not_written_under(
+    leader: Instance, replica: Instance
+) -> None:
+    rename(db(leader), 3, "two")
+    lead(leader)
+    before = cycles.copy_of(db(replica))
+    replica.kuma = cycles.UnmanagedKuma()
+    with cycles.opened_elsewhere(db(replica)):
+        with pytest.raises(KumaRunning):
+            follow(replica)
+        assert replica.state.load().pending is None
+        assert config_differences(db(replica), before) == []
+        replica.force = True
+        assert follow(replica).outcome is Outcome.APPLIED
+        assert config_differences(db(replica), db(leader)) == []
+    rename(db(leader), 3, "three")
+    lead(leader)
+    replica.force = False
+    assert follow(replica).outcome is Outcome.APPLIED, "nobody has it open any more"
+    assert left_behind(replica) == []
+
+
+def test_a_stop_that_stopped_another_kuma_is_noticed(
+    leader: Instance, replica: Instance, kuma: RecordingKuma
+) -> None:
+    rename(db(leader), 3, "two")
+    lead(leader)
+    before = cycles.copy_of(db(replica))
+    with (
+        cycles.opened_elsewhere(db(replica)),
+        pytest.raises(KumaError, match="still has Kuma's database open"),
+    ):
+        follow(replica)
+    assert kuma.log == ["stop", "start"]
+    assert config_differences(db(replica), before) == []
+    assert replica.state.load().pending is None
+    assert left_behind(replica) == []
+
+
+def test_a_kuma_that_a_person_stopped_stays_so(
+    leader: Instance, replica: Instance, kuma: RecordingKuma
+) -> None:
+    rename(db(leader), 3, "two")
+    lead(leader)
+    kuma.up = False
+    assert follow(replica).outcome is Outcome.APPLIED
+    assert "start" not in kuma.log
+    assert replica.state.load().pending is not None
+    assert "Kuma has to confirm" in follow(replica).sentence
+    assert "start" not in kuma.log
+    kuma.up = True
+    assert follow(replica).outcome is Outcome.NOTHING
+    assert replica.state.load().pending is None
+    assert left_behind(replica) == []
+
+
+def test_what_kuma_writes_between_plan_and_stop_is_planned_with(
+    leader: Instance, replica: Instance
+) -> None:
+    """Links saved anew, a logo, a monitor with a heartbeat, in the last moment before the stop."""
+    rename(db(leader), 3, "two")
+    cycles.add_monitor(db(leader), 77)
+    lead(leader)
+    kuma = cycles.HookedKuma()
+    replica.kuma, replica.wait_ready = kuma, kuma.wait_ready
+
+    def somebody_edits() -> None:
+        databases.edit(
+            db(replica),
+            "UPDATE monitor_group SET id = id + 1000",
+            "UPDATE status_page SET icon = '/upload/logo2.png?t=9' WHERE id = 2",
+        )
+        (replica.data_dir / "upload" / "logo2.png").write_bytes(b"uploaded on the replica")
+        cycles.add_monitor(db(replica), 78)
+        rename(db(replica), 4, "edited on the replica")
+
+    kuma.on_stop = somebody_edits
+    assert follow(replica).outcome is Outcome.APPLIED
+    assert kuma.log == RESTART
+    assert config_differences(db(replica), db(leader)) == []
+    assert (replica.data_dir / "upload" / "logo2.png").read_bytes() == cycles.LOGO
+    assert [*orphans(db(replica)), *damage(db(replica))] == []
+    assert left_behind(replica) == []
+
+
+def test_rows_that_change_all_the_time_are_left_alone(
+    leader: Instance, replica: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename(db(leader), 3, "two")
+    lead(leader)
+    real = apply.prepare
+    edits: list[str] = []
+
+    def busy(instance: Instance, wanted: Dump) -> apply.Planned:
+        planned = real(instance, wanted)
+        edits.append(f"edit {len(edits)}")
+        rename(db(replica), 4, edits[-1])
+        return planned
+
+    monkeypatch.setattr(apply, "prepare", busy)
+    with pytest.raises(DatabaseLocked, match="changed all the time"):
+        follow(replica)
+    assert cycles.name_of(db(replica), 4) == edits[-1]
+    assert cycles.name_of(db(replica), 3) != "two"
+    state = replica.state.load()
+    assert (state.pending, state.stopped_by_me) == (None, False)
+    assert replica.kuma.running()
+    assert left_behind(replica) == []
+
+
+def test_files_that_cannot_be_placed_leave_kuma_running(
+    leader: Instance, replica: Instance, kuma: RecordingKuma
+) -> None:
+    """The rows are committed by then; the files follow as soon as they can."""
+    rename(db(leader), 3, "two")
+    (leader.data_dir / "upload" / "logo2.png").write_bytes(b"another logo")
+    lead(leader)
+    place = replica.data_dir / "upload" / "logo2.png"
+    place.unlink()
+    place.mkdir()
+    (place / "in the way").touch()
+    for _ in range(2):
+        with pytest.raises(StateError, match="cannot put Kuma's files in place"):
+            follow(replica)
+        assert kuma.up
+    assert cycles.name_of(db(replica), 3) == "two"
+    (place / "in the way").unlink()
+    place.rmdir()
+    follow(replica)
+    assert place.read_bytes() == b"another logo"
+    state = replica.state.load()
+    assert state.pending is None
+    assert state.applied is not None
+    assert state.applied.position == Position(1, 2)
+    assert left_behind(replica) == []
