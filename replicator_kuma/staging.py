@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from replicator_kuma.dump.files import hash_file
 from replicator_kuma.errors import StateError
 from replicator_kuma.state import sync_folder
 
@@ -56,17 +57,17 @@ def finish(data_dir: Path, files: FileChanges) -> None:
     """
     try:
         for name, sha256 in files:
-            _place(data_dir, name, gone=sha256 is None)
+            _place(data_dir, name, sha256)
     except OSError as error:
         raise StateError(f"cannot put Kuma's files in place in {data_dir}: {error}") from error
     discard(data_dir)
 
 
-def _place(data_dir: Path, name: str, *, gone: bool) -> None:
+def _place(data_dir: Path, name: str, sha256: str | None) -> None:
     place, staged = data_dir / name, data_dir / FOLDER / name
-    if gone:
+    if sha256 is None:
         place.unlink(missing_ok=True)
-    elif staged.exists():
+    elif hash_file(staged) == sha256:  # else another apply was about to stage its own, and died
         if not place.parent.exists():
             place.parent.mkdir(mode=0o755, parents=True)
             _like(place.parent, data_dir)

@@ -1,0 +1,149 @@
+"""A process that dies at its n-th effect on the world: after each single step, one run."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from replicator_kuma import apply
+from replicator_kuma.database.sqlite import SqliteStore
+from replicator_kuma.database.sqlite_write import SqliteWriter
+from replicator_kuma.errors import KumaError
+from tests.support.folder_repository import FolderRepository
+from tests.support.forked import forked
+
+DIED = 137
+_CHANGES = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "shutil.rmtree")
+_WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+
+
+class FileKuma:
+    """A Kuma whose being up is a file, so that a crash of the replicator leaves it as it was.
+
+    ``looks`` is called at each start; ``refuses`` says whether this Kuma is never ready.
+    """
+
+    name = "file"
+    manages = True
+
+    def __init__(self, folder: Path) -> None:
+        self.up = folder / "kuma-is-up"
+        self.log: list[str] = []
+        self.looks: Callable[[], object] = lambda: None
+        self.refuses: Callable[[], bool] = lambda: False
+
+    def running(self) -> bool:
+        return self.up.exists()
+
+    def stop(self) -> None:
+        self.log.append("stop")
+        self.up.unlink(missing_ok=True)
+
+    def start(self) -> None:
+        self.log.append("start")
+        if not self.up.exists():
+            self.looks()
+            self.up.touch()
+
+    def wait_ready(self) -> None:
+        if not self.up.exists() or self.refuses():
+            raise KumaError("Kuma ended by itself with exit code 1")
+
+
+class Counter:
+    """Ends the process, with no clean-up at all, when the n-th effect is about to happen.
+
+    Of many alike in one folder (the rows from before are two dozen links) the first two count.
+    """
+
+    def __init__(self, limit: int, scratch: tuple[str, ...]) -> None:
+        self.left = limit
+        self.scratch = (*scratch, "/dev/null")
+        self._in_scratch = False
+        self._last = ("", "")
+        self._times = 0
+
+    def tick(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            os._exit(DIED)
+
+    def audit(self, event: str, arguments: tuple[Any, ...]) -> None:
+        """File effects, as Python's own audit events tell of them; scratch files aside."""
+        if event == "open":
+            path, _mode, flags = arguments
+            if isinstance(flags, int) and flags & _WRITES and not str(path).endswith(".tmp"):
+                self._effect(event, path)
+        elif event in _CHANGES:
+            self._effect(event, arguments[0])
+
+    def _effect(self, event: str, path: Any) -> None:
+        name = os.fsdecode(path) if isinstance(path, (str, bytes, os.PathLike)) else ""
+        if event == "shutil.rmtree":
+            self._in_scratch = name.startswith(self.scratch)
+        if name.startswith("/"):
+            changes = os.path.lexists(name) != (event in ("os.mkdir", "open"))
+            if name.startswith(self.scratch) or not changes:
+                return
+        elif self._in_scratch:
+            return  # a part of rmtree, relative to its folder
+        kind = (event, str(Path(name).parent))
+        self._times = self._times + 1 if kind == self._last else 1
+        self._last = kind
+        if self._times <= 2:
+            self.tick()
+
+
+def _count_more(counter: Counter) -> None:
+    write, execute, verify = SqliteStore.write, apply.execute, apply._verify
+    purge = SqliteStore.purge_history
+
+    @contextlib.contextmanager
+    def ticking(store: SqliteStore) -> Iterator[SqliteWriter]:
+        with write(store) as writer:
+            counter.tick()
+            yield writer
+            counter.tick()  # written and read back, not committed
+        counter.tick()
+
+    def executing(*arguments: Any, **options: Any) -> None:
+        execute(*arguments, **options)
+        counter.tick()
+
+    def verifying(*arguments: Any) -> None:
+        verify(*arguments)
+        counter.tick()
+
+    def purging(store: SqliteStore) -> int:
+        counter.tick()
+        gone = purge(store)
+        counter.tick()
+        return gone
+
+    def counting(_repository: FolderRepository, _call: str) -> None:
+        counter.tick()
+
+    SqliteStore.write = ticking  # type: ignore[method-assign, assignment]
+    SqliteStore.purge_history = purging  # type: ignore[method-assign, assignment]
+    FolderRepository._done = counting  # type: ignore[method-assign, assignment]
+    apply.execute = executing
+    apply._verify = verifying  # type: ignore[assignment]
+
+
+def crash_at(number: int, work: Callable[[], object], *scratch: Path) -> int:
+    """Run ``work`` in a child that dies at its n-th effect; its exit code, 0 when it got through.
+
+    Effects below ``scratch`` do not count. What it changes in our modules dies with it.
+    """
+
+    def child() -> None:
+        counter = Counter(number, tuple(map(str, scratch)))
+        _count_more(counter)
+        sys.addaudithook(counter.audit)
+        work()
+
+    return forked(child)
