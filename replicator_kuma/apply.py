@@ -45,24 +45,50 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Planned:
-    """What would change, before anything is touched."""
+class Look:
+    """The instance as it was read."""
 
     live: Dump
-    wanted: Dump
-    plan: Plan
     observation: Observation
     fingerprint: str
     """of the database's files before they were read; empty where that proves nothing"""
 
 
-def prepare(instance: Instance, wanted: Dump) -> Planned:
-    """Read the instance and plan; nothing is touched. Raises DatabaseError, SnapshotRefused."""
-    number = len(list(instance.work.glob("plan-*")))
+@dataclass(frozen=True)
+class Planned:
+    """What would change, before anything is touched."""
+
+    look: Look
+    wanted: Dump
+    plan: Plan
+
+    @property
+    def live(self) -> Dump:
+        return self.look.live
+
+    @property
+    def observation(self) -> Observation:
+        return self.look.observation
+
+
+def look(instance: Instance) -> Look:
+    """Read the instance; nothing is touched, so it may go on beside a fetch.
+
+    Raises DatabaseError.
+    """
+    number = len(list(instance.work.glob("live-*")))
     fingerprint = instance.store.fingerprint()
-    live, observation = observed_dump(instance, f"live-{number}")
-    todo = plan(live, wanted, instance.work / f"plan-{number}")
-    return Planned(live, wanted, todo, observation, fingerprint)
+    return Look(*observed_dump(instance, f"live-{number}"), fingerprint)
+
+
+def prepare(instance: Instance, wanted: Dump, seen: Look | None = None) -> Planned:
+    """Plan from what was seen, or look first; nothing is touched.
+
+    Raises DatabaseError, SnapshotRefused.
+    """
+    seen = seen or look(instance)
+    number = len(list(instance.work.glob("plan-*")))
+    return Planned(seen, wanted, plan(seen.live, wanted, instance.work / f"plan-{number}"))
 
 
 def takes_monitors(todo: Plan) -> bool:
@@ -225,7 +251,8 @@ def _write(instance: Instance, planned: Planned) -> None:
     """
     todo = planned.plan
     with instance.store.write() as writer:
-        untouched = planned.fingerprint and instance.store.fingerprint() == planned.fingerprint
+        before = planned.look.fingerprint
+        untouched = before and instance.store.fingerprint() == before
         if planned.observation.dangling or not untouched:
             for name in planned.live.manifest.tables:
                 writer.sweep(select(writer.schema, name))
