@@ -35,6 +35,8 @@ from tests.support.instances import make_instance
 NEW_LOGO = b"another logo"
 MOST = 400
 """No scenario has as many effects: a test that never ends is none."""
+AS_IN_A_RESTORE = 25
+"""A way back and a promote begin with as many effects of a restore, which has more."""
 
 
 def db(instance: Instance) -> Path:
@@ -79,11 +81,12 @@ class Template:
     old: Path
     new: Path
 
-    def worlds(self, scratch: Path) -> Iterator[World]:
-        for number in range(1, MOST):
+    def worlds(self, scratch: Path, first: int = 1) -> Iterator[tuple[int, World]]:
+        """A world for the death at each effect, from the first of interest on."""
+        for number in range(first, MOST):
             target = scratch / str(number)
             shutil.copytree(self.folder, target)
-            yield World(target)
+            yield number, World(target)
             shutil.rmtree(target)
         raise AssertionError(f"more than {MOST} effects")
 
@@ -173,12 +176,12 @@ def assert_kuma_comes_first(world: World, template: Template) -> None:
     assert world.kuma.log[0] == "start"
 
 
-@pytest.mark.parametrize("first", ["cron", "supervisor"])
-def test_a_restore(template: Template, scratch: Path, first: str) -> None:
-    """After every other step a one-shot command comes next, after the others a supervisor."""
+@pytest.mark.slow
+def test_a_restore(template: Template, scratch: Path) -> None:
+    """After every other death a one-shot command comes next, after the others a supervisor."""
     died, ends = 0, set()
-    for world in template.worlds(scratch):
-        code = crash_at(died + 1, lambda w=world: follow(w.replica), *world.scratch)  # type: ignore[misc]
+    for number, world in template.worlds(scratch):
+        code = crash_at(number, lambda w=world: follow(w.replica), *world.scratch)  # type: ignore[misc]
         after = world.reborn()
         look_at_each_start(after, template)
         if code == 0:
@@ -187,7 +190,7 @@ def test_a_restore(template: Template, scratch: Path, first: str) -> None:
         assert code == DIED
         died += 1
         ends.add(rows(after, template))
-        if (died % 2 == 1) == (first == "cron"):
+        if number % 2:
             assert_kuma_comes_first(after, template)
         else:
             after.kuma.up.unlink(missing_ok=True)  # a container ends as a whole
@@ -198,10 +201,11 @@ def test_a_restore(template: Template, scratch: Path, first: str) -> None:
         follow(after.replica, reconcile=True)
         assert_ended(after, template, "new")
         assert follow(after.replica).sentence == "1.2 is applied; nothing newer"
-    assert died > 25
+    assert died > AS_IN_A_RESTORE
     assert ends == {"old", "new"}
 
 
+@pytest.mark.slow
 def test_the_way_back(template: Template, scratch: Path) -> None:
     """Kuma is never ready on the new rows: wherever it dies, it ends on the old ones."""
     died = 0
@@ -211,8 +215,8 @@ def test_the_way_back(template: Template, scratch: Path) -> None:
         with pytest.raises(KumaError):
             follow(world.replica)
 
-    for world in template.worlds(scratch):
-        code = crash_at(died + 1, lambda w=world: one(w), *world.scratch)  # type: ignore[misc]
+    for number, world in template.worlds(scratch, AS_IN_A_RESTORE):
+        code = crash_at(number, lambda w=world: one(w), *world.scratch)  # type: ignore[misc]
         after = world.reborn()
         after.kuma.refuses = lambda w=after: on_new_rows(w)  # type: ignore[misc]
         look_at_each_start(after, template)
@@ -226,7 +230,7 @@ def test_the_way_back(template: Template, scratch: Path) -> None:
         if code == 0:
             break
         died += 1
-    assert died > 40
+    assert died > AS_IN_A_RESTORE
 
 
 def until_refused(world: World) -> None:
@@ -241,6 +245,7 @@ def until_refused(world: World) -> None:
     raise AssertionError("the snapshot is never called bad")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["publish", "promote"])
 def test_a_publish(template: Template, scratch: Path, what: str) -> None:
     """No position is used twice, and what is newest at the end is whole and equals the rows."""
@@ -249,9 +254,10 @@ def test_a_publish(template: Template, scratch: Path, what: str) -> None:
         return lead(world.leader) if what == "publish" else take_over(world.replica)
 
     died = 0
-    for world in template.worlds(scratch):
+    first = 1 if what == "publish" else AS_IN_A_RESTORE
+    for number, world in template.worlds(scratch, first):
         rename(db(world.leader), 6, "three")
-        code = crash_at(died + 1, lambda w=world: one(w), *world.scratch)  # type: ignore[misc]
+        code = crash_at(number, lambda w=world: one(w), *world.scratch)  # type: ignore[misc]
         after = world.reborn()
         writer = after.leader if what == "publish" else after.replica
         if code:
