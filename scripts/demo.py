@@ -131,7 +131,7 @@ def with_kuma(folder: Path, *, stay: bool) -> None:
 
 def out(side: Side, *arguments: str) -> str:
     """What a replicator command prints."""
-    return side.command(*arguments).stdout.strip()
+    return side.command(*arguments).stdout.rstrip()
 
 
 def newer(side: Side, count: int) -> bool:
