@@ -16,10 +16,12 @@ from replicator_kuma import tasks as shared
 from replicator_kuma.cycle import CycleResult, Instance, silent
 from replicator_kuma.errors import (
     AlreadyRunning,
+    DatabaseMigrating,
     Interrupted,
     KumaError,
     ReplicatorError,
     SettingsError,
+    StateError,
 )
 from replicator_kuma.kuma import KumaService
 from replicator_kuma.record import FailureLog
@@ -116,6 +118,9 @@ class Duty:
         self._tasks = tasks
         self._failures = FailureLog()
         self._leader = settings.mode is Mode.BACKUP
+        self._schema: object = None
+        """of Kuma's database before its first start, until it is ready"""
+        self._ready = False
         self.up = False
         """Kuma's start is behind us, however it went"""
 
@@ -241,7 +246,7 @@ class Duty:
                 settled = self._bring_up(progress)
             self._kuma.in_hand = False
             if not settled:
-                self._quietly(progress, reconcile=True)
+                self._quietly(progress, reconcile=self._may_reconcile())
         except Interrupted:
             logger.info("the start was interrupted")
         finally:
@@ -257,6 +262,7 @@ class Duty:
             first = self._cycle_before_start(progress)
         if not has_database and (not self._leader or (first and first.position)):
             self._kuma.first_start = self._without_setup_page()
+        self._schema = self._look_schema()
         self._kuma.start()
         self._confirm_ready()
         return first is not None and has_database
@@ -266,7 +272,7 @@ class Duty:
         try:
             with self._budget.limit(START_BUDGET):
                 try:
-                    return self.cycle(progress, reconcile=True)
+                    return self.cycle(progress, reconcile=self._may_reconcile())
                 except Interrupted:
                     if self._interrupted() or not self._budget.spent():
                         raise
@@ -279,12 +285,43 @@ class Duty:
             self._failures.failed(error)
         return None
 
+    def _may_reconcile(self) -> bool:
+        """A snapshot on which Kuma did not start is tried again by a person only.
+
+        To reconcile is to try it: a start must not, or each restart were another outage.
+        """
+        with contextlib.suppress(StateError):
+            state = self._instance.state.load()
+            return not state.bad or state.last is None or state.last.ok
+        return True
+
     def _has_database(self) -> bool:
         try:
             return self._instance.store.exists()
         except ReplicatorError as error:
             self._failures.failed(error)
             return True
+
+    def schema_changed(self) -> bool:
+        """Whether a Kuma that is not ready yet has changed its schema since its first start.
+
+        Raises DatabaseMigrating where the database itself says that it is under way.
+        """
+        return not self._ready and self._look_schema(raises=True) != self._schema
+
+    def _look_schema(self, *, raises: bool = False) -> object:
+        store = self._instance.store
+        try:
+            if not store.exists():
+                return None
+            with store.read() as reader:
+                return reader.schema
+        except DatabaseMigrating:
+            if raises:
+                raise
+        except ReplicatorError as error:
+            logger.debug("cannot look at the schema: %s", error)
+        return self._schema
 
     def _without_setup_page(self) -> Mapping[str, str]:
         """2.x asks on an empty data directory which database to use; a replica has no visitors."""
@@ -296,6 +333,7 @@ class Duty:
         except KumaError as error:
             self._not_ready(error)
             return
+        self._ready = True
         logger.info("Uptime Kuma is ready")
         self._attempt("confirmation", lambda: self._tasks.confirm(self._instance))
 

@@ -11,11 +11,13 @@ import fcntl
 import logging
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import schedule
 
@@ -23,7 +25,13 @@ from replicator_kuma import heartbeat
 from replicator_kuma.control import ControlServer
 from replicator_kuma.cycle import Instance
 from replicator_kuma.duty import Budget, Duty, HeldKuma
-from replicator_kuma.errors import AlreadyRunning, KumaError, ReplicatorError, StateError
+from replicator_kuma.errors import (
+    AlreadyRunning,
+    DatabaseMigrating,
+    KumaError,
+    ReplicatorError,
+    StateError,
+)
 from replicator_kuma.kuma import KumaService
 from replicator_kuma.kuma.child import ChildKuma, exit_status
 from replicator_kuma.kuma.ready import PROBE_TIMEOUT, Readiness, probe
@@ -39,6 +47,10 @@ AFTER_KUMA = 0.7
 """what a job may still take once Kuma is gone: with the rest of the exit it stays below 1 s"""
 AFTER_JOB = 15.0
 """the same where Kuma is not our child: a job that stopped it starts it again first"""
+AFTER_ALL = 0.2
+"""what messages that are still on their way may take then: Kuma's own end gave them time"""
+AFTER_OWN_END = 2.0
+"""the same where Kuma ended by itself: nobody waits for us"""
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
@@ -95,6 +107,7 @@ class Supervisor:
         self._settings = settings
         self._kuma = service
         self._leaving = False
+        self._asked = False
         self._signals: list[int] = []
         budget = Budget(lambda: self._leaving)
         self._instance = build(service, lambda: self._leaving, budget.interrupts)
@@ -131,12 +144,13 @@ class Supervisor:
                 self._leaving = True
                 self._watch.stop()
                 self._beat(force=True)
-                self._instance.notifier.close()
+                self._instance.notifier.close(AFTER_ALL if self._asked else AFTER_OWN_END)
 
     def _bring_up(self, progress: Progress) -> None:
         try:
             self._duty.bring_up(progress)
-            self._check_up()
+            if not self._leaving:
+                self._check_up()
         except ReplicatorError as error:
             self._fatal = error
 
@@ -238,12 +252,20 @@ class Supervisor:
             logger.error("Uptime Kuma was stopped and could not be started again")
         else:
             logger.error("Uptime Kuma ended by itself, with exit code %d", code)
+            if code == 0 and taken(self._settings.kuma_url):
+                # Kuma calls that a success, and nothing would start it again.
+                code = KumaError.exit_code
+                logger.error(
+                    "another program listens where Uptime Kuma is to answer. Is an earlier one "
+                    "still running? Look for it: ss -ltnp"
+                )
         self._interrupt()
         self._worker.close(AFTER_KUMA)
         return code
 
     def _leave(self) -> int:
         logger.info("asked to end")
+        self._asked = True
         self._interrupt()
         child = self._child
         if child is None:
@@ -263,9 +285,10 @@ class Supervisor:
         """Forward the end to Kuma and wait for it, however long; never while it migrates."""
         asked: int | None = None
         said = False
+        until = time.monotonic() + self._settings.ready_timeout
         while child.running():
             if asked != child.pid:
-                if self._look(0.5) is Readiness.MIGRATING:
+                if self._migrates(time.monotonic() < until):
                     if not said:
                         logger.warning("Uptime Kuma migrates its database: waiting for its end")
                     said = True
@@ -274,6 +297,20 @@ class Supervisor:
                     child.signal(signal.SIGTERM)
             self._beat()
             time.sleep(SLICE)
+
+    def _migrates(self, patient: bool) -> bool:
+        """Whether Kuma changes its database: ended in the middle, it would never start again.
+
+        Only the last part of a migration answers. Before it the tables tell; where they have
+        changed since the start, but nothing says that they still do, only while ``patient``.
+        """
+        state = self._look(0.5)
+        if state is not Readiness.STARTING:
+            return state is Readiness.MIGRATING
+        try:
+            return self._duty.schema_changed() and patient
+        except DatabaseMigrating:
+            return True
 
     # --- what surrounds it ------------------------------------------------------------------
 
@@ -328,6 +365,17 @@ class Supervisor:
         wait = options.get("wait", 0.0)
         result: dict[str, Any] = self._worker.call(Job(command, work, progress), wait)
         return result
+
+
+def taken(url: str) -> bool:
+    """Whether anybody listens at an address, whatever it is."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        socket.create_connection((parts.hostname or "", port), PROBE_TIMEOUT).close()
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def mend_clock(job: schedule.Job, now: datetime) -> None:

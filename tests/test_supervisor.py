@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import signal
+import socket
+import subprocess
 import sys
 import threading
 from datetime import datetime, timedelta
@@ -19,12 +21,12 @@ from replicator_kuma.cycle import Outcome
 from replicator_kuma.errors import Interrupted, RepositoryMissing, SettingsError
 from replicator_kuma.kuma.ready import Readiness
 from replicator_kuma.repository import Position
-from replicator_kuma.state import Mark, Pending, StateFile
+from replicator_kuma.state import Last, Mark, Pending, StateFile
 from replicator_kuma.supervisor import Watch, mend_clock
 from replicator_kuma.tasks import first_backup
 from replicator_kuma.worker import Job, Worker
 from tests.cli.harness import FAKE_KUMA, Run
-from tests.support.databases import build
+from tests.support.databases import build, edit
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import make_instance
 from tests.support.waiting import wait_until
@@ -160,6 +162,72 @@ def test_sigterm_waits_for_the_end_of_a_migration(tmp_path: Path) -> None:
     assert run.at("kuma term") - run.at("kuma start -") >= 2.0
 
 
+def test_sigterm_waits_while_the_tables_say_that_kuma_migrates(tmp_path: Path) -> None:
+    """Only the last part of a migration answers on the port: before it Kuma seems to start."""
+    run = Run(tmp_path / "r", "BACKUP")
+    (run.data / "kuma.db").unlink()
+    build(run.data / "kuma.db", monitors=1)
+    run.script("behaviour", starting=60)
+    with run:
+        run.until("kuma start -")
+        edit(run.data / "kuma.db", "UPDATE knex_migrations_lock SET is_locked = 1")
+        run.send(signal.SIGTERM)
+        run.logged("Uptime Kuma migrates")
+        with pytest.raises(subprocess.TimeoutExpired):
+            run.wait(1.5)
+        edit(run.data / "kuma.db", "UPDATE knex_migrations_lock SET is_locked = 0")
+        run.wait()
+
+
+def test_sigterm_waits_for_a_kuma_that_has_begun_to_change_its_schema(tmp_path: Path) -> None:
+    """1.x sets no lock; half of a patch leaves a database on which no Kuma starts again."""
+    run = Run(tmp_path / "r", "BACKUP")
+    (run.data / "kuma.db").unlink()
+    build(run.data / "kuma.db", monitors=1)
+    run.script("behaviour", starting=3)
+    with run:
+        run.until("kuma start -")
+        edit(run.data / "kuma.db", "ALTER TABLE monitor ADD COLUMN tomorrow INTEGER")
+        assert run.end()[0] == 0
+    assert run.at("kuma term") - run.at("kuma start -") >= 3
+
+
+def test_that_wait_has_an_end_where_nothing_says_that_kuma_migrates(tmp_path: Path) -> None:
+    run = Run(tmp_path / "r", "BACKUP", database=False, REPLICATOR_READY_TIMEOUT="2s")
+    run.script("behaviour", starting=60)
+    with run:
+        run.until("kuma start -")
+        build(run.data / "kuma.db", monitors=1)
+        assert run.end()[1] < 5
+
+
+def test_kuma_is_not_waited_for_longer_because_a_message_is_on_its_way(tmp_path: Path) -> None:
+    run = Run(tmp_path / "r", "RESTORE")
+    run.script("notifier", hold=60)
+    with run:
+        run.until("confirm")
+        assert run.end()[1] < 1.0
+
+
+def test_a_start_that_is_interrupted_complains_of_nothing(tmp_path: Path) -> None:
+    run = Run(tmp_path / "r", "RESTORE")
+    run.script("behaviour", starting=60)
+    with run:
+        run.until("kuma start -")
+        run.end()
+    assert " error " not in run.log
+    assert "notifications: " not in run.log
+
+
+def test_a_kuma_whose_port_is_taken_is_a_failure(tmp_path: Path) -> None:
+    """Kuma itself ends with 0 then, and no restart policy would start it again."""
+    run = Run(tmp_path / "r", "RESTORE")
+    run.script("behaviour", die_after=0.5, exit_code=0, serves=False)
+    with socket.create_server(("127.0.0.1", run.port)), run:
+        assert run.wait() == 14
+    assert "another program listens where Uptime Kuma is to answer" in run.log
+
+
 def test_kumas_own_end_becomes_ours(tmp_path: Path) -> None:
     run = Run(tmp_path / "r", "BACKUP")
     run.script("behaviour", die_after=1.0, exit_code=3)
@@ -226,6 +294,16 @@ def test_rows_on_which_kuma_does_not_start_are_put_back(tmp_path: Path) -> None:
             "kuma start -",
         ]
         assert run.end()[0] == 0
+
+
+def test_a_start_does_not_try_a_bad_snapshot_again(tmp_path: Path) -> None:
+    run = Run(tmp_path / "r", "RESTORE")
+    failed = Last(1.0, False, "it is not tried again", error="SnapshotRefused")
+    StateFile(run.data / "replicator").update(bad=("f" * 64,), last=failed)
+    run.script("restore", error="SnapshotRefused")
+    with run:
+        run.until("restore False None", times=2)
+        assert "restore True None" not in run.calls
 
 
 def test_a_kuma_that_dies_at_its_start_ends_the_supervisor(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 Its behaviour is read at each start from behaviour.json beside its log, so that a test can change
 it between two starts: starting, migrating (seconds), stopping (seconds), exit_code, die_after,
-die_at_start (exit code).
+die_at_start (exit code), serves (false: it never listens).
 """
 
 from __future__ import annotations
@@ -53,8 +53,11 @@ def main() -> int:
             """Quiet."""
 
     signal.signal(signal.SIGTERM, lambda number, _frame: signals.append(number))
-    time.sleep(behaviour.get("starting", 0))
-    server = ThreadingHTTPServer(("127.0.0.1", PORT), Handler)
+    while not signals and time.monotonic() - born < behaviour.get("starting", 0):
+        time.sleep(0.01)
+    server = ThreadingHTTPServer(
+        ("127.0.0.1", PORT if behaviour.get("serves", True) else 0), Handler
+    )
     threading.Thread(target=server.serve_forever, daemon=True).start()
     while not signals:
         time.sleep(0.01)

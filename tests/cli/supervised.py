@@ -37,6 +37,9 @@ class NotingNotifier:
         note(f"notify {title}")
 
     def close(self, timeout: float = 2.0) -> None:
+        path = FOLDER / "notifier.json"
+        left = json.loads(path.read_text())["hold"] if path.exists() else 0
+        time.sleep(min(left, timeout))
         note("notifier closed")
 
 
