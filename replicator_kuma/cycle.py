@@ -87,6 +87,8 @@ class Instance:
     verify_every: float = 3600.0
     """seconds after which an unchanged leader asks the repository all the same"""
     started: float = field(default_factory=time.time)
+    told: str = ""
+    """the kind of failure that this process has told of, until a cycle goes well"""
     work: Path = field(init=False)
     """scratch folder for dumps, in the state directory; emptied at the start of each cycle"""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -30,15 +29,17 @@ def recorded(
     """
     try:
         result = cycle()
+        _succeeded(instance, role, result, clock())
+        return result
     except _NO_END:
         raise
     except Exception as error:
         # A disk that is full fails the cycle and this note: the first error is the one to show.
-        with contextlib.suppress(StateError):
+        try:
             _failed(instance, role, error, clock())
+        except StateError:
+            _tell_failure(instance, role, error)
         raise
-    _succeeded(instance, role, result, clock())
-    return result
 
 
 def describe(error: BaseException) -> str:
@@ -60,15 +61,23 @@ def _failed(instance: Instance, role: str, error: Exception, now: float) -> None
     since = state.failing_since or now
     instance.state.update(last=last, failing_since=since, role=role)
     if state.last is None or state.last.ok or state.last.error != last.error:
+        _tell_failure(instance, role, error)
+
+
+def _tell_failure(instance: Instance, role: str, error: Exception) -> None:
+    """Once a kind: where the state cannot be written, this process itself remembers it."""
+    if instance.told != type(error).__name__:
+        instance.told = type(error).__name__
         hint = f"\n{error.hint}" if isinstance(error, ReplicatorError) and error.hint else ""
-        instance.notifier.send(_title(role, "fails"), last.sentence + hint, urgent=True)
+        instance.notifier.send(_title(role, "fails"), describe(error) + hint, urgent=True)
 
 
 def _succeeded(instance: Instance, role: str, result: CycleResult, now: float) -> None:
     state = instance.state.load()
     last = Last(at=now, ok=True, sentence=result.sentence, outcome=result.outcome.value)
     instance.state.update(last=last, last_ok_at=now, failing_since=0.0, role=role)
-    if _was_failing(state):
+    if _was_failing(state) or instance.told:
+        instance.told = ""
         instance.notifier.send(_title(role, "works again"), result.sentence)
 
 
@@ -110,5 +119,6 @@ class FailureLog:
 
     def succeeded(self) -> None:
         if self._kind is not None:
-            logger.info("works again after %d failures", self._count)
+            times = f"{self._count} failures" if self._count > 1 else "one failure"
+            logger.info("works again after %s", times)
         self._kind, self._count = None, 0

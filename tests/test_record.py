@@ -1,0 +1,85 @@
+"""How a cycle's end is noted and told."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from replicator_kuma.cycle import CycleResult, Instance, Outcome
+from replicator_kuma.errors import RepositoryUnreachable, StateError
+from replicator_kuma.record import FailureLog, recorded
+from replicator_kuma.state import StateFile
+from tests.support.folder_repository import FolderRepository
+from tests.support.instances import make_instance
+
+
+class Told:
+    """A notifier that keeps the titles."""
+
+    def __init__(self) -> None:
+        self.titles: list[str] = []
+
+    def send(self, title: str, message: str, *, urgent: bool = False) -> None:
+        self.titles.append(title)
+
+    def close(self, timeout: float = 2.0) -> None:
+        """Nothing."""
+
+
+def fine() -> CycleResult:
+    return CycleResult(Outcome.NOTHING, "all well")
+
+
+def away() -> CycleResult:
+    raise RepositoryUnreachable("no route")
+
+
+def full(*_arguments: object, **_changes: Any) -> None:
+    raise StateError("cannot write state.json: No space left on device")
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Instance:
+    return make_instance(tmp_path / "i", FolderRepository(tmp_path / "repository"))
+
+
+def test_a_full_disk_is_told_once_although_nothing_can_be_noted(
+    instance: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance.notifier = told = Told()
+    recorded(instance, "BACKUP", fine)
+    with monkeypatch.context() as context:
+        context.setattr(StateFile, "save", full)
+        for _ in range(3):
+            with pytest.raises(StateError):
+                recorded(instance, "BACKUP", fine)
+    assert told.titles == ["backup fails"]
+    recorded(instance, "BACKUP", fine)
+    recorded(instance, "BACKUP", fine)
+    assert told.titles == ["backup fails", "backup works again"]
+
+
+def test_the_first_error_is_the_one_to_show(
+    instance: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance.notifier = told = Told()
+    monkeypatch.setattr(StateFile, "save", full)
+    with pytest.raises(RepositoryUnreachable):
+        recorded(instance, "RESTORE", away)
+    assert told.titles == ["restore fails"]
+
+
+def test_the_log_of_one_failure_and_of_many(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    log = FailureLog()
+    for failures in (1, 5):
+        for _ in range(failures):
+            log.failed(RepositoryUnreachable("no route"))
+        log.succeeded()
+    lines = [record.getMessage() for record in caplog.records]
+    assert "works again after one failure" in lines
+    assert "works again after 5 failures" in lines
+    assert sum("no route" in line for line in lines) == 1 + 3
