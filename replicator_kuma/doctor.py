@@ -19,6 +19,7 @@ from replicator_kuma.errors import (
     DatabaseMissing,
     ReplicatorError,
     SettingsError,
+    SnapshotRefused,
     StateError,
 )
 from replicator_kuma.settings import Settings
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from replicator_kuma.repository import Snapshot
 
 LEAST_SPACE = 64 << 20
+STATE_SIZE = 64 << 10
+"""more than the state file ever takes"""
 CLOCK_SKEW = 300.0
 
 
@@ -96,6 +99,7 @@ class Doctor:
         yield from self._run("unknown settings", self._unknown_settings)
         yield from self._run("references", self._references)
         yield from self._run("Uptime Kuma", self._kuma)
+        yield from self._run("last cycle", self._last_cycle)
         yield from self._run("supervisor", self._supervisor)
 
     def _run(self, name: str, check: Callable[[], Found]) -> Iterator[Finding]:
@@ -125,10 +129,13 @@ class Doctor:
         state.prepare()
         probe = state.folder / f".doctor.{os.getpid()}"
         try:
-            probe.write_text("")
-            probe.unlink()
+            # A full disk still takes an empty file.
+            probe.write_bytes(bytes(STATE_SIZE))
         except OSError as error:
             raise StateError(f"cannot write in {state.folder}: {error.strerror}") from error
+        finally:
+            with suppress(OSError):
+                probe.unlink()
         state.load()
         free = shutil.disk_usage(state.folder).free
         if free < LEAST_SPACE:
@@ -175,6 +182,8 @@ class Doctor:
     def _newest(self) -> Found:
         if self._snapshots is None:
             return
+        with suppress(StateError):  # `state directory` has said so
+            self._judge(self._snapshots)
         if not self._snapshots:
             yield Level.WARN, "this fleet has no snapshot yet", "Run its leader."
             return
@@ -189,6 +198,24 @@ class Doctor:
                 "Keep one leader. Try: replicator promote",
             )
         yield Level.OK, f"{newest.position} of {newest.label.leader}, {newest.time[:19]}", ""
+
+    def _judge(self, snapshots: list[Snapshot]) -> None:
+        """Raise what the next cycle would say to these snapshots: it is asked itself."""
+        from replicator_kuma.leader import View, own_newest
+        from replicator_kuma.replica import newest_to_follow
+        from replicator_kuma.settings import Mode
+        from replicator_kuma.state import StateFile
+
+        settings, state = self.settings, StateFile(self.settings.state_dir).load()
+        if settings.mode is Mode.BACKUP:
+            own_newest(View(settings.instance, state, snapshots, None, None, 0, 0))
+            return
+        newest = newest_to_follow(state, settings.fleet, snapshots)
+        if newest is not None and newest.id in state.bad:
+            raise SnapshotRefused(
+                f"{newest.position} is not tried again: Kuma did not start on it before",
+                hint="Look at Kuma's log. To try it all the same: replicator restore --now",
+            )
 
     def _clock(self) -> Found:
         """Nothing depends on clocks; people who read times do."""
@@ -267,6 +294,8 @@ class Doctor:
         from replicator_kuma.dump.catalog import SETTINGS, SETTINGS_LOCAL
         from replicator_kuma.dump.select import Select
 
+        if "setting" not in reader.schema.tables:
+            return
         keys = Select("setting", ("key",), (), ("key",), ())
         known = SETTINGS | SETTINGS_LOCAL
         unknown = [str(key) for (key,) in reader.rows(keys) if key not in known]
@@ -302,11 +331,27 @@ class Doctor:
         if state is Readiness.READY:
             yield Level.OK, f"ready at {address}", ""
         else:
+            starting = "nobody answers: it is starting, or does not run"
             yield (
                 Level.WARN,
-                f"at {address}: {state.value}",
+                f"at {address}: {starting if state is Readiness.STARTING else state.value}",
                 "If it runs elsewhere, set REPLICATOR_KUMA_URL.",
             )
+
+    def _last_cycle(self) -> Found:
+        """A warning: it tells of the past, and the cause may be gone."""
+        from replicator_kuma import errors
+        from replicator_kuma.state import StateFile
+
+        with suppress(StateError):  # `state directory` has said so
+            last = StateFile(self.settings.state_dir).load().last
+            if last is None:
+                yield Level.OK, "none yet", ""
+            elif last.ok:
+                yield Level.OK, last.sentence, ""
+            else:
+                kind = getattr(errors, last.error, None)
+                yield Level.WARN, f"failed: {last.sentence}", getattr(kind, "hint", "")
 
     def _supervisor(self) -> Found:
         from replicator_kuma import heartbeat

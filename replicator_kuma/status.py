@@ -110,7 +110,7 @@ class Report:
         if self.unknown:
             return f"unknown: {self.unknown}"
         if self.newest is None:
-            return "none in this fleet"
+            return "none in this fleet" if self.behind is not None else "not asked"
         lag = "" if self.behind is None else ", held" if not self.behind else ""
         if self.behind:
             lag = f", {self.behind} ahead of this instance"

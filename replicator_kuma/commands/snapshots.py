@@ -33,21 +33,21 @@ def command(overrides: dict[str, str], voice: Voice) -> None:
     Example:
       replicator snapshots --json
     """
+    from replicator_kuma import status
     from replicator_kuma.build import build_repository
-    from replicator_kuma.state import StateFile
 
     settings = load(voice, overrides)
-    held = StateFile(settings.state_dir).load()
-    marks = {mark.snapshot for mark in (held.applied, held.published) if mark is not None}
+    mark = status.report(settings).held
+    held = mark.snapshot if mark is not None else ""
     with voice.progress() as progress, interruptible() as interrupted:
         progress("asking the repository")
         found = build_repository(settings, interrupted=interrupted).snapshots(settings.fleet)
-    voice.data([{**describe(snapshot), "held": snapshot.id in marks} for snapshot in found])
+    voice.data([{**describe(snapshot), "held": snapshot.id == held} for snapshot in found])
     if not found:
         voice.show(f"fleet {settings.fleet} has no snapshot yet")
         return
     head = ("", "position", "time", "leader", "digest", "rows", "monitors", "id")
-    rows = [_row(snapshot, snapshot.id in marks) for snapshot in found]
+    rows = [_row(snapshot, snapshot.id == held) for snapshot in found]
     for line in table([head, *rows]):
         voice.show(line)
 

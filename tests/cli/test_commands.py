@@ -135,6 +135,16 @@ def test_snapshots(world: World) -> None:
     assert entry["monitors"] == 12
 
 
+def test_a_leader_holds_what_it_published_not_what_it_once_took_back(world: World) -> None:
+    published(world)
+    state = StateFile(world.leader / "replicator")
+    state.update(applied=state.load().published)
+    edit(world.leader / "kuma.db", "UPDATE monitor SET name = 'newer' WHERE id = 2")
+    assert world.on_leader("backup").code == 0
+    entries = world.on_leader("snapshots", "--json").json
+    assert [entry["held"] for entry in entries] == [False, True]
+
+
 def test_failures_are_noted_and_told_once(world: World) -> None:
     published(world)
     state = StateFile(world.leader / "replicator")
@@ -184,6 +194,7 @@ def test_status_of_an_apply_that_is_not_confirmed(world: World) -> None:
     state.update(pending=Pending(mark, "a", "b"), bad=("x",), failing_since=1.0)
     text = world.on_replica("status", "--offline").out
     assert "unconfirmed:   1.2" in text
+    assert "newest:        not asked" in text
     assert "failing since: 1970-01-01T00:00:01Z" in text
     assert world.on_replica("status", "--offline", "--json").json["unconfirmed"] == "1.2"
 
@@ -282,7 +293,57 @@ def test_doctor_sees_two_leaders(world: World) -> None:
     [snapshot] = world.repository.snapshots("default")
     rival = dataclasses.replace(snapshot.label, writer="ffff", leader="gamma")
     world.repository.add(world.repository.folder / snapshot.id, rival)
-    assert levels(findings(world))["newest snapshot"] == "WARN"
+    found = findings(world)["newest snapshot"][0]
+    assert (found["level"], found["exit_code"]) == ("FAIL", 17)
+
+
+def test_doctor_fails_as_the_next_cycle_would(world: World) -> None:
+    published(world)
+    assert world.on_replica("restore").code == 0
+    assert world.on_leader("doctor").code == 0
+    other = ("--instance", "gamma", "--state-dir", str(world.folder / "gamma"))
+    assert world.on_leader("doctor", *other).code == 17
+    [snapshot] = world.repository.snapshots("default")
+    state = StateFile(world.replica / "replicator")
+    state.update(bad=(snapshot.id,))
+    assert world.on_replica("doctor").code == 11
+    (world.repository.folder / f"{snapshot.id}.json").unlink()
+    for call in (world.on_leader, world.on_replica):
+        done = call("doctor")
+        assert done.code == 10
+        assert "FAIL newest snapshot: the repository holds no snapshot of" in done.out
+
+
+def test_doctor_tells_of_the_last_cycle(world: World) -> None:
+    assert levels(findings(world))["last cycle"] == "OK"
+    published(world)
+    edit(world.leader / "kuma.db", "PRAGMA foreign_keys = ON", "DELETE FROM monitor WHERE id > 3")
+    assert world.on_leader("backup").code == 18
+    done = world.on_leader("doctor")
+    assert "WARN last cycle: failed: 9 of 12 monitors are gone" in done.out
+    assert "backup --allow-shrink" in done.out
+    assert world.on_leader("backup", "--allow-shrink").code == 0
+    assert "OK   last cycle: published 1.2" in world.on_leader("doctor").out
+
+
+def test_doctor_on_an_empty_file(world: World) -> None:
+    published(world)
+    (world.replica / "kuma.db").write_bytes(b"")
+    done = world.on_replica("doctor")
+    assert (done.code, done.err) == (4, "")
+
+
+def test_doctor_on_a_full_disk(world: World) -> None:
+    """/dev/full takes an empty write, as a full disk takes an empty file."""
+    world.monkeypatch.setattr(Path, "write_bytes", lambda _self, data: full(data))
+    found = findings(world)["state directory"]
+    assert [entry["exit_code"] for entry in found] == [19]
+    assert list((world.replica / "replicator").glob(".doctor*")) == []
+
+
+def full(data: bytes) -> int:
+    with Path("/dev/full").open("wb", 0) as file:
+        return file.write(data) if data else 0
 
 
 def test_doctor_in_an_empty_fleet(world: World) -> None:
