@@ -53,7 +53,8 @@ def build_repository(
 
 
 def _say_retry(error: ReplicatorError, pause: float) -> None:
-    logger.info("%s; trying again in %.0f s", error, pause)
+    """Three lines a cycle for as long as a repository is away: what fails in the end is told."""
+    logger.debug("%s; trying again in %.0f s", error, pause)
 
 
 def build(
