@@ -210,7 +210,7 @@ def test_history_is_set_aside_and_given_back(store: Store, database: Path) -> No
     assert (held(3), held(-3), held(4)) == ([0] * 6, before, other)
     edit(database, "INSERT INTO heartbeat (monitor_id, status, time) VALUES (3, 0, '2030')")
     with store.write() as writer:
-        writer.unpark_history()
+        writer.unpark_history(iter([3]))
     assert (held(3), held(-3), held(4)) == (before, [0] * 6, other)
     assert query(database, "SELECT 1 FROM heartbeat WHERE time = '2030'") == []
 
