@@ -18,6 +18,8 @@ EVERY = 5.0
 STALE = 60.0
 KUMA_PATIENCE = 300.0
 JOB_PATIENCE = 2 * 3600.0
+ROOM = 4096
+"""bytes that a beat takes on a disk"""
 
 
 @dataclass(frozen=True)

@@ -116,6 +116,12 @@ class Settings:
             raise SettingsError(_message(source.problems, source.warnings))
         return settings
 
+    @classmethod
+    def of_folders(cls, overrides: Mapping[str, str]) -> Settings:
+        """Where the instance is, and no more: the file of a secret must not make it unhealthy."""
+        names = ("DATA_DIR", "REPLICATOR_STATE_DIR")
+        return cls.load({name: os.environ[name] for name in names if name in os.environ}, overrides)
+
 
 def _message(problems: list[str], warnings: list[str]) -> str:
     if len(problems) == 1 and not warnings:

@@ -5,10 +5,12 @@ Built from the state file and the supervisor's sign of life; only `newest` asks 
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from replicator_kuma import heartbeat
@@ -150,12 +152,21 @@ def health(settings: Settings) -> str | None:
     """Why this container is broken, None when it is not; reads two small files."""
     trouble = heartbeat.trouble(heartbeat.read(settings.state_dir))
     if trouble is not None:
-        return trouble
+        # A supervisor that cannot write its beat looks like one that is gone.
+        full = _free(settings.state_dir) < heartbeat.ROOM
+        return f"{trouble}, and no space is left in {settings.state_dir}" if full else trouble
     try:
         StateFile(settings.state_dir).load()
     except StateError as error:
         return str(error)
     return None
+
+
+def _free(folder: Path) -> int:
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return heartbeat.ROOM
 
 
 def when(moment: float) -> str | None:

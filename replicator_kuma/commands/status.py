@@ -67,9 +67,10 @@ def command(
 def _health(voice: Voice, overrides: dict[str, str]) -> int:
     from replicator_kuma import status
     from replicator_kuma.errors import ReplicatorError
+    from replicator_kuma.settings import Settings
 
     try:
-        trouble = status.health(load(voice, overrides, ()))
+        trouble = status.health(Settings.of_folders(overrides))
     except ReplicatorError as error:
         trouble = str(error)
     voice.data({"healthy": trouble is None, "trouble": trouble})

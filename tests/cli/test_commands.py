@@ -219,6 +219,22 @@ def test_health(world: World) -> None:
     assert world.on_replica("status", "--health", "--fleet", "a b").code == 1
 
 
+def test_health_asks_for_no_secret(world: World) -> None:
+    now_beat(world.replica / "replicator")
+    world.monkeypatch.delenv("RESTIC_PASSWORD")
+    world.monkeypatch.setenv("RESTIC_PASSWORD_FILE", str(world.folder / "gone"))
+    assert world.on_replica("status", "--health").code == 0
+    assert world.on_replica("status").code == 3
+
+
+def test_health_tells_a_full_disk_from_a_supervisor_that_is_gone(world: World) -> None:
+    now_beat(world.replica / "replicator", monotonic=0.0)
+    assert world.on_replica("status", "--health").out == "the supervisor gives no sign of life\n"
+    world.monkeypatch.setattr(heartbeat, "ROOM", 1 << 62)
+    done = world.on_replica("status", "--health")
+    assert (done.code, "and no space is left in" in done.out) == (1, True)
+
+
 @pytest.mark.parametrize(
     ("beat", "words"),
     [
