@@ -45,7 +45,8 @@ def build_repository(
     return ResticRepository(
         settings.restic,
         settings.restic_environment,
-        settings.state_dir / "cache",
+        # a mistyped DATA_DIR must not come into being by a command that only looks
+        settings.state_dir / "cache" if settings.state_dir.parent.is_dir() else None,
         settings.instance,
         interrupted=interrupted,
         on_retry=_say_retry,

@@ -36,6 +36,13 @@ def _promote(instance: Instance, force: bool) -> CycleResult:
     instance.step("asking the repository")
     snapshots = instance.repository.snapshots(instance.fleet)
     newest = snapshots[-1] if snapshots else None
+    if newest is not None and not force and _leads(instance, newest):
+        return CycleResult(
+            Outcome.NOTHING,
+            f"this instance leads fleet {instance.fleet!r} already, at {newest.position}",
+            newest.position,
+            newest.label.digest,
+        )
     taken = ""
     if newest is None:
         _require_force_without_snapshots(instance, force)
@@ -52,6 +59,13 @@ def _promote(instance: Instance, force: bool) -> CycleResult:
     return CycleResult(
         Outcome.PUBLISHED, sentence, result.position, result.digest, warnings=result.warnings
     )
+
+
+def _leads(instance: Instance, newest: Snapshot) -> bool:
+    """Whether it has nothing to take over: it published the newest, and has applied no other."""
+    state = instance.state.load()
+    own = state.published is not None and state.published.snapshot == newest.id
+    return own and state.fenced is None and state.applied in (None, state.published)
 
 
 def _epoch(instance: Instance, newest: Snapshot | None) -> int:

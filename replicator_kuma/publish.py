@@ -70,8 +70,6 @@ def publish(
         published=published, intent=None, fenced=None, verified_at=time.time(), unchanged=mark
     )
     warnings = tuple(str(dangling) for dangling in observation.dangling)
-    for warning in warnings:
-        log.warning("%s", warning)
     summary = _what_changed(instance, dump, previous) if previous else None
     sentence = (
         f"published {position}: {f'{summary.sentence()}; now ' if summary else ''}"

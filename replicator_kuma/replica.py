@@ -17,8 +17,10 @@ from replicator_kuma.cycle import CycleResult, Instance, Outcome
 from replicator_kuma.dump import words
 from replicator_kuma.dump.format import Dump, accepts
 from replicator_kuma.dump.plan import Plan, Summary
+from replicator_kuma.dump.schema import fingerprint
 from replicator_kuma.errors import (
     DatabaseMigrating,
+    DatabaseMissing,
     ReplicatorError,
     RepositoryLost,
     SchemaMismatch,
@@ -162,6 +164,8 @@ class Replica:
         instance = self.instance
         try:
             if not instance.store.exists():
+                if not instance.keep_running:
+                    raise DatabaseMissing(f"there is no database in {instance.data_dir}")
                 return _waiting(snapshot, "Kuma has made no database here yet")
             preview, planned = self._plan(snapshot)
         except DatabaseMigrating as error:
@@ -258,12 +262,13 @@ def _waiting(snapshot: Snapshot, why: str) -> CycleResult:
 def _mismatch(
     snapshot: Snapshot, ours: tuple[str, ...], theirs: tuple[str, ...] | None
 ) -> ReplicatorError:
-    from replicator_kuma.dump.versions import describe, named
+    from replicator_kuma.dump.versions import advice, describe, named
 
+    here, there = fingerprint(ours), snapshot.label.schema
     detail = describe(ours, theirs) if theirs is not None else ""
-    version = named(snapshot.label.schema)
-    install = f"Uptime Kuma {version}" if version else "the leader's version of Uptime Kuma"
+    known = f" (Uptime Kuma {named(there)}, here {named(here)})" if named(here) else ""
     return SchemaMismatch(
-        f"{snapshot.position} of {snapshot.label.leader} has another schema than this Kuma{detail}",
-        hint=f"Nothing was applied. Install {install} on this instance.",
+        f"{snapshot.position} of {snapshot.label.leader} has another schema than this Kuma"
+        f"{known}{detail}",
+        hint=f"Nothing was applied. {advice(here, there)}",
     )

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
+from replicator_kuma.environments import kuma_environment, restic_environment
 from replicator_kuma.errors import SettingsError
 from replicator_kuma.variables import BACKEND_SECRETS, VARIABLES
 
@@ -26,13 +27,6 @@ LOG_FORMATS = ("text", "json")
 _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 _LONGEST = 366 * 86400
 
-_BACKEND = ("RESTIC_", "AWS_", "B2_", "AZURE_", "GOOGLE_", "OS_", "ST_", "RCLONE_")
-_SYSTEM = (
-    *("PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "TZ", "LANG", "LC_ALL"),
-    *("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "SSH_AUTH_SOCK", "SSL_CERT_FILE", "SSL_CERT_DIR"),
-    *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"),
-    *("http_proxy", "https_proxy", "no_proxy", "all_proxy", "GOMAXPROCS", "GOGC"),
-)
 _KUBERNETES = re.compile(
     r"REPLICATOR(_[A-Z0-9_]+)?_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_\d+_(TCP|UDP|SCTP)"
     r"(_(ADDR|PORT|PROTO))?)?)"
@@ -49,6 +43,7 @@ class Need(enum.Enum):
 
     ROLE = "role"
     REPOSITORY = "repository"
+    DATA = "data"
 
 
 @dataclass(frozen=True)
@@ -249,6 +244,8 @@ def _build(source: _Source, needs: Collection[Need]) -> Settings:
     include, exclude = _tables(source)
     if Need.REPOSITORY in needs:
         _need_repository(source)
+    if Need.DATA in needs and data_dir.is_absolute() and not data_dir.is_dir():
+        source.problem("DATA_DIR", "a folder that is there: Kuma's data directory")
     return Settings(
         mode=_mode(source, needs),
         fleet=_fleet(source),
@@ -274,8 +271,8 @@ def _build(source: _Source, needs: Collection[Need]) -> Settings:
         log_level=source.choice("REPLICATOR_LOG_LEVEL", LOG_LEVELS),
         ntfy_url=_ntfy_url(source),
         ntfy_token=source.text("NTFY_TOKEN"),
-        restic_environment=MappingProxyType(_restic_environment(source.values)),
-        kuma_environment=MappingProxyType(_kuma_environment(source.values, data_dir)),
+        restic_environment=MappingProxyType(restic_environment(source.values)),
+        kuma_environment=MappingProxyType(kuma_environment(source.values, data_dir)),
         warnings=tuple(source.warnings),
     )
 
@@ -376,21 +373,3 @@ def _ntfy_url(source: _Source) -> str:
         except SettingsError as error:
             source.problem("NTFY_URL", f"a topic's address ({error})")
     return url
-
-
-def _restic_environment(values: Mapping[str, str]) -> dict[str, str]:
-    return {
-        name: value
-        for name, value in values.items()
-        if name in _SYSTEM or name.startswith(_BACKEND)
-    }
-
-
-def _kuma_environment(values: Mapping[str, str], data_dir: Path) -> dict[str, str]:
-    """Kuma gets no secret of ours; its data directory is the one that we replicate.
-
-    Kuma 1.x pastes names to DATA_DIR without a slash of its own.
-    """
-    ours = (*_BACKEND, "REPLICATOR_", "NTFY_")
-    kept = {name: value for name, value in values.items() if not name.startswith(ours)}
-    return {**kept, "DATA_DIR": f"{data_dir}/"}

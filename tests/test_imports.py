@@ -15,7 +15,7 @@ PACKAGE = ROOT / "replicator_kuma"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = (
-    ("errors", "variables"),
+    ("errors", "variables", "environments"),
     ("dump",),
     ("database", "repository", "kuma", "notify"),
     ("state", "settings", "staging", "heartbeat", "logs", "cycle", "control"),

@@ -322,3 +322,29 @@ def test_the_readmes_table_names_every_variable(capsys: pytest.CaptureFixture[st
     assert len(lines) == 2 + len(variables.VARIABLES)
     for name in variables.VARIABLES:
         assert sum(f"| `{name}`" in line for line in lines) == 1
+
+
+def test_relative_places_are_made_absolute_because_restic_runs_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "password").write_text("secret")
+    found = Settings.load(
+        {
+            "REPLICATOR_MODE": "BACKUP",
+            "DATA_DIR": str(tmp_path),
+            "RESTIC_REPOSITORY": "repository",
+            "RESTIC_PASSWORD_FILE": "password",
+        }
+    ).restic_environment
+    assert found["RESTIC_REPOSITORY"] == str(tmp_path / "repository")
+    assert found["RESTIC_PASSWORD_FILE"] == str(tmp_path / "password")
+    for elsewhere in ("s3:https://s3.example.com/b", "sftp:user@host:rel", "rest:http://h/"):
+        environment = {"DATA_DIR": str(tmp_path), "RESTIC_REPOSITORY": elsewhere}
+        assert Settings.load(environment).restic_environment["RESTIC_REPOSITORY"] == elsewhere
+
+
+def test_a_data_directory_that_is_not_there_is_told_by_name(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="DATA_DIR"):
+        Settings.load({"DATA_DIR": str(tmp_path / "typo")}, {}, (Need.DATA,))
+    assert not (tmp_path / "typo").exists()

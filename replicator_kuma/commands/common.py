@@ -236,7 +236,9 @@ def interruptible() -> Iterator[Callable[[], bool]]:
         if len(seen) > 1:
             raise KeyboardInterrupt
 
-    before = {n: signal.signal(n, on_signal) for n in (signal.SIGINT, signal.SIGTERM)}
+    # SIGHUP: a dropped connection must not leave Kuma stopped
+    asking = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+    before = {n: signal.signal(n, on_signal) for n in asking}
     try:
         yield lambda: bool(seen)
     finally:

@@ -26,7 +26,8 @@ def one_cycle(
 
     ``mode`` is the one that the command belongs to: a leader is never restored over by a slip.
     """
-    needs = (Need.ROLE, Need.REPOSITORY) if mode else (Need.REPOSITORY,)
+    common = (Need.REPOSITORY, Need.DATA)
+    needs = (Need.ROLE, *common) if mode else common
     settings = load(voice, overrides, needs)
     if mode is not None and settings.mode is not mode:
         raise _wrong_mode(command, settings.mode)

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from replicator_kuma.commands.common import Voice, load
+from replicator_kuma.settings import Need
 
 
 def show_preview(voice: Voice, overrides: Mapping[str, str], snapshot: str | None) -> None:
@@ -20,7 +21,7 @@ def show_preview(voice: Voice, overrides: Mapping[str, str], snapshot: str | Non
     from replicator_kuma.commands.snapshots import describe
     from replicator_kuma.replica import Replica
 
-    settings = load(voice, overrides)
+    settings = load(voice, overrides, (Need.REPOSITORY, Need.DATA))
     with (
         voice.progress() as progress,
         opened(settings, progress) as instance,

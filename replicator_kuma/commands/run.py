@@ -55,7 +55,7 @@ def command(ctx: click.Context, overrides: dict[str, str], kuma_command: tuple[s
 
     if kuma_command:
         overrides["REPLICATOR_KUMA_COMMAND"] = shlex.join(kuma_command)
-    settings = Settings.load(None, overrides, (Need.ROLE, Need.REPOSITORY))
+    settings = Settings.load(None, overrides, tuple(Need))
     logs.configure(settings.log_level, settings.log_format)
     service = HeldKuma(build_service(settings, supervised=True))
 

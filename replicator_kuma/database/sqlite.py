@@ -30,6 +30,8 @@ BUSY_TIMEOUT = 5.0
 """Seconds to wait for another connection's lock; Kuma itself waits as long (since 2.3.1)."""
 _SETTLE_NS = 2_000_000_000
 """A file changed within the last two seconds can change again without a new time stamp."""
+_LINKS = tuple(n for n, t in TABLES.items() if t.unkeyed and t.key[0] == "monitor_id")
+"""Links of a monitor: those that an instance chose not to replicate go with it too."""
 _PURGE_ROWS = 2_000
 """Rows a transaction of `purge_history`: well under 500 ms, so that Kuma's HTTP does not wait."""
 
@@ -320,7 +322,7 @@ class SqliteStore:
         connection = self.connect()
         try:
             with explained():
-                return sum(_purge(connection, table) for table in HISTORY)
+                return sum(_purge(connection, table) for table in (*HISTORY, *_LINKS))
         finally:
             connection.close()
 

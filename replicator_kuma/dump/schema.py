@@ -41,8 +41,7 @@ class Schema:
     @property
     def fingerprint(self) -> str:
         """16 hex digits over the migrations' names: equal schemas have equal ones."""
-        text = json.dumps(sorted(self.migrations), separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return fingerprint(self.migrations)
 
     def require(self, chosen: Iterable[str]) -> tuple[str, ...]:
         """The chosen tables that this schema has, parents first.
@@ -68,3 +67,9 @@ class Schema:
     def unknown(self) -> tuple[str, ...]:
         """Tables that the catalog does not know: reported by `doctor`, never guessed."""
         return tuple(sorted(set(self.tables) - set(TABLES) - LOCAL))
+
+
+def fingerprint(migrations: Iterable[str]) -> str:
+    """What `Schema.fingerprint` is of these migrations."""
+    text = json.dumps(sorted(migrations), separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

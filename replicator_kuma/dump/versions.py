@@ -9,12 +9,24 @@ _SEEN = {
     "21ca7ef615f45ffd": "2.0.2",
     "27e89a40ad78d19b": "2.1.3 to 2.3.2",
 }
-"""Fingerprints of real databases of these versions."""
+"""Fingerprints of real databases of these versions, older ones first."""
 
 
 def named(fingerprint: str) -> str | None:
     """The versions known to have this schema."""
     return _SEEN.get(fingerprint)
+
+
+def advice(ours: str, theirs: str) -> str:
+    """What to do about two schemas; never to put an older Kuma on a database that is newer."""
+    order = list(_SEEN)
+    if ours in order and theirs in order and order.index(ours) > order.index(theirs):
+        return (
+            f"Upgrade the leader to Uptime Kuma {named(ours)}; until then this one keeps its rows."
+        )
+    version = named(theirs)
+    kuma = f"Uptime Kuma {version}" if version else "the leader's version of Uptime Kuma"
+    return f"Install {kuma} here, unless this one is newer: then upgrade the leader."
 
 
 def describe(ours: Collection[str], theirs: Collection[str]) -> str:

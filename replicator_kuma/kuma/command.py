@@ -97,5 +97,10 @@ class CommandKuma:
             end_late=False,
         )
         if finished.code != 0:
-            raise failure(what, finished, hint="Its own output stands above.")
+            raise failure(
+                what,
+                finished,
+                hint="Kuma is stopped. Start it, or mend REPLICATOR_KUMA_START_COMMAND and run the "
+                "command again; what it printed stands above.",
+            )
         self._stopped_by_us = False

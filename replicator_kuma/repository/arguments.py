@@ -30,18 +30,18 @@ def init() -> list[str]:
     return ["init"]
 
 
-def config(cache: Path) -> list[str]:
+def config(cache: Path | None) -> list[str]:
     """Opens the repository, reads its config: whether it is there and the password is right."""
     return ["cat", "config", "--no-lock", *_cache(cache)]
 
 
-def listing(fleet: str, cache: Path) -> list[str]:
+def listing(fleet: str, cache: Path | None) -> list[str]:
     # One --tag with a comma is "both"; two --tag are "either".
     tags = f"{MARK},{tag('fleet', fleet)}"
     return ["snapshots", "--json", "--no-lock", *_cache(cache), "--tag", tags]
 
 
-def backup(label: Label, host: str, cache: Path, restic: Version) -> list[str]:
+def backup(label: Label, host: str, cache: Path | None, restic: Version) -> list[str]:
     """``restic backup .``: to be run in the dump's folder, so that names in it are relative."""
     tags = [part for text in label.tags() for part in ("--tag", text)]
     # --force: every file is read anew, whatever its size and times say.
@@ -51,14 +51,14 @@ def backup(label: Label, host: str, cache: Path, restic: Version) -> list[str]:
     return ["backup", *options, *scan, *tags, "."]
 
 
-def dump(snapshot_id: str, cache: Path) -> list[str]:
+def dump(snapshot_id: str, cache: Path | None) -> list[str]:
     return ["dump", "--no-lock", *_cache(cache), "--archive", "tar", snapshot_id, "/"]
 
 
-def unlock(cache: Path) -> list[str]:
+def unlock(cache: Path | None) -> list[str]:
     """Removes stale locks only: those of dead processes of this host, and old ones."""
     return ["unlock", *_cache(cache)]
 
 
-def _cache(folder: Path) -> Sequence[str]:
-    return ["--cache-dir", str(folder)]
+def _cache(folder: Path | None) -> Sequence[str]:
+    return ["--no-cache"] if folder is None else ["--cache-dir", str(folder)]

@@ -73,7 +73,7 @@ class ResticRepository:
         self,
         binary: str | Path,
         environment: Mapping[str, str],
-        cache_dir: Path,
+        cache_dir: Path | None,
         host: str,
         timeouts: Timeouts = Timeouts(),
         *,
@@ -242,6 +242,9 @@ class ResticRepository:
     @contextlib.contextmanager
     def _alone(self, deadline: Deadline) -> Iterator[None]:
         """Hold the file lock of this cache folder; the kernel releases it whatever happens."""
+        if self._cache is None:
+            yield
+            return
         try:
             self._cache.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(self._cache / "init.lock", os.O_CREAT | os.O_RDWR, 0o600)
@@ -264,7 +267,14 @@ class ResticRepository:
         # which nobody can read after that. Later ones refuse; elsewhere 0.14 cannot be asked.
         place = self._environment.get("RESTIC_REPOSITORY", "").removeprefix("local:")
         keys = Path(place) / "keys"
-        if place.startswith("/") and keys.is_dir() and any(keys.iterdir()):
+        try:
+            left = place.startswith("/") and keys.is_dir() and any(keys.iterdir())
+        except OSError as error:
+            raise RepositoryUnreachable(
+                f"create the repository: {error.strerror}: {keys}",
+                hint="Check who owns the repository's folder, and who runs this command.",
+            ) from error
+        if left:
             raise RepositoryDamaged("create the repository: it has keys, but its config is gone")
 
     def _need_version(self) -> arguments.Version:

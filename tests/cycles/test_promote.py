@@ -101,7 +101,10 @@ def test_twice_in_a_row_keeps_its_own_newer_rows(
 ) -> None:
     take_over(replica)
     rename(db(replica), 3, "not published yet")
-    assert take_over(replica).position == Position(3, 1)
+    again = take_over(replica)
+    assert (again.outcome, again.position) == (Outcome.NOTHING, Position(2, 1))
+    assert "leads fleet 'default' already" in again.sentence
+    assert take_over(replica, force=True).position == Position(3, 1)
     assert cycles.name_of(db(replica), 3) == "not published yet"
     assert positions(repository) == ["1.1", "2.1", "3.1"]
 

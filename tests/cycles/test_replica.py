@@ -11,6 +11,7 @@ import pytest
 
 from replicator_kuma.cycle import Instance, Outcome
 from replicator_kuma.errors import (
+    DatabaseMissing,
     RepositoryLost,
     RepositoryUnreachable,
     SchemaMismatch,
@@ -225,6 +226,9 @@ def test_no_database_and_a_migrating_one_are_waited_for(
     assert result.outcome is Outcome.WAITING
     assert "migrating" in result.sentence
     db(replica).unlink()
+    with pytest.raises(DatabaseMissing):
+        follow(replica)  # a single command: its DATA_DIR may be mistyped
+    replica.keep_running = True
     result = follow(replica)
     assert result.outcome is Outcome.WAITING
     assert "Kuma has made no database here yet" in result.sentence

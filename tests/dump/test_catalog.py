@@ -216,3 +216,10 @@ def test_schemas_are_told_apart_in_words() -> None:
     assert versions.describe(["a", "z"], ["a"]) == ": it has 1 more, up to 'z'"
     both = versions.describe(["a", "z"], ["a", "b"])
     assert both == ": it lacks 1 migrations up to 'b' and it has 1 more, up to 'z'"
+
+
+def test_no_older_kuma_is_advised_for_a_newer_database() -> None:
+    older, newer = "21ca7ef615f45ffd", "27e89a40ad78d19b"
+    assert "Upgrade the leader to Uptime Kuma 2.1.3 to 2.3.2" in versions.advice(newer, older)
+    assert "Install Uptime Kuma 2.1.3 to 2.3.2 here" in versions.advice(older, newer)
+    assert "unless this one is newer" in versions.advice("0" * 16, older)
