@@ -263,9 +263,22 @@ class Duty:
         if not has_database and (not self._leader or (first and first.position)):
             self._kuma.first_start = self._without_setup_page()
         self._schema = self._look_schema()
+        self._warn_of_another()
         self._kuma.start()
         self._confirm_ready()
         return first is not None and has_database
+
+    def _warn_of_another(self) -> None:
+        """A Kuma whose supervisor was killed lives on outside a container, and keeps the port."""
+        try:
+            other = not self._kuma.running() and self._instance.store.in_use()
+        except ReplicatorError:
+            return  # what is wrong with the database, the cycle tells
+        if other and self._kuma.name == "child":
+            logger.warning(
+                "another process has Kuma's database open: if it is a Kuma that an earlier run "
+                "left behind, end it, because two cannot share a port and a database"
+            )
 
     def _cycle_before_start(self, progress: Callable[[str], None]) -> CycleResult | None:
         """Only what the repository can give within its budget: Kuma must not wait for it."""

@@ -73,9 +73,8 @@ class DatabaseLocked(DatabaseError):
 
 class DatabaseCorrupt(DatabaseError):
     hint = (
-        "Nothing was published or changed. Stop Kuma and run: "
-        "sqlite3 kuma.db 'PRAGMA integrity_check'. "
-        "The last good state is in the repository: replicator snapshots"
+        "Nothing was published or changed. Stop Kuma, move kuma.db (with -wal and -shm) away and "
+        "start again: a replica gets all rows of the newest snapshot, a leader takes its own back."
     )
 
 
@@ -91,7 +90,10 @@ class DatabaseUnset(DatabaseError):
 
 
 class TableMissing(DatabaseError):
-    hint = "This database does not have the tables of its own schema. Try: replicator doctor"
+    hint = (
+        "This database does not have the tables of its own schema. Try: replicator doctor. "
+        "Moved away, it is made anew at Kuma's next start and filled from the newest snapshot."
+    )
 
 
 class RepositoryError(ReplicatorError):

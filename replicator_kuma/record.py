@@ -59,7 +59,8 @@ def _failed(instance: Instance, role: str, error: Exception, now: float) -> None
         exit_code=error.exit_code if isinstance(error, ReplicatorError) else 1,
     )
     since = state.failing_since or now
-    instance.state.update(last=last, failing_since=since, role=role)
+    # the next success must be one of the repository too, not of what was known before
+    instance.state.update(last=last, failing_since=since, role=role, verified_at=0.0)
     if state.last is None or state.last.ok or state.last.error != last.error:
         _tell_failure(instance, role, error)
 

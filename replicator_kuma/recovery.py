@@ -26,6 +26,11 @@ PARTIAL = "before.part"
 PREVIEW = "preview-"
 """Scratch folders of previews, with their process id; they need no lock."""
 
+_NOT_READY_HINT = (
+    "Look at Kuma's own log. Is REPLICATOR_KUMA_URL where it answers, and REPLICATOR_READY_TIMEOUT "
+    "longer than its start takes?"
+)
+
 log = logging.getLogger(__name__)
 
 
@@ -146,7 +151,9 @@ def confirm(instance: Instance) -> None:
         pending = state.pending
         changes: dict[str, object] = {"pending": None, "stopped_by_me": False}
         changes["purge"] = state.purge or pending.purge
-        if not (pending.rollback or pending.drifted):
+        if pending.rollback:
+            changes |= _suspect(state, pending.mark.snapshot)
+        elif not pending.drifted:
             changes["applied"] = pending.mark
         state = instance.state.update(**changes)
         _forget_before(instance)
@@ -158,6 +165,22 @@ def confirm(instance: Instance) -> None:
             return
         instance.state.update(purge=False)
         log.info("deleted %d rows of history of monitors that are gone", gone)
+
+
+def _suspect(state: State, snapshot: str) -> dict[str, object]:
+    """Kuma came up on the old rows, late: the snapshot may be innocent once, not twice.
+
+    (It failed on both at first: a port, a disk. Or its start takes longer than we wait; then each
+    new attempt would be an outage for nothing.)
+    """
+    if state.suspect == snapshot:
+        return {"bad": _bad(state, snapshot), "suspect": ""}
+    return {"suspect": snapshot}
+
+
+def _bad(state: State, snapshot: str) -> tuple[str, ...]:
+    """The snapshots that are not tried again by themselves, and one more; the last twenty."""
+    return (*(known for known in state.bad if known != snapshot), snapshot)[-20:]
 
 
 def settle(instance: Instance) -> None:
@@ -188,6 +211,10 @@ def roll_back(instance: Instance, cause: KumaError) -> None:
     pending, folder = instance.state.load().pending, before_folder(instance)
     if pending is None or not (folder / "manifest.json").exists() or _migrating(instance):
         raise cause
+    if pending.rollback:  # they are in place: another stop would only keep a slow Kuma down
+        raise KumaError(
+            f"Kuma is not ready, on the rows from before: {cause}", hint=_NOT_READY_HINT
+        ) from cause
     log.error("Kuma did not come back (%s): putting the rows from before in place", cause)
     instance.state.update(stopped_by_me=True)
     try:
@@ -206,11 +233,13 @@ def roll_back(instance: Instance, cause: KumaError) -> None:
         instance.wait_ready()
     except KumaError as error:
         raise KumaError(
-            f"Kuma does not start, neither on the snapshot's rows nor on those from before: {error}"
+            "Kuma is not ready, neither on the snapshot's rows nor on those from before, which are "
+            f"in place: {error}",
+            hint=_NOT_READY_HINT,
         ) from cause
     confirm(instance)
-    bad = (*instance.state.load().bad, pending.mark.snapshot)[-20:]
-    instance.state.update(bad=bad)
+    bad = _bad(instance.state.load(), pending.mark.snapshot)
+    instance.state.update(bad=bad, suspect="")
     raise KumaError(
         f"Kuma did not start on snapshot {pending.mark.position}; it runs on the rows from before",
         hint="Look at Kuma's log. This snapshot is not tried again by itself; the next one is.",

@@ -105,6 +105,8 @@ class State:
     stopped_by_me: bool = False
     bad: tuple[str, ...] = ()
     """ids of snapshots with which Kuma did not start, while it did on the old rows"""
+    suspect: str = ""
+    """id of a snapshot after which Kuma came up on the old rows only late"""
     purge: bool = False
     verified_at: float = 0.0
     """when the repository was last asked and agreed"""

@@ -42,6 +42,7 @@ FULL = State(
     stopped_by_me=True,
     bad=("a", "b"),
     purge=True,
+    suspect="f" * 64,
     verified_at=1.5,
     unchanged="print",
     live_digest="digest",

@@ -89,7 +89,8 @@ PHRASES: tuple[tuple[re.Pattern[str], type[ReplicatorError]], ...] = (
 # Lines of restic's own retries that no retry changes; anything else may still go by.
 HOPELESS = re.compile(
     r"returned error, retrying after [^:\n]*: .*("
-    r"read-only file system|permission denied|40[13] (Unauthorized|Forbidden)"
+    r"read-only file system|no space left on device|permission denied"
+    r"|40[13] (Unauthorized|Forbidden)"
     r"|The Access Key Id you provided does not exist"
     r"|The request signature we calculated does not match"
     r"|The specified bucket does not exist)"
@@ -103,6 +104,11 @@ _LASTING = re.compile(
     r"|Access Key Id|request signature we calculated|specified bucket does not exist"
     r"|read-only file system|no space left on device|permission denied|^panic: ",
     re.MULTILINE,
+)
+_NO_SPACE = "no space left on device"
+_NO_SPACE_HINT = (
+    "Make room where it says so: in the repository, in REPLICATOR_STATE_DIR (restic's cache is "
+    "there) or in TMPDIR."
 )
 _NO_KEY_READ = re.compile(r"List\(key\)|Load\(<key/")
 _PARTIAL_LISTING = re.compile(r"could not load snapshot|failed to load snapshot|^Ignoring \"", re.M)
@@ -134,10 +140,16 @@ def classify(what: str, ended: Ended, seconds: float, mask: Mask) -> Failure:
     kind = _kind(ended)
     if ended.stopped is Stop.DEADLINE:
         text = f"{what}: no answer within {seconds:g} s"
-        return Failure(kind(f"{text}: {reason}" if reason else text))
+        return Failure(_explained(kind, f"{text}: {reason}" if reason else text, ended))
     message = f"{what}: {reason or f'restic ended with code {ended.code} and no word'}"
     lasting = kind is not RepositoryUnreachable or _LASTING.search(ended.stderr)
-    return Failure(kind(message), transient=not lasting)
+    return Failure(_explained(kind, message, ended), transient=not lasting)
+
+
+def _explained(kind: type[ReplicatorError], message: str, ended: Ended) -> ReplicatorError:
+    """The error, with a hint of its own where restic says what is full."""
+    full = kind is RepositoryUnreachable and _NO_SPACE in ended.stderr
+    return kind(message, hint=_NO_SPACE_HINT) if full else kind(message)
 
 
 def partial_listing(stderr: str, mask: Mask) -> Failure | None:

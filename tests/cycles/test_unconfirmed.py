@@ -154,6 +154,27 @@ def test_a_kuma_that_fails_on_both_makes_no_snapshot_bad(
     assert_followed(replica, leader, edited)
 
 
+def test_a_kuma_that_needs_longer_than_we_wait_is_not_stopped_again_and_again(
+    leader: Instance, replica: Instance, kuma: RecordingKuma, edited: Path
+) -> None:
+    kuma.refuses_to_be_ready = [True] * 5
+    with pytest.raises(KumaError, match="neither on"):
+        follow(replica)
+    kuma.log.clear()
+    for _ in range(3):  # the old rows are in place: the slow start is left alone
+        with pytest.raises(KumaError, match="on the rows from before") as caught:
+            follow(replica)
+        assert "REPLICATOR_READY_TIMEOUT" in caught.value.hint
+    assert kuma.log == ["ready?"] * 3
+    # It got up. The snapshot is tried once more, and then not again by itself.
+    kuma.refuses_to_be_ready = [False, True, True]
+    with pytest.raises(KumaError, match="neither on"):
+        follow(replica)
+    with pytest.raises(SnapshotRefused, match="is not tried again"):
+        follow(replica)
+    assert_as_before(replica, edited)
+
+
 def test_rows_that_cannot_be_put_back_leave_kuma_started(
     leader: Instance,
     replica: Instance,
