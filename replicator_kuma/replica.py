@@ -9,6 +9,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -203,13 +204,16 @@ class Replica:
         instance.step(f"fetching {snapshot.position}")
         folder = instance.work / "fetched"
         folder.mkdir(mode=0o700)
-        instance.repository.fetch(snapshot, folder, accepts, Limits())
-        wanted = Dump.open(folder)
-        if wanted.manifest.digest != snapshot.label.digest:
-            raise SnapshotRefused(f"{snapshot.position} holds another dump than its tags say")
-        wanted.verify()
-        instance.step("comparing the rows")
-        planned = applying.prepare(instance, wanted)
+        with ThreadPoolExecutor(max_workers=1) as beside:
+            # the live rows are read while restic starts, which takes as long
+            seen = beside.submit(applying.look, instance)
+            instance.repository.fetch(snapshot, folder, accepts, Limits())
+            wanted = Dump.open(folder)
+            if wanted.manifest.digest != snapshot.label.digest:
+                raise SnapshotRefused(f"{snapshot.position} holds another dump than its tags say")
+            wanted.verify()
+            instance.step("comparing the rows")
+            planned = applying.prepare(instance, wanted, seen.result())
         ours, theirs = planned.live.manifest, wanted.manifest
         if ours.migrations != theirs.migrations:
             raise _mismatch(snapshot, ours.migrations, theirs.migrations)

@@ -184,8 +184,8 @@ def test_rows_that_change_all_the_time_are_left_alone(
     real = apply.prepare
     edits: list[str] = []
 
-    def busy(instance: Instance, wanted: Dump) -> apply.Planned:
-        planned = real(instance, wanted)
+    def busy(instance: Instance, wanted: Dump, seen: apply.Look | None = None) -> apply.Planned:
+        planned = real(instance, wanted, seen)
         edits.append(f"edit {len(edits)}")
         rename(db(replica), 4, edits[-1])
         return planned

@@ -121,8 +121,9 @@ class Side:
         """End the supervisor, and everything that it started, at once."""
         if self.process is None:
             return
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        pids = [int(p) for p in children.read_text().split()] if children.exists() else []
+        # a thread's children are listed with the thread that started them
+        tasks = Path(f"/proc/{self.process.pid}/task").glob("*/children")
+        pids = [int(pid) for children in tasks for pid in children.read_text().split()]
         self.process.kill()
         self.process.wait(10)
         for pid in pids:
