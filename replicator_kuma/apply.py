@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import logging
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -40,6 +41,7 @@ READ_BACK_ROWS = 2_000
 """Up to so many changed rows are read back one by one; beyond, all tables are hashed again."""
 _CHUNK = 400
 _TRIES = 3
+_READER = 2.0
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +112,7 @@ def apply(instance: Instance, planned: Planned, mark: Mark) -> None:
     on those).
     """
     kuma = instance.kuma
-    was_running = kuma.running() if kuma.manages else instance.store.in_use()
+    was_running = kuma.running() if kuma.manages else _stays_open(instance)
     if was_running and not kuma.manages and not instance.force:
         raise KumaRunning("Kuma is running, and nobody said how to stop it")
     stops = was_running and kuma.manages
@@ -165,11 +167,21 @@ def _note(instance: Instance, planned: Planned, first: Pending, stops: bool) -> 
 
 def _stop(instance: Instance) -> None:
     instance.kuma.stop()
-    if instance.store.in_use():
+    if _stays_open(instance):
         raise KumaError(
             "something still has Kuma's database open after Kuma was stopped",
             hint="Check REPLICATOR_KUMA and its commands: do they stop this Kuma?",
         )
+
+
+def _stays_open(instance: Instance) -> bool:
+    """Whether another process keeps the database open: a reader that looks (`diff`) soon ends."""
+    end = time.monotonic() + _READER
+    while instance.store.in_use():
+        if time.monotonic() >= end:
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def _come_back_unchanged(instance: Instance, stopped: bool) -> None:

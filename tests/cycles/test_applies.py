@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -226,3 +229,26 @@ def test_files_that_cannot_be_placed_leave_kuma_running(
     assert state.applied is not None
     assert state.applied.position == Position(1, 2)
     assert left_behind(replica) == []
+
+
+def test_a_reader_that_soon_ends_is_no_kuma(
+    leader: Instance, replica: Instance, kuma: RecordingKuma
+) -> None:
+    """`diff` or a copy of the database has it open for a moment, just when Kuma has stopped."""
+    rename(db(leader), 3, "three")
+    lead(leader)
+    databases.edit(db(replica), "PRAGMA journal_mode = WAL")
+    script = "import sqlite3,sys; c=sqlite3.connect(sys.argv[1]); c.execute('SELECT 1 FROM tag')\n"
+    script += "print('open', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(db(replica))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as reader:
+        assert reader.stdout is not None
+        assert reader.stdin is not None
+        assert reader.stdout.readline() == b"open\n"
+        end = threading.Timer(0.5, reader.stdin.close)
+        kuma.on_stop = end.start
+        assert follow(replica).outcome is Outcome.APPLIED
+        end.join()

@@ -27,6 +27,7 @@ class RecordingKuma:
         self.log: list[str] = []
         self.refuses_to_be_ready: list[bool] = []
         self.on_start: Callable[[], None] | None = None
+        self.on_stop: Callable[[], None] | None = None
 
     def running(self) -> bool:
         return self.up
@@ -34,6 +35,8 @@ class RecordingKuma:
     def stop(self) -> None:
         self.log.append("stop")
         self.up = False
+        if self.on_stop is not None:
+            self.on_stop()
 
     def start(self) -> None:
         self.log.append("start")
