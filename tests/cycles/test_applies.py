@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -237,7 +239,8 @@ def test_a_reader_that_soon_ends_is_no_kuma(
     """`diff` or a copy of the database has it open for a moment, just when Kuma has stopped."""
     rename(db(leader), 3, "three")
     lead(leader)
-    databases.edit(db(replica), "PRAGMA journal_mode = WAL")
+    with closing(sqlite3.connect(db(replica))) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
     script = "import sqlite3,sys; c=sqlite3.connect(sys.argv[1]); c.execute('SELECT 1 FROM tag')\n"
     script += "print('open', flush=True); sys.stdin.read()"
     with subprocess.Popen(
