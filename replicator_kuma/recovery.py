@@ -102,7 +102,7 @@ def before_start(instance: Instance) -> None:
         rows = _tables_digest(instance)
     except (DatabaseMissing, DatabaseMigrating):
         return
-    if rows == pending.base != pending.target:
+    if rows == pending.base != pending.target and not pending.drifted:
         _forget(instance, pending)
         return
     if rows != pending.target and not pending.drifted:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from replicator_kuma.cycle import Instance, Outcome
-from replicator_kuma.errors import KumaError, SnapshotRefused
+from replicator_kuma.errors import DatabaseLocked, KumaError, SnapshotRefused
 from replicator_kuma.recovery import before_start
 from replicator_kuma.repository import Position
 from tests.support import cycles, databases
@@ -196,6 +196,36 @@ def test_rows_that_cannot_be_put_back_leave_kuma_started(
         follow(replica)
     assert kuma.up
     monkeypatch.undo()
+    kuma.refuses_to_be_ready = [True]
+    with pytest.raises(KumaError, match="it runs on the rows from before"):
+        follow(replica)
+    assert_as_before(replica, edited)
+    assert left_behind(replica) == []
+
+
+def test_a_way_back_that_was_not_taken_is_remembered_at_every_start_after_it(
+    leader: Instance,
+    replica: Instance,
+    kuma: RecordingKuma,
+    edited: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A supervisor looks twice before Kuma's first start: at its own, and in its first cycle."""
+    kuma.refuses_to_be_ready = [True]
+
+    def locked(*_arguments: object) -> None:
+        raise DatabaseLocked("somebody else writes")
+
+    def fails_then() -> None:
+        kuma.on_start = None
+        monkeypatch.setattr("replicator_kuma.apply.carry_out", locked)
+
+    kuma.on_start = fails_then
+    with pytest.raises(KumaError, match="rows from before could not be written"):
+        follow(replica)
+    monkeypatch.undo()
+    for _ in range(3):
+        before_start(replica)
     kuma.refuses_to_be_ready = [True]
     with pytest.raises(KumaError, match="it runs on the rows from before"):
         follow(replica)
