@@ -34,7 +34,14 @@ from replicator_kuma.errors import (
     StateError,
 )
 from replicator_kuma.observe import Observation, observed_dump
-from replicator_kuma.recovery import PARTIAL, before_folder, before_start, confirm, roll_back
+from replicator_kuma.recovery import (
+    PARTIAL,
+    before_folder,
+    before_start,
+    call_bad,
+    confirm,
+    roll_back,
+)
 from replicator_kuma.state import Mark, Pending
 
 READ_BACK_ROWS = 2_000
@@ -135,8 +142,11 @@ def apply(instance: Instance, planned: Planned, mark: Mark) -> None:
             _stop(instance)
         instance.progress("writing the tables")
         carry_out(instance, planned, note)
-    except BaseException:
+    except BaseException as error:
         _come_back_unchanged(instance, stops)
+        if stops and isinstance(error, SnapshotRefused):
+            with contextlib.suppress(StateError):  # each new attempt would be an outage for nothing
+                call_bad(instance, mark.snapshot)
         raise
     _come_back(instance, was_running)
 

@@ -15,13 +15,7 @@ from datetime import datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from replicator_kuma.errors import (
-    DatabaseMissing,
-    ReplicatorError,
-    SettingsError,
-    SnapshotRefused,
-    StateError,
-)
+from replicator_kuma.errors import DatabaseMissing, ReplicatorError, SettingsError, StateError
 from replicator_kuma.settings import Settings
 
 if TYPE_CHECKING:
@@ -202,7 +196,7 @@ class Doctor:
     def _judge(self, snapshots: list[Snapshot]) -> None:
         """Raise what the next cycle would say to these snapshots: it is asked itself."""
         from replicator_kuma.leader import View, own_newest
-        from replicator_kuma.replica import newest_to_follow
+        from replicator_kuma.replica import newest_to_follow, refuse_bad
         from replicator_kuma.settings import Mode
         from replicator_kuma.state import StateFile
 
@@ -211,11 +205,8 @@ class Doctor:
             own_newest(View(settings.instance, state, snapshots, None, None, 0, 0))
             return
         newest = newest_to_follow(state, settings.fleet, snapshots)
-        if newest is not None and newest.id in state.bad:
-            raise SnapshotRefused(
-                f"{newest.position} is not tried again: Kuma did not start on it before",
-                hint="Look at Kuma's log. To try it all the same: replicator restore --now",
-            )
+        if newest is not None:
+            refuse_bad(state, newest)
 
     def _clock(self) -> Found:
         """Nothing depends on clocks; people who read times do."""

@@ -153,8 +153,10 @@ def confirm(instance: Instance) -> None:
         changes["purge"] = state.purge or pending.purge
         if pending.rollback:
             changes |= _suspect(state, pending.mark.snapshot)
-        elif not pending.drifted:
-            changes["applied"] = pending.mark
+        else:
+            changes |= forgiven(state, pending.mark.snapshot)
+            if not pending.drifted:
+                changes["applied"] = pending.mark
         state = instance.state.update(**changes)
         _forget_before(instance)
     if state.purge:
@@ -181,6 +183,19 @@ def _suspect(state: State, snapshot: str) -> dict[str, object]:
 def _bad(state: State, snapshot: str) -> tuple[str, ...]:
     """The snapshots that are not tried again by themselves, and one more; the last twenty."""
     return (*(known for known in state.bad if known != snapshot), snapshot)[-20:]
+
+
+def call_bad(instance: Instance, snapshot: str) -> None:
+    """Remember a snapshot for which Kuma was stopped in vain: it is not tried again by itself."""
+    instance.state.update(bad=_bad(instance.state.load(), snapshot))
+
+
+def forgiven(state: State, snapshot: str) -> dict[str, object]:
+    """The changes of the state once Kuma has been ready on a snapshot's rows."""
+    return {
+        "bad": tuple(known for known in state.bad if known != snapshot),
+        "suspect": "" if state.suspect == snapshot else state.suspect,
+    }
 
 
 def settle(instance: Instance) -> None:
@@ -238,8 +253,8 @@ def roll_back(instance: Instance, cause: KumaError) -> None:
             hint=_NOT_READY_HINT,
         ) from cause
     confirm(instance)
-    bad = _bad(instance.state.load(), pending.mark.snapshot)
-    instance.state.update(bad=bad, suspect="")
+    call_bad(instance, pending.mark.snapshot)
+    instance.state.update(suspect="")
     raise KumaError(
         f"Kuma did not start on snapshot {pending.mark.position}; it runs on the rows from before",
         hint="Look at Kuma's log. This snapshot is not tried again by itself; the next one is.",

@@ -30,7 +30,7 @@ from replicator_kuma.errors import (
     TwoLeaders,
 )
 from replicator_kuma.observe import observe
-from replicator_kuma.recovery import PREVIEW, at_work, settle
+from replicator_kuma.recovery import PREVIEW, at_work, forgiven, settle
 from replicator_kuma.repository import Limits, Snapshot
 from replicator_kuma.state import Mark, State
 
@@ -78,6 +78,16 @@ def _highest(state: State) -> Mark | None:
     if state.pending is not None and not state.pending.rollback:
         marks.append(state.pending.mark)
     return max(marks, key=lambda mark: mark.position, default=None)
+
+
+def refuse_bad(state: State, newest: Snapshot) -> None:
+    """Raise SnapshotRefused for one that has stopped Kuma in vain: a person may try it again."""
+    if newest.id in state.bad:
+        raise SnapshotRefused(
+            f"{newest.position} is not tried again: it was refused here, or Kuma did not start "
+            "on it",
+            hint="Look at the logs. To try it all the same: replicator restore --now",
+        )
 
 
 def find(snapshots: Sequence[Snapshot], wanted: str) -> Snapshot:
@@ -140,11 +150,8 @@ class Replica:
                 Outcome.WAITING,
                 f"fleet {instance.fleet!r} has no snapshot yet: waiting for its leader",
             )
-        if newest.id in state.bad and not reconcile:
-            raise SnapshotRefused(
-                f"{newest.position} is not tried again: Kuma did not start on it before",
-                hint="Look at Kuma's log. To try it all the same: replicator restore --now",
-            )
+        if not reconcile:
+            refuse_bad(state, newest)
         applied = (
             state.applied is not None
             and state.applied.snapshot == newest.id
@@ -174,10 +181,15 @@ class Replica:
         mark, live, summary = Mark.of(snapshot), planned.live.manifest, planned.plan.summary
         digest = applying.expected_digest(instance, live, planned.wanted.manifest)
         warnings = tuple(str(d) for d in planned.observation.dangling)
-        pending, tables = instance.state.load().pending, tuple(sorted(instance.tables))
+        state, tables = instance.state.load(), tuple(sorted(instance.tables))
         if preview.plan.empty:
-            if pending is None:
-                instance.state.update(applied=mark, live_digest=digest, applied_tables=tables)
+            if state.pending is None:
+                instance.state.update(
+                    applied=mark,
+                    live_digest=digest,
+                    applied_tables=tables,
+                    **forgiven(state, snapshot.id),
+                )
                 return _nothing(snapshot, f"the rows equal {snapshot.position}; nothing to do")
             return _waiting(snapshot, "its rows are in place; Kuma has to confirm them")
         started = time.monotonic()

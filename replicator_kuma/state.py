@@ -104,7 +104,7 @@ class State:
     pending: Pending | None = None
     stopped_by_me: bool = False
     bad: tuple[str, ...] = ()
-    """ids of snapshots with which Kuma did not start, while it did on the old rows"""
+    """ids of snapshots that stopped Kuma in vain: refused then, or Kuma did not start on them"""
     suspect: str = ""
     """id of a snapshot after which Kuma came up on the old rows only late"""
     purge: bool = False

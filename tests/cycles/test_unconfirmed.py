@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,35 @@ def test_a_bad_snapshot_is_not_tried_again_by_itself(
     assert (kuma.log, repository.calls) == ([], ["snapshots"])
     assert follow(replica, reconcile=True).outcome is Outcome.APPLIED
     assert_followed(replica, leader, edited)
+    assert follow(replica).sentence == "1.2 is applied; nothing newer"
+    assert replica.state.load().bad == ()
+
+
+def test_a_bad_snapshot_whose_rows_are_there_is_bad_no_more(
+    leader: Instance, replica: Instance, kuma: RecordingKuma, edited: Path
+) -> None:
+    kuma.refuses_to_be_ready = [True]
+    with pytest.raises(KumaError):
+        follow(replica)
+    shutil.copyfile(db(leader), db(replica))
+    (replica.data_dir / "upload" / "logo2.png").write_bytes(b"another logo")
+    assert follow(replica, reconcile=True).outcome is Outcome.NOTHING
+    assert follow(replica).sentence == "1.2 is applied; nothing newer"
+
+
+def test_a_snapshot_that_is_refused_with_kuma_stopped_stops_it_once(
+    leader: Instance, replica: Instance, kuma: RecordingKuma, edited: Path
+) -> None:
+    databases.edit(db(replica), "CREATE UNIQUE INDEX only_here ON monitor(name)")
+    rename(db(leader), 6, "two")
+    lead(leader)
+    for _ in range(3):
+        with pytest.raises(SnapshotRefused):
+            follow(replica)
+    assert kuma.log == ["stop", "start"]
+    databases.edit(db(replica), "DROP INDEX only_here")
+    assert follow(replica, reconcile=True).outcome is Outcome.APPLIED
+    assert follow(replica).sentence == "1.3 is applied; nothing newer"
 
 
 def test_the_snapshot_after_a_bad_one_is_followed(
