@@ -72,10 +72,12 @@ def own_newest(view: View) -> Mark | None:
     """
     newest, state = view.newest, view.state
     if newest is None:
-        if state.published is not None:
+        held = state.published or state.applied
+        if held is not None:
+            how = "published from" if state.published else "applied"
             raise RepositoryLost(
                 f"the repository holds no snapshot of this fleet, but position "
-                f"{state.published.position} was published from here"
+                f"{held.position} was {how} here"
             )
         return None
     published, ours = state.published, newest.label.writer == state.writer

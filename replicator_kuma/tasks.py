@@ -57,7 +57,7 @@ def first_backup(
         return backup(instance, allow_shrink, verify)
     except RepositoryMissing:
         state = instance.state.load()
-        if state.published is not None or state.intent is not None:
+        if any((state.published, state.intent, state.applied)):
             raise
         if instance.repository.init():
             logger.info("created the repository")

@@ -512,6 +512,10 @@ def test_only_a_leader_that_never_published_creates_the_repository(tmp_path: Pat
     shutil.rmtree(repository.folder)
     with pytest.raises(RepositoryMissing):
         first_backup(instance, verify=True)
+    state = instance.state.load()
+    instance.state.update(published=None, applied=state.published)
+    with pytest.raises(RepositoryMissing):
+        first_backup(instance, verify=True)
 
 
 def test_logs_as_json(tmp_path: Path) -> None:

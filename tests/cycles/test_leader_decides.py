@@ -58,6 +58,12 @@ def test_no_snapshot_though_one_was_published_is_a_lost_repository() -> None:
         own_newest(view(state=State("me", published=mark(TWO))))
 
 
+def test_a_replica_that_was_told_to_lead_begins_no_fleet_anew() -> None:
+    state = State("me", applied=mark(TWO, writer="other"))
+    with pytest.raises(RepositoryLost, match=r"holds no snapshot.*1\.2 was applied here"):
+        own_newest(view(state=state))
+
+
 def test_a_newest_below_the_published_one_is_a_lost_repository() -> None:
     with pytest.raises(RepositoryLost, match=r"newest snapshot of this fleet is 1\.1, but 1\.2"):
         own_newest(view(snapshot(ONE), state=State("me", published=mark(TWO))))
