@@ -97,4 +97,4 @@ class Store(Protocol):
         """Changes when the database's files do; cheap. Empty when it cannot be trusted yet."""
 
     def purge_history(self) -> int:
-        """Delete what belongs to no monitor, in short transactions; the number of rows."""
+        """Delete what belongs to no monitor, in short transactions; how many rows of history."""

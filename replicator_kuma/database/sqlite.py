@@ -322,7 +322,9 @@ class SqliteStore:
         connection = self.connect()
         try:
             with explained():
-                return sum(_purge(connection, table) for table in (*HISTORY, *_LINKS))
+                for table in _LINKS:
+                    _purge(connection, table)
+                return sum(_purge(connection, table) for table in HISTORY)
         finally:
             connection.close()
 
