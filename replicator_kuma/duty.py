@@ -24,7 +24,7 @@ from replicator_kuma.errors import (
     StateError,
 )
 from replicator_kuma.kuma import KumaService
-from replicator_kuma.record import FailureLog
+from replicator_kuma.record import FailureLog, describe
 from replicator_kuma.settings import Mode, Settings
 from replicator_kuma.tasks import TASKS, Tasks
 
@@ -239,7 +239,7 @@ class Duty:
     def bring_up(self, progress: Callable[[str], None] = silent) -> None:
         """Finish what was interrupted, start Kuma, and bring its rows up to date.
 
-        Raises KumaError only where Kuma cannot be started at all.
+        Raises only where Kuma could not be started at all.
         """
         try:
             with self._locked():
@@ -359,9 +359,13 @@ class Duty:
         try:
             # Always raises: either Kuma runs again on the old rows, or nothing can be put back.
             self._tasks.roll_back(self._instance, error)
-        except KumaError as end:
+        except Interrupted:
+            raise
+        except Exception as end:  # a state that cannot be read: Kuma is there and may get up yet
             self._failures.failed(end)
-            self._instance.notifier.send("Uptime Kuma does not come back", str(end), urgent=True)
+            self._instance.notifier.send(
+                "Uptime Kuma does not come back", describe(end), urgent=True
+            )
 
     def _attempt(self, what: str, step: Callable[[], object]) -> None:
         """A step whose failure must not keep Kuma from running."""

@@ -35,6 +35,7 @@ from replicator_kuma.errors import (
 from replicator_kuma.kuma import KumaService
 from replicator_kuma.kuma.child import ChildKuma, exit_status
 from replicator_kuma.kuma.ready import PROBE_TIMEOUT, Readiness, probe
+from replicator_kuma.record import describe
 from replicator_kuma.settings import Settings
 from replicator_kuma.tasks import TASKS, Tasks
 from replicator_kuma.worker import Job, Progress, Worker
@@ -151,8 +152,13 @@ class Supervisor:
             self._duty.bring_up(progress)
             if not self._leaving:
                 self._check_up()
-        except ReplicatorError as error:
-            self._fatal = error
+        except Exception as error:
+            if not self._kuma.started:
+                self._fatal = error
+                return
+            # Kuma is there: to end now would leave it behind
+            bug = None if isinstance(error, ReplicatorError) else error
+            logger.error("the start did not end well: %s", describe(error), exc_info=bug)
 
     def _check_up(self) -> None:
         """What `doctor` finds without the network, once Kuma runs."""

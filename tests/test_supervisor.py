@@ -306,6 +306,19 @@ def test_a_start_does_not_try_a_bad_snapshot_again(tmp_path: Path) -> None:
         assert "restore True None" not in run.calls
 
 
+def test_a_slow_kuma_is_not_left_behind_because_the_state_cannot_be_read(tmp_path: Path) -> None:
+    run = Run(tmp_path / "r", "RESTORE", REPLICATOR_READY_TIMEOUT="1s")
+    state = run.data / "replicator" / "state.json"
+    state.parent.mkdir(mode=0o700)
+    state.write_text("{")
+    run.script("behaviour", serves=False)
+    with run:
+        run.until("notify Uptime Kuma does not come back")
+        run.until("restore True None", times=2)
+        assert run.end()[0] == 0
+        assert "kuma end" in run.calls
+
+
 def test_a_kuma_that_dies_at_its_start_ends_the_supervisor(tmp_path: Path) -> None:
     run = Run(tmp_path / "r", "RESTORE")
     run.script("behaviour", die_at_start=5)
