@@ -167,6 +167,7 @@ def _connection(url: str, timeout: float) -> HTTPConnection:
     host = parts.hostname
     if parts.scheme not in ("http", "https") or not host:
         raise ValueError("neither http nor https, or no host")
+    host.encode("idna")  # as the look-up will: a UnicodeError is a ValueError
     if parts.scheme == "http":
         return HTTPConnection(host, parts.port, timeout=timeout)
     import ssl

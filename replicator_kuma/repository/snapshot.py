@@ -13,6 +13,8 @@ from urllib.parse import quote, unquote
 MARK = "replicator-kuma"
 
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
+# A name goes to logs, messages and terminals, and who wrote it may be anybody.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # All that a tag may show as it is: no comma, space or percent sign, nothing outside ASCII.
 _PLAIN = "!#$&'()*+-./:;<=>?@[]^_`{|}~\""
 
@@ -72,10 +74,15 @@ class Label:
 
     @classmethod
     def from_tags(cls, tags: list[str]) -> Label | None:
-        """The label in a snapshot's tags; None when a part is missing, twice, or no number."""
+        """The label in a snapshot's tags; None when a part is missing, twice, or odd.
+
+        Odd is a number that is none, and a name with control characters.
+        """
         named = [text.partition("=") for text in tags if "=" in text]
         pairs = {name: unquote(value, errors="surrogateescape") for name, _, value in named}
         if MARK not in tags or len(pairs) != len(named):
+            return None
+        if any(_CONTROL.search(value) for value in pairs.values()):
             return None
         try:
             return cls(

@@ -95,7 +95,8 @@ def test_a_connection_that_ends_or_speaks_otherwise(reply: bytes, state: Readine
 
 
 @pytest.mark.parametrize(
-    "url", ["", "127.0.0.1:3001", "ftp://x", "http://", "http://h:port", "http://a b"]
+    "url",
+    ["", "127.0.0.1:3001", "ftp://x", "http://", "http://h:port", "http://a b", "http://a..b:3001"],
 )
 def test_an_address_that_is_none(url: str) -> None:
     with pytest.raises(KumaError, match="not one like"):

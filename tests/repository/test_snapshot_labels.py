@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from replicator_kuma.repository import Label, Position
 from tests.repository.places import label
 
-NAMES = st.text(min_size=1, max_size=40)
+NAMES = st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_size=40)
 NUMBERS = st.integers(1, 10**18 - 1)
 
 
@@ -48,6 +48,11 @@ def test_a_plain_name_is_readable_in_a_tag() -> None:
         "rows=3",
         "monitors=2",
     ]
+
+
+@pytest.mark.parametrize("odd", ["\x1b[2J", "kuma\nError: none", "\x9b2J", "\x7f"])
+def test_a_name_that_would_steer_a_terminal_is_no_label(odd: str) -> None:
+    assert Label.from_tags(replace(label(1), leader=odd).tags()) is None
 
 
 def test_invalid_bytes_of_a_host_name_survive() -> None:
