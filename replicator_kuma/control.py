@@ -52,7 +52,9 @@ def error_as_dict(error: BaseException) -> dict[str, Any]:
     if isinstance(error, ReplicatorError):
         code, hint, message = error.exit_code, error.hint, str(error)
     else:
-        code, hint, message = 1, "This is a bug; the supervisor's log has more.", repr(error)
+        # its text may hold anything, a password too: a client's output is mailed by cron
+        code, message = 1, f"{type(error).__name__}: this is a bug in replicator-kuma"
+        hint = "The supervisor's log has more."
     return {"kind": _kind(error), "message": message, "hint": hint, "exit_code": code}
 
 

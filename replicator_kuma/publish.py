@@ -93,6 +93,7 @@ def _what_changed(instance: Instance, dump: Dump, previous: Snapshot) -> Summary
         folder.mkdir(mode=0o700)
         instance.repository.fetch(previous, folder, accepts, Limits())
         before = Dump.open(folder)
+        before.verify()
         return plan(before, dump, instance.work / "changes").summary
     except (ReplicatorError, OSError) as error:
         log.debug("cannot compare with %s: %s", previous.position, error)

@@ -131,10 +131,11 @@ def test_a_refined_error_comes_back_as_the_documented_one(tmp_path: Path) -> Non
 
 
 def test_a_bug_comes_back_as_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    failing = raising(ZeroDivisionError("oops"))
-    with serving(tmp_path, failing), pytest.raises(ReplicatorError, match="oops") as caught:
+    failing = raising(ZeroDivisionError("a password"))
+    with serving(tmp_path, failing), pytest.raises(ReplicatorError, match="a bug") as caught:
         ask(tmp_path, "x", {}, silent)
     assert caught.value.exit_code == 1
+    assert str(caught.value) == "ZeroDivisionError: this is a bug in replicator-kuma"
     assert "a client's request failed" in caplog.text
 
 

@@ -34,6 +34,18 @@ def db(instance: Instance) -> Path:
     return instance.data_dir / "kuma.db"
 
 
+def test_what_an_enemy_published_before_does_not_fail_the_publish(
+    leader: Instance, repository: FolderRepository
+) -> None:
+    """It is read again only for the message."""
+    lead(leader)
+    (runtime,) = repository.folder.glob("*/runtime/monitor.jsonl")
+    runtime.write_bytes(runtime.read_bytes() + b"[null]\n")
+    rename(db(leader), 3, "two")
+    result = take_over(leader, force=True)
+    assert (result.outcome, result.changes) == (Outcome.PUBLISHED, None)
+
+
 def empty(repository: FolderRepository) -> None:
     shutil.rmtree(repository.folder)
     repository.init()
