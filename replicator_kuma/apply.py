@@ -25,10 +25,10 @@ from replicator_kuma.dump.format import Dump, Manifest, write_tables
 from replicator_kuma.dump.plan import Change, Plan, TablePlan, plan
 from replicator_kuma.dump.select import select
 from replicator_kuma.errors import (
-    DatabaseError,
     DatabaseLocked,
     KumaError,
     KumaRunning,
+    NotAsWritten,
     ReplicatorError,
     SnapshotRefused,
     StateError,
@@ -144,7 +144,7 @@ def apply(instance: Instance, planned: Planned, mark: Mark) -> None:
         carry_out(instance, planned, note)
     except BaseException as error:
         _come_back_unchanged(instance, stops)
-        if stops and isinstance(error, SnapshotRefused):
+        if stops and isinstance(error, SnapshotRefused | NotAsWritten):
             with contextlib.suppress(StateError):  # each new attempt would be an outage for nothing
                 call_bad(instance, mark.snapshot)
         raise
@@ -350,10 +350,9 @@ def _verify(writer: Writer, todo: Plan, wanted: Manifest) -> None:
     counted = [name for name in tables if name != "setting"]
     bad += [name for name in counted if writer.count(name) != wanted.tables[name].rows]
     if bad:
-        raise DatabaseError(
+        raise NotAsWritten(
             f"what was written to {', '.join(sorted(set(bad)))} does not read back equal; "
-            "nothing was changed",
-            hint="Look for other programs or triggers that write to Kuma's database.",
+            "nothing was changed"
         )
 
 

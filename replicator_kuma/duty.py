@@ -258,11 +258,11 @@ class Duty:
         first: CycleResult | None = None
         # A replica gets its rows before Kuma shows the old ones. A leader is heard first,
         # unless its disk was lost: then the repository has what it was.
+        self._schema = self._look_schema()  # the cycle may start Kuma
         if has_database != self._leader:
             first = self._cycle_before_start(progress)
         if not has_database and (not self._leader or (first and first.position)):
             self._kuma.first_start = self._without_setup_page()
-        self._schema = self._look_schema()
         self._warn_of_another()
         self._kuma.start()
         self._confirm_ready()

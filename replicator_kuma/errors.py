@@ -8,7 +8,8 @@
     │   ├── DatabaseCorrupt               SQLite calls it malformed, or it is no database
     │   ├── DatabaseMigrating             Kuma is changing the schema right now
     │   ├── DatabaseUnset                 no user: Kuma was never set up
-    │   └── TableMissing                  a table or column that this schema must have
+    │   ├── TableMissing                  a table or column that this schema must have
+    │   └── NotAsWritten                  what was written does not read back equal
     ├── RepositoryError
     │   ├── RepositoryUnreachable     5   network, credentials, deadline, anything unknown
     │   ├── WrongPassword             6   the repository has another one
@@ -87,6 +88,10 @@ class DatabaseMigrating(DatabaseError):
 
 class DatabaseUnset(DatabaseError):
     hint = "Finish Kuma's set-up page (create the first user), then run the command again."
+
+
+class NotAsWritten(DatabaseError):
+    hint = "Look for other programs or triggers that write to Kuma's database."
 
 
 class TableMissing(DatabaseError):

@@ -6,6 +6,7 @@ back. A silent repository, a fenced leader and a failing cycle are for the notif
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -45,6 +46,12 @@ def write(folder: Path, beat: Beat) -> None:
     with os.fdopen(descriptor, "w") as file:
         json.dump(dataclasses.asdict(beat), file)
     temporary.replace(folder / NAME)
+
+
+def remove(folder: Path) -> None:
+    """The supervisor has ended in order: nobody is to take it for a running one."""
+    with contextlib.suppress(OSError):
+        (folder / NAME).unlink()
 
 
 def read(folder: Path) -> Beat | None:

@@ -15,7 +15,7 @@ from replicator_kuma.publish import publish
 from replicator_kuma.recovery import at_work, settle
 from replicator_kuma.replica import Replica
 from replicator_kuma.repository import Position, Snapshot
-from replicator_kuma.state import Mark, State
+from replicator_kuma.state import State
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +104,6 @@ def _take(instance: Instance, newest: Snapshot, force: bool) -> str:
             raise
         log.warning("going on without %s: %s", newest.position, error)
         return f", with its own rows ({newest.position} could not be taken)"
-    instance.state.update(applied=Mark.of(newest))
     return f", with the rows of {newest.position}"
 
 

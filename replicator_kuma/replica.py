@@ -7,11 +7,12 @@ import copy
 import logging
 import os
 import shutil
+import threading
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from replicator_kuma import apply as applying
 from replicator_kuma.cycle import CycleResult, Instance, Outcome
@@ -33,6 +34,8 @@ from replicator_kuma.observe import observe
 from replicator_kuma.recovery import PREVIEW, at_work, forgiven, settle
 from replicator_kuma.repository import Limits, Snapshot
 from replicator_kuma.state import Mark, State
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -216,9 +219,8 @@ class Replica:
         instance.step(f"fetching {snapshot.position}")
         folder = instance.work / "fetched"
         folder.mkdir(mode=0o700)
-        with ThreadPoolExecutor(max_workers=1) as beside:
-            # the live rows are read while restic starts, which takes as long
-            seen = beside.submit(applying.look, instance)
+        # the live rows are read while restic starts, which takes as long
+        with _beside(lambda: applying.look(instance)) as seen:
             instance.repository.fetch(snapshot, folder, accepts, Limits())
             wanted = Dump.open(folder)
             if wanted.manifest.digest != snapshot.label.digest:
@@ -263,6 +265,28 @@ class Replica:
             yield Replica(instance)._plan(chosen)[0]
         finally:
             shutil.rmtree(instance.work, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _beside(work: Callable[[], T]) -> Iterator[Future[T]]:
+    """Do ``work`` in a thread beside the block, which does not end before it has.
+
+    A daemon: the threads of a ThreadPoolExecutor would keep an interrupted process from ending.
+    """
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    thread = threading.Thread(target=run, name="beside", daemon=True)
+    thread.start()
+    try:
+        yield future
+    finally:
+        thread.join()
 
 
 def _nothing(snapshot: Snapshot, sentence: str) -> CycleResult:

@@ -38,6 +38,7 @@ def stage(data_dir: Path, dump: Path, files: FileChanges) -> None:
             target.chmod(0o600 if name.startswith("docker-tls/") else 0o644)
             _like(target, data_dir)
         sync_tree(data_dir / FOLDER)
+        sync_folder(data_dir)
     except OSError as error:
         discard(data_dir)
         raise StateError(f"cannot stage Kuma's files in {data_dir}: {error}") from error
@@ -68,9 +69,11 @@ def _place(data_dir: Path, name: str, sha256: str | None) -> None:
     if sha256 is None:
         place.unlink(missing_ok=True)
     elif hash_file(staged) == sha256:  # else another apply was about to stage its own, and died
-        if not place.parent.exists():
-            place.parent.mkdir(mode=0o755, parents=True)
-            _like(place.parent, data_dir)
+        for folder in reversed(place.relative_to(data_dir).parents[:-1]):
+            if not (data_dir / folder).exists():
+                (data_dir / folder).mkdir(mode=0o755)
+                _like(data_dir / folder, data_dir)
+                sync_folder((data_dir / folder).parent)
         staged.replace(place)
     if place.parent.exists():
         sync_folder(place.parent)

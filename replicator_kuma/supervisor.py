@@ -144,7 +144,7 @@ class Supervisor:
             finally:
                 self._leaving = True
                 self._watch.stop()
-                self._beat(force=True)
+                heartbeat.remove(self._folder)
                 self._instance.notifier.close(AFTER_ALL if self._asked else AFTER_OWN_END)
 
     def _bring_up(self, progress: Progress) -> None:
@@ -207,9 +207,9 @@ class Supervisor:
         """A cycle that is still under way counts for this one too."""
         self._worker.submit(Job("cycle", self._duty.scheduled, scheduled=True), only_if_idle=True)
 
-    def _beat(self, *, force: bool = False) -> None:
+    def _beat(self) -> None:
         now = time.monotonic()
-        if not force and now - self._beat_at < heartbeat.EVERY:
+        if now - self._beat_at < heartbeat.EVERY:
             return
         self._beat_at = now
         upcoming = self._scheduler.next_run

@@ -239,3 +239,8 @@ def file_table(name: str) -> str:
 def is_file(name: str) -> bool:
     """Whether a dump may hold a file of this name."""
     return _FILE.fullmatch(name) is not None
+
+
+def is_setting(key: object) -> bool:
+    """Whether a dump may hold a row of `setting` with this key."""
+    return isinstance(key, str) and key in SETTINGS

@@ -26,7 +26,6 @@ from typing import Any, BinaryIO, Protocol
 from replicator_kuma.dump import values
 from replicator_kuma.dump.catalog import (
     FILE_COLUMNS,
-    SETTINGS,
     TABLES,
     file_table,
     files_of,
@@ -248,13 +247,13 @@ class Dump:
         found = raw.get("format")
         if type(found) is not int or found != FORMAT:
             raise SnapshotRefused(
-                f"the snapshot has format {found!r}, this version reads {FORMAT}",
+                f"the snapshot has format {str(found)[:80]!r}, this version reads {FORMAT}",
                 hint="Nothing was applied. Install the leader's version of replicator-kuma here.",
             )
         try:
             manifest = _manifest(raw)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise SnapshotRefused(f"the snapshot's manifest is malformed: {error!r}") from error
+            raise SnapshotRefused(f"a malformed manifest: {repr(error)[:200]}") from error
         if raw.get("digest") != manifest.digest:
             raise SnapshotRefused("the snapshot's digest is not that of its tables and files")
         return cls(folder, manifest)
@@ -373,7 +372,7 @@ def _manifest(raw: dict[str, Any]) -> Manifest:
     tables = {}
     for name, entry in raw["tables"].items():
         if name not in TABLES:
-            raise SnapshotRefused(f"the snapshot names a table that is not replicated: {name!r}")
+            raise SnapshotRefused(f"the snapshot names another table: {name[:80]!r}")
         rows = entry["rows"]
         if type(rows) is not int or rows < 0:
             raise ValueError("rows is no number")
@@ -382,7 +381,7 @@ def _manifest(raw: dict[str, Any]) -> Manifest:
     files = {}
     for name, sha256 in raw["files"].items():
         if not is_file(name):
-            raise SnapshotRefused(f"the snapshot names a file that is not replicated: {name!r}")
+            raise SnapshotRefused(f"the snapshot names another file: {name[:80]!r}")
         files[name] = _sha(sha256)
     schema = raw["schema"]
     steps = schema["migrations"]
@@ -392,8 +391,3 @@ def _manifest(raw: dict[str, Any]) -> Manifest:
         raise ValueError("engine or fingerprint is no text")
     ordered = {name: tables[name] for name in TABLES if name in tables}
     return Manifest(raw["engine"], schema["fingerprint"], tuple(steps), ordered, files)
-
-
-def is_setting(key: object) -> bool:
-    """Whether a dump may hold a row of `setting` with this key."""
-    return isinstance(key, str) and key in SETTINGS

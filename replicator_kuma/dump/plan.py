@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from replicator_kuma.dump import values
-from replicator_kuma.dump.catalog import TABLES
-from replicator_kuma.dump.format import Dump, Manifest, is_setting
+from replicator_kuma.dump.catalog import TABLES, is_setting
+from replicator_kuma.dump.format import Dump, Manifest
 from replicator_kuma.errors import SchemaMismatch, SnapshotRefused
 
 _END: tuple[Any, ...] = ()
