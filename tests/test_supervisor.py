@@ -122,6 +122,15 @@ def test_sigterm_ends_kuma_in_order_and_gives_its_exit_code(tmp_path: Path) -> N
     assert not (run.data / "replicator" / "control.sock").exists()
 
 
+def test_a_supervisor_that_ended_in_order_leaves_no_sign_of_life(tmp_path: Path) -> None:
+    run = Run(tmp_path / "r", "BACKUP")
+    with run:
+        run.until("backup False True")
+        assert (run.data / "replicator" / "supervisor.json").exists()
+        assert run.end()[0] == 0
+    assert not (run.data / "replicator" / "supervisor.json").exists()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_other_signals_end_it_as_well(tmp_path: Path, number: int) -> None:
     with Run(tmp_path / "r", "RESTORE") as run:

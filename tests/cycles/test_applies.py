@@ -11,10 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from replicator_kuma import apply
+from replicator_kuma import apply, staging
+from replicator_kuma import replica as replica_module
 from replicator_kuma.cycle import Instance, Outcome
 from replicator_kuma.dump.format import Dump
-from replicator_kuma.errors import DatabaseLocked, KumaError, KumaRunning, StateError
+from replicator_kuma.errors import (
+    DatabaseLocked,
+    KumaError,
+    KumaRunning,
+    NotAsWritten,
+    SnapshotRefused,
+    StateError,
+)
 from replicator_kuma.repository import Position
 from tests.support import cycles, databases
 from tests.support.compare import (
@@ -255,3 +263,63 @@ def test_a_reader_that_soon_ends_is_no_kuma(
         kuma.on_stop = end.start
         assert follow(replica).outcome is Outcome.APPLIED
         end.join()
+
+
+def test_a_write_that_does_not_read_back_is_one_outage_and_not_one_a_cycle(
+    leader: Instance, replica: Instance, kuma: RecordingKuma
+) -> None:
+    rename(db(leader), 3, "three")
+    lead(leader)
+    databases.edit(
+        db(replica),
+        "CREATE TRIGGER meddler AFTER UPDATE OF name ON monitor BEGIN "
+        "UPDATE monitor SET description = 'meddled' WHERE id = NEW.id; END",
+    )
+    before = cycles.copy_of(db(replica))
+    with pytest.raises(NotAsWritten, match="monitor does not read back equal"):
+        follow(replica)
+    assert kuma.log == ["stop", "start"]
+    assert config_differences(db(replica), before) == []
+    with pytest.raises(SnapshotRefused, match="is not tried again"):
+        follow(replica)
+    assert kuma.log == ["stop", "start"]
+    databases.edit(db(replica), "DROP TRIGGER meddler")
+    assert follow(replica, reconcile=True).outcome is Outcome.APPLIED
+
+
+def test_what_is_read_beside_a_fetch_does_not_keep_the_process_from_ending() -> None:
+    """A thread pool's thread would: Python waits for it at the end of the process."""
+    script = """
+import threading, time
+from replicator_kuma.replica import _beside
+begun = threading.Event()
+def slow():
+    begun.set()
+    time.sleep(60)
+def work():
+    with _beside(slow):
+        pass
+threading.Thread(target=work, daemon=True).start()
+assert begun.wait(10)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=20)
+
+
+def test_an_error_beside_a_fetch_is_raised_where_its_result_is_asked() -> None:
+    def fails() -> int:
+        raise DatabaseLocked("held")
+
+    with pytest.raises(DatabaseLocked, match="held"), replica_module._beside(fails) as seen:
+        seen.result()
+
+
+def test_the_name_of_the_staging_folder_survives_a_power_loss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "dump" / "files" / "upload").mkdir(parents=True)
+    (tmp_path / "dump" / "files" / "upload" / "logo1.png").write_bytes(cycles.LOGO)
+    (tmp_path / "data").mkdir()
+    synced: list[Path] = []
+    monkeypatch.setattr(staging, "sync_folder", synced.append)
+    staging.stage(tmp_path / "data", tmp_path / "dump", [("upload/logo1.png", "0" * 64)])
+    assert synced[-1] == tmp_path / "data"

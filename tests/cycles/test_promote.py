@@ -230,3 +230,24 @@ def test_a_failed_promote_burns_its_epoch(replica: Instance, repository: FolderR
         take_over(replica)
     assert take_over(replica).position == Position(3, 1)
     assert positions(repository) == ["1.1", "3.1"]
+
+
+def test_an_apply_that_kuma_has_not_confirmed_is_not_taken_for_applied(
+    leader: Instance, replica: Instance
+) -> None:
+    """A person had stopped Kuma: the rows of the take wait for it, and its repository breaks."""
+    follow(replica)
+    rename(db(leader), 3, "three")
+    lead(leader)
+    kuma = replica.kuma
+    assert isinstance(kuma, RecordingKuma)
+    kuma.up = False
+    repository = replica.repository
+    assert isinstance(repository, FolderRepository)
+    repository.fail["publish"] = RepositoryUnreachable("gone")
+    with pytest.raises(RepositoryUnreachable):
+        take_over(replica)
+    state = replica.state.load()
+    assert state.pending is not None
+    assert state.applied is not None
+    assert state.applied.position == Position(1, 1)

@@ -184,12 +184,12 @@ def test_fingerprint_is_of_the_migrations_and_not_of_their_order() -> None:
     assert len(one.fingerprint) == 16
 
 
-@pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize(
+    ("version", "name"),
+    [(v, n) for v in VERSIONS for n in TABLES if (v, n) != ("1.23", "remote_browser")],
+)
 def test_select_reads_every_column_once(version: str, name: str, tmp_path: Path) -> None:
     schema = schema_of(tmp_path, version)
-    if name not in schema.tables:
-        pytest.skip(f"{version} has no {name}")
     chosen = select(schema, name)
     missing = {"id"} if name == "setting" else set()
     assert sorted(chosen.columns) == sorted(set(schema.tables[name].columns) - missing)
