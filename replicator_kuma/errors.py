@@ -4,6 +4,7 @@
     ├── SettingsError                 3   a variable is wrong, or a command does not fit the mode
     ├── DatabaseError                 4   Kuma's tables could not be read or written whole
     │   ├── DatabaseMissing               no database where Kuma should have one
+    │   ├── DatabaseUnreachable           MariaDB does not answer, or not to this login
     │   ├── DatabaseLocked                another process holds it
     │   ├── DatabaseCorrupt               SQLite calls it malformed, or it is no database
     │   ├── DatabaseMigrating             Kuma is changing the schema right now
@@ -20,7 +21,8 @@
     │   ├── RepositoryDamaged        20   restic reached it and found parts missing or altered
     │   └── RepositoryLost           10   this fleet has published, and no snapshot of it is there
     ├── SnapshotRefused              11   what was fetched is not what a leader publishes
-    │   └── SchemaMismatch           12   made by another schema of Kuma
+    │   ├── SchemaMismatch           12   made by another schema of Kuma
+    │   └── SnapshotMisfit           21   rows that this database cannot hold without loss
     ├── SnapshotNotFound             13   no snapshot of this fleet, or of that name
     ├── KumaError                    14   Kuma did not stop, start or come back
     ├── KumaRunning                  15   refused to write under a running Kuma
@@ -65,6 +67,14 @@ class DatabaseError(ReplicatorError):
 
 class DatabaseMissing(DatabaseError):
     hint = "Check DATA_DIR: it must be the folder that holds Kuma's kuma.db."
+
+
+class DatabaseUnreachable(DatabaseError):
+    retryable = True
+    hint = (
+        "Check that MariaDB runs, and db-config.json (or UPTIME_KUMA_DB_…): host, port, login. "
+        "Try: replicator doctor"
+    )
 
 
 class DatabaseLocked(DatabaseError):
@@ -157,6 +167,14 @@ class SnapshotRefused(ReplicatorError):
 class SchemaMismatch(SnapshotRefused):
     exit_code = 12
     hint = "Nothing was applied. Install the leader's version of Uptime Kuma here."
+
+
+class SnapshotMisfit(SnapshotRefused):
+    exit_code = 21
+    hint = (
+        "Nothing was applied. Change these rows on the leader, or cut them here to what fits: "
+        "REPLICATOR_ON_MISFIT=truncate"
+    )
 
 
 class SnapshotNotFound(ReplicatorError):

@@ -1,4 +1,4 @@
-"""Where Kuma's tables live. One small protocol; SQLite now, MariaDB behind the same door."""
+"""Where Kuma's tables live: one small protocol, SQLite and MariaDB behind it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
+from replicator_kuma.dump.represent import Representation
 from replicator_kuma.dump.schema import Schema
 from replicator_kuma.dump.select import Dangling, Select
 
@@ -72,11 +73,22 @@ class Writer(Reader, Protocol):
     def side_effects(self) -> bool:
         """Whether writing a row can change another one (triggers)."""
 
+    def fingerprint(self) -> str:
+        """`Store.fingerprint` as this transaction sees it: nobody can change it before its end."""
+
 
 class Store(Protocol):
     """The database of one instance. Methods raise DatabaseErrors and nothing else."""
 
     engine: str
+    """sqlite, mariadb"""
+
+    embedded: bool
+    """It lives inside Kuma: reachable only while Kuma runs, and loaded while it does."""
+
+    @property
+    def representation(self) -> Representation:
+        """How this engine holds the values of another."""
 
     def read(self) -> AbstractContextManager[Reader]:
         """One consistent read; never blocks Kuma, never writes."""
@@ -94,7 +106,10 @@ class Store(Protocol):
         """Look for damage before a dump is published; raises DatabaseCorrupt."""
 
     def fingerprint(self) -> str:
-        """Changes when the database's files do; cheap. Empty when it cannot be trusted yet."""
+        """Changes when rows do; cheap. Empty when it cannot be trusted yet.
+
+        What it cannot tell from a change of rows (a heartbeat) may change it too.
+        """
 
     def purge_history(self) -> int:
         """Delete what belongs to no monitor, in short transactions; how many rows of history."""

@@ -7,16 +7,24 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from replicator_kuma.dump.catalog import LOCAL, TABLES
+from replicator_kuma.dump.catalog import LOCAL, SETTINGS, TABLES
 from replicator_kuma.errors import TableMissing
 
 
 @dataclass(frozen=True)
 class Column:
+    """``type`` is what the engine says, in lower case: `varchar(150)`, `int(10) unsigned`.
+
+    ``default`` is an SQL expression, None where there is none; ``charset`` and ``collation`` are
+    those of a text column, where the engine has such.
+    """
+
     name: str
     type: str
     notnull: bool = False
     default: str | None = None
+    charset: str = ""
+    collation: str = ""
 
 
 @dataclass(frozen=True)
@@ -32,11 +40,13 @@ class Schema:
     """A database's tables, and the migrations that made them.
 
     ``migrations`` are the names in knex_migrations (2.x), or, where there are none, the patches in
-    setting databasePatchedFiles with database_version (1.x and its builds).
+    setting databasePatchedFiles with database_version (1.x and its builds). ``settings`` are the
+    keys of `setting` that this instance replicates.
     """
 
     tables: Mapping[str, TableSchema]
     migrations: tuple[str, ...]
+    settings: frozenset[str] = SETTINGS
 
     @property
     def fingerprint(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from replicator_kuma.dump.catalog import SETTINGS, TABLES, Dangle, Reference
+from replicator_kuma.dump.catalog import TABLES, Dangle, Reference
 from replicator_kuma.dump.schema import Schema
 
 
@@ -63,5 +63,5 @@ def select(schema: Schema, name: str) -> Select:
             ref for ref in table.references if ref.column in columns and ref.table in schema.tables
         ),
         unkeyed=table.unkeyed,
-        values=SETTINGS if name == "setting" else None,
+        values=schema.settings if name == "setting" else None,
     )
