@@ -11,6 +11,7 @@ from typing import Any
 
 from replicator_kuma.database import Store
 from replicator_kuma.dump.plan import Summary
+from replicator_kuma.dump.policy import Policy
 from replicator_kuma.errors import Interrupted
 from replicator_kuma.kuma import KumaService
 from replicator_kuma.notify import Notifier
@@ -77,6 +78,8 @@ class Instance:
     wait_ready: Callable[[], None]
     """blocks until Kuma answers as ready; raises KumaError"""
     notifier: Notifier
+    policy: Callable[[], Policy] = Policy
+    """asked at each cycle: the file of overrides may have changed; raises SettingsError"""
     progress: Callable[[str], None] = silent
     interrupted: Callable[[], bool] = never
     """asked between steps: a signal wants the cycle to end before the next one"""
