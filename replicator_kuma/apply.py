@@ -13,7 +13,6 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from replicator_kuma import staging
@@ -21,8 +20,9 @@ from replicator_kuma.cycle import Instance
 from replicator_kuma.database import Writer
 from replicator_kuma.dump import values
 from replicator_kuma.dump.catalog import TABLES
-from replicator_kuma.dump.format import Dump, Manifest, write_tables
-from replicator_kuma.dump.plan import Change, Plan, TablePlan, plan
+from replicator_kuma.dump.format import Dump, write_tables
+from replicator_kuma.dump.manifest import Manifest
+from replicator_kuma.dump.plan import Change, Plan, TablePlan
 from replicator_kuma.dump.select import select
 from replicator_kuma.errors import (
     DatabaseLocked,
@@ -33,7 +33,7 @@ from replicator_kuma.errors import (
     SnapshotRefused,
     StateError,
 )
-from replicator_kuma.observe import Observation, observed_dump
+from replicator_kuma.planning import Planned, prepare, takes_monitors
 from replicator_kuma.recovery import (
     PARTIAL,
     before_folder,
@@ -51,63 +51,6 @@ _TRIES = 3
 _READER = 2.0
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Look:
-    """The instance as it was read."""
-
-    live: Dump
-    observation: Observation
-    fingerprint: str
-    """of the database's files before they were read; empty where that proves nothing"""
-
-
-@dataclass(frozen=True)
-class Planned:
-    """What would change, before anything is touched."""
-
-    look: Look
-    wanted: Dump
-    plan: Plan
-
-    @property
-    def live(self) -> Dump:
-        return self.look.live
-
-    @property
-    def observation(self) -> Observation:
-        return self.look.observation
-
-
-def look(instance: Instance) -> Look:
-    """Read the instance; nothing is touched, so it may go on beside a fetch.
-
-    Raises DatabaseError.
-    """
-    number = len(list(instance.work.glob("live-*")))
-    fingerprint = instance.store.fingerprint()
-    return Look(*observed_dump(instance, f"live-{number}"), fingerprint)
-
-
-def prepare(instance: Instance, wanted: Dump, seen: Look | None = None) -> Planned:
-    """Plan from what was seen, or look first; nothing is touched.
-
-    Raises DatabaseError, SnapshotRefused.
-    """
-    seen = seen or look(instance)
-    number = len(list(instance.work.glob("plan-*")))
-    return Planned(seen, wanted, plan(seen.live, wanted, instance.work / f"plan-{number}"))
-
-
-def takes_monitors(todo: Plan) -> bool:
-    """Whether monitors go: what belongs to them goes too, once Kuma is ready."""
-    return any(t.counts.deleted or t.counts.replaced for t in todo.tables if t.name == "monitor")
-
-
-def expected_digest(instance: Instance, live: Manifest, wanted: Manifest) -> str:
-    """The live digest once ``wanted`` is applied to what this instance replicates."""
-    return wanted.only(set(live.tables) & instance.tables).digest
 
 
 def apply(instance: Instance, planned: Planned, mark: Mark) -> None:
@@ -258,7 +201,7 @@ def carry_out(instance: Instance, planned: Planned, note: Callable[[Planned], No
             _write(instance, planned)
         except _Changed:
             log.info("Kuma's rows changed after they were compared: comparing again")
-            planned = prepare(instance, planned.wanted)
+            planned = prepare(instance, planned.source, own=planned.own)
             note(planned)
         else:
             staging.finish(instance.data_dir, planned.plan.files)
@@ -274,7 +217,7 @@ def _write(instance: Instance, planned: Planned) -> None:
     todo = planned.plan
     with instance.store.write() as writer:
         before = planned.look.fingerprint
-        untouched = before and instance.store.fingerprint() == before
+        untouched = before and writer.fingerprint() == before
         if planned.observation.dangling or not untouched:
             for name in planned.live.manifest.tables:
                 writer.sweep(select(writer.schema, name))

@@ -11,7 +11,9 @@ from pathlib import Path
 from replicator_kuma.cycle import Instance
 from replicator_kuma.dump.catalog import file_table, is_file
 from replicator_kuma.dump.files import hash_file, open_regular
-from replicator_kuma.dump.format import Dump, Manifest, write_manifest, write_tables
+from replicator_kuma.dump.format import Dump, write_tables
+from replicator_kuma.dump.manifest import Manifest, write_manifest
+from replicator_kuma.dump.schema import Schema
 from replicator_kuma.dump.select import Dangling, select
 from replicator_kuma.errors import DatabaseError, StateError
 
@@ -24,6 +26,7 @@ class Observation:
     """What an instance holds now."""
 
     manifest: Manifest
+    schema: Schema
     users: int
     monitors: int
     dangling: tuple[Dangling, ...] = ()
@@ -86,9 +89,14 @@ def _observe_once(instance: Instance, folder: Path | None) -> Observation:
         if sha256 := _copy(instance.data_dir, name, folder):
             files[name] = sha256
     manifest = Manifest(
-        instance.store.engine, schema.fingerprint, schema.migrations, entries, files
+        instance.store.engine,
+        schema.fingerprint,
+        schema.migrations,
+        entries,
+        files,
+        schema.settings,
     )
-    return Observation(manifest, users, monitors, dangling)
+    return Observation(manifest, schema, users, monitors, dangling)
 
 
 def _copy(data_dir: Path, name: str, folder: Path | None) -> str:

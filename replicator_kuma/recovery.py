@@ -134,7 +134,7 @@ def _forget_before(instance: Instance) -> None:
 
 
 def _tables_digest(instance: Instance) -> str:
-    from replicator_kuma.dump.format import digest
+    from replicator_kuma.dump.manifest import digest
 
     with instance.store.read() as reader:
         entries, _named = write_tables(None, reader, reader.schema.require(instance.tables))
@@ -276,7 +276,8 @@ def _migrating(instance: Instance) -> bool:
 
 
 def _restore_before(instance: Instance, pending: Pending, folder: Path) -> None:
-    from replicator_kuma.apply import Planned, carry_out, prepare, takes_monitors
+    from replicator_kuma.apply import carry_out
+    from replicator_kuma.planning import Planned, prepare, takes_monitors
 
     before = Dump.open(folder)
 
@@ -299,7 +300,7 @@ def _restore_before(instance: Instance, pending: Pending, folder: Path) -> None:
     shutil.rmtree(instance.work, ignore_errors=True)
     try:
         instance.work.mkdir(mode=0o700)
-        planned = prepare(instance, before)
+        planned = prepare(instance, before, own=True)
         note(planned)
         carry_out(instance, planned, note)
     finally:

@@ -14,7 +14,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from replicator_kuma import apply as applying
+from replicator_kuma import planning
+from replicator_kuma.apply import apply
 from replicator_kuma.cycle import CycleResult, Instance, Outcome
 from replicator_kuma.dump import words
 from replicator_kuma.dump.format import Dump, accepts
@@ -182,8 +183,8 @@ class Replica:
         except DatabaseMigrating as error:
             return _waiting(snapshot, str(error))
         mark, live, summary = Mark.of(snapshot), planned.live.manifest, planned.plan.summary
-        digest = applying.expected_digest(instance, live, planned.wanted.manifest)
-        warnings = tuple(str(d) for d in planned.observation.dangling)
+        digest = planning.expected_digest(instance, live, planned.wanted.manifest)
+        warnings = (*(str(d) for d in planned.observation.dangling), *planned.notes)
         state, tables = instance.state.load(), tuple(sorted(instance.tables))
         if preview.plan.empty:
             if state.pending is None:
@@ -197,7 +198,7 @@ class Replica:
             return _waiting(snapshot, "its rows are in place; Kuma has to confirm them")
         started = time.monotonic()
         instance.store.check()  # damage anywhere would grow with what is written
-        applying.apply(instance, planned, mark)
+        apply(instance, planned, mark)
         instance.state.update(live_digest=digest, applied_tables=tables)
         sentence = (
             f"applied {snapshot.position} of {snapshot.label.leader}: {summary.sentence()}, "
@@ -213,24 +214,25 @@ class Replica:
             warnings=warnings,
         )
 
-    def _plan(self, snapshot: Snapshot) -> tuple[Preview, applying.Planned]:
+    def _plan(self, snapshot: Snapshot) -> tuple[Preview, planning.Planned]:
         instance = self.instance
         self._gate(snapshot)
         instance.step(f"fetching {snapshot.position}")
         folder = instance.work / "fetched"
         folder.mkdir(mode=0o700)
         # the live rows are read while restic starts, which takes as long
-        with _beside(lambda: applying.look(instance)) as seen:
+        with _beside(lambda: planning.look(instance)) as seen:
             instance.repository.fetch(snapshot, folder, accepts, Limits())
             wanted = Dump.open(folder)
             if wanted.manifest.digest != snapshot.label.digest:
                 raise SnapshotRefused(f"{snapshot.position} holds another dump than its tags say")
             wanted.verify()
             instance.step("comparing the rows")
-            planned = applying.prepare(instance, wanted, seen.result())
-        ours, theirs = planned.live.manifest, wanted.manifest
-        if ours.migrations != theirs.migrations:
-            raise _mismatch(snapshot, ours.migrations, theirs.migrations)
+            ours, theirs = seen.result().live.manifest, wanted.manifest
+            same = sorted(ours.migrations) == sorted(theirs.migrations)
+            if not same and not instance.policy().compatible:
+                raise _mismatch(snapshot, ours.migrations, theirs.migrations)
+            planned = planning.prepare(instance, wanted, seen.result())
         return Preview(snapshot, planned.plan), planned
 
     def _gate(self, snapshot: Snapshot) -> None:
@@ -238,7 +240,7 @@ class Replica:
         with self.instance.store.read() as reader:
             schema = reader.schema
         schema.require(self.instance.tables)
-        if schema.fingerprint != snapshot.label.schema:
+        if schema.fingerprint != snapshot.label.schema and not self.instance.policy().compatible:
             raise _mismatch(snapshot, schema.migrations, None)
 
     @contextlib.contextmanager

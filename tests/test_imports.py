@@ -20,6 +20,7 @@ LAYERS = (
     ("database", "repository", "kuma", "notify"),
     ("state", "settings", "staging", "heartbeat", "logs", "cycle", "control"),
     ("observe",),
+    ("planning",),
     ("recovery", "apply", "build", "record", "worker", "status"),
     ("publish",),
     ("leader", "replica", "promote"),

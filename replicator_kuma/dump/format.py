@@ -17,9 +17,9 @@ import itertools
 import json
 import operator
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -27,18 +27,22 @@ from replicator_kuma.dump import values
 from replicator_kuma.dump.catalog import (
     FILE_COLUMNS,
     TABLES,
-    file_table,
     files_of,
     is_file,
 )
 from replicator_kuma.dump.files import hash_file, open_regular
+from replicator_kuma.dump.manifest import (
+    FORMAT,
+    MANIFEST,
+    Manifest,
+    TableEntry,
+    parse_manifest,
+    read_manifest,
+)
 from replicator_kuma.dump.schema import Schema
 from replicator_kuma.dump.select import Select, select
 from replicator_kuma.errors import SnapshotRefused
 
-FORMAT = 1
-MANIFEST = "manifest.json"
-MAX_MANIFEST = 16 * 1024**2
 MAX_LINE = 256 * 1024**2
 _BUFFER = 1 << 18
 _BATCH_ROWS, _BATCH_BYTES = 64, 1 << 16
@@ -52,57 +56,6 @@ class Source(Protocol):
     def schema(self) -> Schema: ...
 
     def rows(self, select: Select) -> Iterator[tuple[Any, ...]]: ...
-
-
-@dataclass(frozen=True)
-class TableEntry:
-    rows: int
-    sha256: str
-    runtime: str
-    """SHA-256 of the runtime file; empty for a table without one"""
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What a dump holds. Equal content has equal digests, whatever engine or schema it is from."""
-
-    engine: str
-    fingerprint: str
-    migrations: tuple[str, ...]
-    tables: Mapping[str, TableEntry]
-    files: Mapping[str, str]
-    """SHA-256 by name"""
-
-    @property
-    def digest(self) -> str:
-        return digest(self.tables, self.files)
-
-    @property
-    def rows(self) -> int:
-        return sum(entry.rows for entry in self.tables.values())
-
-    @property
-    def monitors(self) -> int:
-        entry = self.tables.get("monitor")
-        return entry.rows if entry else 0
-
-    @property
-    def tables_digest(self) -> str:
-        """The digest of the tables alone: files lie outside the transaction."""
-        return digest(self.tables, {})
-
-    def only(self, tables: Collection[str]) -> Manifest:
-        """The part of it that an instance replicates which chose ``tables``."""
-        entries = {name: entry for name, entry in self.tables.items() if name in tables}
-        files = {name: sha for name, sha in self.files.items() if file_table(name) in tables}
-        return replace(self, tables=entries, files=files)
-
-
-def digest(tables: Mapping[str, TableEntry], files: Mapping[str, str]) -> str:
-    """SHA-256, in hex, over the content of tables and files."""
-    content = {"files": dict(files), "tables": {n: e.sha256 for n, e in tables.items()}}
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class _Sink:
@@ -201,28 +154,6 @@ def _untied(rows: Iterator[tuple[Any, ...]], key: int, split: int) -> Iterator[t
         yield from group
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Complete a dump: a folder without a manifest is none. Raises OSError."""
-    content = {
-        "format": FORMAT,
-        "digest": manifest.digest,
-        "engine": manifest.engine,
-        "schema": {
-            "fingerprint": manifest.fingerprint,
-            "migrations": list(manifest.migrations),
-        },
-        "tables": {
-            name: {"rows": e.rows, "sha256": e.sha256, "runtime": e.runtime}
-            for name, e in sorted(manifest.tables.items())
-        },
-        "files": dict(sorted(manifest.files.items())),
-    }
-    text = json.dumps(content, indent=1, sort_keys=True) + "\n"
-    descriptor = os.open(folder / MANIFEST, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-
-
 def accepts(name: str) -> bool:
     """Whether a dump may hold a file of this name, relative to its folder."""
     if name == MANIFEST:
@@ -243,7 +174,7 @@ class Dump:
     @classmethod
     def open(cls, folder: Path) -> Dump:
         """Read the manifest; raises SnapshotRefused when it is none or contradicts itself."""
-        raw = _read_manifest(folder / MANIFEST)
+        raw = read_manifest(folder / MANIFEST)
         found = raw.get("format")
         if type(found) is not int or found != FORMAT:
             raise SnapshotRefused(
@@ -251,7 +182,7 @@ class Dump:
                 hint="Nothing was applied. Install the leader's version of replicator-kuma here.",
             )
         try:
-            manifest = _manifest(raw)
+            manifest = parse_manifest(raw)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise SnapshotRefused(f"a malformed manifest: {repr(error)[:200]}") from error
         if raw.get("digest") != manifest.digest:
@@ -328,28 +259,6 @@ class Dump:
             raise SnapshotRefused(f"the snapshot's {kind}/{table} is not what its manifest says")
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if len(found := dict(pairs)) != len(pairs):
-            raise ValueError("it says something twice")
-        return found
-
-    try:
-        file = open_regular(path)
-        if file is None:
-            raise SnapshotRefused("the snapshot has no readable manifest: there is none")
-        with file:
-            text = file.read(MAX_MANIFEST + 1)
-        if len(text) > MAX_MANIFEST:
-            raise SnapshotRefused("the manifest is absurdly large")
-        raw = json.loads(text, object_pairs_hook=once)
-    except (OSError, ValueError, RecursionError) as error:
-        raise SnapshotRefused(f"the snapshot has no readable manifest: {error}") from error
-    if not isinstance(raw, dict):
-        raise SnapshotRefused("the snapshot has no readable manifest: it is no object")
-    return raw
-
-
 def _columns(line: bytes) -> tuple[str, ...]:
     try:
         names = json.loads(line)
@@ -360,34 +269,3 @@ def _columns(line: bytes) -> tuple[str, ...]:
     if len(set(names)) != len(names):
         raise SnapshotRefused("a table names a column twice")
     return tuple(names)
-
-
-def _sha(value: Any) -> str:
-    if not isinstance(value, str) or len(value) != 64 or set(value) - set("0123456789abcdef"):
-        raise ValueError("no SHA-256")
-    return value
-
-
-def _manifest(raw: dict[str, Any]) -> Manifest:
-    tables = {}
-    for name, entry in raw["tables"].items():
-        if name not in TABLES:
-            raise SnapshotRefused(f"the snapshot names another table: {name[:80]!r}")
-        rows = entry["rows"]
-        if type(rows) is not int or rows < 0:
-            raise ValueError("rows is no number")
-        runtime = entry["runtime"] if entry["runtime"] == "" else _sha(entry["runtime"])
-        tables[name] = TableEntry(rows, _sha(entry["sha256"]), runtime)
-    files = {}
-    for name, sha256 in raw["files"].items():
-        if not is_file(name):
-            raise SnapshotRefused(f"the snapshot names another file: {name[:80]!r}")
-        files[name] = _sha(sha256)
-    schema = raw["schema"]
-    steps = schema["migrations"]
-    if not isinstance(steps, list) or not all(isinstance(step, str) for step in steps):
-        raise ValueError("migrations are no names")
-    if not isinstance(raw["engine"], str) or not isinstance(schema["fingerprint"], str):
-        raise ValueError("engine or fingerprint is no text")
-    ordered = {name: tables[name] for name in TABLES if name in tables}
-    return Manifest(raw["engine"], schema["fingerprint"], tuple(steps), ordered, files)

@@ -21,7 +21,8 @@ from typing import Any, NamedTuple
 
 from replicator_kuma.dump import values
 from replicator_kuma.dump.catalog import TABLES, is_setting
-from replicator_kuma.dump.format import Dump, Manifest
+from replicator_kuma.dump.format import Dump
+from replicator_kuma.dump.manifest import Manifest
 from replicator_kuma.errors import SchemaMismatch, SnapshotRefused
 
 _END: tuple[Any, ...] = ()

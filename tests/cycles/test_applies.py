@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from replicator_kuma import apply, staging
+from replicator_kuma import apply, planning, staging
 from replicator_kuma import replica as replica_module
 from replicator_kuma.cycle import Instance, Outcome
 from replicator_kuma.dump.format import Dump
@@ -194,16 +194,19 @@ def test_rows_that_change_all_the_time_are_left_alone(
 ) -> None:
     rename(db(leader), 3, "two")
     lead(leader)
-    real = apply.prepare
+    real = planning.prepare
     edits: list[str] = []
 
-    def busy(instance: Instance, wanted: Dump, seen: apply.Look | None = None) -> apply.Planned:
-        planned = real(instance, wanted, seen)
+    def busy(
+        instance: Instance, source: Dump, seen: planning.Look | None = None, *, own: bool = False
+    ) -> planning.Planned:
+        planned = real(instance, source, seen, own=own)
         edits.append(f"edit {len(edits)}")
         rename(db(replica), 4, edits[-1])
         return planned
 
-    monkeypatch.setattr(apply, "prepare", busy)
+    for module in (apply, planning):
+        monkeypatch.setattr(module, "prepare", busy)
     with pytest.raises(DatabaseLocked, match="changed all the time"):
         follow(replica)
     assert cycles.name_of(db(replica), 4) == edits[-1]

@@ -14,7 +14,8 @@ import pytest
 
 from replicator_kuma.dump.catalog import TABLES
 from replicator_kuma.dump.files import hash_file
-from replicator_kuma.dump.format import MANIFEST, Dump, accepts
+from replicator_kuma.dump.format import Dump, accepts
+from replicator_kuma.dump.manifest import MANIFEST
 from tests.support.databases import VERSIONS, build, create, edit, insert, query
 from tests.support.dumps import digest_of, dump_of
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from replicator_kuma.dump import format as dump_format
-from replicator_kuma.dump.format import MANIFEST, Dump, accepts
+from replicator_kuma.dump.format import Dump, accepts
+from replicator_kuma.dump.manifest import MANIFEST, MAX_MANIFEST
 from replicator_kuma.dump.plan import Plan, plan
 from replicator_kuma.errors import SchemaMismatch, SnapshotRefused
 from tests.support.databases import build
@@ -150,7 +151,7 @@ def test_a_missing_manifest_is_refused(fetched: Dump) -> None:
 
 def test_a_huge_manifest_is_refused_unread(fetched: Dump) -> None:
     with (fetched.folder / MANIFEST).open("ab") as file:
-        file.truncate(dump_format.MAX_MANIFEST + 1)  # sparse: takes no space
+        file.truncate(MAX_MANIFEST + 1)  # sparse: takes no space
     with pytest.raises(SnapshotRefused, match="absurdly large"):
         Dump.open(fetched.folder)
 

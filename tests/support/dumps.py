@@ -12,14 +12,8 @@ from typing import Any
 from replicator_kuma.database.sqlite import SqliteStore
 from replicator_kuma.dump.catalog import TABLES
 from replicator_kuma.dump.files import hash_file
-from replicator_kuma.dump.format import (
-    MANIFEST,
-    Dump,
-    Manifest,
-    TableEntry,
-    write_manifest,
-    write_tables,
-)
+from replicator_kuma.dump.format import Dump, write_tables
+from replicator_kuma.dump.manifest import MANIFEST, Manifest, TableEntry, write_manifest
 
 
 def dump_of(database: Path, folder: Path, tables: Iterable[str] = TABLES) -> Dump:

@@ -1,0 +1,158 @@
+"""The manifest of a dump: what it holds, with hashes of it all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from replicator_kuma.dump.catalog import SETTINGS, TABLES, file_table, is_file, is_setting
+from replicator_kuma.dump.files import open_regular
+from replicator_kuma.errors import SnapshotRefused
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+MAX_MANIFEST = 16 * 1024**2
+
+
+@dataclass(frozen=True)
+class TableEntry:
+    rows: int
+    sha256: str
+    runtime: str
+    """SHA-256 of the runtime file; empty for a table without one"""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a dump holds. Equal content has equal digests, whatever engine or schema it is from."""
+
+    engine: str
+    fingerprint: str
+    migrations: tuple[str, ...]
+    tables: Mapping[str, TableEntry]
+    files: Mapping[str, str]
+    """SHA-256 by name"""
+    settings: frozenset[str] = SETTINGS
+    """the keys of `setting` that were chosen: one without a row has none on the leader"""
+
+    @property
+    def digest(self) -> str:
+        return digest(self.tables, self.files)
+
+    @property
+    def rows(self) -> int:
+        return sum(entry.rows for entry in self.tables.values())
+
+    @property
+    def monitors(self) -> int:
+        entry = self.tables.get("monitor")
+        return entry.rows if entry else 0
+
+    @property
+    def tables_digest(self) -> str:
+        """The digest of the tables alone: files lie outside the transaction."""
+        return digest(self.tables, {})
+
+    def only(self, tables: Collection[str]) -> Manifest:
+        """The part of it that an instance replicates which chose ``tables``."""
+        entries = {name: entry for name, entry in self.tables.items() if name in tables}
+        files = {name: sha for name, sha in self.files.items() if file_table(name) in tables}
+        return replace(self, tables=entries, files=files)
+
+
+def digest(tables: Mapping[str, TableEntry], files: Mapping[str, str]) -> str:
+    """SHA-256, in hex, over the content of tables and files."""
+    content = {"files": dict(files), "tables": {n: e.sha256 for n, e in tables.items()}}
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Complete a dump: a folder without a manifest is none. Raises OSError."""
+    content = {
+        "format": FORMAT,
+        "digest": manifest.digest,
+        "engine": manifest.engine,
+        "schema": {
+            "fingerprint": manifest.fingerprint,
+            "migrations": list(manifest.migrations),
+        },
+        "tables": {
+            name: {"rows": e.rows, "sha256": e.sha256, "runtime": e.runtime}
+            for name, e in sorted(manifest.tables.items())
+        },
+        "files": dict(sorted(manifest.files.items())),
+        "settings": sorted(manifest.settings),
+    }
+    text = json.dumps(content, indent=1, sort_keys=True) + "\n"
+    descriptor = os.open(folder / MANIFEST, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(found := dict(pairs)) != len(pairs):
+            raise ValueError("it says something twice")
+        return found
+
+    try:
+        file = open_regular(path)
+        if file is None:
+            raise SnapshotRefused("the snapshot has no readable manifest: there is none")
+        with file:
+            text = file.read(MAX_MANIFEST + 1)
+        if len(text) > MAX_MANIFEST:
+            raise SnapshotRefused("the manifest is absurdly large")
+        raw = json.loads(text, object_pairs_hook=once)
+    except (OSError, ValueError, RecursionError) as error:
+        raise SnapshotRefused(f"the snapshot has no readable manifest: {error}") from error
+    if not isinstance(raw, dict):
+        raise SnapshotRefused("the snapshot has no readable manifest: it is no object")
+    return raw
+
+
+def _sha(value: Any) -> str:
+    if not isinstance(value, str) or len(value) != 64 or set(value) - set("0123456789abcdef"):
+        raise ValueError("no SHA-256")
+    return value
+
+
+def parse_manifest(raw: dict[str, Any]) -> Manifest:
+    tables = {}
+    for name, entry in raw["tables"].items():
+        if name not in TABLES:
+            raise SnapshotRefused(f"the snapshot names another table: {name[:80]!r}")
+        rows = entry["rows"]
+        if type(rows) is not int or rows < 0:
+            raise ValueError("rows is no number")
+        runtime = entry["runtime"] if entry["runtime"] == "" else _sha(entry["runtime"])
+        tables[name] = TableEntry(rows, _sha(entry["sha256"]), runtime)
+    files = {}
+    for name, sha256 in raw["files"].items():
+        if not is_file(name):
+            raise SnapshotRefused(f"the snapshot names another file: {name[:80]!r}")
+        files[name] = _sha(sha256)
+    schema = raw["schema"]
+    steps = schema["migrations"]
+    if not isinstance(steps, list) or not all(isinstance(step, str) for step in steps):
+        raise ValueError("migrations are no names")
+    if not isinstance(raw["engine"], str) or not isinstance(schema["fingerprint"], str):
+        raise ValueError("engine or fingerprint is no text")
+    settings = raw.get("settings", sorted(SETTINGS))  # what was written before they could be chosen
+    if not isinstance(settings, list) or not all(map(is_setting, settings)):
+        raise ValueError("settings are no keys that may be replicated")
+    ordered = {name: tables[name] for name in TABLES if name in tables}
+    return Manifest(
+        raw["engine"],
+        schema["fingerprint"],
+        tuple(steps),
+        ordered,
+        files,
+        frozenset(settings),
+    )

@@ -1,0 +1,96 @@
+"""What an apply would change: the live rows, the snapshot in this instance's terms, the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from replicator_kuma.cycle import Instance
+from replicator_kuma.dump.format import Dump
+from replicator_kuma.dump.manifest import Manifest
+from replicator_kuma.dump.plan import Plan, plan
+from replicator_kuma.dump.policy import Policy
+from replicator_kuma.dump.translate import Terms, Translated, translate
+from replicator_kuma.observe import Observation, observed_dump
+
+
+@dataclass(frozen=True)
+class Look:
+    """The instance as it was read."""
+
+    live: Dump
+    observation: Observation
+    fingerprint: str
+    """of the database's files before they were read; empty where that proves nothing"""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What would change, before anything is touched."""
+
+    look: Look
+    source: Dump
+    """as it was fetched, in the leader's terms"""
+    wanted: Dump
+    """the same in this instance's terms"""
+    plan: Plan
+    policy: Policy
+    notes: tuple[str, ...] = ()
+    """what was dropped, filled or cut on the way"""
+    arrived: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    """ids of local rows that have come once, to be remembered once applied"""
+    own: bool = False
+    """it is this instance's own dump: nothing was translated"""
+
+    @property
+    def live(self) -> Dump:
+        return self.look.live
+
+    @property
+    def observation(self) -> Observation:
+        return self.look.observation
+
+
+def look(instance: Instance) -> Look:
+    """Read the instance; nothing is touched, so it may go on beside a fetch.
+
+    Raises DatabaseError.
+    """
+    number = len(list(instance.work.glob("live-*")))
+    fingerprint = instance.store.fingerprint()
+    return Look(*observed_dump(instance, f"live-{number}"), fingerprint)
+
+
+def prepare(
+    instance: Instance, source: Dump, seen: Look | None = None, *, own: bool = False
+) -> Planned:
+    """Plan from what was seen, or look first; nothing is touched.
+
+    ``own``: these are the instance's own rows, not a leader's. Raises DatabaseError,
+    SnapshotRefused (SchemaMismatch, SnapshotMisfit), SettingsError.
+    """
+    seen, policy = seen or look(instance), instance.policy()
+    number = len(list(instance.work.glob("plan-*")))
+    came = Translated(source)
+    if not own:
+        terms = terms_of(instance, seen.observation, policy)
+        came = translate(source, seen.live, terms, instance.work / f"wanted-{number}")
+    todo = plan(seen.live, came.dump, instance.work / f"plan-{number}")
+    return Planned(seen, source, came.dump, todo, policy, came.notes, came.arrived, own)
+
+
+def terms_of(instance: Instance, observation: Observation, policy: Policy) -> Terms:
+    """What this instance makes of a snapshot."""
+    remembered = dict(instance.state.load().arrived)
+    arrived = {name: frozenset(ids) for name, ids in remembered.items()}
+    return Terms(observation.schema, instance.store.representation, policy, arrived)
+
+
+def takes_monitors(todo: Plan) -> bool:
+    """Whether monitors go: what belongs to them goes too, once Kuma is ready."""
+    return any(t.counts.deleted or t.counts.replaced for t in todo.tables if t.name == "monitor")
+
+
+def expected_digest(instance: Instance, live: Manifest, wanted: Manifest) -> str:
+    """The live digest once ``wanted`` is applied to what this instance replicates."""
+    return wanted.only(set(live.tables) & instance.tables).digest
