@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from replicator_kuma.dump.catalog import SECRETS, TABLES
+from replicator_kuma.dump.catalog import SECRETS, TABLES, is_setting
 from replicator_kuma.dump.plan import Change, Plan, TablePlan, noun
 
 MASK = "•••"
@@ -68,19 +68,36 @@ def lines(plan: Plan) -> Iterator[str]:
         yield f"{what}{key}{name} {change['action']}{detail}"
 
 
+def describe_row(table: str, columns: Sequence[str], row: Sequence[Any]) -> str:
+    """Which row it is, with no secret in it: «monitor 7 «my site»», «setting entryPage».
+
+    ``columns`` are those of ``row``, in its order; content columns are enough.
+    """
+    name = _row_name(table, columns, row)
+    key = ""
+    if not TABLES[table].unkeyed:
+        value = row[columns.index(TABLES[table].key[0])]
+        key = value if is_setting(value) else shown("id", value)
+    return " ".join(part for part in (noun(table, 1), key, name) if part)
+
+
 def _name(table: TablePlan, change: Change) -> str:
     row = change.new if change.new is not None else change.old
-    if row is None:
-        return ""
-    if TABLES[table.name].unkeyed:
-        pairs = zip(TABLES[table.name].key, row, strict=False)
-        link = ", ".join(f"{column.removesuffix('_id')} {value}" for column, value in pairs)
-        label = [row[table.content.index(c)] for c in TABLES[table.name].label]
+    return "" if row is None else _row_name(table.name, table.content, row)
+
+
+def _row_name(table: str, columns: Sequence[str], row: Sequence[Any]) -> str:
+    """What a person finds a row by; only a column that is no secret names one."""
+    entry = TABLES[table]
+    if entry.unkeyed:
+        link = ", ".join(
+            f"{c.removesuffix('_id')} {shown('id', row[columns.index(c)])}" for c in entry.key
+        )
+        label = [row[columns.index(c)] for c in entry.label]
         return f"({link})" + (f" {shown('name', label[0])}" if label else "")
-    for column in TABLES[table.name].label:
-        if column in table.content and row[table.content.index(column)]:
-            # a row's name is what a person finds it by; only a column that is no secret names one
-            return shown("name", row[table.content.index(column)])
+    for column in entry.label:
+        if column in columns and row[columns.index(column)]:
+            return shown("name", row[columns.index(column)])
     return ""
 
 

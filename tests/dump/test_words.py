@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from replicator_kuma.dump.catalog import SECRETS, SETTINGS, TABLES
 from replicator_kuma.dump.plan import Counts, Plan, Summary, noun, plan
-from replicator_kuma.dump.words import MASK, changes, lines, shown
+from replicator_kuma.dump.words import MASK, changes, describe_row, lines, shown
 from tests.support import nasty
 from tests.support.databases import VERSIONS, build, edit, query
 from tests.support.dumps import dump_of
@@ -203,3 +204,27 @@ def test_every_table_has_a_noun() -> None:
     summary = Summary({"tag": Counts(added=2), "monitor": Counts(deleted=1, added=3)}, files=1)
     assert summary.sentence() == "3 monitors added, 1 deleted; 2 tags added; 1 file"
     assert Summary({"proxy": Counts(changed=2)}).sentence() == "2 proxies changed"
+
+
+def test_a_row_is_described_by_what_it_is_its_key_and_its_name() -> None:
+    def described(table: str, **row: Any) -> str:
+        return describe_row(table, tuple(row), tuple(row.values()))
+
+    assert described("monitor", id=7, name="my site", url="x") == "monitor 7 «my site»"
+    assert described("monitor", id=7, name=None) == "monitor 7"
+    assert described("setting", key="entryPage", value="x") == "setting entryPage"
+    assert described("status_page", id=1, slug="s", title="") == "status page 1 «s»"
+    assert (
+        described("monitor_tag", monitor_id=3, tag_id=5, value="S3CRET", id=9)
+        == "monitor's tag (monitor 3, tag 5)"
+    )
+    assert (
+        described("status_page_cname", status_page_id=3, domain="a.example", id=9)
+        == "domain name (status_page 3) «a.example»"
+    )
+
+
+def test_a_described_row_shows_no_credentials_and_no_control_characters() -> None:
+    row = (7, "https://me:S3CRET@h.example/?token=S3CRET\x1b[31m" + "x" * 500)
+    text = describe_row("monitor", ("id", "name"), row)
+    assert "S3CRET" not in text and "\x1b" not in text and len(text) < 100
