@@ -13,11 +13,13 @@ from replicator_kuma.errors import (
     DatabaseMissing,
     DatabaseUnset,
     Fenced,
+    ReplicatorError,
     RepositoryLost,
     ShrinkRefused,
 )
-from replicator_kuma.observe import Observation, fingerprint, observe
-from replicator_kuma.publish import publish
+from replicator_kuma.observe import Observation, fingerprint, observe, observed_dump
+from replicator_kuma.planning import fetched
+from replicator_kuma.publish import in_own_terms, publish
 from replicator_kuma.recovery import at_work, settle
 from replicator_kuma.repository import Position, Snapshot
 from replicator_kuma.state import Mark, State
@@ -138,8 +140,15 @@ def decide(view: View, newest: Mark | None) -> Step:
     if newest is None:
         return Step.PUBLISH
     _guard_shrink(view, newest)
-    same = (view.digest, view.schema) == (newest.digest, newest.schema)
+    same = view.schema == newest.schema and (
+        view.digest == newest.digest or view.state.alike == alike_key(newest, view.digest)
+    )
     return Step.NOTHING if same and not doubtful(view.state, newest) else Step.PUBLISH
+
+
+def alike_key(newest: Mark, digest: str) -> str:
+    """Notes that live rows of this digest mean what a snapshot of another engine holds."""
+    return f"{newest.snapshot} {digest}"
 
 
 def _guard_shrink(view: View, newest: Mark | None) -> None:
@@ -205,9 +214,10 @@ class Leader:
 
     def _agrees(self, state: State, observation: Observation) -> bool:
         published, manifest = state.published, observation.manifest
-        return published is not None and (manifest.digest, manifest.fingerprint) == (
-            published.digest,
-            published.schema,
+        if published is None or manifest.fingerprint != published.schema:
+            return False
+        return manifest.digest == published.digest or state.alike == alike_key(
+            published, manifest.digest
         )
 
     def _nothing(self, state: State) -> CycleResult:
@@ -240,12 +250,37 @@ class Leader:
                 # `unchanged` is from before the rows were read: Kuma may have written since
                 return self._nothing(instance.state.update(unchanged=unchanged))
             case Step.PUBLISH:
+                if key := self._alike(view, newest):
+                    return self._nothing(instance.state.update(alike=key, unchanged=unchanged))
                 return publish(
                     instance,
                     next_position(newest, state.burned),
                     view.newest,
                     guard=lambda seen: _guard_shrink(replace(view, monitors=seen.monitors), newest),
                 )
+
+    def _alike(self, view: View, newest: Mark | None) -> str:
+        """What to remember when only the engine is another than the newest snapshot's.
+
+        A leader that moved from SQLite to MariaDB holds the same dates in another form: that is
+        no change. Empty when rows differ, or when that cannot be told.
+        """
+        instance, snapshot = self.instance, view.newest
+        if newest is None or snapshot is None or doubtful(view.state, newest):
+            return ""
+        if snapshot.label.engine == instance.store.engine or newest.schema != view.schema:
+            return ""
+        instance.progress("comparing with the snapshot of another engine")
+        try:
+            live, observation = observed_dump(instance, "alike")
+            published = fetched(instance, snapshot, "other-engine")
+            same = in_own_terms(instance, published, live, observation).manifest
+        except ReplicatorError as error:
+            log.debug("cannot compare with %s: %s", newest.position, error)
+            return ""
+        if same.digest != live.manifest.digest:
+            return ""
+        return alike_key(newest, same.digest)
 
     def _note_newest(self, view: View, newest: Mark | None) -> State:
         """What stands in the repository is ours; what may stand there in part is not published."""

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from replicator_kuma.cycle import Instance
-from replicator_kuma.dump.format import Dump
+from replicator_kuma.dump.format import Dump, accepts
 from replicator_kuma.dump.manifest import Manifest
 from replicator_kuma.dump.plan import Plan, plan
 from replicator_kuma.dump.policy import Policy
 from replicator_kuma.dump.translate import Terms, Translated, translate
+from replicator_kuma.errors import SnapshotRefused
 from replicator_kuma.observe import Observation, observed_dump
+from replicator_kuma.repository import Limits, Snapshot
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,21 @@ class Planned:
     @property
     def observation(self) -> Observation:
         return self.look.observation
+
+
+def fetched(instance: Instance, snapshot: Snapshot, name: str) -> Dump:
+    """A snapshot's dump, verified, in a new folder of the work folder.
+
+    Raises RepositoryErrors, SnapshotRefused.
+    """
+    folder = instance.work / name
+    folder.mkdir(mode=0o700)
+    instance.repository.fetch(snapshot, folder, accepts, Limits())
+    dump = Dump.open(folder)
+    if dump.manifest.digest != snapshot.label.digest:
+        raise SnapshotRefused(f"{snapshot.position} holds another dump than its tags say")
+    dump.verify()
+    return dump
 
 
 def look(instance: Instance) -> Look:

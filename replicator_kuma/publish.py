@@ -7,11 +7,14 @@ import time
 from collections.abc import Callable
 
 from replicator_kuma.cycle import CycleResult, Instance, Outcome
-from replicator_kuma.dump.format import Dump, accepts
+from replicator_kuma.dump.format import Dump
 from replicator_kuma.dump.plan import Summary, noun, plan
+from replicator_kuma.dump.policy import Policy
+from replicator_kuma.dump.translate import translate
 from replicator_kuma.errors import DatabaseUnset, Fenced, ReplicatorError, RepositoryLost
 from replicator_kuma.observe import Observation, fingerprint, observed_dump
-from replicator_kuma.repository import Label, Limits, Position, Snapshot
+from replicator_kuma.planning import fetched, terms_of
+from replicator_kuma.repository import Label, Position, Snapshot
 from replicator_kuma.state import Mark
 
 log = logging.getLogger(__name__)
@@ -47,6 +50,7 @@ def publish(
         leader=instance.name,
         rows=manifest.rows,
         monitors=manifest.monitors,
+        engine=manifest.engine,
     )
     intent = Mark(
         position,
@@ -70,7 +74,7 @@ def publish(
         published=published, intent=None, fenced=None, verified_at=time.time(), unchanged=mark
     )
     warnings = tuple(str(dangling) for dangling in observation.dangling)
-    summary = _what_changed(instance, dump, previous) if previous else None
+    summary = _what_changed(instance, dump, observation, previous) if previous else None
     sentence = (
         f"published {position}: {f'{summary.sentence()}; now ' if summary else ''}"
         f"{manifest.monitors} {noun('monitor', manifest.monitors)}, {manifest.rows} rows, "
@@ -82,22 +86,30 @@ def publish(
     )
 
 
-def _what_changed(instance: Instance, dump: Dump, previous: Snapshot) -> Summary | None:
+def _what_changed(
+    instance: Instance, dump: Dump, observation: Observation, previous: Snapshot
+) -> Summary | None:
     """The changes since the previous snapshot; None when it cannot be read or compared.
 
     Only for the message, and after the publish: nothing depends on it.
     """
     instance.progress("comparing with the snapshot before")
-    folder = instance.work / "previous"
     try:
-        folder.mkdir(mode=0o700)
-        instance.repository.fetch(previous, folder, accepts, Limits())
-        before = Dump.open(folder)
-        before.verify()
+        before = in_own_terms(instance, fetched(instance, previous, "previous"), dump, observation)
         return plan(before, dump, instance.work / "changes").summary
     except (ReplicatorError, OSError) as error:
         log.debug("cannot compare with %s: %s", previous.position, error)
         return None
+
+
+def in_own_terms(instance: Instance, published: Dump, live: Dump, observation: Observation) -> Dump:
+    """A published dump as this leader's database would hold it: it may be another one by now.
+
+    Raises ReplicatorErrors where it cannot be told.
+    """
+    policy = Policy(settings=observation.schema.settings, compatible=True)
+    terms = terms_of(instance, observation, policy)
+    return translate(published, live, terms, instance.work / "own-terms").dump
 
 
 def _confirm_alone(instance: Instance, intent: Mark, previous: Snapshot | None) -> Mark:

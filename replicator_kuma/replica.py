@@ -18,7 +18,6 @@ from replicator_kuma import planning
 from replicator_kuma.apply import apply
 from replicator_kuma.cycle import CycleResult, Instance, Outcome
 from replicator_kuma.dump import words
-from replicator_kuma.dump.format import Dump, accepts
 from replicator_kuma.dump.plan import Plan, Summary
 from replicator_kuma.dump.schema import fingerprint
 from replicator_kuma.errors import (
@@ -33,7 +32,7 @@ from replicator_kuma.errors import (
 )
 from replicator_kuma.observe import observe
 from replicator_kuma.recovery import PREVIEW, at_work, forgiven, settle
-from replicator_kuma.repository import Limits, Snapshot
+from replicator_kuma.repository import Snapshot
 from replicator_kuma.state import Mark, State
 
 T = TypeVar("T")
@@ -218,15 +217,9 @@ class Replica:
         instance = self.instance
         self._gate(snapshot)
         instance.step(f"fetching {snapshot.position}")
-        folder = instance.work / "fetched"
-        folder.mkdir(mode=0o700)
         # the live rows are read while restic starts, which takes as long
         with _beside(lambda: planning.look(instance)) as seen:
-            instance.repository.fetch(snapshot, folder, accepts, Limits())
-            wanted = Dump.open(folder)
-            if wanted.manifest.digest != snapshot.label.digest:
-                raise SnapshotRefused(f"{snapshot.position} holds another dump than its tags say")
-            wanted.verify()
+            wanted = planning.fetched(instance, snapshot, "fetched")
             instance.step("comparing the rows")
             ours, theirs = seen.result().live.manifest, wanted.manifest
             same = sorted(ours.migrations) == sorted(theirs.migrations)

@@ -56,6 +56,8 @@ class Label:
     leader: str
     rows: int = 0
     monitors: int = 0
+    engine: str = "sqlite"
+    """what the leader's database is; without a tag it was written before there was another"""
 
     def tags(self) -> list[str]:
         """What `from_tags` reads again, whatever characters the names have."""
@@ -70,6 +72,7 @@ class Label:
             tag("leader", self.leader),
             tag("rows", str(self.rows)),
             tag("monitors", str(self.monitors)),
+            tag("engine", self.engine),
         ]
 
     @classmethod
@@ -94,6 +97,7 @@ class Label:
                 leader=pairs["leader"],
                 rows=_number(pairs.get("rows", "0")),
                 monitors=_number(pairs.get("monitors", "0")),
+                engine=pairs.get("engine", "sqlite"),
             )
         except (KeyError, ValueError):
             return None
