@@ -332,16 +332,16 @@ class Database:
                 pass
         return self
 
-    def tables(self) -> set[str]:
-        return {row[0] for row in self.query("SHOW TABLES")}
-
-    def columns(self, table: str) -> Mapping[str, str]:
-        """The type of each column, in lower case, in the table's order."""
+    def columns(self) -> Mapping[str, Mapping[str, str]]:
+        """Of each table the type of each column, in lower case, in the table's order."""
         sql = (
-            "SELECT column_name, column_type FROM information_schema.columns "
-            "WHERE table_schema = ? AND table_name = ? ORDER BY ordinal_position"
+            "SELECT table_name, column_name, column_type FROM information_schema.columns "
+            "WHERE table_schema = ? ORDER BY table_name, ordinal_position"
         )
-        return {name: kind.lower() for name, kind in self.query(sql, (self.name, table))}
+        found: dict[str, dict[str, str]] = {}
+        for table, name, kind in self.query(sql, (self.name,)):
+            found.setdefault(table, {})[name] = kind.lower()
+        return found
 
 
 def _marked(sql: str, values: Sequence[Any]) -> tuple[str, Sequence[Any] | None]:

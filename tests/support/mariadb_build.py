@@ -44,8 +44,9 @@ def copy_rows(source: Path, database: Database, *, keep: tuple[str, ...] = ()) -
     """
     own = {"knex_migrations", "knex_migrations_lock", "sqlite_sequence", *keep}
     with closing(sqlite3.connect(source)) as rows, database.transaction() as target:
-        for table in sorted(database.tables() - own):
-            columns = database.columns(table)
+        for table, columns in database.columns().items():
+            if table in own:
+                continue
             if table == "setting":
                 columns = {name: kind for name, kind in columns.items() if name != "id"}
                 where = "WHERE key NOT IN ('jwtSecret', 'database_version', "
