@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from replicator_kuma.errors import KumaError
+from replicator_kuma.kuma.embedded import EmbeddedDatabase
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ class ChildKuma:
         cwd: Path | str,
         environment: Mapping[str, str],
         *,
+        database: EmbeddedDatabase | None = None,
         on_wait: Callable[[float], None] = _log_wait,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
@@ -51,6 +53,7 @@ class ChildKuma:
         self._command = list(command)
         self._cwd = cwd
         self._environment = dict(environment)
+        self._database = database
         self._on_wait = on_wait
         self._clock = clock
         self._sleep = sleep
@@ -77,14 +80,32 @@ class ChildKuma:
         """Whether the process is there; one that has ended is reaped by asking."""
         return self._process is not None and self._process.poll() is None
 
-    def start(self, extra_environment: Mapping[str, str] | None = None) -> None:
+    def leftover(self) -> bool:
+        """Whether its MariaDB outlives a Kuma that is gone; a look asks that to end, once.
+
+        Raises KumaError.
+        """
+        return self._database is not None and not self.running() and self._database.leftover()
+
+    def start(
+        self,
+        extra_environment: Mapping[str, str] | None = None,
+        abandoned: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Start Kuma and return at once; harmless when it runs.
 
-        ``extra_environment`` is for this start only: UPTIME_KUMA_DB_TYPE on an empty data
-        directory. Raises KumaError where the command cannot be run.
+        First the MariaDB that an earlier Kuma left has to end; ``abandoned()`` gives that up, and
+        then nothing is started. ``extra_environment`` is for this start only: UPTIME_KUMA_DB_TYPE
+        on an empty data directory. Raises KumaError where the command cannot be run, and where
+        another Kuma has the data directory.
         """
         if self.running():
             return
+        if self._database is not None:
+            self._database.end_left(abandoned)
+            if abandoned():
+                return
+            self._database.require_free()
         try:
             self._process = subprocess.Popen(
                 self._command,
@@ -106,11 +127,15 @@ class ChildKuma:
 
         Waits without a limit and calls ``on_wait`` once a minute; with a ``timeout`` it raises
         KumaError at its end, and the process lives on. It never kills. Whoever calls makes
-        sure that Kuma is not migrating.
+        sure that Kuma is not migrating. What it leaves of its MariaDB ends too.
         """
         process = self._process
-        if process is None or process.poll() is not None:
-            return
+        if process is not None and process.poll() is None:
+            self._stop(process, timeout)
+        if self._database is not None:
+            self._database.end_left()
+
+    def _stop(self, process: subprocess.Popen[bytes], timeout: float | None) -> None:
         if not self._asked_to_end:
             self.signal(signal.SIGTERM)
         began = said = self._clock()

@@ -23,20 +23,33 @@ def make_service(
     stop: str = "",
     start: str = "",
     status: str = "",
+    data_dir: Path | None = None,
 ) -> KumaService:
     """The service called ``kind``; of the options it reads only its own.
 
-    Raises SettingsError for an unknown kind and for an option that the kind needs and has not.
+    With ``data_dir`` it looks after the MariaDB that Kuma may have inside that. Raises
+    SettingsError for an unknown kind and for an option that the kind needs and has not.
     """
     if kind == "none":
         from replicator_kuma.kuma.none import NoKuma
 
         return NoKuma()
+    from replicator_kuma.kuma.embedded import EmbeddedDatabase, EmbeddedKuma
+
+    database = EmbeddedDatabase(data_dir, environment) if data_dir is not None else None
     if kind == "child":
         from replicator_kuma.kuma.child import ChildKuma
 
         _need(kind, ("the command line that starts Kuma", command))
-        return ChildKuma(command, cwd, environment or {})
+        return ChildKuma(command, cwd, environment or {}, database=database)
+    service = _beside(kind, container, docker, unit, stop, start, status)
+    return service if database is None else EmbeddedKuma(service, database)
+
+
+def _beside(
+    kind: str, container: str, docker: str, unit: str, stop: str, start: str, status: str
+) -> KumaService:
+    """A Kuma that is no child of ours."""
     if kind == "docker":
         from replicator_kuma.kuma.docker import DockerKuma
 
