@@ -45,7 +45,7 @@ RUN set -eu; \
 RUN set -eu; \
     python3 -m venv /opt/replicator; \
     if [ -d offline/wheels ]; then set -- --no-index --find-links offline/wheels; fi; \
-    /opt/replicator/bin/pip install --quiet --no-cache-dir --disable-pip-version-check "$@" .; \
+    /opt/replicator/bin/pip install --quiet --no-cache-dir --disable-pip-version-check "$@" ".[mariadb]"; \
     /opt/replicator/bin/pip uninstall --quiet --yes pip setuptools; \
     /opt/replicator/bin/replicator --version
 
