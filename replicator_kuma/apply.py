@@ -33,7 +33,13 @@ from replicator_kuma.errors import (
     SnapshotRefused,
     StateError,
 )
-from replicator_kuma.planning import Planned, prepare, takes_monitors
+from replicator_kuma.planning import (
+    Planned,
+    expected_digest,
+    prepare,
+    remembered,
+    takes_monitors,
+)
 from replicator_kuma.recovery import (
     PARTIAL,
     before_folder,
@@ -112,8 +118,17 @@ def _note(instance: Instance, planned: Planned, first: Pending, stops: bool) -> 
     _keep_before(instance, planned.live, first.earlier)
     staging.stage(instance.data_dir, planned.wanted.folder, todo.files)
     purge = first.purge or takes_monitors(todo)
+    live, wanted = planned.live.manifest, planned.wanted.manifest
     pending = dataclasses.replace(
-        first, base=todo.base, target=todo.target, files=todo.files, purge=purge
+        first,
+        base=todo.base,
+        target=todo.target,
+        files=todo.files,
+        purge=purge,
+        replaced=live.digest,
+        digest=expected_digest(instance, live, wanted),
+        policy=planned.policy.fingerprint(instance.tables),
+        arrived=remembered(planned.arrived),
     )
     instance.state.update(pending=pending, stopped_by_me=stops, live_digest="")
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from replicator_kuma.cycle import Instance, never, silent
+from replicator_kuma.dump.overrides import Overrides
+from replicator_kuma.dump.policy import Policy
 from replicator_kuma.errors import ReplicatorError, SettingsError
 from replicator_kuma.kuma import KumaService
-from replicator_kuma.settings import Settings
+from replicator_kuma.settings import Mode, Settings
 from replicator_kuma.state import StateFile
 
 if TYPE_CHECKING:
@@ -77,6 +80,8 @@ def build(
     from replicator_kuma.notify.ntfy import make_notifier
 
     kuma = service or build_service(settings, supervised=False)
+    policy = read_policy(settings)
+    policy()  # a file that cannot be read is told at once
     try:
         tables = choose(settings.include, settings.exclude)
     except ValueError as error:
@@ -94,10 +99,50 @@ def build(
         notifier=make_notifier(
             settings.ntfy_url, settings.instance, token=settings.ntfy_token or None
         ),
+        policy=policy,
         progress=progress,
         interrupted=interrupted,
         force=force,
         keep_running=service is not None,
+    )
+
+
+def read_policy(settings: Settings) -> Callable[[], Policy]:
+    """What this instance makes of a snapshot; the file of overrides is read at each call.
+
+    A leader takes its own rows back as they were: for it only the settings' keys count. The call
+    raises SettingsError for a file that cannot be read, or understood.
+    """
+
+    def read() -> Policy:
+        if settings.mode is Mode.BACKUP:
+            return Policy(settings=settings.setting_keys)
+        return Policy(
+            settings=settings.setting_keys,
+            heal=settings.strategy.heals,
+            local=settings.local,
+            overrides=_overrides(settings.overrides),
+            compatible=settings.compatible,
+            truncate=settings.truncate,
+        )
+
+    return read
+
+
+def _overrides(path: Path | None) -> Overrides:
+    if path is None:
+        return Overrides()
+    try:
+        return Overrides.parse(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        why = f"cannot be read: {error.strerror}"
+    except UnicodeError:
+        why = "is not UTF-8 text"
+    except ValueError as error:
+        why = f"cannot be understood: {error}"
+    raise SettingsError(
+        f"the file of REPLICATOR_OVERRIDES, {path}, {why}",
+        hint="Nothing was applied. Mend the file: it is read again at the next cycle.",
     )
 
 

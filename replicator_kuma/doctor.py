@@ -282,13 +282,13 @@ class Doctor:
         return self._reading(self._look_unknown_settings)
 
     def _look_unknown_settings(self, reader: Reader) -> Found:
-        from replicator_kuma.dump.catalog import SETTINGS, SETTINGS_LOCAL
+        from replicator_kuma.dump.catalog import SETTINGS, SETTINGS_NEVER, SETTINGS_OPTIONAL
         from replicator_kuma.dump.select import Select
 
         if "setting" not in reader.schema.tables:
             return
         keys = Select("setting", ("key",), (), ("key",), ())
-        known = SETTINGS | SETTINGS_LOCAL
+        known = self.settings.setting_keys | SETTINGS | SETTINGS_OPTIONAL | SETTINGS_NEVER
         unknown = [str(key) for (key,) in reader.rows(keys) if key not in known]
         if unknown:
             names = ", ".join(unknown[:20])

@@ -41,6 +41,6 @@ def kuma_environment(values: Mapping[str, str], data_dir: Path) -> dict[str, str
 
     Kuma 1.x pastes names to DATA_DIR without a slash of its own.
     """
-    ours = (*_BACKEND, "REPLICATOR_", "NTFY_")
+    ours = (*_BACKEND, "REPLICATOR_", "RESTORE_MERGE_STRATEGY", "NTFY_")
     kept = {name: value for name, value in values.items() if not name.startswith(ours)}
     return {**kept, "DATA_DIR": f"{data_dir}/"}

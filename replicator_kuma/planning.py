@@ -14,6 +14,7 @@ from replicator_kuma.dump.translate import Terms, Translated, translate
 from replicator_kuma.errors import SnapshotRefused
 from replicator_kuma.observe import Observation, observed_dump
 from replicator_kuma.repository import Limits, Snapshot
+from replicator_kuma.state import Arrived
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,11 @@ def terms_of(instance: Instance, observation: Observation, policy: Policy) -> Te
     remembered = dict(instance.state.load().arrived)
     arrived = {name: frozenset(ids) for name, ids in remembered.items()}
     return Terms(observation.schema, instance.store.representation, policy, arrived)
+
+
+def remembered(arrived: Mapping[str, frozenset[int]]) -> Arrived:
+    """Ids of local rows as the state keeps them."""
+    return tuple((name, tuple(sorted(ids))) for name, ids in sorted(arrived.items()))
 
 
 def takes_monitors(todo: Plan) -> bool:

@@ -156,7 +156,7 @@ def confirm(instance: Instance) -> None:
         else:
             changes |= forgiven(state, pending.mark.snapshot)
             if not pending.drifted:
-                changes["applied"] = pending.mark
+                changes |= {"applied": pending.mark, **_stands(state, pending)}
         state = instance.state.update(**changes)
         _forget_before(instance)
     if state.purge:
@@ -167,6 +167,19 @@ def confirm(instance: Instance) -> None:
             return
         instance.state.update(purge=False)
         log.info("deleted %d rows of history of monitors that are gone", gone)
+
+
+def _stands(state: State, pending: Pending) -> dict[str, object]:
+    """What holds of the live rows from now on, until a cycle finds something else."""
+    again = state.applied is not None and state.applied.snapshot == pending.mark.snapshot
+    return {
+        "live_digest": pending.digest,
+        "applied_policy": pending.policy,
+        "arrived": pending.arrived,
+        "healed": pending.replaced if again else "",
+        "drift": 0.0,
+        "drift_words": "",
+    }
 
 
 def _suspect(state: State, snapshot: str) -> dict[str, object]:

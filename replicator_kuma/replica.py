@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from replicator_kuma import planning
+from replicator_kuma import drift, planning
 from replicator_kuma.apply import apply
 from replicator_kuma.cycle import CycleResult, Instance, Outcome
 from replicator_kuma.dump import words
@@ -30,7 +30,6 @@ from replicator_kuma.errors import (
     SnapshotRefused,
     TwoLeaders,
 )
-from replicator_kuma.observe import observe
 from replicator_kuma.recovery import PREVIEW, at_work, forgiven, settle
 from replicator_kuma.repository import Snapshot
 from replicator_kuma.state import Mark, State
@@ -155,20 +154,26 @@ class Replica:
             )
         if not reconcile:
             refuse_bad(state, newest)
-        applied = (
-            state.applied is not None
-            and state.applied.snapshot == newest.id
-            and state.applied_tables == tuple(sorted(instance.tables))
-        )
-        if applied and (not reconcile or self._rows_equal(state)):
-            return _nothing(newest, f"{newest.position} is applied; nothing newer")
+        if self._applied(state, newest) and instance.store.exists():
+            return self._compare(newest, reconcile)
         return self.take(newest)
 
-    def _rows_equal(self, state: State) -> bool:
-        """Whether the live rows still are those of the applied snapshot; no call of restic."""
-        if not state.live_digest or not self.instance.store.exists():
-            return False
-        return observe(self.instance).manifest.digest == state.live_digest
+    def _applied(self, state: State, newest: Snapshot) -> bool:
+        """Whether it came over, by the choices of today, and what it came to is known."""
+        policy = self.instance.policy().fingerprint(self.instance.tables)
+        same = state.applied is not None and state.applied.snapshot == newest.id
+        return same and state.applied_policy == policy and bool(state.live_digest)
+
+    def _compare(self, newest: Snapshot, reconcile: bool) -> CycleResult:
+        """The newest is applied: whether its rows still stand, and what to do if they do not."""
+        try:
+            step = drift.look(self.instance, newest.position, reconcile=reconcile)
+        except DatabaseMigrating as error:
+            return _waiting(newest, str(error))
+        if step is drift.Step.HEAL:
+            return self.take(newest)
+        differs = "" if step is drift.Step.EQUAL else "; rows here differ from it"
+        return _nothing(newest, f"{newest.position} is applied; nothing newer{differs}")
 
     def take(self, snapshot: Snapshot) -> CycleResult:
         """Fetch, plan, and apply where rows differ. Call within a cycle."""
@@ -182,15 +187,18 @@ class Replica:
         except DatabaseMigrating as error:
             return _waiting(snapshot, str(error))
         mark, live, summary = Mark.of(snapshot), planned.live.manifest, planned.plan.summary
-        digest = planning.expected_digest(instance, live, planned.wanted.manifest)
         warnings = (*(str(d) for d in planned.observation.dangling), *planned.notes)
-        state, tables = instance.state.load(), tuple(sorted(instance.tables))
+        state = instance.state.load()
         if preview.plan.empty:
             if state.pending is None:
                 instance.state.update(
                     applied=mark,
-                    live_digest=digest,
-                    applied_tables=tables,
+                    live_digest=live.digest,
+                    applied_policy=planned.policy.fingerprint(instance.tables),
+                    arrived=planning.remembered(planned.arrived),
+                    drift=0.0,
+                    drift_words="",
+                    healed="",
                     **forgiven(state, snapshot.id),
                 )
                 return _nothing(snapshot, f"the rows equal {snapshot.position}; nothing to do")
@@ -198,9 +206,9 @@ class Replica:
         started = time.monotonic()
         instance.store.check()  # damage anywhere would grow with what is written
         apply(instance, planned, mark)
-        instance.state.update(live_digest=digest, applied_tables=tables)
+        again = " again" if state.applied == mark else ""
         sentence = (
-            f"applied {snapshot.position} of {snapshot.label.leader}: {summary.sentence()}, "
+            f"applied {snapshot.position} of {snapshot.label.leader}{again}: {summary.sentence()}, "
             f"digest {snapshot.label.digest[:12]}, {time.monotonic() - started:.1f} s"
         )
         instance.notifier.send("restore", sentence)

@@ -1,7 +1,7 @@
 """Settings, read once from the environment; nothing else in the project reads the environment.
 
 All problems come in one SettingsError, each with its name, its value (never a secret's) and what
-was expected. An empty variable counts as unset: compose files write ``NAME=`` for that.
+was expected (source.py).
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import enum
 import os
 import re
-import shlex
 import socket
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -18,24 +17,42 @@ from types import MappingProxyType
 
 from replicator_kuma.environments import kuma_environment, restic_environment
 from replicator_kuma.errors import SettingsError
-from replicator_kuma.variables import BACKEND_SECRETS, VARIABLES
+from replicator_kuma.source import Source
 
 KUMA_SERVICES = ("child", "docker", "systemd", "command", "none")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("text", "json")
-
-_UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
-_LONGEST = 366 * 86400
-
-_KUBERNETES = re.compile(
-    r"REPLICATOR(_[A-Z0-9_]+)?_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_\d+_(TCP|UDP|SCTP)"
-    r"(_(ADDR|PORT|PROTO))?)?)"
-)
+LOCAL_ENTITIES = ("proxy", "remote_browser", "docker_host", "notification")
+"""tables whose rows a replica may have for its own once they have come"""
+NOTIFICATIONS = frozenset({"notification", "monitor_notification"})
+SCHEMAS = ("strict", "compatible")
+MISFITS = ("refuse", "truncate")
 
 
 class Mode(enum.Enum):
     BACKUP = "BACKUP"
     RESTORE = "RESTORE"
+    RESTORE_LOCAL_ENTITY_REPLICATION = "RESTORE_LOCAL_ENTITY_REPLICATION"
+
+    @property
+    def replica(self) -> bool:
+        """Whether it follows a leader."""
+        return self is not Mode.BACKUP
+
+
+class Strategy(enum.Enum):
+    """RESTORE_MERGE_STRATEGY: which tables come over, and what becomes of rows that differ."""
+
+    SNAPSHOT = "SNAPSHOT"
+    """all tables; rows that differ stay until the next snapshot or start"""
+    DEFAULT = "DEFAULT"
+    """no notification tables; rows that differ are put right at every cycle"""
+    NOTIFICATIONS_INSERT_MERGE = "NOTIFICATIONS_INSERT_MERGE"
+    """all tables; rows that differ are put right at every cycle"""
+
+    @property
+    def heals(self) -> bool:
+        return self is not Strategy.SNAPSHOT
 
 
 class Need(enum.Enum):
@@ -60,6 +77,20 @@ class Settings:
     include: frozenset[str] | None
     """REPLICATOR_TABLES; None for all of the catalog"""
     exclude: frozenset[str]
+    """REPLICATOR_EXCLUDE_TABLES, and what the strategy leaves out"""
+    strategy: Strategy
+    local: frozenset[str]
+    """tables whose rows arrive once and are this replica's own then; empty in other modes"""
+    overrides: Path | None
+    """the file of REPLICATOR_OVERRIDES; it is read at each cycle, not here"""
+    compatible: bool
+    """REPLICATOR_SCHEMA"""
+    truncate: bool
+    """REPLICATOR_ON_MISFIT"""
+    setting_keys: frozenset[str]
+    """REPLICATOR_SETTINGS: the keys of `setting` that are replicated"""
+    kuma_database: Mapping[str, str] = field(repr=False)
+    """Kuma's own UPTIME_KUMA_DB_… variables; one is a password"""
     restic: str
     kuma: str
     """child, docker, …; empty when nobody chose"""
@@ -105,7 +136,7 @@ class Settings:
         ``environ`` is the process's own when None; ``overrides`` are options of the command line,
         by variable name, and win over it.
         """
-        source = _Source(os.environ if environ is None else environ, overrides)
+        source = Source(os.environ if environ is None else environ, overrides)
         settings = _build(source, needs)
         if source.problems:
             raise SettingsError(_message(source.problems, source.warnings))
@@ -125,129 +156,15 @@ def _message(problems: list[str], warnings: list[str]) -> str:
     return "\n  ".join([f"{title}:", *problems, *(f"(note: {line})" for line in warnings)])
 
 
-def parse_duration(text: str) -> float:
-    """Seconds of `30s`, `5m`, `1h30m`, `2d`; raises ValueError. A bare number may mean anything."""
-    pattern = r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?"
-    match = re.fullmatch(pattern, text.strip().lower(), re.ASCII)
-    parts = zip(match.groups(), _UNITS.values(), strict=True) if match else ()
-    seconds = sum(int(number) * unit for number, unit in parts if number)
-    if not 1 <= seconds <= _LONGEST:
-        raise ValueError(f"{text!r} is no duration of 1s to 366d")
-    return float(seconds)
-
-
-class _Source:
-    """The variables with NAME_FILE read and empty ones gone, and the problems found so far."""
-
-    def __init__(self, environ: Mapping[str, str], overrides: Mapping[str, str]) -> None:
-        self.values = {name: value for name, value in environ.items() if value}
-        self.problems: list[str] = []
-        for name, value in overrides.items():
-            self.values[name] = value
-            self.values.pop(f"{name}_FILE", None)
-        self.secrets = {name for name, variable in VARIABLES.items() if variable.secret}
-        for name in (*BACKEND_SECRETS, "NTFY_URL", "NTFY_TOKEN"):
-            self._read_file(name)
-        for name in ("RESTIC_PASSWORD", "RESTIC_REPOSITORY"):
-            self._check_file(name)
-        self.warnings = list(self._unknown())
-
-    def problem(self, name: str, expected: str) -> None:
-        value = self.values.get(name, "")
-        shown = "(secret)" if value and name in self.secrets else repr(value) if value else "unset"
-        self.problems.append(f"{name} is {shown}: expected {expected}")
-
-    def _file(self, name: str) -> str | None:
-        """The text of the file that NAME_FILE names; None where there is none, or it is wrong."""
-        path = self.values.get(f"{name}_FILE")
-        if path is None:
-            return None
-        if name in self.values:
-            self.problems.append(f"{name} and {name}_FILE are both set: expected one of them")
-            return None
-        try:
-            text = Path(path).read_text()
-        except (OSError, UnicodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-            self.problem(f"{name}_FILE", f"a readable file ({reason})")
-            return None
-        if not text.strip():
-            self.problem(f"{name}_FILE", "a file that is not empty")
-            return None
-        return text
-
-    def _read_file(self, name: str) -> None:
-        text = self._file(name)
-        if self.values.pop(f"{name}_FILE", None) is not None and text is not None:
-            self.values[name] = text.removesuffix("\n").removesuffix("\r")
-
-    def _check_file(self, name: str) -> None:
-        """restic reads these two by itself; a bad file is better reported before it tries."""
-        self._file(name)
-
-    def _unknown(self) -> list[str]:
-        known = [name for name in VARIABLES if name.startswith("REPLICATOR_")]
-        warnings = []
-        for name in sorted(self.values):
-            # Kubernetes injects some for a service called «replicator»; nobody wrote them.
-            if (
-                not name.startswith("REPLICATOR_")
-                or name in known
-                or _KUBERNETES.fullmatch(name)
-                or name.startswith("REPLICATOR_TEST_")
-            ):
-                continue
-            import difflib
-
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            warnings.append(f"{name} is not a variable of replicator-kuma{hint}")
-        return warnings
-
-    def text(self, name: str) -> str:
-        return self.values.get(name, VARIABLES[name].default)
-
-    def choice(self, name: str, allowed: Collection[str]) -> str:
-        value = self.text(name).strip().lower()
-        if value and value not in allowed:
-            self.problem(name, "one of " + ", ".join(allowed))
-        return value
-
-    def duration(self, name: str) -> float:
-        try:
-            return parse_duration(self.text(name))
-        except ValueError:
-            self.problem(name, "a duration of 1s to 366d, like 30s, 5m, 1h30m or 2d")
-            return 0.0
-
-    def path(self, name: str, default: Path | None = None) -> Path:
-        text = self.text(name)
-        if not text and default is not None:
-            return default
-        if not text.startswith("/"):
-            self.problem(name, "an absolute path")
-        return Path(text)
-
-    def command(self, name: str) -> tuple[str, ...]:
-        try:
-            return tuple(shlex.split(self.text(name)))
-        except ValueError as error:
-            self.problem(name, f"a command line ({error})")
-            return ()
-
-    def names(self, name: str) -> frozenset[str]:
-        return frozenset(part.strip() for part in self.text(name).split(",") if part.strip())
-
-
-def _build(source: _Source, needs: Collection[Need]) -> Settings:
-    data_dir = source.path("DATA_DIR")
-    include, exclude = _tables(source)
+def _build(source: Source, needs: Collection[Need]) -> Settings:
+    data_dir, mode, strategy = source.path("DATA_DIR"), _mode(source, needs), _strategy(source)
+    include, exclude = _tables(source, mode, strategy)
     if Need.REPOSITORY in needs:
         _need_repository(source)
     if Need.DATA in needs and data_dir.is_absolute() and not data_dir.is_dir():
         source.problem("DATA_DIR", "a folder that is there: Kuma's data directory")
     return Settings(
-        mode=_mode(source, needs),
+        mode=mode,
         fleet=_fleet(source),
         instance=_instance(source),
         data_dir=data_dir,
@@ -256,6 +173,13 @@ def _build(source: _Source, needs: Collection[Need]) -> Settings:
         restore_interval=source.duration("REPLICATOR_RESTORE_INTERVAL"),
         include=include,
         exclude=exclude,
+        strategy=strategy,
+        local=_local(source, mode, include, exclude),
+        overrides=_overrides(source),
+        compatible=source.choice("REPLICATOR_SCHEMA", SCHEMAS) == "compatible",
+        truncate=source.choice("REPLICATOR_ON_MISFIT", MISFITS) == "truncate",
+        setting_keys=_setting_keys(source),
+        kuma_database=MappingProxyType(source.with_files("UPTIME_KUMA_DB_")),
         restic=source.text("REPLICATOR_RESTIC"),
         kuma=_kuma(source),
         kuma_command=source.command("REPLICATOR_KUMA_COMMAND"),
@@ -277,25 +201,26 @@ def _build(source: _Source, needs: Collection[Need]) -> Settings:
     )
 
 
-def _mode(source: _Source, needs: Collection[Need]) -> Mode | None:
+def _mode(source: Source, needs: Collection[Need]) -> Mode | None:
     value = source.text("REPLICATOR_MODE")
     if value in Mode.__members__:
         return Mode(value)
-    if value == "RESTORE_LOCAL_ENTITY_REPLICATION":
-        source.problem("REPLICATOR_MODE", "BACKUP or RESTORE; this mode comes in a later version")
-    elif value or Need.ROLE in needs:
-        source.problem("REPLICATOR_MODE", "BACKUP (the leader) or RESTORE (a replica)")
+    if value or Need.ROLE in needs:
+        source.problem(
+            "REPLICATOR_MODE",
+            "BACKUP (the leader), RESTORE (a replica) or RESTORE_LOCAL_ENTITY_REPLICATION",
+        )
     return None
 
 
-def _fleet(source: _Source) -> str:
+def _fleet(source: Source) -> str:
     value = source.text("REPLICATOR_FLEET")
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", value):
         source.problem("REPLICATOR_FLEET", "1 to 64 letters, digits, dots, dashes or underscores")
     return value
 
 
-def _instance(source: _Source) -> str:
+def _instance(source: Source) -> str:
     """It goes into a tag of restic, which separates tags by commas."""
     value = source.text("REPLICATOR_INSTANCE") or socket.gethostname()
     if not re.fullmatch(r"[^,\x00-\x1f\x7f]{1,128}", value) or value != value.strip():
@@ -303,9 +228,21 @@ def _instance(source: _Source) -> str:
     return value
 
 
-def _tables(source: _Source) -> tuple[frozenset[str] | None, frozenset[str]]:
+def _strategy(source: Source) -> Strategy:
+    value = source.text("RESTORE_MERGE_STRATEGY").strip().upper()
+    if value not in Strategy.__members__:
+        source.problem("RESTORE_MERGE_STRATEGY", "one of " + ", ".join(Strategy.__members__))
+        return Strategy.SNAPSHOT
+    return Strategy(value)
+
+
+def _tables(
+    source: Source, mode: Mode | None, strategy: Strategy
+) -> tuple[frozenset[str] | None, frozenset[str]]:
     include = source.names("REPLICATOR_TABLES") or None
     exclude = source.names("REPLICATOR_EXCLUDE_TABLES")
+    if strategy is Strategy.DEFAULT and mode is not Mode.BACKUP:
+        exclude |= NOTIFICATIONS
     if include or exclude:
         from replicator_kuma.dump import catalog
 
@@ -317,7 +254,57 @@ def _tables(source: _Source) -> tuple[frozenset[str] | None, frozenset[str]]:
     return include, exclude
 
 
-def _need_repository(source: _Source) -> None:
+def _local(
+    source: Source, mode: Mode | None, include: frozenset[str] | None, exclude: frozenset[str]
+) -> frozenset[str]:
+    name = "REPLICATOR_LOCAL_ENTITIES"
+    given, chosen = name in source.values, source.names(name)
+    for wrong in sorted(chosen - set(LOCAL_ENTITIES)):
+        source.problem(name, f"tables out of {', '.join(LOCAL_ENTITIES)} (not {wrong!r})")
+    if mode is not Mode.RESTORE_LOCAL_ENTITY_REPLICATION:
+        if given:
+            source.warnings.append(
+                f"{name} is for REPLICATOR_MODE=RESTORE_LOCAL_ENTITY_REPLICATION only: it does "
+                "nothing here"
+            )
+        return frozenset()
+    away = chosen & exclude if include is None else chosen - (include - exclude)
+    if given and away:
+        source.warnings.append(
+            f"{name} names {', '.join(sorted(away))}, which is not replicated here"
+        )
+    return chosen - away
+
+
+def _overrides(source: Source) -> Path | None:
+    name = "REPLICATOR_OVERRIDES"
+    return source.path(name) if source.text(name) else None
+
+
+def _setting_keys(source: Source) -> frozenset[str]:
+    """The catalog's keys with those of `+key,-key`; or the list of keys without signs itself."""
+    from replicator_kuma.dump.catalog import SETTINGS, SETTINGS_NEVER, SETTINGS_OPTIONAL
+
+    name = "REPLICATOR_SETTINGS"
+    given = source.names(name)
+    added = {part[1:].strip() for part in given if part[0] == "+"}
+    removed = {part[1:].strip() for part in given if part[0] == "-"}
+    plain = {part for part in given if part[0] not in "+-"}
+    if plain and (added or removed):
+        source.problem(name, "a list of +key and -key, or one of keys without signs, not both")
+    if "" in added | removed or added & removed:
+        source.problem(name, "keys of Kuma's settings, each once, like +primaryBaseURL,-checkBeta")
+    if never := sorted((added | plain) & SETTINGS_NEVER):
+        source.problem(name, f"keys that may leave an instance ({', '.join(never)} never may)")
+    known = SETTINGS | SETTINGS_OPTIONAL | SETTINGS_NEVER
+    if unknown := sorted((added | removed | plain) - known - {""}):
+        source.warnings.append(
+            f"{name} names {', '.join(unknown)}: no setting of Kuma that replicator-kuma knows"
+        )
+    return frozenset(plain) if plain else SETTINGS - removed | added
+
+
+def _need_repository(source: Source) -> None:
     values = source.values
     if not {"RESTIC_REPOSITORY", "RESTIC_REPOSITORY_FILE"} & values.keys():
         source.problem("RESTIC_REPOSITORY", "a repository, like s3:https://host/bucket")
@@ -329,7 +316,7 @@ def _need_repository(source: _Source) -> None:
         source.problem("RESTIC_PASSWORD", "the repository's password, or RESTIC_PASSWORD_FILE")
 
 
-def _kuma(source: _Source) -> str:
+def _kuma(source: Source) -> str:
     value = source.choice("REPLICATOR_KUMA", KUMA_SERVICES)
     needed = {
         "docker": ("REPLICATOR_KUMA_CONTAINER",),
@@ -342,7 +329,7 @@ def _kuma(source: _Source) -> str:
     return value
 
 
-def _kuma_url(source: _Source) -> str:
+def _kuma_url(source: Source) -> str:
     """Where Kuma listens, by the same variables and the same order of precedence as Kuma's own."""
     url = source.text("REPLICATOR_KUMA_URL")
     if url:
@@ -363,7 +350,7 @@ def _kuma_url(source: _Source) -> str:
     return f"{'https' if secure else 'http'}://{host}:{port}"
 
 
-def _ntfy_url(source: _Source) -> str:
+def _ntfy_url(source: Source) -> str:
     url = source.text("NTFY_URL").strip()
     if url:
         from replicator_kuma.notify.ntfy import parse_target

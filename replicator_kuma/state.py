@@ -23,6 +23,9 @@ from replicator_kuma.repository.snapshot import Position, Snapshot
 
 VERSION = 1
 
+Arrived = tuple[tuple[str, tuple[int, ...]], ...]
+"""Tables and the ids of their rows that have come once, both in order."""
+
 
 @dataclass(frozen=True)
 class Mark:
@@ -75,8 +78,16 @@ class Pending:
     """rows were found that are neither of the two: somebody wrote since, it proves nothing"""
     restart: bool = False
     """Kuma is to run again after it"""
+    replaced: str = ""
+    """digest of the live rows and files that it was planned to replace"""
+    digest: str = ""
+    """what `State.live_digest` is once it is confirmed, and so on for the next two"""
+    policy: str = ""
+    arrived: Arrived = ()
     earlier: Pending | None = None
     """the unconfirmed apply that it is laid over, and that stands if it is not written"""
+    unread: bool = False
+    """Kuma ran while the rows were written, and has not been started since: it knows the old"""
 
 
 @dataclass(frozen=True)
@@ -100,7 +111,10 @@ class State:
     """the highest position that must never be used again by this writer"""
     fenced: str | None = None
     applied: Mark | None = None
-    applied_tables: tuple[str, ...] = ()
+    applied_policy: str = ""
+    """`Policy.fingerprint` by which the applied snapshot came over; another one compares anew"""
+    arrived: Arrived = ()
+    """rows of local entities that came from a leader once: they do not come again"""
     pending: Pending | None = None
     stopped_by_me: bool = False
     bad: tuple[str, ...] = ()
@@ -114,6 +128,13 @@ class State:
     """fingerprint of the files that gave `live_digest`"""
     live_digest: str = ""
     live_schema: str = ""
+    alike: str = ""
+    """what a leader on another engine has found to mean the same (`leader.alike_key`)"""
+    drift: float = 0.0
+    """since when the live rows differ from the applied snapshot, unhealed; 0: they do not"""
+    drift_words: str = ""
+    healed: str = ""
+    """digest of the rows that the last heal replaced, until a cycle finds the rows equal"""
     last: Last | None = None
     last_ok_at: float = 0.0
     failing_since: float = 0.0
@@ -143,7 +164,13 @@ def _pending(value: Any) -> Pending | None:
     if mark is None:
         raise ValueError("pending without a mark")
     files = tuple((str(name), digest) for name, digest in value["files"])
-    return Pending(**{**value, "mark": mark, "files": files, "earlier": earlier})
+    arrived = _arrived(value.get("arrived", ()))
+    changed = {"mark": mark, "files": files, "earlier": earlier, "arrived": arrived}
+    return Pending(**{**value, **changed})
+
+
+def _arrived(value: Any) -> Arrived:
+    return tuple((str(name), tuple(int(key) for key in ids)) for name, ids in value)
 
 
 def _decode(raw: dict[str, Any]) -> State:
@@ -156,8 +183,8 @@ def _decode(raw: dict[str, Any]) -> State:
     fields["pending"] = _pending(fields.get("pending"))
     if fields.get("last") is not None:
         fields["last"] = Last(**fields["last"])
-    for name in ("bad", "applied_tables"):
-        fields[name] = tuple(fields.get(name, ()))
+    fields["bad"] = tuple(fields.get("bad", ()))
+    fields["arrived"] = _arrived(fields.get("arrived", ()))
     return State(**fields)
 
 

@@ -29,8 +29,9 @@ class Variable:
 _ALL = (
     Variable(
         "REPLICATOR_MODE",
-        "`BACKUP`: this instance is the leader of its fleet. `RESTORE`: it is a replica. Anything "
-        "else is an error: a leader with a typo must never be restored over",
+        "`BACKUP`: this instance is the leader of its fleet. `RESTORE`: it is a replica. "
+        "`RESTORE_LOCAL_ENTITY_REPLICATION`: a replica with proxies and remote browsers of its "
+        "own. Anything else is an error: a leader with a typo must never be restored over",
         option="--mode",
         note="required",
     ),
@@ -96,6 +97,42 @@ _ALL = (
         "REPLICATOR_EXCLUDE_TABLES",
         "replicate all tables but these",
         option="--exclude-tables",
+    ),
+    Variable(
+        "REPLICATOR_SETTINGS",
+        "which keys of Kuma's settings are replicated: `+primaryBaseURL,-checkBeta` changes the "
+        "default, a list without signs replaces it; what holds an instance's own secrets is "
+        "refused",
+        note="what belongs to the fleet",
+    ),
+    Variable(
+        "RESTORE_MERGE_STRATEGY",
+        "replica: `SNAPSHOT` takes new snapshots, and puts changed rows right at a start and with "
+        "`--now`; `DEFAULT` leaves notifications alone and puts changed rows right at every "
+        "cycle; `NOTIFICATIONS_INSERT_MERGE` does so with all tables",
+        default="SNAPSHOT",
+    ),
+    Variable(
+        "REPLICATOR_LOCAL_ENTITIES",
+        "with `RESTORE_LOCAL_ENTITY_REPLICATION`: the tables whose rows arrive once and are the "
+        "replica's own then, out of `proxy`, `remote_browser`, `docker_host`, `notification`",
+        default="proxy,remote_browser",
+    ),
+    Variable(
+        "REPLICATOR_OVERRIDES",
+        "replica: a TOML file with rules that change or skip rows here, read at every cycle",
+    ),
+    Variable(
+        "REPLICATOR_SCHEMA",
+        "replica: `strict` takes snapshots of its own schema only; `compatible` also those of "
+        "another one where nothing is lost",
+        default="strict",
+    ),
+    Variable(
+        "REPLICATOR_ON_MISFIT",
+        "replica: `refuse` takes no snapshot with values that its database cannot hold; "
+        "`truncate` cuts them",
+        default="refuse",
     ),
     Variable(
         "NTFY_URL",

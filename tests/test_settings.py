@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from replicator_kuma import variables
+from replicator_kuma.dump.catalog import SETTINGS, SETTINGS_NEVER
 from replicator_kuma.errors import SettingsError
-from replicator_kuma.settings import Mode, Need, Settings, parse_duration
+from replicator_kuma.settings import Mode, Need, Settings, Strategy
+from replicator_kuma.source import parse_duration
 
 ALL = (Need.ROLE, Need.REPOSITORY)
 GOOD = {
@@ -36,6 +38,11 @@ def test_defaults() -> None:
     assert settings.ready_timeout == 120.0
     assert settings.include is None
     assert settings.exclude == frozenset()
+    assert settings.setting_keys == SETTINGS
+    assert settings.strategy is Strategy.SNAPSHOT
+    assert settings.local == frozenset()
+    assert settings.overrides is None
+    assert (settings.compatible, settings.truncate) == (False, False)
     assert settings.kuma_command == ("node", "server/server.js")
     assert settings.kuma_url == "http://127.0.0.1:3001"
     assert settings.kuma_service(supervised=True) == "child"
@@ -52,6 +59,12 @@ def test_every_variable_is_read_or_passed_on() -> None:
         "REPLICATOR_BACKUP_INTERVAL": "30s",
         "REPLICATOR_RESTORE_INTERVAL": "1h30m",
         "REPLICATOR_EXCLUDE_TABLES": "incident, api_key",
+        "REPLICATOR_SETTINGS": "+primaryBaseURL, -checkBeta",
+        "RESTORE_MERGE_STRATEGY": "notifications_insert_merge",
+        "REPLICATOR_LOCAL_ENTITIES": "docker_host, notification",
+        "REPLICATOR_OVERRIDES": "/etc/overrides.toml",
+        "REPLICATOR_SCHEMA": "compatible",
+        "REPLICATOR_ON_MISFIT": "truncate",
         "NTFY_URL": "https://ntfy.example.com/topic",
         "NTFY_TOKEN": "tk_secret",
         "REPLICATOR_KUMA": "command",
@@ -68,14 +81,20 @@ def test_every_variable_is_read_or_passed_on() -> None:
         "REPLICATOR_LOG_FORMAT": "json",
         "REPLICATOR_LOG_LEVEL": "DEBUG",
     }
-    settings = Settings.load({**GOOD, **values, "REPLICATOR_MODE": "RESTORE"}, {}, ALL)
-    assert settings.mode is Mode.RESTORE
+    mode = "RESTORE_LOCAL_ENTITY_REPLICATION"
+    settings = Settings.load({**GOOD, **values, "REPLICATOR_MODE": mode}, {}, ALL)
+    assert settings.mode is Mode.RESTORE_LOCAL_ENTITY_REPLICATION
     assert settings.fleet == "blue"
     assert settings.instance == "Zürich 1"
     assert (settings.data_dir, settings.state_dir) == (Path("/data"), Path("/state"))
     assert (settings.backup_interval, settings.restore_interval) == (30.0, 5400.0)
     assert settings.interval == 5400.0
     assert settings.exclude == {"incident", "api_key"}
+    assert settings.setting_keys == SETTINGS - {"checkBeta"} | {"primaryBaseURL"}
+    assert settings.strategy is Strategy.NOTIFICATIONS_INSERT_MERGE
+    assert settings.local == {"docker_host", "notification"}
+    assert settings.overrides == Path("/etc/overrides.toml")
+    assert (settings.compatible, settings.truncate) == (True, True)
     assert (settings.ntfy_url, settings.ntfy_token) == (
         "https://ntfy.example.com/topic",
         "tk_secret",
@@ -106,10 +125,6 @@ def test_a_mistyped_mode_is_refused_even_where_none_is_needed() -> None:
     assert Settings.load({}).mode is None
 
 
-def test_the_mode_of_a_later_version() -> None:
-    assert "later version" in refused({"REPLICATOR_MODE": "RESTORE_LOCAL_ENTITY_REPLICATION"})
-
-
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -133,11 +148,125 @@ def test_the_mode_of_a_later_version() -> None:
         ("REPLICATOR_TABLES", "heartbeat"),
         ("REPLICATOR_EXCLUDE_TABLES", "user"),
         ("REPLICATOR_EXCLUDE_TABLES", "no_such_table"),
+        ("REPLICATOR_SETTINGS", "+primaryBaseURL,checkBeta"),
+        ("REPLICATOR_SETTINGS", "+checkBeta,-checkBeta"),
+        ("REPLICATOR_SETTINGS", "+"),
+        ("REPLICATOR_SETTINGS", "jwtSecret"),
+        ("RESTORE_MERGE_STRATEGY", "MERGE"),
+        ("REPLICATOR_OVERRIDES", "overrides.toml"),
+        ("REPLICATOR_SCHEMA", "loose"),
+        ("REPLICATOR_ON_MISFIT", "ignore"),
     ],
 )
 def test_wrong_values_are_named_and_shown(name: str, value: str) -> None:
     message = refused({name: value})
     assert message.startswith(f"{name} is {value!r}: expected ")
+
+
+LOCAL_MODE = {"REPLICATOR_MODE": "RESTORE_LOCAL_ENTITY_REPLICATION"}
+
+
+def test_some_replicas_have_proxies_and_browsers_of_their_own() -> None:
+    settings = Settings.load({**GOOD, **LOCAL_MODE}, {}, ALL)
+    assert settings.mode is not None
+    assert settings.mode.replica
+    assert settings.local == {"proxy", "remote_browser"}
+    assert settings.interval == settings.restore_interval
+    assert settings.warnings == ()
+
+
+def test_only_some_tables_may_be_a_replica_s_own() -> None:
+    message = refused({**LOCAL_MODE, "REPLICATOR_LOCAL_ENTITIES": "proxy,monitor"})
+    assert message.startswith("REPLICATOR_LOCAL_ENTITIES is 'proxy,monitor': expected tables out")
+
+
+@pytest.mark.parametrize("mode", ["BACKUP", "RESTORE"])
+def test_local_entities_in_another_mode_are_a_warning(mode: str) -> None:
+    environ = {"REPLICATOR_MODE": mode, "REPLICATOR_LOCAL_ENTITIES": "proxy"}
+    settings = Settings.load({**GOOD, **environ})
+    assert settings.local == frozenset()
+    assert [w for w in settings.warnings if "does nothing here" in w] == list(settings.warnings)
+    assert len(settings.warnings) == 1
+
+
+def test_local_entities_that_are_not_replicated_are_a_warning_where_somebody_named_them() -> None:
+    without = {**GOOD, **LOCAL_MODE, "RESTORE_MERGE_STRATEGY": "DEFAULT"}
+    settings = Settings.load({**without, "REPLICATOR_LOCAL_ENTITIES": "notification,proxy"})
+    assert settings.local == {"proxy"}
+    assert settings.warnings == (
+        "REPLICATOR_LOCAL_ENTITIES names notification, which is not replicated here",
+    )
+    settings = Settings.load({**GOOD, **LOCAL_MODE, "REPLICATOR_TABLES": "user,tag,proxy"})
+    assert (settings.local, settings.warnings) == ({"proxy"}, ())
+
+
+@pytest.mark.parametrize(
+    ("mode", "exclude", "left_out"),
+    [
+        ("RESTORE", "", {"notification", "monitor_notification"}),
+        ("RESTORE", "incident", {"notification", "monitor_notification", "incident"}),
+        ("RESTORE_LOCAL_ENTITY_REPLICATION", "", {"notification", "monitor_notification"}),
+        ("BACKUP", "", set()),
+    ],
+)
+def test_the_strategy_default_leaves_notifications_to_the_replica(
+    mode: str, exclude: str, left_out: set[str]
+) -> None:
+    environ = {"REPLICATOR_MODE": mode, "REPLICATOR_EXCLUDE_TABLES": exclude}
+    settings = Settings.load({**GOOD, **environ, "RESTORE_MERGE_STRATEGY": "DEFAULT"})
+    assert settings.exclude == left_out
+    assert settings.strategy.heals
+
+
+@pytest.mark.parametrize(
+    ("text", "keys"),
+    [
+        ("+primaryBaseURL", SETTINGS | {"primaryBaseURL"}),
+        ("-checkBeta, - entryPage", SETTINGS - {"checkBeta", "entryPage"}),
+        ("entryPage,nscd", {"entryPage", "nscd"}),
+        ("-jwtSecret", SETTINGS),
+    ],
+)
+def test_keys_of_settings_are_added_removed_or_replaced(text: str, keys: set[str]) -> None:
+    settings = Settings.load({**GOOD, "REPLICATOR_SETTINGS": text})
+    assert settings.setting_keys == keys
+    assert settings.warnings == ()
+
+
+@pytest.mark.parametrize("key", sorted(SETTINGS_NEVER))
+@pytest.mark.parametrize("sign", ["+", ""])
+def test_keys_that_never_leave_an_instance_are_refused(key: str, sign: str) -> None:
+    message = refused({"REPLICATOR_SETTINGS": sign + key})
+    assert message.startswith(f"REPLICATOR_SETTINGS is '{sign}{key}': expected ")
+    assert f"({key} never may)" in message
+
+
+def test_an_unknown_key_of_settings_is_a_warning() -> None:
+    settings = Settings.load({**GOOD, "REPLICATOR_SETTINGS": "+ofALaterKuma"})
+    assert "ofALaterKuma" in settings.setting_keys
+    assert settings.warnings == (
+        "REPLICATOR_SETTINGS names ofALaterKuma: no setting of Kuma that replicator-kuma knows",
+    )
+
+
+def test_kumas_database_is_read_from_its_own_variables_and_stays_secret(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("hunter2\n")
+    environ = {
+        **GOOD,
+        "UPTIME_KUMA_DB_TYPE": "mariadb",
+        "UPTIME_KUMA_DB_HOSTNAME": "db.example",
+        "UPTIME_KUMA_DB_PASSWORD_FILE": str(file),
+    }
+    settings = Settings.load(environ)
+    assert settings.kuma_database == {
+        "UPTIME_KUMA_DB_TYPE": "mariadb",
+        "UPTIME_KUMA_DB_HOSTNAME": "db.example",
+        "UPTIME_KUMA_DB_PASSWORD": "hunter2",
+    }
+    assert "hunter2" not in repr(settings)
+    assert settings.kuma_environment["UPTIME_KUMA_DB_PASSWORD_FILE"] == str(file)
+    assert "hunter2" not in refused({**environ, "UPTIME_KUMA_DB_PASSWORD": "hunter2"})
 
 
 @pytest.mark.parametrize(

@@ -203,7 +203,7 @@ def wait_option(function: F) -> F:
 
 
 def _parse_wait(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float:
-    from replicator_kuma.settings import parse_duration
+    from replicator_kuma.source import parse_duration
 
     if value is None:
         return 0.0

@@ -149,7 +149,7 @@ SETTINGS = frozenset(
 )
 """Keys of `setting` that are configuration of the fleet."""
 
-SETTINGS_LOCAL = frozenset(
+SETTINGS_OPTIONAL = frozenset(
     {
         "primaryBaseURL",
         "disableAuth",
@@ -157,6 +157,12 @@ SETTINGS_LOCAL = frozenset(
         "nscd",
         "dnsCache",
         "chromeExecutable",
+    }
+)
+"""Known keys that stay with the instance unless its operator wants them replicated."""
+
+SETTINGS_NEVER = frozenset(
+    {
         "jwtSecret",
         "database_version",
         "databasePatchedFiles",
@@ -165,7 +171,7 @@ SETTINGS_LOCAL = frozenset(
         "cloudflaredTunnelToken",
     }
 )
-"""Known keys that stay with the instance."""
+"""Keys that never leave their instance, whoever asks: its own secrets, its schema, its tunnel."""
 
 SECRETS = re.compile(
     r"pass|secret|token|config|headers|body|tls_key|tls_cert|auth|connection_string|private|vapid"
@@ -242,5 +248,9 @@ def is_file(name: str) -> bool:
 
 
 def is_setting(key: object) -> bool:
-    """Whether a dump may hold a row of `setting` with this key."""
-    return isinstance(key, str) and key in SETTINGS
+    """Whether a dump may hold a row of `setting` with this key.
+
+    A leader may have chosen more keys than the catalog's: which of them come over, the replica's
+    own choice tells.
+    """
+    return isinstance(key, str) and key not in SETTINGS_NEVER

@@ -12,7 +12,8 @@ from replicator_kuma.dump import versions
 from replicator_kuma.dump.catalog import (
     LOCAL,
     SETTINGS,
-    SETTINGS_LOCAL,
+    SETTINGS_NEVER,
+    SETTINGS_OPTIONAL,
     TABLES,
     Dangle,
     choose,
@@ -52,9 +53,9 @@ def test_catalog_has_the_references_and_tables_of_kuma() -> None:
 
 
 def test_nothing_is_both_replicated_and_local() -> None:
-    assert not SETTINGS & SETTINGS_LOCAL
+    assert not SETTINGS & SETTINGS_OPTIONAL | (SETTINGS | SETTINGS_OPTIONAL) & SETTINGS_NEVER
     assert not set(TABLES) & LOCAL
-    assert {"jwtSecret", "cloudflaredTunnelToken", "database_version"} <= SETTINGS_LOCAL
+    assert {"jwtSecret", "cloudflaredTunnelToken", "database_version"} <= SETTINGS_NEVER
 
 
 @pytest.mark.parametrize("version", VERSIONS)

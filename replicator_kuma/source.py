@@ -1,0 +1,146 @@
+"""The variables as they come: names, files of secrets, and the problems found while reading them.
+
+An empty variable counts as unset: compose files write ``NAME=`` for that.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from replicator_kuma.variables import BACKEND_SECRETS, VARIABLES
+
+_UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+_LONGEST = 366 * 86400
+
+_KUBERNETES = re.compile(
+    r"REPLICATOR(_[A-Z0-9_]+)?_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_\d+_(TCP|UDP|SCTP)"
+    r"(_(ADDR|PORT|PROTO))?)?)"
+)
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of `30s`, `5m`, `1h30m`, `2d`; raises ValueError. A bare number may mean anything."""
+    pattern = r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?"
+    match = re.fullmatch(pattern, text.strip().lower(), re.ASCII)
+    parts = zip(match.groups(), _UNITS.values(), strict=True) if match else ()
+    seconds = sum(int(number) * unit for number, unit in parts if number)
+    if not 1 <= seconds <= _LONGEST:
+        raise ValueError(f"{text!r} is no duration of 1s to 366d")
+    return float(seconds)
+
+
+class Source:
+    """The variables with NAME_FILE read and empty ones gone, and the problems found so far."""
+
+    def __init__(self, environ: Mapping[str, str], overrides: Mapping[str, str]) -> None:
+        self.values = {name: value for name, value in environ.items() if value}
+        self.problems: list[str] = []
+        for name, value in overrides.items():
+            self.values[name] = value
+            self.values.pop(f"{name}_FILE", None)
+        self.secrets = {name for name, variable in VARIABLES.items() if variable.secret}
+        for name in (*BACKEND_SECRETS, "NTFY_URL", "NTFY_TOKEN"):
+            self._read_file(name)
+        for name in ("RESTIC_PASSWORD", "RESTIC_REPOSITORY"):
+            self._check_file(name)
+        self.warnings = list(self._unknown())
+
+    def problem(self, name: str, expected: str) -> None:
+        value = self.values.get(name, "")
+        shown = "(secret)" if value and name in self.secrets else repr(value) if value else "unset"
+        self.problems.append(f"{name} is {shown}: expected {expected}")
+
+    def _file(self, name: str) -> str | None:
+        """The text of the file that NAME_FILE names; None where there is none, or it is wrong."""
+        path = self.values.get(f"{name}_FILE")
+        if path is None:
+            return None
+        if name in self.values:
+            self.problems.append(f"{name} and {name}_FILE are both set: expected one of them")
+            return None
+        try:
+            text = Path(path).read_text()
+        except (OSError, UnicodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+            self.problem(f"{name}_FILE", f"a readable file ({reason})")
+            return None
+        if not text.strip():
+            self.problem(f"{name}_FILE", "a file that is not empty")
+            return None
+        return text
+
+    def _read_file(self, name: str) -> None:
+        text = self._file(name)
+        if self.values.pop(f"{name}_FILE", None) is not None and text is not None:
+            self.values[name] = text.removesuffix("\n").removesuffix("\r")
+
+    def _check_file(self, name: str) -> None:
+        """restic reads these two by itself; a bad file is better reported before it tries."""
+        self._file(name)
+
+    def with_files(self, prefix: str) -> dict[str, str]:
+        """All variables of a prefix; where NAME_FILE names a file, NAME with the file's text."""
+        found = {name: value for name, value in self.values.items() if name.startswith(prefix)}
+        for path in [name for name in found if name.endswith("_FILE")]:
+            name = path.removesuffix("_FILE")
+            text = self._file(name)
+            del found[path]
+            if text is not None:
+                found[name] = text.strip()
+        return found
+
+    def _unknown(self) -> list[str]:
+        known = [name for name in VARIABLES if name.startswith("REPLICATOR_")]
+        warnings = []
+        for name in sorted(self.values):
+            # Kubernetes injects some for a service called «replicator»; nobody wrote them.
+            if (
+                not name.startswith("REPLICATOR_")
+                or name in known
+                or _KUBERNETES.fullmatch(name)
+                or name.startswith("REPLICATOR_TEST_")
+            ):
+                continue
+            import difflib
+
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            warnings.append(f"{name} is not a variable of replicator-kuma{hint}")
+        return warnings
+
+    def text(self, name: str) -> str:
+        return self.values.get(name, VARIABLES[name].default)
+
+    def choice(self, name: str, allowed: Collection[str]) -> str:
+        value = self.text(name).strip().lower()
+        if value and value not in allowed:
+            self.problem(name, "one of " + ", ".join(allowed))
+        return value
+
+    def duration(self, name: str) -> float:
+        try:
+            return parse_duration(self.text(name))
+        except ValueError:
+            self.problem(name, "a duration of 1s to 366d, like 30s, 5m, 1h30m or 2d")
+            return 0.0
+
+    def path(self, name: str, default: Path | None = None) -> Path:
+        text = self.text(name)
+        if not text and default is not None:
+            return default
+        if not text.startswith("/"):
+            self.problem(name, "an absolute path")
+        return Path(text)
+
+    def command(self, name: str) -> tuple[str, ...]:
+        try:
+            return tuple(shlex.split(self.text(name)))
+        except ValueError as error:
+            self.problem(name, f"a command line ({error})")
+            return ()
+
+    def names(self, name: str) -> frozenset[str]:
+        return frozenset(part.strip() for part in self.text(name).split(",") if part.strip())
