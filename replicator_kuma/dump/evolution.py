@@ -1,26 +1,24 @@
 """Rows of another schema of Kuma, in the columns of this one, where nothing is lost by it.
 
 REPLICATOR_SCHEMA=strict takes only equal columns. `compatible` fills what the leader's Kuma does
-not know, and leaves out what this Kuma does not know where nobody chose it. What a version of
-Kuma made of its columns is data here (docs/kuma.md tells where it was read).
+not know, and leaves out what the Kuma here does not know, where nobody chose it. The facts are in
+`meanings`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
+from replicator_kuma.dump import meanings
 from replicator_kuma.dump.catalog import TABLES
+from replicator_kuma.dump.meanings import Lost, Row, Sides
 from replicator_kuma.dump.schema import Column, Schema
 from replicator_kuma.dump.values import Value
 from replicator_kuma.errors import SchemaMismatch
 
-Row = tuple[Value, ...]
-
-
-class Lost(ValueError):
-    """A row that would lose something here; the text says what, and shows no secret value."""
+__all__ = ["Evolution", "Lost", "TableMap"]
 
 
 @dataclass(frozen=True)
@@ -35,42 +33,6 @@ class TableMap:
     notes: tuple[str, ...] = ()
 
 
-_UNCHOSEN: Mapping[str, Mapping[str, tuple[Value, ...]]] = {
-    "monitor": {
-        "cache_bust": (0,),
-        "conditions": ("[]",),
-        "domain_expiry_notification": (0,),
-        "json_path_operator": ("==",),
-        "location": ("world",),
-        "mqtt_check_type": ("keyword",),
-        "mqtt_websocket_path": ("",),
-        "ping_count": (1,),
-        "ping_numeric": (1,),
-        "ping_per_request_timeout": (2,),
-        "rabbitmq_nodes": ("[]",),
-        "rabbitmq_password": ("",),
-        "rabbitmq_username": ("",),
-        "response_max_length": (1024,),
-        "retry_only_on_status_code_failure": (0,),
-        "save_error_response": (1,),
-        "save_response": (0,),
-        "screenshot_delay": (0,),
-        "snmp_version": ("2c",),
-        "system_service_name": ("",),
-        "ws_ignore_sec_websocket_accept_header": (0,),
-        "ws_subprotocol": ("",),
-    },
-    "status_page": {"auto_refresh_interval": (300,), "show_only_last_heartbeat": (0,)},
-}
-"""What a column beside NULL holds in a row where nobody chose it.
-
-Of columns that came after 1.23. Of one that is not named here only NULL says nothing.
-"""
-
-_FILLED: Mapping[tuple[str, str], Value] = {("monitor", "json_path_operator"): "=="}
-"""What Kuma's own migration gave to rows that were there, where it is not the declared default."""
-
-_TAG, _ID, _TYPE = "google_analytics_tag_id", "analytics_id", "analytics_type"
 _NUMBER = re.compile(r"int|bool|double|float|real|decimal|numeric", re.IGNORECASE)
 _QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"", re.DOTALL)
 _PLAIN = re.compile(r"[-+]?[0-9]+(?:\.[0-9]+)?")
@@ -100,7 +62,8 @@ class Evolution:
             return TableMap(None)
         if tuple(theirs) == tuple(ours) and self.migrations == frozenset(self.schema.migrations):
             return TableMap(None)
-        mapping = _Mapping(name, tuple(theirs), tuple(ours), self.schema)
+        sides = Sides(name, tuple(theirs), tuple(ours), self.migrations, self.schema.migrations)
+        mapping = _Mapping(sides, self.schema)
         return TableMap(mapping.row, mapping.notes)
 
     def absent(self, name: str) -> str:
@@ -113,93 +76,75 @@ class Evolution:
             return f"{name} is not known to the leader: its rows stay as they are"
         raise SchemaMismatch(f"the snapshot does not hold table {name!r}")
 
+    def beyond(self, name: str, rows: int) -> str:
+        """Say that the rows of a table that the replica lacks are left out.
+
+        A row that refers to one of them is Lost: its column is not known here either. Raises
+        SchemaMismatch in strict mode.
+        """
+        if not self.compatible:
+            raise SchemaMismatch(f"the Kuma here has no table {name!r}")
+        count = "1 row" if rows == 1 else f"{rows} rows"
+        return f"{name}: {count} left out, since the Kuma here has no such table"
+
 
 class _Mapping:
     """One table's columns, matched by name."""
 
-    def __init__(
-        self, name: str, theirs: tuple[str, ...], ours: tuple[str, ...], schema: Schema
-    ) -> None:
-        self.name, self.theirs, self.ours = name, theirs, ours
-        self.columns = schema.tables[name].columns
-        local = TABLES[name].runtime | TABLES[name].quiet | {"id"}
-        renamed = {_TAG, _ID, _TYPE} if name == "status_page" else set()
-        self.filled = [c for c in ours if c not in theirs and c not in renamed]
+    def __init__(self, sides: Sides, schema: Schema) -> None:
+        self.name, theirs, ours = sides.table, sides.theirs, sides.ours
+        columns, table = schema.tables[self.name].columns, TABLES[self.name]
+        renamed = meanings.renamed(sides)
+        self.rules = meanings.rules(sides)
+        self.fills = {
+            column: _fill(self.name, columns[column])
+            for column in ours
+            if column not in theirs and column not in renamed
+        }
         self.dropped = [c for c in theirs if c not in ours and c not in renamed]
         self.checks = [
-            (theirs.index(column), column, (None, *_UNCHOSEN.get(name, {}).get(column, ())))
+            (theirs.index(column), column, meanings.unchosen(self.name, column))
             for column in self.dropped
-            if column not in local
+            if column not in table.runtime | table.quiet
         ]
-        fills = {column: _fill(name, self.columns[column]) for column in self.filled}
-        self.sources: list[tuple[int | None, Value]] = [
-            (theirs.index(column), None) if column in theirs else (None, fills.get(column))
+        self.sources = [
+            (theirs.index(column), None) if column in theirs else (None, self.fills.get(column))
             for column in ours
         ]
         self.required = [
-            (index, column, _default(self.columns[column]))
+            (index, column, _default(columns[column]))
             for index, column in enumerate(ours)
-            if self.columns[column].notnull and column != "id"
+            if columns[column].notnull and column != "id"
         ]
-        self.rename = _rename(theirs, ours) if renamed else None
-        self.notes = self._notes(fills)
+        self.notes = (*self._notes(), *meanings.notes(sides))
 
-    def _notes(self, fills: Mapping[str, Value]) -> tuple[str, ...]:
-        notes = []
-        if fills:
-            words = ", ".join(f"{column} {_word(value)}" for column, value in fills.items())
-            notes.append(f"{self.name}: filled, since the leader does not know it: {words}")
+    def _notes(self) -> Iterator[str]:
+        if self.fills:
+            words = ", ".join(f"{column} {_word(value)}" for column, value in self.fills.items())
+            yield f"{self.name}: filled, since the leader's Kuma does not know it: {words}"
         if self.dropped:
             words = ", ".join(self.dropped)
-            notes.append(f"{self.name}: left out, since it is not known here: {words}")
-        if _TAG in {*self.theirs} ^ {*self.ours} and self.name == "status_page":
-            here = _TAG if _TAG in self.ours else f"{_ID} of type google"
-            notes.append(f"{self.name}: Google's analytics arrive as {here}")
-        return tuple(notes)
+            yield f"{self.name}: left out, since the Kuma here does not know it: {words}"
 
     def row(self, row: Row) -> Row:
         """A row in the replica's columns. Raises Lost."""
         for index, column, unchosen in self.checks:
             if row[index] not in unchosen:
-                raise Lost(f"{self.name}.{column} is not known here, and is set")
-        made = [row[index] if index is not None else value for index, value in self.sources]
-        if self.rename is not None:
-            self.rename(row, made)
+                raise Lost(f"{column} is set, and not known to the Kuma here")
+        made = [value if index is None else row[index] for index, value in self.sources]
+        for rule in self.rules:
+            rule(row, made)
         for index, column, default in self.required:
             if made[index] is None:
                 if default is None:
-                    raise Lost(f"{self.name}.{column} may not be empty here")
+                    raise Lost(f"{column} is empty, which it may not be here")
                 made[index] = default
         return tuple(made)
 
 
-def _rename(
-    theirs: tuple[str, ...], ours: tuple[str, ...]
-) -> Callable[[Row, list[Value]], None] | None:
-    """What carries Google's analytics between a status page's old column and its new ones."""
-    if _TAG in theirs and _ID in ours:
-        source, place, kind = theirs.index(_TAG), ours.index(_ID), ours.index(_TYPE)
-
-        def forward(row: Row, made: list[Value]) -> None:
-            made[place] = row[source]
-            made[kind] = "google" if row[source] else None
-
-        return forward
-    if _ID in theirs and _TAG in ours:
-        place, source, kind = ours.index(_TAG), theirs.index(_ID), theirs.index(_TYPE)
-
-        def back(row: Row, made: list[Value]) -> None:
-            if row[kind] not in (None, "google"):
-                raise Lost(f"status_page.{_TYPE} is not google's, the only one known here")
-            made[place] = row[source]
-
-        return back
-    return None
-
-
 def _fill(table: str, column: Column) -> Value:
     """What a column holds in rows of a leader that does not know it. Raises SchemaMismatch."""
-    value = _FILLED.get((table, column.name), _default(column))
+    value = meanings.FILLED.get((table, column.name), _default(column))
     if value is None and column.notnull:
         raise SchemaMismatch(
             f"the leader does not know {table}.{column.name}, which may not be empty here"
