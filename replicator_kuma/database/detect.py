@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from replicator_kuma.database import Store
-from replicator_kuma.errors import DatabaseError, SettingsError
+from replicator_kuma.database.db_config import read_login
+from replicator_kuma.dump.catalog import SETTINGS
+from replicator_kuma.errors import SettingsError
 
 
-def open_store(data_dir: Path) -> Store:
-    """The store that db-config.json names; kuma.db where there is none (Kuma 1.23).
+def open_store(
+    data_dir: Path,
+    environ: Mapping[str, str] = MappingProxyType({}),
+    settings: Collection[str] = SETTINGS,
+) -> Store:
+    """The store of Kuma's database; nothing is connected or opened yet.
 
-    Raises SettingsError for an engine that this version does not replicate, DatabaseError when
-    db-config.json cannot be read.
+    ``environ`` is Kuma's environment (its UPTIME_KUMA_DB_* are read), ``settings`` are the keys of
+    `setting` to replicate. Raises SettingsError, DatabaseError (see `read_login`).
     """
-    config = data_dir / "db-config.json"
-    try:
-        kind = json.loads(config.read_text())["type"]
-    except FileNotFoundError:
-        kind = "sqlite"
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DatabaseError(f"cannot read {config}: {error}") from error
-    if kind != "sqlite":
-        raise SettingsError(
-            f"Kuma uses {kind!r} here; this version of replicator-kuma replicates SQLite only",
-            hint="MariaDB comes in a later version.",
-        )
-    from replicator_kuma.database.sqlite import SqliteStore
+    login = read_login(data_dir, environ)
+    if login is None:
+        from replicator_kuma.database.sqlite import SqliteStore
 
-    return SqliteStore(data_dir)
+        return SqliteStore(data_dir, frozenset(settings))
+    try:
+        from replicator_kuma.database.mariadb import MariadbStore
+    except ModuleNotFoundError as error:
+        if error.name != "pymysql":
+            raise
+        raise SettingsError(
+            "Kuma uses MariaDB here, and the Python package PyMySQL is not installed",
+            hint='Try: pip install "replicator-kuma[mariadb]"',
+        ) from None
+    return MariadbStore(login, frozenset(settings))

@@ -22,6 +22,8 @@ class SelectSql:
     select: Select
     schema: Schema
     quote: Callable[[str], str] = double_quoted
+    exact: Callable[[str], str] = str
+    """A text column as an expression that is compared and sorted by code point"""
 
     def rows(self, where: str = "", *, whole: bool = False) -> str:
         """All columns, in order; ``where`` narrows it further.
@@ -41,7 +43,7 @@ class SelectSql:
             [
                 f"SELECT {', '.join(columns)} FROM {self.quote(self.select.table)} AS t",
                 f"WHERE {' AND '.join(conditions)}" if conditions else "",
-                f"ORDER BY {', '.join(f't.{self.quote(c)}' for c in self.select.order)}",
+                f"ORDER BY {', '.join(self._ordered(c) for c in self.select.order)}",
             ]
         )
 
@@ -57,21 +59,30 @@ class SelectSql:
             )
 
     def sweep(self) -> Iterator[str]:
-        """Statements that make the table what `rows` shows of it."""
+        """Statements that make the table what `rows` shows of it.
+
+        DISTINCT: MySQL refuses a table that is changed and read at once, unless what is read is
+        put together first.
+        """
         table = self.quote(self.select.table)
         key = self.quote("id")
         if conditions := self._conditions("t", self.select.table):
             yield (
-                f"DELETE FROM {table} WHERE {key} IN (SELECT t.{key} FROM {table} AS t "
-                f"WHERE NOT ({' AND '.join(conditions)}))"
+                f"DELETE FROM {table} WHERE {key} IN (SELECT {key} FROM "
+                f"(SELECT DISTINCT t.{key} FROM {table} AS t "
+                f"WHERE NOT ({' AND '.join(conditions)})) AS swept)"
             )
         for reference in self._references(Dangle.NULL):
             column = self.quote(reference.column)
             yield (
-                f"UPDATE {table} SET {column} = NULL WHERE {key} IN (SELECT t.{key} "
-                f"FROM {table} AS t WHERE t.{column} IS NOT NULL "
-                f"AND NOT {self._found(reference, 't')})"
+                f"UPDATE {table} SET {column} = NULL WHERE {key} IN (SELECT {key} FROM "
+                f"(SELECT DISTINCT t.{key} FROM {table} AS t WHERE t.{column} IS NOT NULL "
+                f"AND NOT {self._found(reference, 't')}) AS swept)"
             )
+
+    def _ordered(self, column: str) -> str:
+        name = f"t.{self.quote(column)}"
+        return self.exact(name) if self.select.values is not None else name
 
     def _references(self, dangle: Dangle) -> list[Reference]:
         return [r for r in self.select.references if r.dangle is dangle]

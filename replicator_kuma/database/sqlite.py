@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
@@ -11,15 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote as url_quote
 
+from replicator_kuma.database.migrations import read_migrations
 from replicator_kuma.database.sql import SelectSql, double_quoted
-from replicator_kuma.dump.catalog import HISTORY, TABLES, Dangle
+from replicator_kuma.dump.catalog import HISTORY, SETTINGS, TABLES, Dangle
+from replicator_kuma.dump.represent import Representation
 from replicator_kuma.dump.schema import Column, Schema, TableSchema
 from replicator_kuma.dump.select import Dangling, Select
 from replicator_kuma.errors import (
     DatabaseCorrupt,
     DatabaseError,
     DatabaseLocked,
-    DatabaseMigrating,
     DatabaseMissing,
 )
 
@@ -67,15 +67,16 @@ def _translate(error: sqlite3.DatabaseError) -> DatabaseError:
 class SqliteReader:
     """Reads of one connection that is inside a transaction."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, settings: frozenset[str] = SETTINGS) -> None:
         self._connection = connection
-        self.schema = read_schema(connection)
+        self.schema = read_schema(connection, settings)
         self._whole = set[str]()
         """tables of which no reference dangles at this instant"""
 
     def rows(self, select: Select, keys: Sequence[Any] | None = None) -> Iterator[tuple[Any, ...]]:
         key = double_quoted("key" if select.values is not None else "id")
-        wanted = keys if keys is not None else sorted(select.values or ()) or None
+        chosen = None if select.values is None else sorted(select.values)
+        wanted = chosen if keys is None else keys
         where = f"t.{key} IN ({','.join('?' * len(wanted))})" if wanted is not None else ""
         sql = SelectSql(select, self.schema).rows(where, whole=select.table in self._whole)
         done = 0
@@ -131,7 +132,7 @@ class SqliteReader:
         return None if row is None or row[0] is None else str(row[0])
 
 
-def read_schema(connection: sqlite3.Connection) -> Schema:
+def read_schema(connection: sqlite3.Connection, settings: frozenset[str] = SETTINGS) -> Schema:
     """Tables, columns and migrations as they are; raises DatabaseMigrating while they change."""
     from sqlite_utils import Database
 
@@ -150,47 +151,27 @@ def read_schema(connection: sqlite3.Connection) -> Schema:
                 tuple(index.columns) for index in table.indexes if index.unique and index.columns
             )
             tables[name] = TableSchema(columns, unique)
-        migrations = _migrations(connection, tables)
-    return Schema(tables, migrations)
-
-
-def _migrations(connection: sqlite3.Connection, tables: dict[str, TableSchema]) -> tuple[str, ...]:
-    def column(sql: str) -> list[Any]:
-        return [row[0] for row in connection.execute(sql)]
-
-    if "knex_migrations_lock" in tables and any(
-        column('SELECT is_locked FROM "knex_migrations_lock"')
-    ):
-        raise DatabaseMigrating("Kuma is migrating its database (knex_migrations_lock is set)")
-    values: dict[str, Any] = {}
-    if "setting" in tables:
-        keys = ("migrateAggregateTableState", "databasePatchedFiles", "database_version")
-        values = dict(
-            connection.execute(
-                f'SELECT "key", value FROM "setting" WHERE "key" IN {keys!r}'
-            ).fetchall()
+        migrations = read_migrations(
+            tables, lambda sql: connection.execute(sql).fetchall(), double_quoted
         )
-    if "migrating" in str(values.get("migrateAggregateTableState")):
-        raise DatabaseMigrating("Kuma is migrating its statistics (migrateAggregateTableState)")
-    if "knex_migrations" in tables and (
-        names := column('SELECT name FROM "knex_migrations" ORDER BY name')
-    ):
-        return tuple(str(name) for name in names)
-    try:
-        patched = json.loads(values.get("databasePatchedFiles") or "{}")
-        names = sorted(name for name, done in patched.items() if done)
-    except (ValueError, AttributeError):
-        names = []
-    return (f"database_version {values.get('database_version')}", *names)
+    return Schema(tables, migrations, settings)
 
 
 class SqliteStore:
     """kuma.db in a data directory."""
 
     engine = "sqlite"
+    embedded = False
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, settings: frozenset[str] = SETTINGS) -> None:
         self.path = data_dir / "kuma.db"
+        self._settings = settings
+
+    @property
+    def representation(self) -> Representation:
+        from replicator_kuma.database.sqlite_values import SqliteRepresentation
+
+        return SqliteRepresentation()
 
     def exists(self) -> bool:
         return self.path.exists()
@@ -212,7 +193,7 @@ class SqliteStore:
     def read(self) -> Iterator[SqliteReader]:
         connection = self._readable()
         try:
-            yield SqliteReader(connection)
+            yield SqliteReader(connection, self._settings)
         finally:
             connection.close()
 
@@ -250,7 +231,7 @@ class SqliteStore:
                 connection.execute("PRAGMA synchronous = FULL")
                 connection.execute("BEGIN IMMEDIATE")
             try:
-                yield SqliteWriter(connection)
+                yield SqliteWriter(connection, self._settings, self.fingerprint)
                 with explained():
                     connection.execute("COMMIT")
             except BaseException:

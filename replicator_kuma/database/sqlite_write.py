@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import secrets
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from replicator_kuma.database.sql import SelectSql, double_quoted
@@ -37,9 +37,18 @@ def _refusing(table: str) -> Iterator[None]:
 
 
 class SqliteWriter(SqliteReader):
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        super().__init__(connection)
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        settings: frozenset[str],
+        fingerprint: Callable[[], str],
+    ) -> None:
+        super().__init__(connection, settings)
         self._token = secrets.token_hex(8)
+        self._fingerprint = fingerprint
+
+    def fingerprint(self) -> str:
+        return self._fingerprint()  # the files': nobody else can write them now
 
     def sweep(self, select: Select) -> int:
         with explained():
