@@ -52,8 +52,8 @@ class Overrides:
         meaning = [
             [
                 rule.table,
-                sorted([column, sorted(set(wanted), key=repr)] for column, wanted in rule.where),
-                sorted(rule.changes),
+                [[column, sorted(wanted, key=repr)] for column, wanted in rule.where],
+                rule.changes,
                 rule.skip,
             ]
             for rule in self.rules

@@ -128,7 +128,9 @@ class _Reading:
         if value == []:
             self.problems.append(f"where.{column} is an empty list: it would match no row")
         items = value if isinstance(value, list) else [value]
-        return tuple(self._value("where", column, item) for item in items)
+        found = (self._value("where", column, item) for item in items)
+        whole = (int(v) if isinstance(v, float) and v.is_integer() else v for v in found)
+        return tuple(dict.fromkeys(whole))
 
     def _value(self, key: str, column: str, value: Any) -> Value:
         if isinstance(value, str):
@@ -180,10 +182,10 @@ def _mistyped(name: str, column: Column, found: Iterable[Value]) -> Iterator[str
     kinds = {isinstance(value, str) for value in found}
     if _TEXT.search(column.type):
         if False in kinds:
-            yield f"{name} is text ({column.type}): write it in quotes"
+            yield f"{name} is text ({column.type.lower()}): write it in quotes"
     elif _NUMBER.search(column.type) and True in kinds:
         expected = "write it without quotes, a boolean as true or false"
-        yield f"{name} is a number ({column.type}): {expected}"
+        yield f"{name} is a number ({column.type.lower()}): {expected}"
 
 
 def is_tag(table: str, name: str, columns: Collection[str]) -> bool:
