@@ -17,6 +17,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -99,13 +100,21 @@ class Server:
     ``folder`` gets the data and what the server says; root logs in without a password.
     """
 
-    def __init__(self, folder: Path, *, socket: Path | None = None, tcp: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        at: Path | None = None,
+        tcp: bool = True,
+        options: Sequence[str] = (),
+    ) -> None:
         self.folder = folder
         self.datadir = folder / "mariadb"
-        self.socket = socket or folder / "m.sock"
+        self.socket = at or folder / "m.sock"
         self.pid_file = self.socket.with_name("mysqld.pid")
         self.log = folder / "mariadb.log"
         self.port = free_port() if tcp else 0
+        self.options = options
         self.user = "root"
         self.password = ""
         self._process: subprocess.Popen[bytes] | None = None
@@ -163,7 +172,7 @@ class Server:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _WITH_PARENT, str(os.getpid()), program("mariadbd"),
                  "--no-defaults", f"--datadir={self.datadir}", f"--socket={self.socket}",
-                 f"--pid-file={self.pid_file}", *_FAST, *_as_user(),
+                 f"--pid-file={self.pid_file}", *_FAST, *_as_user(), *self.options,
                  *(network if self.port else ["--skip-networking"])],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
             )  # fmt: skip
@@ -176,7 +185,10 @@ class Server:
     def _answers(self) -> bool:
         if not self.running:
             raise RuntimeError(f"mariadbd ended: {self.log.read_text(errors='replace')[-2000:]}")
-        with contextlib.suppress(pymysql.err.OperationalError):
+        # PyMySQL leaves the socket of a refused connection open: so ask without it first
+        refused = (OSError, pymysql.err.OperationalError)
+        with contextlib.suppress(*refused), socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(str(self.socket))
             self.connect().close()
             return True
         return False
@@ -243,7 +255,7 @@ class Embedded(Server):
     """
 
     def __init__(self, data_dir: Path) -> None:
-        super().__init__(data_dir, socket=data_dir / "run" / "mariadb.sock", tcp=False)
+        super().__init__(data_dir, at=data_dir / "run" / "mariadb.sock", tcp=False)
         self.user = getpass.getuser()
 
     def _install_options(self) -> list[str]:

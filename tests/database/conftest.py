@@ -1,0 +1,40 @@
+"""The engines over which the conformance suite runs."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import need_mariadb
+from tests.database.engines import Engine, MariadbEngine, SqliteEngine
+from tests.support.mariadb import Embedded, Server, short_folder
+
+ENGINES = ("sqlite", "mariadb", "embedded")
+
+
+@pytest.fixture(scope="session")
+def embedded() -> Iterator[Embedded]:
+    """A mariadbd in an instance's data directory, as Kuma starts its own."""
+    need_mariadb()
+    folder = short_folder()
+    try:
+        with Embedded(folder / "data") as server:
+            yield server
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
+    """One instance's database, empty, in each engine in turn."""
+    if request.param == "sqlite":
+        return SqliteEngine(tmp_path / "data")
+    if request.param == "mariadb":
+        server: Server = request.getfixturevalue("mariadb")
+        data_dir = tmp_path / "data"
+        return MariadbEngine("mariadb", lambda: server.database("conformance", data_dir))
+    inside: Embedded = request.getfixturevalue("embedded")
+    return MariadbEngine("embedded", inside.kuma)
