@@ -46,8 +46,8 @@ from replicator_kuma.recovery import (
     before_start,
     call_bad,
     confirm,
-    roll_back,
 )
+from replicator_kuma.settle import roll_back, stop_after_write
 from replicator_kuma.state import Mark, Pending
 
 READ_BACK_ROWS = 2_000
@@ -62,20 +62,22 @@ log = logging.getLogger(__name__)
 def apply(instance: Instance, planned: Planned, mark: Mark) -> None:
     """Turn the instance into ``planned.wanted``, around a restart of Kuma.
 
+    (Tables that live inside Kuma are written while it runs, and it restarts after that.)
     Call with the lock held, and only with a plan that is not empty. Raises KumaRunning before
     anything is touched; DatabaseError or SnapshotRefused with the rows as they were and Kuma
     running again; KumaError when Kuma does not come back (with the old rows in place if it runs
     on those).
     """
-    kuma = instance.kuma
-    was_running = kuma.running() if kuma.manages else _stays_open(instance)
+    kuma, inside = instance.kuma, instance.store.embedded
+    was_running = kuma.running() if kuma.manages else inside or _stays_open(instance)
     if was_running and not kuma.manages and not instance.force:
         raise KumaRunning("Kuma is running, and nobody said how to stop it")
-    stops = was_running and kuma.manages
+    stops = was_running and kuma.manages and not inside
     instance.step("stopping Kuma" if stops else "writing the tables")
     earlier = instance.state.load().pending
     restart = kuma.manages and (was_running or instance.keep_running)
-    first = Pending(mark, "", "", restart=restart)
+    unread = inside and was_running and kuma.manages
+    first = Pending(mark, "", "", restart=restart, unread=unread)
     if earlier is not None:
         below = dataclasses.replace(earlier, earlier=None)
         first = dataclasses.replace(first, purge=earlier.purge, earlier=below)
@@ -87,7 +89,7 @@ def apply(instance: Instance, planned: Planned, mark: Mark) -> None:
         _purge_orphans(instance, planned.plan)
     try:
         note(planned)
-        if kuma.manages:
+        if kuma.manages and not inside:
             _stop(instance)
         instance.progress("writing the tables")
         carry_out(instance, planned, note)
@@ -175,6 +177,9 @@ def _come_back(instance: Instance, was_running: bool) -> None:
         return  # stopped by a person: confirmed once somebody starts it
     if instance.interrupted():
         return  # a signal ends the supervisor: the next start goes on from the pending note
+    if instance.store.embedded:
+        instance.progress("stopping Kuma")
+        stop_after_write(instance)
     instance.progress("starting Kuma")
     try:
         kuma.start()

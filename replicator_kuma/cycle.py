@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -80,6 +81,8 @@ class Instance:
     notifier: Notifier
     policy: Callable[[], Policy] = Policy
     """asked at each cycle: the file of overrides may have changed; raises SettingsError"""
+    database_up: Callable[[], AbstractContextManager[None]] = nullcontext
+    """makes tables that live inside Kuma reachable for a block, with Kuma stopped; KumaError"""
     progress: Callable[[str], None] = silent
     interrupted: Callable[[], bool] = never
     """asked between steps: a signal wants the cycle to end before the next one"""

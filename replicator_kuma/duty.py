@@ -22,8 +22,9 @@ from replicator_kuma.errors import (
     ReplicatorError,
     SettingsError,
     StateError,
+    TableMissing,
 )
-from replicator_kuma.kuma import KumaService
+from replicator_kuma.kuma.held import HeldKuma
 from replicator_kuma.record import FailureLog, describe
 from replicator_kuma.settings import Mode, Settings
 from replicator_kuma.tasks import TASKS, Tasks
@@ -58,44 +59,6 @@ class Budget:
             yield
         finally:
             self._end = None
-
-
-class HeldKuma:
-    """The service that the cycles get: it remembers whether a job has Kuma in its hand.
-
-    While it has, a Kuma that is not there is the job's business; at any other time it has ended
-    by itself. Once the supervisor leaves, nothing starts its child again.
-    """
-
-    def __init__(self, service: KumaService) -> None:
-        self.service = service
-        self.name = service.name
-        self.manages = service.manages
-        self.in_hand = True
-        self.leaving = False
-        self.started = False
-        self.stopped_by_us = False
-        self.first_start: Mapping[str, str] = {}
-        """more environment for the next start only"""
-
-    def running(self) -> bool:
-        return self.service.running()
-
-    def stop(self) -> None:
-        self.in_hand = True
-        self.stopped_by_us = True
-        self.service.stop()
-
-    def start(self) -> None:
-        from replicator_kuma.kuma.child import ChildKuma
-
-        if not isinstance(self.service, ChildKuma):
-            self.service.start()
-        elif not self.leaving:
-            self.service.start(self.first_start)
-            self.first_start = {}
-        self.started = True
-        self.stopped_by_us = self.leaving and self.stopped_by_us
 
 
 class Duty:
@@ -254,6 +217,11 @@ class Duty:
 
     def _bring_up(self, progress: Callable[[str], None]) -> bool:
         self._attempt("recovery", lambda: self._tasks.before_start(self._instance))
+        if self._instance.store.embedded:
+            # its tables can be reached only once it runs; the cycle that comes then confirms
+            self._kuma.start()
+            self._confirm_ready()
+            return False
         has_database = self._has_database()
         first: CycleResult | None = None
         # A replica gets its rows before Kuma shows the old ones. A leader is heard first,
@@ -320,7 +288,24 @@ class Duty:
 
         Raises DatabaseMigrating where the database itself says that it is under way.
         """
-        return not self._ready and self._look_schema(raises=True) != self._schema
+        if self._ready:
+            return False
+        changed = self._look_schema(raises=True) != self._schema
+        return self._unfinished() if self._instance.store.embedded else changed
+
+    def _unfinished(self) -> bool:
+        """Whether tables inside Kuma are only being made: how they were before, nobody could see.
+
+        (Its migrations say themselves that they are under way.)
+        """
+        try:
+            with self._instance.store.read() as reader:
+                reader.schema.require(self._instance.tables)
+        except TableMissing:
+            return True
+        except ReplicatorError as error:
+            logger.debug("cannot look at the tables: %s", error)
+        return False
 
     def _look_schema(self, *, raises: bool = False) -> object:
         store = self._instance.store
@@ -348,7 +333,8 @@ class Duty:
             return
         self._ready = True
         logger.info("Uptime Kuma is ready")
-        self._attempt("confirmation", lambda: self._tasks.confirm(self._instance))
+        if not self._instance.store.embedded:
+            self._attempt("confirmation", lambda: self._tasks.confirm(self._instance))
 
     def _not_ready(self, error: KumaError) -> None:
         from replicator_kuma.kuma.ready import NotReady, Readiness

@@ -20,8 +20,9 @@ from replicator_kuma.errors import (
 from replicator_kuma.observe import Observation, fingerprint, observe, observed_dump
 from replicator_kuma.planning import fetched
 from replicator_kuma.publish import in_own_terms, publish
-from replicator_kuma.recovery import at_work, settle
+from replicator_kuma.recovery import at_work
 from replicator_kuma.repository import Position, Snapshot
+from replicator_kuma.settle import settle
 from replicator_kuma.state import Mark, State
 
 log = logging.getLogger(__name__)

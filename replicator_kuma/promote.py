@@ -12,9 +12,10 @@ from replicator_kuma.errors import (
     SnapshotNotFound,
 )
 from replicator_kuma.publish import publish
-from replicator_kuma.recovery import at_work, settle
+from replicator_kuma.recovery import at_work
 from replicator_kuma.replica import Replica
 from replicator_kuma.repository import Position, Snapshot
+from replicator_kuma.settle import settle
 from replicator_kuma.state import State
 
 log = logging.getLogger(__name__)

@@ -6,18 +6,19 @@ import contextlib
 import logging
 import shutil
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
 from replicator_kuma import staging
 from replicator_kuma.cycle import Instance
-from replicator_kuma.dump.format import Dump, write_tables
+from replicator_kuma.database import Reader
+from replicator_kuma.dump.format import write_tables
 from replicator_kuma.errors import (
     DatabaseLocked,
     DatabaseMigrating,
     DatabaseMissing,
-    KumaError,
-    ReplicatorError,
+    DatabaseUnreachable,
     StateError,
 )
 from replicator_kuma.state import Pending, State
@@ -25,11 +26,6 @@ from replicator_kuma.state import Pending, State
 PARTIAL = "before.part"
 PREVIEW = "preview-"
 """Scratch folders of previews, with their process id; they need no lock."""
-
-_NOT_READY_HINT = (
-    "Look at Kuma's own log. Is REPLICATOR_KUMA_URL where it answers, and REPLICATOR_READY_TIMEOUT "
-    "longer than its start takes?"
-)
 
 log = logging.getLogger(__name__)
 
@@ -89,9 +85,19 @@ def before_folder(instance: Instance) -> Path:
 def before_start(instance: Instance) -> None:
     """Complete or drop the files of an interrupted apply; call before Kuma is started.
 
-    Which of the two the rows themselves tell: the transaction was committed, or it was not.
+    Which of the two the rows themselves tell: the transaction was committed, or it was not. Where
+    they live inside a Kuma that is not up, `settle` asks them.
     """
-    pending = instance.state.load().pending
+    try:
+        sort_out(instance)
+    except DatabaseUnreachable:
+        if not instance.store.embedded:
+            raise
+
+
+def sort_out(instance: Instance) -> None:
+    """`before_start` for rows that can be asked: raises DatabaseUnreachable where they cannot."""
+    pending = _pending_now(instance)
     if pending is None:
         _forget_before(instance)
         return
@@ -110,6 +116,15 @@ def before_start(instance: Instance) -> None:
         instance.state.update(pending=replace(pending, drifted=True))
     if rows == pending.target or (instance.data_dir / staging.FOLDER).exists():
         staging.finish(instance.data_dir, pending.files)
+
+
+def _pending_now(instance: Instance) -> Pending | None:
+    """What is pending; a Kuma that is not there reads the rows as they are when it starts."""
+    pending = instance.state.load().pending
+    if pending is not None and pending.unread and not instance.kuma.running():
+        pending = replace(pending, unread=False)
+        instance.state.update(pending=pending)
+    return pending
 
 
 def _forget(instance: Instance, pending: Pending) -> None:
@@ -136,7 +151,10 @@ def _forget_before(instance: Instance) -> None:
 def _tables_digest(instance: Instance) -> str:
     from replicator_kuma.dump.manifest import digest
 
-    with instance.store.read() as reader:
+    store = instance.store
+    # a MariaDB may still be about to commit for a process that is gone: a writer waits for that
+    opened: AbstractContextManager[Reader] = store.write() if store.embedded else store.read()
+    with opened as reader:
         entries, _named = write_tables(None, reader, reader.schema.require(instance.tables))
     return digest(entries, {})
 
@@ -209,112 +227,3 @@ def forgiven(state: State, snapshot: str) -> dict[str, object]:
         "bad": tuple(known for known in state.bad if known != snapshot),
         "suspect": "" if state.suspect == snapshot else state.suspect,
     }
-
-
-def settle(instance: Instance) -> None:
-    """An unconfirmed apply: wait for Kuma; if it fails, the old rows go back. Then purge.
-
-    Raises what `roll_back` raises.
-    """
-    pending, kuma = instance.state.load().pending, instance.kuma
-    if pending is not None and kuma.manages:
-        running = kuma.running()
-        if not running and (not pending.restart or kuma.name == "child"):
-            return  # a person stopped it, or it has not begun: there is nobody to wait for
-        try:
-            if not running:
-                log.warning("Kuma ended on rows that were not confirmed yet: starting it")
-                kuma.start()
-            instance.wait_ready()
-        except KumaError as error:
-            roll_back(instance, error)
-    confirm(instance)
-
-
-def roll_back(instance: Instance, cause: KumaError) -> None:
-    """Kuma does not come back on new rows: put those from before in place, and start it on them.
-
-    Always raises KumaError. The snapshot is called bad only if Kuma starts on the old rows.
-    """
-    pending, folder = instance.state.load().pending, before_folder(instance)
-    if pending is None or not (folder / "manifest.json").exists() or _migrating(instance):
-        raise cause
-    if pending.rollback:  # they are in place: another stop would only keep a slow Kuma down
-        raise KumaError(
-            f"Kuma is not ready, on the rows from before: {cause}", hint=_NOT_READY_HINT
-        ) from cause
-    log.error("Kuma did not come back (%s): putting the rows from before in place", cause)
-    instance.state.update(stopped_by_me=True)
-    try:
-        instance.kuma.stop()
-        _restore_before(instance, pending, folder)
-    except Exception as error:
-        instance.kuma.start()
-        instance.state.update(stopped_by_me=False)
-        raise KumaError(
-            f"Kuma did not come back, and the rows from before could not be written: {error}",
-            hint=f"They are kept in {folder}. Look at Kuma's log, then: replicator restore --now",
-        ) from cause
-    instance.kuma.start()
-    instance.state.update(stopped_by_me=False)
-    try:
-        instance.wait_ready()
-    except KumaError as error:
-        raise KumaError(
-            "Kuma is not ready, neither on the snapshot's rows nor on those from before, which are "
-            f"in place: {error}",
-            hint=_NOT_READY_HINT,
-        ) from cause
-    confirm(instance)
-    call_bad(instance, pending.mark.snapshot)
-    instance.state.update(suspect="")
-    raise KumaError(
-        f"Kuma did not start on snapshot {pending.mark.position}; it runs on the rows from before",
-        hint="Look at Kuma's log. This snapshot is not tried again by itself; the next one is.",
-    ) from cause
-
-
-def _migrating(instance: Instance) -> bool:
-    """Whether Kuma changes its schema: some of its migrations answer on no port, and none may end.
-
-    (A Kuma that was upgraded at this very start.)
-    """
-    try:
-        with instance.store.read():
-            return False
-    except DatabaseMigrating:
-        return True
-    except ReplicatorError:
-        return False
-
-
-def _restore_before(instance: Instance, pending: Pending, folder: Path) -> None:
-    from replicator_kuma.apply import carry_out
-    from replicator_kuma.planning import Planned, prepare, takes_monitors
-
-    before = Dump.open(folder)
-
-    def note(planned: Planned) -> None:
-        back = planned.plan
-        staging.stage(instance.data_dir, before.folder, back.files)
-        way_back = replace(
-            pending,
-            base=back.base,
-            target=back.target,
-            files=back.files,
-            purge=pending.purge or takes_monitors(back),
-            rollback=True,
-            writing=False,
-            drifted=False,
-            earlier=None,
-        )
-        instance.state.update(pending=way_back)
-
-    shutil.rmtree(instance.work, ignore_errors=True)
-    try:
-        instance.work.mkdir(mode=0o700)
-        planned = prepare(instance, before, own=True)
-        note(planned)
-        carry_out(instance, planned, note)
-    finally:
-        shutil.rmtree(instance.work, ignore_errors=True)

@@ -30,8 +30,9 @@ from replicator_kuma.errors import (
     SnapshotRefused,
     TwoLeaders,
 )
-from replicator_kuma.recovery import PREVIEW, at_work, forgiven, settle
+from replicator_kuma.recovery import PREVIEW, at_work, forgiven
 from replicator_kuma.repository import Snapshot
+from replicator_kuma.settle import settle
 from replicator_kuma.state import Mark, State
 
 T = TypeVar("T")

@@ -11,20 +11,18 @@ import fcntl
 import logging
 import os
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 import schedule
 
 from replicator_kuma import heartbeat
 from replicator_kuma.control import ControlServer
 from replicator_kuma.cycle import Instance
-from replicator_kuma.duty import Budget, Duty, HeldKuma
+from replicator_kuma.duty import Budget, Duty
 from replicator_kuma.errors import (
     AlreadyRunning,
     DatabaseMigrating,
@@ -34,7 +32,8 @@ from replicator_kuma.errors import (
 )
 from replicator_kuma.kuma import KumaService
 from replicator_kuma.kuma.child import ChildKuma, exit_status
-from replicator_kuma.kuma.ready import PROBE_TIMEOUT, Readiness, probe
+from replicator_kuma.kuma.held import HeldKuma
+from replicator_kuma.kuma.ready import PROBE_TIMEOUT, Readiness, probe, taken
 from replicator_kuma.record import describe
 from replicator_kuma.settings import Settings
 from replicator_kuma.tasks import TASKS, Tasks
@@ -267,6 +266,8 @@ class Supervisor:
                 )
         self._interrupt()
         self._worker.close(AFTER_KUMA)
+        if child:
+            self._end_leftover(child)
         return code
 
     def _leave(self) -> int:
@@ -303,6 +304,16 @@ class Supervisor:
                     child.signal(signal.SIGTERM)
             self._beat()
             time.sleep(SLICE)
+        self._end_leftover(child)
+
+    def _end_leftover(self, child: ChildKuma) -> None:
+        """Wait for the MariaDB that Kuma had inside: a container that ends would kill it."""
+        try:
+            while child.leftover():
+                self._beat()
+                time.sleep(SLICE)
+        except KumaError as error:
+            logger.error("%s", describe(error))
 
     def _migrates(self, patient: bool) -> bool:
         """Whether Kuma changes its database: ended in the middle, it would never start again.
@@ -371,17 +382,6 @@ class Supervisor:
         wait = options.get("wait", 0.0)
         result: dict[str, Any] = self._worker.call(Job(command, work, progress), wait)
         return result
-
-
-def taken(url: str) -> bool:
-    """Whether anybody listens at an address, whatever it is."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        socket.create_connection((parts.hostname or "", port), PROBE_TIMEOUT).close()
-    except (OSError, ValueError):
-        return False
-    return True
 
 
 def mend_clock(job: schedule.Job, now: datetime) -> None:

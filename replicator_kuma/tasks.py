@@ -91,9 +91,9 @@ def confirm(instance: Instance) -> None:
 
 
 def roll_back(instance: Instance, cause: KumaError) -> None:
-    from replicator_kuma import recovery
+    from replicator_kuma import settle
 
-    recovery.roll_back(instance, cause)
+    settle.roll_back(instance, cause)
 
 
 @dataclass(frozen=True)

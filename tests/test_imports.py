@@ -21,7 +21,7 @@ LAYERS = (
     ("state", "source", "settings", "staging", "heartbeat", "logs", "cycle", "control"),
     ("observe",),
     ("planning", "drift"),
-    ("recovery", "apply", "build", "record", "worker", "status"),
+    ("recovery", "settle", "apply", "build", "record", "worker", "status"),
     ("publish",),
     ("leader", "replica", "promote"),
     ("tasks", "doctor"),

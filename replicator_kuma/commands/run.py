@@ -49,7 +49,7 @@ def command(ctx: click.Context, overrides: dict[str, str], kuma_command: tuple[s
     """
     from replicator_kuma import logs
     from replicator_kuma.build import build, build_service
-    from replicator_kuma.duty import HeldKuma
+    from replicator_kuma.kuma.held import HeldKuma
     from replicator_kuma.settings import Need, Settings
     from replicator_kuma.supervisor import Supervisor
 

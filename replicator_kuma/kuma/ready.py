@@ -74,6 +74,19 @@ def probe(url: str, timeout: float = PROBE_TIMEOUT) -> Readiness:
         connection.close()
 
 
+def taken(url: str) -> bool:
+    """Whether anybody listens at an address, whatever it is."""
+    import socket
+
+    try:
+        parts = urlsplit(url)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        socket.create_connection((parts.hostname or "", port), PROBE_TIMEOUT).close()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 def classify(status: int, body: bytes) -> Readiness:
     """What an answer to /api/entry-page tells."""
     import json

@@ -20,6 +20,7 @@ from replicator_kuma.build import build, build_service
 from replicator_kuma.cycle import CycleResult, Instance, Outcome
 from replicator_kuma.errors import Interrupted, KumaError
 from replicator_kuma.kuma import KumaService
+from replicator_kuma.kuma.held import HeldKuma
 from replicator_kuma.repository import Position
 from replicator_kuma.settings import Need, Settings
 from replicator_kuma.tasks import Tasks
@@ -119,7 +120,7 @@ def main() -> int:
         instance.notifier = NotingNotifier()
         return instance
 
-    service = duty.HeldKuma(build_service(settings, supervised=True))
+    service = HeldKuma(build_service(settings, supervised=True))
     try:
         return supervisor.Supervisor(settings, service, builder, script.tasks()).run()
     except errors.ReplicatorError as error:

@@ -219,7 +219,7 @@ def test_rows_that_cannot_be_put_back_leave_kuma_started(
 
     def fails_then() -> None:
         kuma.on_start = None
-        monkeypatch.setattr("replicator_kuma.recovery.Dump.open", full)
+        monkeypatch.setattr("replicator_kuma.settle.Dump.open", full)
 
     kuma.on_start = fails_then
     with pytest.raises(KumaError, match=r"rows from before could not be written: .*No space left"):

@@ -1,0 +1,192 @@
+"""An apply that Kuma has not confirmed: wait for Kuma, or lead the rows back."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from replicator_kuma import staging
+from replicator_kuma.cycle import Instance
+from replicator_kuma.dump.format import Dump
+from replicator_kuma.errors import (
+    DatabaseMigrating,
+    DatabaseUnreachable,
+    KumaError,
+    KumaRunning,
+    ReplicatorError,
+)
+from replicator_kuma.recovery import before_folder, before_start, call_bad, confirm, sort_out
+from replicator_kuma.state import Pending
+
+_NOT_READY_HINT = (
+    "Look at Kuma's own log. Is REPLICATOR_KUMA_URL where it answers, and REPLICATOR_READY_TIMEOUT "
+    "longer than its start takes?"
+)
+
+log = logging.getLogger(__name__)
+
+
+def settle(instance: Instance) -> None:
+    """An unconfirmed apply: wait for Kuma; if it fails, the old rows go back. Then purge.
+
+    Raises what `roll_back` raises, and DatabaseUnreachable for tables inside a Kuma.
+    """
+    pending, kuma = instance.state.load().pending, instance.kuma
+    if pending is not None and kuma.manages:
+        running = kuma.running()
+        if not running and (not pending.restart or kuma.name == "child"):
+            return  # a person stopped it, or it has not begun: there is nobody to wait for
+        try:
+            if not running:
+                log.warning("Kuma ended on rows that were not confirmed yet: starting it")
+                kuma.start()
+            instance.wait_ready()
+        except KumaError as error:
+            roll_back(instance, error)
+    if pending is not None and instance.store.embedded:
+        _settle_inside(instance)
+    confirm(instance)
+
+
+def _settle_inside(instance: Instance) -> None:
+    """Kuma is up, so its tables can be asked; one that knows only the old rows restarts."""
+    sort_out(instance)
+    pending = instance.state.load().pending
+    if pending is None or not pending.unread or instance.force:
+        return
+    if not instance.kuma.manages:
+        raise KumaRunning(
+            "the rows are new, Kuma has not read them yet, and nobody said how to restart it",
+            hint="Restart Kuma by: replicator run. Or tell how to: REPLICATOR_KUMA=docker, systemd "
+            "or command.",
+        )
+    log.warning("Kuma has not read its rows since they were written: restarting it")
+    stop_after_write(instance)
+    try:
+        instance.kuma.start()
+        instance.state.update(stopped_by_me=False)
+        instance.wait_ready()
+    except KumaError as error:
+        roll_back(instance, error)
+
+
+def stop_after_write(instance: Instance) -> None:
+    """Stop a Kuma under which rows were written: it reads them when it starts.
+
+    Raises KumaError; the state knows then that it has not read them.
+    """
+    instance.state.update(stopped_by_me=True)
+    instance.kuma.stop()
+    pending = instance.state.load().pending
+    if pending is not None:
+        instance.state.update(pending=replace(pending, unread=False))
+
+
+def roll_back(instance: Instance, cause: KumaError) -> None:
+    """Kuma does not come back on new rows: put those from before in place, and start it on them.
+
+    Always raises KumaError. The snapshot is called bad only if Kuma starts on the old rows.
+    """
+    if instance.store.embedded:  # a start leaves it to those who come after Kuma
+        with contextlib.suppress(ReplicatorError):
+            before_start(instance)
+    pending, folder = instance.state.load().pending, before_folder(instance)
+    if pending is None or not (folder / "manifest.json").exists() or _migrating(instance):
+        raise cause
+    if pending.rollback:  # they are in place: another stop would only keep a slow Kuma down
+        raise KumaError(
+            f"Kuma is not ready, on the rows from before: {cause}", hint=_NOT_READY_HINT
+        ) from cause
+    log.error("Kuma did not come back (%s): putting the rows from before in place", cause)
+    instance.state.update(stopped_by_me=True)
+    try:
+        _put_back(instance, pending, folder)
+    except Exception as error:
+        instance.kuma.start()
+        instance.state.update(stopped_by_me=False)
+        raise KumaError(
+            f"Kuma did not come back, and the rows from before could not be written: {error}",
+            hint=f"They are kept in {folder}. Look at Kuma's log, then: replicator restore --now",
+        ) from cause
+    instance.kuma.start()
+    instance.state.update(stopped_by_me=False)
+    try:
+        instance.wait_ready()
+    except KumaError as error:
+        raise KumaError(
+            "Kuma is not ready, neither on the snapshot's rows nor on those from before, which are "
+            f"in place: {error}",
+            hint=_NOT_READY_HINT,
+        ) from cause
+    confirm(instance)
+    call_bad(instance, pending.mark.snapshot)
+    instance.state.update(suspect="")
+    raise KumaError(
+        f"Kuma did not start on snapshot {pending.mark.position}; it runs on the rows from before",
+        hint="Look at Kuma's log. This snapshot is not tried again by itself; the next one is.",
+    ) from cause
+
+
+def _migrating(instance: Instance) -> bool:
+    """Whether Kuma changes its schema: some of its migrations answer on no port, and none may end.
+
+    (A Kuma that was upgraded at this very start.)
+    """
+    try:
+        with instance.store.read():
+            return False
+    except DatabaseMigrating:
+        return True
+    except ReplicatorError:
+        return False
+
+
+def _put_back(instance: Instance, pending: Pending, folder: Path) -> None:
+    """Write the rows from before and stop Kuma, in the order that its database needs."""
+    if instance.store.embedded:
+        try:
+            _restore_before(instance, pending, folder)
+        except DatabaseUnreachable as error:
+            log.warning("Kuma's own MariaDB is gone: %s", error)
+        else:
+            stop_after_write(instance)
+            return
+    instance.kuma.stop()
+    with instance.database_up() if instance.store.embedded else contextlib.nullcontext():
+        _restore_before(instance, pending, folder)
+
+
+def _restore_before(instance: Instance, pending: Pending, folder: Path) -> None:
+    from replicator_kuma.apply import carry_out
+    from replicator_kuma.planning import Planned, prepare, takes_monitors
+
+    before = Dump.open(folder)
+
+    def note(planned: Planned) -> None:
+        back = planned.plan
+        staging.stage(instance.data_dir, before.folder, back.files)
+        way_back = replace(
+            pending,
+            base=back.base,
+            target=back.target,
+            files=back.files,
+            purge=pending.purge or takes_monitors(back),
+            rollback=True,
+            writing=False,
+            drifted=False,
+            earlier=None,
+            unread=instance.store.embedded and instance.kuma.running(),
+        )
+        instance.state.update(pending=way_back)
+
+    shutil.rmtree(instance.work, ignore_errors=True)
+    try:
+        instance.work.mkdir(mode=0o700)
+        planned = prepare(instance, before, own=True)
+        note(planned)
+        carry_out(instance, planned, note)
+    finally:
+        shutil.rmtree(instance.work, ignore_errors=True)
