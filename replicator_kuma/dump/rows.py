@@ -146,17 +146,16 @@ class Rows:
         if not any(r.table == self.table for _index, r in self._references):
             return
         if self._changer is not None:
-            for before, after in self._evolved_and_changed():
+            for before, after in self._evolved_and_changed(ahead=True):
                 if after is None:
                     self._leave_out(before)
                 elif (ids := self._present.get(self.table)) is not None:
                     ids.add(before[0])  # type: ignore[arg-type]
-            self._skipped = 0
 
     def _leave_out(self, row: Row) -> None:
         self._gone.setdefault(self.table, set()).add(row[self._id])  # type: ignore[arg-type]
 
-    def _evolved(self) -> Iterator[Row]:
+    def _evolved(self, ahead: bool = False) -> Iterator[Row]:
         last: Any = None
         for row in parsed(self._wanted, self.table):
             last = self._in_order(row, last)
@@ -168,7 +167,8 @@ class Rows:
             try:
                 yield self._map(row)
             except Lost as error:
-                self._misfits.lost(self.table, str(error), row[0])
+                if not ahead:
+                    self._misfits.lost(self.table, str(error), row[0])
 
     def _in_order(self, row: Row, last: Any) -> Any:
         """Refuse what no leader writes: the plan would, once it is too late to tell whose it is."""
@@ -181,9 +181,9 @@ class Rows:
             raise SnapshotRefused(f"the snapshot's {self.table} {what}")
         return key
 
-    def _evolved_and_changed(self) -> Iterator[tuple[Row, Row | None]]:
+    def _evolved_and_changed(self, ahead: bool = False) -> Iterator[tuple[Row, Row | None]]:
         assert self._changer is not None
-        for row in self._evolved():
+        for row in self._evolved(ahead):
             yield row, self._changer(row)
 
     def _ruled(self) -> Iterator[Row]:

@@ -145,6 +145,7 @@ class _Translation:
             misfits=self.misfits,
             gone=self.gone,
             present=self.present,
+            keys=policy.settings if chosen.table == "setting" else None,
         )
         self.notes += mapped.notes
         settings = chosen.table == "setting" and policy.settings != self.wanted.manifest.settings
