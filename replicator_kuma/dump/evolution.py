@@ -128,12 +128,11 @@ class _Mapping:
 
     def row(self, row: Row) -> Row:
         """A row in the replica's columns. Raises Lost."""
-        for index, column, unchosen in self.checks:
-            if row[index] not in unchosen:
-                raise Lost(f"{column} is set, and not known to the Kuma here")
         made = [value if index is None else row[index] for index, value in self.sources]
-        for rule in self.rules:
+        for rule in self.rules:  # first: a monitor's type says more than its columns
             rule(row, made)
+        if chosen := [c for index, c, unchosen in self.checks if row[index] not in unchosen]:
+            raise Lost(f"the Kuma here does not know {', '.join(chosen)}, and it is set")
         for index, column, default in self.required:
             if made[index] is None:
                 if default is None:
