@@ -16,6 +16,7 @@ from replicator_kuma.settings import Mode, Settings
 from replicator_kuma.state import StateFile
 
 if TYPE_CHECKING:
+    from replicator_kuma.database import Store
     from replicator_kuma.kuma.ready import Readiness
     from replicator_kuma.repository.restic import ResticRepository
 
@@ -37,6 +38,16 @@ def build_service(settings: Settings, *, supervised: bool) -> KumaService:
         start=settings.kuma_start_command,
         status=settings.kuma_status_command,
     )
+
+
+def build_store(settings: Settings) -> Store:
+    """Kuma's database, with the chosen keys of settings; nothing is opened yet.
+
+    Raises SettingsError, DatabaseError.
+    """
+    from replicator_kuma.database.detect import open_store
+
+    return open_store(settings.data_dir, settings.kuma_environment, settings.setting_keys)
 
 
 def build_repository(
@@ -75,7 +86,6 @@ def build(
     ``service`` is the supervisor's, which has Kuma as its child; a one-shot command goes by the
     settings.
     """
-    from replicator_kuma.database.detect import open_store
     from replicator_kuma.dump.catalog import choose
     from replicator_kuma.notify.ntfy import make_notifier
 
@@ -92,7 +102,7 @@ def build(
         data_dir=settings.data_dir,
         tables=tables,
         state=StateFile(settings.state_dir),
-        store=open_store(settings.data_dir),
+        store=build_store(settings),
         repository=build_repository(settings, interrupted=repository_interrupted or interrupted),
         kuma=kuma,
         wait_ready=_wait_ready(settings, kuma, interrupted),

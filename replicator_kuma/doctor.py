@@ -227,9 +227,9 @@ class Doctor:
     # --- the database -----------------------------------------------------------------------
 
     def _store(self) -> Store:
-        from replicator_kuma.database.detect import open_store
+        from replicator_kuma.build import build_store
 
-        return open_store(self.settings.data_dir)
+        return build_store(self.settings)
 
     def _database(self) -> Found:
         store = self._store()

@@ -89,8 +89,6 @@ class Settings:
     """REPLICATOR_ON_MISFIT"""
     setting_keys: frozenset[str]
     """REPLICATOR_SETTINGS: the keys of `setting` that are replicated"""
-    kuma_database: Mapping[str, str] = field(repr=False)
-    """Kuma's own UPTIME_KUMA_DB_… variables; one is a password"""
     restic: str
     kuma: str
     """child, docker, …; empty when nobody chose"""
@@ -111,7 +109,10 @@ class Settings:
     restic_environment: Mapping[str, str] = field(repr=False)
     """all that restic and its backends may see, and nothing else"""
     kuma_environment: Mapping[str, str] = field(repr=False)
-    """for Kuma as our child: everything but the replicator's and the repository's variables"""
+    """for Kuma as our child: everything but the replicator's and the repository's variables.
+
+    Kuma's UPTIME_KUMA_DB_… are in it, which say where its database is; one is a password.
+    """
     warnings: tuple[str, ...] = ()
 
     @property
@@ -179,7 +180,6 @@ def _build(source: Source, needs: Collection[Need]) -> Settings:
         compatible=source.choice("REPLICATOR_SCHEMA", SCHEMAS) == "compatible",
         truncate=source.choice("REPLICATOR_ON_MISFIT", MISFITS) == "truncate",
         setting_keys=_setting_keys(source),
-        kuma_database=MappingProxyType(source.with_files("UPTIME_KUMA_DB_")),
         restic=source.text("REPLICATOR_RESTIC"),
         kuma=_kuma(source),
         kuma_command=source.command("REPLICATOR_KUMA_COMMAND"),

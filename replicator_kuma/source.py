@@ -81,17 +81,6 @@ class Source:
         """restic reads these two by itself; a bad file is better reported before it tries."""
         self._file(name)
 
-    def with_files(self, prefix: str) -> dict[str, str]:
-        """All variables of a prefix; where NAME_FILE names a file, NAME with the file's text."""
-        found = {name: value for name, value in self.values.items() if name.startswith(prefix)}
-        for path in [name for name in found if name.endswith("_FILE")]:
-            name = path.removesuffix("_FILE")
-            text = self._file(name)
-            del found[path]
-            if text is not None:
-                found[name] = text.strip()
-        return found
-
     def _unknown(self) -> list[str]:
         known = [name for name in VARIABLES if name.startswith("REPLICATOR_")]
         warnings = []

@@ -8,19 +8,60 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from replicator_kuma import heartbeat
-from replicator_kuma.errors import StateError
+from replicator_kuma.errors import ReplicatorError, StateError
 from replicator_kuma.heartbeat import Beat
 from replicator_kuma.settings import Mode, Settings
 from replicator_kuma.state import Mark, State, StateFile
 
 if TYPE_CHECKING:
     from replicator_kuma.repository import Snapshot
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the operator chose for this instance. A leader has no strategy."""
+
+    strategy: str = ""
+    left_out: tuple[str, ...] = ()
+    """tables that are not replicated"""
+    local: tuple[str, ...] = ()
+    overrides: str = ""
+    """the file of REPLICATOR_OVERRIDES, or why it cannot be used"""
+    rules: int = 0
+    compatible: bool = False
+    truncate: bool = False
+    settings: tuple[str, ...] = ()
+    """`+key` and `-key`, against the catalog's default"""
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "tables_left_out": list(self.left_out),
+            "local_entities": list(self.local),
+            "overrides": self.overrides or None,
+            "rules": self.rules,
+            "schema": "compatible" if self.compatible else "strict",
+            "on_misfit": "truncate" if self.truncate else "refuse",
+            "settings": list(self.settings),
+        }
+
+    def words(self) -> str:
+        """The same in one line: what is not the default."""
+        rules = "1 rule" if self.rules == 1 else f"{self.rules} rules"
+        parts = (
+            self.left_out and f"without {', '.join(self.left_out)}",
+            self.local and f"own {', '.join(self.local)}",
+            self.overrides and f"overrides {self.overrides} ({rules})",
+            self.compatible and "compatible schemas too",
+            self.truncate and "misfits are cut",
+            self.settings and f"settings {', '.join(self.settings)}",
+        )
+        return "; ".join(part for part in parts if part) or "the leader's rows as they are"
 
 
 @dataclass(frozen=True)
@@ -37,6 +78,9 @@ class Report:
     """how many snapshots are newer than what is held; None when that is not known"""
     unknown: str = ""
     """why the newest snapshot is not known"""
+    engine: str = ""
+    """of Kuma's database; empty where that cannot be told"""
+    choices: Choices = field(default_factory=lambda: Choices())
 
     @property
     def held(self) -> Mark | None:
@@ -60,6 +104,12 @@ class Report:
             "fenced": state.fenced,
             "unconfirmed": str(state.pending.mark.position) if state.pending else None,
             "bad_snapshots": list(state.bad),
+            "engine": self.engine or None,
+            "strategy": self.choices.strategy or None,
+            "policy": self.choices.as_dict(),
+            "drift": {"since": when(state.drift), "words": state.drift_words}
+            if self._drifts
+            else None,
             "last_cycle": {
                 "at": when(last.at),
                 "ok": last.ok,
@@ -75,6 +125,11 @@ class Report:
             "supervisor": self._supervisor(),
         }
 
+    @property
+    def _drifts(self) -> bool:
+        """Whether rows are known to differ; a leader's own rows are what they are."""
+        return bool(self.state.drift) and self.role != Mode.BACKUP.value
+
     def _supervisor(self) -> dict[str, Any] | None:
         beat = self.beat
         if beat is None or not heartbeat.alive(beat):
@@ -89,11 +144,18 @@ class Report:
     def lines(self) -> Iterator[tuple[str, str]]:
         """The same for people: pairs of a name and a value."""
         state = self.state
-        role = {"BACKUP": "leader", "RESTORE": "replica"}.get(self.role, "no role set")
+        roles = {mode.value: "replica" if mode.replica else "leader" for mode in Mode}
+        role = roles.get(self.role, "no role set")
         yield "instance", f"{self.instance}, {role} of fleet {self.fleet}"
         yield "published", _words(state.published)
         yield "applied", _words(state.applied)
         yield "newest", self._newest_words()
+        yield "engine", self.engine or "cannot be told"
+        if self.choices.strategy:
+            yield "strategy", self.choices.strategy
+        yield "policy", self.choices.words()
+        if self._drifts:
+            yield "drift", f"since {when(state.drift)}: {state.drift_words}"
         if state.fenced:
             yield "fenced", state.fenced
         if state.pending is not None:
@@ -124,7 +186,57 @@ def report(settings: Settings) -> Report:
     state = StateFile(settings.state_dir).load()
     role = settings.mode.value if settings.mode else state.role
     beat = heartbeat.read(settings.state_dir)
-    return Report(role, settings.fleet, settings.instance, state, beat)
+    return Report(
+        role,
+        settings.fleet,
+        settings.instance,
+        state,
+        beat,
+        engine=_engine(settings),
+        choices=choices(settings),
+    )
+
+
+def _engine(settings: Settings) -> str:
+    from replicator_kuma.build import build_store
+
+    try:
+        store = build_store(settings)
+    except ReplicatorError:
+        return ""
+    return f"embedded-{store.engine}" if store.embedded else store.engine
+
+
+def choices(settings: Settings) -> Choices:
+    """What was chosen, beside the catalog's defaults; reads the file of overrides."""
+    from replicator_kuma.build import read_policy
+    from replicator_kuma.dump.catalog import SETTINGS, TABLES, choose
+
+    keys = settings.setting_keys
+    chosen = choose(settings.include, settings.exclude)
+    made = Choices(
+        left_out=tuple(name for name in TABLES if name not in chosen),
+        settings=(
+            *(f"+{key}" for key in sorted(keys - SETTINGS)),
+            *(f"-{key}" for key in sorted(SETTINGS - keys)),
+        ),
+    )
+    if settings.mode is Mode.BACKUP:
+        return made
+    overrides, rules = str(settings.overrides or ""), 0
+    try:
+        rules = len(read_policy(settings)().overrides.rules)
+    except ReplicatorError as error:
+        overrides = str(error)
+    return replace(
+        made,
+        strategy=settings.strategy.value,
+        local=tuple(sorted(settings.local)),
+        overrides=overrides,
+        rules=rules,
+        compatible=settings.compatible,
+        truncate=settings.truncate,
+    )
 
 
 def compare(known: Report, snapshots: Sequence[Snapshot]) -> Report:
@@ -132,20 +244,12 @@ def compare(known: Report, snapshots: Sequence[Snapshot]) -> Report:
     newest = snapshots[-1] if snapshots else None
     held = known.held
     newer = [s for s in snapshots if held is None or s.position > held.position]
-    return Report(
-        known.role,
-        known.fleet,
-        known.instance,
-        known.state,
-        known.beat,
-        newest,
-        len({s.position for s in newer}),
-    )
+    return replace(known, newest=newest, behind=len({s.position for s in newer}))
 
 
 def unreachable(known: Report, why: str) -> Report:
     """The report where the repository gave no answer."""
-    return Report(known.role, known.fleet, known.instance, known.state, known.beat, unknown=why)
+    return replace(known, unknown=why)
 
 
 def health(settings: Settings) -> str | None:

@@ -24,17 +24,19 @@ def one_cycle(
 ) -> dict[str, Any]:
     """Carry out ``command`` and return its result as `--json` prints it; raises ReplicatorErrors.
 
-    ``mode`` is the one that the command belongs to: a leader is never restored over by a slip.
+    ``mode`` is one that the command belongs to: a leader is never restored over by a slip. None:
+    it makes a leader of any.
     """
     common = (Need.REPOSITORY, Need.DATA)
     needs = (Need.ROLE, *common) if mode else common
     settings = load(voice, overrides, needs)
-    if mode is not None and settings.mode is not mode:
+    if mode is not None and (settings.mode is None or settings.mode.replica != mode.replica):
         raise _wrong_mode(command, settings.mode)
+    role = settings.mode if mode and settings.mode else Mode.BACKUP
     with voice.progress() as progress:
         result = _handed_over(settings, overrides, command, options, progress)
         if result is None:
-            result = _by_ourselves(settings, options, work, progress, mode or Mode.BACKUP)
+            result = _by_ourselves(settings, options, work, progress, role)
     _tell(voice, result)
     return result
 
