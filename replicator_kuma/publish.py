@@ -109,7 +109,7 @@ def in_own_terms(instance: Instance, published: Dump, live: Dump, observation: O
     """
     policy = Policy(settings=observation.schema.settings, compatible=True)
     terms = terms_of(instance, observation, policy)
-    return translate(published, live, terms, instance.work / "own-terms").dump
+    return translate(published, live, terms, published.folder.with_suffix(".own")).dump
 
 
 def _confirm_alone(instance: Instance, intent: Mark, previous: Snapshot | None) -> Mark:

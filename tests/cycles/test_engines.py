@@ -1,0 +1,203 @@
+"""Fleets of two engines: what comes over, what is no change, and what is refused before a stop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from replicator_kuma.cycle import Instance, Outcome
+from replicator_kuma.database.detect import open_store
+from replicator_kuma.dump.policy import Policy
+from replicator_kuma.errors import SnapshotMisfit
+from tests.support import databases
+from tests.support.cycles import fill, follow, instance, lead, rename, state_of, take_over
+from tests.support.folder_repository import FolderRepository
+from tests.support.instances import RecordingKuma, make_instance
+from tests.support.mariadb import Database, Server
+from tests.support.mariadb_build import copy_rows, create
+
+RESTART = ["stop", "start", "ready?"]
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> FolderRepository:
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    return FolderRepository(folder)
+
+
+@pytest.fixture
+def leader(tmp_path: Path, repository: FolderRepository) -> Instance:
+    (tmp_path / "leader").mkdir()
+    fill(tmp_path / "leader")
+    databases.edit(
+        tmp_path / "leader" / "kuma.db",
+        "UPDATE maintenance SET start_date = '2031-05-01T10:00', start_time = '02:00'",
+    )
+    return instance(tmp_path / "leader", repository, name="leader")
+
+
+@pytest.fixture
+def database(tmp_path: Path, mariadb: Server) -> Database:
+    """A MariaDB as Kuma's first start leaves it."""
+    return create(mariadb.database("engines", tmp_path / "replica"))
+
+
+@pytest.fixture
+def replica(database: Database, repository: FolderRepository) -> Instance:
+    return make_instance(
+        database.data_dir, repository, name="replica", store=open_store(database.data_dir)
+    )
+
+
+def kuma(of: Instance) -> RecordingKuma:
+    assert isinstance(of.kuma, RecordingKuma)
+    return of.kuma
+
+
+def kuma_db(of: Instance) -> Path:
+    return of.data_dir / "kuma.db"
+
+
+def start_dates(database: Database) -> list[tuple[object, ...]]:
+    return database.query("SELECT start_date, start_time FROM maintenance")
+
+
+def test_rows_arrive_in_the_form_of_the_other_engine_once(
+    leader: Instance, replica: Instance, database: Database
+) -> None:
+    lead(leader)
+    result = follow(replica)
+    assert result.outcome is Outcome.APPLIED
+    assert start_dates(database) == [("2031-05-01 10:00:00", "02:00:00")]
+    assert kuma(replica).log == RESTART
+    for reconcile in (False, True, True):
+        assert follow(replica, reconcile=reconcile).outcome is Outcome.NOTHING
+    assert kuma(replica).log == RESTART
+
+
+def test_without_its_state_a_replica_of_another_engine_sees_no_change(
+    leader: Instance, replica: Instance
+) -> None:
+    lead(leader)
+    follow(replica)
+    replica.state.path.unlink()
+    assert follow(replica).outcome is Outcome.NOTHING
+    assert kuma(replica).log == RESTART
+
+
+def test_one_edit_comes_over_as_one_change(
+    leader: Instance, replica: Instance, database: Database
+) -> None:
+    lead(leader)
+    follow(replica)
+    rename(kuma_db(leader), 3, "renamed")
+    lead(leader)
+    result = follow(replica)
+    assert result.changes is not None
+    assert result.changes.sentence() == "1 monitor changed"
+    assert database.query("SELECT name FROM monitor WHERE id = 3") == [("renamed",)]
+
+
+def test_roles_change_without_a_restart_of_who_has_the_rows(
+    leader: Instance, replica: Instance, database: Database
+) -> None:
+    """The way from SQLite to MariaDB (docs/databases.md), and the old leader as a replica."""
+    lead(leader)
+    follow(replica)
+    before = databases.query(kuma_db(leader), "SELECT start_date, start_time FROM maintenance")
+    assert take_over(replica).position is not None
+    result = follow(leader)
+    assert (result.outcome, kuma(leader).log) == (Outcome.NOTHING, [])
+    after = databases.query(kuma_db(leader), "SELECT start_date, start_time FROM maintenance")
+    assert before == after == [("2031-05-01T10:00", "02:00")]
+    database.edit(("UPDATE monitor SET name = ? WHERE id = 3", ("from MariaDB",)))
+    assert lead(replica).outcome is Outcome.PUBLISHED
+    result = follow(leader)
+    assert result.changes is not None
+    assert result.changes.sentence() == "1 monitor changed"
+    after = databases.query(kuma_db(leader), "SELECT start_date, start_time FROM maintenance")
+    assert before == after
+    assert kuma(leader).log == RESTART
+
+
+def test_a_leader_that_moved_to_another_engine_publishes_no_change(
+    leader: Instance, mariadb: Server, tmp_path: Path, repository: FolderRepository
+) -> None:
+    lead(leader)
+    moved = create(mariadb.database("moved", leader.data_dir))
+    copy_rows(kuma_db(leader), moved)
+    leader.store = open_store(leader.data_dir)
+    assert leader.store.engine == "mariadb"
+    assert lead(leader, verify=True).outcome is Outcome.NOTHING
+    repository.calls.clear()
+    assert lead(leader).outcome is Outcome.NOTHING
+    assert repository.calls == [], "what was found alike is remembered"
+    assert lead(leader, verify=True).outcome is Outcome.NOTHING
+    moved.edit(("UPDATE monitor SET name = ? WHERE id = 3", ("changed there",)))
+    result = lead(leader)
+    assert result.outcome is Outcome.PUBLISHED
+    assert result.changes is not None
+    assert result.changes.sentence() == "1 monitor changed"
+    assert state_of(leader.data_dir).published is not None
+
+
+LONG = "n" * 200
+
+
+def test_what_does_not_fit_is_named_before_anything_stops(
+    leader: Instance, replica: Instance, database: Database
+) -> None:
+    lead(leader)
+    follow(replica)
+    databases.edit(
+        kuma_db(leader),
+        ("UPDATE monitor SET name = ? WHERE id = 3", (LONG,)),
+        "UPDATE incident SET last_updated_date = '2031-05-01 10:00:00.123' WHERE id = 1",
+        "INSERT INTO user (username, password) VALUES ('ADMIN', 'x')",
+    )
+    lead(leader)
+    with pytest.raises(SnapshotMisfit) as caught:
+        follow(replica)
+    message = str(caught.value)
+    assert "monitor 3" in message
+    assert "name" in message
+    assert "incident 1" in message
+    assert "last_updated_date" in message
+    assert "«ADMIN»" in message
+    assert "«admin»" in message
+    assert caught.value.exit_code == 21
+    assert kuma(replica).log == RESTART
+    assert database.query("SELECT count(*) FROM user") == [(1,)]
+
+
+def test_an_operator_may_have_it_cut(
+    leader: Instance, replica: Instance, database: Database
+) -> None:
+    replica.policy = lambda: Policy(truncate=True)
+    databases.edit(
+        kuma_db(leader),
+        ("UPDATE monitor SET name = ? WHERE id = 3", (LONG,)),
+        "UPDATE incident SET last_updated_date = '2031-05-01 10:00:00.123' WHERE id = 1",
+    )
+    lead(leader)
+    result = follow(replica)
+    assert result.outcome is Outcome.APPLIED
+    assert database.query("SELECT name FROM monitor WHERE id = 3") == [("n" * 150,)]
+    sql = "SELECT last_updated_date FROM incident WHERE id = 1"
+    assert database.query(sql) == [("2031-05-01 10:00:00",)]
+    assert len([warning for warning in result.warnings if warning.startswith("cut to fit")]) == 2
+    assert follow(replica, reconcile=True).outcome is Outcome.NOTHING
+
+
+def test_what_no_cut_makes_fit_is_refused_all_the_same(
+    leader: Instance, replica: Instance, database: Database
+) -> None:
+    replica.policy = lambda: Policy(truncate=True)
+    databases.edit(kuma_db(leader), "INSERT INTO user (username, password) VALUES ('ADMIN', 'x')")
+    lead(leader)
+    with pytest.raises(SnapshotMisfit, match="is the same to this database"):
+        follow(replica)
+    assert database.query("SELECT count(*) FROM user") == [(0,)]
+    assert kuma(replica).log == []
