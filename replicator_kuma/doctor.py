@@ -20,6 +20,7 @@ from replicator_kuma.settings import Settings
 
 if TYPE_CHECKING:
     from replicator_kuma.database import Reader, Store
+    from replicator_kuma.dump.overrides import Overrides
     from replicator_kuma.repository import Snapshot
 
 LEAST_SPACE = 64 << 20
@@ -92,6 +93,7 @@ class Doctor:
         yield from self._run("unknown tables", self._unknown_tables)
         yield from self._run("unknown settings", self._unknown_settings)
         yield from self._run("references", self._references)
+        yield from self._run("overrides", self._overrides)
         yield from self._run("Uptime Kuma", self._kuma)
         yield from self._run("last cycle", self._last_cycle)
         yield from self._run("supervisor", self._supervisor)
@@ -311,6 +313,37 @@ class Doctor:
                 yield Level.WARN, str(dangling), "Old versions of Kuma left such rows behind."
         if sound:
             yield Level.OK, "none points nowhere", ""
+
+    def _overrides(self) -> Found:
+        from replicator_kuma.build import read_policy
+        from replicator_kuma.settings import Mode
+
+        file = self.settings.overrides
+        if file is None:
+            yield Level.OK, "none", ""
+        elif self.settings.mode is Mode.BACKUP:
+            yield Level.WARN, f"a leader goes by no rules: {file} does nothing here", ""
+        else:
+            rules = read_policy(self.settings)().overrides
+            yield from self._reading(lambda reader: self._look_overrides(rules, reader))
+            count = len(rules.rules)
+            yield Level.OK, f"{count} {'rule' if count == 1 else 'rules'} of {file}", ""
+
+    def _look_overrides(self, rules: Overrides, reader: Reader) -> Found:
+        from replicator_kuma.dump.catalog import choose
+
+        rules.check(reader.schema)
+        chosen = choose(self.settings.include, self.settings.exclude)
+        for number, rule in enumerate(rules.rules, 1):
+            if rule.table not in chosen:
+                yield Level.WARN, f"rule {number}: {rule.table} is not replicated here", ""
+        if reader.count("user"):  # else nothing has come yet
+            for number in rules.silent(reader, chosen - self.settings.local):
+                yield (
+                    Level.WARN,
+                    f"rule {number} matches no {rules.rules[number - 1].table} here",
+                    "Look for a typo in its where, unless the leader has no such row yet.",
+                )
 
     # --- Kuma -------------------------------------------------------------------------------
 
