@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import need_mariadb
-from tests.database.engines import Engine, MariadbEngine, SqliteEngine
+from tests.support.engines import Engine, MariadbEngine, SqliteEngine
 from tests.support.mariadb import Embedded, Server, short_folder
 
 ENGINES = ("sqlite", "mariadb", "embedded")

@@ -1,6 +1,6 @@
 """What every store promises: the one conformance suite, over each engine.
 
-SQLite, MariaDB over TCP, and MariaDB embedded in the data directory (tests/database/engines.py).
+SQLite, MariaDB over TCP, and MariaDB embedded in the data directory (tests.support.engines.py).
 What only one of them has is in test_sqlite.py and test_mariadb.py.
 """
 
@@ -22,8 +22,8 @@ from replicator_kuma.errors import (
     DatabaseUnset,
     SnapshotRefused,
 )
-from tests.database.engines import Engine
 from tests.support import nasty
+from tests.support.engines import Engine
 
 TAG = ("id", "name", "color")
 

@@ -7,7 +7,7 @@ understand: names in double quotes, marks as ``?``.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -39,6 +39,12 @@ class Engine(Protocol):
 
     def build(self, **sizes: Any) -> None:
         """See `tests.support.databases.build`."""
+
+    def load(self, source: Path) -> None:
+        """A real database: a kuma.db, or what mariadb-dump wrote of one."""
+
+    def columns(self) -> Mapping[str, Mapping[str, str]]:
+        """Of each table the declared type of each column."""
 
     def query(self, sql: str, values: Sequence[Any] = ()) -> list[Row]: ...
 
@@ -79,6 +85,20 @@ class SqliteEngine:
 
     def build(self, **sizes: Any) -> None:
         databases.build(self.path, wal=True, **sizes)
+
+    def load(self, source: Path) -> None:
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        for suffix in ("-wal", "-shm"):
+            Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+        self.path.write_bytes(source.read_bytes())
+
+    def columns(self) -> Mapping[str, Mapping[str, str]]:
+        tables = self.query("SELECT name FROM sqlite_master WHERE type = 'table'")
+        return {
+            table: {row[1]: row[2] for row in self.query(f'PRAGMA table_info("{table}")')}
+            for (table,) in tables
+            if table != "sqlite_sequence"
+        }
 
     def query(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
         return databases.query(self.path, sql, values)
@@ -135,6 +155,12 @@ class MariadbEngine:
 
     def build(self, **sizes: Any) -> None:
         mariadb_build.build(self._empty(), **sizes)
+
+    def load(self, source: Path) -> None:
+        self._empty().load(source)
+
+    def columns(self) -> Mapping[str, Mapping[str, str]]:
+        return self.database.columns()
 
     def query(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
         return self.database.query(sql, values)
