@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 _SEEN = {
+    "443c77c53eedadbf": "2.0.0-dev.0 of npm",
     "3d5382b7b81e6c45": "1.23",
     "21ca7ef615f45ffd": "2.0.2",
     "27e89a40ad78d19b": "2.1.3 to 2.3.2",
@@ -22,7 +23,8 @@ def advice(ours: str, theirs: str) -> str:
     order = list(_SEEN)
     if ours in order and theirs in order and order.index(ours) > order.index(theirs):
         return (
-            f"Upgrade the leader to Uptime Kuma {named(ours)}; until then this one keeps its rows."
+            f"Upgrade the leader to Uptime Kuma {named(ours)}; until then this one keeps its rows. "
+            "To follow an older Kuma all the same: REPLICATOR_SCHEMA=compatible"
         )
     version = named(theirs)
     kuma = f"Uptime Kuma {version}" if version else "the leader's version of Uptime Kuma"

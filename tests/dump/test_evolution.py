@@ -250,6 +250,10 @@ def test_the_monitor_that_a_page_of_kuma_makes_is_no_choice(way: Any) -> None:
         assert way("2.3", older).new("monitor", **page)["type"] == "http"
 
 
+def test_what_kuma_itself_wrote_is_no_choice(way: Any) -> None:
+    assert way("2.0", "1.23").new("maintenance", last_start_date="2031-05-01 10:00:00")
+
+
 def test_a_2_3_monitor_that_keeps_responses_is_lost_on_2_0(way: Any) -> None:
     with pytest.raises(Lost, match="does not know response_max_length, save_response, and"):
         way("2.3", "2.0").new("monitor", save_response=1, response_max_length=4096)
