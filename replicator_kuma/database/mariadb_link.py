@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import ssl
 import struct
 from collections import deque
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pymysql
@@ -208,38 +210,63 @@ def quoted(name: str) -> str:
 
 
 def _connect(login: Login, timeout: float) -> pymysql.Connection[Any]:
-    socket = login.socket()
+    path = login.socket()
     context = _tls(login) if login.ssl else None
-    where = f"Kuma's MariaDB ({login.place})"
+    connection: pymysql.Connection[Any] = pymysql.Connection(
+        host=login.hostname,
+        port=login.port,
+        user=login.username.encode(),
+        password=login.password.encode(),  # a text would go as Latin-1
+        database=login.database,
+        charset="utf8mb4",
+        conv=_CONVERSIONS,
+        autocommit=True,
+        read_timeout=timeout,
+        write_timeout=timeout,
+        ssl=context,
+        ssl_disabled=None if context else True,
+        defer_connect=True,
+    )
+    connection._secure = path is not None  # type: ignore[attr-defined]
     try:
-        return pymysql.connect(
-            host=login.hostname,
-            port=login.port,
-            unix_socket=str(socket) if socket else None,
-            user=login.username.encode(),
-            password=login.password.encode(),  # a text would go as Latin-1
-            database=login.database,
-            charset="utf8mb4",
-            conv=_CONVERSIONS,
-            autocommit=True,
-            connect_timeout=timeout,
-            read_timeout=timeout,
-            write_timeout=timeout,
-            ssl=context,
-            ssl_disabled=None if context else True,
-        )
+        connection.connect(_reached(login, path, timeout))
     except pymysql.err.MySQLError as error:
         found = _translate(error)
         if isinstance(found, DatabaseUnreachable):
-            found = DatabaseUnreachable(f"{where}: {_reason(error, login)}", hint=_hint(login))
+            found = _unreachable(login, _reason(error, login))
         raise found from None
     except RuntimeError:  # it says which package a way to log in needs, and has no code
         raise DatabaseUnreachable(
-            f"{where} wants a way to log in that PyMySQL has not",
+            f"Kuma's MariaDB ({login.place}) wants a way to log in that PyMySQL has not",
             hint='Try: pip install "pymysql[rsa,ed25519]"',
         ) from None
     except _STRAY:
-        raise DatabaseUnreachable(f"what answers at {login.place} is no MariaDB") from None
+        raise _unreachable(login, "what answers there is no MariaDB") from None
+    return connection
+
+
+def _reached(login: Login, path: Path | None, timeout: float) -> socket.socket:
+    """A connected socket. (PyMySQL's own way leaves it open when nobody answers.)"""
+    try:
+        if path is None:
+            made = socket.create_connection((login.hostname, login.port), timeout)
+            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            return made
+        made = socket.socket(socket.AF_UNIX)
+        try:
+            made.settimeout(timeout)
+            made.connect(str(path))
+        except BaseException:
+            made.close()
+            raise
+        return made
+    except OSError as error:
+        raise _unreachable(login, _of_system(error)) from None
+
+
+def _unreachable(login: Login, reason: str) -> DatabaseUnreachable:
+    return DatabaseUnreachable(f"Kuma's MariaDB ({login.place}): {reason}", hint=_hint(login))
 
 
 def _tls(login: Login) -> ssl.SSLContext:
@@ -259,18 +286,25 @@ def _reason(error: pymysql.err.MySQLError, login: Login) -> str:
     code = error.args[0] if error.args else 0
     if code in _LOGIN:
         return f"the login as {login.username!r} is refused (error {code})"
-    match getattr(error, "original_exception", None):
-        case ssl.SSLCertVerificationError() as cause:
-            return f"its certificate is not accepted: {cause.verify_message}"
-        case ssl.SSLError() as cause:
-            return f"no TLS: {cause.reason}"
-        case TimeoutError():
-            return "no answer in time"
-        case OSError() as cause:
-            return str(cause.strerror or "no connection")
+    cause = getattr(error, "original_exception", None)
+    if isinstance(cause, OSError):
+        return _of_system(cause)
+    if code == 2013:
+        return "no answer in time, or the connection was lost"
     if code == 2026:
         return "it offers no TLS, and ssl is set"
     return f"no connection (error {code})"
+
+
+def _of_system(error: OSError) -> str:
+    match error:
+        case ssl.SSLCertVerificationError():
+            return f"its certificate is not accepted: {error.verify_message}"
+        case ssl.SSLError():
+            return f"no TLS: {error.reason}"
+        case TimeoutError():
+            return "no answer in time"
+    return error.strerror or "no connection"
 
 
 def _hint(login: Login) -> str | None:

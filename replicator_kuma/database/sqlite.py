@@ -144,7 +144,7 @@ def read_schema(connection: sqlite3.Connection, settings: frozenset[str] = SETTI
                 continue
             table = database.table(name)
             columns = {
-                c.name: Column(c.name, c.type, bool(c.notnull), c.default_value)
+                c.name: Column(c.name, c.type.lower(), bool(c.notnull), c.default_value)
                 for c in table.columns
             }
             unique = tuple(
