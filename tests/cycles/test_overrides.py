@@ -2,55 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from replicator_kuma.build import read_policy
 from replicator_kuma.cycle import Instance, Outcome
-from replicator_kuma.dump import catalog
 from replicator_kuma.dump.policy import Policy
 from replicator_kuma.errors import ReplicatorError, SettingsError, SnapshotMisfit
 from replicator_kuma.replica import Replica
-from replicator_kuma.settings import Settings, Strategy
+from replicator_kuma.settings import Strategy
 from tests.support import cycles, databases
 from tests.support.compare import config_differences, damage, orphans
 from tests.support.cycles import count, follow, lead, left_behind
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import RecordingKuma
-
-PAUSED = '[[rule]]\ntable = "monitor"\nwhere = { type = "push" }\nset = { active = false }\n'
-NO_TAG = '[[rule]]\ntable = "monitor"\nwhere = { tag = "eu-only" }\nskip = true\n'
-EVERY_RULE = (
-    PAUSED + NO_TAG + '[[rule]]\ntable = "proxy"\nwhere = { host = "proxy1*" }\nskip = true\n'
-    '[[rule]]\ntable = "status_page"\nwhere = { slug = "public" }\nset = { title = "Here" }\n'
-    """[[rule]]\ntable = "setting"\nwhere = { key = "entryPage" }\nset = { value = '"x"' }\n"""
-    '[[rule]]\ntable = "monitor"\nwhere = { id = 8 }\nset = { timeout = 7, interval = 61.0 }\n'
-)
-
-
-def db(instance: Instance) -> Path:
-    return instance.data_dir / "kuma.db"
-
-
-def rules(replica: Instance, text: str, strategy: Strategy = Strategy.SNAPSHOT) -> Path:
-    """Write the file of a replica's rules, which it reads as the program does."""
-    path = replica.data_dir.parent / "overrides.toml"
-    path.write_text(text)
-    environ = {
-        "DATA_DIR": str(replica.data_dir),
-        "REPLICATOR_MODE": "RESTORE",
-        "REPLICATOR_OVERRIDES": str(path),
-        "RESTORE_MERGE_STRATEGY": strategy.value,
-    }
-    chosen = Settings.load(environ)
-    replica.policy = read_policy(chosen)
-    replica.tables = catalog.choose(chosen.include, chosen.exclude)
-    return path
+from tests.support.rules import EVERY_RULE, NO_TAG, PAUSED, column, db, rules, tagged
 
 
 def restarted(replica: Instance, kuma: RecordingKuma) -> Instance:
@@ -59,17 +25,6 @@ def restarted(replica: Instance, kuma: RecordingKuma) -> Instance:
     again = cycles.instance(replica.data_dir, replica.repository, name=replica.name, kuma=kuma)
     again.policy, again.tables = replica.policy, replica.tables
     return again
-
-
-def tagged(leader: Instance) -> set[int]:
-    """Give some monitors the tag `eu-only`, and history to one of them on either side."""
-    databases.edit(db(leader), "UPDATE tag SET name = 'eu-only' WHERE id = 5")
-    found = databases.query(db(leader), "SELECT monitor_id FROM monitor_tag WHERE tag_id = 5")
-    return {row[0] for row in found}
-
-
-def column(database: Path, monitor: int, name: str) -> object:
-    return databases.query(database, f"SELECT {name} FROM monitor WHERE id = ?", (monitor,))[0][0]
 
 
 @pytest.mark.parametrize("strategy", list(Strategy))
@@ -319,97 +274,6 @@ def test_another_docker_host_has_its_own_certificates(replica: Instance) -> None
     assert follow(replica).outcome is Outcome.APPLIED
     assert follow(replica, reconcile=True).outcome is Outcome.NOTHING
     assert (folder / "ca.pem").read_text() == "of this replica"
-
-
-VALUES: dict[str, dict[str, list[Any]]] = {
-    "monitor": {
-        "type": ["push", "http", "p*"],
-        "id": [1, 2, 11],
-        "active": [True, False],
-        "name": ["*", "*1*", "x"],
-        "proxy_id": [1, 2],
-        "parent": [1, 11],
-        "timeout": [48.0, 0.5],
-        "interval": [20, 61],
-        "tag": ["eu-only", "tag 1*"],
-    },
-    "proxy": {"id": [1, 2], "host": ["*", "proxy1.example"], "port": [3128]},
-    "tag": {"name": ["eu-only", "t*"], "id": [5, 6]},
-    "status_page": {"slug": ["public"], "icon": ["/icon.svg", "/upload/logo2.png"]},
-    "group": {"weight": [1, 2], "name": ["Group 1*"], "public": [True]},
-    "monitor_group": {"weight": [1, 9], "monitor_id": [1, 5]},
-    "monitor_tag": {"value": ["*", "x"], "tag_id": [5]},
-    "notification": {"is_default": [0, 1]},
-    "setting": {"key": ["entryPage", "k*"], "value": ['"x"']},
-    "maintenance": {"title": ["*"]},
-}
-SETTABLE = {
-    "monitor": ("active", "type", "timeout", "interval", "proxy_id"),
-    "proxy": ("host", "port"),
-    "tag": ("name",),
-    "status_page": ("icon",),
-    "group": ("weight", "public"),
-    "monitor_group": ("weight",),
-    "monitor_tag": ("value",),
-    "notification": ("is_default",),
-    "setting": ("value",),
-}
-
-
-@st.composite
-def texts(draw: st.DrawFn) -> str:
-    """A file of one to four rules that fit the schema."""
-    lines = []
-    for table in draw(st.lists(st.sampled_from(sorted(VALUES)), min_size=1, max_size=4)):
-        lines += ["[[rule]]", f'table = "{table}"']
-        for name in draw(st.sets(st.sampled_from(sorted(VALUES[table])), max_size=2)):
-            lines.append(f"where.{name} = {json.dumps(draw(st.sampled_from(VALUES[table][name])))}")
-        skip = table not in SETTABLE or (table != "setting" and draw(st.booleans()))
-        if skip:
-            lines.append("skip = true")
-            continue
-        for name in draw(st.sets(st.sampled_from(SETTABLE[table]), min_size=1)):
-            lines.append(f"set.{name} = {json.dumps(draw(st.sampled_from(VALUES[table][name])))}")
-    return "\n".join(lines)
-
-
-def takes(replica: Instance) -> bool:
-    """One cycle; whether its rules agree: one may skip the proxy that another refers to."""
-    try:
-        follow(replica)
-    except SettingsError as error:
-        if "there is no such proxy" in str(error):
-            return False
-        raise
-    return True
-
-
-@settings(
-    max_examples=12,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-@given(text=texts())
-def test_any_rules_come_to_rest_without_an_orphan_and_can_be_taken_away(
-    text: str, leader: Instance, replica: Instance, kuma: RecordingKuma
-) -> None:
-    if not count(db(leader), "tag", "name = 'eu-only'"):
-        tagged(leader)
-        lead(leader)
-    rules(replica, "")
-    follow(replica)
-    file = rules(replica, text)
-    if not takes(replica):
-        assert config_differences(db(leader), db(replica), link_ids=False) == []
-        return
-    stops = kuma.log.count("stop")
-    assert follow(replica, reconcile=True).outcome is Outcome.NOTHING
-    assert kuma.log.count("stop") == stops
-    assert orphans(db(replica)) == damage(db(replica)) == []
-    file.write_text("")
-    follow(replica)
-    assert config_differences(db(leader), db(replica), link_ids=False) == []
-    assert (replica.data_dir / "upload" / "logo2.png").read_bytes() == cycles.LOGO
 
 
 def test_a_replica_that_starts_with_rules_never_has_the_rows_that_they_skip(
