@@ -10,9 +10,14 @@ import logging
 import time
 
 from replicator_kuma.cycle import Instance
+from replicator_kuma.dump.catalog import SETTINGS
+from replicator_kuma.dump.policy import Policy
 from replicator_kuma.observe import fingerprint, observe
 from replicator_kuma.repository import Position
 from replicator_kuma.state import State
+
+NONE = {"drift": 0.0, "drift_words": "", "drift_digest": ""}
+"""The state's fields where rows do not differ."""
 
 log = logging.getLogger(__name__)
 
@@ -24,11 +29,13 @@ class Step(enum.Enum):
     HEAL = enum.auto()
     LEAVE = enum.auto()
     """they differ, and only the next snapshot or a person puts them right"""
+    ASK = enum.auto()
+    """they differ, but may be this replica's own: only a plan can tell, once for such rows"""
     CAME_BACK = enum.auto()
     """the rows that a heal replaced are there again: another one would only restart Kuma"""
 
 
-def judge(state: State, digest: str, *, heal: bool, reconcile: bool) -> Step:
+def judge(state: State, digest: str, policy: Policy, *, reconcile: bool) -> Step:
     """What to do about live rows of this digest; a pure function."""
     if digest == state.live_digest:
         return Step.EQUAL
@@ -36,7 +43,10 @@ def judge(state: State, digest: str, *, heal: bool, reconcile: bool) -> Step:
         return Step.HEAL
     if digest == state.healed:
         return Step.CAME_BACK
-    return Step.HEAL if heal else Step.LEAVE
+    if policy.heal:
+        return Step.HEAL
+    own = bool(policy.local or policy.settings - SETTINGS)
+    return Step.ASK if own and digest != state.drift_digest else Step.LEAVE
 
 
 def look(instance: Instance, position: Position, *, reconcile: bool = False) -> Step:
@@ -45,28 +55,34 @@ def look(instance: Instance, position: Position, *, reconcile: bool = False) -> 
     ``reconcile`` reads them in any case, and has them put right. Raises DatabaseErrors,
     SettingsError.
     """
-    state, heal = instance.state.load(), instance.policy().heal
+    state = instance.state.load()
     mark = fingerprint(instance)
     if not reconcile and mark and mark == state.unchanged:
-        return _note(instance, state, Step.EQUAL, position, mark)
+        _note(instance, state, unchanged=mark, healed="", **NONE)
+        return Step.EQUAL
     digest = observe(instance).manifest.digest
-    step = judge(state, digest, heal=heal, reconcile=reconcile)
-    return _note(instance, state, step, position, mark)
-
-
-def _note(instance: Instance, state: State, step: Step, position: Position, mark: str) -> Step:
+    step = judge(state, digest, instance.policy(), reconcile=reconcile)
     if step is Step.EQUAL:
         if state.drift:
             log.info("the rows equal %s again", position)
-        noted = {"unchanged": mark, "drift": 0.0, "drift_words": "", "healed": ""}
-    else:
-        words = _words(step, position)
-        if step is not Step.HEAL and words != state.drift_words:
-            log.warning("%s", words)
-        noted = {"unchanged": "", "drift": state.drift or time.time(), "drift_words": words}
+        _note(instance, state, unchanged=mark, healed="", **NONE)
+    elif step is not Step.ASK:
+        note(instance, step, position, digest)
+    return step
+
+
+def note(instance: Instance, step: Step, position: Position, digest: str) -> None:
+    """Remember that rows differ, and since when; said once."""
+    state, words = instance.state.load(), _words(step, position)
+    if step is not Step.HEAL and words != state.drift_words:
+        log.warning("%s", words)
+    since = state.drift or time.time()
+    _note(instance, state, unchanged="", drift=since, drift_words=words, drift_digest=digest)
+
+
+def _note(instance: Instance, state: State, **noted: object) -> None:
     if any(getattr(state, name) != value for name, value in noted.items()):
         instance.state.update(**noted)
-    return step
 
 
 def _words(step: Step, position: Position) -> str:

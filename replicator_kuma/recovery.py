@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
-from replicator_kuma import staging
+from replicator_kuma import drift, staging
 from replicator_kuma.cycle import Instance
 from replicator_kuma.database import Reader
 from replicator_kuma.dump.format import write_tables
@@ -195,8 +195,8 @@ def _stands(state: State, pending: Pending) -> dict[str, object]:
         "applied_policy": pending.policy,
         "arrived": pending.arrived,
         "healed": pending.replaced if again else "",
-        "drift": 0.0,
-        "drift_words": "",
+        "unchanged": "",
+        **drift.NONE,
     }
 
 

@@ -171,13 +171,17 @@ class Replica:
             step = drift.look(self.instance, newest.position, reconcile=reconcile)
         except DatabaseMigrating as error:
             return _waiting(newest, str(error))
-        if step is drift.Step.HEAL:
-            return self.take(newest)
-        differs = "" if step is drift.Step.EQUAL else "; rows here differ from it"
-        return _nothing(newest, f"{newest.position} is applied; nothing newer{differs}")
+        if step is drift.Step.EQUAL:
+            return _nothing(newest, f"{newest.position} is applied; nothing newer")
+        if step in (drift.Step.HEAL, drift.Step.ASK):
+            return self.take(newest, only_ask=step is drift.Step.ASK)
+        return _differs(newest)
 
-    def take(self, snapshot: Snapshot) -> CycleResult:
-        """Fetch, plan, and apply where rows differ. Call within a cycle."""
+    def take(self, snapshot: Snapshot, *, only_ask: bool = False) -> CycleResult:
+        """Fetch, plan, and apply where rows differ. Call within a cycle.
+
+        ``only_ask``: it is applied, and whether rows differ is all that is to be known.
+        """
         instance = self.instance
         try:
             if not instance.store.exists():
@@ -197,13 +201,16 @@ class Replica:
                     live_digest=live.digest,
                     applied_policy=planned.policy.fingerprint(instance.tables),
                     arrived=planning.remembered(planned.arrived),
-                    drift=0.0,
-                    drift_words="",
                     healed="",
+                    unchanged="",
+                    **drift.NONE,
                     **forgiven(state, snapshot.id),
                 )
                 return _nothing(snapshot, f"the rows equal {snapshot.position}; nothing to do")
             return _waiting(snapshot, "its rows are in place; Kuma has to confirm them")
+        if only_ask:
+            drift.note(instance, drift.Step.LEAVE, snapshot.position, live.digest)
+            return _differs(snapshot)
         started = time.monotonic()
         instance.store.check()  # damage anywhere would grow with what is written
         apply(instance, planned, mark)
@@ -295,6 +302,12 @@ def _beside(work: Callable[[], T]) -> Iterator[Future[T]]:
 
 def _nothing(snapshot: Snapshot, sentence: str) -> CycleResult:
     return CycleResult(Outcome.NOTHING, sentence, snapshot.position, snapshot.label.digest)
+
+
+def _differs(snapshot: Snapshot) -> CycleResult:
+    return _nothing(
+        snapshot, f"{snapshot.position} is applied; nothing newer; rows here differ from it"
+    )
 
 
 def _waiting(snapshot: Snapshot, why: str) -> CycleResult:

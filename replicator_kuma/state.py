@@ -133,6 +133,8 @@ class State:
     drift: float = 0.0
     """since when the live rows differ from the applied snapshot, unhealed; 0: they do not"""
     drift_words: str = ""
+    drift_digest: str = ""
+    """digest of the rows that were found to differ"""
     healed: str = ""
     """digest of the rows that the last heal replaced, until a cycle finds the rows equal"""
     last: Last | None = None

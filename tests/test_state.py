@@ -56,6 +56,7 @@ FULL = State(
     alike="a snapshot and a digest",
     drift=5.5,
     drift_words="rows differ",
+    drift_digest="g" * 64,
     healed="h" * 64,
     last=Last(at=2.5, ok=False, sentence="no network", error="X", exit_code=5),
     last_ok_at=3.5,
