@@ -123,8 +123,6 @@ class Overrides:
 
     def _veiled(self, rule: Rule) -> bool:
         """Whether the live rows do not show what a rule's `where` asks the leader's."""
-        if rule.skip:
-            return True
         asked = {(rule.table, column) for column, _wanted in rule.where}
         tables = _above(rule.table)
         if (rule.table, TAG) in asked:
@@ -162,7 +160,7 @@ def _one_of(wanted: Iterable[Value]) -> Callable[[Value], bool]:
     def fits(value: Value) -> bool:
         if isinstance(value, str):
             return pattern is not None and pattern.match(value) is not None
-        return value in numbers and value is not None
+        return value in numbers
 
     return fits
 
