@@ -197,7 +197,8 @@ def _matches(rule: Rule, source: Source) -> bool:
         return source.rows(replace(select(source.schema, table), content=wanted, runtime=()))
 
     live = source.schema.tables[rule.table].columns
-    asked = (*TABLES[rule.table].key, *(name for name, _ in rule.where if name in live))
+    named = [name for name, _wanted in rule.where if name in live]
+    asked = tuple(dict.fromkeys([*TABLES[rule.table].key, *named]))
     tests = _tests(rule, asked, columns_of)
     return any(all(test(row) for test in tests) for row in columns_of(rule.table, asked))
 
