@@ -323,7 +323,8 @@ def _mismatch(
 
     here, there = fingerprint(ours), snapshot.label.schema
     detail = describe(ours, theirs) if theirs is not None else ""
-    known = f" (Uptime Kuma {named(there)}, here {named(here)})" if named(here) else ""
+    names = (named(there) or "of a version not met yet", named(here) or "another")
+    known = f" (Uptime Kuma {names[0]}, here {names[1]})" if any(map(named, (there, here))) else ""
     return SchemaMismatch(
         f"{snapshot.position} of {snapshot.label.leader} has another schema than this Kuma"
         f"{known}{detail}",

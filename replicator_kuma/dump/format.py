@@ -15,7 +15,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import operator
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -147,11 +146,15 @@ def _untied(rows: Iterator[tuple[Any, ...]], key: int, split: int) -> Iterator[t
         rest = values.encode(row[split:])
         return values.encode(row[:split]), len(rest), rest
 
-    for _key, tied in itertools.groupby(rows, key=operator.itemgetter(slice(key))):
-        group = list(tied)
-        if len(group) > 1:
-            group.sort(key=text)
-        yield from group
+    group: list[tuple[Any, ...]] = []
+    for row in rows:
+        if group and row[:key] != group[0][:key]:
+            if len(group) > 1:
+                group.sort(key=text)
+            yield from group
+            group = []
+        group.append(row)
+    yield from sorted(group, key=text)
 
 
 def accepts(name: str) -> bool:

@@ -57,6 +57,35 @@ def _batches(lines: Iterator[tuple[bytes, bytes]]) -> Iterator[list[tuple[bytes,
         yield batch
 
 
+def differing(wanted: Dump, live: Dump, rows: Rows) -> Iterator[tuple[Row, Row | None]]:
+    """Rows of ``wanted`` whose line is not in ``live``, each with the live row of its key.
+
+    The columns are the same. Raises SnapshotRefused for what is no row.
+    """
+    table, order = rows.table, rows.line_key
+    content, runtime = len(wanted.columns(table)), len(rows.columns)
+    own = live.lines(table)
+    here = next(own, None)
+    for there in wanted.lines(table):
+        if here is not None and there[0] != here[0]:
+            key = order(there[0])
+            while here is not None and order(here[0]) < key:
+                here = next(own, None)
+        if here is not None and there[0] == here[0] and (rows.unkeyed or there[1] == here[1]):
+            here = next(own, None)
+            continue
+        row = _checked(table, there, content, runtime - content)
+        same = here is not None and not rows.unkeyed and order(here[0]) == order(there[0])
+        yield row, (*values.decode(here[0]), *values.decode(here[1])) if same and here else None
+
+
+def _checked(table: str, line: tuple[bytes, bytes], content: int, runtime: int) -> Row:
+    try:
+        return values.canonical(line[0], content) + values.canonical(line[1], runtime)
+    except (ValueError, UnicodeDecodeError) as error:
+        raise SnapshotRefused(f"the snapshot's {table} has a malformed row: {error}") from error
+
+
 class Rows:
     """A table's way: evolution, overrides, conversion, references, adoption.
 
@@ -82,6 +111,7 @@ class Rows:
         self.table, self.columns, self.schema = chosen.table, chosen.columns, schema
         self.unkeyed = chosen.unkeyed
         self._id = chosen.columns.index("id") if chosen.unkeyed else 0
+        self._keys_in = len(TABLES[chosen.table].key)
         self._wanted, self._live, self._keys = wanted, live, keys
         self._map, self._changer = mapped.row, changer
         self._misfits, self._gone, self._present = misfits, gone, present
@@ -95,6 +125,8 @@ class Rows:
         self._skipped = 0
         touched = any(gone.get(r.table) for _index, r in self._references)
         self.identity = not self.converts and not touched and chosen.table not in present
+        plain = mapped.row is None and changer is None and not self.uniques
+        self.only_converts = plain and not touched and chosen.table not in present
 
     def _column(self, name: str) -> Column:
         return self.schema.columns[name]
@@ -117,6 +149,33 @@ class Rows:
     def _all_uniques(self) -> dict[tuple[str, ...], list[tuple[Row, Row]]]:
         """Values that must be UNIQUE, gathered with the rows' first columns to name them by."""
         return {u: [] for u in self.schema.unique if set(u) <= set(self.columns)}
+
+    def line_key(self, line: bytes) -> Any:
+        """What orders the content lines of this table; raises SnapshotRefused where it has none."""
+        try:
+            if not self.unkeyed:
+                return values.decode(line[: line.index(b",")] + b"]")[0] + 0
+            return tuple(map(int, line[1:].split(b",", self._keys_in)[: self._keys_in]))
+        except (ValueError, TypeError, IndexError) as error:
+            raise SnapshotRefused(f"the snapshot's {self.table} has a row without key") from error
+
+    def stays(self, new: Row, own: Row | None) -> bool:
+        """Whether a row is in this instance's terms already."""
+        try:
+            for index, convert in self._converters:
+                value = new[index]
+                if value is not None:
+                    made = convert(value)
+                    if made is not value and (made != value or type(made) is not type(value)):
+                        return False
+        except Misfit:
+            return False
+        if any(new[index] is None for index in self._needed):
+            return False
+        return own is None or not any(
+            own[i] != new[i] and own[i] is not None and new[i] is not None and same(own[i], new[i])
+            for i, same in self._same
+        )
 
     def notes(self) -> list[str]:
         if not self._skipped:

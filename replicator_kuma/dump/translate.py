@@ -20,7 +20,7 @@ from replicator_kuma.dump.manifest import Manifest, TableEntry, write_manifest
 from replicator_kuma.dump.misfits import Misfits
 from replicator_kuma.dump.policy import Policy
 from replicator_kuma.dump.represent import Representation
-from replicator_kuma.dump.rows import Rows, parsed
+from replicator_kuma.dump.rows import Rows, differing, parsed
 from replicator_kuma.dump.schema import Schema
 from replicator_kuma.dump.select import Select, select
 from replicator_kuma.dump.values import Value
@@ -88,6 +88,9 @@ class _Translation:
             entry, files = self._table(name)
             entries[name] = entry
             named |= files
+        for name, theirs in self.wanted.manifest.tables.items():
+            if name not in self.schema.tables:
+                self.notes.append(self.evolution.beyond(name, theirs.rows))
         self.misfits.done()
         ours = self.live.manifest
         manifest = Manifest(
@@ -112,7 +115,7 @@ class _Translation:
             self.notes.append(self.evolution.absent(name))
             return self._as_it_is(self.live, name)
         rows = self._rows(select(self.schema, name))
-        if rows.identity:
+        if rows.identity or (rows.only_converts and self._comes_through(rows)):
             return self._as_it_is(self.wanted, name)
         self._pending = rows
         entries, files = write_tables(self.folder, self, [name])
@@ -150,8 +153,16 @@ class _Translation:
         self.notes += mapped.notes
         settings = chosen.table == "setting" and policy.settings != self.wanted.manifest.settings
         if settings or chosen.table in policy.local:
-            rows.identity = False
+            rows.identity = rows.only_converts = False
         return rows
+
+    def _comes_through(self, rows: Rows) -> bool:
+        """Whether no value of a table changes its form: then nothing is written again.
+
+        A line that the live dump has too was read from this engine, so it stays as it is; only
+        the others are looked at.
+        """
+        return all(rows.stays(new, own) for new, own in differing(self.wanted, self.live, rows))
 
     def _named_by_rules(self) -> set[str]:
         return {

@@ -95,7 +95,8 @@ def test_a_dump_has_no_time_host_or_path(leader: Path, tmp_path: Path) -> None:
     manifest = (one.folder / MANIFEST).read_text()
     assert str(tmp_path) not in manifest
     assert os.uname().nodename not in manifest
-    assert list(json.loads(manifest)) == ["digest", "engine", "files", "format", "schema", "tables"]
+    names = ["digest", "engine", "files", "format", "schema", "settings", "tables"]
+    assert list(json.loads(manifest)) == names
 
 
 def test_a_manifest_opens_as_it_was_written(leader: Path, tmp_path: Path) -> None:
