@@ -155,7 +155,7 @@ class Rows:
         try:
             if not self.unkeyed:
                 return values.decode(line[: line.index(b",")] + b"]")[0] + 0
-            return tuple(map(int, line[1:].split(b",", self._keys_in)[: self._keys_in]))
+            return tuple(map(int, line[1:-1].split(b",", self._keys_in)[: self._keys_in]))
         except (ValueError, TypeError, IndexError) as error:
             raise SnapshotRefused(f"the snapshot's {self.table} has a row without key") from error
 
