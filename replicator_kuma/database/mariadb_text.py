@@ -10,22 +10,11 @@ from replicator_kuma.dump.values import Value, is_plain
 
 _LATIN1 = "\x81\x8d\x8f\x90\x9d"
 """MariaDB's latin1 is cp1252, with the five characters that cp1252 leaves out."""
-_CODECS = {
-    "utf8mb4": "utf-8",
-    "utf8mb3": "utf-8",
-    "utf8": "utf-8",
-    "ascii": "ascii",
-    "latin1": "cp1252",
-    "ucs2": "utf-16-be",
-    "utf16": "utf-16-be",
-    "utf16le": "utf-16-le",
-    "utf32": "utf-32-be",
-}
-"""Of any other charset it is not known what it lacks; Kuma makes utf8mb4 and utf8mb3 only."""
-_BEYOND = {
+_SINGLE = frozenset({"ascii", "latin1"})
+"""Charsets of one byte a character; others are counted in UTF-8, as Kuma makes them."""
+_BEYOND = {  # of any other charset it is not known what it lacks
     "utf8mb3": re.compile(r"[^\u0000-\uffff]"),
     "utf8": re.compile(r"[^\u0000-\uffff]"),
-    "ucs2": re.compile(r"[^\u0000-\uffff]"),
     "ascii": re.compile(r"[^\u0000-\u007f]"),
 }
 _INSTEAD = "?"
@@ -37,10 +26,7 @@ def text_converter(charset: str, *, chars: int = 0, size: int = 0, padded: bool 
 
     ``padded``: a CHAR, which loses the spaces at its end.
     """
-    codec = _CODECS.get(charset, "utf-8")
-    wide = codec.startswith("utf-16") or codec.startswith("utf-32")
-    quick = chars if not size else size // 4 if wide else size
-    """this much ASCII fits at a glance"""
+    quick = chars or size
 
     def convert(value: Value) -> Value:
         if type(value) is str and len(value) <= quick and value.isascii() and not padded:
@@ -52,7 +38,7 @@ def text_converter(charset: str, *, chars: int = 0, size: int = 0, padded: bool 
         kept = _held(text, charset)
         if kept != text:
             reason = reason or "has characters that the column does not hold"
-        text, cut = _cut_chars(kept, chars) if not size else _cut_bytes(kept, size, codec)
+        text, cut = _cut_chars(kept, chars) if not size else _cut_bytes(kept, size, charset)
         reason = reason or cut
         if padded and text.endswith(" "):
             text = text.rstrip(" ")
@@ -100,12 +86,11 @@ def _cut_chars(text: str, chars: int) -> tuple[str, str]:
     return text[:chars], f"has {len(text)} characters where {chars} fit"
 
 
-def _cut_bytes(text: str, size: int, codec: str) -> tuple[str, str]:
+def _cut_bytes(text: str, size: int, charset: str) -> tuple[str, str]:
     if 4 * len(text) <= size:
         return text, ""
-    if codec == "cp1252":  # one byte each
-        return text[:size], f"has {len(text)} bytes where {size} fit" if len(text) > size else ""
-    raw = text.encode(codec)
+    raw = text.encode("cp1252" if charset in _SINGLE else "utf-8", "replace")
     if len(raw) <= size:
         return text, ""
-    return raw[:size].decode(codec, "ignore"), f"has {len(raw)} bytes where {size} fit"
+    kept = text[:size] if charset in _SINGLE else raw[:size].decode("utf-8", "ignore")
+    return kept, f"has {len(raw)} bytes where {size} fit"

@@ -6,6 +6,8 @@ fractions of a second) is a Misfit as much as what it refuses.
 
 from __future__ import annotations
 
+import functools
+import math
 import re
 import struct
 from collections.abc import Callable, Hashable, Sequence
@@ -15,13 +17,13 @@ from typing import NamedTuple
 from replicator_kuma.database import mariadb_collation
 from replicator_kuma.database.mariadb_collation import Weights
 from replicator_kuma.database.mariadb_text import text_converter
-from replicator_kuma.database.numbers import exact_float, exact_int
+from replicator_kuma.database.numbers import MORE_DIGITS, as_float, as_int
 from replicator_kuma.dump import times
 from replicator_kuma.dump.represent import Convert, Misfit
 from replicator_kuma.dump.schema import Column
 from replicator_kuma.dump.values import Value
 
-_TYPE = re.compile(r"([a-z]+)\s*(?:\((.*)\))?((?: [a-z]+)*)", re.ASCII | re.DOTALL)
+_TYPE = re.compile(r"([a-z]+)(?:\((.*)\))?((?: [a-z]+)*)", re.ASCII | re.DOTALL)
 _MEMBER = re.compile(r"'((?:[^']|'')*)'", re.DOTALL)
 
 _INTEGERS = {"tinyint": 8, "smallint": 16, "mediumint": 24, "int": 32, "integer": 32, "bigint": 64}
@@ -105,17 +107,20 @@ class MariadbRepresentation:
         members = {m.replace("''", "'") for m in _MEMBER.findall(kind.arguments)}
         spelled: dict[Hashable, str] = {}
 
-        def convert(value: Value) -> Value:
-            if value in members and isinstance(value, str):
-                return value
+        @functools.lru_cache(maxsize=256)
+        def spelling(text: str) -> str | None:
             if not spelled:
                 ordered = sorted(members)
                 spelled.update(zip(self.fold(column, ordered), ordered, strict=True))
-            if isinstance(value, (str, int)) and type(value) is not bool:
-                found = spelled.get(self.fold(column, [str(value)])[0])
-                if found is not None:
-                    return found
-            raise Misfit("is none of the values that the column takes")
+            return spelled.get(self.fold(column, [text])[0])
+
+        def convert(value: Value) -> Value:
+            if isinstance(value, str) and value in members:
+                return value
+            found = spelling(str(value)) if isinstance(value, (str, int)) else None
+            if found is None:
+                raise Misfit("is none of the values that the column takes")
+            return found
 
         return convert
 
@@ -126,9 +131,11 @@ def _integer(bits: int, unsigned: bool) -> Convert:
     def convert(value: Value) -> Value:
         if type(value) is int and low <= value <= high:
             return value
-        number = exact_int(value)
+        number, lost = as_int(value)
         if not low <= number <= high:
             raise Misfit("is out of the column's range")
+        if lost:
+            raise Misfit(lost, number)
         return number
 
     return convert
@@ -150,12 +157,12 @@ def _float(kind: _Type) -> Convert:
         return value + 0.0  # MariaDB knows no negative zero
 
     def convert(value: Value) -> Value:
-        number = value if type(value) is float else exact_float(value)
+        number, lost = as_float(value)
         if not -largest < number < largest or (kind.unsigned and number < 0):
             raise Misfit("is out of the column's range")
         found = held(number)
-        if found != number:
-            raise Misfit("has more digits than the column holds", found)
+        if lost or found != number:
+            raise Misfit(MORE_DIGITS, found)
         return found
 
     return convert
@@ -164,16 +171,23 @@ def _float(kind: _Type) -> Convert:
 def _single(value: float) -> float:
     """The nearest number of four bytes."""
     try:
-        return float(struct.unpack("f", struct.pack("f", value))[0])
+        single = float(struct.unpack("f", struct.pack("f", value))[0])
     except OverflowError:
-        raise Misfit("is out of the column's range") from None
+        single = math.inf
+    if math.isinf(single):
+        raise Misfit("is out of the column's range")
+    return single
 
 
 def _moment(kind: _Type) -> Convert:
     """DATETIME, TIMESTAMP and DATE, without offset, with as many digits as declared."""
     digits, stamp, day_only = kind.size, kind.name == "timestamp", kind.name == "date"
+    ending = f".{'':0<{digits}}" if digits else ""
+    zero = "0000-00-00" + ("" if day_only else f" 00:00:00{ending}")
 
     def convert(value: Value) -> Value:
+        if value == zero:  # no date, and MariaDB keeps it: a leader's comes back as it was
+            return value
         found = times.moment(value)
         if found is None:
             raise Misfit("is no date")

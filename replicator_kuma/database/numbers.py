@@ -11,34 +11,31 @@ from replicator_kuma.dump.values import Value
 
 NUMERAL = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 """A text that every engine reads as a number."""
+MORE_DIGITS = "has more digits than the column holds"
 _DIGITS = 25
 """More than any integer column holds."""
 
 
-def exact_int(value: Value) -> int:
-    """The integer that a value is; raises Misfit for what is none, and offers its whole part."""
+def as_int(value: Value) -> tuple[int, str]:
+    """The whole part of a number, and in words what it loses; raises Misfit for what is none."""
     if isinstance(value, int):
-        return int(value)
+        return value, ""
     number = _decimal(value)
     if number.adjusted() > _DIGITS:
         raise Misfit("is out of the column's range")
     whole = int(number)
-    if whole != number:
-        raise Misfit("has a fraction where only whole numbers fit", whole)
-    return whole
+    return whole, "has a fraction where only whole numbers fit" if whole != number else ""
 
 
-def exact_float(value: Value) -> float:
-    """The float that a number is; raises Misfit for what is none, and offers the nearest one."""
+def as_float(value: Value) -> tuple[float, str]:
+    """The float nearest to a number, and in words what it loses; raises Misfit for what is none."""
     if isinstance(value, int):
         number = float(value)
-        if int(number) != value:
-            raise Misfit("has more digits than the column holds", number)
-        return number
+        return number, MORE_DIGITS if int(number) != value else ""
     number = value if isinstance(value, float) else float(_decimal(value))
     if math.isinf(number):
         raise Misfit("is out of the column's range")
-    return number
+    return number, ""
 
 
 def _decimal(value: Value) -> Decimal:

@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Callable, Hashable, Sequence
 from decimal import Decimal, InvalidOperation
 
-from replicator_kuma.database.numbers import NUMERAL
+from replicator_kuma.database.numbers import MORE_DIGITS, NUMERAL
 from replicator_kuma.dump import times
 from replicator_kuma.dump.represent import Convert, Misfit
 from replicator_kuma.dump.schema import Column
@@ -91,7 +91,7 @@ def _stored(kind: str, value: Value) -> Value:
         raise Misfit("has more than 64 bits")
     found = _ask(kind, type(value).__name__, repr(value), value)
     if not _equal(value, found):
-        raise Misfit("has more digits than the column holds", found)
+        raise Misfit(MORE_DIGITS, found)
     return found
 
 
