@@ -226,6 +226,7 @@ class Server:
             "database": database,
             "charset": "utf8mb4",
             "autocommit": True,
+            "ssl_disabled": True,
             "conv": _CONVERSIONS,
             "sql_mode": "ANSI_QUOTES,STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION",
         }
