@@ -13,10 +13,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from replicator_kuma.errors import DatabaseMissing, ReplicatorError, SettingsError, StateError
-from replicator_kuma.settings import Settings
+from replicator_kuma.settings import Mode, Settings
 
 if TYPE_CHECKING:
     from replicator_kuma.database import Reader, Store
@@ -27,6 +28,7 @@ LEAST_SPACE = 64 << 20
 STATE_SIZE = 64 << 10
 """more than the state file ever takes"""
 CLOCK_SKEW = 300.0
+SHOWN_MISFITS = 20
 
 
 class Level(Enum):
@@ -89,10 +91,11 @@ class Doctor:
         yield from self._run("newest snapshot", self._newest)
         yield from self._run("clock", self._clock)
         yield from self._run("database", self._database)
-        yield from self._run("schema", self._schema)
-        yield from self._run("unknown tables", self._unknown_tables)
-        yield from self._run("unknown settings", self._unknown_settings)
-        yield from self._run("references", self._references)
+        yield from self._look("schema", self._look_schema)
+        yield from self._look("unknown tables", self._look_unknown_tables)
+        yield from self._look("unknown settings", self._look_unknown_settings)
+        yield from self._look("references", self._look_references)
+        yield from self._look("MariaDB replicas", self._look_misfits)
         yield from self._run("overrides", self._overrides)
         yield from self._run("Uptime Kuma", self._kuma)
         yield from self._run("last cycle", self._last_cycle)
@@ -104,6 +107,9 @@ class Doctor:
                 yield Finding(name, level, message, hint, 1 if level is Level.FAIL else 0)
         except ReplicatorError as error:
             yield _from_error(name, error)
+
+    def _look(self, name: str, look: Callable[[Reader], Found]) -> Iterator[Finding]:
+        return self._run(name, partial(self._reading, look))
 
     # --- around the instance ----------------------------------------------------------------
 
@@ -199,7 +205,6 @@ class Doctor:
         """Raise what the next cycle would say to these snapshots: it is asked itself."""
         from replicator_kuma.leader import View, own_newest
         from replicator_kuma.replica import newest_to_follow, refuse_bad
-        from replicator_kuma.settings import Mode
         from replicator_kuma.state import StateFile
 
         settings, state = self.settings, StateFile(self.settings.state_dir).load()
@@ -247,15 +252,16 @@ class Doctor:
             with store.read() as reader:
                 yield from look(reader)
 
-    def _schema(self) -> Found:
-        return self._reading(self._look_schema)
+    def _chosen(self) -> frozenset[str]:
+        from replicator_kuma.dump.catalog import choose
+
+        return choose(self.settings.include, self.settings.exclude)
 
     def _look_schema(self, reader: Reader) -> Found:
-        from replicator_kuma.dump.catalog import choose
         from replicator_kuma.dump.versions import named
 
         schema = reader.schema
-        schema.require(choose(self.settings.include, self.settings.exclude))
+        schema.require(self._chosen())
         version = named(schema.fingerprint)
         if version:
             yield Level.OK, f"Uptime Kuma {version} ({schema.fingerprint})", ""
@@ -265,9 +271,6 @@ class Doctor:
                 f"a schema that this version has not met ({schema.fingerprint})",
                 "It is replicated to instances of the same schema; look for a newer replicator.",
             )
-
-    def _unknown_tables(self) -> Found:
-        return self._reading(self._look_unknown_tables)
 
     def _look_unknown_tables(self, reader: Reader) -> Found:
         unknown = reader.schema.unknown()
@@ -279,9 +282,6 @@ class Doctor:
             )
         else:
             yield Level.OK, "none", ""
-
-    def _unknown_settings(self) -> Found:
-        return self._reading(self._look_unknown_settings)
 
     def _look_unknown_settings(self, reader: Reader) -> Found:
         from replicator_kuma.dump.catalog import SETTINGS, SETTINGS_NEVER, SETTINGS_OPTIONAL
@@ -298,25 +298,33 @@ class Doctor:
         else:
             yield Level.OK, "none", ""
 
-    def _references(self) -> Found:
-        return self._reading(self._look_references)
-
     def _look_references(self, reader: Reader) -> Found:
-        from replicator_kuma.dump.catalog import choose
         from replicator_kuma.dump.select import select
 
-        sound = True
-        chosen = choose(self.settings.include, self.settings.exclude)
-        for name in reader.schema.require(chosen):
-            for dangling in reader.dangling(select(reader.schema, name)):
-                sound = False
-                yield Level.WARN, str(dangling), "Old versions of Kuma left such rows behind."
-        if sound:
+        names, dangling = reader.schema.require(self._chosen()), None
+        for dangling in (d for n in names for d in reader.dangling(select(reader.schema, n))):
+            yield Level.WARN, str(dangling), "Old versions of Kuma left such rows behind."
+        if dangling is None:
             yield Level.OK, "none points nowhere", ""
+
+    def _look_misfits(self, reader: Reader) -> Found:
+        """Of a leader on SQLite: the rows that a replica on MariaDB could not hold."""
+        from replicator_kuma.database.forecast import misfits
+
+        if self.settings.mode is not Mode.BACKUP or self._store().engine != "sqlite":
+            return
+        count = 0
+        for count, line in enumerate(misfits(reader, reader.schema.require(self._chosen())), 1):
+            if count <= SHOWN_MISFITS:
+                yield Level.WARN, line, ""
+        if count:
+            hint = "Change them in Kuma, or set REPLICATOR_ON_MISFIT=truncate on such a replica."
+            yield Level.WARN, f"what a replica on MariaDB cannot hold: {count} in all", hint
+        else:
+            yield Level.OK, "each row fits", ""
 
     def _overrides(self) -> Found:
         from replicator_kuma.build import read_policy
-        from replicator_kuma.settings import Mode
 
         file = self.settings.overrides
         if file is None:
@@ -330,10 +338,8 @@ class Doctor:
             yield Level.OK, f"{count} {'rule' if count == 1 else 'rules'} of {file}", ""
 
     def _look_overrides(self, rules: Overrides, reader: Reader) -> Found:
-        from replicator_kuma.dump.catalog import choose
-
         rules.check(reader.schema)
-        chosen = choose(self.settings.include, self.settings.exclude)
+        chosen = self._chosen()
         for number, rule in enumerate(rules.rules, 1):
             if rule.table not in chosen:
                 yield Level.WARN, f"rule {number}: {rule.table} is not replicated here", ""
