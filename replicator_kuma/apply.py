@@ -131,6 +131,7 @@ def _note(instance: Instance, planned: Planned, first: Pending, stops: bool) -> 
         digest=expected_digest(instance, live, wanted),
         policy=planned.policy.fingerprint(instance.tables),
         arrived=remembered(planned.arrived),
+        keeps_own=planned.keeps_own,
     )
     instance.state.update(pending=pending, stopped_by_me=stops, live_digest="")
 

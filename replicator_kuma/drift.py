@@ -10,8 +10,6 @@ import logging
 import time
 
 from replicator_kuma.cycle import Instance
-from replicator_kuma.dump.catalog import SETTINGS
-from replicator_kuma.dump.policy import Policy
 from replicator_kuma.observe import fingerprint, observe
 from replicator_kuma.repository import Position
 from replicator_kuma.state import State
@@ -35,7 +33,7 @@ class Step(enum.Enum):
     """the rows that a heal replaced are there again: another one would only restart Kuma"""
 
 
-def judge(state: State, digest: str, policy: Policy, *, reconcile: bool) -> Step:
+def judge(state: State, digest: str, *, heal: bool, reconcile: bool) -> Step:
     """What to do about live rows of this digest; a pure function."""
     if digest == state.live_digest:
         return Step.EQUAL
@@ -43,10 +41,9 @@ def judge(state: State, digest: str, policy: Policy, *, reconcile: bool) -> Step
         return Step.HEAL
     if digest == state.healed:
         return Step.CAME_BACK
-    if policy.heal:
+    if heal:
         return Step.HEAL
-    own = bool(policy.local or policy.settings - SETTINGS)
-    return Step.ASK if own and digest != state.drift_digest else Step.LEAVE
+    return Step.ASK if state.keeps_own and digest != state.drift_digest else Step.LEAVE
 
 
 def look(instance: Instance, position: Position, *, reconcile: bool = False) -> Step:
@@ -61,7 +58,7 @@ def look(instance: Instance, position: Position, *, reconcile: bool = False) -> 
         _note(instance, state, unchanged=mark, healed="", **NONE)
         return Step.EQUAL
     digest = observe(instance).manifest.digest
-    step = judge(state, digest, instance.policy(), reconcile=reconcile)
+    step = judge(state, digest, heal=instance.policy().heal, reconcile=reconcile)
     if step is Step.EQUAL:
         if state.drift:
             log.info("the rows equal %s again", position)

@@ -46,6 +46,11 @@ class Planned:
     """it is this instance's own dump: nothing was translated"""
 
     @property
+    def keeps_own(self) -> bool:
+        """Whether rows of compared tables are this replica's own, and no leader's."""
+        return bool(self.policy.local or self.policy.settings - self.source.manifest.settings)
+
+    @property
     def live(self) -> Dump:
         return self.look.live
 

@@ -194,6 +194,7 @@ def _stands(state: State, pending: Pending) -> dict[str, object]:
         "live_digest": pending.digest,
         "applied_policy": pending.policy,
         "arrived": pending.arrived,
+        "keeps_own": pending.keeps_own,
         "healed": pending.replaced if again else "",
         "unchanged": "",
         **drift.NONE,

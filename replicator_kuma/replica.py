@@ -201,6 +201,7 @@ class Replica:
                     live_digest=live.digest,
                     applied_policy=planned.policy.fingerprint(instance.tables),
                     arrived=planning.remembered(planned.arrived),
+                    keeps_own=planned.keeps_own,
                     healed="",
                     unchanged="",
                     **drift.NONE,

@@ -81,9 +81,10 @@ class Pending:
     replaced: str = ""
     """digest of the live rows and files that it was planned to replace"""
     digest: str = ""
-    """what `State.live_digest` is once it is confirmed, and so on for the next two"""
+    """what `State.live_digest` is once it is confirmed, and so on for the next three"""
     policy: str = ""
     arrived: Arrived = ()
+    keeps_own: bool = False
     earlier: Pending | None = None
     """the unconfirmed apply that it is laid over, and that stands if it is not written"""
     unread: bool = False
@@ -115,6 +116,8 @@ class State:
     """`Policy.fingerprint` by which the applied snapshot came over; another one compares anew"""
     arrived: Arrived = ()
     """rows of local entities that came from a leader once: they do not come again"""
+    keeps_own: bool = False
+    """some of the rows behind `live_digest` are this replica's own: it may change them"""
     pending: Pending | None = None
     stopped_by_me: bool = False
     bad: tuple[str, ...] = ()

@@ -31,6 +31,7 @@ FULL = State(
     applied=MARK,
     applied_policy="0123456789abcdef",
     arrived=(("proxy", (1, 2)), ("remote_browser", ())),
+    keeps_own=True,
     pending=dataclasses.replace(
         PENDING,
         purge=True,
@@ -42,6 +43,7 @@ FULL = State(
         digest="e" * 64,
         policy="fedcba9876543210",
         arrived=(("docker_host", (7,)),),
+        keeps_own=True,
         earlier=dataclasses.replace(PENDING, mark=ODD),
         unread=True,
     ),

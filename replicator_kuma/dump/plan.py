@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from replicator_kuma.dump import values
-from replicator_kuma.dump.catalog import TABLES, is_setting
+from replicator_kuma.dump.catalog import TABLES
 from replicator_kuma.dump.format import Dump
 from replicator_kuma.dump.manifest import Manifest
 from replicator_kuma.errors import SchemaMismatch, SnapshotRefused
@@ -345,7 +345,8 @@ class _Merge:
             raise SnapshotRefused(
                 f"the snapshot's {self.table.name} has a malformed row: {error}"
             ) from error
-        if self.table.name == "setting" and not all(is_setting(row[0]) for row in new):
+        chosen = self.wanted.manifest.settings
+        if self.table.name == "setting" and not all(row[0] in chosen for row in new):
             raise SnapshotRefused("the snapshot sets a setting that is not replicated")
 
     def _reborn(self, old: tuple[bytes, bytes], new: tuple[bytes, bytes]) -> bool:

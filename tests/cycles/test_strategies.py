@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -402,26 +403,26 @@ def test_what_a_person_s_start_of_kuma_confirms_is_remembered_as_applied(
 # --- the decision -----------------------------------------------------------------------------
 
 KNOWN = State("w", live_digest="applied", healed="healed", drift_digest="seen")
-KEEPS = Policy(local=frozenset({"proxy"}))
-CHOSE = Policy(settings=frozenset({"primaryBaseURL"}))
 
 
 @pytest.mark.parametrize(
-    ("digest", "policy", "reconcile", "step"),
+    ("digest", "heal", "reconcile", "own", "step"),
     [
-        ("applied", Policy(), False, Step.EQUAL),
-        ("applied", Policy(heal=True), True, Step.EQUAL),
-        ("other", Policy(), False, Step.LEAVE),
-        ("other", Policy(), True, Step.HEAL),
-        ("other", Policy(heal=True), False, Step.HEAL),
-        ("healed", Policy(heal=True), False, Step.CAME_BACK),
-        ("healed", Policy(), False, Step.CAME_BACK),
-        ("healed", Policy(heal=True), True, Step.HEAL),
-        ("other", KEEPS, False, Step.ASK),
-        ("seen", KEEPS, False, Step.LEAVE),
-        ("other", CHOSE, False, Step.ASK),
-        ("seen", Policy(heal=True), False, Step.HEAL),
+        ("applied", False, False, False, Step.EQUAL),
+        ("applied", True, True, False, Step.EQUAL),
+        ("other", False, False, False, Step.LEAVE),
+        ("other", False, True, True, Step.HEAL),
+        ("other", True, False, True, Step.HEAL),
+        ("healed", True, False, True, Step.CAME_BACK),
+        ("healed", False, False, False, Step.CAME_BACK),
+        ("healed", True, True, False, Step.HEAL),
+        ("other", False, False, True, Step.ASK),
+        ("seen", False, False, True, Step.LEAVE),
+        ("seen", True, False, True, Step.HEAL),
     ],
 )
-def test_what_is_done_about_rows(digest: str, policy: Policy, reconcile: bool, step: Step) -> None:
-    assert judge(KNOWN, digest, policy, reconcile=reconcile) is step
+def test_what_is_done_about_rows(
+    digest: str, heal: bool, reconcile: bool, own: bool, step: Step
+) -> None:
+    state = replace(KNOWN, keeps_own=own)
+    assert judge(state, digest, heal=heal, reconcile=reconcile) is step
