@@ -230,7 +230,8 @@ def test_a_deadlock_is_a_lock(store: MariadbStore, database: Database) -> None:
     """The smaller transaction is the one that the server ends: ours."""
     sql = "SELECT 1 FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
     with database.transaction() as kuma:
-        kuma.execute("UPDATE monitor SET name = 'x' WHERE id > 2")
+        kuma.execute("UPDATE notification SET name = 'x'")
+        kuma.execute("UPDATE heartbeat SET msg = 'x'")
         waiting = threading.Thread(target=kuma.execute, args=("DELETE FROM tag WHERE id = 1",))
 
         def write() -> None:
@@ -238,12 +239,12 @@ def test_a_deadlock_is_a_lock(store: MariadbStore, database: Database) -> None:
                 writer.upsert("tag", ("id", "name", "color"), (), [(1, "new", "red")])
                 waiting.start()
                 wait_until(lambda: database.query(sql), "the other one to wait", 10)
-                writer.delete("monitor", [3])
+                writer.delete("notification", [3])
 
         with pytest.raises(DatabaseLocked):
             write()
         waiting.join(20)
-    assert database.query("SELECT name FROM monitor WHERE id = 3") == [("x",)]
+    assert database.query("SELECT name FROM notification WHERE id = 3") == [("x",)]
 
 
 def test_tables_that_change_while_they_are_read(store: MariadbStore, database: Database) -> None:
