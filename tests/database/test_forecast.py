@@ -74,9 +74,7 @@ def test_what_kuma_writes_anew_by_itself_is_no_misfit(leader: Path) -> None:
 @needs_fixtures
 @pytest.mark.parametrize("version", SQLITE)
 @pytest.mark.parametrize("state", ["fresh", "leader-1", "leader-2"])
-def test_the_databases_of_real_kumas_fit(
-    version: str, state: str, tmp_path: Path
-) -> None:
+def test_the_databases_of_real_kumas_fit(version: str, state: str, tmp_path: Path) -> None:
     (tmp_path / "kuma.db").write_bytes((ROOT / version / f"{state}.db").read_bytes())
     assert found(tmp_path) == []
 
