@@ -1,0 +1,200 @@
+"""What `replicator status` says of engine, choices and drift, for people and for programs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from replicator_kuma.build import read_policy
+from replicator_kuma.dump.catalog import SETTINGS
+from replicator_kuma.dump.policy import Policy
+from replicator_kuma.errors import SettingsError
+from replicator_kuma.settings import Settings
+from replicator_kuma.state import StateFile
+from replicator_kuma.status import Report, report
+
+LOCAL = "RESTORE_LOCAL_ENTITY_REPLICATION"
+RULE = '[[rule]]\ntable = "monitor"\nwhere = { type = "push" }\nset = { active = false }\n'
+
+
+def settings(folder: Path, mode: str = "RESTORE", **environ: str) -> Settings:
+    environ |= {"DATA_DIR": str(folder), "REPLICATOR_MODE": mode, "REPLICATOR_INSTANCE": "beta"}
+    return Settings.load(environ)
+
+
+def lines(known: Report) -> dict[str, str]:
+    return dict(known.lines())
+
+
+@pytest.mark.parametrize(
+    ("mode", "words"),
+    [("BACKUP", "leader"), ("RESTORE", "replica"), (LOCAL, "replica")],
+)
+def test_each_mode_has_a_role(tmp_path: Path, mode: str, words: str) -> None:
+    known = report(settings(tmp_path, mode))
+    assert lines(known)["instance"] == f"beta, {words} of fleet default"
+    assert known.as_dict()["role"] == mode
+
+
+def test_a_replica_without_choices(tmp_path: Path) -> None:
+    known = report(settings(tmp_path))
+    assert lines(known)["strategy"] == "SNAPSHOT"
+    assert lines(known)["policy"] == "the leader's rows as they are"
+    assert "drift" not in lines(known)
+    found = known.as_dict()
+    assert (found["strategy"], found["drift"], found["engine"]) == ("SNAPSHOT", None, "sqlite")
+    assert found["policy"] == {
+        "tables_left_out": [],
+        "local_entities": [],
+        "overrides": None,
+        "rules": 0,
+        "schema": "strict",
+        "on_misfit": "refuse",
+        "settings": [],
+    }
+
+
+def test_a_replica_with_every_choice(tmp_path: Path) -> None:
+    file = tmp_path / "overrides.toml"
+    file.write_text(RULE)
+    known = report(
+        settings(
+            tmp_path,
+            LOCAL,
+            RESTORE_MERGE_STRATEGY="DEFAULT",
+            REPLICATOR_OVERRIDES=str(file),
+            REPLICATOR_SCHEMA="compatible",
+            REPLICATOR_ON_MISFIT="truncate",
+            REPLICATOR_SETTINGS="+primaryBaseURL,-checkBeta",
+        )
+    )
+    assert lines(known)["strategy"] == "DEFAULT"
+    assert lines(known)["policy"] == (
+        "without notification, monitor_notification; own proxy, remote_browser; "
+        f"overrides {file} (1 rule); compatible schemas too; misfits are cut; "
+        "settings +primaryBaseURL, -checkBeta"
+    )
+    assert known.as_dict()["policy"] == {
+        "tables_left_out": ["notification", "monitor_notification"],
+        "local_entities": ["proxy", "remote_browser"],
+        "overrides": str(file),
+        "rules": 1,
+        "schema": "compatible",
+        "on_misfit": "truncate",
+        "settings": ["+primaryBaseURL", "-checkBeta"],
+    }
+
+
+def test_a_leader_has_no_strategy_and_no_rules(tmp_path: Path) -> None:
+    choices = {"RESTORE_MERGE_STRATEGY": "DEFAULT", "REPLICATOR_SETTINGS": "-checkBeta"}
+    known = report(settings(tmp_path, "BACKUP", REPLICATOR_OVERRIDES="/none", **choices))
+    assert "strategy" not in lines(known)
+    assert lines(known)["policy"] == "settings -checkBeta"
+    assert known.as_dict()["strategy"] is None
+    assert known.as_dict()["policy"]["overrides"] is None
+
+
+@pytest.mark.parametrize(
+    ("config", "engine"),
+    [
+        ({"type": "sqlite"}, "sqlite"),
+        (
+            {"type": "mariadb", "hostname": "127.0.0.1", "dbName": "kuma", "username": "kuma"},
+            "mariadb",
+        ),
+        ({"type": "embedded-mariadb"}, "embedded-mariadb"),
+        ({"type": "postgres"}, None),
+    ],
+)
+def test_the_engine_is_told_without_asking_it(
+    tmp_path: Path, config: dict[str, str], engine: str | None
+) -> None:
+    (tmp_path / "db-config.json").write_text(json.dumps(config))
+    known = report(settings(tmp_path))
+    assert known.as_dict()["engine"] == engine
+    assert lines(known)["engine"] == (engine or "cannot be told")
+
+
+def test_drift_is_shown_since_when_it_is_known(tmp_path: Path) -> None:
+    StateFile(tmp_path / "replicator").update(drift=1.0, drift_words="rows differ")
+    known = report(settings(tmp_path))
+    assert lines(known)["drift"] == "since 1970-01-01T00:00:01Z: rows differ"
+    assert known.as_dict()["drift"] == {"since": "1970-01-01T00:00:01Z", "words": "rows differ"}
+    leader = report(settings(tmp_path, "BACKUP"))
+    assert "drift" not in lines(leader), "its own rows are what they are"
+    assert leader.as_dict()["drift"] is None
+
+
+def test_rules_that_cannot_be_read_keep_nobody_from_the_rest(tmp_path: Path) -> None:
+    known = report(settings(tmp_path, REPLICATOR_OVERRIDES=str(tmp_path / "gone.toml")))
+    assert "gone.toml, cannot be read: No such file" in lines(known)["policy"]
+
+
+# --- what the cycles are given ----------------------------------------------------------------
+
+
+def test_a_policy_is_what_the_settings_say(tmp_path: Path) -> None:
+    assert read_policy(settings(tmp_path))() == Policy()
+    chosen = settings(
+        tmp_path,
+        LOCAL,
+        RESTORE_MERGE_STRATEGY="NOTIFICATIONS_INSERT_MERGE",
+        REPLICATOR_LOCAL_ENTITIES="docker_host",
+        REPLICATOR_SCHEMA="compatible",
+        REPLICATOR_ON_MISFIT="truncate",
+        REPLICATOR_SETTINGS="+nscd",
+    )
+    assert read_policy(chosen)() == Policy(
+        settings=SETTINGS | {"nscd"},
+        heal=True,
+        local=frozenset({"docker_host"}),
+        compatible=True,
+        truncate=True,
+    )
+
+
+def test_a_leader_takes_its_own_rows_back_as_they_were(tmp_path: Path) -> None:
+    chosen = settings(
+        tmp_path,
+        "BACKUP",
+        RESTORE_MERGE_STRATEGY="DEFAULT",
+        REPLICATOR_OVERRIDES="/none.toml",
+        REPLICATOR_ON_MISFIT="truncate",
+        REPLICATOR_SETTINGS="+nscd",
+    )
+    assert read_policy(chosen)() == Policy(settings=SETTINGS | {"nscd"})
+
+
+def test_a_file_of_rules_is_read_at_each_question(tmp_path: Path) -> None:
+    file = tmp_path / "overrides.toml"
+    file.write_text("")
+    policy = read_policy(settings(tmp_path, REPLICATOR_OVERRIDES=str(file)))
+    before = policy().fingerprint(["monitor"])
+    file.write_text(RULE)
+    assert policy().fingerprint(["monitor"]) != before
+    file.write_text("# nothing but a comment\n")
+    assert policy().fingerprint(["monitor"]) == before
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "cannot be read: No such file"),
+        (b"\xff\xfe", "is not UTF-8 text"),
+        (b"[[rule]", "cannot be understood: it is no TOML"),
+        (b'[[rule]]\ntable = "heartbeat"\nskip = true\n', "cannot be understood: rule 1"),
+    ],
+)
+def test_a_file_of_rules_that_is_none_is_an_error_with_its_name(
+    tmp_path: Path, content: bytes | None, words: str
+) -> None:
+    file = tmp_path / "overrides.toml"
+    if content is not None:
+        file.write_bytes(content)
+    policy = read_policy(settings(tmp_path, REPLICATOR_OVERRIDES=str(file)))
+    with pytest.raises(SettingsError, match=words) as caught:
+        policy()
+    assert f"the file of REPLICATOR_OVERRIDES, {file}, " in str(caught.value)
+    assert "read again at the next cycle" in caught.value.hint
