@@ -19,7 +19,8 @@ Convert = Callable[[Value], Value]
 class Misfit(ValueError):
     """A value that a column cannot hold without loss; the text says why, and shows no value.
 
-    ``fitting`` is what is left of it once it is cut to fit; None where no cut makes it fit.
+    The text follows a column's name: «has 151 characters where 150 fit». ``fitting`` is what is
+    left of the value once it is cut to fit; None where no cut makes it fit.
     """
 
     def __init__(self, reason: str, fitting: Value = None) -> None:
@@ -48,5 +49,5 @@ class Representation(Protocol):
     def fold(self, column: Column, texts: Sequence[str]) -> Sequence[Hashable]:
         """What UNIQUE compares: two texts with the same one cannot stand in the column together.
 
-        (`Admin` and `admin` in MariaDB.) May raise DatabaseError.
+        (`Admin` and `admin` in MariaDB.) May ask a server; then it may raise DatabaseError.
         """
