@@ -112,6 +112,8 @@ class Server:
         self.datadir = folder / "mariadb"
         self.socket = at or folder / "m.sock"
         self.pid_file = self.socket.with_name("mysqld.pid")
+        # a mariadbd that starts deletes the temporary tables of all others in its folder
+        self.temporary = folder / "mariadb-tmp"
         self.log = folder / "mariadb.log"
         self.port = free_port() if tcp else 0
         self.options = options
@@ -167,12 +169,14 @@ class Server:
         assert not self.running, "the server runs already"
         self.install()
         self.socket.parent.mkdir(parents=True, exist_ok=True)
+        self.temporary.mkdir(exist_ok=True)
         network = [f"--port={self.port}", "--bind-address=127.0.0.1"]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _WITH_PARENT, str(os.getpid()), program("mariadbd"),
                  "--no-defaults", f"--datadir={self.datadir}", f"--socket={self.socket}",
-                 f"--pid-file={self.pid_file}", *_FAST, *_as_user(), *self.options,
+                 f"--pid-file={self.pid_file}", f"--tmpdir={self.temporary}", *_FAST,
+                 *_as_user(), *self.options,
                  *(network if self.port else ["--skip-networking"])],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
             )  # fmt: skip
