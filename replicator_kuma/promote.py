@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 
 from replicator_kuma.cycle import CycleResult, Instance, Outcome
+from replicator_kuma.dump.catalog import TABLES
 from replicator_kuma.errors import (
     DatabaseError,
     ReplicatorError,
     RepositoryLost,
+    SettingsError,
     SnapshotNotFound,
 )
 from replicator_kuma.publish import publish
@@ -44,7 +46,7 @@ def _promote(instance: Instance, force: bool) -> CycleResult:
             newest.position,
             newest.label.digest,
         )
-    taken = ""
+    warnings, taken = _own_ways(instance), ""
     if newest is None:
         _require_force_without_snapshots(instance, force)
     else:
@@ -58,8 +60,29 @@ def _promote(instance: Instance, force: bool) -> CycleResult:
         "before it comes back"
     )
     return CycleResult(
-        Outcome.PUBLISHED, sentence, result.position, result.digest, warnings=result.warnings
+        Outcome.PUBLISHED,
+        sentence,
+        result.position,
+        result.digest,
+        warnings=(*warnings, *result.warnings),
     )
+
+
+def _own_ways(instance: Instance) -> tuple[str, ...]:
+    """What this replica had otherwise than its leader, by choice: from now on the fleet has it."""
+    try:
+        policy = instance.policy()
+    except SettingsError as error:
+        log.debug("cannot tell what this replica had otherwise: %s", error)
+        return ()
+    left_out = [name for name in TABLES if name not in instance.tables]
+    parts = (
+        policy.overrides.rules and "the rules of REPLICATOR_OVERRIDES",
+        policy.local and f"{', '.join(sorted(policy.local))} of its own",
+        left_out and f"no {', '.join(left_out)} from its leader",
+    )
+    ways = "; ".join(part for part in parts if part)
+    return (f"this replica had {ways}: its rows are the fleet's from now on",) if ways else ()
 
 
 def _leads(instance: Instance, newest: Snapshot) -> bool:

@@ -13,7 +13,9 @@ from replicator_kuma import drift
 from replicator_kuma.cycle import Instance, Outcome
 from replicator_kuma.drift import Step, judge
 from replicator_kuma.dump.catalog import choose
+from replicator_kuma.dump.overrides import Overrides
 from replicator_kuma.dump.policy import Policy
+from replicator_kuma.dump.rules import Rule
 from replicator_kuma.errors import DatabaseMissing, KumaRunning, RepositoryUnreachable
 from replicator_kuma.observe import Observation, observe
 from replicator_kuma.replica import Replica
@@ -25,6 +27,7 @@ from tests.support.cycles import UnmanagedKuma, follow, lead, left_behind, name_
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import RecordingKuma
 
+RULE = Rule("monitor", changes=(("interval", 77),))
 APPLIED = "1.1 is applied; nothing newer"
 HEALED = ["stop", "start", "ready?"]
 
@@ -378,6 +381,23 @@ def test_a_monitor_that_goes_takes_its_alerts_along_also_where_they_do_not_come(
     assert cycles.count(db(default), "monitor_notification", "monitor_id = 3") == 0
     assert orphans(db(default)) == []
     assert cycles.count(db(default), "notification") == cycles.count(db(leader), "notification")
+
+
+def test_who_promotes_a_replica_with_ways_of_its_own_is_told_that_they_become_the_fleet_s(
+    default: Instance, repository: FolderRepository
+) -> None:
+    local = frozenset({"proxy"})
+    default.policy = lambda: Policy(heal=True, local=local, overrides=Overrides((RULE,)))
+    result = cycles.take_over(default)
+    assert result.outcome is Outcome.PUBLISHED
+    assert result.warnings[0] == (
+        "this replica had the rules of REPLICATOR_OVERRIDES; proxy of its own; no notification, "
+        "monitor_notification from its leader: its rows are the fleet's from now on"
+    )
+
+
+def test_who_promotes_an_ordinary_replica_is_told_nothing(replica: Instance) -> None:
+    assert cycles.take_over(replica).warnings == ()
 
 
 # --- what is known after an end in the middle -------------------------------------------------
