@@ -1,0 +1,249 @@
+"""A fleet whose replica is on an external MariaDB, set back to its start for each fault.
+
+The replica holds 1.1; 1.2 is published: monitors changed, gone, new, another one; a logo. What
+the two look like in MariaDB is judged once, by the rules of `plain` and `compare`; after that a
+state is known again by the server's own checksums.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from replicator_kuma.cycle import Instance, Outcome
+from replicator_kuma.database import Store
+from replicator_kuma.database.detect import open_store
+from replicator_kuma.database.mariadb_link import Link
+from tests.support import mariadb_build
+from tests.support.compare import (
+    HISTORY,
+    REPLICATED,
+    config_differences,
+    local_differences,
+    orphans,
+    staying_differences,
+)
+from tests.support.crashing import Counter, FileKuma
+from tests.support.cycles import LOGO, follow, lead, left_behind
+from tests.support.engines import Engine, MariadbEngine, SqliteEngine
+from tests.support.folder_repository import FolderRepository
+from tests.support.forked import forked
+from tests.support.instances import make_instance
+from tests.support.mariadb import Database, Server
+from tests.support.plain import mariadb_damage, plain
+
+NEW_LOGO = b"another logo"
+BORN = "2031-01-01 00:00:00"
+_LINKS = ("monitor_notification", "monitor_tag", "monitor_group", "monitor_maintenance")
+_EDITS = (
+    "UPDATE monitor SET name = 'two' WHERE id = 3",
+    "UPDATE monitor SET parent = NULL WHERE parent = 4",
+    *(f'DELETE FROM "{table}" WHERE monitor_id = 4' for table in (*_LINKS, *HISTORY)),
+    "DELETE FROM monitor WHERE id = 4",
+    f"UPDATE monitor SET created_date = '{BORN}' WHERE id = 5",
+    "INSERT INTO monitor (id, name, type, user_id, created_date, active) "
+    f"VALUES (7000, 'new', 'http', 1, '{BORN}', 1)",
+    "INSERT INTO monitor_tag (monitor_id, tag_id, value) VALUES (7000, 1, 'v')",
+    "INSERT INTO monitor_notification (monitor_id, notification_id) VALUES (7000, 1)",
+    "UPDATE setting SET value = '99' WHERE \"key\" = 'keepDataPeriodDays'",
+)
+MORE_EDITS = (
+    "UPDATE monitor SET description = 'edited' WHERE id > 10 AND id % 3 = 0",
+    "DELETE FROM monitor_tag WHERE monitor_id > 10 AND monitor_id % 30 = 1",
+    f"UPDATE monitor SET created_date = '{BORN}' WHERE id > 10 AND id % 50 = 0",
+)
+"""For fleets of some hundred monitors: more than one statement of the writer holds."""
+
+
+@contextlib.contextmanager
+def memory() -> Iterator[Path]:
+    """A folder in memory where there is one: what dies here is a process, not a machine."""
+    place = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="replicator-", dir=place) as folder:
+        yield Path(folder)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a database's tables are: checksums that the server made, and settings by their key."""
+
+    replicated: tuple[Any, ...]
+    all: tuple[Any, ...]
+
+    @classmethod
+    def of(cls, database: Database) -> Rows:
+        tables = [*REPLICATED, *HISTORY]
+        with closing(database.connect()) as connection, connection.cursor() as cursor:
+            names = ", ".join(f'"{table}"' for table in tables)
+            cursor.execute(f"CHECKSUM TABLE {names} EXTENDED")
+            sums = tuple(row[1] for row in cursor.fetchall())
+            cursor.execute('SELECT "key", value, type FROM setting ORDER BY "key"')
+            settings = tuple(cursor.fetchall())
+        return cls((*sums[: len(REPLICATED)], settings), (*sums, settings))
+
+
+class Fleet:
+    """``folder`` is the fleet's for good; its MariaDB databases go by ``name``."""
+
+    def __init__(
+        self, folder: Path, server: Server, leader: str, *, name: str, monitors: int = 7
+    ) -> None:
+        self.folder, self.server, self.name = folder, server, name
+        self.kept = folder.with_name(f"{folder.name}-kept")
+        self.database = server.database(name, folder / "replica")
+        self.engine = MariadbEngine(name, lambda: self.database)
+        self._start = Database(server, f"{name}_start", folder)
+        edits = _EDITS + (MORE_EDITS if monitors > 10 else ())
+        self._build(self._leader_engine(leader), monitors, edits)
+
+    def _leader_engine(self, kind: str) -> Engine:
+        if kind == "sqlite":
+            return SqliteEngine(self.folder / "leader")
+        leads = self.server.database(f"{self.name}_leads", self.folder / "leader")
+        return MariadbEngine(leads.name, lambda: leads)
+
+    def _build(self, leads: Engine, monitors: int, edits: tuple[str, ...]) -> None:
+        leads.build(monitors=monitors, heartbeats=2)
+        mariadb_build.build(self.database, monitors=monitors, heartbeats=2)
+        for name in ("leader", "replica"):
+            (self.folder / name / "upload").mkdir()
+            (self.folder / name / "upload" / "logo2.png").write_bytes(LOGO)
+            (self.folder / name / "kuma-is-up").touch()
+        self.repository.init()
+        leader = self._instance("leader", leads.store())
+        lead(leader)
+        assert follow(self.replica()).position is not None
+        self.old = Rows.of(self.database)
+        old_plain = plain(self.engine, self.kept.with_suffix(".old.db"))
+        leads.edit(*edits)
+        (leader.data_dir / "upload" / "logo2.png").write_bytes(NEW_LOGO)
+        lead(leader)
+        self._keep()
+        assert follow(self.replica()).outcome is Outcome.APPLIED
+        self.new = Rows.of(self.database)
+        wanted = plain(leads, self.kept.with_suffix(".new.db"), as_mariadb=True)
+        self._judge(plain(self.engine, self.kept.with_suffix(".is.db")), old_plain, wanted)
+        self.reset()
+
+    def _judge(self, now: Path, old: Path, wanted: Path) -> None:
+        """The restore that nothing interrupts, by rules of the tests' own."""
+        assert config_differences(now, wanted) == []
+        assert config_differences(old, wanted) != []
+        assert staying_differences(now, old) == []
+        assert local_differences(now, old) == []
+        assert orphans(now) == []
+        assert mariadb_damage(self.engine) == []
+        assert self._beats() == {3: 2, 4: 0, 5: 0}
+
+    def _beats(self) -> dict[int, int]:
+        sql = "SELECT count(*) FROM heartbeat WHERE monitor_id = ?"
+        return {n: int(self.database.query(sql, (n,))[0][0]) for n in (3, 4, 5)}
+
+    # --- back to the start ------------------------------------------------------------------
+
+    def _keep(self) -> None:
+        shutil.copytree(self.folder, self.kept)
+        with closing(self.server.connect()) as root, root.cursor() as cursor:
+            cursor.execute(f'DROP DATABASE IF EXISTS "{self._start.name}"')
+            cursor.execute(f'CREATE DATABASE "{self._start.name}" CHARACTER SET utf8mb4')
+            for table in self.database.columns():
+                source, copy = self._both(table)
+                cursor.execute(f"CREATE TABLE {copy} LIKE {source}")
+                cursor.execute(f"INSERT INTO {copy} SELECT * FROM {source}")
+
+    def _both(self, table: str) -> tuple[str, str]:
+        return f'"{self.name}"."{table}"', f'"{self._start.name}"."{table}"'
+
+    def reset(self) -> None:
+        """Files and rows as they were: the replica at 1.1, and 1.2 published."""
+        shutil.rmtree(self.folder)
+        shutil.copytree(self.kept, self.folder)
+        with self.database.transaction() as cursor:
+            for table in (*REPLICATED, *HISTORY, "setting"):
+                target, kept = self._both(table)
+                cursor.execute(f"DELETE FROM {target}")
+                cursor.execute(f"INSERT INTO {target} SELECT * FROM {kept}")
+
+    # --- instances --------------------------------------------------------------------------
+
+    @property
+    def repository(self) -> FolderRepository:
+        return FolderRepository(self.folder / "repository")
+
+    def replica(self) -> Instance:
+        """What a new process makes of the same files."""
+        return self._instance("replica", open_store(self.folder / "replica"))
+
+    def _instance(self, name: str, store: Store) -> Instance:
+        kuma = FileKuma(self.folder / name)
+        made = make_instance(self.folder / name, self.repository, name=name, store=store)
+        made.kuma, made.wait_ready = kuma, kuma.wait_ready
+        return made
+
+    @property
+    def scratch(self) -> tuple[Path, ...]:
+        """Where effects do not count: no later process looks there."""
+        return self.folder / "replica" / "replicator" / "work", self.folder / "repository"
+
+    # --- what is to be seen -----------------------------------------------------------------
+
+    def rows(self) -> str:
+        """Which of the two the replica's tables are, exactly."""
+        now = Rows.of(self.database).replicated
+        assert now in (self.old.replicated, self.new.replicated), "a part of the new rows"
+        return "new" if now == self.new.replicated else "old"
+
+    def logo(self) -> str:
+        logo = (self.folder / "replica" / "upload" / "logo2.png").read_bytes()
+        assert logo in (LOGO, NEW_LOGO)
+        return "new" if logo == NEW_LOGO else "old"
+
+    def assert_ended(self, side: str) -> None:
+        """Rows, history and files of one side; Kuma runs; nothing is left of the way there."""
+        replica = self.replica()
+        assert (self.rows(), self.logo()) == (side, side)
+        assert Rows.of(self.database) == (self.new if side == "new" else self.old)
+        state = replica.state.load()
+        assert (state.pending, state.purge, state.stopped_by_me) == (None, False, False)
+        assert left_behind(replica) == []
+        assert replica.kuma.running()
+
+    def look_at_each_start(self, replica: Instance) -> None:
+        """Kuma never starts on the rows of one snapshot with the files of another."""
+
+        def look() -> None:
+            assert self.rows() == self.logo()
+
+        file_kuma(replica).looks = look
+
+
+def file_kuma(of: Instance) -> FileKuma:
+    assert isinstance(of.kuma, FileKuma)
+    return of.kuma
+
+
+def crash_at(number: int, work: Callable[[], object], *scratch: Path) -> int:
+    """As `crashing.crash_at`; each statement that could write counts, BEGIN and COMMIT too."""
+
+    def child() -> None:
+        counter = Counter(number, tuple(map(str, scratch)))
+        run = Link.run
+
+        def counted(link: Link, sql: str | bytes, table: str = "") -> int:
+            if not sql.startswith("SET " if isinstance(sql, str) else b"SET "):
+                counter.tick()
+            return run(link, sql, table)
+
+        Link.run = counted  # type: ignore[method-assign]
+        sys.addaudithook(counter.audit)
+        work()
+
+    return forked(child)
