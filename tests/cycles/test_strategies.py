@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
 from dataclasses import replace
@@ -316,6 +317,34 @@ def test_the_same_edit_is_put_right_again_once_rows_were_equal(
     assert kuma.log == HEALED * 2
 
 
+def test_rows_of_the_snapshot_before_are_no_rows_that_came_back(
+    leader: Instance, healing: Instance
+) -> None:
+    before = name_of(db(leader), 3)
+    rename(db(leader), 3, "newer")
+    lead(leader)
+    follow(healing)
+    rename(db(healing), 3, before)
+    assert follow(healing).outcome is Outcome.APPLIED
+    assert name_of(db(healing), 3) == "newer"
+
+
+def test_what_was_equal_to_the_snapshot_before_proves_nothing_of_this_one(
+    leader: Instance, healing: Instance
+) -> None:
+    """An engine's fingerprint may be the same again once rows are."""
+    prints, before = ["one"], name_of(db(leader), 3)
+    healing.store.fingerprint = lambda: prints[0]  # type: ignore[method-assign]
+    assert follow(healing).sentence == APPLIED
+    rename(db(leader), 3, "newer")
+    lead(leader)
+    prints[0] = "two"
+    assert follow(healing).outcome is Outcome.APPLIED
+    rename(db(healing), 3, before)
+    prints[0] = "one"
+    assert follow(healing).outcome is Outcome.APPLIED
+
+
 def test_a_person_may_try_rows_that_come_back_again(healing: Instance, kuma: RecordingKuma) -> None:
     kuma_writes_at_its_start(healing, kuma)
     rename(db(healing), 4, "mine")
@@ -418,6 +447,21 @@ def test_what_a_person_s_start_of_kuma_confirms_is_remembered_as_applied(
     again.policy = healing.policy
     assert follow(again).sentence == "1.2 is applied; nothing newer"
     assert repository.calls == ["snapshots"]
+
+
+def test_a_state_of_the_version_before_is_compared_anew_and_does_no_harm(
+    leader: Instance, replica: Instance, repository: FolderRepository, kuma: RecordingKuma
+) -> None:
+    raw = json.loads(replica.state.path.read_text())
+    new = {"arrived", "keeps_own", "alike", "drift", "drift_words", "drift_digest", "healed"}
+    for name in (*new, "applied_policy"):
+        del raw["state"][name]
+    raw["state"]["applied_tables"] = sorted(replica.tables)
+    replica.state.path.write_text(json.dumps(raw))
+    assert follow(replica).sentence == "the rows equal 1.1; nothing to do"
+    assert follow(replica).sentence == APPLIED
+    assert repository.calls == ["snapshots", "fetch", "snapshots"]
+    assert kuma.log == []
 
 
 # --- the decision -----------------------------------------------------------------------------
