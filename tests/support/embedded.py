@@ -33,6 +33,7 @@ from tests.support.instances import RecordingKuma, make_instance
 from tests.support.kuma_server import free_port, is_ready
 from tests.support.mariadb import Database, Embedded
 from tests.support.tools import ROOT
+from tests.support.waiting import wait_until
 
 PROGRAM = [sys.executable, str(ROOT / "tests" / "support" / "embedded_kuma.py")]
 _OPTIONS = """[mariadbd]
@@ -45,6 +46,7 @@ key-buffer-size=1M
 aria-pagecache-buffer-size=8M
 performance-schema=0
 skip-log-bin
+innodb-print-all-deadlocks
 """
 """In ~/.my.cnf, so that mariadbd's command line is Kuma's own."""
 
@@ -92,6 +94,9 @@ class Inside:
         }
         self.server = Embedded(self.data_dir)
         self.database = Database(self.server, "kuma", self.data_dir)
+        self.patience = 30.0
+        """seconds that an instance waits for it"""
+        self._children: list[ChildKuma] = []
 
     # --- what it does -----------------------------------------------------------------------
 
@@ -143,6 +148,7 @@ class Inside:
             data_dir=self.data_dir,
         )
         assert isinstance(service, ChildKuma)
+        self._children.append(service)
         return service
 
     def by_command(self) -> KumaService:
@@ -172,7 +178,7 @@ class Inside:
             kuma=RecordingKuma(),
         )
         made.kuma = kuma
-        made.wait_ready = lambda: wait_ready(self.url, kuma.running, 30.0)
+        made.wait_ready = lambda: wait_ready(self.url, kuma.running, self.patience)
         made.database_up = self.embedded().up
         return made
 
@@ -182,6 +188,8 @@ class Inside:
         """End what this test started here, Kuma first: it would start its MariaDB again."""
         if self.calls:
             _kill(self.pid, signal.SIGKILL)
+        for child in self._children:
+            wait_until(lambda c=child: not c.running(), "Kuma is gone")  # type: ignore[misc]
         self.embedded().end_left()
 
 
