@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,7 @@ def build_service(settings: Settings, *, supervised: bool) -> KumaService:
         stop=settings.kuma_stop_command,
         start=settings.kuma_start_command,
         status=settings.kuma_status_command,
+        data_dir=settings.data_dir,
     )
 
 
@@ -94,6 +96,7 @@ def build(
     policy()  # a file that cannot be read is told at once
     try:
         tables = choose(settings.include, settings.exclude)
+        leading = choose(settings.include, settings.exclude_leading)
     except ValueError as error:
         raise SettingsError(str(error)) from error
     return Instance(
@@ -101,6 +104,7 @@ def build(
         fleet=settings.fleet,
         data_dir=settings.data_dir,
         tables=tables,
+        leading=leading,
         state=StateFile(settings.state_dir),
         store=build_store(settings),
         repository=build_repository(settings, interrupted=repository_interrupted or interrupted),
@@ -110,6 +114,7 @@ def build(
             settings.ntfy_url, settings.instance, token=settings.ntfy_token or None
         ),
         policy=policy,
+        database_up=_database_up(settings, kuma.name),
         progress=progress,
         interrupted=interrupted,
         force=force,
@@ -154,6 +159,13 @@ def _overrides(path: Path | None) -> Overrides:
         f"the file of REPLICATOR_OVERRIDES, {path}, {why}",
         hint="Nothing was applied. Mend the file: it is read again at the next cycle.",
     )
+
+
+def _database_up(settings: Settings, service: str) -> Callable[[], AbstractContextManager[None]]:
+    from replicator_kuma.kuma.embedded import EmbeddedDatabase
+
+    embedded = EmbeddedDatabase(settings.data_dir, settings.kuma_environment)
+    return embedded.elsewhere if service == "docker" else embedded.up
 
 
 def _wait_ready(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from replicator_kuma.database import Store
+from replicator_kuma.dump.overrides import Overrides
 from replicator_kuma.dump.plan import Summary
 from replicator_kuma.dump.policy import Policy
 from replicator_kuma.errors import Interrupted
@@ -79,6 +81,8 @@ class Instance:
     wait_ready: Callable[[], None]
     """blocks until Kuma answers as ready; raises KumaError"""
     notifier: Notifier
+    leading: frozenset[str] | None = None
+    """the tables that it replicates once it leads, where those are others"""
     policy: Callable[[], Policy] = Policy
     """asked at each cycle: the file of overrides may have changed; raises SettingsError"""
     database_up: Callable[[], AbstractContextManager[None]] = nullcontext
@@ -100,6 +104,16 @@ class Instance:
 
     def __post_init__(self) -> None:
         self.work = self.state.folder / "work"
+
+    def as_leader(self) -> Instance:
+        """This instance as it is once it leads: what was only this replica's is set aside.
+
+        What a rule skips here, or a strategy leaves out, would be gone from the whole fleet.
+        """
+        made, policy = copy.copy(self), self.policy
+        made.policy = lambda: replace(policy(), overrides=Overrides())
+        made.tables = self.leading or self.tables
+        return made
 
     def step(self, message: str) -> None:
         """Between two steps: raises Interrupted when asked to end, else tells what comes next."""

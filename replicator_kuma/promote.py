@@ -32,7 +32,7 @@ def promote(instance: Instance, force: bool = False) -> CycleResult:
     """
     with at_work(instance):
         settle(instance)
-        return _promote(instance, force)
+        return _promote(instance.as_leader(), force)
 
 
 def _promote(instance: Instance, force: bool) -> CycleResult:
@@ -69,7 +69,7 @@ def _promote(instance: Instance, force: bool) -> CycleResult:
 
 
 def _own_ways(instance: Instance) -> tuple[str, ...]:
-    """What this replica had otherwise than its leader, by choice: from now on the fleet has it."""
+    """What this replica has otherwise than its leader, by choice: from now on the fleet has it."""
     try:
         policy = instance.policy()
     except SettingsError as error:
@@ -77,7 +77,6 @@ def _own_ways(instance: Instance) -> tuple[str, ...]:
         return ()
     left_out = [name for name in TABLES if name not in instance.tables]
     parts = (
-        policy.overrides.rules and "the rules of REPLICATOR_OVERRIDES",
         policy.local and f"{', '.join(sorted(policy.local))} of its own",
         left_out and f"no {', '.join(left_out)} from its leader",
     )

@@ -155,6 +155,10 @@ class Replica:
             )
         if not reconcile:
             refuse_bad(state, newest)
+        if state.published is not None and state.published.snapshot == newest.id:
+            # promoted, and its mode is not set yet: what its rules left out here now would be
+            # published as gone once it is
+            self.instance = instance.as_leader()
         if self._applied(state, newest) and instance.store.exists():
             return self._compare(newest, reconcile)
         return self.take(newest)
@@ -191,31 +195,38 @@ class Replica:
             preview, planned = self._plan(snapshot)
         except DatabaseMigrating as error:
             return _waiting(snapshot, str(error))
-        mark, live, summary = Mark.of(snapshot), planned.live.manifest, planned.plan.summary
-        warnings = (*(str(d) for d in planned.observation.dangling), *planned.notes)
-        state = instance.state.load()
         if preview.plan.empty:
-            if state.pending is None:
-                instance.state.update(
-                    applied=mark,
-                    live_digest=live.digest,
-                    applied_policy=planned.policy.fingerprint(instance.tables),
-                    arrived=planning.remembered(planned.arrived),
-                    keeps_own=planned.keeps_own,
-                    healed="",
-                    unchanged="",
-                    **drift.NONE,
-                    **forgiven(state, snapshot.id),
-                )
-                return _nothing(snapshot, f"the rows equal {snapshot.position}; nothing to do")
-            return _waiting(snapshot, "its rows are in place; Kuma has to confirm them")
+            return self._equal(snapshot, planned)
         if only_ask:
-            drift.note(instance, drift.Step.LEAVE, snapshot.position, live.digest)
+            digest = planned.live.manifest.digest
+            drift.note(instance, drift.Step.LEAVE, snapshot.position, digest)
             return _differs(snapshot)
+        return self._carry_out(snapshot, planned)
+
+    def _equal(self, snapshot: Snapshot, planned: planning.Planned) -> CycleResult:
+        """Note that the live rows are the snapshot's; a pending apply is Kuma's to confirm."""
+        instance, state = self.instance, self.instance.state.load()
+        if state.pending is not None:
+            return _waiting(snapshot, "its rows are in place; Kuma has to confirm them")
+        instance.state.update(
+            applied=Mark.of(snapshot),
+            live_digest=planned.live.manifest.digest,
+            applied_policy=planned.policy.fingerprint(instance.tables),
+            arrived=planning.remembered(planned.arrived),
+            keeps_own=planned.keeps_own,
+            healed="",
+            unchanged="",
+            **drift.NONE,
+            **forgiven(state, snapshot.id),
+        )
+        return _nothing(snapshot, f"the rows equal {snapshot.position}; nothing to do")
+
+    def _carry_out(self, snapshot: Snapshot, planned: planning.Planned) -> CycleResult:
+        instance, summary, mark = self.instance, planned.plan.summary, Mark.of(snapshot)
+        again = " again" if instance.state.load().applied == mark else ""
         started = time.monotonic()
         instance.store.check()  # damage anywhere would grow with what is written
         apply(instance, planned, mark)
-        again = " again" if state.applied == mark else ""
         sentence = (
             f"applied {snapshot.position} of {snapshot.label.leader}{again}: {summary.sentence()}, "
             f"digest {snapshot.label.digest[:12]}, {time.monotonic() - started:.1f} s"
@@ -227,7 +238,7 @@ class Replica:
             snapshot.position,
             snapshot.label.digest,
             summary,
-            warnings=warnings,
+            warnings=(*(str(d) for d in planned.observation.dangling), *planned.notes),
         )
 
     def _plan(self, snapshot: Snapshot) -> tuple[Preview, planning.Planned]:

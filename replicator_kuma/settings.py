@@ -78,6 +78,8 @@ class Settings:
     """REPLICATOR_TABLES; None for all of the catalog"""
     exclude: frozenset[str]
     """REPLICATOR_EXCLUDE_TABLES, and what the strategy leaves out"""
+    exclude_leading: frozenset[str]
+    """REPLICATOR_EXCLUDE_TABLES alone: a strategy leaves nothing out on a leader"""
     strategy: Strategy
     local: frozenset[str]
     """tables whose rows arrive once and are this replica's own then; empty in other modes"""
@@ -174,6 +176,7 @@ def _build(source: Source, needs: Collection[Need]) -> Settings:
         restore_interval=source.duration("REPLICATOR_RESTORE_INTERVAL"),
         include=include,
         exclude=exclude,
+        exclude_leading=source.names("REPLICATOR_EXCLUDE_TABLES"),
         strategy=strategy,
         local=_local(source, mode, include, exclude),
         overrides=_overrides(source),

@@ -320,6 +320,11 @@ def explained(table: str = "") -> Iterator[None]:
         yield
     except pymysql.err.MySQLError as error:
         raise _translate(error, table) from None
+    except UnicodeDecodeError:  # MariaDB takes lone surrogates into utf8mb4
+        raise DatabaseError(
+            "Kuma's MariaDB holds a text that is no UTF-8",
+            hint="Nothing was published or changed. Write that text anew in Kuma.",
+        ) from None
     except _STRAY:
         raise DatabaseUnreachable("Kuma's MariaDB: the connection broke") from None
 

@@ -13,7 +13,7 @@ import pytest
 from replicator_kuma import drift
 from replicator_kuma.cycle import Instance, Outcome
 from replicator_kuma.drift import Step, judge
-from replicator_kuma.dump.catalog import choose
+from replicator_kuma.dump.catalog import TABLES, choose
 from replicator_kuma.dump.overrides import Overrides
 from replicator_kuma.dump.policy import Policy
 from replicator_kuma.dump.rules import Rule
@@ -415,14 +415,40 @@ def test_a_monitor_that_goes_takes_its_alerts_along_also_where_they_do_not_come(
 def test_who_promotes_a_replica_with_ways_of_its_own_is_told_that_they_become_the_fleet_s(
     default: Instance, repository: FolderRepository
 ) -> None:
-    local = frozenset({"proxy"})
-    default.policy = lambda: Policy(heal=True, local=local, overrides=Overrides((RULE,)))
+    default.policy = lambda: Policy(heal=True, local=frozenset({"proxy"}))
     result = cycles.take_over(default)
     assert result.outcome is Outcome.PUBLISHED
     assert result.warnings[0] == (
-        "this replica had the rules of REPLICATOR_OVERRIDES; proxy of its own; no notification, "
-        "monitor_notification from its leader: its rows are the fleet's from now on"
+        "this replica had proxy of its own; no notification, monitor_notification from its "
+        "leader: its rows are the fleet's from now on"
     )
+
+
+def test_rules_of_a_replica_do_not_reach_the_fleet_when_it_leads(
+    replica: Instance, leader: Instance, repository: FolderRepository
+) -> None:
+    rules = Overrides((Rule("monitor", (("id", (3,)),), skip=True), RULE))
+    replica.policy = lambda: Policy(overrides=rules)
+    cycles.follow(replica)
+    assert cycles.count(db(replica), "monitor", "id = 3 OR interval <> 77") == 0
+    result = cycles.take_over(replica)
+    assert result.warnings == ()
+    assert cycles.count(db(replica), "monitor") == cycles.count(db(leader), "monitor")
+    assert cycles.count(db(replica), "monitor", "interval = 77") == 0
+    assert config_differences(db(replica), db(leader)) == []
+    for reconcile in (False, True):  # until its mode is set, it goes on as a replica
+        assert cycles.follow(replica, reconcile=reconcile).outcome is Outcome.NOTHING
+    assert config_differences(db(replica), db(leader)) == []
+    assert cycles.lead(replica, verify=True).outcome is Outcome.NOTHING
+
+
+def test_what_a_strategy_leaves_out_comes_when_it_leads(
+    default: Instance, leader: Instance
+) -> None:
+    default.leading = frozenset(TABLES)
+    assert cycles.take_over(default).warnings == ()
+    for table in ("notification", "monitor_notification"):
+        assert cycles.count(db(default), table) == cycles.count(db(leader), table) > 0
 
 
 def test_who_promotes_an_ordinary_replica_is_told_nothing(replica: Instance) -> None:
