@@ -96,7 +96,10 @@ def before_start(instance: Instance) -> None:
 
 
 def sort_out(instance: Instance) -> None:
-    """`before_start` for rows that can be asked: raises DatabaseUnreachable where they cannot."""
+    """`before_start` for rows that can be asked: raises DatabaseUnreachable where they cannot.
+
+    A Kuma that is started while they cannot has read who knows which: then it is `unread`.
+    """
     pending = _pending_now(instance)
     if pending is None:
         _forget_before(instance)
@@ -108,6 +111,10 @@ def sort_out(instance: Instance) -> None:
         rows = _tables_digest(instance)
     except (DatabaseMissing, DatabaseMigrating):
         return
+    except (DatabaseLocked, DatabaseUnreachable):
+        if _ends_by_itself(instance):
+            instance.state.update(pending=replace(pending, unread=True))
+        raise
     if rows == pending.base != pending.target and not pending.drifted:
         _forget(instance, pending)
         return
@@ -152,11 +159,19 @@ def _tables_digest(instance: Instance) -> str:
     from replicator_kuma.dump.manifest import digest
 
     store = instance.store
-    # a MariaDB may still be about to commit for a process that is gone: a writer waits for that
-    opened: AbstractContextManager[Reader] = store.write() if store.embedded else store.read()
+    waits = _ends_by_itself(instance)
+    opened: AbstractContextManager[Reader] = store.write() if waits else store.read()
     with opened as reader:
         entries, _named = write_tables(None, reader, reader.schema.require(instance.tables))
     return digest(entries, {})
+
+
+def _ends_by_itself(instance: Instance) -> bool:
+    """Whether a transaction goes on without its process, as in a server: a commit may come yet.
+
+    Only a writer waits for it; who reads gets the old rows until then.
+    """
+    return instance.store.engine != "sqlite"
 
 
 def confirm(instance: Instance) -> None:

@@ -46,7 +46,7 @@ def settle(instance: Instance) -> None:
             instance.wait_ready()
         except KumaError as error:
             roll_back(instance, error)
-    if pending is not None and instance.store.embedded:
+    if pending is not None and (instance.store.embedded or pending.unread):
         _settle_inside(instance)
     confirm(instance)
 

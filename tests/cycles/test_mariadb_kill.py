@@ -88,7 +88,7 @@ def test_dead_before_each_effect_of_a_restore(fleet: Fleet) -> None:
             replica.kuma.start()
         follow(replica, reconcile=True)
         fleet.assert_ended("new")
-        assert follow(replica).sentence == "1.2 is applied; nothing newer"
+    assert follow(fleet.replica()).sentence == "1.2 is applied; nothing newer"
     assert died > AS_IN_A_RESTORE
     assert ends == {"old", "new"}
 

@@ -1,0 +1,267 @@
+"""An external MariaDB that is away, dies, or is locked around a restore; a Kuma that is not ready.
+
+Each test has the one server of this module for itself: killed with SIGKILL, started again.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+import pytest
+
+from replicator_kuma.cycle import Instance, Outcome
+from replicator_kuma.database.mariadb_link import Link
+from replicator_kuma.errors import (
+    DatabaseError,
+    DatabaseLocked,
+    DatabaseUnreachable,
+)
+from tests.conftest import need_mariadb
+from tests.support.cycles import follow, lead, left_behind, positions, take_over
+from tests.support.mariadb import Server, short_folder
+from tests.support.mariadb_fleet import (
+    Fleet,
+    Rows,
+    before_statement,
+    file_kuma,
+    memory,
+)
+from tests.support.waiting import wait_until
+
+RESTART = ["stop", "start"]
+_WITH_A_STANDBY = (
+    "--log-bin=binlog",
+    "--rpl-semi-sync-master-wait-point=AFTER_SYNC",
+    "--rpl-semi-sync-master-timeout=60000",
+)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    need_mariadb()
+    folder = short_folder()
+    try:
+        with Server(folder, options=_WITH_A_STANDBY) as made:
+            yield made
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module", params=["sqlite", "mariadb"], ids="a {} leader".format)
+def either(request: pytest.FixtureRequest, server: Server) -> Iterator[Fleet]:
+    """Both kinds of leader; their replicas get the same snapshot."""
+    with memory() as folder:
+        yield Fleet(folder / "fleet", server, request.param, name=f"a8_{request.param}")
+
+
+@pytest.fixture(scope="module")
+def only(server: Server) -> Iterator[Fleet]:
+    """One kind of leader, where the leader makes no difference."""
+    with memory() as folder:
+        yield Fleet(folder / "fleet", server, "sqlite", name="a8_faults")
+
+
+@pytest.fixture
+def fleet(only: Fleet) -> Fleet:
+    return at_the_start(only)
+
+
+@pytest.fixture
+def each_fleet(either: Fleet) -> Fleet:
+    return at_the_start(either)
+
+
+def at_the_start(fleet: Fleet) -> Fleet:
+    if not fleet.server.running:  # the test before failed
+        fleet.server.start()
+    fleet.reset()
+    return fleet
+
+
+def kuma_log(replica: Instance) -> list[str]:
+    return file_kuma(replica).log
+
+
+def assert_old_until_the_next_cycle(fleet: Fleet, replica: Instance) -> None:
+    assert (fleet.rows(), fleet.logo()) == ("old", "old")
+    assert Rows.of(fleet.database) == fleet.old
+    assert follow(replica).outcome is Outcome.APPLIED
+    fleet.assert_ended("new")
+
+
+def assert_away(caught: pytest.ExceptionInfo[DatabaseError]) -> None:
+    error = caught.value
+    assert (error.exit_code, error.retryable) == (4, True)
+    assert "Check that MariaDB runs" in error.hint
+
+
+# --- a server that dies -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("statement", ["START", "DELETE", "INSERT INTO `monitor_tag`", "COMMIT"])
+def test_a_server_killed_before_the_commit_has_the_old_rows(
+    each_fleet: Fleet, monkeypatch: pytest.MonkeyPatch, statement: str
+) -> None:
+    fleet, replica = each_fleet, each_fleet.replica()
+    with monkeypatch.context() as patch:
+        before_statement(patch, statement, lambda _: fleet.server.kill())
+        with pytest.raises(DatabaseUnreachable) as caught:
+            follow(replica)
+    assert_away(caught)
+    assert kuma_log(replica) == RESTART
+    assert replica.kuma.running()
+    with pytest.raises(DatabaseUnreachable):
+        follow(replica)
+    assert kuma_log(replica) == RESTART, "without its database it is not stopped"
+    fleet.server.start()
+    assert_old_until_the_next_cycle(fleet, replica)
+    assert kuma_log(replica) == RESTART * 2
+
+
+def test_a_server_killed_when_it_has_taken_the_commit_has_the_new_rows(
+    each_fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody was told: the next cycle finds out, and puts the files in place."""
+    fleet, replica = each_fleet, each_fleet.replica()
+
+    def taken(link: Link) -> None:
+        link.run("COMMIT")
+        fleet.server.kill()  # the next COMMIT stands for the answer that is lost
+
+    with monkeypatch.context() as patch:
+        before_statement(patch, "COMMIT", taken)
+        with pytest.raises(DatabaseUnreachable) as caught:
+            follow(replica)
+    assert_away(caught)
+    assert kuma_log(replica) == RESTART
+    fleet.server.start()
+    assert (fleet.rows(), fleet.logo()) == ("new", "old")
+    assert follow(replica).sentence == "1.2 is applied; nothing newer"
+    fleet.assert_ended("new")
+
+
+def test_a_server_killed_right_after_the_commit_stops_no_restart(
+    each_fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the history of monitors that went waits for it."""
+    fleet, replica = each_fleet, each_fleet.replica()
+    start = replica.kuma.start
+
+    def and_start() -> None:
+        fleet.server.kill()
+        start()
+
+    monkeypatch.setattr(replica.kuma, "start", and_start)
+    with pytest.raises(DatabaseUnreachable) as caught:
+        follow(replica)
+    assert_away(caught)
+    assert kuma_log(replica) == RESTART
+    state = replica.state.load()
+    assert state.applied is not None
+    assert (str(state.applied.position), state.pending, state.purge) == ("1.2", None, True)
+    monkeypatch.undo()
+    fleet.server.start()
+    assert (fleet.rows(), fleet.logo()) == ("new", "new")
+    assert follow(replica).outcome is Outcome.NOTHING
+    fleet.assert_ended("new")
+    assert kuma_log(replica) == RESTART
+
+
+# --- a server that is away ----------------------------------------------------------------------
+
+
+def test_without_its_server_a_replica_leaves_kuma_alone(fleet: Fleet) -> None:
+    replica = fleet.replica()
+    fleet.server.kill()
+    for reconcile in (False, True):
+        with pytest.raises(DatabaseUnreachable, match="Connection refused") as caught:
+            follow(replica, reconcile=reconcile)
+        assert_away(caught)
+    assert kuma_log(replica) == []
+    assert left_behind(replica) == []
+    fleet.server.start()
+    assert_old_until_the_next_cycle(fleet, replica)
+
+
+def test_without_its_server_a_leader_publishes_nothing(fleet: Fleet) -> None:
+    leader = fleet.replica()
+    assert follow(leader).outcome is Outcome.APPLIED
+    take_over(leader)
+    published = positions(fleet.repository)
+    fleet.database.edit("UPDATE monitor SET name = 'edited' WHERE id = 3")
+    fleet.server.kill()
+    for verify in (False, True):
+        with pytest.raises(DatabaseUnreachable) as caught:
+            lead(leader, verify=verify)
+        assert_away(caught)
+    assert positions(fleet.repository) == published
+    assert left_behind(leader) == []
+    fleet.server.start()
+    assert lead(leader).outcome is Outcome.PUBLISHED
+    assert len(positions(fleet.repository)) == len(published) + 1
+
+
+def test_a_server_that_dies_while_kuma_stops(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    replica = fleet.replica()
+    stop = replica.kuma.stop
+
+    def and_stop() -> None:
+        fleet.server.kill()
+        stop()
+
+    monkeypatch.setattr(replica.kuma, "stop", and_stop)
+    with pytest.raises(DatabaseUnreachable) as caught:
+        follow(replica)
+    assert_away(caught)
+    assert kuma_log(replica) == RESTART
+    assert replica.state.load().pending is None
+    assert left_behind(replica) == []
+    monkeypatch.undo()
+    fleet.server.start()
+    assert_old_until_the_next_cycle(fleet, replica)
+
+
+# --- a server that is slow to commit -----------------------------------------------------------
+
+
+@contextmanager
+def commits_held(fleet: Fleet) -> Iterator[None]:
+    """Until the end of the block no commit ends: as with a disk that hangs, or here a standby."""
+    with closing(fleet.server.connect()) as root, root.cursor() as cursor:
+        cursor.execute("SET GLOBAL rpl_semi_sync_master_enabled = 1")
+        yield
+        cursor.execute("SET GLOBAL rpl_semi_sync_master_enabled = 0")
+
+
+def commit_waits(fleet: Fleet) -> bool:
+    sql = "SELECT count(*) FROM information_schema.processlist WHERE state LIKE ?"
+    return fleet.database.query(sql, ("Waiting for semi-sync ACK%",)) == [(1,)]
+
+
+def test_a_commit_that_comes_after_its_process_is_waited_for(fleet: Fleet) -> None:
+    """What is still under way is no proof of old rows, and Kuma must not stay on what it read."""
+    with commits_held(fleet):
+        pid = os.fork()
+        if pid == 0:
+            try:
+                follow(fleet.replica())
+            finally:
+                os._exit(99)
+        wait_until(lambda: commit_waits(fleet), "the server is about to commit")
+        os.kill(pid, signal.SIGKILL)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+        assert commit_waits(fleet)
+        replica = fleet.replica()
+        with pytest.raises(DatabaseLocked):
+            follow(replica)
+        assert kuma_log(replica) == ["start"]
+        assert (fleet.rows(), fleet.logo()) == ("old", "old")
+    wait_until(lambda: fleet.rows() == "new", "the server has committed")
+    kuma_log(replica).clear()
+    follow(replica)
+    fleet.assert_ended("new")
+    assert kuma_log(replica) == RESTART, "it had read the old rows"
