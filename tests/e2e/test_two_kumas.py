@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import Fleet
+from tests.support.kuma_server import KumaClient
 from tests.support.supervised import Side
 from tests.support.waiting import wait_until
 
@@ -68,6 +69,19 @@ def published_after(fleet: Fleet, before: str) -> str:
     )  # type: ignore[return-value]
 
 
+def save_page_again(fleet: Fleet, client: KumaClient) -> None:
+    """Press Save on the leader's status page as it is: links get new ids, the page a date."""
+    with urllib.request.urlopen(f"{fleet.leader.url}/api/status-page/page") as answer:
+        public = json.load(answer)["publicGroupList"]
+    # modified_date counts seconds: await the next one, so that Save has something to write
+    second = int(time.time())
+    wait_until(lambda: int(time.time()) > second, "the next second")
+    config = client._call("getStatusPage", "page")["config"]
+    client._call(
+        "saveStatusPage", "page", {"logo": config["icon"]} | config, config["icon"], public
+    )
+
+
 def test_an_empty_replica_gets_the_leader_s_user(fleet: Fleet) -> None:
     fleet.wait_applied(latest(fleet), 120)
     fleet.replica.wait_ready()
@@ -113,15 +127,7 @@ def test_saving_without_a_change_stops_nothing(fleet: Fleet) -> None:
     fleet.replica.wait_ready()
     pid, links = kuma_pid(fleet.replica), query(fleet.leader, "SELECT id FROM monitor_group")
     client.edit_monitor(1)
-    with urllib.request.urlopen(f"{fleet.leader.url}/api/status-page/page") as answer:
-        public = json.load(answer)["publicGroupList"]
-    # modified_date counts seconds: await the next one, so that Save has something to write
-    second = int(time.time())
-    wait_until(lambda: int(time.time()) > second, "the next second")
-    config = client._call("getStatusPage", "page")["config"]
-    client._call(
-        "saveStatusPage", "page", {"logo": config["icon"]} | config, config["icon"], public
-    )
+    save_page_again(fleet, client)
     assert query(fleet.leader, "SELECT id FROM monitor_group") != links, "Save wrote nothing anew"
     cycles(fleet.leader, 5)
     cycles(fleet.replica, 5)
