@@ -24,9 +24,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.bench_measures import MEASURES, Figures
+from tests.support.mariadb import program
+from tests.support.tools import ToolMissingError
 
 SIZES = (100, 1_000, 10_000, 180_000)
 OUTAGE = "kuma"
+ENGINES = "mariadb"
+MODULES = {**dict.fromkeys(MEASURES, "scripts.bench_measures"), ENGINES: "scripts.bench_mariadb"}
+"""where each measure is"""
 
 Results = Mapping[int, Mapping[str, Figures]]
 """figures by size, then measure"""
@@ -78,6 +83,26 @@ LINES = (
     Line("peak memory: one row", "change", "memory MB", "MB"),
     Line("peak memory: checks", "idle", "memory MB", "MB"),
     Line("  restic's own, at most", "apply", "restic MB", "MB"),
+    Line("SQLite → MariaDB: first apply", ENGINES, "first"),
+    Line("  of it restic", ENGINES, "first restic"),
+    Line("  CPU of this process", ENGINES, "first CPU"),
+    Line("  CPU of mariadbd", ENGINES, "first server CPU"),
+    Line("  one changed row: apply", ENGINES, "row"),
+    Line("  of it restic", ENGINES, "row restic"),
+    Line("  CPU of this process", ENGINES, "row CPU"),
+    Line("  CPU of mariadbd", ENGINES, "row server CPU"),
+    Line("MariaDB leader: check", ENGINES, "check"),
+    Line("  one changed row: publish", ENGINES, "publish"),
+    Line("  of it restic", ENGINES, "publish restic"),
+    Line("  CPU of this process", ENGINES, "publish CPU"),
+    Line("  CPU of mariadbd", ENGINES, "publish server CPU"),
+    Line("MariaDB → SQLite: first apply", ENGINES, "back"),
+    Line("  of it restic", ENGINES, "back restic"),
+    Line("  CPU of this process", ENGINES, "back CPU"),
+    Line("  one changed row: apply", ENGINES, "back row"),
+    Line("  of it restic", ENGINES, "back row restic"),
+    Line("  CPU of this process", ENGINES, "back row CPU"),
+    Line("peak memory: across engines", ENGINES, "memory MB", "MB"),
     Line("Kuma's own stop + start", OUTAGE, "plain"),
     Line("a restore's outage, 100 changes", OUTAGE, "restore"),
     Line("  between Kuma's end and start", OUTAGE, "held"),
@@ -89,9 +114,13 @@ TARGETS = (
     Target("first apply", "apply", "apply", 60.0, 180_000),
     Target("one changed row, applied", "change", "apply", 1.5, 10_000),
     Target("check, files unchanged", "idle", "unchanged", 0.010),
+    Target("first apply, SQLite to MariaDB", ENGINES, "first", 15.0, 10_000),
+    Target("first apply, MariaDB to SQLite", ENGINES, "back", 15.0, 10_000),
+    Target("one changed row, SQLite to MariaDB", ENGINES, "row", 2.0, 10_000),
+    Target("one changed row, MariaDB to SQLite", ENGINES, "back row", 2.0, 10_000),
     *(
         Target(f"peak memory: {measure}", measure, "memory MB", 150.0, unit="MB")
-        for measure in MEASURES
+        for measure in MODULES
     ),
     Target("outage beyond Kuma's own stop + start", OUTAGE, "beyond", 0.3),
 )
@@ -103,6 +132,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if "dump" in wanted and shutil.which("sqlite3") is None:
         print("bench: the program sqlite3 is missing (dump compares with it)", file=sys.stderr)
         return 2
+    if ENGINES in wanted and (missing := _no_mariadb()):
+        print(f"bench: {ENGINES} is left out: {missing}", file=sys.stderr)
+        wanted.remove(ENGINES)
     with tempfile.TemporaryDirectory(prefix="replicator-bench-", dir=options.dir) as folder:
         results = {
             size: dict(_measure(Path(folder) / str(size), size, wanted, options.runs))
@@ -126,7 +158,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="make bench", description="Measure dump and apply.")
     parser.add_argument("--sizes", type=_sizes, default=SIZES, help="monitors, like 100,1000")
     parser.add_argument(
-        "--only", type=_measures, default=tuple(MEASURES), help=f"of {','.join(MEASURES)}"
+        "--only", type=_measures, default=tuple(MODULES), help=f"of {','.join(MODULES)}"
     )
     parser.add_argument("--runs", type=int, default=3, help="runs of each measure (default 3)")
     parser.add_argument("--kuma", action="store_true", help="also restart a real Uptime Kuma")
@@ -141,12 +173,27 @@ def _sizes(text: str) -> tuple[int, ...]:
 
 def _measures(text: str) -> tuple[str, ...]:
     names = tuple(text.split(","))
-    if unknown := set(names) - set(MEASURES):
-        raise argparse.ArgumentTypeError(f"{unknown.pop()!r} is not one of {','.join(MEASURES)}")
+    if unknown := set(names) - set(MODULES):
+        raise argparse.ArgumentTypeError(f"{unknown.pop()!r} is not one of {','.join(MODULES)}")
     return names
 
 
-NEEDS = {"apply": ("publish",), "change": ("publish", "apply"), "idle": ("publish", "apply")}
+def _no_mariadb() -> str:
+    """Why there is no server to measure with; empty where there is one."""
+    try:
+        program("mariadbd")
+        program("mariadb-install-db")
+    except ToolMissingError as error:
+        return str(error)
+    return ""
+
+
+NEEDS = {
+    "apply": ("publish",),
+    "change": ("publish", "apply"),
+    "idle": ("publish", "apply"),
+    ENGINES: ("publish",),
+}
 """measures that go on from what others left"""
 
 
@@ -157,10 +204,11 @@ def _measure(
     needed = {need for name in wanted for need in (name, *NEEDS.get(name, ()))}
     if size > 50_000:
         runs = max(1, runs // 3)
-    for name in ("prepare", *(name for name in MEASURES if name in needed)):
+    for name in ("prepare", *(name for name in MODULES if name in needed)):
         print(f"{size:>7,} monitors: {name}", file=sys.stderr, flush=True)
         cheap = name == "dump" and size <= 1_000
-        yield name, _child("scripts.bench_measures", name, folder, size, runs * (3 if cheap else 1))
+        module = MODULES.get(name, "scripts.bench_measures")
+        yield name, _child(module, name, folder, size, runs * (3 if cheap else 1))
 
 
 def _child(module: str, name: str, folder: Path, size: int, runs: int) -> Figures:

@@ -44,9 +44,13 @@ class TimedKuma(ChildKuma):
         super().stop(timeout)
         self._stopped = time.monotonic()
 
-    def start(self, extra_environment: Mapping[str, str] | None = None) -> None:
+    def start(
+        self,
+        extra_environment: Mapping[str, str] | None = None,
+        abandoned: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.held = time.monotonic() - self._stopped
-        super().start(extra_environment)
+        super().start(extra_environment, abandoned)
 
 
 def outage(folder: Path, monitors: int, runs: int) -> Figures:

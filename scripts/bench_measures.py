@@ -164,7 +164,7 @@ def _sqlite_dump(database: Path, target: Path) -> None:
 def publish(bench: Bench, runs: int) -> Figures:
     """The leader's first publish; it happens once, so it is measured once."""
     leader = Leader(bench.instance("leader"))
-    seconds = _cycle(leader.cycle, Outcome.PUBLISHED)
+    seconds = cycle_seconds(leader.cycle, Outcome.PUBLISHED)
     return {"publish": seconds, "restic": bench.repository.seconds}
 
 
@@ -175,7 +175,7 @@ def apply(bench: Bench, runs: int) -> Figures:
     for _run in range(runs):
         replica = Replica(bench.new_replica())
         bench.repository.seconds = 0.0
-        totals.append(_cycle(replica.cycle, Outcome.APPLIED))
+        totals.append(cycle_seconds(replica.cycle, Outcome.APPLIED))
         shares.append(bench.repository.seconds)
     return {"apply": statistics.median(totals), "restic": statistics.median(shares)}
 
@@ -191,7 +191,7 @@ def change(bench: Bench, runs: int) -> Figures:
             ("apply", replica.cycle, Outcome.APPLIED),
         ):
             bench.repository.seconds = 0.0
-            figures.setdefault(name, []).append(_cycle(cycle, outcome))
+            figures.setdefault(name, []).append(cycle_seconds(cycle, outcome))
             figures.setdefault(f"{name} restic", []).append(bench.repository.seconds)
     return {name: statistics.median(values) for name, values in figures.items()}
 
@@ -202,8 +202,8 @@ def idle(bench: Bench, runs: int) -> Figures:
     kuma = sqlite3.connect(bench.folder / "leader" / "kuma.db")  # keeps the WAL, as Kuma does
     kuma.execute("SELECT count(*) FROM user").fetchone()
     time.sleep(_SETTLE)
-    _cycle(leader.cycle, Outcome.NOTHING)
-    unchanged = [_cycle(leader.cycle, Outcome.NOTHING) for _run in range(40)]
+    cycle_seconds(leader.cycle, Outcome.NOTHING)
+    unchanged = [cycle_seconds(leader.cycle, Outcome.NOTHING) for _run in range(40)]
     beats = []
     for _run in range(runs):
         with kuma:
@@ -211,10 +211,10 @@ def idle(bench: Bench, runs: int) -> Figures:
                 "INSERT INTO heartbeat (monitor_id, status, msg, time, ping, duration)"
                 " VALUES (1, 1, 'OK', '2026-11-21 00:00:00', 7, 60)"
             )
-        beats.append(_cycle(leader.cycle, Outcome.NOTHING))
+        beats.append(cycle_seconds(leader.cycle, Outcome.NOTHING))
     kuma.close()
     bench.repository.seconds = 0.0
-    poll = _cycle(replica.cycle, Outcome.NOTHING)
+    poll = cycle_seconds(replica.cycle, Outcome.NOTHING)
     return {
         "unchanged": statistics.median(unchanged),
         "heartbeat": statistics.median(beats),
@@ -223,7 +223,7 @@ def idle(bench: Bench, runs: int) -> Figures:
     }
 
 
-def _cycle(cycle: Callable[[], CycleResult], wanted: Outcome) -> float:
+def cycle_seconds(cycle: Callable[[], CycleResult], wanted: Outcome) -> float:
     """How long a cycle takes; one that ends otherwise than it should ends the benchmark."""
     began = time.perf_counter()
     result = cycle()
@@ -253,7 +253,11 @@ MEASURES: dict[str, Callable[[Bench, int], Figures]] = {
 def main(arguments: Sequence[str]) -> None:
     name, folder, monitors, runs = arguments
     bench = Bench(Path(folder), int(monitors))
-    figures = prepare(bench) if name == "prepare" else MEASURES[name](bench, int(runs))
+    report(prepare(bench) if name == "prepare" else MEASURES[name](bench, int(runs)))
+
+
+def report(figures: Figures) -> None:
+    """Print what a process measured, and how much memory it took for it."""
     figures["memory MB"] = peak_memory()
     figures["restic MB"] = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     print(json.dumps(figures))
