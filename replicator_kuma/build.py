@@ -114,6 +114,7 @@ def build(
             settings.ntfy_url, settings.instance, token=settings.ntfy_token or None
         ),
         policy=policy,
+        find_store=lambda: build_store(settings),
         database_up=_database_up(settings, kuma.name),
         progress=progress,
         interrupted=interrupted,

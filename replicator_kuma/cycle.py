@@ -85,6 +85,8 @@ class Instance:
     """the tables that it replicates once it leads, where those are others"""
     policy: Callable[[], Policy] = Policy
     """asked at each cycle: the file of overrides may have changed; raises SettingsError"""
+    find_store: Callable[[], Store] | None = None
+    """looks again which database Kuma uses: its set-up page may have chosen one since; raises"""
     database_up: Callable[[], AbstractContextManager[None]] = nullcontext
     """makes tables that live inside Kuma reachable for a block, with Kuma stopped; KumaError"""
     progress: Callable[[str], None] = silent
@@ -104,6 +106,12 @@ class Instance:
 
     def __post_init__(self) -> None:
         self.work = self.state.folder / "work"
+
+    def look_for_store(self) -> Instance:
+        """The same, on the database that Kuma has now; raises SettingsError, DatabaseError."""
+        if self.find_store is not None:
+            self.store = self.find_store()
+        return self
 
     def as_leader(self) -> Instance:
         """This instance as it is once it leads: what was only this replica's is set aside.

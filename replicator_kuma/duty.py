@@ -142,7 +142,9 @@ class Duty:
         self._instance.progress = progress
         try:
             with self._locked():
-                result = shared.run(self._instance, role or self._role, work)
+                result = shared.run(
+                    self._instance, role or self._role, lambda i: work(i.look_for_store())
+                )
         finally:
             self._instance.progress = silent
         self._tell(result)
@@ -322,8 +324,13 @@ class Duty:
         return self._schema
 
     def _without_setup_page(self) -> Mapping[str, str]:
-        """2.x asks on an empty data directory which database to use; a replica has no visitors."""
-        return {} if self._settings.kuma_environment.get(DB_TYPE) else {DB_TYPE: "sqlite"}
+        """2.x asks on an empty data directory which database to use; a replica has no visitors.
+
+        Where one is chosen already it stays: the variable would win over db-config.json.
+        """
+        chosen = self._settings.kuma_environment.get(DB_TYPE)
+        named = (self._settings.data_dir / "db-config.json").exists()
+        return {} if chosen or named else {DB_TYPE: "sqlite"}
 
     def _confirm_ready(self) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -29,6 +30,8 @@ from tests.cli.harness import FAKE_KUMA, Run
 from tests.support.databases import build, edit
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import make_instance
+from tests.support.kuma_server import free_port
+from tests.support.mariadb import Server
 from tests.support.waiting import wait_until
 
 
@@ -48,6 +51,29 @@ def test_a_replica_with_an_empty_directory_starts_kuma_without_its_set_up_page(
     with Run(tmp_path / "r", "RESTORE", database=False) as run:
         run.until("restore True None")
         assert run.calls == ["before_start", "kuma start sqlite", "confirm", "restore True None"]
+
+
+def test_a_replica_whose_mariadb_is_still_empty_stays_on_it(
+    tmp_path: Path, mariadb: Server
+) -> None:
+    """UPTIME_KUMA_DB_TYPE wins over db-config.json: sqlite in it would be another database."""
+    run = Run(tmp_path / "r", "RESTORE", database=False)
+    mariadb.database("still_empty", run.data)
+    with run:
+        run.until("kuma start -")
+
+
+def test_a_database_that_is_chosen_while_it_runs_is_found(tmp_path: Path) -> None:
+    """Kuma's set-up page writes db-config.json, long after `replicator run` has started."""
+    run = Run(tmp_path / "r", "BACKUP", REPLICATOR_BACKUP_INTERVAL="1s")
+    run.start("run")
+    with contextlib.ExitStack() as stack:
+        stack.push(run)
+        run.logged("no table 'user'")
+        config = {"type": "mariadb", "hostname": "127.0.0.1", "port": free_port()}
+        config |= {"dbName": "kuma", "username": "kuma", "password": "x"}
+        (run.data / "db-config.json").write_text(json.dumps(config))
+        run.logged("Kuma's MariaDB")
 
 
 def test_an_operators_choice_of_the_database_stays(tmp_path: Path) -> None:
