@@ -76,10 +76,10 @@ def test_a_database_that_is_chosen_while_it_runs_is_found(tmp_path: Path) -> Non
         run.logged("Kuma's MariaDB")
 
 
-def test_an_operators_choice_of_the_database_stays(tmp_path: Path) -> None:
-    environ = {"UPTIME_KUMA_DB_TYPE": "sqlite-of-mine"}
+def test_an_operators_choice_of_the_database_stays(tmp_path: Path, mariadb: Server) -> None:
+    environ = mariadb.database("chosen", tmp_path / "elsewhere").environment
     with Run(tmp_path / "r", "RESTORE", database=False, **environ) as run:
-        run.until("kuma start sqlite-of-mine")
+        run.until("kuma start mariadb")
 
 
 def test_a_leader_starts_kuma_first_and_asks_the_repository_then(tmp_path: Path) -> None:
