@@ -3,7 +3,8 @@
 Kuma's Docker image can run mariadbd as a child of its node process (server/embedded-mariadb.js).
 It ends it by SIGINT, which mariadbd 10.11 does not hear: each Kuma that ends leaves its mariadbd
 behind, and where no container ends with it, that one keeps the data directory from the next.
-Processes are told by what they are, never by an id alone; SIGTERM is all that they ever get.
+Processes are told by what they are, never by an id alone. SIGTERM is all that they ever get, and
+only once they are up: one that hears it while it starts (10.11, in init_slave) hangs for good.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ LIMIT = 600.0
 _NAMES = {"mariadbd", "mysqld"}
 _SOCKETS = ("run/mariadb.sock", "run/mariadb/mysqld.sock")
 """below the data directory; the second is that of builds before 2.0"""
-_CONNECT = 2.0
+_GREETING = 0.2
+"""seconds that a look waits for a server's first byte; one that still starts has none"""
 
 logger = logging.getLogger(__name__)
 
@@ -87,8 +89,12 @@ class EmbeddedDatabase:
         return [Running(pid, _is_left(pid)) for pid in pids if self._is_ours(pid)]
 
     def answers(self) -> bool:
-        """Whether anybody takes connections at the socket."""
-        return any(_connects(path) for path in self.sockets)
+        """Whether anybody listens at the socket."""
+        return any(_listens(path) for path in self.sockets)
+
+    def is_up(self) -> bool:
+        """Whether a server greets at the socket: it listens long before it is up."""
+        return any(_greets(path) for path in self.sockets)
 
     def _is_ours(self, pid: int) -> bool:
         arguments = _command_line(pid)
@@ -105,16 +111,17 @@ class EmbeddedDatabase:
     # --- what is left behind ----------------------------------------------------------------
 
     def leftover(self) -> bool:
-        """Whether a Kuma that is gone has left its mariadbd; a look asks that one to end, once.
+        """Whether a Kuma that is gone has left its mariadbd.
 
-        Raises KumaError where it may not be asked.
+        A look asks that one to end, once, and as soon as it is up. Raises KumaError where it may
+        not be asked.
         """
-        left = [process.pid for process in self.running() if process.left]
-        for pid in left:
-            if pid not in self._asked:
-                logger.info("Uptime Kuma is gone, its MariaDB (process %d) is not: ending it", pid)
-                _terminate(pid)
-        self._asked = set(left)
+        left = {process.pid for process in self.running() if process.left}
+        self._asked &= left
+        for pid in sorted(left - self._asked) if left - self._asked and self.is_up() else ():
+            logger.info("Uptime Kuma is gone, its MariaDB (process %d) is not: ending it", pid)
+            _terminate(pid)
+            self._asked.add(pid)
         return bool(left)
 
     def end_left(self, abandoned: Callable[[], bool] = lambda: False) -> None:
@@ -178,7 +185,8 @@ class EmbeddedDatabase:
                 self._wait_up(process, said)
                 yield
             finally:
-                process.terminate()
+                if process.poll() is None:
+                    process.terminate()
                 self._await(lambda: process.poll() is not None, "MariaDB has been ending", None)
 
     def elsewhere(self) -> contextlib.AbstractContextManager[None]:
@@ -223,10 +231,11 @@ class EmbeddedDatabase:
             ) from error
 
     def _wait_up(self, process: subprocess.Popen[bytes], said: IO[bytes]) -> None:
+        # without a limit: it may have to recover, and must not be ended before it is up
         self._await(
-            lambda: process.poll() is not None or self.answers(), "MariaDB has been starting", LIMIT
+            lambda: process.poll() is not None or self.is_up(), "MariaDB has been starting", None
         )
-        if process.poll() is None and self.answers():
+        if process.poll() is None:
             return
         raise KumaError(
             f"{PROGRAM} does not get up on {self.datadir}: {_last_error(said)}",
@@ -258,14 +267,19 @@ class EmbeddedKuma:
         self._service.start()
 
 
-def _connects(path: Path) -> bool:
+def _listens(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(_CONNECT)
+        return connection.connect_ex(os.fspath(path)) == 0
+
+
+def _greets(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(_GREETING)
         try:
             connection.connect(os.fspath(path))
+            return bool(connection.recv(1))
         except OSError:
             return False
-    return True
 
 
 def _command_line(pid: int) -> list[str]:

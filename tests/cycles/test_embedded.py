@@ -377,6 +377,7 @@ def test_dead_after_each_step_of_a_restore(world: World) -> None:
         starts = world.inside.starts
         code = crash_at(number, replica, lambda: follow(replica))
         if replica.kuma.running():
+            wait_until(world.inside.ready, "Kuma is up")
             found = rows(replica)
             assert found in (before, rows(world.leader))
             ends.add("old" if found == before else "new")

@@ -186,8 +186,10 @@ class Inside:
 
     def end(self) -> None:
         """End what this test started here, Kuma first: it would start its MariaDB again."""
-        if self.calls:
-            _kill(self.pid, signal.SIGKILL)
+        by_command = self.notes / "pid"
+        pids = [int(by_command.read_text())] if by_command.exists() else []
+        for pid in [*pids, *([self.pid] if self.calls else [])]:
+            _kill(pid, signal.SIGKILL)
         for child in self._children:
             wait_until(lambda c=child: not c.running(), "Kuma is gone")  # type: ignore[misc]
         self.embedded().end_left()
