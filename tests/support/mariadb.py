@@ -41,6 +41,7 @@ PASSWORD = "S3CRET-of-a-mariadb-user"
 """Of the user that each `Server.database` makes; nobody may ever see it."""
 
 READY, ENDED = 60.0, 60.0
+_PORT_TAKEN = "Bind on TCP/IP port"
 _SOCKET_BYTES = 100
 _FAST = (
     "--innodb-flush-log-at-trx-commit=2",
@@ -151,11 +152,12 @@ class Server:
         """Make the data directory, unless it is there."""
         if self.datadir.exists():
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.temporary.mkdir(parents=True, exist_ok=True)
         done = subprocess.run(
             [program("mariadb-install-db"), "--no-defaults", f"--datadir={self.datadir}",
              "--skip-test-db", *self._install_options(), *_as_user()],
             stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False,
+            env={**os.environ, "TMPDIR": str(self.temporary)},
         )  # fmt: skip
         if done.returncode:
             shutil.rmtree(self.datadir, ignore_errors=True)
@@ -167,9 +169,20 @@ class Server:
     def start(self) -> None:
         """Start the process, with the data there is, and wait until it takes connections."""
         assert not self.running, "the server runs already"
+        new = not self.datadir.exists()
         self.install()
         self.socket.parent.mkdir(parents=True, exist_ok=True)
         self.temporary.mkdir(exist_ok=True)
+        try:
+            self._start()
+        except RuntimeError as error:
+            # somebody took the port since it was chosen; one that is known already must stay
+            if not new or _PORT_TAKEN not in str(error):
+                raise
+            self.port = free_port()
+            self._start()
+
+    def _start(self) -> None:
         network = [f"--port={self.port}", "--bind-address=127.0.0.1"]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
