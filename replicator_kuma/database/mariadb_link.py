@@ -6,8 +6,7 @@ import contextlib
 import socket
 import ssl
 import struct
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from pymysql.converters import conversions, escape_string
 from pymysql.cursors import SSCursor
 
 from replicator_kuma.database.db_config import Login
+from replicator_kuma.database.mariadb_rows import row_decoder
 from replicator_kuma.errors import (
     DatabaseCorrupt,
     DatabaseError,
@@ -34,6 +34,8 @@ CONNECT_TIMEOUT = 10.0
 TIMEOUT = 60.0
 """Seconds without a byte from the server, or without it taking one: a commit to a slow disk."""
 _LOCK_WAIT = 5
+_FETCH = 64
+"""Rows that are taken at once: a call for each would cost as much as a short row."""
 
 _SESSION = (
     # what a server, or its operator, may have set otherwise
@@ -135,8 +137,8 @@ class Link:
             stream.start(sql)
         self._stream = stream
         try:
-            while (row := stream.next()) is not None:
-                yield row
+            while rows := stream.next():
+                yield from rows
         finally:
             stream.close()
             if self._stream is stream:
@@ -154,21 +156,25 @@ class _Stream:
 
     def __init__(self, connection: pymysql.Connection[Any]) -> None:
         self._cursor = SSCursor(connection)
-        self._rest: deque[tuple[Any, ...]] | None = None
+        self._rest: list[tuple[Any, ...]] | None = None
 
     def start(self, sql: str) -> None:
         with self._abandoned():
             self._cursor.execute(sql)
+            result = vars(self._cursor)["_result"]
+            result._read_row_from_packet = row_decoder(result.converters)
 
-    def next(self) -> tuple[Any, ...] | None:
+    def next(self) -> Sequence[tuple[Any, ...]]:
+        """Some rows; none at the end."""
         if self._rest is not None:
-            return self._rest.popleft() if self._rest else None
+            rest, self._rest = self._rest, []
+            return rest
         with explained(), self._abandoned():
-            return self._cursor.fetchone()
+            return self._cursor.fetchmany(_FETCH)
 
     def spill(self) -> None:
         with explained(), self._abandoned():
-            self._rest = deque(iter(self._cursor.fetchone, None))
+            self._rest = list(iter(self._cursor.fetchone, None))
 
     def close(self) -> None:
         with contextlib.suppress(Exception), self._abandoned():
