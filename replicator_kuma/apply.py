@@ -141,7 +141,8 @@ def _stop(instance: Instance) -> None:
     if _stays_open(instance):
         raise KumaError(
             "something still has Kuma's database open after Kuma was stopped",
-            hint="Check REPLICATOR_KUMA and its commands: do they stop this Kuma?",
+            hint="Check REPLICATOR_KUMA and its commands: do they stop this Kuma? If so, close "
+            "what else is connected to its database.",
         )
 
 

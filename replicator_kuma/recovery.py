@@ -112,7 +112,8 @@ def sort_out(instance: Instance) -> None:
     except (DatabaseMissing, DatabaseMigrating):
         return
     except (DatabaseLocked, DatabaseUnreachable):
-        if _ends_by_itself(instance):
+        outside = _ends_by_itself(instance) and not instance.store.embedded
+        if outside and instance.kuma.manages:
             instance.state.update(pending=replace(pending, unread=True))
         raise
     if rows == pending.base != pending.target and not pending.drifted:

@@ -8,8 +8,11 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from typing import Any
 
 import pytest
 
@@ -19,10 +22,12 @@ from replicator_kuma.errors import (
     DatabaseError,
     DatabaseLocked,
     DatabaseUnreachable,
+    KumaError,
+    SnapshotRefused,
 )
 from tests.conftest import need_mariadb
 from tests.support.cycles import follow, lead, left_behind, positions, take_over
-from tests.support.mariadb import Server, short_folder
+from tests.support.mariadb import PASSWORD, Server, short_folder
 from tests.support.mariadb_fleet import (
     Fleet,
     Rows,
@@ -142,6 +147,7 @@ def test_a_server_killed_when_it_has_taken_the_commit_has_the_new_rows(
     assert (fleet.rows(), fleet.logo()) == ("new", "old")
     assert follow(replica).sentence == "1.2 is applied; nothing newer"
     fleet.assert_ended("new")
+    assert kuma_log(replica) == RESTART * 2, "who knows what it read at its first start"
 
 
 def test_a_server_killed_right_after_the_commit_stops_no_restart(
@@ -265,3 +271,162 @@ def test_a_commit_that_comes_after_its_process_is_waited_for(fleet: Fleet) -> No
     follow(replica)
     fleet.assert_ended("new")
     assert kuma_log(replica) == RESTART, "it had read the old rows"
+
+
+# --- locks --------------------------------------------------------------------------------------
+
+
+@contextmanager
+def locked_by_another(fleet: Fleet, *statements: str) -> Iterator[Any]:
+    """A session of another login, which ours does not see, in a transaction; its cursor."""
+    with closing(fleet.server.connect(autocommit=False)) as other, other.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+        yield cursor
+        other.rollback()
+
+
+def table(fleet: Fleet, name: str) -> str:
+    return f'"{fleet.name}"."{name}"'
+
+
+def assert_locked_and_kuma_back(replica: Instance, code: int) -> None:
+    began = time.monotonic()
+    with pytest.raises(DatabaseLocked, match=f"error {code}") as caught:
+        follow(replica)
+    assert time.monotonic() - began < 20
+    assert (caught.value.exit_code, caught.value.retryable) == (4, True)
+    assert "Close it" in caught.value.hint
+    assert kuma_log(replica) == RESTART
+    assert replica.state.load().pending is None
+    assert left_behind(replica) == []
+
+
+def test_rows_that_another_session_holds_are_a_lock(fleet: Fleet) -> None:
+    replica = fleet.replica()
+    with locked_by_another(fleet, f"SELECT id FROM {table(fleet, 'monitor')} FOR UPDATE"):
+        assert_locked_and_kuma_back(replica, 1205)
+    assert_old_until_the_next_cycle(fleet, replica)
+
+
+def test_a_deadlock_is_a_lock(fleet: Fleet) -> None:
+    """The server ends the transaction that has changed less: ours, as it has just begun."""
+    replica = fleet.replica()
+    waits = "SELECT 1 FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
+    rarely = 0.2  # the server renews that table only when nobody has asked for 0.1 s
+    heartbeats = f"UPDATE {table(fleet, 'heartbeat')} SET msg = 'held'"
+    tags = f"UPDATE {table(fleet, 'tag')} SET color = 'held'"
+    with locked_by_another(fleet, heartbeats, tags) as other:
+
+        def cross() -> None:
+            wait_until(lambda: fleet.database.query(waits), "it waits for the tags", every=rarely)
+            other.execute(f"UPDATE {table(fleet, 'monitor')} SET description = 'held' WHERE id = 3")
+
+        crossing = threading.Thread(target=cross)
+        crossing.start()
+        try:
+            assert_locked_and_kuma_back(replica, 1213)
+        finally:
+            crossing.join(30)
+    assert_old_until_the_next_cycle(fleet, replica)
+
+
+def test_who_else_is_connected_keeps_kuma_running(fleet: Fleet) -> None:
+    """A second Kuma, or a person with Kuma's login: nothing is written beside it."""
+    replica = fleet.replica()
+    login = {"host": "127.0.0.1", "port": fleet.server.port, "unix_socket": None}
+    with closing(fleet.database.connect(user=fleet.name, password=PASSWORD, **login)):
+        with pytest.raises(KumaError, match="still has Kuma's database open") as caught:
+            follow(replica)
+        assert "close" in caught.value.hint
+        assert kuma_log(replica) == RESTART
+        assert left_behind(replica) == []
+    assert_old_until_the_next_cycle(fleet, replica)
+
+
+# --- the way back -------------------------------------------------------------------------------
+
+
+def on_new_rows(fleet: Fleet) -> bool:
+    return fleet.database.query("SELECT name FROM monitor WHERE id = 3") == [("two",)]
+
+
+def test_a_kuma_that_is_not_ready_on_new_rows_gets_the_old_ones(fleet: Fleet) -> None:
+    replica = fleet.replica()
+    fleet.look_at_each_start(replica)
+    file_kuma(replica).refuses = lambda: on_new_rows(fleet)
+    with pytest.raises(KumaError, match="it runs on the rows from before"):
+        follow(replica)
+    fleet.assert_ended("old")
+    assert len(replica.state.load().bad) == 1
+    with pytest.raises(SnapshotRefused):
+        follow(replica)
+    assert kuma_log(replica) == RESTART * 2
+
+
+def test_a_kuma_that_is_ready_on_no_rows_is_not_the_snapshots_fault(fleet: Fleet) -> None:
+    replica = fleet.replica()
+    file_kuma(replica).refuses = lambda: True
+    with pytest.raises(KumaError, match="neither on the snapshot's rows nor on those from before"):
+        follow(replica)
+    assert (fleet.rows(), fleet.logo()) == ("old", "old")
+    assert replica.state.load().bad == ()
+    file_kuma(replica).refuses = lambda: False
+    assert follow(replica).outcome is Outcome.APPLIED
+    fleet.assert_ended("new")
+
+
+def test_a_kuma_whose_server_died_is_not_the_snapshots_fault(fleet: Fleet) -> None:
+    """It cannot be ready, and nobody can say why: the rows that were committed stay."""
+    replica = fleet.replica()
+
+    def refuses() -> bool:
+        fleet.server.kill()
+        return True
+
+    file_kuma(replica).refuses = refuses
+    with pytest.raises(KumaError, match="the rows from before could not be written") as caught:
+        follow(replica)
+    assert "restore --now" in caught.value.hint
+    assert kuma_log(replica) == RESTART * 2
+    assert replica.state.load().bad == ()
+    file_kuma(replica).refuses = lambda: False
+    fleet.server.start()
+    assert follow(replica).sentence == "1.2 is applied; nothing newer"
+    fleet.assert_ended("new")
+
+
+@pytest.mark.parametrize("taken", [False, True], ids=["before", "after"])
+def test_a_server_killed_around_the_commit_of_the_way_back(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, taken: bool
+) -> None:
+    replica = fleet.replica()
+
+    def refuses() -> bool:
+        """The first time; later the server can be away."""
+        file_kuma(replica).refuses = lambda: on_new_rows(fleet)
+        before_statement(monkeypatch, "COMMIT", kill)
+        return True
+
+    def kill(link: Link) -> None:
+        if taken:
+            link.run("COMMIT")
+        fleet.server.kill()
+
+    file_kuma(replica).refuses = refuses
+    with pytest.raises(KumaError, match="the rows from before could not be written"):
+        follow(replica)
+    assert kuma_log(replica) == RESTART * 2
+    assert replica.kuma.running()
+    monkeypatch.undo()
+    fleet.server.start()
+    assert fleet.rows() == ("old" if taken else "new")
+    for _ in range(3):
+        try:
+            follow(replica)
+        except KumaError:
+            continue
+        except SnapshotRefused:
+            break
+    fleet.assert_ended("old")
+    assert len(replica.state.load().bad) == 1
