@@ -192,7 +192,8 @@ class Inside:
             _kill(pid, signal.SIGKILL)
         for child in self._children:
             wait_until(lambda c=child: not c.running(), "Kuma is gone")  # type: ignore[misc]
-        self.embedded().end_left()
+        database = self.embedded()
+        wait_until(lambda: not database.leftover() and not database.running(), "its MariaDB ended")
 
 
 def _kill(pid: int, number: signal.Signals) -> None:
