@@ -35,7 +35,9 @@ def settle(instance: Instance) -> None:
     Raises what `roll_back` raises, and DatabaseUnreachable for tables inside a Kuma.
     """
     pending, kuma = instance.state.load().pending, instance.kuma
-    if pending is not None and kuma.manages:
+    # a Kuma that was started while its database could not be asked is judged by its next start
+    doubtful = pending is not None and _started_blind(instance, pending)
+    if pending is not None and kuma.manages and not doubtful:
         running = kuma.running()
         if not running and (not pending.restart or kuma.name == "child"):
             return  # a person stopped it, or it has not begun: there is nobody to wait for
@@ -46,9 +48,14 @@ def settle(instance: Instance) -> None:
             instance.wait_ready()
         except KumaError as error:
             roll_back(instance, error)
-    if pending is not None and (instance.store.embedded or pending.unread):
+    if pending is not None and (instance.store.embedded or doubtful):
         _settle_inside(instance)
     confirm(instance)
+
+
+def _started_blind(instance: Instance, pending: Pending) -> bool:
+    """Whether a database of its own could not be asked when Kuma was started on it."""
+    return pending.unread and not instance.store.embedded
 
 
 def _settle_inside(instance: Instance) -> None:
@@ -96,6 +103,8 @@ def roll_back(instance: Instance, cause: KumaError) -> None:
     pending, folder = instance.state.load().pending, before_folder(instance)
     if pending is None or not (folder / "manifest.json").exists() or _migrating(instance):
         raise cause
+    if _started_blind(instance, pending):
+        raise cause  # it may have failed for want of a database: the cycle that comes restarts it
     if pending.rollback:  # they are in place: another stop would only keep a slow Kuma down
         raise KumaError(
             f"Kuma is not ready, on the rows from before: {cause}", hint=_NOT_READY_HINT

@@ -87,6 +87,9 @@ def before_start(instance: Instance) -> None:
 def confirm(instance: Instance) -> None:
     from replicator_kuma import recovery
 
+    pending = instance.state.load().pending
+    if pending is not None and pending.unread:
+        return  # the rows could not be asked before this start: the cycle that comes does
     recovery.confirm(instance)
 
 

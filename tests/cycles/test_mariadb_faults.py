@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from replicator_kuma import tasks
 from replicator_kuma.cycle import Instance, Outcome
 from replicator_kuma.database.mariadb_link import Link
 from replicator_kuma.errors import (
@@ -271,6 +272,75 @@ def test_a_commit_that_comes_after_its_process_is_waited_for(fleet: Fleet) -> No
     follow(replica)
     fleet.assert_ended("new")
     assert kuma_log(replica) == RESTART, "it had read the old rows"
+
+
+def started_before_its_server(
+    fleet: Fleet, replica: Instance, monkeypatch: pytest.MonkeyPatch, side: str
+) -> None:
+    """The whole machine went amid an apply; MariaDB is up later than the supervisor."""
+
+    def kill(link: Link) -> None:
+        if side == "new":
+            link.run("COMMIT")
+        fleet.server.kill()
+
+    with monkeypatch.context() as patch:
+        before_statement(patch, "COMMIT", kill)
+        with pytest.raises(DatabaseUnreachable):
+            follow(replica)
+    file_kuma(replica).up.unlink()
+    with replica.state.lock(), pytest.raises(DatabaseUnreachable):
+        tasks.before_start(replica)
+    replica.kuma.start()
+    fleet.server.start()
+
+
+@pytest.mark.parametrize("side", ["old", "new"])
+def test_a_supervisor_confirms_no_rows_that_it_could_not_ask_for(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, side: str
+) -> None:
+    replica = fleet.replica()
+    started_before_its_server(fleet, replica, monkeypatch, side)
+    with replica.state.lock():
+        tasks.confirm(replica)
+    assert fleet.rows() == side
+    follow(replica)
+    fleet.assert_ended("new")
+
+
+@pytest.mark.parametrize("side", ["old", "new"])
+def test_a_kuma_that_could_not_start_without_its_server_gets_another_chance(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, side: str
+) -> None:
+    replica = fleet.replica()
+    started_before_its_server(fleet, replica, monkeypatch, side)
+    with replica.state.lock(), pytest.raises(KumaError, match="no database"):
+        tasks.roll_back(replica, KumaError("Kuma ended by itself: no database"))
+    assert fleet.rows() == side
+    follow(replica)
+    fleet.assert_ended("new")
+    assert replica.state.load().bad == ()
+
+
+def test_a_kuma_that_hangs_since_its_server_was_away_is_restarted_before_it_is_judged(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replica = fleet.replica()
+    started_before_its_server(fleet, replica, monkeypatch, "new")
+    hangs = True
+    start = replica.kuma.start
+
+    def and_start() -> None:
+        nonlocal hangs
+        if not replica.kuma.running():
+            hangs = False
+        start()
+
+    monkeypatch.setattr(replica.kuma, "start", and_start)
+    file_kuma(replica).refuses = lambda: hangs
+    follow(replica)
+    fleet.assert_ended("new")
+    assert replica.state.load().bad == ()
 
 
 # --- locks --------------------------------------------------------------------------------------
