@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from replicator_kuma.dump import values
 from replicator_kuma.dump.catalog import TABLES, Dangle, is_setting
@@ -19,6 +19,9 @@ from replicator_kuma.dump.values import Value
 from replicator_kuma.errors import SettingsError, SnapshotRefused
 
 Row = tuple[Value, ...]
+L = TypeVar("L", bound=tuple[Any, ...])
+"""A content line, its runtime line, and what else goes with them"""
+_Own = tuple[bytes, bytes] | None
 _BATCH, _BYTES = 64, 1 << 20
 
 
@@ -34,22 +37,17 @@ def parsed(dump: Dump, table: str, *, trusted: bool = False) -> Iterator[Row]:
         if trusted:
             for main, rest in batch:
                 yield (*values.decode(main), *values.decode(rest))
-            continue
-        try:
-            mains = values.canonical_rows([main for main, _rest in batch], content)
-            rests = values.canonical_rows([rest for _main, rest in batch], runtime)
-        except (ValueError, UnicodeDecodeError) as error:
-            raise SnapshotRefused(f"the snapshot's {table} has a malformed row: {error}") from error
-        yield from map(tuple.__add__, mains, rests)
+        else:
+            yield from _checked(table, batch, content, runtime)
 
 
-def _batches(lines: Iterator[tuple[bytes, bytes]]) -> Iterator[list[tuple[bytes, bytes]]]:
+def _batches(lines: Iterator[L]) -> Iterator[list[L]]:
     """Lines by the dozen, fewer where they are long: memory stays small."""
-    batch: list[tuple[bytes, bytes]] = []
+    batch: list[L] = []
     weight = 0
-    for pair in lines:
-        batch.append(pair)
-        weight += len(pair[0]) + len(pair[1])
+    for line in lines:
+        batch.append(line)
+        weight += len(line[0]) + len(line[1])
         if len(batch) >= _BATCH or weight >= _BYTES:
             yield batch
             batch, weight = [], 0
@@ -57,16 +55,34 @@ def _batches(lines: Iterator[tuple[bytes, bytes]]) -> Iterator[list[tuple[bytes,
         yield batch
 
 
+def _checked(table: str, batch: Sequence[L], content: int, runtime: int) -> Iterator[Row]:
+    try:
+        mains = values.canonical_rows([line[0] for line in batch], content)
+        rests = values.canonical_rows([line[1] for line in batch], runtime)
+    except (ValueError, UnicodeDecodeError) as error:
+        raise SnapshotRefused(f"the snapshot's {table} has a malformed row: {error}") from error
+    return map(tuple.__add__, mains, rests)
+
+
 def differing(wanted: Dump, live: Dump, rows: Rows) -> Iterator[tuple[Row, Row | None]]:
     """Rows of ``wanted`` whose line is not in ``live``, each with the live row of its key.
 
     The columns are the same. Raises SnapshotRefused for what is no row.
     """
-    table, order = rows.table, rows.line_key
-    content, runtime = len(wanted.columns(table)), len(rows.columns)
-    own = live.lines(table)
+    content = len(wanted.columns(rows.table))
+    runtime = len(rows.columns) - content
+    for batch in _batches(_unmatched(wanted, live, rows)):
+        new = _checked(rows.table, batch, content, runtime)
+        for row, (_main, _rest, own) in zip(new, batch, strict=True):
+            yield row, (*values.decode(own[0]), *values.decode(own[1])) if own else None
+
+
+def _unmatched(wanted: Dump, live: Dump, rows: Rows) -> Iterator[tuple[bytes, bytes, _Own]]:
+    """Lines of ``wanted`` that are not in ``live``, each with the live line of its key."""
+    order = rows.line_key
+    own = live.lines(rows.table)
     here = next(own, None)
-    for there in wanted.lines(table):
+    for there in wanted.lines(rows.table):
         if here is not None and there[0] != here[0]:
             key = order(there[0])
             while here is not None and order(here[0]) < key:
@@ -74,16 +90,8 @@ def differing(wanted: Dump, live: Dump, rows: Rows) -> Iterator[tuple[Row, Row |
         if here is not None and there[0] == here[0] and (rows.unkeyed or there[1] == here[1]):
             here = next(own, None)
             continue
-        row = _checked(table, there, content, runtime - content)
         same = here is not None and not rows.unkeyed and order(here[0]) == order(there[0])
-        yield row, (*values.decode(here[0]), *values.decode(here[1])) if same and here else None
-
-
-def _checked(table: str, line: tuple[bytes, bytes], content: int, runtime: int) -> Row:
-    try:
-        return values.canonical(line[0], content) + values.canonical(line[1], runtime)
-    except (ValueError, UnicodeDecodeError) as error:
-        raise SnapshotRefused(f"the snapshot's {table} has a malformed row: {error}") from error
+        yield *there, here if same else None
 
 
 class Rows:
