@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,10 @@ from hypothesis import strategies as st
 from pymysql.connections import MySQLResult
 from pymysql.protocol import MysqlPacket
 
+from replicator_kuma.database.db_config import read_login
+from replicator_kuma.database.mariadb_link import Link
 from replicator_kuma.database.mariadb_rows import row_decoder
+from tests.support.mariadb import Server
 
 TEXT, INTEGER, DOUBLE, DATE, BLOB = (
     ("utf8", None),
@@ -85,3 +89,26 @@ def test_a_value_may_have_any_length(size: int) -> None:
 def test_bytes_that_are_no_row_are_an_error(raw: bytes) -> None:
     with pytest.raises((ValueError, IndexError)):
         row_decoder([INTEGER, TEXT])(MysqlPacket(raw, "utf8"))
+
+
+def test_a_long_result_survives_another_question_in_its_midst(
+    mariadb: Server, tmp_path: Path
+) -> None:
+    """More rows than are taken at once: what the server still has to send is kept."""
+    mariadb.database("rows", tmp_path)
+    login = read_login(tmp_path, {})
+    assert login is not None
+    link = Link(login)
+    try:
+        first = link.stream("SELECT seq FROM seq_1_to_1000")
+        second = link.stream("SELECT seq FROM seq_1_to_500")
+        found = [next(first), next(second), next(first)]
+        assert link.value("SELECT 7") == 7
+        assert [*found[::2], *first] == [(n,) for n in range(1, 1001)]
+        assert [found[1], *second] == [(n,) for n in range(1, 501)]
+        left = link.stream("SELECT seq FROM seq_1_to_1000")
+        next(left)
+        del left
+        assert link.value("SELECT 8") == 8
+    finally:
+        link.close()
