@@ -24,6 +24,7 @@ from replicator_kuma.cycle import Instance, Outcome
 from replicator_kuma.database import Store
 from replicator_kuma.database.detect import open_store
 from replicator_kuma.database.mariadb_link import Link
+from tests.conftest import need_mariadb
 from tests.support import mariadb_build
 from tests.support.compare import (
     HISTORY,
@@ -39,7 +40,7 @@ from tests.support.engines import Engine, MariadbEngine, SqliteEngine
 from tests.support.folder_repository import FolderRepository
 from tests.support.forked import forked
 from tests.support.instances import make_instance
-from tests.support.mariadb import Database, Server
+from tests.support.mariadb import Database, Server, short_folder
 from tests.support.plain import mariadb_damage, plain
 
 NEW_LOGO = b"another logo"
@@ -71,6 +72,25 @@ def memory() -> Iterator[Path]:
     place = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="replicator-", dir=place) as folder:
         yield Path(folder)
+
+
+_WITH_A_STANDBY = (
+    "--log-bin=binlog",
+    "--rpl-semi-sync-master-wait-point=AFTER_SYNC",
+    "--rpl-semi-sync-master-timeout=60000",
+)
+
+
+@contextlib.contextmanager
+def own_server() -> Iterator[Server]:
+    """A server for tests that kill it; its commits can be made to wait for a standby."""
+    need_mariadb()
+    folder = short_folder()
+    try:
+        with Server(folder, options=_WITH_A_STANDBY) as made:
+            yield made
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -174,6 +194,13 @@ class Fleet:
                 cursor.execute(f"DELETE FROM {target}")
                 cursor.execute(f"INSERT INTO {target} SELECT * FROM {kept}")
 
+    def at_the_start(self) -> Fleet:
+        """For a test: the server runs, though the test before may have failed, and `reset`."""
+        if not self.server.running:
+            self.server.start()
+        self.reset()
+        return self
+
     # --- instances --------------------------------------------------------------------------
 
     @property
@@ -230,6 +257,10 @@ class Fleet:
 def file_kuma(of: Instance) -> FileKuma:
     assert isinstance(of.kuma, FileKuma)
     return of.kuma
+
+
+def kuma_log(of: Instance) -> list[str]:
+    return file_kuma(of).log
 
 
 def crash_at(number: int, work: Callable[[], object], *scratch: Path) -> int:
