@@ -67,7 +67,7 @@ class Engines:
         """An empty replica; what an earlier run filled goes."""
         folder = self.bench.folder / "on-mariadb"
         shutil.rmtree(folder, ignore_errors=True)
-        database = create_mariadb(self.server.database("kuma", folder))
+        database = create_mariadb(self.server.database("bench", folder))
         return database, self._instance(folder)
 
     def new_sqlite(self) -> Instance:
