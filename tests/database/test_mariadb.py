@@ -238,7 +238,8 @@ def test_a_deadlock_is_a_lock(store: MariadbStore, database: Database) -> None:
             with store.write() as writer:
                 writer.upsert("tag", ("id", "name", "color"), (), [(1, "new", "red")])
                 waiting.start()
-                wait_until(lambda: database.query(sql), "the other one to wait", 10)
+                # renewed only when nobody asked for a tenth of a second
+                wait_until(lambda: database.query(sql), "the other one to wait", 10, 0.3)
                 writer.delete("notification", [3])
 
         with pytest.raises(DatabaseLocked):
