@@ -68,7 +68,7 @@ class Bench:
             self.first(size, "publish")
         module = bench_program.MODULES.get(name, "scripts.bench_measures")
         command = [sys.executable, "-m", module, name, str(here), str(size), "1"]
-        output = subprocess.check_output(command, cwd=ROOT, env=untraced(), timeout=200)
+        output = subprocess.check_output(command, cwd=ROOT, env=untraced(), timeout=600)
         figures: Figures = json.loads(output)
         return figures
 
