@@ -116,10 +116,11 @@ class Instance:
     def as_leader(self) -> Instance:
         """This instance as it is once it leads: what was only this replica's is set aside.
 
-        What a rule skips here, or a strategy leaves out, would be gone from the whole fleet.
+        What a rule skips here, a strategy leaves out or a cut takes off would be gone from the
+        whole fleet.
         """
         made, policy = copy.copy(self), self.policy
-        made.policy = lambda: replace(policy(), overrides=Overrides())
+        made.policy = lambda: replace(policy(), overrides=Overrides(), truncate=False)
         made.tables = self.leading or self.tables
         return made
 

@@ -11,6 +11,7 @@ from replicator_kuma.errors import (
     ReplicatorError,
     RepositoryLost,
     SettingsError,
+    SnapshotMisfit,
     SnapshotNotFound,
 )
 from replicator_kuma.publish import publish
@@ -21,6 +22,11 @@ from replicator_kuma.settle import settle
 from replicator_kuma.state import State
 
 log = logging.getLogger(__name__)
+
+_CUT = (
+    "Nothing was published: the whole fleet would have these rows cut. Change them on the leader, "
+    "or lead with what is here: replicator promote --force"
+)
 
 
 def promote(instance: Instance, force: bool = False) -> CycleResult:
@@ -50,7 +56,8 @@ def _promote(instance: Instance, force: bool) -> CycleResult:
     if newest is None:
         _require_force_without_snapshots(instance, force)
     else:
-        taken = _take(instance, newest, force)
+        taken, more = _take(instance, newest, force)
+        warnings += more
     result = publish(instance, Position(_epoch(instance, newest) + 1, 1), newest)
     published = instance.state.load().published
     instance.state.update(applied=published, live_digest=result.digest or "", role="BACKUP")
@@ -113,21 +120,24 @@ def _require_force_without_snapshots(instance: Instance, force: bool) -> None:
     )
 
 
-def _take(instance: Instance, newest: Snapshot, force: bool) -> str:
+def _take(instance: Instance, newest: Snapshot, force: bool) -> tuple[str, tuple[str, ...]]:
+    """Words for what was taken, and the warnings that came with it."""
     state = instance.state.load()
     if state.published is not None and state.published.snapshot == newest.id:
-        return ""  # its own rows are newer than its own snapshot
+        return "", ()  # its own rows are newer than its own snapshot
     try:
         _require_newer(state, newest)
         result = Replica(instance).take(newest)
         if result.outcome is Outcome.WAITING and instance.state.load().pending is None:
             raise DatabaseError(result.sentence)
     except ReplicatorError as error:
+        if isinstance(error, SnapshotMisfit) and not force:
+            raise SnapshotMisfit(str(error), hint=_CUT) from error
         if not force:
             raise
         log.warning("going on without %s: %s", newest.position, error)
-        return f", with its own rows ({newest.position} could not be taken)"
-    return f", with the rows of {newest.position}"
+        return f", with its own rows ({newest.position} could not be taken)", ()
+    return f", with the rows of {newest.position}", result.warnings
 
 
 def _require_newer(state: State, newest: Snapshot) -> None:

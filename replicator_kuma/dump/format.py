@@ -16,6 +16,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -44,6 +45,8 @@ from replicator_kuma.errors import SnapshotRefused
 
 MAX_LINE = 256 * 1024**2
 _BUFFER = 1 << 18
+_COLUMN = re.compile(r"[A-Za-z0-9_]{1,64}")
+"""names go into messages, and who wrote them may be anybody"""
 _BATCH_ROWS, _BATCH_BYTES = 64, 1 << 16
 """Rows are encoded so many at once, fewer where they are long: memory stays small."""
 
@@ -269,6 +272,8 @@ def _columns(line: bytes) -> tuple[str, ...]:
         raise SnapshotRefused("a table has no line of column names") from error
     if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
         raise SnapshotRefused("a table has no line of column names")
+    if not all(map(_COLUMN.fullmatch, names)):
+        raise SnapshotRefused("a table names a column as no column of Kuma is named")
     if len(set(names)) != len(names):
         raise SnapshotRefused("a table names a column twice")
     return tuple(names)

@@ -23,6 +23,7 @@ from replicator_kuma.dump import values
 from replicator_kuma.dump.catalog import TABLES
 from replicator_kuma.dump.format import Dump
 from replicator_kuma.dump.manifest import Manifest
+from replicator_kuma.dump.times import moment
 from replicator_kuma.errors import SchemaMismatch, SnapshotRefused
 
 _END: tuple[Any, ...] = ()
@@ -354,7 +355,15 @@ class _Merge:
             return False
         self._checked(new)
         self._check()
-        return bool(values.decode(old[0])[self.born] != values.decode(new[0])[self.born])
+        dates = (values.decode(line)[self.born] for line in (old[0], new[0]))
+        before, after = (_second(date) for date in dates)
+        return bool(before != after)
+
+
+def _second(date: Any) -> Any:
+    """When a monitor was made: a fraction that an engine cut off makes it no other monitor."""
+    found = moment(date)
+    return found[0].second if found is not None else date
 
 
 def _text(value: object) -> str:

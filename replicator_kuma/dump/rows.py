@@ -197,6 +197,8 @@ class Rows:
         own = self._own_rows()
         for row in self._ruled():
             out = self._converted(row)
+            if not self.unkeyed and out[0] is None:
+                continue  # its key does not fit: that is noted, and nothing will be applied
             if not self._refers(out):
                 self._leave_out(row)
                 continue

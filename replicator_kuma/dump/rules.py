@@ -169,6 +169,8 @@ def check(rule: Rule, schema: Schema) -> Iterator[str]:
     for name, value in rule.changes:
         if name in table.key or name == "id":
             yield f"set.{name}: it tells which row this is, and stays the leader's"
+        elif (rule.table, name) == ("monitor", "created_date"):
+            yield f"set.{name}: another date under the same id is another monitor, without history"
         elif name in chosen.content:
             yield from _mistyped(f"set.{name}", columns[name], [value])
         elif name in chosen.runtime:

@@ -24,6 +24,7 @@ from replicator_kuma.dump.rows import Rows, differing, parsed
 from replicator_kuma.dump.schema import Schema
 from replicator_kuma.dump.select import Select, select
 from replicator_kuma.dump.values import Value
+from replicator_kuma.errors import SnapshotRefused
 
 Row = tuple[Value, ...]
 
@@ -113,6 +114,8 @@ class _Translation:
         """One table's entry, and the files that its rows name."""
         if name not in self.wanted.manifest.tables:
             self.notes.append(self.evolution.absent(name))
+            if (ids := self.present.get(name)) is not None:
+                ids.update(row[0] for row in parsed(self.live, name, trusted=True))  # type: ignore[misc]
             return self._as_it_is(self.live, name)
         rows = self._rows(select(self.schema, name))
         if rows.identity or (rows.only_converts and self._comes_through(rows)):
@@ -135,6 +138,8 @@ class _Translation:
             *self.wanted.columns(chosen.table),
             *(self.wanted.columns(chosen.table, "runtime") if self._has_runtime(chosen) else ()),
         )
+        if theirs[: len(chosen.order)] != chosen.order:
+            raise SnapshotRefused(f"the snapshot's {chosen.table} does not begin with its key")
         policy = self.terms.policy
         mapped = self.evolution.table(chosen.table, theirs, chosen.columns)
         rows = Rows(
@@ -207,7 +212,9 @@ class _Translation:
         before = self.terms.arrived.get(name)
         if before is None:
             # nothing is remembered: what is here cannot be told from what the leader deleted
-            known, kept, deleted = frozenset(own), own, set[Any]()
+            # (only a row that equals the leader's has come from there)
+            known = frozenset(key for key, row in own.items() if wanted.get(key) == row)
+            kept, deleted = own, set[Any]()
         else:
             known = before
             kept = {key: row for key, row in own.items() if key in wanted or key not in known}
@@ -234,8 +241,10 @@ class _Translation:
         A rule may name a file that the leader does not have: then this instance's own stays.
         """
         theirs, ours, found = self.wanted.manifest.files, self.live.manifest.files, {}
+        ruled = {rule.table for rule in self.terms.policy.overrides.rules}
         for name in sorted(named):
-            own = name in ours and (name in self.own_files or name not in theirs)
+            lent = name not in theirs and file_table(name) in ruled
+            own = name in ours and (name in self.own_files or lent)
             dump = self.live if own else self.wanted
             if sha256 := dump.manifest.files.get(name):
                 target = self.folder / "files" / name

@@ -8,6 +8,7 @@ import pytest
 
 from replicator_kuma.cycle import Instance, Outcome
 from replicator_kuma.database.detect import open_store
+from replicator_kuma.dump.catalog import SETTINGS
 from replicator_kuma.dump.policy import Policy
 from replicator_kuma.errors import SnapshotMisfit
 from tests.support import databases
@@ -201,3 +202,64 @@ def test_what_no_cut_makes_fit_is_refused_all_the_same(
         follow(replica)
     assert database.query("SELECT count(*) FROM user") == [(0,)]
     assert kuma(replica).log == []
+
+
+@pytest.mark.parametrize("key", [-5, 2**33])
+def test_a_key_out_of_range_is_a_misfit_too(leader: Instance, replica: Instance, key: int) -> None:
+    lead(leader)
+    follow(replica)
+    row = (key, "x", "red", "2025-01-01 00:00:00")
+    databases.edit(
+        kuma_db(leader), ("INSERT INTO tag (id, name, color, created_date) VALUES (?,?,?,?)", row)
+    )
+    lead(leader)
+    with pytest.raises(SnapshotMisfit, match=r"tag .*id "):
+        follow(replica)
+
+
+def test_what_was_cut_here_does_not_become_the_fleet_s_without_a_word(
+    leader: Instance, replica: Instance, repository: FolderRepository
+) -> None:
+    replica.policy = lambda: Policy(truncate=True)
+    databases.edit(kuma_db(leader), ("UPDATE monitor SET name = ? WHERE id = 3", (LONG,)))
+    lead(leader)
+    follow(replica)
+    with pytest.raises(SnapshotMisfit, match="monitor 3") as caught:
+        take_over(replica)
+    assert "promote --force" in caught.value.hint
+    assert lead(leader, verify=True).outcome is Outcome.NOTHING
+    assert take_over(replica, force=True).outcome is Outcome.PUBLISHED
+
+
+def test_a_fraction_that_was_cut_makes_it_no_other_monitor(
+    leader: Instance, replica: Instance
+) -> None:
+    replica.policy = lambda: Policy(truncate=True)
+    databases.edit(
+        kuma_db(leader), "UPDATE monitor SET created_date = created_date || '.5' WHERE id = 3"
+    )
+    lead(leader)
+    follow(replica)
+    take_over(replica, force=True)
+    sql = "SELECT count(*) FROM heartbeat WHERE monitor_id = 3"
+    before = databases.query(kuma_db(leader), sql)
+    result = follow(leader)
+    assert result.changes is not None
+    assert result.changes.sentence() == "1 monitor changed"
+    assert databases.query(kuma_db(leader), sql) == before != [(0,)]
+
+
+def test_a_leader_that_moved_publishes_new_keys_and_new_files(
+    leader: Instance, mariadb: Server
+) -> None:
+    (leader.data_dir / "upload" / "logo2.png").unlink()
+    lead(leader)
+    moved = create(mariadb.database("moved", leader.data_dir))
+    copy_rows(kuma_db(leader), moved)
+    leader.store = open_store(leader.data_dir, settings=SETTINGS | {"trustProxy"})
+    assert lead(leader, verify=True).outcome is Outcome.PUBLISHED
+    leader.store = open_store(leader.data_dir)
+    lead(leader, verify=True)
+    assert lead(leader, verify=True).outcome is Outcome.NOTHING
+    (leader.data_dir / "upload" / "logo2.png").write_bytes(b"new")
+    assert lead(leader, verify=True).outcome is Outcome.PUBLISHED

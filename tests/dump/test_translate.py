@@ -233,7 +233,7 @@ def proxies(
         ({1, 2}, {2}, {1, 2}, {2: "replica"}, {1, 2}),
         ({1}, {1, 7}, {1}, {1: "replica", 7: "replica"}, {1}),
         ({1, 7}, {1, 7}, {1}, {1: "replica", 7: "replica"}, {1}),
-        ({1, 2}, {1, 7}, None, {1: "replica", 2: "leader", 7: "replica"}, {1, 2}),
+        ({1, 2}, {1, 7}, None, {1: "replica", 2: "leader", 7: "replica"}, {2}),
     ],
     ids=[
         "new ones come",
@@ -242,7 +242,7 @@ def proxies(
         "what was deleted here does not come again",
         "what was made here stays",
         "another one under its id does not replace it, and has not come",
-        "without memory nothing goes",
+        "without memory nothing goes, and what differs was never the leader's",
     ],
 )
 def test_local_entities(
@@ -268,6 +268,9 @@ def test_local_entities(
 @pytest.mark.parametrize(
     "change",
     [
+        lambda lines: [b'["name","id","color","created_date"]\n', *lines[1:]],
+        lambda lines: [b'["id","color","created_date","\\ud800"]\n', *lines[1:]],
+        lambda lines: [b'["id","color","created_date","a b\\n"]\n', *lines[1:]],
         lambda lines: [lines[0], lines[2], lines[1], *lines[3:]],
         lambda lines: [*lines, lines[-1]],
         lambda lines: [lines[0], lines[1].replace(b"[1,", b"[1.5,", 1), *lines[2:]],
@@ -276,7 +279,18 @@ def test_local_entities(
         lambda lines: [lines[0], b'{"a":1}\n', *lines[2:]],
         lambda lines: [lines[0], b"\xff\n", *lines[2:]],
     ],
-    ids=["order", "twice", "float id", "text id", "short", "object", "no ASCII"],
+    ids=[
+        "key",
+        "surrogate",
+        "line end",
+        "order",
+        "twice",
+        "float id",
+        "text id",
+        "short",
+        "object",
+        "no ASCII",
+    ],
 )
 def test_rows_that_no_leader_writes_are_refused(
     case: Case, change: Callable[[list[bytes]], list[bytes]]
@@ -285,6 +299,21 @@ def test_rows_that_no_leader_writes_are_refused(
     wanted = rewrite(case.dump(case.leader), "tag", change)
     with pytest.raises(SnapshotRefused):
         case.run(wanted)
+
+
+def test_a_key_in_another_place_is_refused_by_a_compatible_replica_too(case: Case) -> None:
+    case.policy = Policy(compatible=True, local=frozenset({"proxy"}))
+    wanted = case.dump(case.leader)
+    names = json.loads((wanted.folder / "tables" / "proxy.jsonl").read_bytes().splitlines()[0])
+    turned = [*names[1:], "id"]
+
+    def turn(lines: list[bytes]) -> list[bytes]:
+        rows_ = [json.loads(line) for line in lines[1:]]
+        made = [turned, *([*row[1:-1], "x", None] for row in rows_)]
+        return [(json.dumps(row, separators=(",", ":")) + "\n").encode() for row in made]
+
+    with pytest.raises(SnapshotRefused):
+        case.run(rewrite(wanted, "proxy", turn))
 
 
 def test_a_setting_that_is_never_replicated_is_refused(case: Case) -> None:
