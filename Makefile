@@ -6,6 +6,8 @@ SHELL := /bin/bash
 .NOTPARALLEL:
 
 PY := .venv/bin/python
+# Test processes side by side: half of the time is waiting for Kuma.
+WORKERS ?= 2
 export PYTHONDONTWRITEBYTECODE := 1
 
 .PHONY: help venv tools lint test bench demo containers-test clean
@@ -26,7 +28,8 @@ lint: venv ## ruff, ruff format --check and mypy strict
 
 test: tools lint ## lint, then all tests with branch coverage
 	$(PY) -m coverage erase
-	$(PY) -m pytest --ignore=tests/containers --cov --cov-report=term $(PYTEST_ARGS)
+	$(PY) -m pytest --ignore=tests/containers --cov --cov-report=term \
+		-n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 bench: tools ## measure dump, apply and idle checks at four sizes
 	$(PY) -m scripts.bench $(BENCH_ARGS)

@@ -1,4 +1,4 @@
-"""What all tests share: one MariaDB a session, started by the first test that asks for it."""
+"""What all tests share: Hypothesis's settings, and one MariaDB a session, started when asked for."""
 
 from __future__ import annotations
 
@@ -8,9 +8,21 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from tests.support.mariadb import Server
+
+
+# No deadlines: machines differ. Few examples unless asked for more. Tests use tmp_path through a
+# fixture of the whole function, on purpose: each example makes its own folder below it.
+_COMMON = settings(
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+settings.register_profile("ci", _COMMON, max_examples=30)
+settings.register_profile("thorough", _COMMON, max_examples=1_000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
 def need_mariadb() -> None:

@@ -32,7 +32,7 @@ def test_a_publish_reads_everything_anew_and_names_each_tag() -> None:
         *("backup", "--json", "--quiet", "--force", "--cache-dir", "state/cache"),
         *("--host", "here"),
     ]
-    assert made[8::2][:-1] == ["--tag"] * 10
+    assert made[8::2][:-1] == ["--tag"] * 11
     assert made[9::2] == label(2).tags()
     assert made[-1] == "."
 

@@ -47,6 +47,7 @@ def test_a_plain_name_is_readable_in_a_tag() -> None:
         "leader=kuma.example.org",
         "rows=3",
         "monitors=2",
+        "engine=sqlite",
     ]
 
 
