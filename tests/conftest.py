@@ -1,4 +1,4 @@
-"""What all tests share: Hypothesis's settings, and one MariaDB a session, started when asked for."""
+"""What all tests share: one profile of Hypothesis, and one MariaDB a session."""
 
 from __future__ import annotations
 
