@@ -166,7 +166,8 @@ def _database_up(settings: Settings, service: str) -> Callable[[], AbstractConte
     from replicator_kuma.kuma.embedded import EmbeddedDatabase
 
     embedded = EmbeddedDatabase(settings.data_dir, settings.kuma_environment)
-    return embedded.elsewhere if service == "docker" else embedded.up
+    # a unit or a command may start a container: only our child's mariadbd is surely this host's
+    return embedded.up if service == "child" else embedded.elsewhere
 
 
 def _wait_ready(

@@ -90,7 +90,7 @@ class EmbeddedDatabase:
 
     def answers(self) -> bool:
         """Whether anybody listens at the socket."""
-        return any(_listens(path) for path in self.sockets)
+        return self.datadir.is_dir() and any(_listens(path) for path in self.sockets)
 
     def is_up(self) -> bool:
         """Whether a server greets at the socket: it listens long before it is up."""
@@ -190,13 +190,14 @@ class EmbeddedDatabase:
                 self._await(lambda: process.poll() is not None, "MariaDB has been ending", None)
 
     def elsewhere(self) -> contextlib.AbstractContextManager[None]:
-        """Where Kuma and its MariaDB live in a container: raises KumaError.
+        """Where Kuma and its MariaDB may live in a container: raises KumaError.
 
         A mariadbd of this host may be of another version, and would change the data for good.
         """
         raise KumaError(
-            "Kuma's embedded MariaDB does not answer, and it runs only in Kuma's own container",
-            hint="Look at the container's log, and see that Kuma gets up. Then: replicator restore",
+            "Kuma's embedded MariaDB does not answer, and this host's mariadbd may not be that of "
+            "Kuma's own container",
+            hint="Look at Kuma's log, and see that Kuma gets up. Then: replicator restore",
         )
 
     def _start(self, said: IO[bytes]) -> subprocess.Popen[bytes]:
@@ -269,17 +270,30 @@ class EmbeddedKuma:
 
 def _listens(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX) as connection:
-        return connection.connect_ex(os.fspath(path)) == 0
+        try:
+            _connect(connection, path)
+        except OSError:
+            return False
+        return True
 
 
 def _greets(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(_GREETING)
         try:
-            connection.connect(os.fspath(path))
+            _connect(connection, path)
             return bool(connection.recv(1))
         except OSError:
             return False
+
+
+def _connect(connection: socket.socket, path: Path) -> None:
+    """By way of its folder: a volume's path on the host may be longer than a socket's may be."""
+    folder = os.open(path.parent, os.O_PATH | os.O_CLOEXEC)
+    try:
+        connection.connect(f"/proc/self/fd/{folder}/{path.name}")
+    finally:
+        os.close(folder)
 
 
 def _command_line(pid: int) -> list[str]:

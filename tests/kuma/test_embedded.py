@@ -14,12 +14,16 @@ from pathlib import Path
 
 import pytest
 
+from replicator_kuma.build import build
 from replicator_kuma.errors import KumaError
 from replicator_kuma.kuma import embedded
-from replicator_kuma.kuma.embedded import EmbeddedDatabase, Running
+from replicator_kuma.kuma.embedded import EmbeddedDatabase, EmbeddedKuma, Running
+from replicator_kuma.kuma.held import HeldKuma
+from replicator_kuma.settings import Settings
 from tests.conftest import need_mariadb
 from tests.kuma.server import Clock
 from tests.support.embedded import Inside, copied, make_template
+from tests.support.instances import RecordingKuma
 from tests.support.mariadb import short_folder
 from tests.support.waiting import wait_until
 
@@ -205,6 +209,35 @@ def test_a_folder_without_mariadb_has_none(tmp_path: Path) -> None:
     database.require_free()
 
 
+def long_folder(below: Path) -> Path:
+    """A data directory as the host sees that of an anonymous volume: too long for a socket."""
+    made = below / "var/lib/docker/volumes" / ("a" * 64) / "_data"
+    made.mkdir(parents=True)
+    assert len(str(made / "run/mariadb.sock")) > 107
+    return made
+
+
+def test_a_kuma_without_mariadb_is_stopped_however_long_its_path_is(tmp_path: Path) -> None:
+    service = RecordingKuma()
+    EmbeddedKuma(service, EmbeddedDatabase(long_folder(tmp_path))).stop()
+    assert service.log == ["stop"]
+
+
+def test_a_mariadb_on_a_long_path_is_seen(inside: Inside, tmp_path: Path) -> None:
+    """A container's own name for the folder is shorter than the host's."""
+    way = long_folder(tmp_path) / "kuma"
+    shutil.copytree(inside.data_dir, way, ignore=shutil.ignore_patterns("run"))
+    database = EmbeddedDatabase(way)
+    assert not database.answers()
+    kuma = inside.child()
+    kuma.start()
+    wait_until(inside.ready, "Kuma is ready")
+    (way / "run").symlink_to(inside.data_dir / "run")
+    assert (database.answers(), database.is_up()) == (True, True)
+    kuma.stop()
+    assert (database.answers(), database.is_up()) == (False, False)
+
+
 def test_a_long_end_is_told_each_minute_and_nobody_is_killed(inside: Inside) -> None:
     left = killed(inside)
     os.kill(left, signal.SIGSTOP)
@@ -346,8 +379,42 @@ def test_one_of_our_own_needs_the_program(inside: Inside, monkeypatch: pytest.Mo
 
 
 def test_a_containers_mariadb_is_not_started_on_the_host(inside: Inside) -> None:
-    with pytest.raises(KumaError, match="only in Kuma's own container"):
+    with pytest.raises(KumaError, match="Kuma's own container"):
         _enter(inside.embedded().elsewhere)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        {"REPLICATOR_KUMA": "command", "REPLICATOR_KUMA_STOP_COMMAND": "docker compose stop kuma"}
+        | {"REPLICATOR_KUMA_START_COMMAND": "docker compose start kuma"},
+        {"REPLICATOR_KUMA": "systemd", "REPLICATOR_KUMA_UNIT": "kuma.service"},
+        {"REPLICATOR_KUMA": "docker", "REPLICATOR_KUMA_CONTAINER": "kuma"},
+    ],
+    ids=lambda kind: kind["REPLICATOR_KUMA"],
+)
+def test_what_may_start_a_container_gets_no_mariadbd_of_the_host(
+    inside: Inside, kind: dict[str, str]
+) -> None:
+    instance = build(Settings.load({**_settings(inside), **kind}))
+    with pytest.raises(KumaError, match="Kuma's own container"):
+        _enter(instance.database_up)
+
+
+def test_our_childs_mariadb_is_one_of_this_host(inside: Inside) -> None:
+    child = HeldKuma(inside.child())
+    with build(Settings.load(_settings(inside)), service=child).database_up():
+        assert len(inside.embedded().running()) == 1
+
+
+def _settings(inside: Inside) -> dict[str, str]:
+    return {
+        **inside.environment,
+        "REPLICATOR_MODE": "RESTORE",
+        "REPLICATOR_KUMA_COMMAND": "kuma",
+        "RESTIC_REPOSITORY": str(inside.data_dir / "repository"),
+        "RESTIC_PASSWORD": "of the tests",
+    }
 
 
 def _enter(way: Callable[[], object]) -> None:
