@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from replicator_kuma.database.mariadb import MariadbReader, exact, key_filter
+from replicator_kuma.database.mariadb_history import History
 from replicator_kuma.database.mariadb_link import Link, literal, quoted, refused
 from replicator_kuma.dump.catalog import HISTORY
 from replicator_kuma.dump.select import Select
@@ -17,8 +18,6 @@ _ROWS = 500
 _BYTES = 1 << 20
 _SPARE = 1 << 10
 """Bytes of a packet that are not the statement's own."""
-PARKED = 2**31
-"""Set-aside history has its monitor's id and this: the ids are unsigned here."""
 _TWO_ROWS = "(SELECT 1 FROM (SELECT 1 UNION ALL SELECT 2) AS another_row_has_it)"
 """Fails with error 1242 where it is evaluated."""
 
@@ -37,37 +36,13 @@ class MariadbWriter(MariadbReader):
         return rows
 
     def park_history(self, monitors: Iterable[int]) -> None:
-        for ids in _chunks(monitors, _IDS):
-            # a monitor may have the very id that the place would be (none ever had, so far):
-            # then there is no place, and the history goes at once
-            places = ", ".join(str(int(i) + PARKED) for i in ids)
-            taken = self._link.all(f"SELECT id FROM monitor WHERE id IN ({places})")
-            none = {int(row[0]) - PARKED for row in taken} | {i for i in ids if i >= PARKED}
-            for table in self._history():
-                self._of(table, "DELETE FROM", "", [i + PARKED for i in ids if i not in none])
-                self._of(table, "DELETE FROM", "", sorted(none))
-                move = f"SET monitor_id = monitor_id + {PARKED}"
-                self._of(table, "UPDATE", move, [i for i in ids if i not in none])
+        self._history().park(monitors)
 
     def unpark_history(self, monitors: Iterable[int]) -> None:
-        for ids in _chunks(monitors, _IDS):
-            for table in self._history():
-                self._of(table, "DELETE FROM", "", ids)
-        for table in self._history():
-            self._link.run(
-                f"UPDATE {quoted(table)} SET monitor_id = monitor_id - {PARKED} WHERE "
-                f"monitor_id >= {PARKED} AND monitor_id NOT IN "
-                f"(SELECT id FROM monitor WHERE id >= {PARKED})",
-                table,
-            )
+        self._history().unpark(monitors)
 
-    def _of(self, table: str, verb: str, change: str, ids: Sequence[int]) -> None:
-        if ids:
-            listed = ", ".join(str(int(i)) for i in ids)
-            self._link.run(f"{verb} {quoted(table)} {change} WHERE monitor_id IN ({listed})", table)
-
-    def _history(self) -> list[str]:
-        return [table for table in HISTORY if table in self.schema.tables]
+    def _history(self) -> History:
+        return History(self._link, [table for table in HISTORY if table in self.schema.tables])
 
     def delete(self, table: str, keys: Iterable[Any]) -> None:
         self._whole.clear()

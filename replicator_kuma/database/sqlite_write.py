@@ -62,21 +62,34 @@ class SqliteWriter(SqliteReader):
     def park_history(self, monitors: Iterable[int]) -> None:
         waiting = iter(monitors)
         with explained():
-            while ids := [(monitor,) for monitor in itertools.islice(waiting, _IDS)]:
+            while ids := set(itertools.islice(waiting, _IDS)):
+                # what is set aside already is older: that of the rows from before two applies
+                kept = ids & self._aside()
                 for table in self._history():
-                    self._connection.executemany(f"DELETE FROM {table} WHERE monitor_id = -?", ids)
-                    self._connection.executemany(
-                        f"UPDATE {table} SET monitor_id = -monitor_id WHERE monitor_id = ?", ids
-                    )
+                    self._of(f"DELETE FROM {table} WHERE monitor_id = ?", kept)
+                    move = f"UPDATE {table} SET monitor_id = -monitor_id WHERE monitor_id = ?"
+                    self._of(move, ids - kept)
 
     def unpark_history(self, monitors: Iterable[int]) -> None:
-        ids = [(monitor,) for monitor in monitors]
         with explained():
+            there = self._connection.execute("SELECT id FROM monitor")
+            back = self._aside().intersection(row[0] for row in there)
+            gone = back.union(monitors)
             for table in self._history():
-                self._connection.executemany(f"DELETE FROM {table} WHERE monitor_id = ?", ids)
-                self._connection.execute(
-                    f"UPDATE {table} SET monitor_id = -monitor_id WHERE monitor_id < 0"
-                )
+                self._of(f"DELETE FROM {table} WHERE monitor_id = ?", gone)
+                move = f"UPDATE {table} SET monitor_id = -monitor_id WHERE monitor_id = -?"
+                self._of(move, back)
+
+    def _of(self, sql: str, monitors: Collection[int]) -> None:
+        self._connection.executemany(sql, ((monitor,) for monitor in sorted(monitors)))
+
+    def _aside(self) -> set[int]:
+        """Monitors of which history is set aside, in any table."""
+        found = set[int]()
+        for table in self._history():
+            sql = f"SELECT DISTINCT -monitor_id FROM {table} WHERE monitor_id < 0"
+            found.update(row[0] for row in self._connection.execute(sql))
+        return found
 
     def _history(self) -> list[str]:
         return [table for table in HISTORY if table in self.schema.tables]

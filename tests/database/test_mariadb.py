@@ -18,7 +18,7 @@ import pytest
 
 from replicator_kuma.database.db_config import read_login
 from replicator_kuma.database.mariadb import MariadbReader, MariadbStore
-from replicator_kuma.database.mariadb_write import PARKED
+from replicator_kuma.database.mariadb_history import PARKED
 from replicator_kuma.dump.catalog import HISTORY, SETTINGS
 from replicator_kuma.dump.select import select
 from replicator_kuma.errors import (

@@ -392,19 +392,52 @@ def test_history_is_set_aside_and_given_back(store: Store, engine: Engine) -> No
     assert {table: engine.rowset(table) for table in HISTORY} == everything
 
 
-def test_history_set_aside_twice_is_the_newer_one(store: Store, engine: Engine) -> None:
-    """An id that meant another monitor once more: what was set aside before is nobody's."""
+LATER = "INSERT INTO heartbeat (monitor_id, status, time) VALUES (3, 0, '2030-01-01 00:00:00')"
+
+
+def test_history_that_is_set_aside_stays_when_its_id_means_another_monitor_again(
+    store: Store, engine: Engine
+) -> None:
+    """Two applies that Kuma has not confirmed: the way back leads before both of them."""
+    everything = {table: engine.rowset(table) for table in HISTORY}
     with store.write() as writer:
         writer.park_history([3])
-    engine.edit(
-        "INSERT INTO heartbeat (monitor_id, status, time) VALUES (3, 0, '2030-01-01 00:00:00')"
-    )
+    aside = {table: engine.rowset(table) for table in HISTORY}
+    engine.edit(LATER)
     with store.write() as writer:
         writer.park_history([3])
-    assert held(engine, 3) == [0] * 6
+    assert {table: engine.rowset(table) for table in HISTORY} == aside
     with store.write() as writer:
         writer.unpark_history([3])
-    assert held(engine, 3) == [1, 0, 0, 0, 0, 0]
+    assert {table: engine.rowset(table) for table in HISTORY} == everything
+
+
+def test_history_in_one_table_only_is_set_aside_for_all_of_them(
+    store: Store, engine: Engine
+) -> None:
+    engine.edit(*[f"DELETE FROM {t} WHERE monitor_id = 3" for t in HISTORY if t != "stat_daily"])
+    before = held(engine, 3)
+    with store.write() as writer:
+        writer.park_history([3])
+    engine.edit(LATER)
+    with store.write() as writer:
+        writer.park_history([3])
+        writer.unpark_history([3])
+    assert held(engine, 3) == before
+
+
+def test_history_comes_back_to_a_monitor_that_was_gone_meanwhile(
+    store: Store, engine: Engine
+) -> None:
+    """Another monitor in the first apply, none in the second: the way back adds the former one."""
+    before, other = held(engine, 3), held(engine, 4)
+    with store.write() as writer:
+        writer.park_history([3, 4])
+    engine.edit(LATER, "DELETE FROM monitor WHERE id = 4")
+    with store.write() as writer:
+        writer.unpark_history([])
+    assert (held(engine, 3), held(engine, 4)) == (before, [0] * 6)
+    assert store.purge_history() == sum(other)
 
 
 def test_purge_takes_what_belongs_to_nobody(store: Store, engine: Engine) -> None:
