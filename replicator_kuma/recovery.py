@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import shutil
 from collections.abc import Iterator
@@ -13,12 +14,14 @@ from pathlib import Path
 from replicator_kuma import drift, staging
 from replicator_kuma.cycle import Instance
 from replicator_kuma.database import Reader
-from replicator_kuma.dump.format import write_tables
+from replicator_kuma.dump.format import Dump, write_tables
+from replicator_kuma.dump.manifest import Manifest, digest
 from replicator_kuma.errors import (
     DatabaseLocked,
     DatabaseMigrating,
     DatabaseMissing,
     DatabaseUnreachable,
+    SnapshotRefused,
     StateError,
 )
 from replicator_kuma.state import Pending, State
@@ -108,7 +111,7 @@ def sort_out(instance: Instance) -> None:
         _forget(instance, pending)
         return
     try:
-        rows = _tables_digest(instance)
+        rows = _rows_now(instance, pending)
     except (DatabaseMissing, DatabaseMigrating):
         return
     except (DatabaseLocked, DatabaseUnreachable):
@@ -156,9 +159,30 @@ def _forget_before(instance: Instance) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _tables_digest(instance: Instance) -> str:
-    from replicator_kuma.dump.manifest import digest
+def as_kept(instance: Instance, before: Manifest) -> Instance:
+    """The instance with the choice of tables and settings under which ``before`` was kept.
 
+    Another one may be set since: what those rows do not hold is nothing to go back to.
+    """
+    made = copy.copy(instance)
+    made.tables = frozenset(before.tables)
+    made.store = instance.store.choosing(before.settings)
+    return made
+
+
+def _rows_now(instance: Instance, pending: Pending) -> str:
+    """The live digest, by the choice that the pending one was noted by where rows can tell it."""
+    rows = _tables_digest(instance)
+    if rows not in (pending.base, pending.target):
+        with contextlib.suppress(SnapshotRefused):  # no rows from before, or none that are whole
+            kept = as_kept(instance, Dump.open(before_folder(instance)).manifest)
+            by_kept = _tables_digest(kept)
+            if by_kept in (pending.base, pending.target):
+                return by_kept
+    return rows
+
+
+def _tables_digest(instance: Instance) -> str:
     store = instance.store
     waits = _ends_by_itself(instance)
     opened: AbstractContextManager[Reader] = store.write() if waits else store.read()

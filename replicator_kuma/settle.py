@@ -18,7 +18,14 @@ from replicator_kuma.errors import (
     KumaRunning,
     ReplicatorError,
 )
-from replicator_kuma.recovery import before_folder, before_start, call_bad, confirm, sort_out
+from replicator_kuma.recovery import (
+    as_kept,
+    before_folder,
+    before_start,
+    call_bad,
+    confirm,
+    sort_out,
+)
 from replicator_kuma.state import Pending
 
 _NOT_READY_HINT = (
@@ -194,8 +201,9 @@ def _restore_before(instance: Instance, pending: Pending, folder: Path) -> None:
     shutil.rmtree(instance.work, ignore_errors=True)
     try:
         instance.work.mkdir(mode=0o700)
-        planned = prepare(instance, before, own=True)
+        there = as_kept(instance, before.manifest)
+        planned = prepare(there, before, own=True)
         note(planned)
-        carry_out(instance, planned, note)
+        carry_out(there, planned, note)
     finally:
         shutil.rmtree(instance.work, ignore_errors=True)

@@ -90,6 +90,9 @@ class Store(Protocol):
     def representation(self) -> Representation:
         """How this engine holds the values of another."""
 
+    def choosing(self, settings: Collection[str]) -> Store:
+        """The same database, with other keys of `setting` to replicate."""
+
     def read(self) -> AbstractContextManager[Reader]:
         """One consistent read; never blocks Kuma, never writes."""
 

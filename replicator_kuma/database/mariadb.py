@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from replicator_kuma.database.db_config import Login
@@ -224,6 +225,11 @@ class MariadbStore:
             yield link
         finally:
             link.close()
+
+    def choosing(self, settings: Collection[str]) -> MariadbStore:
+        made = copy.copy(self)
+        made._settings = frozenset(settings)
+        return made
 
     def exists(self) -> bool:
         try:

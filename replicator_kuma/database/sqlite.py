@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote as url_quote
@@ -172,6 +173,11 @@ class SqliteStore:
         from replicator_kuma.database.sqlite_values import SqliteRepresentation
 
         return SqliteRepresentation()
+
+    def choosing(self, settings: Collection[str]) -> SqliteStore:
+        made = copy.copy(self)
+        made._settings = frozenset(settings)
+        return made
 
     def exists(self) -> bool:
         return self.path.exists()
