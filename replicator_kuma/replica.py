@@ -144,10 +144,12 @@ class Replica:
         instance.step("asking the repository")
         snapshots = instance.repository.snapshots(instance.fleet)
         state = instance.state.load()
+        if state.verified_at:
+            # who follows may not go on as a leader by what it knew before: it asks first
+            state = instance.state.update(verified_at=0.0)
         if snapshot is not None:
             return self.take(find(snapshots, snapshot))
         newest = newest_to_follow(state, instance.fleet, snapshots)
-        instance.state.update(verified_at=time.time())
         if newest is None:
             return CycleResult(
                 Outcome.WAITING,
@@ -226,11 +228,13 @@ class Replica:
         again = " again" if instance.state.load().applied == mark else ""
         started = time.monotonic()
         instance.store.check()  # damage anywhere would grow with what is written
+        instance.store.check_writable()  # Kuma must not stop for nothing
         apply(instance, planned, mark)
         sentence = (
             f"applied {snapshot.position} of {snapshot.label.leader}{again}: {summary.sentence()}, "
             f"digest {snapshot.label.digest[:12]}, {time.monotonic() - started:.1f} s"
         )
+        sentence = "; ".join((sentence, *planned.brief))
         instance.notifier.send("restore", sentence)
         return CycleResult(
             Outcome.APPLIED,

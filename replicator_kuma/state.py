@@ -101,6 +101,8 @@ class Last:
     outcome: str = ""
     error: str = ""
     exit_code: int = 0
+    hint: str = ""
+    """what the error said to try"""
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ class State:
     """id of a snapshot after which Kuma came up on the old rows only late"""
     purge: bool = False
     verified_at: float = 0.0
-    """when the repository was last asked and agreed"""
+    """when a leader last asked the repository, and it agreed; 0: it is to ask in any case"""
     unchanged: str = ""
     """fingerprint of the files that gave `live_digest`"""
     live_digest: str = ""

@@ -16,11 +16,12 @@ from replicator_kuma.errors import (
     RepositoryLost,
     RepositoryMissing,
     RepositoryUnreachable,
+    SnapshotRefused,
 )
 from replicator_kuma.repository import Label, Position
 from replicator_kuma.tasks import backup, run
 from tests.support import cycles
-from tests.support.cycles import lead, positions, rename
+from tests.support.cycles import follow, lead, positions, rename, take_over
 from tests.support.folder_repository import FolderRepository
 
 
@@ -218,3 +219,61 @@ def test_absurd_times_change_nothing(leader: Instance, repository: FolderReposit
     assert lead(leader, verify=True).sentence == "nothing changed since 1.2"
     rename(db(leader), 3, "newer name")
     assert lead(leader).position == Position(1, 3)
+
+
+# --- a leader that has followed meanwhile -----------------------------------------------------
+
+
+@pytest.fixture
+def next_leader(tmp_path: Path, leader: Instance, repository: FolderRepository) -> Instance:
+    """The leader of the second epoch; ``leader`` led the first."""
+    lead(leader)
+    shutil.copytree(leader.data_dir, tmp_path / "next", ignore=lambda *_: {"replicator"})
+    made = cycles.instance(tmp_path / "next", repository, name="next")
+    follow(made)
+    take_over(made)
+    return made
+
+
+def assert_fenced(leader: Instance) -> None:
+    with pytest.raises(Fenced, match=r"next has published position 2\.\d"):
+        lead(leader)
+
+
+@pytest.mark.parametrize("changed", [False, True], ids=["same rows", "other rows"])
+def test_a_backup_is_fenced_where_another_was_followed_meanwhile(
+    leader: Instance, next_leader: Instance, changed: bool
+) -> None:
+    if changed:
+        rename(db(next_leader), 3, "of the next leader")
+        lead(next_leader)
+    for _ in range(2):
+        follow(leader)
+    assert_fenced(leader)
+
+
+def test_a_backup_is_fenced_though_an_older_snapshot_was_restored_last(
+    leader: Instance, next_leader: Instance
+) -> None:
+    follow(leader)
+    follow(leader, snapshot="1.1")
+    assert_fenced(leader)
+
+
+def test_a_backup_is_fenced_though_what_was_followed_was_refused(
+    leader: Instance, next_leader: Instance, repository: FolderRepository
+) -> None:
+    newest = repository.snapshots("default")[-1]
+    leader.state.update(bad=(newest.id,))
+    with pytest.raises(SnapshotRefused):
+        follow(leader)
+    assert_fenced(leader)
+
+
+def test_a_promoted_leader_asks_no_more_than_any_other(
+    leader: Instance, next_leader: Instance, repository: FolderRepository
+) -> None:
+    follow(next_leader)  # its mode is not set yet
+    repository.calls.clear()
+    assert [lead(next_leader).outcome for _ in range(3)] == [Outcome.NOTHING] * 3
+    assert repository.calls == ["snapshots"]
