@@ -106,11 +106,15 @@ def _purge_orphans(instance: Instance, todo: Plan) -> None:
     """History that belongs to no monitor must not become that of a new one with its id.
 
     (Another program left it, or an older replicator.) While Kuma still runs: it may take a while.
+    Nor may what an apply that Kuma has confirmed set aside be taken for what this one does.
     """
-    if any(t.counts.added for t in todo.tables if t.name == "monitor"):
+    due = instance.state.load().purge
+    if due or any(t.counts.added for t in todo.tables if t.name == "monitor"):
         try:
             instance.store.purge_history()
         except DatabaseLocked as error:
+            if due:
+                raise
             log.warning("history that belongs to no monitor stays: %s", error)
 
 

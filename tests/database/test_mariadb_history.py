@@ -10,8 +10,8 @@ import pytest
 
 from replicator_kuma.database.db_config import read_login
 from replicator_kuma.database.mariadb import MariadbStore
-from replicator_kuma.database.mariadb_link import Link
 from replicator_kuma.database.mariadb_history import PARKED
+from replicator_kuma.database.mariadb_link import Link
 from tests.support.mariadb import Database, Server
 from tests.support.mariadb_build import build
 
@@ -36,7 +36,7 @@ def store(database: Database) -> MariadbStore:
 
 def beats(database: Database) -> dict[int, int]:
     sql = "SELECT monitor_id, count(*) FROM heartbeat GROUP BY monitor_id ORDER BY 1"
-    return dict(database.query(sql))  # type: ignore[arg-type]
+    return dict(database.query(sql))
 
 
 @contextmanager
