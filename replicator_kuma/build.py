@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from replicator_kuma.cycle import Instance, never, silent
 from replicator_kuma.dump.overrides import Overrides
 from replicator_kuma.dump.policy import Policy
-from replicator_kuma.errors import ReplicatorError, SettingsError
+from replicator_kuma.errors import DatabaseError, ReplicatorError, SettingsError
 from replicator_kuma.kuma import KumaService
 from replicator_kuma.settings import Mode, Settings
 from replicator_kuma.state import StateFile
@@ -50,6 +50,16 @@ def build_store(settings: Settings) -> Store:
     from replicator_kuma.database.detect import open_store
 
     return open_store(settings.data_dir, settings.kuma_environment, settings.setting_keys)
+
+
+def _store_for_now(settings: Settings) -> Store:
+    """A cycle looks again, and says what is wrong: then it is noted, and somebody is told."""
+    from replicator_kuma.database.unknown import UnknownStore
+
+    try:
+        return build_store(settings)
+    except (SettingsError, DatabaseError) as error:
+        return UnknownStore(error)
 
 
 def build_repository(
@@ -93,7 +103,6 @@ def build(
 
     kuma = service or build_service(settings, supervised=False)
     policy = read_policy(settings)
-    policy()  # a file that cannot be read is told at once
     try:
         tables = choose(settings.include, settings.exclude)
         leading = choose(settings.include, settings.exclude_leading)
@@ -106,7 +115,7 @@ def build(
         tables=tables,
         leading=leading,
         state=StateFile(settings.state_dir),
-        store=build_store(settings),
+        store=_store_for_now(settings),
         repository=build_repository(settings, interrupted=repository_interrupted or interrupted),
         kuma=kuma,
         wait_ready=_wait_ready(settings, kuma, interrupted),

@@ -76,6 +76,7 @@ class Doctor:
     settings: Settings
     interrupted: Callable[[], bool]
     _snapshots: list[Snapshot] | None = field(default=None, init=False)
+    _readable: bool = field(default=False, init=False)
 
     def cheap(self) -> Iterator[Finding]:
         """Those that neither wait for the network nor read the tables."""
@@ -243,13 +244,15 @@ class Doctor:
         if not store.exists():
             raise DatabaseMissing(f"there is no database in {self.settings.data_dir}")
         store.check()
+        self._readable = True
+        if self.settings.mode and self.settings.mode.replica:
+            store.check_writable()
         yield Level.OK, f"{store.engine}, readable and whole", ""
 
     def _reading(self, look: Callable[[Reader], Found]) -> Found:
-        """A check of the tables; silent where there are none, `database` has said so."""
-        store = self._store()
-        if store.exists():
-            with store.read() as reader:
+        """A check of the tables; silent where `database` has said that they cannot be read."""
+        if self._readable:
+            with self._store().read() as reader:
                 yield from look(reader)
 
     def _chosen(self) -> frozenset[str]:
@@ -370,7 +373,6 @@ class Doctor:
 
     def _last_cycle(self) -> Found:
         """A warning: it tells of the past, and the cause may be gone."""
-        from replicator_kuma import errors
         from replicator_kuma.state import StateFile
 
         with suppress(StateError):  # `state directory` has said so
@@ -380,8 +382,7 @@ class Doctor:
             elif last.ok:
                 yield Level.OK, last.sentence, ""
             else:
-                kind = getattr(errors, last.error, None)
-                yield Level.WARN, f"failed: {last.sentence}", getattr(kind, "hint", "")
+                yield Level.WARN, f"failed: {last.sentence}", last.hint
 
     def _supervisor(self) -> Found:
         from replicator_kuma import heartbeat

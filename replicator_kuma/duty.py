@@ -142,9 +142,7 @@ class Duty:
         self._instance.progress = progress
         try:
             with self._locked():
-                result = shared.run(
-                    self._instance, role or self._role, lambda i: work(i.look_for_store())
-                )
+                result = shared.run(self._instance, role or self._role, work)
         finally:
             self._instance.progress = silent
         self._tell(result)

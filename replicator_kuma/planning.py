@@ -42,6 +42,8 @@ class Planned:
     """what was dropped, filled or cut on the way"""
     arrived: Mapping[str, frozenset[int]] = field(default_factory=dict)
     """ids of local rows that have come once, to be remembered once applied"""
+    brief: tuple[str, ...] = ()
+    """of the notes what people must not miss"""
     own: bool = False
     """it is this instance's own dump: nothing was translated"""
 
@@ -101,7 +103,9 @@ def prepare(
         terms = terms_of(instance, seen.observation, policy)
         came = translate(source, seen.live, terms, instance.work / f"wanted-{number}")
     todo = plan(seen.live, came.dump, instance.work / f"plan-{number}")
-    return Planned(seen, source, came.dump, todo, policy, came.notes, came.arrived, own)
+    return Planned(
+        seen, source, came.dump, todo, policy, came.notes, came.arrived, came.brief, own
+    )
 
 
 def terms_of(instance: Instance, observation: Observation, policy: Policy) -> Terms:

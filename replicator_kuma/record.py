@@ -57,6 +57,7 @@ def _failed(instance: Instance, role: str, error: Exception, now: float) -> None
         sentence=describe(error),
         error=type(error).__name__,
         exit_code=error.exit_code if isinstance(error, ReplicatorError) else 1,
+        hint=error.hint if isinstance(error, ReplicatorError) else "",
     )
     since = state.failing_since or now
     # the next success must be one of the repository too, not of what was known before

@@ -141,7 +141,9 @@ class State:
     drift_digest: str = ""
     """digest of the rows that were found to differ"""
     healed: str = ""
-    """digest of the rows that the last heal replaced, until a cycle finds the rows equal"""
+    """digest of the rows that the last heal of the applied snapshot replaced"""
+    healed_at: float = 0.0
+    """when a cycle first found the rows equal after that heal; 0: none has"""
     last: Last | None = None
     last_ok_at: float = 0.0
     failing_since: float = 0.0

@@ -88,6 +88,12 @@ class Report:
         leads = self.role == Mode.BACKUP.value
         return self.state.published if leads else self.state.applied
 
+    @property
+    def fenced(self) -> str | None:
+        """Why this leader publishes nothing; a replica would not anyway."""
+        replicas = {mode.value for mode in Mode if mode.replica}
+        return None if self.role in replicas else self.state.fenced
+
     def as_dict(self) -> dict[str, Any]:
         """The JSON of `replicator status --json` (docs/json.md)."""
         state, last = self.state, self.state.last
@@ -101,7 +107,7 @@ class Report:
             "newest_leader": self.newest.label.leader if self.newest else None,
             "newest_unknown": self.unknown or None,
             "behind": self.behind,
-            "fenced": state.fenced,
+            "fenced": self.fenced,
             "unconfirmed": str(state.pending.mark.position) if state.pending else None,
             "bad_snapshots": list(state.bad),
             "engine": self.engine or None,
@@ -156,8 +162,10 @@ class Report:
         yield "policy", self.choices.words()
         if self._drifts:
             yield "drift", f"since {when(state.drift)}: {state.drift_words}"
-        if state.fenced:
-            yield "fenced", state.fenced
+        if self.fenced:
+            yield "fenced", self.fenced
+        if state.stopped_by_me and self._supervisor() is None:
+            yield "Kuma", "stopped by an earlier run that did not start it again: run it once more"
         if state.pending is not None:
             yield "unconfirmed", f"{state.pending.mark.position}: Kuma was not ready on it yet"
         yield "last cycle", _last_words(state)

@@ -25,7 +25,8 @@ def run(
     """
     with instance.state.lock(wait):
         try:
-            return recorded(instance, role, lambda: work(instance))
+            # inside: what is wrong with the database's login is how this cycle ended
+            return recorded(instance, role, lambda: work(instance.look_for_store()))
         finally:
             _bring_back(instance)
 
@@ -90,7 +91,8 @@ def confirm(instance: Instance) -> None:
     pending = instance.state.load().pending
     if pending is not None and pending.unread:
         return  # the rows could not be asked before this start: the cycle that comes does
-    recovery.confirm(instance)
+    if pending is None or recovery.asked(instance):
+        recovery.confirm(instance)
 
 
 def roll_back(instance: Instance, cause: KumaError) -> None:

@@ -108,6 +108,12 @@ class Store(Protocol):
     def check(self) -> None:
         """Look for damage before a dump is published; raises DatabaseCorrupt."""
 
+    def check_writable(self) -> None:
+        """See whether rows may be written here, without writing any: before Kuma stops for it.
+
+        Raises DatabaseError.
+        """
+
     def fingerprint(self) -> str:
         """Changes when rows do; cheap. Empty when it cannot be trusted yet.
 

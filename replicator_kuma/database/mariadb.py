@@ -29,6 +29,7 @@ from replicator_kuma.errors import (
     DatabaseError,
     DatabaseMigrating,
     DatabaseMissing,
+    DatabaseUnreachable,
 )
 
 if TYPE_CHECKING:
@@ -300,6 +301,26 @@ class MariadbStore:
                 return reader.fingerprint()
         except (DatabaseMissing, DatabaseMigrating):
             return ""
+
+    def check_writable(self) -> None:
+        with self.connect() as link:
+            for name in sorted(set(TABLES).intersection(_tables(link))):
+                table = quoted(name)
+                try:
+                    for sql in (
+                        f"INSERT INTO {table} SELECT * FROM {table} WHERE 1 = 0",
+                        f"UPDATE {table} SET `id` = `id` WHERE 1 = 0",
+                        f"DELETE FROM {table} WHERE 1 = 0",
+                    ):
+                        link.run(sql)
+                except DatabaseUnreachable:
+                    raise
+                except DatabaseError as error:
+                    raise DatabaseError(
+                        f"{error}: nothing can be written to {name}",
+                        hint="Nothing was stopped or changed. Kuma's login needs all rights on "
+                        "its own database: GRANT ALL PRIVILEGES ON … TO …",
+                    ) from error
 
     def purge_history(self) -> int:
         with self.connect() as link:

@@ -16,6 +16,7 @@ from pymysql.converters import conversions, escape_string
 from pymysql.cursors import SSCursor
 
 from replicator_kuma.database.db_config import Login
+from replicator_kuma.database.mariadb_login import NOT_IN_CLEAR, encoded
 from replicator_kuma.database.mariadb_rows import row_decoder
 from replicator_kuma.errors import (
     DatabaseCorrupt,
@@ -81,7 +82,10 @@ _DAMAGED = frozenset({1033, 1034, 1035, 1194, 1195, 1712, 1877, 1932, 1933})
 _FULL = frozenset({1021, 1114})
 _READ_ONLY = frozenset({1036, 1290, 1792, 1836})
 _RIGHTS = frozenset({1142, 1143, 1227, 1370})
-_STRAY = (OSError, struct.error, AssertionError, IndexError, ValueError, AttributeError)
+_STRAY = (
+    *(OSError, struct.error, AssertionError, IndexError, ValueError, AttributeError),
+    RuntimeError,  # a server that asks for one of our files
+)
 """What PyMySQL raises where bytes are not those of the protocol."""
 
 
@@ -221,9 +225,7 @@ def _connect(login: Login, timeout: float) -> pymysql.Connection[Any]:
     connection: pymysql.Connection[Any] = pymysql.Connection(
         host=login.hostname,
         port=login.port,
-        user=login.username.encode(),
-        password=login.password.encode(),  # a text would go as Latin-1
-        database=login.database,
+        **encoded(login),
         charset="utf8mb4",
         conv=_CONVERSIONS,
         autocommit=True,
@@ -232,6 +234,7 @@ def _connect(login: Login, timeout: float) -> pymysql.Connection[Any]:
         ssl=context,
         ssl_disabled=None if context else True,
         defer_connect=True,
+        auth_plugin_map=NOT_IN_CLEAR if context is path is None else None,
     )
     connection._secure = path is not None  # type: ignore[attr-defined]
     try:
@@ -241,7 +244,9 @@ def _connect(login: Login, timeout: float) -> pymysql.Connection[Any]:
         if isinstance(found, DatabaseUnreachable):
             found = _unreachable(login, _reason(error, login))
         raise found from None
-    except RuntimeError:  # it says which package a way to log in needs, and has no code
+    except RuntimeError as error:  # it has no code
+        if "package" not in str(error):
+            raise _unreachable(login, "what answers there is no MariaDB") from None
         raise DatabaseUnreachable(
             f"Kuma's MariaDB ({login.place}) wants a way to log in that PyMySQL has not",
             hint='Try: pip install "pymysql[rsa,ed25519]"',
@@ -269,6 +274,8 @@ def _reached(login: Login, path: Path | None, timeout: float) -> socket.socket:
         return made
     except OSError as error:
         raise _unreachable(login, _of_system(error)) from None
+    except ValueError:
+        raise _unreachable(login, "there can be no such name") from None
 
 
 def _unreachable(login: Login, reason: str) -> DatabaseUnreachable:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import os
 import sqlite3
 import time
 from collections.abc import Collection, Iterator, Sequence
@@ -285,6 +286,13 @@ class SqliteStore:
             connection.close()
         if found != [("ok",)]:
             raise DatabaseCorrupt(f"Kuma's database is damaged: {found[0][0]}")
+
+    def check_writable(self) -> None:
+        if not (os.access(self.path, os.W_OK) and os.access(self.path.parent, os.W_OK)):
+            raise DatabaseError(
+                f"this user may not write to {self.path}",
+                hint="Run the replicator as root, or as Kuma's own user.",
+            )
 
     def fingerprint(self) -> str:
         newest, parts = 0, []

@@ -90,7 +90,16 @@ class Misfits:
                 hint="Nothing was applied. Install the leader's version of Uptime Kuma here.",
             )
         if self._refused.count:
-            raise SnapshotMisfit(_message(self._refused, "does not fit into this database"))
+            hint = "Nothing was applied. Change these rows on the leader: no cut makes them fit."
+            raise SnapshotMisfit(
+                _message(self._refused, "does not fit into this database"),
+                hint=hint if self._truncate else None,
+            )
+
+    def brief(self) -> tuple[str, ...]:
+        """How many values were cut, in words."""
+        count = self._cut.count
+        return (f"{count} value{'s' * (count != 1)} cut to fit",) if count else ()
 
     def notes(self) -> tuple[str, ...]:
         """What was cut, a line each."""

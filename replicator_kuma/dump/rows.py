@@ -130,7 +130,7 @@ class Rows:
         self._needed = self._all_needed() if self.converts else []
         self._same = self._all_same(representation) if foreign and not self.unkeyed else []
         self.uniques = self._all_uniques() if self.converts else {}
-        self._skipped = 0
+        self._skipped = self._kept = 0
         touched = any(gone.get(r.table) for _index, r in self._references)
         self.identity = not self.converts and not touched and chosen.table not in present
         plain = mapped.row is None and changer is None and not self.uniques
@@ -210,6 +210,14 @@ class Rows:
             self._gather(done)
             yield done
 
+    def check_some_left(self) -> None:
+        """A rule that leaves out every monitor has lost its `where`: nobody means that."""
+        if self.table == "monitor" and self._skipped and not self._kept:
+            raise SettingsError(
+                f"the rules of REPLICATOR_OVERRIDES leave out all {self._skipped} monitors",
+                hint="Nothing was applied. Look for a rule whose where is missing or too wide.",
+            )
+
     def _look_ahead(self) -> None:
         """Which rows are left out has to be known before a row refers to a later one."""
         if not any(r.table == self.table for _index, r in self._references):
@@ -265,6 +273,7 @@ class Rows:
                 self._leave_out(before)
             else:
                 self._check_named(before, after)
+                self._kept += 1
                 yield after
 
     def _check_named(self, before: Row, after: Row) -> None:

@@ -46,6 +46,8 @@ class Translated:
     dump: Dump
     notes: tuple[str, ...] = ()
     arrived: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    brief: tuple[str, ...] = ()
+    """what people must not miss: how much was cut, and left out by rules"""
 
 
 def translate(wanted: Dump, live: Dump, terms: Terms, folder: Path) -> Translated:
@@ -73,6 +75,7 @@ class _Translation:
         """ids of rows that came over, of tables that a rule makes rows refer to"""
         self.arrived: dict[str, frozenset[int]] = {}
         self.notes: list[str] = []
+        self.brief: list[str] = []
         self.own_files = set[str]()
         """files that rows name which stay the replica's own"""
 
@@ -102,7 +105,8 @@ class _Translation:
             return Translated(self.wanted, tuple(self.notes), self.arrived)
         write_manifest(self.folder, manifest)
         notes = (*self.notes, *self.misfits.notes())
-        return Translated(Dump(self.folder, manifest), notes, self.arrived)
+        brief = (*self.brief, *self.misfits.brief())
+        return Translated(Dump(self.folder, manifest), notes, self.arrived, brief)
 
     def _unchanged(self, manifest: Manifest) -> bool:
         """Whether it came out as it went in: then the leader's own dump stands."""
@@ -122,8 +126,10 @@ class _Translation:
             return self._as_it_is(self.wanted, name)
         self._pending = rows
         entries, files = write_tables(self.folder, self, [name])
+        rows.check_some_left()
         self.misfits.collisions(rows, self.terms.representation)
         self.notes += rows.notes()
+        self.brief += rows.notes()
         return entries[name], files
 
     def rows(self, select: Select) -> Iterator[Row]:

@@ -95,9 +95,19 @@ def test_rules_that_cannot_be_read_stop_what_would_go_by_them_only(
         assert f"the file of REPLICATOR_OVERRIDES, {file}, cannot be read" in done.err
     assert query(world.replica / "kuma.db", "SELECT * FROM monitor") == before
     assert world.on_replica("status").code == 0
+    assert "FAILED" in world.on_replica("status", "--offline").out
     assert world.on_replica("snapshots").code == 0
     assert world.on_leader("backup").code == 0, "a leader goes by no rules"
     file.write_text('[[rule]]\ntable = "monitor"\nset = { interval = 77 }\n')
     assert world.on_replica("restore").code == 0
     intervals = query(world.replica / "kuma.db", "SELECT DISTINCT interval FROM monitor")
     assert intervals == [(77,)]
+
+
+def test_a_login_that_cannot_be_read_is_noted_as_the_end_of_a_cycle(published: World) -> None:
+    world = published
+    (world.replica / "db-config.json").write_text("{")
+    done = world.on_replica("restore")
+    assert done.code == 4
+    assert "db-config.json is not JSON" in done.err
+    assert "FAILED" in world.on_replica("status", "--offline").out

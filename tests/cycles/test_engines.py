@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from replicator_kuma.cycle import Instance, Outcome
 from replicator_kuma.database.detect import open_store
 from replicator_kuma.dump.catalog import SETTINGS
 from replicator_kuma.dump.policy import Policy
-from replicator_kuma.errors import SnapshotMisfit
+from replicator_kuma.errors import DatabaseError, SnapshotMisfit
 from tests.support import databases
 from tests.support.cycles import fill, follow, instance, lead, rename, state_of, take_over
 from tests.support.folder_repository import FolderRepository
@@ -263,3 +264,24 @@ def test_a_leader_that_moved_publishes_new_keys_and_new_files(
     assert lead(leader, verify=True).outcome is Outcome.NOTHING
     (leader.data_dir / "upload" / "logo2.png").write_bytes(b"new")
     assert lead(leader, verify=True).outcome is Outcome.PUBLISHED
+
+
+def test_kuma_is_not_stopped_for_a_login_that_may_not_write(
+    leader: Instance, replica: Instance, database: Database
+) -> None:
+    lead(leader)
+    with closing(database.server.connect()) as root, root.cursor() as cursor:
+        for host in ("localhost", "127.0.0.1"):
+            cursor.execute(f"REVOKE ALL ON engines.* FROM engines@'{host}'")
+            cursor.execute(f"GRANT SELECT ON engines.* TO engines@'{host}'")
+    with pytest.raises(DatabaseError, match="nothing can be written to") as caught:
+        follow(replica)
+    assert "GRANT" in caught.value.hint
+    assert kuma(replica).log == []
+
+
+def test_how_much_was_cut_is_in_the_sentence(leader: Instance, replica: Instance) -> None:
+    replica.policy = lambda: Policy(truncate=True)
+    databases.edit(kuma_db(leader), ("UPDATE monitor SET name = ? WHERE id = 3", (LONG,)))
+    lead(leader)
+    assert follow(replica).sentence.endswith("; 1 value cut to fit")

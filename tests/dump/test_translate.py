@@ -128,6 +128,12 @@ def test_a_monitor_that_is_left_out_takes_its_links_along(case: Case) -> None:
     assert translated.notes == ("2 rows of monitor left out by REPLICATOR_OVERRIDES",)
 
 
+def test_rules_that_leave_out_every_monitor_are_a_mistake(case: Case) -> None:
+    case.rules('[[rule]]\ntable = "monitor"\nskip = true')
+    with pytest.raises(SettingsError, match="leave out all 24 monitors"):
+        case.run()
+
+
 def test_a_child_before_its_group_loses_its_reference_too(case: Case) -> None:
     edit(case.leader, "UPDATE monitor SET parent = 21 WHERE id = 2")
     case.rules('[[rule]]\ntable = "monitor"\nwhere = { id = 21 }\nskip = true')
