@@ -222,10 +222,13 @@ def quoted(name: str) -> str:
 def _connect(login: Login, timeout: float) -> pymysql.Connection[Any]:
     path = login.socket()
     context = _tls(login) if login.ssl else None
+    user, password, database = encoded(login)
     connection: pymysql.Connection[Any] = pymysql.Connection(
         host=login.hostname,
         port=login.port,
-        **encoded(login),
+        user=user,
+        password=password,
+        database=database,
         charset="utf8mb4",
         conv=_CONVERSIONS,
         autocommit=True,
@@ -234,7 +237,7 @@ def _connect(login: Login, timeout: float) -> pymysql.Connection[Any]:
         ssl=context,
         ssl_disabled=None if context else True,
         defer_connect=True,
-        auth_plugin_map=NOT_IN_CLEAR if context is path is None else None,
+        auth_plugin_map=None if context or path else NOT_IN_CLEAR,
     )
     connection._secure = path is not None  # type: ignore[attr-defined]
     try:
