@@ -64,7 +64,7 @@ def _promote(instance: Instance, force: bool) -> CycleResult:
     sentence = (
         f"this instance leads fleet {instance.fleet!r} from {result.position} on{taken}. "
         "Now set REPLICATOR_MODE=BACKUP here, and REPLICATOR_MODE=RESTORE on the old leader "
-        "before it comes back"
+        "before it comes back: what that one had not published goes then"
     )
     return CycleResult(
         Outcome.PUBLISHED,

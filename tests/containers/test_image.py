@@ -75,7 +75,7 @@ def bring_up(role: str, folder: Path, repository: Path) -> Service:
     port = free_port()
     service = Service(
         files=[ROOT / f"docker-compose.{role}.yml", override],
-        environment={"KUMA_PORT": f"127.0.0.1:{port}"},
+        environment={"KUMA_PORT": f"127.0.0.1:{port}", "UPTIME_KUMA_DB_TYPE": "sqlite"},
         container=f"replicator-{role}_kuma_1",
         url=f"http://127.0.0.1:{port}",
     )

@@ -236,7 +236,11 @@ def test_all_problems_of_a_file_come_at_once() -> None:
         (rule(where="keyword = 404"), "where.keyword is text (varchar(255)): write it in quotes"),
         (rule(then='set = { active = "no" }'), "set.active is a number (boolean): write it with"),
         (rule(then="set = { name = true }"), "set.name is text (varchar(150)): write it in quot"),
-        (rule(then="set = { created_date = 5 }"), "set.created_date is text (datetime): write"),
+        (
+            rule("maintenance", then="set = { start_date = 5 }"),
+            "set.start_date is text (datetime): write",
+        ),
+        (rule(then='set = { created_date = "2030-01-01" }'), "set.created_date: another date"),
     ],
 )
 def test_what_a_schema_does_not_have_is_refused(text: str, problem: str, schema: Schema) -> None:

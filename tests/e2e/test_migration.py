@@ -72,7 +72,8 @@ def fleet(tmp_path_factory: pytest.TempPathFactory, web: str, mariadb: Server) -
     }
     old = Side(folder, "old", "BACKUP", restic_018(), UPTIME_KUMA_DB_TYPE="sqlite")
     old.environment["REPLICATOR_SCHEMA"] = "compatible"
-    new = Side(folder, "new", "RESTORE", restic_018(), **told)
+    new = Side(folder, "new", "RESTORE", restic_018())
+    new.environment |= told
     # this build takes all but the database's name from its variables
     (new.data_dir / "db-config.json").write_text(json.dumps({"dbName": "migrated"} | login(told)))
     made = Fleet(folder, old, new)
