@@ -89,17 +89,19 @@ def before_start(instance: Instance) -> None:
     """Complete or drop the files of an interrupted apply; call before Kuma is started.
 
     Which of the two the rows themselves tell: the transaction was committed, or it was not. Where
-    they live inside a Kuma that is not up, `settle` asks them.
+    they live inside a Kuma that is not up, or one that migrates, `asked` asks later.
     """
     try:
         sort_out(instance)
+    except (DatabaseMissing, DatabaseMigrating) as error:
+        log.debug("whether the rows were written is not known yet: %s", error)
     except DatabaseUnreachable:
         if not instance.store.embedded:
             raise
 
 
 def sort_out(instance: Instance) -> None:
-    """`before_start` for rows that can be asked: raises DatabaseUnreachable where they cannot.
+    """`before_start` for rows that can be asked: raises DatabaseError where they cannot.
 
     A Kuma that is started while they cannot has read who knows which: then it is `unread`.
     """
@@ -112,8 +114,6 @@ def sort_out(instance: Instance) -> None:
         return
     try:
         rows = _rows_now(instance, pending)
-    except (DatabaseMissing, DatabaseMigrating):
-        return
     except (DatabaseLocked, DatabaseUnreachable):
         outside = _ends_by_itself(instance) and not instance.store.embedded
         if outside and instance.kuma.manages:
@@ -199,6 +199,24 @@ def _ends_by_itself(instance: Instance) -> bool:
     return instance.store.engine != "sqlite"
 
 
+def asked(instance: Instance) -> bool:
+    """Whether it is known what became of the pending apply; ask once Kuma is ready.
+
+    (`before_start` cannot tell while Kuma migrates: then nothing is confirmed, and the next cycle
+    asks again.) Raises DatabaseError.
+    """
+    try:
+        sort_out(instance)
+    except DatabaseMigrating as error:
+        log.info("what an earlier run wrote is not confirmed yet: %s", error)
+        return False
+    except DatabaseMissing:  # what was written, or was not, is gone
+        pending = instance.state.load().pending
+        if pending is not None:
+            instance.state.update(pending=replace(pending, drifted=True))
+    return True
+
+
 def confirm(instance: Instance) -> None:
     """Kuma is ready (or nobody's to wait for): the pending apply stands; history goes after it.
 
@@ -236,6 +254,7 @@ def _stands(state: State, pending: Pending) -> dict[str, object]:
         "arrived": pending.arrived,
         "keeps_own": pending.keeps_own,
         "healed": pending.replaced if again else "",
+        "healed_at": 0.0,
         "unchanged": "",
         **drift.NONE,
     }

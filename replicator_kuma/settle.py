@@ -20,11 +20,11 @@ from replicator_kuma.errors import (
 )
 from replicator_kuma.recovery import (
     as_kept,
+    asked,
     before_folder,
     before_start,
     call_bad,
     confirm,
-    sort_out,
 )
 from replicator_kuma.state import Pending
 
@@ -55,8 +55,10 @@ def settle(instance: Instance) -> None:
             instance.wait_ready()
         except KumaError as error:
             roll_back(instance, error)
-    if pending is not None and (instance.store.embedded or doubtful):
-        _settle_inside(instance)
+    if pending is not None:
+        if not asked(instance):
+            return
+        _restart_unread(instance)
     confirm(instance)
 
 
@@ -65,9 +67,8 @@ def _started_blind(instance: Instance, pending: Pending) -> bool:
     return pending.unread and not instance.store.embedded
 
 
-def _settle_inside(instance: Instance) -> None:
-    """Kuma is up, so its tables can be asked; one that knows only the old rows restarts."""
-    sort_out(instance)
+def _restart_unread(instance: Instance) -> None:
+    """A Kuma that knows only the old rows, though new ones were written, reads them now."""
     pending = instance.state.load().pending
     if pending is None or not pending.unread or instance.force:
         return
