@@ -17,6 +17,7 @@ from replicator_kuma.cycle import CycleResult, Instance, silent
 from replicator_kuma.errors import (
     AlreadyRunning,
     DatabaseMigrating,
+    DatabaseUnreachable,
     Interrupted,
     KumaError,
     ReplicatorError,
@@ -290,7 +291,10 @@ class Duty:
         """
         if self._ready:
             return False
-        changed = self._look_schema(raises=True) != self._schema
+        try:
+            changed = self._look_schema(raises=True) != self._schema
+        except DatabaseUnreachable:  # nor would it answer another question
+            return False
         return self._unfinished() if self._instance.store.embedded else changed
 
     def _unfinished(self) -> bool:
@@ -314,9 +318,10 @@ class Duty:
                 return None
             with store.read() as reader:
                 return reader.schema
-        except DatabaseMigrating:
+        except (DatabaseMigrating, DatabaseUnreachable) as error:
             if raises:
                 raise
+            logger.debug("cannot look at the schema: %s", error)
         except ReplicatorError as error:
             logger.debug("cannot look at the schema: %s", error)
         return self._schema

@@ -37,7 +37,7 @@ from replicator_kuma.kuma.ready import PROBE_TIMEOUT, Readiness, probe, taken
 from replicator_kuma.record import describe
 from replicator_kuma.settings import Settings
 from replicator_kuma.tasks import TASKS, Tasks
-from replicator_kuma.worker import Job, Progress, Worker
+from replicator_kuma.worker import Job, Progress, Worker, within
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +51,8 @@ AFTER_ALL = 0.2
 """what messages that are still on their way may take then: Kuma's own end gave them time"""
 AFTER_OWN_END = 2.0
 """the same where Kuma ended by itself: nobody waits for us"""
+AN_ANSWER = 1.0
+"""what the database may take to say whether Kuma migrates: then nobody knows, and Kuma ends"""
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
@@ -325,7 +327,7 @@ class Supervisor:
         if state is not Readiness.STARTING:
             return state is Readiness.MIGRATING
         try:
-            return self._duty.schema_changed() and patient
+            return within(AN_ANSWER, self._duty.schema_changed, False) and patient
         except DatabaseMigrating:
             return True
 

@@ -10,8 +10,9 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from replicator_kuma.cycle import silent
 from replicator_kuma.errors import AlreadyRunning, Interrupted
@@ -19,6 +20,7 @@ from replicator_kuma.errors import AlreadyRunning, Interrupted
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[str], None]
+T = TypeVar("T")
 
 
 @dataclass
@@ -33,6 +35,28 @@ class Job:
     done: threading.Event = field(default_factory=threading.Event)
     result: Any = None
     error: BaseException | None = None
+
+
+def within(seconds: float, work: Callable[[], T], otherwise: T) -> T:
+    """What ``work`` returns, or raises; ``otherwise`` if it takes longer: it goes on then, unheard.
+
+    A daemon: it keeps no process from ending.
+    """
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="within", daemon=True).start()
+    try:
+        return future.result(seconds)
+    except TimeoutError:
+        if future.done():  # its own
+            raise
+        return otherwise
 
 
 class Worker:

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -31,7 +32,7 @@ from tests.support.databases import build, edit
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import make_instance
 from tests.support.kuma_server import free_port
-from tests.support.mariadb import Server
+from tests.support.mariadb import Server, short_folder
 from tests.support.waiting import wait_until
 
 
@@ -225,6 +226,36 @@ def test_sigterm_waits_for_a_kuma_that_has_begun_to_change_its_schema(tmp_path: 
         edit(run.data / "kuma.db", "ALTER TABLE monitor ADD COLUMN tomorrow INTEGER")
         assert run.end()[0] == 0
     assert run.at("kuma term") - run.at("kuma start -") >= 3
+
+
+@pytest.mark.parametrize("kind", ["mariadb", "embedded-mariadb"])
+def test_kumas_end_waits_for_no_database_that_does_not_answer(tmp_path: Path, kind: str) -> None:
+    """MariaDB takes the connection and does not greet: a container has ten seconds in all."""
+    folder = short_folder()
+    run = Run(folder / "r", "BACKUP", database=False)
+    run.script("behaviour", starting=60)
+    family = socket.AF_UNIX if kind == "embedded-mariadb" else socket.AF_INET
+    try:
+        with socket.socket(family) as silent:
+            if family == socket.AF_UNIX:
+                (run.data / "run").mkdir()
+                silent.bind(str(run.data / "run" / "mariadb.sock"))
+                config: dict[str, object] = {"type": kind}
+            else:
+                silent.bind(("127.0.0.1", 0))
+                config = {"type": kind, "hostname": "127.0.0.1", "port": silent.getsockname()[1]}
+                config |= {"dbName": "kuma", "username": "kuma", "password": "x"}
+            (run.data / "db-config.json").write_text(json.dumps(config))
+            with run:
+                run.until("kuma start -")
+                silent.listen(100)
+                asked = time.monotonic()
+                run.send(signal.SIGTERM)
+                run.until("kuma term")
+                assert time.monotonic() - asked < 2.5
+                run.wait()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_that_wait_has_an_end_where_nothing_says_that_kuma_migrates(tmp_path: Path) -> None:
