@@ -103,9 +103,7 @@ def prepare(
         terms = terms_of(instance, seen.observation, policy)
         came = translate(source, seen.live, terms, instance.work / f"wanted-{number}")
     todo = plan(seen.live, came.dump, instance.work / f"plan-{number}")
-    return Planned(
-        seen, source, came.dump, todo, policy, came.notes, came.arrived, came.brief, own
-    )
+    return Planned(seen, source, came.dump, todo, policy, came.notes, came.arrived, came.brief, own)
 
 
 def terms_of(instance: Instance, observation: Observation, policy: Policy) -> Terms:

@@ -34,6 +34,6 @@ def open_store(
             raise
         raise SettingsError(
             "Kuma uses MariaDB here, and the Python package PyMySQL is not installed",
-            hint='Try: pip install "replicator-kuma[mariadb]" (in a clone: pip install ".[mariadb]")',
+            hint='Try: pip install "replicator-kuma[mariadb]", in a clone pip install ".[mariadb]"',
         ) from None
     return MariadbStore(login, frozenset(settings))
