@@ -14,8 +14,11 @@ from typing import Any
 
 from replicator_kuma.dump.values import is_plain
 
-Weights = Callable[[str, str, Sequence[str]], Sequence[bytes]]
-"""(charset, collation, texts) → what a server compares of each text; raises DatabaseError."""
+Weights = Callable[[str, str, Sequence[str]], Sequence[bytes | None]]
+"""(charset, collation, texts) → what a server compares of each text; raises DatabaseError.
+
+None of a text that weighs more than its max_allowed_packet.
+"""
 
 Query = Callable[[str, Sequence[str]], Sequence[Sequence[Any]]]
 """Runs a statement with `%s` parameters on a server and returns all rows."""
@@ -35,11 +38,11 @@ _UNICODE = unicodedata.ucd_3_2_0
 def ask(query: Query) -> Weights:
     """Weights from a server: ``query`` is used for each call, with at most 500 texts at once."""
 
-    def weights(charset: str, collation: str, texts: Sequence[str]) -> Sequence[bytes]:
+    def weights(charset: str, collation: str, texts: Sequence[str]) -> Sequence[bytes | None]:
         if not (_NAME.fullmatch(charset) and _NAME.fullmatch(collation)):
             raise ValueError(f"no name of a collation: {collation!r} of {charset!r}")
         one = f"WEIGHT_STRING(CONVERT(%s USING {charset}) COLLATE {collation})"
-        found: list[bytes] = []
+        found: list[bytes | None] = []
         for start in range(0, len(texts), _BATCH):
             batch = texts[start : start + _BATCH]
             (row,) = query(f"SELECT {', '.join([one] * len(batch))}", batch)
@@ -70,12 +73,13 @@ def fold(charset: str, collation: str, texts: Sequence[str], weights: Weights | 
     if pads(collation):
         found = [_without_end(weight, space) for weight in found]
     known = iter(found)
-    return [next(known) if is_plain(text) else text for text in cut]
+    weighed = [next(known) if is_plain(text) else None for text in cut]
+    return [text if weight is None else weight for text, weight in zip(cut, weighed, strict=True)]
 
 
-def _without_end(weight: bytes, space: bytes) -> bytes:
+def _without_end(weight: bytes | None, space: bytes | None) -> bytes | None:
     """Spaces before what weighs nothing are at the end too."""
-    while space and weight.endswith(space) and len(weight) % len(space) == 0:
+    while space and weight and weight.endswith(space) and len(weight) % len(space) == 0:
         weight = weight[: -len(space)]
     return weight
 

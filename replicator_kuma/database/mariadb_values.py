@@ -35,6 +35,9 @@ _FIRST_STAMP, _LAST_STAMP = datetime(1970, 1, 1, 0, 0, 1), datetime(2038, 1, 19,
 """TIMESTAMP's range; servers since 11.5 hold some more."""
 _LONGEST_TIME = 839 * 3600
 
+_WEIGHTLESS = 255
+"""Characters that an enum's value may have for nothing: some collations pass over some."""
+
 
 class _Type(NamedTuple):
     """``name``, what stands in brackets, and whether it is unsigned."""
@@ -106,6 +109,7 @@ class MariadbRepresentation:
     def _enum(self, column: Column, kind: _Type) -> Convert:
         members = {m.replace("''", "'") for m in _MEMBER.findall(kind.arguments)}
         spelled: dict[Hashable, str] = {}
+        longest = max(map(len, members), default=0) + _WEIGHTLESS
 
         @functools.lru_cache(maxsize=256)
         def spelling(text: str) -> str | None:
@@ -117,7 +121,8 @@ class MariadbRepresentation:
         def convert(value: Value) -> Value:
             if isinstance(value, str) and value in members:
                 return value
-            found = spelling(str(value)) if isinstance(value, (str, int)) else None
+            text = str(value).rstrip(" ") if isinstance(value, (str, int)) else None
+            found = None if text is None or len(text) > longest else spelling(text)
             if found is None:
                 raise Misfit("is none of the values that the column takes")
             return found

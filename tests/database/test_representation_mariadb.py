@@ -421,3 +421,21 @@ def test_converting_ten_thousand_monitors_takes_well_under_half_a_second() -> No
             assert convert is not None
             convert(value)
     assert time.process_time() - began < 1.0  # 0.2 s on a machine of its own
+
+
+def test_a_text_far_longer_than_any_value_of_an_enum_is_none_of_them(columns: Columns) -> None:
+    """Nine million letters weigh more than max_allowed_packet: a server says NULL of them."""
+    for held in (from_server(columns), MariadbRepresentation()):
+        convert = held.converter("monitor", plain_column("enum('1','2c','3')"))
+        assert convert is not None
+        for value in ("a" * 9_000_000, "2c" * 200):
+            with pytest.raises(Misfit, match="none of the values"):
+                convert(value)
+        assert convert("2C" + " " * 1000) == "2c"
+
+
+def test_a_text_that_a_server_does_not_weigh_is_like_no_other(columns: Columns) -> None:
+    texts = ["A", "a" * 9_000_000, "a ", "b"]
+    first, long, second, other = from_server(columns).fold(plain_column("longtext"), texts)
+    assert first == second
+    assert len({first, long, other}) == 3
