@@ -16,6 +16,8 @@ from replicator_kuma.state import State
 
 NONE = {"drift": 0.0, "drift_words": "", "drift_digest": ""}
 """The state's fields where rows do not differ."""
+AGAIN = 3600.0
+"""Seconds in which rows that were healed are not healed again: each time Kuma is down"""
 
 log = logging.getLogger(__name__)
 
@@ -33,16 +35,21 @@ class Step(enum.Enum):
     """the rows that a heal replaced are there again: another one would only restart Kuma"""
 
 
-def judge(state: State, digest: str, *, heal: bool, reconcile: bool) -> Step:
-    """What to do about live rows of this digest; a pure function."""
+def judge(state: State, digest: str, *, heal: bool, reconcile: bool, now: float = 0.0) -> Step:
+    """What to do about live rows of this digest; a pure function. ``now``: by time.time.
+
+    Rows that no cycle has found equal since their heal are written at Kuma's own start; others,
+    by a tool that is slower than a cycle.
+    """
     if digest == state.live_digest:
         return Step.EQUAL
     if reconcile:
         return Step.HEAL
-    if digest == state.healed:
+    if digest == state.healed and not state.healed_at:
         return Step.CAME_BACK
     if heal:
-        return Step.HEAL
+        soon = digest == state.healed and 0 <= now - state.healed_at < AGAIN
+        return Step.CAME_BACK if soon else Step.HEAL
     return Step.ASK if state.keeps_own and digest != state.drift_digest else Step.LEAVE
 
 
@@ -55,22 +62,35 @@ def look(instance: Instance, position: Position, *, reconcile: bool = False) -> 
     state = instance.state.load()
     mark = fingerprint(instance)
     if not reconcile and mark and mark == state.unchanged:
-        _note(instance, state, unchanged=mark, healed="", **NONE)
+        _note(instance, state, unchanged=mark, **equal(state))
         return Step.EQUAL
-    digest = observe(instance).manifest.digest
-    step = judge(state, digest, heal=instance.policy().heal, reconcile=reconcile)
+    digest, heal = observe(instance).manifest.digest, instance.policy().heal
+    step = judge(state, digest, heal=heal, reconcile=reconcile, now=time.time())
     if step is Step.EQUAL:
         if state.drift:
             log.info("the rows equal %s again", position)
-        _note(instance, state, unchanged=mark, healed="", **NONE)
+        _note(instance, state, unchanged=mark, **equal(state))
     elif step is not Step.ASK:
         note(instance, step, position, digest)
     return step
 
 
+def stood(state: State, snapshot: str, policy: str) -> bool:
+    """Whether this snapshot was applied before by this policy: another apply of it is a heal."""
+    applied = state.applied is not None and state.applied.snapshot == snapshot
+    return applied and state.applied_policy == policy
+
+
+def equal(state: State) -> dict[str, object]:
+    """What a cycle notes that finds the rows equal to the applied snapshot's."""
+    first = state.healed and not state.healed_at
+    return {**NONE, "healed_at": time.time()} if first else {**NONE}
+
+
 def note(instance: Instance, step: Step, position: Position, digest: str) -> None:
     """Remember that rows differ, and since when; said once."""
-    state, words = instance.state.load(), _words(step, position)
+    state = instance.state.load()
+    words = _words(step, position, by_kuma=not state.healed_at)
     if step is not Step.HEAL and words != state.drift_words:
         log.warning("%s", words)
     since = state.drift or time.time()
@@ -82,7 +102,12 @@ def _note(instance: Instance, state: State, **noted: object) -> None:
         instance.state.update(**noted)
 
 
-def _words(step: Step, position: Position) -> str:
+def _words(step: Step, position: Position, *, by_kuma: bool) -> str:
+    if step is Step.CAME_BACK and not by_kuma:
+        return (
+            f"the rows of {position} were put in place, and differ again in the same way within "
+            "an hour: something else writes them. They stay as they are until that hour is over"
+        )
     if step is Step.CAME_BACK:
         return (
             f"the rows of {position} were put in place, and differ again since Kuma's start in "

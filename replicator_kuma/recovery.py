@@ -247,7 +247,7 @@ def confirm(instance: Instance) -> None:
 
 def _stands(state: State, pending: Pending) -> dict[str, object]:
     """What holds of the live rows from now on, until a cycle finds something else."""
-    again = state.applied is not None and state.applied.snapshot == pending.mark.snapshot
+    again = drift.stood(state, pending.mark.snapshot, pending.policy)
     return {
         "live_digest": pending.digest,
         "applied_policy": pending.policy,

@@ -210,12 +210,13 @@ class Replica:
         instance, state = self.instance, self.instance.state.load()
         if state.pending is not None:
             return _waiting(snapshot, "its rows are in place; Kuma has to confirm them")
-        again = state.applied is not None and state.applied.snapshot == snapshot.id
+        policy = planned.policy.fingerprint(instance.tables)
+        again = drift.stood(state, snapshot.id, policy)
         changes = drift.equal(state) if again else {**drift.NONE, "healed": "", "healed_at": 0.0}
         instance.state.update(
             applied=Mark.of(snapshot),
             live_digest=planned.live.manifest.digest,
-            applied_policy=planned.policy.fingerprint(instance.tables),
+            applied_policy=policy,
             arrived=planning.remembered(planned.arrived),
             keeps_own=planned.keeps_own,
             unchanged="",

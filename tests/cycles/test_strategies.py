@@ -12,7 +12,7 @@ import pytest
 
 from replicator_kuma import drift
 from replicator_kuma.cycle import Instance, Outcome
-from replicator_kuma.drift import Step, judge
+from replicator_kuma.drift import AGAIN, Step, judge
 from replicator_kuma.dump.catalog import TABLES, choose
 from replicator_kuma.dump.overrides import Overrides
 from replicator_kuma.dump.policy import Policy
@@ -307,16 +307,6 @@ def test_rows_that_come_back_do_not_keep_others_from_being_put_right(
     assert name_of(db(healing), 5) == "newer"
 
 
-def test_the_same_edit_is_put_right_again_once_rows_were_equal(
-    healing: Instance, kuma: RecordingKuma
-) -> None:
-    for _ in range(2):
-        rename(db(healing), 3, "mine")
-        assert follow(healing).outcome is Outcome.APPLIED
-        assert follow(healing).sentence == APPLIED
-    assert kuma.log == HEALED * 2
-
-
 def test_rows_of_the_snapshot_before_are_no_rows_that_came_back(
     leader: Instance, healing: Instance
 ) -> None:
@@ -516,3 +506,23 @@ def test_what_is_done_about_rows(
 ) -> None:
     state = replace(KNOWN, keeps_own=own)
     assert judge(state, digest, heal=heal, reconcile=reconcile) is step
+
+
+@pytest.mark.parametrize(
+    ("digest", "heal", "reconcile", "now", "step"),
+    [
+        ("healed", True, False, 1000.0, Step.CAME_BACK),
+        ("healed", True, False, 999.0, Step.HEAL),
+        ("healed", True, False, 999.0 + AGAIN, Step.CAME_BACK),
+        ("healed", True, False, 1000.0 + AGAIN, Step.HEAL),
+        ("healed", True, True, 1000.0, Step.HEAL),
+        ("healed", False, False, 1000.0, Step.LEAVE),
+        ("other", True, False, 1000.0, Step.HEAL),
+        ("applied", True, False, 1000.0, Step.EQUAL),
+    ],
+)
+def test_what_is_done_about_rows_that_were_equal_since_their_heal(
+    digest: str, heal: bool, reconcile: bool, now: float, step: Step
+) -> None:
+    state = replace(KNOWN, healed_at=1000.0)
+    assert judge(state, digest, heal=heal, reconcile=reconcile, now=now) is step
