@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import hashlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from replicator_kuma.database.db_config import Login
@@ -27,6 +27,7 @@ from replicator_kuma.dump.values import is_plain
 from replicator_kuma.errors import (
     DatabaseCorrupt,
     DatabaseError,
+    DatabaseLocked,
     DatabaseMigrating,
     DatabaseMissing,
     DatabaseUnreachable,
@@ -41,6 +42,8 @@ _PURGE_ROWS = 2_000
 """Rows a transaction of `purge_history`: no lock that Kuma would wait for."""
 _NO_HASH = 10**40
 """What a row without hash adds: more than all rows of 64 bits could."""
+_WAITED = ("Lock wait timeout", "Deadlock found")
+"""What CHECK TABLE calls an error, and is none of the table's."""
 _KUMA = frozenset({"monitor", "user"})
 """Tables that every Kuma has: without both there is no database yet."""
 
@@ -145,14 +148,17 @@ def _has_length(column: Column) -> bool:
 def read_schema(link: Link, settings: frozenset[str] = SETTINGS) -> Schema:
     """Tables, columns and migrations as they are.
 
-    Raises DatabaseMissing where there are none of Kuma's, DatabaseMigrating while they change.
+    Raises DatabaseMissing where there are none of Kuma's, DatabaseMigrating while they change,
+    DatabaseError where one of them has no transactions.
     """
-    columns: dict[str, dict[str, Column]] = {name: {} for name in _tables(link)}
+    there = _tables(link)
+    columns: dict[str, dict[str, Column]] = {name: {} for name in there}
     if not _KUMA & set(columns):
         raise DatabaseMissing(
             "Kuma's database in MariaDB has no tables of Kuma's",
             hint="Kuma makes them at its first start. Is it the right database in db-config.json?",
         )
+    _require_transactions(there)
     for table, name, kind, null, default, charset, collation in link.all(
         "SELECT table_name, column_name, column_type, is_nullable, column_default, "
         "character_set_name, collation_name FROM information_schema.columns "
@@ -181,12 +187,23 @@ def read_schema(link: Link, settings: frozenset[str] = SETTINGS) -> Schema:
     return Schema(tables, read_migrations(tables, link.all, quoted), settings)
 
 
-def _tables(link: Link) -> list[str]:
+def _tables(link: Link) -> dict[str, str]:
+    """Each table's storage engine; empty where the server cannot open the table."""
     sql = (
-        "SELECT table_name FROM information_schema.tables "
+        "SELECT table_name, engine FROM information_schema.tables "
         "WHERE table_schema = database() AND table_type = 'BASE TABLE' ORDER BY table_name"
     )
-    return [row[0] for row in link.all(sql)]
+    return {name: engine or "" for name, engine in link.all(sql)}
+
+
+def _require_transactions(engines: Mapping[str, str]) -> None:
+    for name in (*TABLES, *HISTORY):
+        if engines.get(name, "") not in ("", "InnoDB"):
+            raise DatabaseError(
+                f"Kuma's table {name} is no InnoDB table but {engines[name]}: it cannot be read "
+                "or written all or nothing",
+                hint=f"Try, with Kuma stopped: ALTER TABLE {quoted(name)} ENGINE=InnoDB",
+            )
 
 
 class MariadbStore:
@@ -290,6 +307,8 @@ class MariadbStore:
         for table, _check, kind, text in found:
             if kind.lower() == "error" and not _outdated(text):
                 name = table.rpartition(".")[2]
+                if text.startswith(_WAITED):
+                    raise DatabaseLocked(f"another program has locked Kuma's table {name}")
                 raise DatabaseCorrupt(
                     f"Kuma's database is damaged: table {name} does not pass CHECK TABLE",
                     hint=DAMAGED,

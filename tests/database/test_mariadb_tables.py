@@ -1,0 +1,70 @@
+"""Tables of MariaDB that cannot be read or written all or nothing, or not now."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from replicator_kuma.database.db_config import read_login
+from replicator_kuma.database.mariadb import MariadbStore
+from replicator_kuma.errors import DatabaseCorrupt, DatabaseError, DatabaseLocked
+from tests.support.mariadb import Database, Server
+from tests.support.mariadb_build import build
+
+
+@pytest.fixture
+def database(mariadb: Server, tmp_path: Path) -> Database:
+    return build(mariadb.database("own", tmp_path / "data"), monitors=3, heartbeats=2)
+
+
+@pytest.fixture
+def store(database: Database) -> MariadbStore:
+    login = read_login(database.data_dir, {})
+    assert login is not None
+    return MariadbStore(login)
+
+
+@pytest.mark.parametrize(
+    ("table", "engine"),
+    [("setting", "MyISAM"), ("setting", "Aria"), ("notification_sent_history", "MyISAM")],
+)
+def test_a_table_without_transactions_is_neither_read_nor_written(
+    store: MariadbStore, database: Database, table: str, engine: str
+) -> None:
+    """Nothing of it is of one instant, and nothing that was written to it rolls back."""
+    database.edit(f"ALTER TABLE {table} ENGINE={engine}")
+    before = database.query(f"SELECT * FROM {table}")
+    for call in (store.read, store.write):
+        with pytest.raises(DatabaseError, match=f"{table}.* {engine}") as caught, call():
+            pass
+        assert f"ALTER TABLE `{table}` ENGINE=InnoDB" in caught.value.hint
+    with pytest.raises(DatabaseError):
+        store.fingerprint()
+    assert database.query(f"SELECT * FROM {table}") == before
+    database.edit(f"ALTER TABLE {table} ENGINE=InnoDB")
+    with store.read() as reader:
+        assert reader.count("setting") > 0
+
+
+def test_a_table_that_is_not_kumas_may_be_of_any_engine(
+    store: MariadbStore, database: Database
+) -> None:
+    database.edit("CREATE TABLE own_notes (id int) ENGINE=MyISAM")
+    with store.write() as writer:
+        assert "own_notes" in writer.schema.tables
+
+
+def test_a_table_that_another_program_has_locked_is_not_damaged(
+    store: MariadbStore, database: Database
+) -> None:
+    """CHECK TABLE waits for it, and then tells of an error in the table's row."""
+    with closing(database.connect()) as other, other.cursor() as cursor:
+        cursor.execute('LOCK TABLES "tag" WRITE')
+        with pytest.raises(DatabaseLocked) as caught:
+            store.check()
+        assert not isinstance(caught.value, DatabaseCorrupt)
+        assert caught.value.retryable
+        cursor.execute("UNLOCK TABLES")
+    store.check()
