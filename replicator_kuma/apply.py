@@ -242,7 +242,7 @@ def _write(instance: Instance, planned: Planned) -> None:
     """
     todo = planned.plan
     with instance.store.write() as writer:
-        before = planned.look.fingerprint
+        before = planned.observation.fingerprint
         untouched = before and writer.fingerprint() == before
         if planned.observation.dangling or not untouched:
             for name in planned.live.manifest.tables:

@@ -30,6 +30,8 @@ class Observation:
     users: int
     monitors: int
     dangling: tuple[Dangling, ...] = ()
+    fingerprint: str = ""
+    """`Reader.fingerprint` of the rows, where it was asked for; empty where it proves nothing"""
 
     @property
     def unset(self) -> bool:
@@ -37,9 +39,10 @@ class Observation:
         return self.users == 0
 
 
-def observe(instance: Instance, folder: Path | None = None) -> Observation:
+def observe(instance: Instance, folder: Path | None = None, *, marked: bool = False) -> Observation:
     """Dump the instance into ``folder`` (a new one), or only hash it when that is None.
 
+    ``marked``: with the rows' fingerprint, for which a server looks at each row once more.
     Raises DatabaseError when anything cannot be read whole, StateError when the folder cannot be
     written.
     """
@@ -47,7 +50,7 @@ def observe(instance: Instance, folder: Path | None = None) -> Observation:
         before = dict(file_stats(instance.data_dir))
         target = folder and _scratch(folder, attempt)
         try:
-            observation = _observe_once(instance, target)
+            observation = _observe_once(instance, target, marked)
         except OSError as error:
             raise StateError(f"cannot write a dump below {folder}: {error}") from error
         after = dict(file_stats(instance.data_dir))
@@ -63,10 +66,12 @@ def observe(instance: Instance, folder: Path | None = None) -> Observation:
     )
 
 
-def observed_dump(instance: Instance, name: str) -> tuple[Dump, Observation]:
+def observed_dump(
+    instance: Instance, name: str, *, marked: bool = False
+) -> tuple[Dump, Observation]:
     """The instance's dump in a new scratch folder of the work folder."""
     folder = instance.work / name
-    observation = observe(instance, folder)
+    observation = observe(instance, folder, marked=marked)
     return Dump(folder, observation.manifest), observation
 
 
@@ -76,7 +81,7 @@ def _scratch(folder: Path, attempt: int) -> Path:
     return scratch
 
 
-def _observe_once(instance: Instance, folder: Path | None) -> Observation:
+def _observe_once(instance: Instance, folder: Path | None, marked: bool) -> Observation:
     with instance.store.read() as reader:
         names = reader.schema.require(instance.tables)
         # first: where nothing dangles, reading is faster
@@ -84,6 +89,7 @@ def _observe_once(instance: Instance, folder: Path | None) -> Observation:
         entries, named = write_tables(folder, reader, names)
         users, monitors = reader.count("user"), reader.count("monitor")
         schema = reader.schema
+        fingerprint = reader.fingerprint() if marked else ""
     files = {}
     for name in sorted(named):
         if sha256 := _copy(instance.data_dir, name, folder):
@@ -96,7 +102,7 @@ def _observe_once(instance: Instance, folder: Path | None) -> Observation:
         files,
         schema.settings,
     )
-    return Observation(manifest, schema, users, monitors, dangling)
+    return Observation(manifest, schema, users, monitors, dangling, fingerprint)
 
 
 def _copy(data_dir: Path, name: str, folder: Path | None) -> str:

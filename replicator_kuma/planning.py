@@ -23,8 +23,6 @@ class Look:
 
     live: Dump
     observation: Observation
-    fingerprint: str
-    """of the database's files before they were read; empty where that proves nothing"""
 
 
 @dataclass(frozen=True)
@@ -82,8 +80,7 @@ def look(instance: Instance) -> Look:
     Raises DatabaseError.
     """
     number = len(list(instance.work.glob("live-*")))
-    fingerprint = instance.store.fingerprint()
-    return Look(*observed_dump(instance, f"live-{number}"), fingerprint)
+    return Look(*observed_dump(instance, f"live-{number}", marked=True))
 
 
 def prepare(

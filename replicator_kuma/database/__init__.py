@@ -35,6 +35,12 @@ class Reader(Protocol):
     def setting(self, key: str) -> str | None:
         """The text of one setting, also of one that is never replicated."""
 
+    def fingerprint(self) -> str:
+        """`Store.fingerprint` of this very instant, or of one before it.
+
+        A writer's is of its own: nobody can change it before the end of the transaction.
+        """
+
 
 class Writer(Reader, Protocol):
     """One write transaction: what it did is there after a clean end of the block, or not at all."""
@@ -72,9 +78,6 @@ class Writer(Reader, Protocol):
     @property
     def side_effects(self) -> bool:
         """Whether writing a row can change another one (triggers)."""
-
-    def fingerprint(self) -> str:
-        """`Store.fingerprint` as this transaction sees it: nobody can change it before its end."""
 
 
 class Store(Protocol):

@@ -69,8 +69,15 @@ def _translate(error: sqlite3.DatabaseError) -> DatabaseError:
 class SqliteReader:
     """Reads of one connection that is inside a transaction."""
 
-    def __init__(self, connection: sqlite3.Connection, settings: frozenset[str] = SETTINGS) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        settings: frozenset[str] = SETTINGS,
+        fingerprint: str = "",
+    ) -> None:
+        """``fingerprint`` is of the files before the transaction began."""
         self._connection = connection
+        self._before = fingerprint
         self.schema = read_schema(connection, settings)
         self._whole = set[str]()
         """tables of which no reference dangles at this instant"""
@@ -132,6 +139,9 @@ class SqliteReader:
                 'SELECT value FROM "setting" WHERE "key" = ?', (key,)
             ).fetchone()
         return None if row is None or row[0] is None else str(row[0])
+
+    def fingerprint(self) -> str:
+        return self._before
 
 
 def read_schema(connection: sqlite3.Connection, settings: frozenset[str] = SETTINGS) -> Schema:
@@ -198,9 +208,10 @@ class SqliteStore:
 
     @contextlib.contextmanager
     def read(self) -> Iterator[SqliteReader]:
+        before = self.fingerprint()
         connection = self._readable()
         try:
-            yield SqliteReader(connection, self._settings)
+            yield SqliteReader(connection, self._settings, before)
         finally:
             connection.close()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import time
 from contextlib import closing
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from replicator_kuma.database.sqlite import SqliteStore
 from replicator_kuma.dump.catalog import TABLES
 from replicator_kuma.dump.kuma_schema import COLUMNS, UNIQUE, in_mariadb
 from replicator_kuma.dump.schema import Column
+from tests.support.clock import untraced_seconds
 from tests.support.databases import build, edit, insert
 from tests.support.fixtures import ROOT, SQLITE, needs_fixtures
 from tests.support.mariadb import Server
@@ -112,6 +112,6 @@ def test_kumas_columns_are_those_of_a_real_mariadb(mariadb: Server, tmp_path: Pa
 
 def test_twenty_thousand_monitors_are_looked_at_in_seconds(tmp_path: Path) -> None:
     build(tmp_path / "kuma.db", monitors=20_000)
-    began = time.process_time()
-    found(tmp_path)
-    assert time.process_time() - began < 5  # 180,000 within the minute, however slow the machine
+    assert (
+        untraced_seconds(lambda: found(tmp_path)) < 5
+    )  # 180,000 within the minute, however slow the machine

@@ -302,11 +302,11 @@ def _with(before: Callable[[Link, str], object]) -> Callable[[Link, str | bytes,
 def before_statement(
     patch: pytest.MonkeyPatch, beginning: str, what: Callable[[Link], object]
 ) -> None:
-    """Do ``what`` once, before the first statement that begins so."""
+    """Do ``what`` once, before the first statement that begins so and may change a row."""
     waiting = [what]
 
     def look(link: Link, sql: str) -> None:
-        if sql.startswith(beginning) and waiting:
+        if sql.startswith(beginning) and not sql.endswith("WHERE 1 = 0") and waiting:
             waiting.pop()(link)
 
     patch.setattr(Link, "run", _with(look))
