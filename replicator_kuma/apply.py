@@ -308,7 +308,8 @@ def _upsert(writer: Writer, todo: Plan, table: TablePlan) -> None:
 
 def _verify(writer: Writer, todo: Plan, wanted: Manifest) -> None:
     """Read back what was written; raises, and so rolls back, unless it is what was wanted."""
-    tables = [table.name for table in todo.tables]
+    alone = not writer.side_effects and not any(_takes_rows(table) for table in todo.tables)
+    tables = [t.name for t in todo.tables if not alone or t.counts.real or t.counts.moved]
     if broken := writer.broken_references(tables):
         raise SnapshotRefused(f"the snapshot holds references to missing rows: {broken[0]}")
     if todo.size > READ_BACK_ROWS or writer.side_effects:
@@ -323,6 +324,11 @@ def _verify(writer: Writer, todo: Plan, wanted: Manifest) -> None:
             f"what was written to {', '.join(sorted(set(bad)))} does not read back equal; "
             "nothing was changed"
         )
+
+
+def _takes_rows(table: TablePlan) -> bool:
+    """Whether rows go: then others may go with them, or point to them."""
+    return bool(table.counts.deleted or table.counts.replaced or table.counts.moved)
 
 
 def _reads_back(writer: Writer, todo: Plan, table: TablePlan) -> bool:
