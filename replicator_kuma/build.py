@@ -123,6 +123,7 @@ def build(
             settings.ntfy_url, settings.instance, token=settings.ntfy_token or None
         ),
         policy=policy,
+        shrink_limit=settings.shrink_limit,
         find_store=lambda: build_store(settings),
         database_up=_database_up(settings, kuma.name),
         progress=progress,

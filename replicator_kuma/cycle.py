@@ -19,6 +19,7 @@ from replicator_kuma.errors import Interrupted
 from replicator_kuma.kuma import KumaService
 from replicator_kuma.notify import Notifier
 from replicator_kuma.repository import Position, Repository
+from replicator_kuma.shrink import HALF, Limit
 from replicator_kuma.state import StateFile
 
 
@@ -85,6 +86,7 @@ class Instance:
     """the tables that it replicates once it leads, where those are others"""
     policy: Callable[[], Policy] = Policy
     """asked at each cycle: the file of overrides may have changed; raises SettingsError"""
+    shrink_limit: Limit = HALF
     find_store: Callable[[], Store] | None = None
     """looks again which database Kuma uses: its set-up page may have chosen one since; raises"""
     database_up: Callable[[], AbstractContextManager[None]] = nullcontext

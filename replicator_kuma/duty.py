@@ -132,7 +132,9 @@ class Duty:
         """
         if self._leader:
             return self._run(progress, lambda i: self._tasks.backup(i, allow_shrink, reconcile))
-        return self._run(progress, lambda i: self._tasks.restore(i, reconcile, snapshot))
+        return self._run(
+            progress, lambda i: self._tasks.restore(i, reconcile, snapshot, allow_shrink)
+        )
 
     def _run(
         self,

@@ -22,7 +22,8 @@
     │   └── RepositoryLost           10   this fleet has published, and no snapshot of it is there
     ├── SnapshotRefused              11   what was fetched is not what a leader publishes
     │   ├── SchemaMismatch           12   made by another schema of Kuma
-    │   └── SnapshotMisfit           21   rows that this database cannot hold without loss
+    │   ├── SnapshotMisfit           21   rows that this database cannot hold without loss
+    │   └── SnapshotShrinks          22   most monitors would go: applied only when told so
     ├── SnapshotNotFound             13   no snapshot of this fleet, or of that name
     ├── KumaError                    14   Kuma did not stop, start or come back
     ├── KumaRunning                  15   refused to write under a running Kuma
@@ -174,6 +175,14 @@ class SnapshotMisfit(SnapshotRefused):
     hint = (
         "Nothing was applied. Change these rows on the leader, or cut them here to what fits: "
         "REPLICATOR_ON_MISFIT=truncate"
+    )
+
+
+class SnapshotShrinks(SnapshotRefused):
+    exit_code = 22
+    hint = (
+        "Nothing was applied. If it is meant: replicator restore --now --allow-shrink. If not, put "
+        "the monitors back on the leader: its next snapshot that fits is followed by itself."
     )
 
 

@@ -6,7 +6,7 @@ import enum
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from replicator_kuma.cycle import CycleResult, Instance, Outcome
 from replicator_kuma.errors import (
@@ -15,7 +15,6 @@ from replicator_kuma.errors import (
     Fenced,
     ReplicatorError,
     RepositoryLost,
-    ShrinkRefused,
 )
 from replicator_kuma.observe import Observation, fingerprint, observe, observed_dump
 from replicator_kuma.planning import fetched
@@ -23,12 +22,10 @@ from replicator_kuma.publish import in_own_terms, publish
 from replicator_kuma.recovery import at_work
 from replicator_kuma.repository import Position, Snapshot
 from replicator_kuma.settle import settle
+from replicator_kuma.shrink import HALF, Limit, shrinks
 from replicator_kuma.state import Mark, State
 
 log = logging.getLogger(__name__)
-
-SHRINK_FROM = 10
-"""A fleet of fewer monitors may lose any part of them without a question, but not all."""
 
 
 class Step(enum.Enum):
@@ -55,6 +52,7 @@ class View:
     users: int
     monitors: int
     allow_shrink: bool = False
+    limit: Limit = HALF
 
     @property
     def known(self) -> bool:
@@ -140,7 +138,7 @@ def decide(view: View, newest: Mark | None) -> Step:
         raise DatabaseUnset("Kuma has no user; nothing is published")
     if newest is None:
         return Step.PUBLISH
-    _guard_shrink(view, newest)
+    shrinks(view.limit, newest, view.monitors, allowed=view.allow_shrink)
     same = view.schema == newest.schema and (
         view.digest == newest.digest or view.state.alike == alike_key(newest, view.digest)
     )
@@ -150,19 +148,6 @@ def decide(view: View, newest: Mark | None) -> Step:
 def alike_key(newest: Mark, digest: str) -> str:
     """Notes that live rows of this digest mean what a snapshot of another engine holds."""
     return f"{newest.snapshot} {digest}"
-
-
-def _guard_shrink(view: View, newest: Mark | None) -> None:
-    if newest is None:
-        return
-    before, now = newest.monitors, view.monitors
-    half_gone = before >= SHRINK_FROM and now * 2 <= before
-    none_left = before > 0 and now == 0
-    if (half_gone or none_left) and not view.allow_shrink:
-        raise ShrinkRefused(
-            f"{before - now} of {before} monitors are gone since {newest.position}: "
-            "nothing is published until somebody says that this is meant"
-        )
 
 
 def next_position(newest: Mark | None, burned: Position | None) -> Position:
@@ -257,7 +242,9 @@ class Leader:
                     instance,
                     next_position(newest, state.burned),
                     view.newest,
-                    guard=lambda seen: _guard_shrink(replace(view, monitors=seen.monitors), newest),
+                    shrinks=lambda seen: shrinks(
+                        view.limit, newest, seen.monitors, allowed=allow_shrink
+                    ),
                 )
 
     def _alike(self, view: View, newest: Mark | None) -> str:
@@ -315,6 +302,7 @@ class Leader:
             users=observation.users if observation else 0,
             monitors=observation.monitors if observation else 0,
             allow_shrink=allow_shrink,
+            limit=instance.shrink_limit,
         )
 
     def _take_back(self, view: View) -> CycleResult:

@@ -11,15 +11,19 @@ from replicator_kuma.errors import (
     ReplicatorError,
     RepositoryLost,
     SettingsError,
+    ShrinkRefused,
     SnapshotMisfit,
     SnapshotNotFound,
+    SnapshotShrinks,
 )
+from replicator_kuma.guard import Guard
 from replicator_kuma.publish import publish
 from replicator_kuma.recovery import at_work
 from replicator_kuma.replica import Replica
 from replicator_kuma.repository import Position, Snapshot
 from replicator_kuma.settle import settle
-from replicator_kuma.state import State
+from replicator_kuma.shrink import held, shrinks
+from replicator_kuma.state import Mark, State
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +31,11 @@ _CUT = (
     "Nothing was published: the whole fleet would have these rows cut. Change them on the leader, "
     "or lead with what is here: replicator promote --force"
 )
+_SHRUNK = (
+    "Nothing was published. To lead with the monitors that are here: replicator promote --force. "
+    "To take it all the same, first: replicator restore --now --allow-shrink"
+)
+_FEW = "Nothing was published. To lead with the rows that are here: replicator promote --force"
 
 
 def promote(instance: Instance, force: bool = False) -> CycleResult:
@@ -58,7 +67,14 @@ def _promote(instance: Instance, force: bool) -> CycleResult:
     else:
         taken, more = _take(instance, newest, force)
         warnings += more
-    result = publish(instance, Position(_epoch(instance, newest) + 1, 1), newest)
+    before = held(instance.state.load()) if newest is None else Mark.of(newest)
+    position = Position(_epoch(instance, newest) + 1, 1)
+    result = publish(
+        instance,
+        position,
+        newest,
+        shrinks=lambda seen: _shrinks(instance, before, seen.monitors, force),
+    )
     published = instance.state.load().published
     instance.state.update(applied=published, live_digest=result.digest or "", role="BACKUP")
     sentence = (
@@ -73,6 +89,14 @@ def _promote(instance: Instance, force: bool) -> CycleResult:
         result.digest,
         warnings=(*warnings, *result.warnings),
     )
+
+
+def _shrinks(instance: Instance, before: Mark | None, monitors: int, force: bool) -> bool:
+    """Whether the fleet loses most of its monitors by being led from here, as was forced."""
+    try:
+        return shrinks(instance.shrink_limit, before, monitors, allowed=force)
+    except ShrinkRefused as error:
+        raise ShrinkRefused(str(error), hint=_FEW) from error
 
 
 def _own_ways(instance: Instance) -> tuple[str, ...]:
@@ -127,13 +151,14 @@ def _take(instance: Instance, newest: Snapshot, force: bool) -> tuple[str, tuple
         return "", ()  # its own rows are newer than its own snapshot
     try:
         _require_newer(state, newest)
-        result = Replica(instance).take(newest)
+        result = Replica(instance).take(newest, Guard.of(instance, state, newest))
         if result.outcome is Outcome.WAITING and instance.state.load().pending is None:
             raise DatabaseError(result.sentence)
     except ReplicatorError as error:
-        if isinstance(error, SnapshotMisfit) and not force:
-            raise SnapshotMisfit(str(error), hint=_CUT) from error
         if not force:
+            for kind, hint in ((SnapshotMisfit, _CUT), (SnapshotShrinks, _SHRUNK)):
+                if isinstance(error, kind):
+                    raise kind(str(error), hint=hint) from error
             raise
         log.warning("going on without %s: %s", newest.position, error)
         return f", with its own rows ({newest.position} could not be taken)", ()

@@ -15,6 +15,7 @@ from replicator_kuma.errors import DatabaseUnset, Fenced, ReplicatorError, Repos
 from replicator_kuma.observe import Observation, fingerprint, observed_dump
 from replicator_kuma.planning import fetched, terms_of
 from replicator_kuma.repository import Label, Position, Snapshot
+from replicator_kuma.shrink import carried
 from replicator_kuma.state import Mark
 
 log = logging.getLogger(__name__)
@@ -25,20 +26,20 @@ def publish(
     position: Position,
     previous: Snapshot | None,
     *,
-    guard: Callable[[Observation], None] = lambda _observation: None,
+    shrinks: Callable[[Observation], bool] = lambda _observation: False,
 ) -> CycleResult:
     """Dump, note the intent, publish at ``position``, note it, tell. Raises ReplicatorErrors.
 
     What changed since ``previous`` is told where that snapshot can be read. Any failure of the
-    publish itself burns the position; a rival that was faster fences. ``guard`` sees what the
-    dump holds, and raises where that is not to be published.
+    publish itself burns the position; a rival that was faster fences. ``shrinks`` sees what the
+    dump holds: True where a person allowed that monitors go, and it raises where nobody did.
     """
     instance.step("dumping the tables")
     mark = fingerprint(instance)
     dump, observation = observed_dump(instance, "dump")
     if observation.unset:
         raise DatabaseUnset("Kuma has no user; nothing is published")
-    guard(observation)
+    shrunk = shrinks(observation)
     instance.store.check()
     manifest, state = dump.manifest, instance.state.load()
     label = Label(
@@ -51,6 +52,7 @@ def publish(
         rows=manifest.rows,
         monitors=manifest.monitors,
         engine=manifest.engine,
+        shrunk=position if shrunk else carried(state, previous),
     )
     intent = Mark(
         position,
@@ -60,6 +62,7 @@ def publish(
         leader=instance.name,
         monitors=label.monitors,
         rows=label.rows,
+        shrunk=label.shrunk,
     )
     instance.step("publishing")
     instance.state.update(intent=intent)

@@ -28,8 +28,10 @@ from replicator_kuma.errors import (
     SchemaMismatch,
     SnapshotNotFound,
     SnapshotRefused,
+    SnapshotShrinks,
     TwoLeaders,
 )
+from replicator_kuma.guard import UNGUARDED, Guard, noted
 from replicator_kuma.recovery import PREVIEW, at_work, forgiven
 from replicator_kuma.repository import Snapshot
 from replicator_kuma.settle import settle
@@ -128,18 +130,21 @@ class Replica:
     def __init__(self, instance: Instance) -> None:
         self.instance = instance
 
-    def cycle(self, *, reconcile: bool = False, snapshot: str | None = None) -> CycleResult:
+    def cycle(
+        self, *, reconcile: bool = False, snapshot: str | None = None, allow_shrink: bool = False
+    ) -> CycleResult:
         """One cycle, under the instance's lock.
 
         ``reconcile`` compares the live rows also with a snapshot that is already applied;
-        ``snapshot`` names one to go to, an older one too. Raises ReplicatorErrors, with the rows
-        as they were.
+        ``snapshot`` names one to go to, an older one too; ``allow_shrink``: a person says that
+        the newest may take most of the monitors. Raises ReplicatorErrors, with the rows as they
+        were.
         """
         with at_work(self.instance):
             settle(self.instance)
-            return self._cycle(reconcile, snapshot)
+            return self._cycle(reconcile, snapshot, allow_shrink)
 
-    def _cycle(self, reconcile: bool, snapshot: str | None) -> CycleResult:
+    def _cycle(self, reconcile: bool, snapshot: str | None, allow_shrink: bool) -> CycleResult:
         instance = self.instance
         instance.step("asking the repository")
         snapshots = instance.repository.snapshots(instance.fleet)
@@ -162,8 +167,10 @@ class Replica:
             # published as gone once it is
             self.instance = instance.as_leader()
         if self._applied(state, newest) and instance.store.exists():
+            noted(instance, "")
             return self._compare(newest, reconcile)
-        return self.take(newest)
+        guard = UNGUARDED if allow_shrink else Guard.of(instance, state, newest)
+        return self.take(newest, guard)
 
     def _applied(self, state: State, newest: Snapshot) -> bool:
         """Whether it came over, by the choices of today, and what it came to is known."""
@@ -183,20 +190,28 @@ class Replica:
             return self.take(newest, only_ask=step is drift.Step.ASK)
         return _differs(newest)
 
-    def take(self, snapshot: Snapshot, *, only_ask: bool = False) -> CycleResult:
+    def take(
+        self, snapshot: Snapshot, guard: Guard = UNGUARDED, *, only_ask: bool = False
+    ) -> CycleResult:
         """Fetch, plan, and apply where rows differ. Call within a cycle.
 
         ``only_ask``: it is applied, and whether rows differ is all that is to be known.
         """
         instance = self.instance
         try:
+            guard.look(snapshot)
             if not instance.store.exists():
                 if not instance.keep_running:
                     raise DatabaseMissing(f"there is no database in {instance.data_dir}")
                 return _waiting(snapshot, "Kuma has made no database here yet")
             preview, planned = self._plan(snapshot)
+            guard.weigh(snapshot, planned)
         except DatabaseMigrating as error:
             return _waiting(snapshot, str(error))
+        except SnapshotShrinks as error:
+            noted(instance, str(error))
+            raise
+        noted(instance, "")
         if preview.plan.empty:
             return self._equal(snapshot, planned)
         if only_ask:

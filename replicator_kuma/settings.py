@@ -17,6 +17,7 @@ from types import MappingProxyType
 
 from replicator_kuma.environments import kuma_environment, restic_environment
 from replicator_kuma.errors import SettingsError
+from replicator_kuma.shrink import Limit
 from replicator_kuma.source import Source
 
 KUMA_SERVICES = ("child", "docker", "systemd", "command", "none")
@@ -89,6 +90,7 @@ class Settings:
     """REPLICATOR_SCHEMA"""
     truncate: bool
     """REPLICATOR_ON_MISFIT"""
+    shrink_limit: Limit
     setting_keys: frozenset[str]
     """REPLICATOR_SETTINGS: the keys of `setting` that are replicated"""
     restic: str
@@ -182,6 +184,7 @@ def _build(source: Source, needs: Collection[Need]) -> Settings:
         overrides=_overrides(source),
         compatible=source.choice("REPLICATOR_SCHEMA", SCHEMAS) == "compatible",
         truncate=source.choice("REPLICATOR_ON_MISFIT", MISFITS) == "truncate",
+        shrink_limit=_shrink_limit(source),
         setting_keys=_setting_keys(source),
         restic=source.text("REPLICATOR_RESTIC"),
         kuma=_kuma(source),
@@ -282,6 +285,15 @@ def _local(
 def _overrides(source: Source) -> Path | None:
     name = "REPLICATOR_OVERRIDES"
     return source.path(name) if source.text(name) else None
+
+
+def _shrink_limit(source: Source) -> Limit:
+    name = "REPLICATOR_SHRINK_LIMIT"
+    try:
+        return Limit.parse(source.text(name))
+    except ValueError:
+        source.problem(name, "a percentage of 1% to 100%, or off")
+        return Limit()
 
 
 def _setting_keys(source: Source) -> frozenset[str]:

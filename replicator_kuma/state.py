@@ -39,6 +39,8 @@ class Mark:
     leader: str = ""
     monitors: int = 0
     rows: int = 0
+    shrunk: Position | None = None
+    """`Label.shrunk`"""
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> Mark:
@@ -53,6 +55,7 @@ class Mark:
             leader=label.leader,
             monitors=label.monitors,
             rows=label.rows,
+            shrunk=label.shrunk,
         )
 
 
@@ -113,6 +116,8 @@ class State:
     burned: Position | None = None
     """the highest position that must never be used again by this writer"""
     fenced: str | None = None
+    shrink: str = ""
+    """why a replica does not apply the newest snapshot: too many monitors would go"""
     applied: Mark | None = None
     applied_policy: str = ""
     """`Policy.fingerprint` by which the applied snapshot came over; another one compares anew"""
@@ -154,7 +159,10 @@ def _encode(value: Any) -> Any:
     if isinstance(value, Position):
         return str(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        items = {f.name: _encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        if isinstance(value, Mark) and value.shrunk is None:
+            del items["shrunk"]  # 0.2.0 knows no such field, and may come back
+        return items
     if isinstance(value, tuple):
         return [_encode(item) for item in value]
     return value
@@ -163,7 +171,12 @@ def _encode(value: Any) -> Any:
 def _mark(value: Any) -> Mark | None:
     if value is None:
         return None
-    return Mark(**{**value, "position": Position.parse(value["position"])})
+    known = {field.name for field in dataclasses.fields(Mark)}
+    fields = {key: item for key, item in value.items() if key in known}
+    for name in ("position", "shrunk"):
+        if fields.get(name) is not None:
+            fields[name] = Position.parse(fields[name])
+    return Mark(**fields)
 
 
 def _pending(value: Any) -> Pending | None:

@@ -94,6 +94,11 @@ class Report:
         replicas = {mode.value for mode in Mode if mode.replica}
         return None if self.role in replicas else self.state.fenced
 
+    @property
+    def shrink(self) -> str | None:
+        """Why this replica does not follow the newest snapshot: most monitors would go."""
+        return None if self.role == Mode.BACKUP.value else self.state.shrink or None
+
     def as_dict(self) -> dict[str, Any]:
         """The JSON of `replicator status --json` (docs/json.md)."""
         state, last = self.state, self.state.last
@@ -108,6 +113,7 @@ class Report:
             "newest_unknown": self.unknown or None,
             "behind": self.behind,
             "fenced": self.fenced,
+            "shrink_refused": self.shrink,
             "unconfirmed": str(state.pending.mark.position) if state.pending else None,
             "bad_snapshots": list(state.bad),
             "engine": self.engine or None,
@@ -164,6 +170,8 @@ class Report:
             yield "drift", f"since {when(state.drift)}: {state.drift_words}"
         if self.fenced:
             yield "fenced", self.fenced
+        if self.shrink:
+            yield "not applied", f"{self.shrink} (replicator restore --now --allow-shrink)"
         if state.stopped_by_me and self._supervisor() is None:
             yield "Kuma", "stopped by an earlier run that did not start it again: run it once more"
         if state.pending is not None:

@@ -66,11 +66,16 @@ def first_backup(
 
 
 def restore(
-    instance: Instance, reconcile: bool = False, snapshot: str | None = None
+    instance: Instance,
+    reconcile: bool = False,
+    snapshot: str | None = None,
+    allow_shrink: bool = False,
 ) -> CycleResult:
     from replicator_kuma.replica import Replica
 
-    return Replica(instance).cycle(reconcile=reconcile, snapshot=snapshot)
+    return Replica(instance).cycle(
+        reconcile=reconcile, snapshot=snapshot, allow_shrink=allow_shrink
+    )
 
 
 def promote(instance: Instance, force: bool) -> CycleResult:
@@ -106,7 +111,7 @@ class Tasks:
     """Each is called with the instance's lock held."""
 
     backup: Callable[[Instance, bool, bool], CycleResult] = first_backup
-    restore: Callable[[Instance, bool, str | None], CycleResult] = restore
+    restore: Callable[[Instance, bool, str | None, bool], CycleResult] = restore
     promote: Callable[[Instance, bool], CycleResult] = promote
     before_start: Callable[[Instance], None] = before_start
     confirm: Callable[[Instance], None] = confirm

@@ -135,6 +135,12 @@ _ALL = (
         default="refuse",
     ),
     Variable(
+        "REPLICATOR_SHRINK_LIMIT",
+        "the part of the monitors, of ten or more, whose going a person has to allow, on a leader "
+        "and on a replica; so has none left where there were some. `off`: nobody is asked",
+        default="50%",
+    ),
+    Variable(
         "NTFY_URL",
         "a topic of an ntfy server, told of backups, restores, failures and recoveries",
         secret=True,

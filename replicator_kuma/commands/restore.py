@@ -27,6 +27,11 @@ from replicator_kuma.commands.common import (
     shell_complete=complete_snapshots,
     help="With --now: go to this one, by id or position, an older one too.",
 )
+@click.option(
+    "--allow-shrink",
+    is_flag=True,
+    help="With --now: apply the newest although half of the monitors, or all, go.",
+)
 @click.option("--dry-run", is_flag=True, help="Print what would change and touch nothing.")
 @click.option("--force", is_flag=True, help="Write also under a Kuma that nobody can stop.")
 @wait_option
@@ -37,6 +42,7 @@ def command(
     voice: Voice,
     now: bool,
     snapshot: str | None,
+    allow_shrink: bool,
     dry_run: bool,
     force: bool,
     wait: float,
@@ -54,6 +60,8 @@ def command(
     """
     if snapshot is not None and not now:
         raise click.UsageError("--snapshot needs --now")
+    if allow_shrink and not now:
+        raise click.UsageError("--allow-shrink needs --now")
     if dry_run:
         from replicator_kuma.commands.preview import show_preview
 
@@ -66,6 +74,7 @@ def command(
     options: dict[str, Any] = {
         "reconcile": now,
         "snapshot": snapshot,
+        "allow_shrink": allow_shrink,
         "force": force,
         "wait": wait,
     }
@@ -74,6 +83,6 @@ def command(
         overrides,
         "restore",
         options,
-        lambda instance: tasks.restore(instance, now, snapshot),
+        lambda instance: tasks.restore(instance, now, snapshot, allow_shrink),
         Mode.RESTORE,
     )

@@ -58,6 +58,8 @@ class Label:
     monitors: int = 0
     engine: str = "sqlite"
     """what the leader's database is; without a tag it was written before there was another"""
+    shrunk: Position | None = None
+    """the last position, this one or an earlier, at which a person allowed monitors to go"""
 
     def tags(self) -> list[str]:
         """What `from_tags` reads again, whatever characters the names have."""
@@ -73,6 +75,7 @@ class Label:
             tag("rows", str(self.rows)),
             tag("monitors", str(self.monitors)),
             tag("engine", self.engine),
+            *([tag("shrunk", str(self.shrunk))] if self.shrunk is not None else []),
         ]
 
     @classmethod
@@ -88,9 +91,10 @@ class Label:
         if any(_CONTROL.search(value) for value in pairs.values()):
             return None
         try:
+            position = Position.parse(f"{pairs['epoch']}.{pairs['seq']}")
             return cls(
                 fleet=pairs["fleet"],
-                position=Position.parse(f"{pairs['epoch']}.{pairs['seq']}"),
+                position=position,
                 digest=pairs["digest"],
                 schema=pairs["schema"],
                 writer=pairs["writer"],
@@ -98,9 +102,18 @@ class Label:
                 rows=_number(pairs.get("rows", "0")),
                 monitors=_number(pairs.get("monitors", "0")),
                 engine=pairs.get("engine", "sqlite"),
+                shrunk=_shrunk(pairs.get("shrunk"), position),
             )
         except (KeyError, ValueError):
             return None
+
+
+def _shrunk(text: str | None, position: Position) -> Position | None:
+    """What was allowed later than it was published would allow everything, for ever."""
+    shrunk = None if text is None else Position.parse(text)
+    if shrunk is not None and shrunk > position:
+        raise ValueError(f"{position} cannot know of {shrunk}")
+    return shrunk
 
 
 def _number(text: str) -> int:

@@ -90,7 +90,9 @@ class Script:
 
         return Tasks(
             backup=lambda i, shrink, verify: self.act(i, "backup", f"{shrink} {verify}"),
-            restore=lambda i, again, snapshot: self.act(i, "restore", f"{again} {snapshot}"),
+            restore=lambda i, again, snapshot, _shrink: self.act(
+                i, "restore", f"{again} {snapshot}"
+            ),
             promote=lambda i, force: self.act(i, "promote", str(force)),
             before_start=lambda i: void(self.act(i, "before_start")),
             confirm=lambda i: void(self.act(i, "confirm")),

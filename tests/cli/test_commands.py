@@ -125,6 +125,24 @@ def test_a_shrunk_leader_publishes_when_told_so(world: World) -> None:
     assert world.on_leader("backup", "--allow-shrink").code == 0
 
 
+def test_a_replica_follows_a_shrink_when_told_so(world: World) -> None:
+    published(world)
+    assert world.on_replica("restore", "--now").code == 0
+    edit(world.leader / "kuma.db", "PRAGMA foreign_keys = ON", "DELETE FROM monitor WHERE id > 3")
+    with world.monkeypatch.context() as context:
+        context.setenv("REPLICATOR_SHRINK_LIMIT", "off")
+        assert world.on_leader("backup").code == 0
+    done = world.on_replica("restore")
+    assert (done.code, "1.2 of alpha would take 9 of 12 monitors" in done.err) == (22, True)
+    assert "replicator restore --now --allow-shrink" in done.err
+    assert "not applied:   1.2 of alpha would take 9 of 12" in world.on_replica("status").out
+    said = world.on_replica("status", "--json").json["shrink_refused"]
+    assert said.startswith("1.2 of alpha would take 9 of 12 monitors")
+    assert world.on_replica("restore", "--allow-shrink").code == 2
+    assert world.on_replica("restore", "--now", "--allow-shrink").code == 0
+    assert world.on_replica("status", "--json").json["shrink_refused"] is None
+
+
 def test_snapshots(world: World) -> None:
     assert world.on_leader("init").code == 0
     assert world.on_leader("snapshots").out == "fleet default has no snapshot yet\n"

@@ -67,10 +67,16 @@ def lead(leader: Instance, *, allow_shrink: bool = False, verify: bool = False) 
 
 
 def follow(
-    replica: Instance, *, reconcile: bool = False, snapshot: str | None = None
+    replica: Instance,
+    *,
+    reconcile: bool = False,
+    snapshot: str | None = None,
+    allow_shrink: bool = False,
 ) -> CycleResult:
     with replica.state.lock():
-        return Replica(replica).cycle(reconcile=reconcile, snapshot=snapshot)
+        return Replica(replica).cycle(
+            reconcile=reconcile, snapshot=snapshot, allow_shrink=allow_shrink
+        )
 
 
 def take_over(there: Instance, *, force: bool = False) -> CycleResult:

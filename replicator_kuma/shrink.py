@@ -1,0 +1,78 @@
+"""Guards against mass deletion: how many monitors may go before a person is asked.
+
+The leader asks before it publishes, a replica before it applies (guard.py). That a person allowed
+a shrink travels with the snapshots: a label's ``shrunk`` is the last position at which somebody
+did, and each later snapshot carries it on, also into the next epoch.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from replicator_kuma.errors import ShrinkRefused
+from replicator_kuma.repository import Position, Snapshot
+from replicator_kuma.state import Mark, State
+
+FROM = 10
+"""A fleet of fewer monitors may lose any part of them without a question, but not all."""
+
+
+@dataclass(frozen=True)
+class Limit:
+    """REPLICATOR_SHRINK_LIMIT: the part of a fleet's monitors, in percent, that asks a person."""
+
+    percent: int | None = 50
+    """None: nobody is asked"""
+
+    @classmethod
+    def parse(cls, text: str) -> Limit:
+        """`50%`, `50` or `off`; raises ValueError."""
+        plain = text.strip().lower()
+        if plain == "off":
+            return cls(None)
+        match = re.fullmatch(r"([1-9][0-9]{0,2})\s*%?", plain, re.ASCII)
+        if match is None or int(match.group(1)) > 100:
+            raise ValueError(f"{text!r} is neither a percentage of 1% to 100% nor off")
+        return cls(int(match.group(1)))
+
+    def exceeded(self, before: int, gone: int, left: int) -> bool:
+        """Whether so many of ``before`` monitors gone, with ``left`` there now, are too many."""
+        if self.percent is None:
+            return False
+        part = before >= FROM and gone * 100 >= self.percent * before
+        return part or (before > 0 and left == 0)
+
+
+HALF = Limit()
+
+
+def shrinks(limit: Limit, before: Mark | None, monitors: int, *, allowed: bool) -> bool:
+    """Whether rows with so many monitors are a shrink that a person allowed.
+
+    ``before`` is what they follow. Raises ShrinkRefused where they shrink and nobody did.
+    """
+    if before is None or not limit.exceeded(before.monitors, before.monitors - monitors, monitors):
+        return False
+    if not allowed:
+        raise ShrinkRefused(
+            f"{before.monitors - monitors} of {before.monitors} monitors are gone since "
+            f"{before.position}: nothing is published until somebody says that this is meant"
+        )
+    return True
+
+
+def held(state: State) -> Mark | None:
+    """What an instance stands on: an apply, confirmed or not, or what it published before."""
+    if state.pending is not None and not state.pending.rollback:
+        return state.pending.mark
+    return state.applied or state.published
+
+
+def carried(state: State, previous: Snapshot | None) -> Position | None:
+    """The last position of which is known that a person allowed a shrink there."""
+    marks = (state.published, state.applied)
+    known = [mark.shrunk for mark in marks if mark is not None and mark.shrunk is not None]
+    if previous is not None and previous.label.shrunk is not None:
+        known.append(previous.label.shrunk)
+    return max(known, default=None)
