@@ -10,6 +10,7 @@ from replicator_kuma import variables
 from replicator_kuma.dump.catalog import SETTINGS, SETTINGS_NEVER
 from replicator_kuma.errors import SettingsError
 from replicator_kuma.settings import Mode, Need, Settings, Strategy
+from replicator_kuma.shrink import Limit
 from replicator_kuma.source import parse_duration
 
 ALL = (Need.ROLE, Need.REPOSITORY)
@@ -65,6 +66,7 @@ def test_every_variable_is_read_or_passed_on() -> None:
         "REPLICATOR_OVERRIDES": "/etc/overrides.toml",
         "REPLICATOR_SCHEMA": "compatible",
         "REPLICATOR_ON_MISFIT": "truncate",
+        "REPLICATOR_SHRINK_LIMIT": "25%",
         "NTFY_URL": "https://ntfy.example.com/topic",
         "NTFY_TOKEN": "tk_secret",
         "REPLICATOR_KUMA": "command",
@@ -95,6 +97,7 @@ def test_every_variable_is_read_or_passed_on() -> None:
     assert settings.local == {"docker_host", "notification"}
     assert settings.overrides == Path("/etc/overrides.toml")
     assert (settings.compatible, settings.truncate) == (True, True)
+    assert settings.shrink_limit == Limit(25)
     assert (settings.ntfy_url, settings.ntfy_token) == (
         "https://ntfy.example.com/topic",
         "tk_secret",
@@ -156,6 +159,7 @@ def test_a_mistyped_mode_is_refused_even_where_none_is_needed() -> None:
         ("REPLICATOR_OVERRIDES", "overrides.toml"),
         ("REPLICATOR_SCHEMA", "loose"),
         ("REPLICATOR_ON_MISFIT", "ignore"),
+        ("REPLICATOR_SHRINK_LIMIT", "none"),
     ],
 )
 def test_wrong_values_are_named_and_shown(name: str, value: str) -> None:

@@ -20,7 +20,7 @@ def test_a_limit_as_people_write_it(text: str, percent: int | None) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "0%", "101%", "-5", "half", "5.5%", "50%%", "\u0665\u0660", "on"]
+    "text", ["", "0%", "101%", "-5", "half", "5.5%", "5%%", "\u0665\u0660", "on"]
 )
 def test_what_is_no_limit(text: str) -> None:
     with pytest.raises(ValueError, match="neither a percentage"):
