@@ -15,7 +15,7 @@ PACKAGE = ROOT / "replicator_kuma"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = (
-    ("errors", "variables", "environments"),
+    ("errors", "variables", "environments", "windows"),
     ("dump",),
     ("database", "repository", "kuma", "notify"),
     ("state", "source", "settings", "staging", "heartbeat", "logs", "cycle", "control", "shrink"),
