@@ -144,7 +144,7 @@ class Duty:
     ) -> CycleResult:
         self._instance.progress = progress
         try:
-            with self._locked():
+            with self.locked():
                 result = shared.run(self._instance, role or self._role, work)
         finally:
             self._instance.progress = silent
@@ -184,7 +184,7 @@ class Duty:
                 )
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
         """The instance's lock, whenever it gets free: a one-shot command may hold it."""
         with contextlib.ExitStack() as stack:
             said = False
@@ -208,7 +208,7 @@ class Duty:
         Raises only where Kuma could not be started at all.
         """
         try:
-            with self._locked():
+            with self.locked():
                 settled = self._bring_up(progress)
             self._kuma.in_hand = False
             if not settled:

@@ -109,6 +109,28 @@ class Last:
 
 
 @dataclass(frozen=True)
+class Noted:
+    """A chore of `replicator run`: when it is due, and how it went; seconds since the epoch."""
+
+    name: str
+    window: str
+    due: float = 0.0
+    tries: int = 0
+    """how often it was begun since it was due"""
+    at: float = 0.0
+    """when it last ended; 0: it never ran"""
+    seconds: float = 0.0
+    """how long it took"""
+    ok: bool = True
+    sentence: str = ""
+    error: str = ""
+    exit_code: int = 0
+    hint: str = ""
+    ok_at: float = 0.0
+    """when it last went well"""
+
+
+@dataclass(frozen=True)
 class State:
     writer: str
     intent: Mark | None = None
@@ -153,6 +175,7 @@ class State:
     last_ok_at: float = 0.0
     failing_since: float = 0.0
     role: str = ""
+    chores: tuple[Noted, ...] = ()
 
 
 def _encode(value: Any) -> Any:
@@ -207,6 +230,7 @@ def _decode(raw: dict[str, Any]) -> State:
         fields["last"] = Last(**fields["last"])
     fields["bad"] = tuple(fields.get("bad", ()))
     fields["arrived"] = _arrived(fields.get("arrived", ()))
+    fields["chores"] = tuple(Noted(**noted) for noted in fields.get("chores", ()))
     return State(**fields)
 
 

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 import schedule
 
 from replicator_kuma import heartbeat
+from replicator_kuma.chores import Chores
 from replicator_kuma.control import ControlServer
 from replicator_kuma.cycle import Instance
 from replicator_kuma.duty import Budget, Duty
@@ -115,6 +116,8 @@ class Supervisor:
         self._instance = build(service, lambda: self._leaving, budget.interrupts)
         self._duty = Duty(settings, self._instance, service, lambda: self._leaving, budget, tasks)
         self._worker = Worker(after=self._let_go)
+        chores = tasks.chores(settings)
+        self._chores = Chores(chores, self._instance, self._worker, self._duty.locked)
         self._watch = Watch(self._look, WATCH_EVERY)
         self._scheduler = schedule.Scheduler()
         self._folder = self._instance.state.folder
@@ -185,6 +188,7 @@ class Supervisor:
                 raise self._fatal
             if self._duty.up:
                 self._on_schedule()
+                self._chores.tick()
             self._beat()
             time.sleep(SLICE)
 

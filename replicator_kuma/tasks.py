@@ -9,9 +9,11 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from replicator_kuma.chores import Chore
 from replicator_kuma.cycle import CycleResult, Instance
 from replicator_kuma.errors import KumaError, RepositoryMissing
 from replicator_kuma.record import recorded
+from replicator_kuma.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -106,9 +108,14 @@ def roll_back(instance: Instance, cause: KumaError) -> None:
     settle.roll_back(instance, cause)
 
 
+def chores(_settings: Settings) -> tuple[Chore, ...]:
+    """What `replicator run` does beside its cycles, each in its window."""
+    return ()
+
+
 @dataclass(frozen=True)
 class Tasks:
-    """Each is called with the instance's lock held."""
+    """Each that takes an instance is called with its lock held."""
 
     backup: Callable[[Instance, bool, bool], CycleResult] = first_backup
     restore: Callable[[Instance, bool, str | None, bool], CycleResult] = restore
@@ -116,6 +123,7 @@ class Tasks:
     before_start: Callable[[Instance], None] = before_start
     confirm: Callable[[Instance], None] = confirm
     roll_back: Callable[[Instance, KumaError], None] = roll_back
+    chores: Callable[[Settings], tuple[Chore, ...]] = chores
 
 
 TASKS = Tasks()

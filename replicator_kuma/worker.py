@@ -23,7 +23,7 @@ Progress = Callable[[str], None]
 T = TypeVar("T")
 
 
-@dataclass
+@dataclass(eq=False)
 class Job:
     """``work`` gets a progress function; its result or error is for whoever waits."""
 
@@ -32,6 +32,8 @@ class Job:
     progress: Progress = silent
     scheduled: bool = False
     """the supervisor's own: what a person asks for stands behind it without a question"""
+    chore: bool = False
+    """a step of a chore: whatever else is to be done goes before the next one"""
     done: threading.Event = field(default_factory=threading.Event)
     result: Any = None
     error: BaseException | None = None
@@ -66,9 +68,9 @@ class Worker:
         self._queue: queue.Queue[Job] = queue.Queue()
         self._after = after
         self._lock = threading.Lock()
-        self._pending = 0
+        self._pending: list[Job] = []
+        self._waiting = 0
         self._closed = False
-        self._scheduled = False
         self.current = ""
         self.since = 0.0
         self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
@@ -77,12 +79,23 @@ class Worker:
         self._thread.start()
 
     def submit(self, job: Job, *, only_if_idle: bool = False) -> bool:
-        """Queue a job; False, without queueing, when it should only go to an idle worker."""
+        """Queue a job; False, without queueing, when it should only go to an idle worker.
+
+        A step of a chore that is under way counts as none: the job comes next.
+        """
         with self._lock:
-            if self._closed or (only_if_idle and self._pending):
+            if self._closed or (only_if_idle and not all(each.chore for each in self._pending)):
                 return False
-            self._scheduled = job.scheduled or (self._scheduled and self._pending > 0)
-            self._pending += 1
+            self._pending.append(job)
+        self._queue.put(job)
+        return True
+
+    def submit_step(self, job: Job) -> bool:
+        """Queue a step of a chore where nothing else is to be done; False without queueing."""
+        with self._lock:
+            if self._closed or self._pending or self._waiting:
+                return False
+            self._pending.append(job)
         self._queue.put(job)
         return True
 
@@ -93,16 +106,29 @@ class Worker:
         all); raises AlreadyRunning after that, Interrupted when the supervisor ends.
         """
         deadline = None if wait is None else time.monotonic() + wait
-        while not self.submit(job, only_if_idle=True):
-            if self._closed:
-                raise Interrupted("the supervisor is ending")
-            if deadline is not None and time.monotonic() >= deadline and not self._scheduled:
-                raise AlreadyRunning(f"the supervisor is busy ({self.current or 'another job'})")
-            time.sleep(0.05)
+        with self._lock:
+            self._waiting += 1
+        try:
+            while not self.submit(job, only_if_idle=True):
+                if self._closed:
+                    raise Interrupted("the supervisor is ending")
+                if deadline is not None and time.monotonic() >= deadline and not self._scheduled:
+                    busy = self.current or "another job"
+                    raise AlreadyRunning(f"the supervisor is busy ({busy})")
+                time.sleep(0.05)
+        finally:
+            with self._lock:
+                self._waiting -= 1
         job.done.wait()
         if job.error is not None:
             raise job.error
         return job.result
+
+    @property
+    def _scheduled(self) -> bool:
+        """Whether all that is under way is the supervisor's own."""
+        with self._lock:
+            return all(each.scheduled for each in self._pending)
 
     @property
     def idle(self) -> bool:
@@ -131,5 +157,5 @@ class Worker:
                 self._after()
                 self.current, self.since = "", 0.0
                 with self._lock:
-                    self._pending -= 1
+                    self._pending.remove(job)
                 job.done.set()

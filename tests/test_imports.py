@@ -21,7 +21,7 @@ LAYERS = (
     ("state", "source", "settings", "staging", "heartbeat", "logs", "cycle", "control", "shrink"),
     ("observe",),
     ("planning", "drift", "guard"),
-    ("recovery", "settle", "apply", "build", "record", "worker", "status"),
+    ("recovery", "settle", "apply", "build", "record", "worker", "chores", "status"),
     ("publish",),
     ("leader", "replica", "promote"),
     ("tasks", "doctor"),
