@@ -17,7 +17,7 @@ import pytest
 
 from replicator_kuma.errors import AlreadyRunning, StateError
 from replicator_kuma.repository import Position
-from replicator_kuma.state import Last, State, StateFile
+from replicator_kuma.state import Last, Noted, State, StateFile
 from tests.support.cycles import MARK, PENDING
 from tests.support.waiting import wait_until
 
@@ -66,6 +66,22 @@ FULL = State(
     last_ok_at=3.5,
     failing_since=4.5,
     role="BACKUP",
+    chores=(
+        Noted(
+            name="housekeeping",
+            window="daily 01:00-05:00",
+            due=7.5,
+            tries=1,
+            at=8.5,
+            seconds=9.5,
+            ok=False,
+            sentence="damaged",
+            error="X",
+            exit_code=20,
+            hint="try",
+            ok_at=10.5,
+        ),
+    ),
 )
 
 
