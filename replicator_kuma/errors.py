@@ -67,7 +67,7 @@ class DatabaseError(ReplicatorError):
 
 
 class DatabaseMissing(DatabaseError):
-    hint = "Check DATA_DIR: it must be the folder that holds Kuma's kuma.db."
+    hint = "Check DATA_DIR: it must be the folder that holds Kuma's kuma.db or db-config.json."
 
 
 class DatabaseUnreachable(DatabaseError):
