@@ -97,7 +97,7 @@ def test_memory_does_not_grow_with_the_rows(bench: Bench, name: str) -> None:
 
 
 def test_an_unchanged_leader_checks_in_ten_milliseconds(bench: Bench) -> None:
-    bench.first(SMALL, "apply")
+    bench.anew(SMALL, "apply")  # whatever was published since
     assert any(idle["unchanged"] <= 0.010 for (idle,) in bench.tries((SMALL, "idle")))
 
 
@@ -115,13 +115,15 @@ def test_a_dump_takes_at_most_three_times_as_long_as_sqlites_own(bench: Bench) -
 
 def test_the_version_is_told_in_a_quarter_of_a_second() -> None:
     """Nothing heavy is imported before it is needed."""
-    command = [sys.executable, "-m", "replicator_kuma", "--version"]
-    best = 1.0
+    best = {"-mreplicator_kuma": 1.0, "-mthis": 1.0}
     for _ in range(5):
-        began = time.perf_counter()
-        subprocess.check_output(command, cwd=ROOT, env=untraced(), timeout=30)
-        best = min(best, time.perf_counter() - began)
-    assert best < 0.25
+        for module in best:
+            began = time.perf_counter()
+            command = [sys.executable, module, "--version"]
+            subprocess.check_output(command, cwd=ROOT, env=untraced(), timeout=30)
+            best[module] = min(best[module], time.perf_counter() - began)
+    ours, bare = best.values()
+    assert ours < max(0.25, 6 * bare)  # Python's own start tells how busy the machine is
 
 
 def needs_sqlite() -> None:
@@ -165,7 +167,8 @@ def counted() -> Iterator[Work]:
 
     def counted_run(link: Link, sql: str | bytes, table: str = "") -> int:
         work.statements += 1
-        work.written += sql[:6] in ("INSERT", b"INSERT")
+        # (not those that only ask whether this login may)
+        work.written += sql[:6] in ("INSERT", b"INSERT") and "WHERE 1 = 0" not in str(sql[-20:])
         return run(link, sql, table)
 
     def counted_all(link: Link, sql: str) -> list[tuple[Any, ...]]:
