@@ -19,6 +19,7 @@ from replicator_kuma.state import StateFile
 if TYPE_CHECKING:
     from replicator_kuma.database import Store
     from replicator_kuma.kuma.ready import Readiness
+    from replicator_kuma.kuma.throwaway import ThrowAway
     from replicator_kuma.repository.restic import ResticRepository
 
 logger = logging.getLogger(__name__)
@@ -50,6 +51,19 @@ def build_store(settings: Settings) -> Store:
     from replicator_kuma.database.detect import open_store
 
     return open_store(settings.data_dir, settings.kuma_environment, settings.setting_keys)
+
+
+def build_throwaway(settings: Settings, *, interrupted: Callable[[], bool] = never) -> ThrowAway:
+    """What boots a throw-away Kuma for a drill, by the command that starts the real one."""
+    from replicator_kuma.kuma.throwaway import ThrowAway
+
+    return ThrowAway(
+        settings.kuma_command,
+        settings.kuma_dir,
+        settings.kuma_environment,
+        settings.ready_timeout,
+        interrupted,
+    )
 
 
 def _store_for_now(settings: Settings) -> Store:

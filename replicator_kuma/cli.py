@@ -26,6 +26,7 @@ COMMANDS = (
     "status",
     "doctor",
     "promote",
+    "drill",
 )
 
 INTERRUPTED = 130

@@ -31,6 +31,7 @@
     ├── Fenced                       17   another writer holds the newest position
     │   └── TwoLeaders                    two writers in the newest epoch: a replica keeps its rows
     ├── ShrinkRefused                18   half of the monitors gone: publish only when told so
+    ├── DrillFailed                  25   a recovery would not have gone well
     ├── StateError                   19   the state directory cannot be read or written
     └── Interrupted                 130   a signal asked to stop; nothing is half done
 
@@ -228,6 +229,11 @@ class TwoLeaders(Fenced):
 class ShrinkRefused(ReplicatorError):
     exit_code = 18
     hint = "If this is meant: replicator backup --allow-shrink"
+
+
+class DrillFailed(ReplicatorError):
+    exit_code = 25
+    hint = "Nothing was touched. Look at the cause, mend it, then: replicator drill"
 
 
 class StateError(ReplicatorError):

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
-from replicator_kuma import drift, staging
+from replicator_kuma import drift, scratch, staging
 from replicator_kuma.cycle import Instance
 from replicator_kuma.database import Reader
 from replicator_kuma.dump.format import Dump, write_tables
@@ -52,6 +52,7 @@ def _begin(instance: Instance) -> State:
     finally:
         state = _start_again(instance)
     _forget_scratch(instance.state.folder)
+    scratch.forget(instance)
     try:
         shutil.rmtree(instance.work, ignore_errors=True)
         instance.work.mkdir(mode=0o700)

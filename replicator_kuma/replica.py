@@ -18,6 +18,7 @@ from replicator_kuma import drift, planning
 from replicator_kuma.apply import apply
 from replicator_kuma.cycle import CycleResult, Instance, Outcome
 from replicator_kuma.dump import words
+from replicator_kuma.dump.manifest import Manifest
 from replicator_kuma.dump.plan import Plan, Summary
 from replicator_kuma.dump.schema import fingerprint
 from replicator_kuma.errors import (
@@ -270,10 +271,7 @@ class Replica:
         with _beside(lambda: planning.look(instance)) as seen:
             wanted = planning.fetched(instance, snapshot, "fetched")
             instance.step("comparing the rows")
-            ours, theirs = seen.result().live.manifest, wanted.manifest
-            same = sorted(ours.migrations) == sorted(theirs.migrations)
-            if not same and not instance.policy().compatible:
-                raise _mismatch(snapshot, ours.migrations, theirs.migrations)
+            require_schema(instance, snapshot, seen.result().live.manifest, wanted.manifest)
             planned = planning.prepare(instance, wanted, seen.result())
         return Preview(snapshot, planned.plan), planned
 
@@ -309,6 +307,15 @@ class Replica:
             yield Replica(instance)._plan(chosen)[0]
         finally:
             shutil.rmtree(instance.work, ignore_errors=True)
+
+
+def require_schema(
+    instance: Instance, snapshot: Snapshot, ours: Manifest, theirs: Manifest
+) -> None:
+    """Raise SchemaMismatch for another schema, unless this instance takes what fits of it."""
+    same = sorted(ours.migrations) == sorted(theirs.migrations)
+    if not same and not instance.policy().compatible:
+        raise _mismatch(snapshot, ours.migrations, theirs.migrations)
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from replicator_kuma.drill_note import Drill
 from replicator_kuma.errors import AlreadyRunning, StateError
 from replicator_kuma.repository.snapshot import Position, Snapshot
 
@@ -176,6 +177,10 @@ class State:
     failing_since: float = 0.0
     role: str = ""
     chores: tuple[Noted, ...] = ()
+    drill: Drill | None = None
+    """the last one"""
+    drill_failed: Drill | None = None
+    """the last one that failed, until one goes well that gets as far"""
 
 
 def _encode(value: Any) -> Any:
@@ -228,6 +233,8 @@ def _decode(raw: dict[str, Any]) -> State:
     fields["pending"] = _pending(fields.get("pending"))
     if fields.get("last") is not None:
         fields["last"] = Last(**fields["last"])
+    for name in ("drill", "drill_failed"):
+        fields[name] = Drill.read(fields.get(name))
     fields["bad"] = tuple(fields.get("bad", ()))
     fields["arrived"] = _arrived(fields.get("arrived", ()))
     fields["chores"] = tuple(Noted(**noted) for noted in fields.get("chores", ()))

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from replicator_kuma import heartbeat
+from replicator_kuma.drill_note import Drill
 from replicator_kuma.errors import ReplicatorError, StateError
 from replicator_kuma.heartbeat import Beat
 from replicator_kuma.settings import Mode, Settings
-from replicator_kuma.state import Mark, State, StateFile
+from replicator_kuma.state import Last, Mark, State, StateFile
 
 if TYPE_CHECKING:
     from replicator_kuma.repository import Snapshot
@@ -134,6 +135,8 @@ class Report:
             else None,
             "last_ok_at": when(state.last_ok_at),
             "failing_since": when(state.failing_since),
+            "drill": {"at": when(state.drill.at), **state.drill.as_dict()} if state.drill else None,
+            "drill_failed": state.drill_failed.sentence if state.drill_failed else None,
             "supervisor": self._supervisor(),
         }
 
@@ -179,6 +182,10 @@ class Report:
         yield "last cycle", _last_words(state)
         if state.failing_since:
             yield "failing since", when(state.failing_since) or ""
+        if state.drill is not None:
+            yield "last drill", _ended(state.drill)
+        if state.drill_failed not in (None, state.drill):
+            yield "drill", f"not mended: {state.drill_failed.sentence}"
         supervisor = self._supervisor()
         if supervisor is None:
             yield "supervisor", "not running"
@@ -276,10 +283,10 @@ def health(settings: Settings) -> str | None:
         full = _free(settings.state_dir) < heartbeat.ROOM
         return f"{trouble}, and no space is left in {settings.state_dir}" if full else trouble
     try:
-        StateFile(settings.state_dir).load()
+        failed = StateFile(settings.state_dir).load().drill_failed
     except StateError as error:
         return str(error)
-    return None
+    return failed.sentence if failed is not None else None
 
 
 def _free(folder: Path) -> int:
@@ -320,8 +327,9 @@ def _words(mark: Mark | None) -> str:
 
 
 def _last_words(state: State) -> str:
-    last = state.last
-    if last is None:
-        return "none yet"
+    return "none yet" if state.last is None else _ended(state.last)
+
+
+def _ended(last: Last | Drill) -> str:
     ago = max(0, round(time.time() - last.at))
     return f"{'ok' if last.ok else 'FAILED'}, {ago} s ago: {last.sentence}"

@@ -15,15 +15,16 @@ PACKAGE = ROOT / "replicator_kuma"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = (
-    ("errors", "variables", "environments", "windows"),
+    ("errors", "variables", "environments", "windows", "drill_note"),
     ("dump",),
     ("database", "repository", "kuma", "notify"),
     ("state", "source", "settings", "staging", "heartbeat", "logs", "cycle", "control", "shrink"),
     ("observe",),
-    ("planning", "drift", "guard"),
+    ("planning", "drift", "guard", "scratch"),
     ("recovery", "settle", "apply", "build", "record", "worker", "chores", "status"),
     ("publish",),
     ("leader", "replica", "promote"),
+    ("drill",),
     ("tasks", "doctor"),
     ("duty",),
     ("supervisor",),

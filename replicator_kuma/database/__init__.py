@@ -41,6 +41,9 @@ class Reader(Protocol):
         A writer's is of its own: nobody can change it before the end of the transaction.
         """
 
+    def query(self, sql: str) -> list[Row]:
+        """All rows of a SELECT that every engine understands, and whose result is small."""
+
 
 class Writer(Reader, Protocol):
     """One write transaction: what it did is there after a clean end of the block, or not at all."""

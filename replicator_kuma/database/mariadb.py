@@ -130,6 +130,10 @@ class MariadbReader:
             hasher.update(repr((name, [c.name for c in kept], found)).encode())
         return hasher.hexdigest()
 
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        """All rows of a statement whose result is small."""
+        return self._link.all(sql)
+
 
 def _row_bytes(columns: Sequence[Column]) -> str:
     """A row as bytes that no other row has: lengths tell '' from NULL, and where a text ends."""

@@ -143,6 +143,11 @@ class SqliteReader:
     def fingerprint(self) -> str:
         return self._before
 
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        """All rows of a statement whose result is small."""
+        with explained():
+            return self._connection.execute(sql).fetchall()
+
 
 def read_schema(connection: sqlite3.Connection, settings: frozenset[str] = SETTINGS) -> Schema:
     """Tables, columns and migrations as they are; raises DatabaseMigrating while they change."""
@@ -189,6 +194,10 @@ class SqliteStore:
         made = copy.copy(self)
         made._settings = frozenset(settings)
         return made
+
+    def beside(self, data_dir: Path) -> SqliteStore:
+        """The same choice of settings in another data directory."""
+        return SqliteStore(data_dir, self._settings)
 
     def exists(self) -> bool:
         return self.path.exists()

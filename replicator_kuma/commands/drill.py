@@ -1,0 +1,67 @@
+"""replicator drill"""
+
+from __future__ import annotations
+
+import click
+
+from replicator_kuma.commands.common import (
+    IDENTITY,
+    KUMA,
+    REPOSITORY,
+    TABLES,
+    Voice,
+    complete_snapshots,
+    load,
+    settings_options,
+    voice_options,
+)
+
+
+@click.command("drill")
+@click.option(
+    "--snapshot",
+    metavar="ID",
+    shell_complete=complete_snapshots,
+    help="Another snapshot than the newest, by id or position; how it went is not kept.",
+)
+@click.option(
+    "--kuma",
+    "boot",
+    is_flag=True,
+    help="Boot a throw-away Uptime Kuma on it, which must show all monitors and watches none.",
+)
+@voice_options()
+@settings_options(
+    *IDENTITY,
+    *REPOSITORY,
+    *TABLES,
+    *(name for name in KUMA if name != "REPLICATOR_KUMA"),
+    "REPLICATOR_KUMA_COMMAND",
+    "REPLICATOR_KUMA_DIR",
+)
+def command(overrides: dict[str, str], voice: Voice, snapshot: str | None, boot: bool) -> None:
+    """Prove that the fleet's newest snapshot can be recovered from, and say how long it takes.
+
+    Loads it into a scratch database of this instance's schema, checks digest, integrity,
+    references and row counts, and removes all of it again. Touches neither this instance's
+    database nor its Uptime Kuma; on a leader too.
+
+    \b
+    Examples:
+      replicator drill
+      replicator drill --kuma
+      replicator drill --snapshot 1.7 --json
+    """
+    from replicator_kuma.build import build_throwaway
+    from replicator_kuma.commands.once import opened
+    from replicator_kuma.drill import drill
+    from replicator_kuma.settings import Need
+
+    settings = load(voice, overrides, (Need.REPOSITORY, Need.DATA))
+    with voice.progress() as progress, opened(settings, progress) as instance:
+        kuma = build_throwaway(settings, interrupted=instance.interrupted) if boot else None
+        drilled = drill(instance, snapshot, kuma)
+    voice.data(drilled.as_dict())
+    voice.show(drilled.sentence)
+    for warning in drilled.warnings:
+        voice.note(f"Warning: {warning}")
