@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from replicator_kuma import heartbeat
 from replicator_kuma.build import read_policy
+from replicator_kuma.drill_note import Drill, still_failed
 from replicator_kuma.dump.catalog import SETTINGS
 from replicator_kuma.dump.policy import Policy
 from replicator_kuma.errors import SettingsError
+from replicator_kuma.heartbeat import Beat
 from replicator_kuma.settings import Settings
 from replicator_kuma.state import StateFile
-from replicator_kuma.status import Report, report
+from replicator_kuma.status import Report, health, report
 
 LOCAL = "RESTORE_LOCAL_ENTITY_REPLICATION"
 RULE = '[[rule]]\ntable = "monitor"\nwhere = { type = "push" }\nset = { active = false }\n'
@@ -198,3 +204,52 @@ def test_a_file_of_rules_that_is_none_is_an_error_with_its_name(
         policy()
     assert f"the file of REPLICATOR_OVERRIDES, {file}, " in str(caught.value)
     assert "read again at the next cycle" in caught.value.hint
+
+
+FAILED = Drill(1.0, False, "the drill of 1.7 failed to fetch: a pack is missing", "1.7")
+WENT_WELL = Drill(2.0, True, "1.8 can be recovered", "1.8", (("fetch", 0.5),))
+
+
+def after_drills(folder: Path, *, last: Drill, failed: Drill | None) -> Report:
+    state = StateFile(folder / "replicator")
+    state.save(replace(state.load(), drill=last, drill_failed=failed))
+    return report(settings(folder))
+
+
+def test_the_last_drill_is_shown(tmp_path: Path) -> None:
+    known = after_drills(tmp_path, last=WENT_WELL, failed=None)
+    assert lines(known)["last drill"].endswith("s ago: 1.8 can be recovered")
+    assert known.as_dict()["drill"] == {
+        "at": "1970-01-01T00:00:02Z",
+        "ok": True,
+        "position": "1.8",
+        "sentence": "1.8 can be recovered",
+        "steps": {"fetch": 0.5},
+        "kuma": False,
+        "failed_at": None,
+    }
+    assert known.as_dict()["drill_failed"] is None
+
+
+@pytest.mark.parametrize("last", [FAILED, WENT_WELL])
+def test_a_failed_drill_is_unhealthy_until_it_is_mended(tmp_path: Path, last: Drill) -> None:
+    known = after_drills(tmp_path, last=last, failed=FAILED)
+    assert known.as_dict()["drill_failed"] == FAILED.sentence
+    assert FAILED.sentence in "".join(lines(known).values())
+    beat = Beat(os.getpid(), time.monotonic(), "ready", 0.0, "", 0.0, 0.0)
+    heartbeat.write(tmp_path / "replicator", beat)
+    assert health(settings(tmp_path)) == FAILED.sentence
+    after_drills(tmp_path, last=WENT_WELL, failed=None)
+    assert health(settings(tmp_path)) is None
+
+
+@pytest.mark.parametrize(
+    ("at", "again", "mended"),
+    [("fetch", False, True), ("start", False, False), ("start", True, True)],
+)
+def test_a_kuma_that_did_not_boot_is_mended_by_one_that_does(
+    at: str, again: bool, mended: bool
+) -> None:
+    before = replace(FAILED, kuma=True, failed_at=at)
+    assert still_failed(before, replace(WENT_WELL, kuma=again)) == (None if mended else before)
+    assert still_failed(before, FAILED) == FAILED

@@ -1,0 +1,155 @@
+"""Drills with a real Uptime Kuma: one that is thrown away, and the supervised one killed."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from replicator_kuma.database.scratch import quieten, write_config
+from replicator_kuma.database.sqlite import SqliteStore
+from replicator_kuma.errors import KumaError
+from replicator_kuma.kuma.polling import session_token
+from replicator_kuma.kuma.throwaway import LOG, ThrowAway, Visit
+from tests.support import databases
+from tests.support.kuma_server import KumaClient, kuma_command, kuma_environment
+from tests.support.supervised import Side
+from tests.support.tools import kuma_dir, restic_018
+from tests.support.waiting import wait_until
+
+pytestmark = [pytest.mark.kuma, pytest.mark.restic]
+
+USER, PASSWORD = "admin", "Replicator-tests-1"
+
+
+class Listener:
+    """Notes who calls: a monitored page, and where alerts go."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                outer.calls.append(self.path)
+                self.send_response(500 if self.path == "/down" else 200)
+                self.end_headers()
+
+            def do_POST(self) -> None:
+                self.do_GET()
+
+            def log_message(self, *_args: object) -> None:
+                return None
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+
+    def __enter__(self) -> Listener:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+@pytest.fixture
+def listener() -> Iterator[Listener]:
+    with Listener() as made:
+        yield made
+
+
+def query(side: Side, sql: str) -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(f"file:{side.database}?mode=ro", uri=True, timeout=10)) as found:
+        return found.execute(sql).fetchall()
+
+
+def kumas(data_dir: Path) -> list[int]:
+    """Processes that have this data directory in their environment."""
+    mark = f"DATA_DIR={data_dir}/".encode()
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if mark in path.read_bytes().split(b"\0"):
+                found.append(int(path.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+def test_a_throw_away_kuma_shows_all_and_calls_nobody(tmp_path: Path, listener: Listener) -> None:
+    """One that is not quiet calls the page within a second, and alerts: it is down."""
+    data = tmp_path / "drill" / "data"
+    database = databases.build(data / "kuma.db", version="1.23", monitors=30, heartbeats=0)
+    hook = json.dumps(
+        {"type": "webhook", "webhookURL": f"{listener.url}/alert", "webhookContentType": "json"}
+    )
+    databases.edit(
+        database,
+        ("UPDATE monitor SET type = 'http', active = 1, url = ?", (f"{listener.url}/down",)),
+        ("UPDATE notification SET active = 1, is_default = 1, config = ?", (hook,)),
+        "INSERT OR IGNORE INTO monitor_notification (monitor_id, notification_id) "
+        "SELECT m.id, n.id FROM monitor m, notification n",
+    )
+    names = dict(databases.query(database, "SELECT id, name FROM monitor"))
+    store = SqliteStore(data)
+    account = quieten(store)
+    write_config(data)
+    token = session_token(account.username, account.password, account.secret)
+    kuma = ThrowAway(kuma_command(), kuma_dir(), kuma_environment(data, 1), 60)
+    shown = kuma.monitors(Visit(data, token, store.in_use))
+    assert shown == names == account.monitors
+    assert len(shown) == 30
+    assert listener.calls == []
+    assert kumas(data) == []
+    assert databases.query(database, "SELECT count(*) FROM heartbeat") == [(0,)]
+    assert (data.parent / LOG).stat().st_mode & 0o777 == 0o600
+
+
+def test_a_kuma_that_ends_at_once_says_why(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    say = ["sh", "-c", "echo the port is taken by password=hunter2; exit 3"]
+    kuma = ThrowAway(say, tmp_path, {"PATH": "/usr/bin:/bin"}, 20)
+    with pytest.raises(KumaError, match=r"ended before.*It said last: the port is taken") as caught:
+        kuma.monitors(Visit(tmp_path / "data", "", lambda: True))
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_fleet_s_drill_beside_a_supervised_kuma(tmp_path: Path, listener: Listener) -> None:
+    side = Side(tmp_path, "alpha", "BACKUP", restic_018(), UPTIME_KUMA_DB_TYPE="sqlite")
+    side.environment |= {
+        "REPLICATOR_KUMA_COMMAND": " ".join(kuma_command()),
+        "REPLICATOR_KUMA_DIR": str(kuma_dir()),
+    }
+    try:
+        side.run()
+        side.wait_ready()
+        with KumaClient(side.url) as client:
+            client.setup(USER, PASSWORD)
+            client.login(USER, PASSWORD)
+            for name in ("First", "Second ✓"):
+                client.add_monitor(name, f"{listener.url}/{name[:5]}")
+        wait_until(
+            lambda: any(s["monitors"] == 2 for s in side.json("snapshots")), "both published", 60
+        )
+        (pid,) = kumas(side.data_dir)
+        drilled = side.json("drill", "--kuma")
+        assert (drilled["monitors"], drilled["kuma"]) == (2, True)
+        assert list(drilled["steps"]) == ["fetch", "load", "check", "start"]
+        assert drilled["seconds"] == pytest.approx(sum(drilled["steps"].values()), abs=0.01)
+        assert kumas(side.data_dir) == [pid], "the real one goes on, the other one is gone"
+        assert not (side.data_dir / "replicator" / "drill").exists()
+        assert query(side, "SELECT count(*) FROM monitor WHERE active = 1") == [(2,)]
+        status = side.json("status")
+        assert status["drill"]["ok"] is True
+        assert "throw-away" in status["drill"]["sentence"]
+    finally:
+        side.kill()
