@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from replicator_kuma.drill_note import Drill
 from replicator_kuma.errors import AlreadyRunning, StateError
 from replicator_kuma.repository import Position
 from replicator_kuma.state import Last, Noted, State, StateFile
@@ -82,6 +83,8 @@ FULL = State(
             ok_at=10.5,
         ),
     ),
+    drill=Drill(11.5, True, "1.7 can be recovered", "1.7", (("fetch", 0.5), ("load", 1.25)), True),
+    drill_failed=Drill(12.5, False, "no Kuma", "1.6", (), True, "start"),
 )
 
 
