@@ -16,7 +16,7 @@ from random import Random
 
 from replicator_kuma.cycle import Instance
 from replicator_kuma.errors import Interrupted, ReplicatorError, StateError
-from replicator_kuma.record import describe
+from replicator_kuma.failure_log import describe
 from replicator_kuma.state import Noted, State
 from replicator_kuma.windows import Window
 from replicator_kuma.worker import Job, Progress, Worker

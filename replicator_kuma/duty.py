@@ -25,8 +25,8 @@ from replicator_kuma.errors import (
     StateError,
     TableMissing,
 )
+from replicator_kuma.failure_log import FailureLog, describe
 from replicator_kuma.kuma.held import HeldKuma
-from replicator_kuma.record import FailureLog, describe
 from replicator_kuma.settings import Mode, Settings
 from replicator_kuma.tasks import TASKS, Tasks
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 
 from replicator_kuma.cycle import CycleResult, Instance
 from replicator_kuma.errors import AlreadyRunning, Interrupted, ReplicatorError, StateError
+from replicator_kuma.failure_log import describe
 from replicator_kuma.state import Last, State
-
-logger = logging.getLogger(__name__)
 
 _NO_END = (Interrupted, AlreadyRunning)
 """the cycle did not take place: what the one before said still holds"""
@@ -40,13 +38,6 @@ def recorded(
         except StateError:
             _tell_failure(instance, role, error)
         raise
-
-
-def describe(error: BaseException) -> str:
-    """An error in one line. A bug's text may hold anything, a password too: only its type."""
-    if isinstance(error, ReplicatorError):
-        return str(error)
-    return f"{type(error).__name__}: this is a bug in replicator-kuma"
 
 
 def _failed(instance: Instance, role: str, error: Exception, now: float) -> None:
@@ -89,38 +80,3 @@ def _was_failing(state: State) -> bool:
 
 def _title(role: str, what: str) -> str:
     return f"{'backup' if role == 'BACKUP' else 'restore'} {what}"
-
-
-class FailureLog:
-    """Logs a row of failures without filling the disk, and the recovery once.
-
-    The first failure of a kind in full, then the 2nd, 4th, 8th … and at least one an hour.
-    """
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic, hourly: float = 3600.0) -> None:
-        self._clock = clock
-        self._hourly = hourly
-        self._kind: type[BaseException] | None = None
-        self._count = 0
-        self._said_at = 0.0
-
-    def failed(self, error: Exception) -> None:
-        if type(error) is not self._kind:
-            self._kind, self._count = type(error), 0
-        self._count += 1
-        now = self._clock()
-        power_of_two = self._count & (self._count - 1) == 0
-        if not power_of_two and now - self._said_at < self._hourly:
-            return
-        self._said_at = now
-        times = f" ({self._count} times in a row)" if self._count > 1 else ""
-        if isinstance(error, ReplicatorError):
-            logger.error("%s%s. %s", describe(error), times, error.hint)
-        else:
-            logger.error("%s%s", describe(error), times, exc_info=error)
-
-    def succeeded(self) -> None:
-        if self._kind is not None:
-            times = f"{self._count} failures" if self._count > 1 else "one failure"
-            logger.info("works again after %s", times)
-        self._kind, self._count = None, 0

@@ -14,7 +14,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Protocol
 
 import schedule
@@ -31,13 +31,14 @@ from replicator_kuma.errors import (
     ReplicatorError,
     StateError,
 )
+from replicator_kuma.failure_log import describe
 from replicator_kuma.kuma import KumaService
 from replicator_kuma.kuma.child import ChildKuma, exit_status
 from replicator_kuma.kuma.held import HeldKuma
 from replicator_kuma.kuma.ready import PROBE_TIMEOUT, Readiness, probe, taken
-from replicator_kuma.record import describe
 from replicator_kuma.settings import Settings
 from replicator_kuma.tasks import TASKS, Tasks
+from replicator_kuma.timetable import Timetable
 from replicator_kuma.worker import Job, Progress, Worker, within
 
 logger = logging.getLogger(__name__)
@@ -120,6 +121,7 @@ class Supervisor:
         self._chores = Chores(chores, self._instance, self._worker, self._duty.locked)
         self._watch = Watch(self._look, WATCH_EVERY)
         self._scheduler = schedule.Scheduler()
+        self._timetable: Timetable | None = None
         self._folder = self._instance.state.folder
         self._beat_at = 0.0
         self._fatal: BaseException | None = None
@@ -200,13 +202,17 @@ class Supervisor:
         return False
 
     def _on_schedule(self) -> None:
-        if not self._scheduler.jobs:
-            # schedule counts whole seconds, and reads the wall clock.
-            seconds = max(1, round(self._settings.interval))
-            self._scheduler.every(seconds).seconds.do(self._submit_cycle)
-        for job in self._scheduler.jobs:
-            mend_clock(job, datetime.now())
+        if self._timetable is None:
+            name = f"{self._settings.fleet} {self._settings.instance}"
+            self._timetable = Timetable(self._settings.interval, name)
+            self._cycles = self._scheduler.every().second.do(self._scheduled_cycle)
+        self._timetable.hold(self._cycles, datetime.now())
         self._scheduler.run_pending()
+
+    def _scheduled_cycle(self) -> None:
+        if self._timetable is not None:
+            self._timetable.advance()
+        self._submit_cycle()
 
     def _submit_cycle(self) -> None:
         """A cycle that is still under way counts for this one too."""
@@ -388,10 +394,3 @@ class Supervisor:
         wait = options.get("wait", 0.0)
         result: dict[str, Any] = self._worker.call(Job(command, work, progress), wait)
         return result
-
-
-def mend_clock(job: schedule.Job, now: datetime) -> None:
-    """A wall clock that was set back would put the next cycle off by as much: bring it near."""
-    soon = now + timedelta(seconds=job.interval)
-    if job.next_run is not None and job.next_run > soon + timedelta(seconds=5):
-        job.next_run = soon

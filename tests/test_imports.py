@@ -18,7 +18,10 @@ LAYERS = (
     ("errors", "variables", "environments", "windows", "drill_note"),
     ("dump",),
     ("database", "repository", "kuma", "notify"),
-    ("state", "source", "settings", "staging", "heartbeat", "logs", "cycle", "control", "shrink"),
+    (
+        *("state", "source", "settings", "staging", "heartbeat", "logs", "cycle", "control"),
+        *("shrink", "failure_log", "timetable"),
+    ),
     ("observe",),
     ("planning", "drift", "guard", "scratch"),
     ("recovery", "settle", "apply", "build", "record", "worker", "chores", "status"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import pytest
 
 from replicator_kuma.cycle import CycleResult, Instance, Outcome
 from replicator_kuma.errors import RepositoryUnreachable, StateError
-from replicator_kuma.record import FailureLog, recorded
+from replicator_kuma.record import recorded
 from replicator_kuma.state import StateFile
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import make_instance
@@ -70,16 +69,3 @@ def test_the_first_error_is_the_one_to_show(
     with pytest.raises(RepositoryUnreachable):
         recorded(instance, "RESTORE", away)
     assert told.titles == ["restore fails"]
-
-
-def test_the_log_of_one_failure_and_of_many(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
-    log = FailureLog()
-    for failures in (1, 5):
-        for _ in range(failures):
-            log.failed(RepositoryUnreachable("no route"))
-        log.succeeded()
-    lines = [record.getMessage() for record in caplog.records]
-    assert "works again after one failure" in lines
-    assert "works again after 5 failures" in lines
-    assert sum("no route" in line for line in lines) == 1 + 3

@@ -12,11 +12,9 @@ import subprocess
 import sys
 import threading
 import time
-from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-import schedule
 
 from replicator_kuma import control
 from replicator_kuma.cycle import Outcome
@@ -24,7 +22,7 @@ from replicator_kuma.errors import Interrupted, RepositoryMissing, SettingsError
 from replicator_kuma.kuma.ready import Readiness
 from replicator_kuma.repository import Position
 from replicator_kuma.state import Last, Mark, Pending, StateFile
-from replicator_kuma.supervisor import Watch, mend_clock
+from replicator_kuma.supervisor import Watch
 from replicator_kuma.tasks import first_backup
 from replicator_kuma.worker import Job, Worker
 from tests.cli.harness import FAKE_KUMA, Run
@@ -616,16 +614,6 @@ def test_the_command_itself(tmp_path: Path) -> None:
         run.logged("cannot run /nonexistent/restic")
     finally:
         assert run.end()[0] == 0
-
-
-def test_the_wall_clock_set_back_does_not_put_cycles_off() -> None:
-    job = schedule.Scheduler().every(300).seconds.do(lambda: None)
-    now = datetime.now()
-    mend_clock(job, now)
-    assert job.next_run is not None
-    assert job.next_run > now + timedelta(seconds=290)
-    mend_clock(job, now - timedelta(hours=1))
-    assert job.next_run < now
 
 
 def test_a_watch_counts_from_the_first_bad_look() -> None:

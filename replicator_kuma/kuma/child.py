@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 # How often a wait looks: what it adds to the outage of a restart.
 POLL = 0.02
 SAY_EVERY = 60.0
+STOP_DEADLINE = 3600.0
+"""what a job gives a Kuma to end in, as docker, systemctl and commands get it"""
 
 
 def exit_status(code: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from replicator_kuma.kuma import KumaService
-from replicator_kuma.kuma.child import ChildKuma
+from replicator_kuma.kuma.child import STOP_DEADLINE, ChildKuma
 
 
 class HeldKuma:
@@ -32,7 +32,10 @@ class HeldKuma:
     def stop(self) -> None:
         self.in_hand = True
         self.stopped_by_us = True
-        self.service.stop()
+        if isinstance(self.service, ChildKuma):
+            self.service.stop(STOP_DEADLINE)
+        else:
+            self.service.stop()
 
     def start(self) -> None:
         if not isinstance(self.service, ChildKuma):

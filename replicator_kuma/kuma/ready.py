@@ -7,8 +7,11 @@ page, and only its long migration (of the statistics) has a server that answers 
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -62,9 +65,10 @@ def probe(url: str, timeout: float = PROBE_TIMEOUT) -> Readiness:
             "The address of Uptime Kuma is not one like http://127.0.0.1:3001"
         ) from None
     try:
-        connection.request("GET", _path(url), headers={"Accept": "application/json"})
-        response = connection.getresponse()
-        return classify(response.status, response.read(_MAX_ANSWER))
+        with _ends_at(connection, timeout):
+            connection.request("GET", _path(url), headers={"Accept": "application/json"})
+            response = connection.getresponse()
+            return classify(response.status, response.read(_MAX_ANSWER))
     except HTTPException as error:
         # A server that goes away while it answers is both, an OSError too.
         return Readiness.STARTING if isinstance(error, OSError) else Readiness.OTHER
@@ -74,10 +78,30 @@ def probe(url: str, timeout: float = PROBE_TIMEOUT) -> Readiness:
         connection.close()
 
 
+@contextlib.contextmanager
+def _ends_at(connection: HTTPConnection, seconds: float) -> Iterator[None]:
+    """Connect, and end the whole exchange after so long.
+
+    A socket's own timeout begins anew with each byte: an answer in drops would never end.
+    """
+    connection.connect()
+    # not by the SSLSocket's own method: that takes its state away below whoever reads
+    end = threading.Timer(seconds, _hang_up, [connection.sock])
+    end.daemon = True
+    end.start()
+    try:
+        yield
+    finally:
+        end.cancel()
+
+
+def _hang_up(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)
+
+
 def taken(url: str) -> bool:
     """Whether anybody listens at an address, whatever it is."""
-    import socket
-
     try:
         parts = urlsplit(url)
         port = parts.port or (443 if parts.scheme == "https" else 80)

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import random
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -39,6 +40,7 @@ _OUTPUT_LIMIT = 32 << 20
 _LIMITS = Limits()
 _ATTEMPTS = 4
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 8.0
+_JITTER = 0.5
 
 
 @dataclass(frozen=True)
@@ -332,6 +334,8 @@ class ResticRepository:
 
     def _wait(self, error: ReplicatorError, seconds: float) -> None:
         """Pause before another attempt, in slices: a signal must not wait for us."""
+        # not all at once: fifty instances see an outage's end together
+        seconds *= random.uniform(1 - _JITTER, 1)
         self._on_retry(error, seconds)
         while seconds > 0:
             if self._interrupted():

@@ -14,6 +14,7 @@ import pytest
 from replicator_kuma.errors import KumaError
 from replicator_kuma.kuma import KumaService
 from replicator_kuma.kuma.child import ChildKuma, exit_status
+from replicator_kuma.kuma.held import HeldKuma
 from tests.kuma.programs import OBEDIENT, SLOW, python
 from tests.kuma.server import Clock
 from tests.support.waiting import wait_until
@@ -174,3 +175,15 @@ def test_a_command_that_is_not_there_says_so(tmp_path: Path) -> None:
         service.start()
     assert "replicator run" in caught.value.hint
     assert not service.running()
+
+
+def test_a_job_does_not_wait_for_ever_for_a_kuma_that_does_not_end(tmp_path: Path) -> None:
+    clock = Clock()
+    with child(tmp_path, SLOW, clock=clock, sleep=clock.sleep) as service:
+        service.start()
+        up(tmp_path)
+        held = HeldKuma(service)
+        with pytest.raises(KumaError, match="has not ended within 3600 s"):
+            held.stop()
+        assert service.running(), "it is never killed: it may be migrating"
+        assert 3600 <= clock.now < 3700

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import socket
 import ssl
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -53,6 +55,36 @@ def test_what_an_answer_tells(answer: tuple[int, str], state: Readiness) -> None
         server.open(answer)
         assert probe(f"{server.url}/", 5) is state
         assert server.asked == ["/api/entry-page"]
+
+
+DROPS = {
+    "a head": b"H" * 10_000,
+    "headers": b"HTTP/1.1 200 OK\r\n" + b"X-Drop: 1\r\n" * 1_000,
+    "a body": b"HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n" + b" " * 10_000,
+    "a body without an end": b"HTTP/1.1 200 OK\r\n\r\n" + b" " * 10_000,
+}
+
+
+@pytest.mark.parametrize("what", DROPS)
+def test_an_answer_in_drops_has_a_deadline(what: str) -> None:
+    """Each byte comes long before a socket's own timeout would end the wait."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def drip() -> None:
+            connection, _address = server.accept()
+            with contextlib.suppress(OSError), connection:
+                whole = DROPS[what]
+                fast = whole.rfind(b"\r\n\r\n") + 4 if "body" in what else 0
+                connection.sendall(whole[:fast])
+                for byte in whole[fast:]:
+                    connection.sendall(bytes([byte]))
+                    time.sleep(0.02)
+
+        threading.Thread(target=drip, daemon=True).start()
+        began = time.monotonic()
+        state = probe(f"http://127.0.0.1:{server.getsockname()[1]}", 0.3)
+        assert time.monotonic() - began < 2
+    assert state in (Readiness.STARTING, Readiness.OTHER)
 
 
 def test_it_asks_below_the_path_of_the_address_and_no_proxy(

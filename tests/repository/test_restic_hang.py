@@ -283,6 +283,19 @@ def test_a_poll_is_one_call_and_the_version_is_read_once(fake: Fake, tmp_path: P
     assert [call.split()[0] for call in calls(tmp_path)] == ["version", *["snapshots"] * 3]
 
 
+def test_pauses_are_capped_and_differ_between_instances(fake: Fake) -> None:
+    """Fifty replicas see the end of an outage together: they do not come back together."""
+    pauses: list[float] = []
+    repository = fake("echo 'connection reset' >&2; exit 1", CALM)
+    repository._on_retry = lambda _error, pause: pauses.append(pause)
+    for _ in range(6):
+        with pytest.raises(RepositoryUnreachable):
+            repository.snapshots("default")
+    assert len(set(pauses)) == len(pauses) == 18
+    for number, longest in enumerate((1, 2, 4)):
+        assert all(longest / 2 <= pause <= longest for pause in pauses[number::3])
+
+
 def test_a_publish_of_unknown_end_is_not_repeated(fake: Fake, dump: Path, tmp_path: Path) -> None:
     with pytest.raises(RepositoryUnreachable, match="connection reset"):
         fake("echo 'connection reset' >&2; exit 1", CALM).publish(dump, label(1))

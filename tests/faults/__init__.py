@@ -1,0 +1,1 @@
+"""Faults: what may happen to each phase of a cycle, and what comes of it."""

@@ -1,0 +1,102 @@
+"""Every call that leaves the process, how long it may take, and the test that holds it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from replicator_kuma import control, duty, heartbeat, supervisor
+from replicator_kuma.database import mariadb_link, sqlite
+from replicator_kuma.failure_log import lasting
+from replicator_kuma.kuma import child, command, docker, embedded, ready, systemd
+from replicator_kuma.notify import ntfy
+from replicator_kuma.repository.restic import Timeouts
+
+_RESTIC = "tests/repository/test_restic_hang.py::test_every_call_has_a_deadline"
+_FIRST = "tests/repository/test_restic_hang.py::test_the_first_call_has_a_deadline_of_its_own"
+_LATER = "tests/repository/test_restic_hang.py::test_after_an_answer_a_listing_may_take_longer"
+_LOCK = "tests/repository/test_restic_hang.py::test_a_lock_is_waited_for_and_unlock_called_once"
+_RUNNER = "tests/kuma/test_services.py::test_a_client_that_hangs_is_ended_but_not_what_it_started"
+_MARIADB = "tests/database/test_mariadb.py::test_a_server_that"
+_EMBEDDED = "tests/kuma/test_embedded.py::test_a_mariadb_that_cannot_be_seen"
+_CONTROL = "tests/test_control.py::test_a_silent_supervisor_and_one_that_is_only_slow"
+_BUDGET = "tests/test_supervisor.py::test_kuma_starts_although_the_repository_never_answers"
+_CHILD = "tests/kuma/test_child.py::test_a_job_does_not_wait_for_ever_for_a_kuma_that_does_not_end"
+_STOP = "tests/kuma/test_services.py::test_a_kuma_that_stays_is_an_error"
+_READY = "tests/kuma/test_ready.py::"
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """``test`` is the file and the test's name, or how the names of several tests begin."""
+
+    call: str
+    seconds: float | str
+    test: str
+
+    @property
+    def shown(self) -> str:
+        return self.seconds if isinstance(self.seconds, str) else lasting(self.seconds)
+
+
+_times = Timeouts()
+DEADLINES = (
+    Deadline("restic: the version", _times.version, _RESTIC),
+    Deadline("restic: the first listing of a process", _times.first_call, _FIRST),
+    Deadline("restic: later listings, `init`, `unlock`", _times.listing, _LATER),
+    Deadline("restic: publish, and fetch", _times.publish, _RESTIC),
+    Deadline("restic: another's lock before a publish", _times.lock, _LOCK),
+    Deadline("all of restic before Kuma's first start", duty.START_BUDGET, _BUDGET),
+    Deadline(
+        "ntfy: connecting, and each part of an answer (three attempts, beside the cycles)",
+        ntfy.TIMEOUT,
+        "tests/notify/test_ntfy.py::test_no_answer_in_time_is_a_failure",
+    ),
+    Deadline(
+        "Kuma by HTTP: one whole look", ready.PROBE_TIMEOUT, f"{_READY}test_an_answer_in_drops"
+    ),
+    Deadline(
+        "Kuma: until it is ready", ready.TIMEOUT, f"{_READY}test_it_gives_up_after_two_minutes"
+    ),
+    Deadline("Kuma as a child: its end in a cycle", child.STOP_DEADLINE, _CHILD),
+    Deadline("docker: inspect", docker.ASK_DEADLINE, _RUNNER),
+    Deadline("docker: start", docker.START_DEADLINE, _RUNNER),
+    Deadline("systemctl: is-active", systemd.ASK_DEADLINE, _RUNNER),
+    Deadline("systemctl: start", systemd.START_DEADLINE, _RUNNER),
+    Deadline("systemctl: stop", systemd.STOP_DEADLINE, _RUNNER),
+    Deadline("own commands: status", command.ASK_DEADLINE, _RUNNER),
+    Deadline("own commands: start", command.START_DEADLINE, _RUNNER),
+    Deadline("own commands: stop", command.STOP_DEADLINE, _STOP),
+    Deadline(
+        "SQLite: another's lock",
+        sqlite.BUSY_TIMEOUT,
+        "tests/database/test_store.py::test_a_lock_that_stays_is_an_error_of_its_own",
+    ),
+    Deadline("MariaDB: connecting", mariadb_link.CONNECT_TIMEOUT, f"{_MARIADB}_takes_connections"),
+    Deadline("MariaDB: silence in a query", mariadb_link.TIMEOUT, f"{_MARIADB}_hangs_later"),
+    Deadline("an embedded MariaDB: its end", embedded.LIMIT, _EMBEDDED),
+    Deadline("the control socket: silence of the supervisor", control.SILENCE_DEADLINE, _CONTROL),
+    Deadline(
+        "SIGTERM: until a database says whether Kuma migrates",
+        supervisor.AN_ANSWER,
+        "tests/test_supervisor.py::test_kumas_end_waits_for_no_database",
+    ),
+    Deadline(
+        "files on a file system that hangs: no deadline is possible; the health check tells",
+        heartbeat.JOB_PATIENCE,
+        "tests/faults/test_deadlines.py::test_a_job_that_does_not_end",
+    ),
+    Deadline(
+        "Kuma's end when the supervisor is asked to end: none, since one that is killed in a "
+        "migration never starts again; whoever stops the container sets the limit",
+        "none",
+        "tests/test_supervisor.py::test_sigterm_waits_for_the_end_of_a_migration",
+    ),
+)
+
+
+def table() -> str:
+    """The table of docs/faults.md."""
+    lines = ["| call | at most | held by |", "|---|---|---|"]
+    for entry in DEADLINES:
+        lines.append(f"| {entry.call} | {entry.shown} | `{entry.test}` |")
+    return "\n".join(lines) + "\n"
