@@ -22,7 +22,8 @@ def filled(page: str) -> str:
     """The page with its generated parts as they are today."""
     for name, text in blocks().items():
         pattern = re.compile(rf"(<!-- {name}[^>]*-->\n).*?(\n<!-- end -->)", re.DOTALL)
-        page = pattern.sub(lambda found, text=text: found[1] + text.strip() + found[2], page)
+        escaped = text.strip().replace("\\", r"\\")
+        page = pattern.sub(rf"\g<1>{escaped}\g<2>", page)
     return page
 
 
