@@ -6,7 +6,6 @@ Each command is a module of `commands`, imported when it is called: `--version` 
 from __future__ import annotations
 
 import importlib
-import json
 import sys
 import traceback
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ import click
 
 from replicator_kuma import __version__
 from replicator_kuma.errors import ReplicatorError
+from replicator_kuma.plain import plain, plain_json
 
 COMMANDS = (
     "run",
@@ -88,10 +88,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _tell(error: ReplicatorError, *, as_json: bool) -> None:
     """What happened, why, and what to try: for people on stderr, for programs on stdout."""
-    click.echo(f"Error: {error}", err=True)
+    click.echo(plain(f"Error: {error}"), err=True)
     if error.hint:
-        click.echo(error.hint, err=True)
+        click.echo(plain(error.hint), err=True)
     if as_json:
         from replicator_kuma.control import error_as_dict
 
-        click.echo(json.dumps({"error": error_as_dict(error)}, indent=2, ensure_ascii=False))
+        click.echo(plain_json({"error": error_as_dict(error)}, indent=2))

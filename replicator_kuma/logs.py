@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 import time
 from typing import IO
+
+from replicator_kuma.plain import plain, plain_json
 
 NAME = "replicator_kuma"
 
 
 class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        line = f"{_when(record)} {record.levelname.lower():7} {record.getMessage()}"
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        line = f"{_when(record)} {record.levelname.lower():7} {plain(record.getMessage())}"
+        return (
+            f"{line}\n{plain(self.formatException(record.exc_info))}" if record.exc_info else line
+        )
 
 
 class _Json(logging.Formatter):
@@ -27,7 +30,7 @@ class _Json(logging.Formatter):
         }
         if record.exc_info:
             entry["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(entry, ensure_ascii=False)
+        return plain_json(entry)
 
 
 def _when(record: logging.LogRecord) -> str:

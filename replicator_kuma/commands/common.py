@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import signal
 import sys
 import threading
@@ -21,6 +20,7 @@ from typing import Any, TypeVar
 
 import click
 
+from replicator_kuma.plain import plain, plain_json
 from replicator_kuma.settings import KUMA_SERVICES, LOG_FORMATS, LOG_LEVELS, Mode, Need, Settings
 from replicator_kuma.variables import VARIABLES
 
@@ -67,22 +67,22 @@ class Voice:
         if self.json or self.quiet:
             return
         if self.asked or self.verbose or sys.stdout.isatty():
-            click.echo(sentence)
+            click.echo(plain(sentence))
 
     def show(self, text: str) -> None:
         """What somebody asked for."""
         if not self.json:
-            click.echo(text)
+            click.echo(plain(text))
 
     def data(self, value: Any) -> None:
         """The same, for programs."""
         if self.json:
-            click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+            click.echo(plain_json(value, indent=2))
 
     def note(self, text: str) -> None:
         """Something to know beside the result."""
         if not self.quiet and (self.verbose or sys.stderr.isatty()):
-            click.echo(text, err=True)
+            click.echo(plain(text), err=True)
 
     @contextlib.contextmanager
     def progress(self) -> Iterator[Callable[[str], None]]:
@@ -123,7 +123,7 @@ class _Teller:
 
     def _show(self) -> None:
         if self._current:
-            click.echo(f"{self._current} …", err=True)
+            click.echo(f"{plain(self._current)} …", err=True)
             self._current = ""
 
 

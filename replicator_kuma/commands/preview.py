@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import click
 
 from replicator_kuma.commands.common import Voice, load
+from replicator_kuma.plain import plain_json
 from replicator_kuma.settings import Need
 
 
@@ -43,10 +43,10 @@ def show_preview(voice: Voice, overrides: Mapping[str, str], snapshot: str | Non
 
 def _stream(head: Mapping[str, Any], name: str, items: Iterable[Any]) -> None:
     """One JSON object whose last member is a long list: memory does not grow with it."""
-    text = json.dumps(head, indent=2, ensure_ascii=False)
+    text = plain_json(head, indent=2)
     click.echo(f'{text[:-2]},\n  "{name}": [', nl=False)
     separator = "\n    "
     for item in items:
-        click.echo(separator + json.dumps(item, ensure_ascii=False), nl=False)
+        click.echo(separator + plain_json(item), nl=False)
         separator = ",\n    "
     click.echo("\n  ]\n}")

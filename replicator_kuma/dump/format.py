@@ -41,9 +41,11 @@ from replicator_kuma.dump.manifest import (
 )
 from replicator_kuma.dump.schema import Schema
 from replicator_kuma.dump.select import Select, select
-from replicator_kuma.errors import SnapshotRefused
+from replicator_kuma.errors import DatabaseError, SnapshotRefused
 
-MAX_LINE = 256 * 1024**2
+MAX_LINE = 32 * 1024**2
+"""of one row: to read it takes some ten times as much memory"""
+_MAX_NAMES = 64 * 1024
 _BUFFER = 1 << 18
 _COLUMN = re.compile(r"[A-Za-z0-9_]{1,64}")
 """names go into messages, and who wrote them may be anybody"""
@@ -72,8 +74,10 @@ class _Sink:
             self._file = os.fdopen(descriptor, "wb", buffering=_BUFFER)
 
     def write_rows(self, rows: Sequence[Sequence[values.Value]]) -> int:
-        """Write the lines of one or more rows; how many bytes those were."""
+        """Write the lines of one or more rows; how many bytes. May raise DatabaseError."""
         lines = values.encode_rows(rows)
+        if len(lines) > MAX_LINE and max(map(len, lines.split(b"\n"))) >= MAX_LINE:
+            raise DatabaseError(f"a row has more than {MAX_LINE} bytes: no replica would take it")
         self._hash.update(lines)
         if self._file is not None:
             self._file.write(lines)
@@ -198,7 +202,7 @@ class Dump:
     def columns(self, table: str, kind: str = "tables") -> tuple[str, ...]:
         """The column names of a table's content (or ``runtime``) file."""
         with self._open(table, kind) as file:
-            return _columns(file.readline(MAX_LINE))
+            return _columns(file.readline(_MAX_NAMES))
 
     def lines(self, table: str) -> Iterator[tuple[bytes, bytes]]:
         """(content, runtime) lines of a table, without line ends; runtime `[]` where none."""

@@ -130,6 +130,8 @@ class Rows:
         self._needed = self._all_needed() if self.converts else []
         self._same = self._all_same(representation) if foreign and not self.unkeyed else []
         self.uniques = self._all_uniques() if self.converts else {}
+        naming = (*TABLES[self.table].key, *TABLES[self.table].label)
+        self._names = {self.columns.index(name) for name in naming if name in self.columns}
         self._skipped = self._kept = 0
         touched = any(gone.get(r.table) for _index, r in self._references)
         self.identity = not self.converts and not touched and chosen.table not in present
@@ -155,7 +157,7 @@ class Rows:
         return [(index, same) for index, same in found if same is not None]
 
     def _all_uniques(self) -> dict[tuple[str, ...], list[tuple[Row, Row]]]:
-        """Values that must be UNIQUE, gathered with the rows' first columns to name them by."""
+        """Values that must be UNIQUE, gathered with what names their rows: the rest may be huge."""
         return {u: [] for u in self.schema.unique if set(u) <= set(self.columns)}
 
     def line_key(self, line: bytes) -> Any:
@@ -340,10 +342,13 @@ class Rows:
                 out[index] = here
 
     def _gather(self, row: Row) -> None:
+        if not self.uniques:
+            return
+        named = tuple(v if i in self._names else None for i, v in enumerate(row))
         for columns, found in self.uniques.items():
             picked = tuple(row[self.columns.index(c)] for c in columns)
             if None not in picked:
-                found.append((picked, row))
+                found.append((picked, named))
 
     def unique_columns(self, names: Sequence[str]) -> Mapping[str, Column]:
         return {name: self._column(name) for name in names}

@@ -9,14 +9,17 @@ NaN does not occur: SQLite and MariaDB store it as NULL.
 from __future__ import annotations
 
 import base64
+import functools
 import json
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
 Value = int | float | str | bytes | None
 
 _INT_MIN, _INT_MAX = -(2**63), 2**63 - 1
+_LONG = 1 << 16
 
 
 def _tag(value: object) -> dict[str, str]:
@@ -107,6 +110,14 @@ def row(value: Any, columns: int) -> tuple[Value, ...]:
     return tuple(value)
 
 
+@functools.lru_cache
+def _flat(columns: int) -> re.Pattern[bytes]:
+    """What a long line of a row looks like: nested lists would take 20 times its size."""
+    text = rb'"(?:[^"\\]++|\\.)*+"'
+    value = rb'(?:%b|[-+.0-9A-Za-z]{1,40}+|\{"[a-z]{1,9}":"[^"\\]*+"\})' % text
+    return re.compile(rb"\[(?:%b(?:,|(?=\]))){%d}+\]" % (value, columns))
+
+
 def canonical(line: bytes, columns: int) -> tuple[Value, ...]:
     """An untrusted line as a row; raises ValueError unless ``encode`` would write just that.
 
@@ -121,6 +132,8 @@ def canonical_rows(lines: Sequence[bytes], columns: int) -> list[tuple[Value, ..
 
     A line that holds more or less than one row does not come out of `encode_rows` as it was.
     """
+    if any(len(line) > _LONG and not _flat(columns).fullmatch(line) for line in lines):
+        raise ValueError(f"a row is not an array of {columns} values")
     found = [row(value, columns) for value in decode(b"[%b]" % b",".join(lines))]
     same = b"\n".join((*lines, b"")) == encode_rows(found)
     if not same or (any(b"\\ud" in line for line in lines) and not all(map(_is_shortest, found))):

@@ -13,6 +13,7 @@ MASK = "•••"
 _USERINFO = re.compile(r"(?<=//)[^/?#\r\n]*@")
 """As browsers read it: up to the last @ of the authority, spaces and more @ in a password too."""
 _QUERY = re.compile(r"(?<=[?#])\S+")
+_ORDINARY = re.compile(r"-?[A-Za-z0-9_.-]{1,80}")
 _LIMIT = 60
 _ACTIONS = {"+": "added", "~": "changed", "-": "deleted", "*": "replaced"}
 
@@ -55,7 +56,7 @@ def lines(plan: Plan) -> Iterator[str]:
     for change in changes(plan):
         table = change["table"]
         what = "file" if table == "file" else noun(table, 1)
-        key = "" if table == "file" else f" {change['key']}"
+        key = "" if table == "file" else f" {_key(change['key'])}"
         name = f" {change['name']}" if change["name"] and table != "file" else ""
         if table == "file":
             name = f" {change['name']}"
@@ -77,8 +78,13 @@ def describe_row(table: str, columns: Sequence[str], row: Sequence[Any]) -> str:
     key = ""
     if not TABLES[table].unkeyed:
         value = row[columns.index(TABLES[table].key[0])]
-        key = value if is_setting(value) else shown("id", value)
+        key = _key(value) if is_setting(value) else shown("id", value)
     return " ".join(part for part in (noun(table, 1), key, name) if part)
+
+
+def _key(key: Any) -> str:
+    """An id, or a setting's key: an enemy's may be any text."""
+    return str(key) if _ORDINARY.fullmatch(str(key)) else shown("id", key)
 
 
 def _name(table: TablePlan, change: Change) -> str:

@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 from replicator_kuma.errors import SettingsError
 from replicator_kuma.notify import Notifier
+from replicator_kuma.plain import plain
 
 if TYPE_CHECKING:
     from requests import PreparedRequest
@@ -34,7 +35,6 @@ PRIORITY, URGENT_PRIORITY = 3, 4
 
 _now = time.monotonic
 _TOPIC = re.compile(r"[-_A-Za-z0-9]{1,64}\Z")
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def encode(topic: str, title: str, message: str, *, urgent: bool = False) -> byt
 
 def _clean(text: str, limit: int) -> str:
     """``text`` as valid UTF-8 of at most ``limit`` bytes, cut between characters."""
-    data = _CONTROL.sub(" ", text).encode(errors="replace")
+    data = plain(text).encode()
     if len(data) <= limit:
         return data.decode()
     return data[: limit - 3].decode(errors="ignore") + "…"

@@ -17,7 +17,7 @@ class Limits:
     """What one fetch may bring: an enemy's snapshot must not fill the disk."""
 
     files: int = 20_000
-    bytes: int = 8 * 1024**3
+    bytes: int = 2 * 1024**3
 
 
 class Repository(Protocol):

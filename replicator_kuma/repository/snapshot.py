@@ -15,6 +15,8 @@ MARK = "replicator-kuma"
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
 # A name goes to logs, messages and terminals, and who wrote it may be anybody.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+# An instance's name has 128 characters at most, a digest 64.
+_LONGEST = 256
 # All that a tag may show as it is: no comma, space or percent sign, nothing outside ASCII.
 _PLAIN = "!#$&'()*+-./:;<=>?@[]^_`{|}~\""
 
@@ -82,13 +84,13 @@ class Label:
     def from_tags(cls, tags: list[str]) -> Label | None:
         """The label in a snapshot's tags; None when a part is missing, twice, or odd.
 
-        Odd is a number that is none, and a name with control characters.
+        Odd is a number that is none, and a name with control characters or without end.
         """
         named = [text.partition("=") for text in tags if "=" in text]
         pairs = {name: unquote(value, errors="surrogateescape") for name, _, value in named}
         if MARK not in tags or len(pairs) != len(named):
             return None
-        if any(_CONTROL.search(value) for value in pairs.values()):
+        if any(len(v) > _LONGEST or _CONTROL.search(v) for v in pairs.values()):
             return None
         try:
             position = Position.parse(f"{pairs['epoch']}.{pairs['seq']}")
