@@ -19,6 +19,7 @@ from replicator_kuma.environments import kuma_environment, restic_environment
 from replicator_kuma.errors import SettingsError
 from replicator_kuma.shrink import Limit
 from replicator_kuma.source import Source
+from replicator_kuma.windows import Window
 
 KUMA_SERVICES = ("child", "docker", "systemd", "command", "none")
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -28,6 +29,7 @@ LOCAL_ENTITIES = ("proxy", "remote_browser", "docker_host", "notification")
 NOTIFICATIONS = frozenset({"notification", "monitor_notification"})
 SCHEMAS = ("strict", "compatible")
 MISFITS = ("refuse", "truncate")
+DRILLS = ("load", "kuma")
 
 
 class Mode(enum.Enum):
@@ -93,6 +95,9 @@ class Settings:
     shrink_limit: Limit
     setting_keys: frozenset[str]
     """REPLICATOR_SETTINGS: the keys of `setting` that are replicated"""
+    drill_schedule: Window
+    drill_kuma: bool
+    """REPLICATOR_DRILL: whether a scheduled drill boots a throw-away Kuma"""
     restic: str
     kuma: str
     """child, docker, …; empty when nobody chose"""
@@ -186,6 +191,8 @@ def _build(source: Source, needs: Collection[Need]) -> Settings:
         truncate=source.choice("REPLICATOR_ON_MISFIT", MISFITS) == "truncate",
         shrink_limit=_shrink_limit(source),
         setting_keys=_setting_keys(source),
+        drill_schedule=source.window("REPLICATOR_DRILL_SCHEDULE"),
+        drill_kuma=source.choice("REPLICATOR_DRILL", DRILLS) == "kuma",
         restic=source.text("REPLICATOR_RESTIC"),
         kuma=_kuma(source),
         kuma_command=source.command("REPLICATOR_KUMA_COMMAND"),

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from replicator_kuma.variables import BACKEND_SECRETS, VARIABLES
+from replicator_kuma.windows import Window
 
 _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 _LONGEST = 366 * 86400
@@ -115,6 +116,13 @@ class Source:
         except ValueError:
             self.problem(name, "a duration of 1s to 366d, like 30s, 5m, 1h30m or 2d")
             return 0.0
+
+    def window(self, name: str) -> Window:
+        try:
+            return Window.parse(self.text(name))
+        except ValueError as error:
+            self.problem(name, str(error))
+            return Window()
 
     def path(self, name: str, default: Path | None = None) -> Path:
         text = self.text(name)

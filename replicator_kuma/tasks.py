@@ -8,12 +8,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
 
-from replicator_kuma.chores import Chore
+from replicator_kuma.chores import Chore, Steps
 from replicator_kuma.cycle import CycleResult, Instance
 from replicator_kuma.errors import KumaError, RepositoryMissing
 from replicator_kuma.record import recorded
 from replicator_kuma.settings import Settings
+
+if TYPE_CHECKING:
+    from replicator_kuma.kuma.throwaway import ThrowAway
 
 logger = logging.getLogger(__name__)
 
@@ -108,9 +113,19 @@ def roll_back(instance: Instance, cause: KumaError) -> None:
     settle.roll_back(instance, cause)
 
 
-def chores(_settings: Settings) -> tuple[Chore, ...]:
+def chores(settings: Settings) -> tuple[Chore, ...]:
     """What `replicator run` does beside its cycles, each in its window."""
-    return ()
+    return (Chore("drill", settings.drill_schedule, partial(_drill, settings)),)
+
+
+def _drill(settings: Settings, instance: Instance) -> Steps:
+    from replicator_kuma.build import build_throwaway
+    from replicator_kuma.drill import scheduled
+
+    def kuma(of: Instance) -> ThrowAway:
+        return build_throwaway(settings, interrupted=of.interrupted)
+
+    return scheduled(instance, kuma if settings.drill_kuma else None)
 
 
 @dataclass(frozen=True)

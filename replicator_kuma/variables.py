@@ -141,6 +141,18 @@ _ALL = (
         default="50%",
     ),
     Variable(
+        "REPLICATOR_DRILL_SCHEDULE",
+        "in `run`: when a drill proves that the newest snapshot can be recovered from: `off`, "
+        "`03:30`, a random minute in `01:00-05:00` or `fri 01:00-05:00`, local time",
+        default="off",
+    ),
+    Variable(
+        "REPLICATOR_DRILL",
+        "what that drill does: `load` loads and checks the rows; `kuma` boots a throw-away "
+        "Uptime Kuma on them too (SQLite only)",
+        default="load",
+    ),
+    Variable(
         "NTFY_URL",
         "a topic of an ntfy server, told of backups, restores, failures and recoveries",
         secret=True,

@@ -44,6 +44,7 @@ def test_defaults() -> None:
     assert settings.local == frozenset()
     assert settings.overrides is None
     assert (settings.compatible, settings.truncate) == (False, False)
+    assert (settings.drill_schedule.off, settings.drill_kuma) == (True, False)
     assert settings.kuma_command == ("node", "server/server.js")
     assert settings.kuma_url == "http://127.0.0.1:3001"
     assert settings.kuma_service(supervised=True) == "child"
@@ -67,6 +68,8 @@ def test_every_variable_is_read_or_passed_on() -> None:
         "REPLICATOR_SCHEMA": "compatible",
         "REPLICATOR_ON_MISFIT": "truncate",
         "REPLICATOR_SHRINK_LIMIT": "25%",
+        "REPLICATOR_DRILL_SCHEDULE": "Fri 01:00-05:00",
+        "REPLICATOR_DRILL": "kuma",
         "NTFY_URL": "https://ntfy.example.com/topic",
         "NTFY_TOKEN": "tk_secret",
         "REPLICATOR_KUMA": "command",
@@ -98,6 +101,7 @@ def test_every_variable_is_read_or_passed_on() -> None:
     assert settings.overrides == Path("/etc/overrides.toml")
     assert (settings.compatible, settings.truncate) == (True, True)
     assert settings.shrink_limit == Limit(25)
+    assert (str(settings.drill_schedule), settings.drill_kuma) == ("fri 01:00-05:00", True)
     assert (settings.ntfy_url, settings.ntfy_token) == (
         "https://ntfy.example.com/topic",
         "tk_secret",
@@ -116,6 +120,13 @@ def test_every_variable_is_read_or_passed_on() -> None:
     assert (settings.log_format, settings.log_level) == ("json", "debug")
     tested = {*values, *GOOD, "REPLICATOR_TABLES"}
     assert set(variables.VARIABLES) <= tested
+
+
+def test_a_drill_is_by_a_window_and_does_something_known() -> None:
+    wrong = {"REPLICATOR_DRILL_SCHEDULE": "on fridays", "REPLICATOR_DRILL": "all"}
+    said = refused(wrong)
+    assert "'on fridays' is no window" in said
+    assert "REPLICATOR_DRILL is 'all': expected one of load, kuma" in said
 
 
 @pytest.mark.parametrize("value", ["", "backup", "BACKUP ", "RESTOR", "LEADER"])

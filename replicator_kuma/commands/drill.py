@@ -62,6 +62,7 @@ def command(overrides: dict[str, str], voice: Voice, snapshot: str | None, boot:
         kuma = build_throwaway(settings, interrupted=instance.interrupted) if boot else None
         drilled = drill(instance, snapshot, kuma)
     voice.data(drilled.as_dict())
-    voice.show(drilled.sentence)
+    if not voice.quiet:
+        voice.show(drilled.sentence)
     for warning in drilled.warnings:
         voice.note(f"Warning: {warning}")
