@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from replicator_kuma.database import Store
     from replicator_kuma.kuma.ready import Readiness
     from replicator_kuma.kuma.throwaway import ThrowAway
-    from replicator_kuma.repository.restic import ResticRepository
+    from replicator_kuma.repository.upkeep import KeptRepository
 
 logger = logging.getLogger(__name__)
 
@@ -78,11 +78,11 @@ def _store_for_now(settings: Settings) -> Store:
 
 def build_repository(
     settings: Settings, *, interrupted: Callable[[], bool] = never
-) -> ResticRepository:
+) -> KeptRepository:
     """restic with its own part of the environment and its cache in the state directory."""
-    from replicator_kuma.repository.restic import ResticRepository
+    from replicator_kuma.repository.upkeep import KeptRepository
 
-    return ResticRepository(
+    return KeptRepository(
         settings.restic,
         settings.restic_environment,
         # a mistyped DATA_DIR must not come into being by a command that only looks
@@ -122,6 +122,7 @@ def build(
         leading = choose(settings.include, settings.exclude_leading)
     except ValueError as error:
         raise SettingsError(str(error)) from error
+    repository = build_repository(settings, interrupted=repository_interrupted or interrupted)
     return Instance(
         name=settings.instance,
         fleet=settings.fleet,
@@ -130,7 +131,8 @@ def build(
         leading=leading,
         state=StateFile(settings.state_dir),
         store=_store_for_now(settings),
-        repository=build_repository(settings, interrupted=repository_interrupted or interrupted),
+        repository=repository,
+        places=(repository,),
         kuma=kuma,
         wait_ready=_wait_ready(settings, kuma, interrupted),
         notifier=make_notifier(

@@ -187,26 +187,72 @@ class Chores:
         after = replace(after, due=following(before, chore.window, now, self._random), tries=0)
         # kept here first: where it cannot be noted, it must not begin again at once
         self._due[chore.name] = after.due
-        if isinstance(end, Exception):
-            self._tell(chore.name, end, before)
-        else:
-            logger.info("%s: %s", chore.name, end)
-            if self._told.pop(chore.name, "") or not before.ok:
-                self._instance.notifier.send(f"{chore.name} works again", end)
+        _say(chore.name, end)
+        self._notify(chore.name, end, before)
         note(self._instance, after)
 
-    def _tell(self, name: str, error: Exception, before: Noted | None = None) -> None:
-        """Log it, and notify once a kind: this process remembers what the state may not."""
-        kind = type(error).__name__
-        hint = error.hint if isinstance(error, ReplicatorError) else ""
-        bug = None if isinstance(error, ReplicatorError) else error
-        known = self._told.get(name) == kind
-        if not known or name != "state":
-            logger.error("%s failed: %s. %s", name, describe(error), hint, exc_info=bug)
-        self._told[name] = kind
-        if not known and (before is None or before.ok or before.error != kind):
-            text = describe(error) + (f"\n{hint}" if hint else "")
-            self._instance.notifier.send(f"{name} fails", text, urgent=True)
+    def _tell(self, name: str, error: Exception) -> None:
+        if self._told.get(name) != type(error).__name__:
+            _say(name, error)
+        self._notify(name, error, Noted(name, ""))
+
+    def _notify(self, name: str, end: str | Exception, before: Noted) -> None:
+        """Once a kind: this process remembers what the state may not."""
+        if isinstance(end, Exception):
+            kind = type(end).__name__
+            if self._told.get(name) != kind:
+                notify(self._instance, name, end, before)
+            self._told[name] = kind
+        elif self._told.pop(name, ""):
+            notify(self._instance, name, end, replace(before, ok=False))
+        else:
+            notify(self._instance, name, end, before)
+
+
+def _say(name: str, end: str | Exception) -> None:
+    if isinstance(end, ReplicatorError):
+        logger.error("%s failed: %s. %s", name, describe(end), end.hint)
+    elif isinstance(end, Exception):
+        logger.error("%s failed: %s", name, describe(end), exc_info=end)
+    else:
+        logger.info("%s: %s", name, end)
+
+
+def notify(instance: Instance, name: str, end: str | Exception, before: Noted) -> None:
+    """Tell that a chore begins to fail, begins to fail in another way, or works again."""
+    if not isinstance(end, Exception):
+        if not before.ok:
+            instance.notifier.send(f"{name} works again", end)
+    elif before.ok or before.error != type(end).__name__:
+        hint = f"\n{end.hint}" if isinstance(end, ReplicatorError) and end.hint else ""
+        instance.notifier.send(f"{name} fails", describe(end) + hint, urgent=True)
+
+
+def run_now(instance: Instance, name: str, steps: Steps, wait: float = 0.0) -> str:
+    """All steps of a chore at once, for a command: noted and told alike, its window as it was.
+
+    Raises what it raises; AlreadyRunning when the lock is not free within ``wait`` seconds.
+    """
+    began = time.time()
+    while True:
+        with instance.state.lock(wait):
+            end: str | Exception
+            try:
+                instance.step(name)
+                next(steps)
+                continue
+            except StopIteration as stop:
+                end = str(stop.value)
+            except Interrupted:
+                raise
+            except Exception as error:
+                end = error
+            before = noted_of(instance.state.load(), name)
+            notify(instance, name, end, before)
+            note(instance, ended(before, end, began, time.time()))
+            if isinstance(end, Exception):
+                raise end
+            return end
 
 
 def ended(before: Noted, end: str | Exception, began: float, now: float) -> Noted:

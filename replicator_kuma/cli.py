@@ -27,6 +27,7 @@ COMMANDS = (
     "doctor",
     "promote",
     "drill",
+    "housekeeping",
 )
 
 INTERRUPTED = 130

@@ -18,7 +18,7 @@ from replicator_kuma.dump.policy import Policy
 from replicator_kuma.errors import Interrupted
 from replicator_kuma.kuma import KumaService
 from replicator_kuma.notify import Notifier
-from replicator_kuma.repository import Position, Repository
+from replicator_kuma.repository import Place, Position, Repository
 from replicator_kuma.shrink import HALF, Limit
 from replicator_kuma.state import StateFile
 
@@ -82,6 +82,8 @@ class Instance:
     wait_ready: Callable[[], None]
     """blocks until Kuma answers as ready; raises KumaError"""
     notifier: Notifier
+    places: tuple[Place, ...] = ()
+    """the repositories that ``repository`` is made of: housekeeping goes to each"""
     leading: frozenset[str] | None = None
     """the tables that it replicates once it leads, where those are others"""
     policy: Callable[[], Policy] = Policy

@@ -17,6 +17,7 @@ from types import MappingProxyType
 
 from replicator_kuma.environments import kuma_environment, restic_environment
 from replicator_kuma.errors import SettingsError
+from replicator_kuma.retention import Care, read_care
 from replicator_kuma.shrink import Limit
 from replicator_kuma.source import Source
 from replicator_kuma.windows import Window
@@ -98,6 +99,10 @@ class Settings:
     drill_schedule: Window
     drill_kuma: bool
     """REPLICATOR_DRILL: whether a scheduled drill boots a throw-away Kuma"""
+    care: Care
+    """what housekeeping keeps and checks"""
+    housekeeping: Window
+    """REPLICATOR_HOUSEKEEPING_SCHEDULE"""
     restic: str
     kuma: str
     """child, docker, …; empty when nobody chose"""
@@ -193,6 +198,8 @@ def _build(source: Source, needs: Collection[Need]) -> Settings:
         setting_keys=_setting_keys(source),
         drill_schedule=source.window("REPLICATOR_DRILL_SCHEDULE"),
         drill_kuma=source.choice("REPLICATOR_DRILL", DRILLS) == "kuma",
+        care=read_care(source),
+        housekeeping=source.window("REPLICATOR_HOUSEKEEPING_SCHEDULE"),
         restic=source.text("REPLICATOR_RESTIC"),
         kuma=_kuma(source),
         kuma_command=source.command("REPLICATOR_KUMA_COMMAND"),

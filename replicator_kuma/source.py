@@ -117,6 +117,13 @@ class Source:
             self.problem(name, "a duration of 1s to 366d, like 30s, 5m, 1h30m or 2d")
             return 0.0
 
+    def number(self, name: str, low: int, high: int) -> int:
+        text = self.text(name).strip()
+        if text.isascii() and text.isdigit() and low <= int(text) <= high:
+            return int(text)
+        self.problem(name, f"a number from {low} to {high}")
+        return low
+
     def window(self, name: str) -> Window:
         try:
             return Window.parse(self.text(name))

@@ -132,6 +132,26 @@ class Noted:
 
 
 @dataclass(frozen=True)
+class Upkeep:
+    """What housekeeping has found in one repository; times are seconds since the epoch."""
+
+    name: str
+    at: float = 0.0
+    snapshots: int = 0
+    """of this fleet"""
+    bytes: int = 0
+    """of all data there"""
+    part: int = 0
+    """the part of ``parts`` that was checked last"""
+    parts: int = 0
+    checked_at: float = 0.0
+    damaged: str = ""
+    """what the last check has found"""
+    refused: bool = False
+    """nothing may be removed there (append-only)"""
+
+
+@dataclass(frozen=True)
 class State:
     writer: str
     intent: Mark | None = None
@@ -181,6 +201,7 @@ class State:
     """the last one"""
     drill_failed: Drill | None = None
     """the last one that failed, until one goes well that gets as far"""
+    upkeep: tuple[Upkeep, ...] = ()
 
 
 def _encode(value: Any) -> Any:
@@ -238,6 +259,7 @@ def _decode(raw: dict[str, Any]) -> State:
     fields["bad"] = tuple(fields.get("bad", ()))
     fields["arrived"] = _arrived(fields.get("arrived", ()))
     fields["chores"] = tuple(Noted(**noted) for noted in fields.get("chores", ()))
+    fields["upkeep"] = tuple(Upkeep(**each) for each in fields.get("upkeep", ()))
     return State(**fields)
 
 

@@ -9,16 +9,16 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from replicator_kuma import heartbeat
+from replicator_kuma import heartbeat, upkeep_status
 from replicator_kuma.drill_note import Drill
 from replicator_kuma.errors import ReplicatorError, StateError
 from replicator_kuma.heartbeat import Beat
 from replicator_kuma.settings import Mode, Settings
 from replicator_kuma.state import Last, Mark, State, StateFile
+from replicator_kuma.upkeep_status import when
 
 if TYPE_CHECKING:
     from replicator_kuma.repository import Snapshot
@@ -137,6 +137,7 @@ class Report:
             "failing_since": when(state.failing_since),
             "drill": {"at": when(state.drill.at), **state.drill.as_dict()} if state.drill else None,
             "drill_failed": state.drill_failed.sentence if state.drill_failed else None,
+            **upkeep_status.as_dict(state),
             "supervisor": self._supervisor(),
         }
 
@@ -186,6 +187,7 @@ class Report:
             yield "last drill", _ended(state.drill)
         if state.drill_failed not in (None, state.drill):
             yield "drill", f"not mended: {state.drill_failed.sentence}"
+        yield from upkeep_status.lines(state)
         supervisor = self._supervisor()
         if supervisor is None:
             yield "supervisor", "not running"
@@ -294,13 +296,6 @@ def _free(folder: Path) -> int:
         return shutil.disk_usage(folder).free
     except OSError:
         return heartbeat.ROOM
-
-
-def when(moment: float) -> str | None:
-    """RFC 3339 in UTC; None for never."""
-    if not moment:
-        return None
-    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _mark(mark: Mark | None) -> dict[str, Any] | None:

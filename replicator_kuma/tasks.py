@@ -15,7 +15,7 @@ from replicator_kuma.chores import Chore, Steps
 from replicator_kuma.cycle import CycleResult, Instance
 from replicator_kuma.errors import KumaError, RepositoryMissing
 from replicator_kuma.record import recorded
-from replicator_kuma.settings import Settings
+from replicator_kuma.settings import Mode, Settings
 
 if TYPE_CHECKING:
     from replicator_kuma.kuma.throwaway import ThrowAway
@@ -115,7 +115,13 @@ def roll_back(instance: Instance, cause: KumaError) -> None:
 
 def chores(settings: Settings) -> tuple[Chore, ...]:
     """What `replicator run` does beside its cycles, each in its window."""
-    return (Chore("drill", settings.drill_schedule, partial(_drill, settings)),)
+    from replicator_kuma import housekeeping
+
+    found = [Chore("drill", settings.drill_schedule, partial(_drill, settings))]
+    if settings.mode is Mode.BACKUP:
+        tidy = partial(housekeeping.scheduled, care=settings.care)
+        found.append(Chore(housekeeping.NAME, settings.housekeeping, tidy))
+    return tuple(found)
 
 
 def _drill(settings: Settings, instance: Instance) -> Steps:

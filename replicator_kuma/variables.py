@@ -153,6 +153,24 @@ _ALL = (
         default="load",
     ),
     Variable(
+        "REPLICATOR_HOUSEKEEPING_SCHEDULE",
+        "leader, in `run`: when old snapshots go and a part of the repository is checked: `off`, "
+        "`03:30`, a random minute in `01:00-05:00` or `fri 01:00-05:00`, local time",
+        default="01:00-05:00",
+    ),
+    Variable(
+        "REPLICATOR_KEEP_LAST",
+        "leader: how many snapshots stay, the newest first (`off`: all)",
+        default="50",
+    ),
+    Variable("REPLICATOR_KEEP_DAILY", "then one a day, for so many days that have some", "30"),
+    Variable("REPLICATOR_KEEP_MONTHLY", "then one a month, for so many months", "12"),
+    Variable(
+        "REPLICATOR_CHECK_PARTS",
+        "the parts of the repository's data, of which each housekeeping reads and checks one",
+        default="30",
+    ),
+    Variable(
         "NTFY_URL",
         "a topic of an ntfy server, told of backups, restores, failures and recoveries",
         secret=True,

@@ -9,9 +9,11 @@ import pytest
 from replicator_kuma import variables
 from replicator_kuma.dump.catalog import SETTINGS, SETTINGS_NEVER
 from replicator_kuma.errors import SettingsError
+from replicator_kuma.retention import Care, Keep
 from replicator_kuma.settings import Mode, Need, Settings, Strategy
 from replicator_kuma.shrink import Limit
 from replicator_kuma.source import parse_duration
+from replicator_kuma.windows import Window
 
 ALL = (Need.ROLE, Need.REPOSITORY)
 GOOD = {
@@ -49,7 +51,28 @@ def test_defaults() -> None:
     assert settings.kuma_url == "http://127.0.0.1:3001"
     assert settings.kuma_service(supervised=True) == "child"
     assert settings.kuma_service(supervised=False) == "none"
+    assert settings.care == Care(Keep(50, 30, 12), 30)
+    assert settings.housekeeping == Window.parse("01:00-05:00")
     assert settings.warnings == ()
+
+
+def test_keeping_all_is_a_word() -> None:
+    assert Settings.load({**GOOD, "REPLICATOR_KEEP_LAST": "off"}).care.keep.last is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("REPLICATOR_KEEP_LAST", "0"),
+        ("REPLICATOR_KEEP_LAST", "many"),
+        ("REPLICATOR_KEEP_DAILY", "-1"),
+        ("REPLICATOR_KEEP_MONTHLY", "1.5"),
+        ("REPLICATOR_CHECK_PARTS", "257"),
+        ("REPLICATOR_HOUSEKEEPING_SCHEDULE", "nightly"),
+    ],
+)
+def test_a_wrong_choice_for_housekeeping_is_named(name: str, value: str) -> None:
+    assert name in refused({name: value})
 
 
 def test_every_variable_is_read_or_passed_on() -> None:
@@ -70,6 +93,11 @@ def test_every_variable_is_read_or_passed_on() -> None:
         "REPLICATOR_SHRINK_LIMIT": "25%",
         "REPLICATOR_DRILL_SCHEDULE": "Fri 01:00-05:00",
         "REPLICATOR_DRILL": "kuma",
+        "REPLICATOR_HOUSEKEEPING_SCHEDULE": "fri 01:00-05:00",
+        "REPLICATOR_KEEP_LAST": "7",
+        "REPLICATOR_KEEP_DAILY": "0",
+        "REPLICATOR_KEEP_MONTHLY": "3",
+        "REPLICATOR_CHECK_PARTS": "5",
         "NTFY_URL": "https://ntfy.example.com/topic",
         "NTFY_TOKEN": "tk_secret",
         "REPLICATOR_KUMA": "command",
@@ -102,6 +130,8 @@ def test_every_variable_is_read_or_passed_on() -> None:
     assert (settings.compatible, settings.truncate) == (True, True)
     assert settings.shrink_limit == Limit(25)
     assert (str(settings.drill_schedule), settings.drill_kuma) == ("fri 01:00-05:00", True)
+    assert settings.care == Care(Keep(7, 0, 3), 5)
+    assert settings.housekeeping == Window.parse("fri 01:00-05:00")
     assert (settings.ntfy_url, settings.ntfy_token) == (
         "https://ntfy.example.com/topic",
         "tk_secret",

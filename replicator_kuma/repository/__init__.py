@@ -9,7 +9,7 @@ from typing import Protocol
 
 from replicator_kuma.repository.snapshot import Label, Position, Snapshot
 
-__all__ = ["Label", "Limits", "Position", "Repository", "Snapshot"]
+__all__ = ["Label", "Limits", "Place", "Position", "Repository", "Snapshot"]
 
 
 @dataclass(frozen=True)
@@ -47,3 +47,21 @@ class Repository(Protocol):
         One call, streamed. A member that is no regular file, that ``accept`` refuses by name, that
         comes twice, or that exceeds ``limits`` raises SnapshotRefused.
         """
+
+
+class Place(Repository, Protocol):
+    """One repository, as housekeeping sees it."""
+
+    name: str
+
+    def forget(self, fleet: str, ids: Sequence[str]) -> Sequence[str]:
+        """Remove snapshots by full id; returns those that the repository does not let go."""
+
+    def prune(self) -> bool:
+        """Remove the data that no snapshot needs; False where nothing may be removed there."""
+
+    def check(self, part: int, parts: int) -> None:
+        """Look for damage, with one of ``parts`` parts of all data; raises RepositoryDamaged."""
+
+    def size(self) -> int:
+        """Bytes of the whole repository's data."""

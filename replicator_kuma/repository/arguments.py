@@ -60,5 +60,23 @@ def unlock(cache: Path | None) -> list[str]:
     return ["unlock", *_cache(cache)]
 
 
+def forget(ids: Sequence[str], cache: Path | None) -> list[str]:
+    """Full ids only: `forget` by policy goes by time, and two --tag are "either"."""
+    return ["forget", "--quiet", *_cache(cache), *ids]
+
+
+def prune(cache: Path | None) -> list[str]:
+    return ["prune", "--quiet", *_cache(cache)]
+
+
+def check(part: int, parts: int, cache: Path | None) -> list[str]:
+    """Structure, and one part of the data; with a cache of its own, so that nothing is believed."""
+    return ["check", "--quiet", *_cache(cache), f"--read-data-subset={part}/{parts}"]
+
+
+def stats(cache: Path | None) -> list[str]:
+    return ["stats", "--json", "--no-lock", *_cache(cache), "--mode", "raw-data"]
+
+
 def _cache(folder: Path | None) -> Sequence[str]:
     return ["--no-cache"] if folder is None else ["--cache-dir", str(folder)]

@@ -191,7 +191,16 @@ class ResticRepository:
         """
         self._need_version()
         deadline = Deadline(self._timeouts.fetch)
-        self._retry(lambda: self._dump(snapshot, into, accept, limits, deadline), deadline)
+
+        def dump() -> None:
+            self._dump(snapshot, into, accept, limits, deadline)
+
+        try:
+            self._retry(dump, deadline)
+        except RepositoryDamaged as error:
+            # a prune may have moved what this restic was to read: the next one has a new index
+            self._wait(error, _FIRST_PAUSE)
+            self._retry(dump, deadline)
 
     def _dump(
         self,

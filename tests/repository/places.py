@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from replicator_kuma.repository import Label, Position
-from replicator_kuma.repository.restic import ResticRepository, Timeouts
+from replicator_kuma.repository.restic import Timeouts
+from replicator_kuma.repository.upkeep import KeptRepository
 from tests.support.tools import rclone, rest_server
 from tests.support.waiting import wait_until
 
@@ -43,9 +44,9 @@ def connect(
     scratch: Path,
     timeouts: Timeouts = QUICK,
     **more: str,
-) -> ResticRepository:
+) -> KeptRepository:
     variables = environment(place, **more)
-    return ResticRepository(binary, variables, scratch / "cache", "here", timeouts)
+    return KeptRepository(binary, variables, scratch / "cache", "here", timeouts)
 
 
 def label(sequence: int, epoch: int = 1, fleet: str = "default", leader: str = "one") -> Label:

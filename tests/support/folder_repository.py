@@ -8,7 +8,12 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from replicator_kuma.errors import ReplicatorError, RepositoryMissing, SnapshotRefused
+from replicator_kuma.errors import (
+    ReplicatorError,
+    RepositoryDamaged,
+    RepositoryMissing,
+    SnapshotRefused,
+)
 from replicator_kuma.repository import Label, Limits, Snapshot
 
 
@@ -18,8 +23,12 @@ class FolderRepository:
     ``before`` and ``after`` run around a call of a name: a rival, a kill.
     """
 
+    name = "repository"
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.append_only = False
+        self.damaged = False
         self.calls: list[str] = []
         self.fail: dict[str, ReplicatorError] = {}
         self.before: dict[str, Callable[[], None]] = {}
@@ -86,3 +95,26 @@ class FolderRepository:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, target)
         self._done("fetch")
+
+    def forget(self, fleet: str, ids: Sequence[str]) -> Sequence[str]:
+        self._call("forget")
+        if self.append_only:
+            return list(ids)
+        for name in ids:
+            (self.folder / f"{name}.json").unlink()
+            shutil.rmtree(self.folder / name)
+        self._done("forget")
+        return []
+
+    def prune(self) -> bool:
+        self._call("prune")
+        return not self.append_only
+
+    def check(self, part: int, parts: int) -> None:
+        self._call(f"check {part}/{parts}")
+        if self.damaged:
+            raise RepositoryDamaged("a pack is gone")
+
+    def size(self) -> int:
+        self._call("size")
+        return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())

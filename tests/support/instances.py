@@ -14,6 +14,7 @@ from replicator_kuma.dump.catalog import TABLES
 from replicator_kuma.errors import KumaError
 from replicator_kuma.repository import Repository
 from replicator_kuma.state import StateFile
+from tests.support.folder_repository import FolderRepository
 
 
 class RecordingKuma:
@@ -86,6 +87,7 @@ def make_instance(
         kuma=service,
         wait_ready=service.wait_ready,
         notifier=RecordingNotifier(),
+        places=(repository,) if isinstance(repository, FolderRepository) else (),
     )
 
 

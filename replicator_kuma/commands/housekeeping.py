@@ -1,0 +1,74 @@
+"""replicator housekeeping"""
+
+from __future__ import annotations
+
+import click
+
+from replicator_kuma.commands.common import (
+    IDENTITY,
+    REPOSITORY,
+    Voice,
+    interruptible,
+    load,
+    settings_options,
+    voice_options,
+    wait_option,
+)
+from replicator_kuma.settings import Mode, Need, Settings
+
+
+@click.command("housekeeping")
+@click.option("--dry-run", is_flag=True, help="Show which snapshots would go; change nothing.")
+@wait_option
+@voice_options()
+@settings_options(*IDENTITY, *REPOSITORY)
+def command(overrides: dict[str, str], voice: Voice, dry_run: bool, wait: float) -> None:
+    """Remove this leader's superfluous snapshots, and check a part of the repository.
+
+    `replicator run` does it by itself, in its window. Ends with 20 where the check finds damage.
+
+    \b
+    Example:
+      REPLICATOR_KEEP_LAST=10 replicator housekeeping --dry-run
+    """
+    from replicator_kuma.errors import SettingsError
+
+    settings = load(voice, overrides, (Need.ROLE, Need.REPOSITORY))
+    if settings.mode is not Mode.BACKUP:
+        raise SettingsError("housekeeping is the leader's: it does not fit a replica")
+    (_show if dry_run else _run)(voice, settings, wait)
+
+
+def _show(voice: Voice, settings: Settings, _wait: float) -> None:
+    from replicator_kuma import housekeeping
+    from replicator_kuma.build import build
+
+    with interruptible() as interrupted:
+        found = housekeeping.plan(build(settings, interrupted=interrupted), settings.care)
+    done = housekeeping.Done(forgotten=found)
+    for name, snapshots in found.items():
+        for snapshot in snapshots:
+            where = f", {name}" if len(found) > 1 else ""
+            voice.show(
+                f"would remove {snapshot.position} of {snapshot.label.leader}, "
+                f"{snapshot.time[:19]}, snapshot {snapshot.short_id}{where}"
+            )
+    if not any(found.values()):
+        voice.show("no snapshot would be removed")
+    voice.data({**done.as_dict(), "sentence": "nothing was changed"})
+
+
+def _run(voice: Voice, settings: Settings, wait: float) -> None:
+    from replicator_kuma import chores, housekeeping
+    from replicator_kuma.build import build
+
+    done = housekeeping.Done()
+    with voice.progress() as progress, interruptible() as interrupted:
+        instance = build(settings, progress=progress, interrupted=interrupted)
+        try:
+            steps = housekeeping.steps(instance, settings.care, done)
+            sentence = chores.run_now(instance, housekeeping.NAME, steps, wait)
+        finally:
+            instance.notifier.close()
+    voice.did(sentence)
+    voice.data(done.as_dict())

@@ -1,0 +1,80 @@
+"""What `replicator status` says of chores and of the repositories' upkeep."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from replicator_kuma.state import Noted, State, Upkeep
+
+
+def when(moment: float) -> str | None:
+    """RFC 3339 in UTC; None for never."""
+    if not moment:
+        return None
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def megabytes(count: int) -> str:
+    return f"{count / 1e6:.1f} MB"
+
+
+def chore_as_dict(noted: Noted) -> dict[str, Any]:
+    """One of `chores` in `replicator status --json` (docs/json.md)."""
+    return {
+        "name": noted.name,
+        "window": noted.window or None,
+        "due": when(noted.due),
+        "at": when(noted.at),
+        "seconds": noted.seconds,
+        "ok": noted.ok if noted.at else None,
+        "sentence": noted.sentence or None,
+        "error": noted.error or None,
+        "exit_code": noted.exit_code,
+        "last_ok_at": when(noted.ok_at),
+    }
+
+
+def upkeep_as_dict(noted: Upkeep) -> dict[str, Any]:
+    """What is known of one repository, as `--json` prints it (docs/json.md)."""
+    return {
+        "name": noted.name,
+        "at": when(noted.at),
+        "snapshots": noted.snapshots,
+        "bytes": noted.bytes,
+        "checked_at": when(noted.checked_at),
+        "checked_part": noted.part or None,
+        "parts": noted.parts or None,
+        "damaged": noted.damaged or None,
+        "append_only": noted.refused,
+    }
+
+
+def as_dict(state: State) -> dict[str, Any]:
+    return {
+        "chores": [chore_as_dict(noted) for noted in state.chores],
+        "repositories": [upkeep_as_dict(noted) for noted in state.upkeep],
+    }
+
+
+def lines(state: State) -> Iterator[tuple[str, str]]:
+    """The same for people: pairs of a name and a value."""
+    for each in state.upkeep:
+        yield each.name, _words(each)
+    for noted in state.chores:
+        due = f"; next {when(noted.due)}" if noted.due else ""
+        how = "ok" if noted.ok else "FAILED"
+        went = f"{how}, {when(noted.at)}: {noted.sentence}" if noted.at else "has not run yet"
+        yield f"{noted.name} chore", went + due
+
+
+def _words(noted: Upkeep) -> str:
+    if noted.damaged:
+        return f"DAMAGED: {noted.damaged}"
+    parts = [f"{noted.snapshots} snapshots of this fleet", f"{megabytes(noted.bytes)} in all"]
+    if noted.checked_at:
+        parts.append(f"part {noted.part} of {noted.parts} checked {when(noted.checked_at)}")
+    if noted.refused:
+        parts.append("nothing may be removed there")
+    return ", ".join(parts)
