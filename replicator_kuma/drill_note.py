@@ -43,8 +43,8 @@ class Drill:
 
 
 def still_failed(before: Drill | None, ended: Drill) -> Drill | None:
-    """The failure that stands: a Kuma that did not boot is not mended by a drill without one."""
+    """The failure that stands after a drill of a snapshot, which says only how far that goes."""
     if not ended.ok:
         return ended
-    as_far = ended.kuma or before is None or before.failed_at != "start"
-    return None if as_far else before
+    mends = before is None or before.failed_at not in ("start", "kill")
+    return None if mends or (ended.kuma and before and before.failed_at == "start") else before

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from replicator_kuma import kill
 from replicator_kuma import tasks as shared
 from replicator_kuma.cycle import CycleResult, Instance, silent
 from replicator_kuma.errors import (
@@ -26,6 +27,7 @@ from replicator_kuma.errors import (
     TableMissing,
 )
 from replicator_kuma.failure_log import FailureLog, describe
+from replicator_kuma.kill import Killed
 from replicator_kuma.kuma.held import HeldKuma
 from replicator_kuma.settings import Mode, Settings
 from replicator_kuma.tasks import TASKS, Tasks
@@ -96,9 +98,11 @@ class Duty:
 
     def handle(
         self, command: str, options: Mapping[str, Any], progress: Callable[[str], None]
-    ) -> CycleResult:
+    ) -> CycleResult | Killed:
         """What a client asked for; raises what the cycle raises."""
         self._check_same(options)
+        if command == kill.COMMAND:
+            return self._kill_kuma(progress)
         self._instance.force = bool(options.get("force"))
         try:
             if command == "promote":
@@ -117,6 +121,16 @@ class Duty:
             )
         finally:
             self._instance.force = False
+
+    def _kill_kuma(self, progress: Callable[[str], None]) -> Killed:
+        settings = self._settings
+        self._instance.progress = progress
+        try:
+            found = kill.kill(self._instance, self._kuma, settings.kuma_url, settings.ready_timeout)
+        finally:
+            self._instance.progress = silent
+        logger.info("%s", found.sentence)
+        return found
 
     def cycle(
         self,

@@ -27,7 +27,7 @@ LAYERS = (
     ("recovery", "settle", "apply", "build", "record", "worker", "chores", "status"),
     ("publish",),
     ("leader", "replica", "promote", "housekeeping"),
-    ("drill",),
+    ("drill", "kill"),
     ("tasks", "doctor"),
     ("duty",),
     ("supervisor",),

@@ -245,7 +245,7 @@ def test_a_failed_drill_is_unhealthy_until_it_is_mended(tmp_path: Path, last: Dr
 
 @pytest.mark.parametrize(
     ("at", "again", "mended"),
-    [("fetch", False, True), ("start", False, False), ("start", True, True)],
+    [("fetch", False, True), ("start", False, False), ("start", True, True), ("kill", True, False)],
 )
 def test_a_kuma_that_did_not_boot_is_mended_by_one_that_does(
     at: str, again: bool, mended: bool

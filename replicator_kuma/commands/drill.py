@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from replicator_kuma.commands.common import (
@@ -15,6 +17,7 @@ from replicator_kuma.commands.common import (
     settings_options,
     voice_options,
 )
+from replicator_kuma.settings import Need
 
 
 @click.command("drill")
@@ -30,6 +33,12 @@ from replicator_kuma.commands.common import (
     is_flag=True,
     help="Boot a throw-away Uptime Kuma on it, which must show all monitors and watches none.",
 )
+@click.option(
+    "--kill",
+    "kill_it",
+    is_flag=True,
+    help="End the Uptime Kuma of `replicator run` by SIGKILL, and measure until it monitors.",
+)
 @voice_options()
 @settings_options(
     *IDENTITY,
@@ -39,23 +48,31 @@ from replicator_kuma.commands.common import (
     "REPLICATOR_KUMA_COMMAND",
     "REPLICATOR_KUMA_DIR",
 )
-def command(overrides: dict[str, str], voice: Voice, snapshot: str | None, boot: bool) -> None:
+def command(
+    overrides: dict[str, str], voice: Voice, snapshot: str | None, boot: bool, kill_it: bool
+) -> None:
     """Prove that the fleet's newest snapshot can be recovered from, and say how long it takes.
 
     Loads it into a scratch database of this instance's schema, checks digest, integrity,
     references and row counts, and removes all of it again. Touches neither this instance's
-    database nor its Uptime Kuma; on a leader too.
+    database nor its Uptime Kuma; on a leader too. But with --kill it is the real one that ends,
+    and starts again.
 
     \b
     Examples:
       replicator drill
       replicator drill --kuma
       replicator drill --snapshot 1.7 --json
+      replicator drill --kill
     """
+    if kill_it:
+        if boot or snapshot is not None:
+            raise click.UsageError("--kill goes with neither --kuma nor --snapshot")
+        _kill(overrides, voice)
+        return
     from replicator_kuma.build import build_throwaway
     from replicator_kuma.commands.once import opened
     from replicator_kuma.drill import drill
-    from replicator_kuma.settings import Need
 
     settings = load(voice, overrides, (Need.REPOSITORY, Need.DATA))
     with voice.progress() as progress, opened(settings, progress) as instance:
@@ -66,3 +83,25 @@ def command(overrides: dict[str, str], voice: Voice, snapshot: str | None, boot:
         voice.show(drilled.sentence)
     for warning in drilled.warnings:
         voice.note(f"Warning: {warning}")
+
+
+def _kill(overrides: dict[str, str], voice: Voice) -> None:
+    """Only the supervisor knows its child, and which work is under way."""
+    from replicator_kuma import control
+    from replicator_kuma.errors import SettingsError
+    from replicator_kuma.kill import COMMAND
+
+    settings = load(voice, overrides, (Need.DATA,))
+    told = {"REPLICATOR_FLEET": "fleet", "REPLICATOR_MODE": "mode"}
+    options: dict[str, Any] = {k: overrides[n] for n, k in told.items() if n in overrides}
+    with voice.progress() as progress:
+        result = control.ask(settings.state_dir, COMMAND, options, progress)
+    if result is None:
+        raise SettingsError(
+            "drill --kill is for an Uptime Kuma that replicator run has as its child, and none "
+            "is running here",
+            hint="Start it: replicator run. Or check DATA_DIR and REPLICATOR_STATE_DIR.",
+        )
+    voice.data(result)
+    if not voice.quiet:
+        voice.show(str(result["sentence"]))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import signal
+import time
 from collections.abc import Mapping
 
+from replicator_kuma.errors import SettingsError
 from replicator_kuma.kuma import KumaService
-from replicator_kuma.kuma.child import STOP_DEADLINE, ChildKuma
+from replicator_kuma.kuma.child import POLL, STOP_DEADLINE, ChildKuma
 
 
 class HeldKuma:
@@ -36,6 +39,26 @@ class HeldKuma:
             self.service.stop(STOP_DEADLINE)
         else:
             self.service.stop()
+
+    @property
+    def child(self) -> ChildKuma:
+        """What a drill may kill; raises SettingsError where Kuma is no child of ours."""
+        if not isinstance(self.service, ChildKuma):
+            raise SettingsError(
+                "only a Kuma that replicator run has as its child is killed by a drill, and "
+                f"REPLICATOR_KUMA={self.name}",
+                hint="Kill it by hand, and look how long it takes.",
+            )
+        return self.service
+
+    def kill(self) -> None:
+        """End it by SIGKILL and wait until it is gone; raises SettingsError, see `child`."""
+        child = self.child
+        self.in_hand = True
+        self.stopped_by_us = True
+        child.signal(signal.SIGKILL)
+        while child.running():
+            time.sleep(POLL)
 
     def start(self) -> None:
         if not isinstance(self.service, ChildKuma):

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -67,7 +68,7 @@ def listener() -> Iterator[Listener]:
         yield made
 
 
-def query(side: Side, sql: str) -> list[tuple[object, ...]]:
+def query(side: Side, sql: str) -> list[tuple[Any, ...]]:
     with closing(sqlite3.connect(f"file:{side.database}?mode=ro", uri=True, timeout=10)) as found:
         return found.execute(sql).fetchall()
 
@@ -123,6 +124,23 @@ def test_a_kuma_that_ends_at_once_says_why(tmp_path: Path) -> None:
     assert "hunter2" not in str(caught.value)
 
 
+def killed_and_back(side: Side, pid: int) -> None:
+    """The same supervisor has another Kuma, which monitors."""
+    beats = "SELECT count(*) FROM heartbeat"
+    wait_until(lambda: query(side, beats)[0][0], "the first heartbeat", 30)
+    before = query(side, beats)[0][0]
+    killed = side.json("drill", "--kill")
+    assert side.process is not None
+    assert side.process.poll() is None
+    (another,) = kumas(side.data_dir)
+    assert another != pid
+    assert side.ready()
+    assert query(side, beats)[0][0] > before
+    assert 0 < killed["steps"]["ready"] <= killed["steps"]["beat"] == killed["seconds"]
+    assert "ended by itself" not in side.log.read_text()
+    assert side.stop() == 0
+
+
 def test_a_fleet_s_drill_beside_a_supervised_kuma(tmp_path: Path, listener: Listener) -> None:
     side = Side(tmp_path, "alpha", "BACKUP", restic_018(), UPTIME_KUMA_DB_TYPE="sqlite")
     side.environment |= {
@@ -151,5 +169,6 @@ def test_a_fleet_s_drill_beside_a_supervised_kuma(tmp_path: Path, listener: List
         status = side.json("status")
         assert status["drill"]["ok"] is True
         assert "throw-away" in status["drill"]["sentence"]
+        killed_and_back(side, pid)
     finally:
         side.kill()
