@@ -41,11 +41,15 @@ RUN set -eu; \
     chmod 0755 /usr/local/bin/restic; \
     restic version
 
-# offline/wheels of the build context, if there, replaces the package index.
+# Every wheel by its SHA-256 (make pins writes the file), setuptools for the
+# build included; nothing else is fetched. offline/wheels of the build context,
+# if there, replaces the package index.
 RUN set -eu; \
     python3 -m venv /opt/replicator; \
     if [ -d offline/wheels ]; then set -- --no-index --find-links offline/wheels; fi; \
-    /opt/replicator/bin/pip install --quiet --no-cache-dir --disable-pip-version-check "$@" ".[mariadb]"; \
+    pip="/opt/replicator/bin/pip install --quiet --no-cache-dir --disable-pip-version-check --no-deps"; \
+    $pip "$@" --only-binary :all: --require-hashes --requirement requirements/image.txt; \
+    $pip --no-index --no-build-isolation .; \
     /opt/replicator/bin/pip uninstall --quiet --yes pip setuptools; \
     /opt/replicator/bin/replicator --version
 

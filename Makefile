@@ -10,7 +10,7 @@ PY := .venv/bin/python
 WORKERS ?= 2
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help venv tools lint test bench demo containers-test clean
+.PHONY: help venv tools lint test bench demo containers-test pins clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
@@ -39,6 +39,9 @@ demo: tools ## run a real leader and a real replica and show an edit arrive
 
 containers-test: tools ## build the image, run both compose files against one repository
 	scripts/containers-test
+
+pins: venv ## write requirements/image.txt anew: what the image installs, by its sums
+	$(PY) -m scripts.pins
 
 clean: ## remove what was fetched and made (.venv, .tools, caches)
 	rm -rf .venv .tools .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info

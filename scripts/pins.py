@@ -1,0 +1,82 @@
+"""Writes requirements/image.txt: what the image installs, each wheel by its SHA-256.
+
+    python -m scripts.pins
+
+Asks the package index of this machine's pip for each Python and processor that the image may have,
+and downloads nothing but metadata. A version must be the same everywhere; a wheel need not be.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+PINS = ROOT / "requirements" / "image.txt"
+PYTHONS = ("3.11", "3.12", "3.13")
+"""of Debian 12, Ubuntu 24.04 and Debian 13, on which images of Uptime Kuma stand"""
+PROCESSORS = ("x86_64", "aarch64")
+HEAD = """\
+# What the image installs, each wheel by its SHA-256; made by: make pins
+# Python {pythons}; amd64 and arm64.
+"""
+
+
+def needs(pyproject: Path) -> list[str]:
+    """What is to be installed, dependencies of dependencies aside: build requirements included."""
+    raw = tomllib.loads(pyproject.read_text())
+    project = raw["project"]
+    extra = project["optional-dependencies"]["mariadb"]
+    return [*raw["build-system"]["requires"], *project["dependencies"], *extra]
+
+
+def report(wanted: Iterable[str], python: str, processor: str) -> dict[str, Any]:
+    """What pip would install there; raises CalledProcessError."""
+    glibc = [f"manylinux{name}_{processor}" for name in ("2014", "_2_17", "_2_28", "_2_34")]
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "report.json"
+        options = ["--dry-run", "--ignore-installed", "--target", folder, "--report", str(file)]
+        options += ["--only-binary", ":all:", "--python-version", python, "--quiet"]
+        options += [part for name in glibc for part in ("--platform", name)]
+        pip = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check"]
+        subprocess.run([*pip, *options, *wanted], check=True)
+        found: dict[str, Any] = json.loads(file.read_text())
+        return found
+
+
+def pins(reports: Iterable[Mapping[str, Any]]) -> str:
+    """The lines of all of pip's reports together; raises ValueError where versions differ."""
+    versions: dict[str, str] = {}
+    sums: dict[str, set[str]] = {}
+    for each in reports:
+        for item in each["install"]:
+            name = item["metadata"]["name"].lower().replace("_", "-")
+            version = item["metadata"]["version"]
+            if versions.setdefault(name, version) != version:
+                raise ValueError(f"{name} is {versions[name]} in one place, {version} in another")
+            sums.setdefault(name, set()).add(
+                item["download_info"]["archive_info"]["hashes"]["sha256"]
+            )
+    lines = []
+    for name in sorted(versions):
+        hashes = " \\\n".join(f"    --hash=sha256:{text}" for text in sorted(sums[name]))
+        lines.append(f"{name}=={versions[name]} \\\n{hashes}\n")
+    return "".join(lines)
+
+
+def main() -> None:
+    wanted = needs(ROOT / "pyproject.toml")
+    found = [report(wanted, python, processor) for python in PYTHONS for processor in PROCESSORS]
+    PINS.parent.mkdir(exist_ok=True)
+    PINS.write_text(HEAD.format(pythons=", ".join(PYTHONS)) + pins(found))
+    print(f"{PINS.relative_to(ROOT)}: {PINS.read_text().count('==')} packages")
+
+
+if __name__ == "__main__":
+    main()
