@@ -90,7 +90,7 @@ PHRASES: tuple[tuple[re.Pattern[str], type[ReplicatorError]], ...] = (
 HOPELESS = re.compile(
     r"returned error, retrying after [^:\n]*: .*("
     r"read-only file system|no space left on device|permission denied"
-    r"|40[13] (Unauthorized|Forbidden)"
+    r"|40[13] (Unauthorized|Forbidden)|Access Denied"
     r"|The Access Key Id you provided does not exist"
     r"|The request signature we calculated does not match"
     r"|The specified bucket does not exist)"
@@ -100,7 +100,7 @@ HOPELESS = re.compile(
 # Failures that are the same again a second later: no use in trying at once.
 _LASTING = re.compile(
     r"parsing repository location failed|Please specify repository location"
-    r"|executable file not found|no credentials found|401 Unauthorized|403 Forbidden"
+    r"|executable file not found|no credentials found|401 Unauthorized|403 Forbidden|Access Denied"
     r"|Access Key Id|request signature we calculated|specified bucket does not exist"
     r"|read-only file system|no space left on device|permission denied|^panic: ",
     re.MULTILINE,

@@ -128,14 +128,14 @@ def rest_url(address: str, name: str = "fleet", password: str = USER_PASSWORD) -
 
 
 @contextlib.contextmanager
-def s3(scratch: Path) -> Iterator[str]:
+def s3(scratch: Path, *options: str) -> Iterator[str]:
     """An S3 server with the bucket ``bucket``; its URL as restic writes it."""
     (scratch / "s3" / "bucket").mkdir(parents=True, exist_ok=True)
     port = free_port()
     address = f"127.0.0.1:{port}"
     keys = f"{S3_KEY},{S3_SECRET}"
     call = [str(rclone()), "serve", "s3", "--auth-key", keys, "--addr", address]
-    with serving([*call, str(scratch / "s3")], port, scratch):
+    with serving([*call, *options, str(scratch / "s3")], port, scratch):
         yield f"s3:http://{address}"
 
 

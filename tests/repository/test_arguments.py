@@ -198,8 +198,10 @@ def test_retries_of_what_cannot_go_by_are_hopeless_after_three() -> None:
         "Save(<lock/3d>) returned error, retrying after 552.33ms: open x: read-only file system\n"
     )
     other = "Stat(<config/>) returned error, retrying after 1.1s: connection refused\n"
+    denied = "Save(<lock/3d>) returned error, retrying after 1s: client.PutObject: Access Denied.\n"
     assert not hopeless(line * 2)
     assert hopeless(line * 3)
+    assert hopeless(denied * 3)  # a leader with a key that may only read
     assert not hopeless(other * 10)
 
 

@@ -1,0 +1,207 @@
+"""A replica needs to read the repository, and nothing else: with real restics and real servers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from replicator_kuma.cli import main
+from replicator_kuma.errors import RepositoryUnreachable
+from replicator_kuma.repository.restic import Timeouts
+from replicator_kuma.state import StateFile
+from tests.cli.conftest import Done
+from tests.cli.harness import FAKE_KUMA
+from tests.repository import places
+from tests.support.databases import build, edit, query
+from tests.support.gate import reading_only
+from tests.support.supervised import Side
+from tests.support.tools import restic_014, restic_018
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.restic
+
+
+@dataclass
+class Ways:
+    """The same repository, as the leader and as a replica reach it."""
+
+    leader: str
+    replica: str
+    refused: Callable[[], list[str]] = list
+    """what a replica has tried to write"""
+
+
+@contextlib.contextmanager
+def through_rest(scratch: Path, published: Path) -> Iterator[Ways]:
+    """rest-server that only appends, a private repository; the replicas come through a gate."""
+    shutil.copytree(published, scratch / "rest" / places.USER / "fleet")
+    with (
+        places.rest(scratch, "--append-only", "--private-repos") as behind,
+        reading_only(behind) as gate,
+    ):
+        path = f"{places.USER}/fleet"
+        yield Ways(
+            places.rest_url(behind, path),
+            places.rest_url(gate.address, path),
+            lambda: gate.refused,
+        )
+
+
+@contextlib.contextmanager
+def through_s3(scratch: Path, published: Path) -> Iterator[Ways]:
+    """Two S3 servers over one bucket: the second one's key may not write."""
+    shutil.copytree(published, scratch / "s3" / "bucket" / "fleet")
+    with places.s3(scratch) as writing, places.s3(scratch, "--read-only") as reading:
+        yield Ways(f"{writing}/bucket/fleet", f"{reading}/bucket/fleet")
+
+
+@contextlib.contextmanager
+def through_a_mount(scratch: Path, published: Path) -> Iterator[Ways]:
+    """A folder on a file system that is read-only."""
+    with places.tmpfs(scratch / "small", "64m") as folder:
+        place = shutil.copytree(published, folder / "repository")
+        places.remount_read_only(folder)
+        yield Ways(str(place), str(place))
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A leader's data directory in ``leader``, and beside it the repository where it is 1.1."""
+    folder = tmp_path_factory.mktemp("published")
+    build(folder / "leader" / "kuma.db", "2.3", monitors=12)
+    side = Side(folder, "leader", "BACKUP", restic_014())
+    side.environment["RESTIC_PASSWORD"] = places.PASSWORD
+    del side.environment["RESTIC_PASSWORD_FILE"]
+    side.command("init")
+    side.command("backup")
+    return folder
+
+
+class Fleet:
+    """The commands of one leader and one replica, in this process."""
+
+    def __init__(
+        self,
+        published: Path,
+        folder: Path,
+        restic: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        self.ways, self.folder, self.capsys = Ways("", ""), folder, capsys
+        for name in ("REPLICATOR_FLEET", "REPLICATOR_STATE_DIR", "NTFY_URL", "RESTIC_PASSWORD"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in places.environment("unused").items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("REPLICATOR_RESTIC", str(restic))
+        shutil.copytree(published / "leader", folder / "leader")
+        build(folder / "replica" / "kuma.db", "2.3", monitors=3)
+
+    def leader(self, *call: str) -> Done:
+        return self._call("BACKUP", "leader", self.ways.leader, *call)
+
+    def replica(self, *call: str) -> Done:
+        return self._call("RESTORE", "replica", self.ways.replica, *call)
+
+    def _call(self, mode: str, name: str, repository: str, command: str, *rest: str) -> Done:
+        self.capsys.readouterr()
+        identity = ("--data-dir", str(self.folder / name), "--instance", name)
+        code = main([command, "--mode", mode, *identity, "--repo", repository, *rest])
+        out, err = self.capsys.readouterr()
+        return Done(code, out, err)
+
+
+PLACES: dict[str, tuple[Any, Callable[[], Path]]] = {
+    "rest 0.14": (through_rest, restic_014),
+    "rest 0.18": (through_rest, restic_018),
+    "s3 0.14": (through_s3, restic_014),
+    "mount 0.18": (through_a_mount, restic_018),
+}
+
+
+@pytest.mark.parametrize(("through", "restic"), PLACES.values(), ids=PLACES)
+def test_every_command_of_a_replica_works_without_a_write(
+    through: Any,
+    restic: Callable[[], Path],
+    published: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fleet = Fleet(published, tmp_path, restic(), monkeypatch, capsys)
+    with through(tmp_path, published / "repository") as fleet.ways:
+        assert [row["position"] for row in fleet.replica("snapshots", "--json").json] == ["1.1"]
+        assert fleet.replica("diff", "--json").json["changes"]
+        doctor = fleet.replica("doctor")
+        assert doctor.code == 0, doctor.out
+        done = fleet.replica("restore", "--now", "-v")
+        assert (done.code, done.out.partition(":")[0]) == (0, "applied 1.1 of leader"), done.err
+        report = fleet.replica("status", "--json").json
+        assert (report["applied"]["position"], report["behind"]) == ("1.1", 0)
+        assert fleet.replica("init").code == 0  # it is there: nothing to make
+        monitors = query(tmp_path / "replica" / "kuma.db", "SELECT count(*) FROM monitor")
+        assert monitors == [(12,)]
+        assert fleet.ways.refused() == []
+
+
+def test_a_leader_publishes_by_appending_and_what_may_only_read_does_not(
+    published: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A thief of such a replica's credential publishes nothing: the gate does refuse."""
+    fleet = Fleet(published, tmp_path, restic_018(), monkeypatch, capsys)
+    with through_rest(tmp_path, published / "repository") as fleet.ways:
+        edit(tmp_path / "leader" / "kuma.db", "UPDATE monitor SET name = 'edited' WHERE id = 1")
+        ways = fleet.ways
+        fleet.ways = Ways(ways.replica, ways.replica)
+        assert fleet.leader("backup").code != 0
+        assert ways.refused() != []
+        fleet.ways = ways
+        assert fleet.leader("backup").code == 0
+        assert fleet.leader("snapshots", "--json").json[-1]["monitors"] == 12
+
+
+def test_an_s3_key_without_write_stores_nothing(published: Path, tmp_path: Path) -> None:
+    with through_s3(tmp_path, published / "repository") as ways:
+        short = Timeouts(publish=4, lock=1)
+        repository = places.connect(restic_018(), ways.replica, tmp_path, short)
+        with pytest.raises(RepositoryUnreachable):
+            repository.publish(places_dump(tmp_path), places.label(2))
+        assert [str(s.position) for s in repository.snapshots("default")] == ["1.1"]
+
+
+def places_dump(scratch: Path) -> Path:
+    places.make_dump(scratch / "dump")
+    return scratch / "dump"
+
+
+def test_a_supervised_replica_follows_without_a_write(published: Path, tmp_path: Path) -> None:
+    (tmp_path / "kuma").mkdir()
+    kuma = [sys.executable, str(FAKE_KUMA), str(tmp_path / "kuma")]
+    side = Side(tmp_path, "replica", "RESTORE", restic_018(), kuma=kuma)
+    kuma.append(str(side.port))
+    build(side.database, "2.3", monitors=4)
+    with through_rest(tmp_path, published / "repository") as ways:
+        side.environment |= places.environment(ways.replica, PATH=os.environ["PATH"])
+        del side.environment["RESTIC_PASSWORD_FILE"]
+        side.run()
+        try:
+
+            def applied() -> bool:
+                return StateFile(side.data_dir / "replicator").load().applied is not None
+
+            wait_until(applied, "1.1 is applied and confirmed", deadline=60)
+        finally:
+            side.stop()
+        assert query(side.database, "SELECT count(*) FROM monitor") == [(12,)]
+        assert ways.refused() == []
