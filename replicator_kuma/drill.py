@@ -114,8 +114,7 @@ class _Course:
     def failed(self, step: str, error: Exception) -> DrillFailed:
         """What the drill found, with the hint of its cause."""
         self.failed_at = step
-        known = isinstance(error, ReplicatorError)
-        said = str(error) if known else f"{type(error).__name__}: {error}"
+        said = str(error.strerror if isinstance(error, OSError) else error)
         of = f"the drill of {self.position}" if self.position else "the drill"
         hint = error.hint if isinstance(error, ReplicatorError) else None
         return DrillFailed(f"{of} failed to {step}: {said}", hint=hint)

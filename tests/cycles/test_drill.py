@@ -6,7 +6,9 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import stat
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from replicator_kuma.dump.policy import Policy
 from replicator_kuma.errors import (
     AlreadyRunning,
     DrillFailed,
+    Interrupted,
     RepositoryDamaged,
     RepositoryUnreachable,
     SnapshotNotFound,
@@ -30,7 +33,7 @@ from replicator_kuma.repository import Label
 from tests.repository.places import tmpfs
 from tests.support import databases
 from tests.support.cycles import LOGO, lead, left_behind, rename
-from tests.support.dumps import rewrite, signed
+from tests.support.dumps import edit_manifest, rewrite, signed
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import RecordingNotifier
 
@@ -251,22 +254,93 @@ def test_a_table_that_changes_what_is_written_fails(leader: Instance) -> None:
     expect_failure(leader, "does not read back equal", "load")
 
 
+@pytest.mark.parametrize(
+    ("size", "step"), [("120k", "make room"), ("400k", "fetch"), ("800k", "load")]
+)
 def test_a_full_disk_fails_and_leaves_nothing(
-    leader: Instance, repository: FolderRepository, tmp_path: Path
+    leader: Instance, tmp_path: Path, size: str, step: str
 ) -> None:
     lead(leader)
-    with tmpfs(tmp_path / "small", "400k") as small:
+    with tmpfs(tmp_path / "small", size) as small:
         leader.state.folder = small / "state"
         leader.state.path = leader.state.folder / "state.json"
         leader.work = leader.state.folder / "work"
         before = everything(leader.data_dir)
-        with pytest.raises(DrillFailed):
+        with pytest.raises(DrillFailed) as caught:
             drill(leader)
+        print(caught.value)
         assert everything(leader.data_dir) == before
         assert left_behind(leader) == []
         failed = leader.state.load().drill_failed
         assert failed is not None
-        assert failed.failed_at in ("make room", "fetch", "load")
+        assert failed.failed_at == step, failed.sentence
+
+
+FAULTS = {
+    "tag has 13 rows, and should have 12": (
+        "INSERT INTO tag (id, name, color) VALUES (999, 'another', 'red')"
+    ),
+    "another digest than what was wanted": "UPDATE monitor SET name = 'x' WHERE id = 12",
+    "monitor_tag.tag_id: 1 row points to a missing tag": (
+        "UPDATE monitor_tag SET tag_id = 999 WHERE id = (SELECT min(id) FROM monitor_tag)"
+    ),
+    "no user": "DELETE FROM user",
+}
+
+
+@pytest.mark.parametrize("words", FAULTS)
+def test_what_the_database_holds_is_looked_at_again(leader: Instance, words: str) -> None:
+    """An engine that took all and kept something else, or an error of ours."""
+    lead(leader)
+    course = steps(leader)
+    for _ in range(3):
+        next(course)
+    scratch = leader.state.folder / "drill" / "data" / "kuma.db"
+    databases.edit(scratch, FAULTS[words])
+    with pytest.raises(DrillFailed, match=f"failed to check: .*{words}"):
+        next(course)
+    assert left_behind(leader) == []
+
+
+def test_a_damaged_database_is_noticed(leader: Instance) -> None:
+    lead(leader)
+    course = steps(leader)
+    for _ in range(3):
+        next(course)
+    scratch = leader.state.folder / "drill" / "data" / "kuma.db"
+    with closing(sqlite3.connect(scratch)) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE")
+        found = "SELECT rootpage FROM sqlite_master WHERE name = 'monitor'"
+        page = int(connection.execute(found).fetchone()[0])
+    with scratch.open("r+b") as file:
+        file.seek((page - 1) * 4096)
+        file.write(b"\xff" * 64)
+    with pytest.raises(DrillFailed, match="failed to check: Kuma's database is damaged"):
+        next(course)
+
+
+def test_a_file_that_no_row_names_is_noticed(
+    leader: Instance, repository: FolderRepository
+) -> None:
+    lead(leader)
+    folder = stored(repository)
+    (folder / "files" / "upload" / "logo99.png").write_bytes(b"smuggled")
+    edit_manifest(folder, lambda m: m["files"].update({"upload/logo99.png": "0" * 64}))
+    signed(folder)
+    relabel(repository)
+    expect_failure(leader, "another digest than what was wanted", "check")
+
+
+def test_a_signal_ends_it_between_two_steps_without_a_verdict(leader: Instance) -> None:
+    lead(leader)
+    course = steps(leader)
+    next(course)
+    next(course)
+    leader.interrupted = lambda: True
+    with pytest.raises(Interrupted):
+        next(course)
+    assert left_behind(leader) == []
+    assert leader.state.load().drill is None
 
 
 def test_success_clears_a_failure_and_is_told(
