@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -27,8 +28,10 @@ END = 30.0
 _POLL = 0.02
 _KEPT = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
 _KEPT_PREFIX = ("NODE_", "NVM_")
-_OWN_WAYS = ("--data-dir", "--port", "--host", "--cloudflared-token")
-"""Options of Kuma that would win over the environment that it gets here."""
+_OWN_WAYS = re.compile(
+    r"--(?:data-dir|port|host|cloudflared-token)\b|\b(?:DATA_DIR|UPTIME_KUMA_\w+)="
+)
+"""What would win over the environment that it gets here: Kuma's options, other variables."""
 
 
 @dataclass(frozen=True)
@@ -53,14 +56,13 @@ class ThrowAway:
 
     def check(self) -> None:
         """Raise SettingsError where the command would not stay on the scratch."""
-        for option in _OWN_WAYS:
-            if any(option in part for part in self.command):
-                raise SettingsError(
-                    f"REPLICATOR_KUMA_COMMAND has {option}: a throw-away Kuma would not stay on "
-                    "its scratch",
-                    hint="Say it by a variable: DATA_DIR, UPTIME_KUMA_PORT, UPTIME_KUMA_HOST, "
-                    "UPTIME_KUMA_CLOUDFLARED_TOKEN.",
-                )
+        if found := _OWN_WAYS.search("\0".join(self.command)):
+            raise SettingsError(
+                f"REPLICATOR_KUMA_COMMAND has {found[0]}: a throw-away Kuma would not stay on its "
+                "scratch",
+                hint="Say it by a variable of the replicator's own environment: DATA_DIR, "
+                "UPTIME_KUMA_PORT, UPTIME_KUMA_HOST, UPTIME_KUMA_CLOUDFLARED_TOKEN.",
+            )
 
     def monitors(self, visit: Visit) -> dict[int, str]:
         """Boot, wait until it is ready, and return the monitors that it shows; it is gone then.

@@ -29,13 +29,16 @@ from replicator_kuma.errors import (
     RepositoryUnreachable,
     SnapshotNotFound,
 )
+from replicator_kuma.kuma.throwaway import ThrowAway
 from replicator_kuma.repository import Label
+from tests.kuma.programs import python
 from tests.repository.places import tmpfs
 from tests.support import databases
 from tests.support.cycles import LOGO, lead, left_behind, rename
 from tests.support.dumps import edit_manifest, rewrite, signed
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import RecordingNotifier
+from tests.support.waiting import wait_until
 
 
 def everything(folder: Path) -> dict[str, bytes]:
@@ -397,6 +400,54 @@ def test_a_drill_after_a_killed_one_goes_well(leader: Instance) -> None:
     lead(leader)
     killed_in_the_middle(leader)
     drill(leader)
+    assert left_behind(leader) == []
+
+
+def test_a_throw_away_kuma_of_a_killed_drill_ends_with_the_next_cycle(
+    leader: Instance, tmp_path: Path
+) -> None:
+    lead(leader)
+    mark = f"DATA_DIR={leader.state.folder / 'drill' / 'data'}/".encode()
+    silent = ThrowAway(python("import time; time.sleep(60)"), tmp_path, {}, 60)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            drill(leader, None, silent)
+        finally:
+            os._exit(99)
+
+    def left() -> list[Path]:
+        return [p for p in Path("/proc").glob("[0-9]*/environ") if mark in _bytes(p)]
+
+    wait_until(left, "its Kuma runs", 20)
+    os.kill(pid, signal.SIGKILL)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+    assert left()
+    lead(leader)
+    assert left() == []
+    assert left_behind(leader) == []
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+@pytest.mark.parametrize("shown", [{}, {1: "another name"}])
+def test_a_kuma_that_shows_other_monitors_fails(
+    leader: Instance, shown: dict[int, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lead(leader)
+    monkeypatch.setattr(ThrowAway, "monitors", lambda _self, _visit: shown)
+    with pytest.raises(DrillFailed, match=r"failed to start: Uptime Kuma shows \d monitors, and"):
+        drill(leader, None, ThrowAway(["node"], leader.data_dir, {}, 1))
+    failed = leader.state.load().drill_failed
+    assert failed is not None
+    assert (failed.kuma, failed.failed_at) == (True, "start")
+    drill(leader)
+    assert leader.state.load().drill_failed == failed, "what boots none proves nothing of that"
     assert left_behind(leader) == []
 
 

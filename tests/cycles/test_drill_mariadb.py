@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import closing
@@ -16,14 +17,20 @@ from replicator_kuma.database.detect import open_store
 from replicator_kuma.database.mariadb_scratch import MARK, name_for
 from replicator_kuma.drill import drill, steps
 from replicator_kuma.dump.format import Dump
-from replicator_kuma.errors import AlreadyRunning, DatabaseError, DrillFailed, SettingsError
+from replicator_kuma.errors import (
+    AlreadyRunning,
+    DatabaseError,
+    DatabaseUnreachable,
+    DrillFailed,
+    SettingsError,
+)
 from replicator_kuma.kuma.throwaway import ThrowAway
 from tests.support import mariadb_build
 from tests.support.cycles import LOGO, lead, left_behind
 from tests.support.dumps import rewrite
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import make_instance
-from tests.support.mariadb import Database, Server
+from tests.support.mariadb import Database, Embedded, Server, short_folder
 from tests.support.mariadb_fleet import Rows
 
 NAME = "drilled"
@@ -171,3 +178,23 @@ def test_long_names_have_a_place_too() -> None:
     assert name_for("kuma") == "replicator_drill_kuma"
     assert len(name_for("k" * 64)) <= 64
     assert name_for("k" * 64) != name_for("k" * 63)
+
+
+def test_a_database_inside_kuma_is_drilled_while_kuma_runs(
+    repository: FolderRepository, tmp_path: Path
+) -> None:
+    folder = short_folder()
+    try:
+        with Embedded(folder / "data") as server:
+            mariadb_build.build(server.kuma(), monitors=12, heartbeats=1)
+            made = make_instance(server.folder, repository, store=open_store(server.folder))
+            lead(made)
+            assert made.store.embedded
+            names = databases(server)
+            assert drill(made).as_dict()["monitors"] == 12
+            assert databases(server) == names
+        with pytest.raises(DatabaseUnreachable) as caught:
+            drill(made)
+        assert "start Kuma" in caught.value.hint
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
