@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ from replicator_kuma.dump.overrides import Overrides
 from replicator_kuma.dump.policy import Policy
 from replicator_kuma.errors import DatabaseError, ReplicatorError, SettingsError
 from replicator_kuma.kuma import KumaService
+from replicator_kuma.repository.pair import Pair
 from replicator_kuma.settings import Mode, Settings
 from replicator_kuma.state import StateFile
 
@@ -78,13 +79,25 @@ def _store_for_now(settings: Settings) -> Store:
 
 def build_repository(
     settings: Settings, *, interrupted: Callable[[], bool] = never
+) -> KeptRepository | Pair:
+    """restic with its own part of the environment; two of them where a second one is named."""
+    first = _place(settings, settings.restic_environment, interrupted)
+    if not settings.second_environment:
+        return first
+    second = _place(settings, settings.second_environment, interrupted)
+    second.name = "repository 2"
+    return Pair(first, second)
+
+
+def _place(
+    settings: Settings, environment: Mapping[str, str], interrupted: Callable[[], bool]
 ) -> KeptRepository:
-    """restic with its own part of the environment and its cache in the state directory."""
+    """One repository, with restic's cache in the state directory."""
     from replicator_kuma.repository.upkeep import KeptRepository
 
     return KeptRepository(
         settings.restic,
-        settings.restic_environment,
+        environment,
         # a mistyped DATA_DIR must not come into being by a command that only looks
         settings.state_dir / "cache" if settings.state_dir.parent.is_dir() else None,
         settings.instance,
@@ -132,7 +145,8 @@ def build(
         state=StateFile(settings.state_dir),
         store=_store_for_now(settings),
         repository=repository,
-        places=(repository,),
+        places=repository.places if isinstance(repository, Pair) else (repository,),
+        pair=repository if isinstance(repository, Pair) else None,
         kuma=kuma,
         wait_ready=_wait_ready(settings, kuma, interrupted),
         notifier=make_notifier(

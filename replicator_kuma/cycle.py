@@ -19,6 +19,7 @@ from replicator_kuma.errors import Interrupted
 from replicator_kuma.kuma import KumaService
 from replicator_kuma.notify import Notifier
 from replicator_kuma.repository import Place, Position, Repository
+from replicator_kuma.repository.pair import Pair
 from replicator_kuma.shrink import HALF, Limit
 from replicator_kuma.state import StateFile
 
@@ -84,6 +85,8 @@ class Instance:
     notifier: Notifier
     places: tuple[Place, ...] = ()
     """the repositories that ``repository`` is made of: housekeeping goes to each"""
+    pair: Pair | None = None
+    """``repository``, where it is two"""
     leading: frozenset[str] | None = None
     """the tables that it replicates once it leads, where those are others"""
     policy: Callable[[], Policy] = Policy

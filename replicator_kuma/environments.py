@@ -25,6 +25,30 @@ def restic_environment(values: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+SECOND = "REPLICATOR_2_"
+
+
+def second_environment(values: Mapping[str, str]) -> dict[str, str]:
+    """The same for a second repository; empty without one.
+
+    It gets none of the first one's variables: REPLICATOR_2_AWS_… is its AWS_….
+    """
+    if "REPLICATOR_REPOSITORY_2" not in values:
+        return {}
+    own = {name.removeprefix(SECOND): v for name, v in values.items() if name.startswith(SECOND)}
+    own = {name: value for name, value in own.items() if name.startswith(_BACKEND)}
+    own["RESTIC_REPOSITORY"] = values["REPLICATOR_REPOSITORY_2"]
+    if "REPLICATOR_PASSWORD_2" in values:
+        own["RESTIC_PASSWORD"] = values["REPLICATOR_PASSWORD_2"]
+    system = {name: value for name, value in values.items() if name in _SYSTEM}
+    return restic_environment({**system, **own})
+
+
+def for_second(name: str) -> bool:
+    """Whether a variable is one of the second repository's own."""
+    return name.startswith(SECOND) and name.removeprefix(SECOND).startswith(_BACKEND)
+
+
 def _absolute(name: str, value: str) -> str:
     if name == "RESTIC_REPOSITORY":
         kind, _, place = (

@@ -6,21 +6,21 @@ import enum
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from replicator_kuma import second
 from replicator_kuma.cycle import CycleResult, Instance, Outcome
 from replicator_kuma.errors import (
     DatabaseMissing,
     DatabaseUnset,
     Fenced,
     ReplicatorError,
-    RepositoryLost,
 )
 from replicator_kuma.observe import Observation, fingerprint, observe, observed_dump
 from replicator_kuma.planning import fetched
 from replicator_kuma.publish import in_own_terms, publish
 from replicator_kuma.recovery import at_work
-from replicator_kuma.repository import Position, Snapshot
+from replicator_kuma.repository import Position, Snapshot, missing
 from replicator_kuma.settle import settle
 from replicator_kuma.shrink import HALF, Limit, shrinks
 from replicator_kuma.state import Mark, State
@@ -71,21 +71,25 @@ def own_newest(view: View) -> Mark | None:
     Raises Fenced, RepositoryLost: the first four lines of the design's table. What is returned is
     to be noted as published (an intent whose snapshot is there is thereby known again).
     """
-    newest, state = view.newest, view.state
+    newest, state, away = view.newest, view.state, getattr(view.snapshots, "away", "")
     if newest is None:
         held = state.published or state.applied
         if held is not None:
             how = "published from" if state.published else "applied"
-            raise RepositoryLost(
+            raise missing(
+                view.snapshots,
                 f"the repository holds no snapshot of this fleet, but position "
-                f"{held.position} was {how} here"
+                f"{held.position} was {how} here",
             )
+        if away:
+            raise missing(view.snapshots, "no snapshot of this fleet is known yet")
         return None
     published, ours = state.published, newest.label.writer == state.writer
-    if published and ours and newest.position < published.position:
-        raise RepositoryLost(
+    if published and (ours or away) and newest.position < published.position:
+        raise missing(
+            view.snapshots,
             f"the newest snapshot of this fleet is {newest.position}, but "
-            f"{published.position} was published from here"
+            f"{published.position} was published from here",
         )
     floor = published.position if published else newest.position
     since = [s for s in view.snapshots if s.position >= min(floor, newest.position)]
@@ -178,6 +182,7 @@ class Leader:
     def _cycle(self, state: State, allow_shrink: bool, verify: bool) -> CycleResult:
         due = verify or self._due(state)
         quiet = state.published is not None and state.intent is None and state.fenced is None
+        quiet = quiet and not state.lagging
         mark = fingerprint(self.instance)
         if quiet and not due and mark and mark == state.unchanged:
             return self._nothing(state)
@@ -234,10 +239,10 @@ class Leader:
                 return self._take_back(view)
             case Step.NOTHING:
                 # `unchanged` is from before the rows were read: Kuma may have written since
-                return self._nothing(instance.state.update(unchanged=unchanged))
+                return self._level(view, instance.state.update(unchanged=unchanged))
             case Step.PUBLISH:
                 if key := self._alike(view, newest):
-                    return self._nothing(instance.state.update(alike=key, unchanged=unchanged))
+                    return self._level(view, instance.state.update(alike=key, unchanged=unchanged))
                 return publish(
                     instance,
                     next_position(newest, state.burned),
@@ -246,6 +251,11 @@ class Leader:
                         view.limit, newest, seen.monitors, allowed=allow_shrink
                     ),
                 )
+
+    def _level(self, view: View, state: State) -> CycleResult:
+        """Nothing is to be published, but perhaps a second repository lags behind."""
+        warnings = second.catch_up(self.instance, view.newest)
+        return replace(self._nothing(state), warnings=warnings)
 
     def _alike(self, view: View, newest: Mark | None) -> str:
         """What to remember when only the engine is another than the newest snapshot's.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from replicator_kuma import second
 from replicator_kuma.cycle import CycleResult, Instance, Outcome
 from replicator_kuma.dump.catalog import TABLES
 from replicator_kuma.errors import (
@@ -54,6 +55,8 @@ def _promote(instance: Instance, force: bool) -> CycleResult:
     instance.step("asking the repository")
     snapshots = instance.repository.snapshots(instance.fleet)
     newest = snapshots[-1] if snapshots else None
+    if not force:
+        second.require_both(instance)
     if newest is not None and not force and _leads(instance, newest):
         return CycleResult(
             Outcome.NOTHING,

@@ -6,15 +6,16 @@ import logging
 import time
 from collections.abc import Callable
 
+from replicator_kuma import second
 from replicator_kuma.cycle import CycleResult, Instance, Outcome
 from replicator_kuma.dump.format import Dump
 from replicator_kuma.dump.plan import Summary, noun, plan
 from replicator_kuma.dump.policy import Policy
 from replicator_kuma.dump.translate import translate
-from replicator_kuma.errors import DatabaseUnset, Fenced, ReplicatorError, RepositoryLost
+from replicator_kuma.errors import DatabaseUnset, Fenced, ReplicatorError
 from replicator_kuma.observe import Observation, fingerprint, observed_dump
 from replicator_kuma.planning import fetched, terms_of
-from replicator_kuma.repository import Label, Position, Snapshot
+from replicator_kuma.repository import Label, Position, Snapshot, missing
 from replicator_kuma.shrink import carried
 from replicator_kuma.state import Mark
 
@@ -76,7 +77,8 @@ def publish(
     instance.state.update(
         published=published, intent=None, fenced=None, verified_at=time.time(), unchanged=mark
     )
-    warnings = tuple(str(dangling) for dangling in observation.dangling)
+    lagging = second.published(instance)
+    warnings = (*(str(dangling) for dangling in observation.dangling), *lagging)
     summary = _what_changed(instance, dump, observation, previous) if previous else None
     sentence = (
         f"published {position}: {f'{summary.sentence()}; now ' if summary else ''}"
@@ -128,7 +130,9 @@ def _confirm_alone(instance: Instance, intent: Mark, previous: Snapshot | None) 
         instance.state.update(fenced=sentence, published=noted, intent=None, burned=intent.position)
         raise Fenced(sentence)
     if not own:
-        raise RepositoryLost(f"{intent.position} was published and the repository does not list it")
+        raise missing(
+            snapshots, f"{intent.position} was published and the repository does not list it"
+        )
     return Mark.of(own[0])
 
 

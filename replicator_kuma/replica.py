@@ -25,7 +25,6 @@ from replicator_kuma.errors import (
     DatabaseMigrating,
     DatabaseMissing,
     ReplicatorError,
-    RepositoryLost,
     SchemaMismatch,
     SnapshotNotFound,
     SnapshotRefused,
@@ -34,7 +33,7 @@ from replicator_kuma.errors import (
 )
 from replicator_kuma.guard import UNGUARDED, Guard, noted
 from replicator_kuma.recovery import PREVIEW, at_work, forgiven
-from replicator_kuma.repository import Snapshot
+from replicator_kuma.repository import Snapshot, missing
 from replicator_kuma.settle import settle
 from replicator_kuma.state import Mark, State
 
@@ -52,15 +51,19 @@ def newest_to_follow(state: State, fleet: str, snapshots: Sequence[Snapshot]) ->
     applied = _highest(state)
     if not snapshots:
         if applied is not None:
-            raise RepositoryLost(
+            raise missing(
+                snapshots,
                 f"the repository holds no snapshot of fleet {fleet!r}, but {applied.position} "
-                "was applied here"
+                "was applied here",
             )
+        if getattr(snapshots, "away", ""):
+            raise missing(snapshots, f"no snapshot of fleet {fleet!r} is known yet")
         return None
     newest = snapshots[-1]
     if applied is not None and newest.position < applied.position:
-        raise RepositoryLost(
-            f"the newest snapshot is {newest.position}, but {applied.position} was applied here"
+        raise missing(
+            snapshots,
+            f"the newest snapshot is {newest.position}, but {applied.position} was applied here",
         )
     tied = [s for s in snapshots if s.position == newest.position]
     if len({s.label.digest for s in tied}) > 1:

@@ -19,7 +19,7 @@ from replicator_kuma.environments import kuma_environment, restic_environment
 from replicator_kuma.errors import SettingsError
 from replicator_kuma.retention import Care, read_care
 from replicator_kuma.shrink import Limit
-from replicator_kuma.source import Source
+from replicator_kuma.source import PASSWORDS, Source
 from replicator_kuma.windows import Window
 
 KUMA_SERVICES = ("child", "docker", "systemd", "command", "none")
@@ -122,6 +122,8 @@ class Settings:
     ntfy_token: str = field(repr=False)
     restic_environment: Mapping[str, str] = field(repr=False)
     """all that restic and its backends may see, and nothing else"""
+    second_environment: Mapping[str, str] = field(repr=False)
+    """the same for the second repository; empty without one"""
     kuma_environment: Mapping[str, str] = field(repr=False)
     """for Kuma as our child: everything but the replicator's and the repository's variables.
 
@@ -216,6 +218,7 @@ def _build(source: Source, needs: Collection[Need]) -> Settings:
         ntfy_url=_ntfy_url(source),
         ntfy_token=source.text("NTFY_TOKEN"),
         restic_environment=MappingProxyType(restic_environment(source.values)),
+        second_environment=MappingProxyType(source.second()),
         kuma_environment=MappingProxyType(kuma_environment(source.values, data_dir)),
         warnings=tuple(source.warnings),
     )
@@ -337,11 +340,7 @@ def _need_repository(source: Source) -> None:
     values = source.values
     if not {"RESTIC_REPOSITORY", "RESTIC_REPOSITORY_FILE"} & values.keys():
         source.problem("RESTIC_REPOSITORY", "a repository, like s3:https://host/bucket")
-    passwords = {
-        *("RESTIC_PASSWORD", "RESTIC_PASSWORD_FILE", "RESTIC_PASSWORD_COMMAND"),
-        "RESTIC_INSECURE_NO_PASSWORD",
-    }
-    if not passwords & values.keys():
+    if not PASSWORDS & values.keys():
         source.problem("RESTIC_PASSWORD", "the repository's password, or RESTIC_PASSWORD_FILE")
 
 

@@ -10,9 +10,14 @@ import shlex
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from replicator_kuma.environments import SECOND, for_second, restic_environment, second_environment
 from replicator_kuma.variables import BACKEND_SECRETS, VARIABLES
 from replicator_kuma.windows import Window
 
+PASSWORDS = {
+    *("RESTIC_PASSWORD", "RESTIC_PASSWORD_FILE", "RESTIC_PASSWORD_COMMAND"),
+    "RESTIC_INSECURE_NO_PASSWORD",
+}
 _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 _LONGEST = 366 * 86400
 
@@ -33,6 +38,11 @@ def parse_duration(text: str) -> float:
     return float(seconds)
 
 
+def _place(environment: Mapping[str, str]) -> str | None:
+    repository = environment.get("RESTIC_REPOSITORY")
+    return repository.removeprefix("local:").rstrip("/") if repository else None
+
+
 class Source:
     """The variables with NAME_FILE read and empty ones gone, and the problems found so far."""
 
@@ -43,7 +53,9 @@ class Source:
             self.values[name] = value
             self.values.pop(f"{name}_FILE", None)
         self.secrets = {name for name, variable in VARIABLES.items() if variable.secret}
-        for name in (*BACKEND_SECRETS, "NTFY_URL", "NTFY_TOKEN"):
+        second = [f"{SECOND}{name}" for name in BACKEND_SECRETS]
+        ours = ("REPLICATOR_REPOSITORY_2", "REPLICATOR_PASSWORD_2", "NTFY_URL", "NTFY_TOKEN")
+        for name in (*BACKEND_SECRETS, *second, *ours):
             self._read_file(name)
         for name in ("RESTIC_PASSWORD", "RESTIC_REPOSITORY"):
             self._check_file(name)
@@ -90,6 +102,7 @@ class Source:
             if (
                 not name.startswith("REPLICATOR_")
                 or name in known
+                or for_second(name)
                 or _KUBERNETES.fullmatch(name)
                 or name.startswith("REPLICATOR_TEST_")
             ):
@@ -116,6 +129,20 @@ class Source:
         except ValueError:
             self.problem(name, "a duration of 1s to 366d, like 30s, 5m, 1h30m or 2d")
             return 0.0
+
+    def second(self) -> dict[str, str]:
+        """What restic may see for the second repository; empty without one."""
+        made = second_environment(self.values)
+        own = [name for name in self.values if for_second(name) or name == "REPLICATOR_PASSWORD_2"]
+        if own and not made:
+            names = ", ".join(sorted(own))
+            self.warnings.append(f"{names}: nothing without REPLICATOR_REPOSITORY_2")
+        first = restic_environment(self.values)
+        if made and not made.keys() & PASSWORDS:
+            self.problem("REPLICATOR_PASSWORD_2", "the second repository's password")
+        if made and _place(made) == _place(first):
+            self.problem("REPLICATOR_REPOSITORY_2", "another repository than the first")
+        return made
 
     def number(self, name: str, low: int, high: int) -> int:
         text = self.text(name).strip()

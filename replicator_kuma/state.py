@@ -202,6 +202,8 @@ class State:
     drill_failed: Drill | None = None
     """the last one that failed, until one goes well that gets as far"""
     upkeep: tuple[Upkeep, ...] = ()
+    lagging: str = ""
+    """which of a leader's two repositories lags behind, and why"""
 
 
 def _encode(value: Any) -> Any:

@@ -54,12 +54,15 @@ def upkeep_as_dict(noted: Upkeep) -> dict[str, Any]:
 def as_dict(state: State) -> dict[str, Any]:
     return {
         "chores": [chore_as_dict(noted) for noted in state.chores],
+        "lagging": state.lagging or None,
         "repositories": [upkeep_as_dict(noted) for noted in state.upkeep],
     }
 
 
 def lines(state: State) -> Iterator[tuple[str, str]]:
     """The same for people: pairs of a name and a value."""
+    if state.lagging:
+        yield "second copy", state.lagging
     for each in state.upkeep:
         yield each.name, _words(each)
     for noted in state.chores:

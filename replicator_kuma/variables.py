@@ -63,6 +63,13 @@ _ALL = (
         note="required",
     ),
     Variable(
+        "REPLICATOR_REPOSITORY_2",
+        "a second repository: the leader publishes to both, and either is enough to read. What its "
+        "backend needs is written with `REPLICATOR_2_` before it: `REPLICATOR_2_AWS_ACCESS_KEY_ID`",
+        secret=True,
+    ),
+    Variable("REPLICATOR_PASSWORD_2", "its password", secret=True),
+    Variable(
         "DATA_DIR",
         "Kuma's data directory, Kuma's own variable",
         default="/app/data",

@@ -24,7 +24,7 @@ LAYERS = (
     ),
     ("observe",),
     ("planning", "drift", "guard", "scratch"),
-    ("recovery", "settle", "apply", "build", "record", "worker", "chores", "status"),
+    ("recovery", "settle", "apply", "build", "record", "worker", "chores", "second", "status"),
     ("publish",),
     ("leader", "replica", "promote", "housekeeping"),
     ("drill", "kill"),

@@ -93,6 +93,8 @@ def test_every_variable_is_read_or_passed_on() -> None:
         "REPLICATOR_SHRINK_LIMIT": "25%",
         "REPLICATOR_DRILL_SCHEDULE": "Fri 01:00-05:00",
         "REPLICATOR_DRILL": "kuma",
+        "REPLICATOR_REPOSITORY_2": "/srv/second",
+        "REPLICATOR_PASSWORD_2": "battery staple",
         "REPLICATOR_HOUSEKEEPING_SCHEDULE": "fri 01:00-05:00",
         "REPLICATOR_KEEP_LAST": "7",
         "REPLICATOR_KEEP_DAILY": "0",
@@ -131,6 +133,8 @@ def test_every_variable_is_read_or_passed_on() -> None:
     assert settings.shrink_limit == Limit(25)
     assert (str(settings.drill_schedule), settings.drill_kuma) == ("fri 01:00-05:00", True)
     assert settings.care == Care(Keep(7, 0, 3), 5)
+    assert settings.second_environment["RESTIC_REPOSITORY"] == "/srv/second"
+    assert settings.second_environment["RESTIC_PASSWORD"] == "battery staple"
     assert settings.housekeeping == Window.parse("fri 01:00-05:00")
     assert (settings.ntfy_url, settings.ntfy_token) == (
         "https://ntfy.example.com/topic",
@@ -510,3 +514,65 @@ def test_a_data_directory_that_is_not_there_is_told_by_name(tmp_path: Path) -> N
     with pytest.raises(SettingsError, match="DATA_DIR"):
         Settings.load({"DATA_DIR": str(tmp_path / "typo")}, {}, (Need.DATA,))
     assert not (tmp_path / "typo").exists()
+
+
+SECOND = {
+    "REPLICATOR_REPOSITORY_2": "s3:https://there/b",
+    "REPLICATOR_PASSWORD_2": "battery staple",
+}
+
+
+def test_a_second_repository_sees_nothing_of_the_first_and_the_reverse() -> None:
+    first = {
+        "AWS_ACCESS_KEY_ID": "one",
+        "AWS_SESSION_TOKEN": "1",
+        "RESTIC_CACERT": "/ca",
+        "HOME": "/",
+    }
+    own = {"REPLICATOR_2_AWS_ACCESS_KEY_ID": "two", "REPLICATOR_2_RESTIC_CACERT": "/ca2"}
+    settings = Settings.load({**GOOD, **first, **SECOND, **own}, {}, ALL)
+    assert settings.second_environment == {
+        "HOME": "/",
+        "RESTIC_REPOSITORY": "s3:https://there/b",
+        "RESTIC_PASSWORD": "battery staple",
+        "AWS_ACCESS_KEY_ID": "two",
+        "RESTIC_CACERT": "/ca2",
+    }
+    assert settings.restic_environment == {
+        name: value for name, value in {**GOOD, **first}.items() if name != "REPLICATOR_MODE"
+    }
+    assert settings.warnings == ()
+    for secret in ("battery staple", "two"):
+        assert secret not in repr(settings)
+        assert secret not in settings.kuma_environment.values()
+
+
+def test_secrets_of_a_second_repository_may_be_files(tmp_path: Path) -> None:
+    environ = dict(GOOD)
+    wanted = {**SECOND, "REPLICATOR_2_AWS_SECRET_ACCESS_KEY": "s3cr3t"}
+    for name, value in wanted.items():
+        (tmp_path / name).write_text(f"{value}\n")
+        environ[f"{name}_FILE"] = str(tmp_path / name)
+    found = Settings.load(environ, {}, ALL).second_environment
+    assert found["RESTIC_REPOSITORY"] == SECOND["REPLICATOR_REPOSITORY_2"]
+    assert found["RESTIC_PASSWORD"] == "battery staple"
+    assert found["AWS_SECRET_ACCESS_KEY"] == "s3cr3t"
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({"REPLICATOR_REPOSITORY_2": "/srv/2"}, "REPLICATOR_PASSWORD_2 is unset"),
+        ({**SECOND, "REPLICATOR_REPOSITORY_2": "/srv/repository"}, "another repository"),
+        ({**SECOND, "REPLICATOR_REPOSITORY_2": "local:/srv/repository"}, "another repository"),
+    ],
+)
+def test_a_second_repository_that_is_none_is_refused(environ: dict[str, str], said: str) -> None:
+    assert said in refused(environ)
+    assert "battery" not in refused(environ)
+
+
+def test_a_second_repository_without_a_name_is_said() -> None:
+    (warning,) = Settings.load({**GOOD, "REPLICATOR_PASSWORD_2": "x"}).warnings
+    assert "REPLICATOR_REPOSITORY_2" in warning
+    assert Settings.load(GOOD).second_environment == {}

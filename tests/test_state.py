@@ -85,6 +85,7 @@ FULL = State(
     ),
     drill=Drill(11.5, True, "1.7 can be recovered", "1.7", (("fetch", 0.5), ("load", 1.25)), True),
     drill_failed=Drill(12.5, False, "no Kuma", "1.6", (), True, "start"),
+    lagging="repository 2 lags behind",
     upkeep=(Upkeep("repository", 1.5, 2, 3, 4, 5, 6.5, "a pack is gone", True),),
 )
 

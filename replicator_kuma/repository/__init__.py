@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from replicator_kuma.errors import RepositoryError, RepositoryLost, RepositoryUnreachable
 from replicator_kuma.repository.snapshot import Label, Position, Snapshot
 
-__all__ = ["Label", "Limits", "Place", "Position", "Repository", "Snapshot"]
+__all__ = ["Label", "Limits", "Listing", "Place", "Position", "Repository", "Snapshot", "missing"]
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,25 @@ class Limits:
 
     files: int = 20_000
     bytes: int = 2 * 1024**3
+
+
+class Listing(list[Snapshot]):
+    """Snapshots by position, and the names of the repositories that gave no answer."""
+
+    def __init__(self, snapshots: Iterable[Snapshot] = (), *, away: str = "") -> None:
+        super().__init__(snapshots)
+        self.away = away
+
+
+def missing(snapshots: Sequence[Snapshot], message: str) -> RepositoryError:
+    """What it means that a listing lacks what is known to have been there.
+
+    Lost, unless one of two repositories gave no answer: that one may have it.
+    """
+    away = getattr(snapshots, "away", "")
+    if away:
+        return RepositoryUnreachable(f"{message}; {away} gave no answer, and may have it")
+    return RepositoryLost(message)
 
 
 class Repository(Protocol):

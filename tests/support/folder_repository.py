@@ -23,10 +23,10 @@ class FolderRepository:
     ``before`` and ``after`` run around a call of a name: a rival, a kill.
     """
 
-    name = "repository"
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, name: str = "repository") -> None:
+        self.folder, self.name = folder, name
+        self.down: ReplicatorError | None = None
+        """what each call raises, until it is None again"""
         self.append_only = False
         self.damaged = False
         self.calls: list[str] = []
@@ -38,7 +38,7 @@ class FolderRepository:
         self.calls.append(name)
         if hook := self.before.pop(name, None):
             hook()
-        if error := self.fail.pop(name, None):
+        if error := self.down or self.fail.pop(name, None):
             raise error
         if name != "init" and not self.folder.exists():
             raise RepositoryMissing("there is no repository")

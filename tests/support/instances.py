@@ -13,6 +13,7 @@ from replicator_kuma.database.sqlite import SqliteStore
 from replicator_kuma.dump.catalog import TABLES
 from replicator_kuma.errors import KumaError
 from replicator_kuma.repository import Repository
+from replicator_kuma.repository.pair import Pair
 from replicator_kuma.state import StateFile
 from tests.support.folder_repository import FolderRepository
 
@@ -87,7 +88,10 @@ def make_instance(
         kuma=service,
         wait_ready=service.wait_ready,
         notifier=RecordingNotifier(),
-        places=(repository,) if isinstance(repository, FolderRepository) else (),
+        places=(repository,)
+        if isinstance(repository, FolderRepository)
+        else getattr(repository, "places", ()),
+        pair=repository if isinstance(repository, Pair) else None,
     )
 
 

@@ -1,0 +1,73 @@
+"""A second repository beside the first: who lags behind is noted, told once, and catches up."""
+
+from __future__ import annotations
+
+import logging
+
+from replicator_kuma.cycle import Instance
+from replicator_kuma.errors import Interrupted, ReplicatorError, RepositoryUnreachable
+from replicator_kuma.planning import fetched
+from replicator_kuma.repository import Snapshot
+
+log = logging.getLogger(__name__)
+
+
+def require_both(instance: Instance) -> None:
+    """Raise RepositoryUnreachable where one of two did not answer the last listing.
+
+    It may hold a newer snapshot: who leads without it may lose that.
+    """
+    pair = instance.pair
+    if pair is not None and pair.away:
+        why = "; ".join(map(str, pair.away.values()))
+        raise RepositoryUnreachable(
+            f"a new leader has to ask both repositories: {why}",
+            hint="What it holds beyond the other would be lost. To lead all the same: "
+            "replicator promote --force",
+        )
+
+
+def published(instance: Instance) -> tuple[str, ...]:
+    """After a publish: warnings of who did not take it."""
+    return _note(instance)[0]
+
+
+def catch_up(instance: Instance, newest: Snapshot | None) -> tuple[str, ...]:
+    """Give the newest snapshot to who lags behind; warnings where that is news.
+
+    Call after a listing, in a cycle of the leader that it is. Its failure is none of the cycle.
+    """
+    pair = instance.pair
+    if pair is None or newest is None:
+        return ()
+    pair.failed = {}
+    if behind := pair.behind(newest.label):
+        instance.step(f"{', '.join(place.name for place in behind)} catches up")
+        try:
+            dump = fetched(instance, newest, "catch-up")
+            pair.complete(dump.folder, newest.label)
+        except Interrupted:
+            raise
+        except ReplicatorError as error:
+            pair.failed = {place.name: error for place in behind}
+        for place in behind:
+            if place.name not in pair.failed:
+                log.info("%s has caught up with %s", place.name, newest.position)
+    warnings, news = _note(instance)
+    return warnings if news else ()
+
+
+def _note(instance: Instance) -> tuple[tuple[str, ...], bool]:
+    """Note who lags behind, tell it once, and its end too; whether it is news."""
+    pair = instance.pair
+    if pair is None:
+        return (), False
+    errors = {**pair.away, **pair.failed}
+    warnings = tuple(f"{name} lags behind: {error}. {error.hint}" for name, error in errors.items())
+    before, now = instance.state.load().lagging, "; ".join(warnings)
+    if now != before:
+        instance.state.update(lagging=now)
+    if bool(now) != bool(before):
+        title = "a repository lags behind" if now else "both repositories are equal again"
+        instance.notifier.send(title, now or "what lagged behind has the newest snapshot")
+    return warnings, bool(now) != bool(before)

@@ -1,0 +1,402 @@
+"""Cycles with two repositories: one is away, one lags behind, each knows another leader."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from replicator_kuma import housekeeping
+from replicator_kuma.chores import run_now
+from replicator_kuma.cycle import Instance, Outcome
+from replicator_kuma.errors import (
+    Fenced,
+    RepositoryLost,
+    RepositoryMissing,
+    RepositoryUnreachable,
+    SnapshotRefused,
+    TwoLeaders,
+)
+from replicator_kuma.promote import promote
+from replicator_kuma.repository import Position
+from replicator_kuma.repository.pair import Pair
+from replicator_kuma.retention import Care, Keep
+from replicator_kuma.tasks import first_backup
+from tests.support.compare import config_differences
+from tests.support.cycles import follow, lead, rename
+from tests.support.folder_repository import FolderRepository
+from tests.support.instances import RecordingNotifier, make_instance
+from tests.support.pairs import HastyStore
+
+GONE = RepositoryUnreachable("no route to host")
+
+
+@dataclass
+class Side:
+    """One instance with a view of its own of the two repositories."""
+
+    instance: Instance
+    first: FolderRepository
+    second: FolderRepository
+
+    @property
+    def db(self) -> Path:
+        return self.instance.data_dir / "kuma.db"
+
+    def reaches(self, *, first: bool = True, second: bool = True) -> None:
+        self.first.down = None if first else GONE
+        self.second.down = None if second else GONE
+
+    def publish(self, name: str) -> Position | None:
+        rename(self.db, 1, name)
+        result = lead(self.instance)
+        assert result.outcome is Outcome.PUBLISHED
+        return result.position
+
+    def promote(self, *, force: bool = False) -> Position | None:
+        with self.instance.state.lock():
+            return promote(self.instance, force=force).position
+
+    @property
+    def told(self) -> list[str]:
+        sent = cast(RecordingNotifier, self.instance.notifier).sent
+        return [line for line in sent if "repositor" in line]
+
+
+class Fleet:
+    def __init__(self, folder: Path, filled: Path) -> None:
+        self.folder, self.filled = folder, filled
+
+    def side(self, name: str) -> Side:
+        first = FolderRepository(self.folder / "one")
+        second = FolderRepository(self.folder / "two", "repository 2")
+        if not (self.folder / name).exists():
+            shutil.copytree(self.filled, self.folder / name)
+        made = make_instance(
+            self.folder / name,
+            Pair(first, second, patience=5),
+            name=name,
+            store=HastyStore(self.folder / name),
+        )
+        return Side(made, first, second)
+
+    def there(self, name: str) -> list[str]:
+        return [str(s.position) for s in FolderRepository(self.folder / name).snapshots("default")]
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, filled: Path) -> Fleet:
+    return Fleet(tmp_path, filled)
+
+
+@pytest.fixture
+def leader(fleet: Fleet) -> Side:
+    made = fleet.side("leader")
+    made.instance.repository.init()
+    lead(made.instance)
+    return made
+
+
+@pytest.fixture
+def replica(fleet: Fleet, leader: Side) -> Side:
+    made = fleet.side("replica")
+    follow(made.instance)
+    return made
+
+
+def test_what_is_published_is_in_both_and_either_is_enough_to_read(
+    fleet: Fleet, leader: Side, replica: Side
+) -> None:
+    leader.publish("both")
+    assert fleet.there("one") == fleet.there("two") == ["1.1", "1.2"]
+    replica.reaches(first=False)
+    assert follow(replica.instance).position == Position(1, 2)
+    assert not config_differences(leader.db, replica.db)
+    replica.reaches(second=False)
+    # the same snapshot by the same id, whoever shows it: nothing is fetched again
+    replica.first.calls.clear()
+    assert follow(replica.instance).outcome is Outcome.NOTHING
+    assert "fetch" not in replica.first.calls
+    assert leader.told == []
+
+
+def test_one_that_lags_behind_is_told_once_and_catches_up(
+    fleet: Fleet, leader: Side, replica: Side
+) -> None:
+    leader.reaches(second=False)
+    rename(leader.db, 1, "first only")
+    result = lead(leader.instance)
+    assert result.outcome is Outcome.PUBLISHED
+    assert [w for w in result.warnings if "repository 2 lags behind" in w]
+    assert fleet.there("two") == ["1.1"]
+    assert "repository 2" in leader.instance.state.load().lagging
+    for _ in range(2):
+        assert lead(leader.instance).warnings == ()
+    leader.publish("again")
+    assert len(leader.told) == 1
+    leader.reaches()
+    assert lead(leader.instance).outcome is Outcome.NOTHING
+    assert fleet.there("two") == ["1.1", "1.3"]
+    assert leader.instance.state.load().lagging == ""
+    assert leader.told[1:] == [
+        "both repositories are equal again: what lagged behind has the newest snapshot"
+    ]
+    one, two = (FolderRepository(fleet.folder / n).snapshots("default")[-1] for n in ("one", "two"))
+    assert one.label == two.label
+    replica.reaches(first=False)
+    assert follow(replica.instance).position == Position(1, 3)
+    assert not config_differences(leader.db, replica.db)
+    leader.first.calls.clear()
+    assert lead(leader.instance).outcome is Outcome.NOTHING
+    assert leader.first.calls == []  # all is well: nobody is asked
+
+
+def test_a_publish_that_fails_in_one_is_a_publish(fleet: Fleet, leader: Side) -> None:
+    leader.first.fail["publish"] = RepositoryUnreachable("disk full")
+    assert leader.publish("second only") == Position(1, 2)
+    assert (fleet.there("one"), fleet.there("two")) == (["1.1"], ["1.1", "1.2"])
+    assert leader.instance.state.load().burned is None
+    lead(leader.instance)
+    assert fleet.there("one") == ["1.1", "1.2"]
+
+
+def test_a_catch_up_that_fails_is_tried_again_and_is_no_failure_of_the_cycle(
+    fleet: Fleet, leader: Side
+) -> None:
+    leader.reaches(second=False)
+    leader.publish("first only")
+    leader.reaches()
+    leader.second.fail["publish"] = RepositoryUnreachable("disk full")
+    assert lead(leader.instance).outcome is Outcome.NOTHING
+    assert "disk full" in leader.instance.state.load().lagging
+    lead(leader.instance)
+    assert fleet.there("two") == ["1.1", "1.2"]
+
+
+def test_a_publish_that_fails_in_both_burns_the_position(fleet: Fleet, leader: Side) -> None:
+    for repository in (leader.first, leader.second):
+        repository.fail["publish"] = RepositoryUnreachable("disk full")
+    rename(leader.db, 1, "nowhere")
+    with pytest.raises(RepositoryUnreachable, match="disk full"):
+        lead(leader.instance)
+    assert leader.instance.state.load().burned == Position(1, 2)
+    lead(leader.instance)
+    assert fleet.there("one") == fleet.there("two") == ["1.1", "1.3"]
+
+
+def test_nobody_goes_back_to_what_the_one_that_lags_behind_shows(
+    fleet: Fleet, leader: Side, replica: Side
+) -> None:
+    leader.reaches(first=False)
+    leader.publish("second only")
+    assert follow(replica.instance).position == Position(1, 2)
+    # now the first is back, and the second is away
+    for side in (leader, replica):
+        side.reaches(second=False)
+    rename(leader.db, 1, "more")
+    with pytest.raises(RepositoryUnreachable, match="repository 2 gave no answer"):
+        lead(leader.instance)
+    with pytest.raises(RepositoryUnreachable, match="repository 2 gave no answer"):
+        follow(replica.instance)
+    assert fleet.there("one") == ["1.1"]
+    assert leader.instance.state.load().fenced is None
+    for side in (leader, replica):
+        side.reaches()
+    assert lead(leader.instance).position == Position(1, 3)
+    assert follow(replica.instance).position == Position(1, 3)
+    assert not config_differences(leader.db, replica.db)
+
+
+def test_with_both_there_a_lost_fleet_is_lost(fleet: Fleet, leader: Side, replica: Side) -> None:
+    leader.publish("more")
+    follow(replica.instance)
+    for name in ("one", "two"):
+        shutil.rmtree(fleet.folder / name)
+        (fleet.folder / name).mkdir()
+    with pytest.raises(RepositoryLost):
+        lead(leader.instance, verify=True)
+    with pytest.raises(RepositoryLost):
+        follow(replica.instance)
+
+
+def test_after_a_split_the_higher_epoch_wins_and_the_other_leader_is_fenced(
+    fleet: Fleet, leader: Side, replica: Side
+) -> None:
+    third = fleet.side("third")
+    follow(third.instance)
+    leader.reaches(second=False)
+    replica.reaches(first=False)
+    assert leader.publish("on this side") == Position(1, 2)
+    assert replica.promote(force=True) == Position(2, 1)
+    assert leader.publish("still here") == Position(1, 3)
+    assert replica.publish("on that side") == Position(2, 2)
+    assert (fleet.there("one"), fleet.there("two")) == (
+        ["1.1", "1.2", "1.3"],
+        ["1.1", "2.1", "2.2"],
+    )
+    leader.reaches()
+    replica.reaches()
+    rename(leader.db, 1, "lost")
+    with pytest.raises(Fenced, match=r"replica has published position 2\.2"):
+        lead(leader.instance)
+    assert lead(replica.instance).outcome is Outcome.NOTHING
+    assert fleet.there("one") == ["1.1", "1.2", "1.3", "2.2"]
+    assert follow(third.instance).position == Position(2, 2)
+    assert not config_differences(replica.db, third.db)
+    assert replica.publish("one leader") == Position(2, 3)
+    with pytest.raises(Fenced):
+        lead(leader.instance, verify=True)
+
+
+def test_two_that_were_forced_to_lead_in_one_epoch_are_both_fenced(
+    fleet: Fleet, leader: Side, replica: Side
+) -> None:
+    third, fourth = fleet.side("third"), fleet.side("fourth")
+    follow(third.instance)
+    follow(fourth.instance)
+    replica.reaches(first=False)
+    third.reaches(second=False)
+    rename(third.db, 1, "another")
+    assert replica.promote(force=True) == third.promote(force=True) == Position(2, 1)
+    for side in (replica, third):
+        side.reaches()
+        with pytest.raises(Fenced):
+            lead(side.instance, verify=True)
+    with pytest.raises(TwoLeaders):
+        follow(fourth.instance)
+    assert replica.promote(force=True) == Position(3, 1)
+    assert follow(fourth.instance).position == Position(3, 1)
+
+
+def test_a_promote_asks_both_or_is_forced(fleet: Fleet, leader: Side, replica: Side) -> None:
+    leader.publish("newer")
+    for reaches in ({"first": False}, {"second": False}):
+        replica.reaches(**reaches)
+        with pytest.raises(RepositoryUnreachable, match="has to ask both") as caught:
+            replica.promote()
+        assert "promote --force" in caught.value.hint
+    assert fleet.there("one") == fleet.there("two") == ["1.1", "1.2"]
+    replica.reaches()
+    assert replica.promote() == Position(2, 1)
+    assert fleet.there("one") == fleet.there("two") == ["1.1", "1.2", "2.1"]
+
+
+def test_a_leader_made_anew_does_not_begin_again_in_an_empty_second_one(
+    fleet: Fleet, leader: Side
+) -> None:
+    """Its state is gone, the first repository is away, and the second was just created."""
+    leader.publish("more")
+    shutil.rmtree(fleet.folder / "two")
+    (fleet.folder / "two").mkdir()
+    leader.instance.state.path.unlink()
+    anew = fleet.side("leader")
+    anew.reaches(first=False)
+    with pytest.raises(RepositoryUnreachable):
+        first_backup(anew.instance)
+    with pytest.raises(RepositoryUnreachable):
+        follow(_blind(fleet).instance)
+    assert fleet.there("two") == []
+    anew.reaches()
+    assert lead(anew.instance).position == Position(1, 2)
+    assert fleet.there("two") == ["1.2"]
+
+
+def _blind(fleet: Fleet) -> Side:
+    made = fleet.side("blind")
+    made.reaches(first=False)
+    return made
+
+
+def test_a_new_leader_makes_both(fleet: Fleet) -> None:
+    side = fleet.side("leader")
+    FolderRepository(fleet.folder / "one").init()  # it was interrupted in between
+    with pytest.raises(RepositoryMissing):
+        lead(side.instance)
+    with side.instance.state.lock():
+        assert first_backup(side.instance).position == Position(1, 1)
+    assert fleet.there("one") == fleet.there("two") == ["1.1"]
+
+
+def test_a_second_one_that_is_added_later_is_said_until_somebody_creates_it(
+    fleet: Fleet, leader: Side
+) -> None:
+    shutil.rmtree(fleet.folder / "two")
+    leader.publish("more")
+    assert "replicator init" in leader.instance.state.load().lagging
+    assert leader.instance.repository.init() is True
+    assert leader.instance.repository.init() is False
+    lead(leader.instance)
+    assert fleet.there("two") == ["1.2"]
+
+
+@pytest.mark.parametrize("how", ["away", "other", "gone"])
+def test_a_copy_that_cannot_be_used_is_read_from_the_other(
+    fleet: Fleet, leader: Side, replica: Side, how: str
+) -> None:
+    leader.publish("newer")
+    copy = fleet.folder / "one" / FolderRepository(fleet.folder / "one").snapshots("default")[-1].id
+    if how == "away":
+        replica.first.fail["fetch"] = GONE
+    elif how == "other":
+        table = copy / "tables" / "monitor.jsonl"
+        table.write_text(table.read_text().replace("newer", "evil!"))
+    else:
+        (copy / "tables" / "monitor.jsonl").unlink()
+    assert follow(replica.instance).position == Position(1, 2)
+    assert not config_differences(leader.db, replica.db)
+
+
+def test_where_no_copy_can_be_used_the_rows_stay(fleet: Fleet, leader: Side, replica: Side) -> None:
+    leader.publish("newer")
+    for name in ("one", "two"):
+        folder = fleet.folder / name
+        copy = folder / FolderRepository(folder).snapshots("default")[-1].id
+        (copy / "tables" / "monitor.jsonl").write_text("[]\n")
+    before = replica.db.read_bytes()
+    with pytest.raises(SnapshotRefused):
+        follow(replica.instance)
+    assert replica.db.read_bytes() == before
+
+
+def test_housekeeping_keeps_both_in_order(fleet: Fleet, leader: Side) -> None:
+    care = Care(Keep(2, 0, 0), 3)
+    for number in range(3):
+        leader.publish(f"name {number}")
+    leader.reaches(second=False)
+    leader.publish("first only")
+    with pytest.raises(RepositoryUnreachable):
+        run_now(leader.instance, "housekeeping", housekeeping.steps(leader.instance, care))
+    assert (fleet.there("one"), len(fleet.there("two"))) == (["1.4", "1.5"], 4)
+    leader.reaches()
+    # before the second has caught up its own newest is 1.4
+    run_now(leader.instance, "housekeeping", housekeeping.steps(leader.instance, care))
+    assert fleet.there("two") == ["1.4"]
+    lead(leader.instance)
+    assert fleet.there("two") == ["1.4", "1.5"]
+    assert [each.name for each in leader.instance.state.load().upkeep] == [
+        "repository",
+        "repository 2",
+    ]
+
+
+def test_one_that_does_not_come_back_in_time_is_away(fleet: Fleet, leader: Side) -> None:
+    go = threading.Event()
+    side = fleet.side("leader")
+    assert isinstance(side.instance.repository, Pair)
+    side.instance.repository._patience = 0.2
+
+    def late() -> None:
+        go.wait(20)
+
+    side.second.before["snapshots"] = late
+    try:
+        found = side.instance.repository.snapshots("default")
+    finally:
+        go.set()
+    assert [str(s.position) for s in found] == ["1.1"]
+    assert found.away == "repository 2"
+    assert "no answer within 0.2 s" in str(side.instance.repository.away["repository 2"])
