@@ -10,7 +10,7 @@ PY := .venv/bin/python
 WORKERS ?= 2
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help venv tools lint test bench demo containers-test pins clean
+.PHONY: help venv tools lint test bench demo containers-test fuzz pins clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
@@ -39,6 +39,10 @@ demo: tools ## run a real leader and a real replica and show an edit arrive
 
 containers-test: tools ## build the image, run both compose files against one repository
 	scripts/containers-test
+
+fuzz: venv ## fuzz what reads a snapshot, FUZZ_SECONDS (10) a target; FUZZ_TARGETS for some only
+	$(PY) -c 'import atheris' 2>/dev/null || $(PY) -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
+	$(PY) -m fuzz $(FUZZ_TARGETS)
 
 pins: venv ## write requirements/image.txt anew: what the image installs, by its sums
 	$(PY) -m scripts.pins

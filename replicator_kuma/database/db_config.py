@@ -87,7 +87,7 @@ def _of_file(path: Path) -> dict[str, Any]:
         return {"type": "sqlite"}
     except OSError as error:
         raise DatabaseError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError:  # json's own message is fine, but its exception holds the whole text
+    except (ValueError, RecursionError):  # json's exception holds the whole text
         raise DatabaseError(f"{path} is not JSON") from None
     if not isinstance(config, dict) or not isinstance(config.get("type"), str):
         raise DatabaseError(f"{path} names no type of database")
@@ -131,7 +131,7 @@ def _login(config: Mapping[str, Any], source: str) -> Login:
         port = int(config.get("port") or _PORT)  # the set-up page stores it as text
         if not 0 < port < 65536:
             raise ValueError
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise SettingsError(f"{source}: the port of MariaDB is no number of 1 to 65535") from None
     socket = config.get("socketPath")
     return Login(

@@ -46,6 +46,8 @@ def read(text: str) -> tuple[Rule, ...]:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"it is no TOML: {error}") from error
+    except RecursionError as error:
+        raise ValueError("it is no TOML: nested too deeply") from error
     for key in raw.keys() - {"rule"}:
         problems.append(f"unknown key {key!r}{_hint(key, ('rule',))}")
     found = raw.get("rule", [])

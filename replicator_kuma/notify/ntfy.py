@@ -56,6 +56,7 @@ def parse_target(url: str, token: str | None = None) -> Target:
     """
     try:
         parts = urlsplit(url.strip())
+        url.encode()  # bytes that are no UTF-8 have no place in one
         host = parts.hostname
         port = parts.port
     except ValueError:

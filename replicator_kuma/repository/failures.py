@@ -185,7 +185,7 @@ def _messages(stderr: str) -> list[tuple[bool, str]]:
     for line in filter(None, map(str.strip, stderr.splitlines())):
         try:
             value = json.loads(line) if line.startswith("{") else None
-        except ValueError:
+        except (ValueError, RecursionError):
             value = None
         if not isinstance(value, dict):
             found.append((line.startswith("Fatal: "), line))
