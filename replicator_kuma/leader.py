@@ -18,12 +18,12 @@ from replicator_kuma.errors import (
 )
 from replicator_kuma.observe import Observation, fingerprint, observe, observed_dump
 from replicator_kuma.planning import fetched
-from replicator_kuma.publish import in_own_terms, publish
+from replicator_kuma.publish import ids_of, in_own_terms, publish
 from replicator_kuma.recovery import at_work
 from replicator_kuma.repository import Position, Snapshot, missing
 from replicator_kuma.settle import settle
 from replicator_kuma.shrink import HALF, Limit, shrinks
-from replicator_kuma.state import Mark, State
+from replicator_kuma.state import Mark, State, attempted, tried
 
 log = logging.getLogger(__name__)
 
@@ -56,9 +56,9 @@ class View:
 
     @property
     def known(self) -> bool:
-        """Whether the state remembers any snapshot of this fleet."""
+        """Whether the state remembers any snapshot of this fleet, another's that fenced it too."""
         state = self.state
-        return any((state.published, state.intent, state.burned, state.applied))
+        return any((state.published, state.intent, state.burned, state.applied, state.fenced))
 
     @property
     def newest(self) -> Snapshot | None:
@@ -91,15 +91,34 @@ def own_newest(view: View) -> Mark | None:
             f"the newest snapshot of this fleet is {newest.position}, but "
             f"{published.position} was published from here",
         )
-    floor = published.position if published else newest.position
-    since = [s for s in view.snapshots if s.position >= min(floor, newest.position)]
-    stranger = next((s for s in reversed(since) if not _is_own(view, s)), None)
-    if stranger is not None:
+    if found := rivals(view):
         raise Fenced(
-            f"{stranger.label.leader} has published position {stranger.position}: "
+            f"{found[-1].label.leader} has published position {found[-1].position}: "
             "this instance does not publish"
         )
     return Mark.of(newest)
+
+
+def rivals(view: View) -> list[Snapshot]:
+    """What fences this leader: others' snapshots where it would go on, by position.
+
+    So do those that have fenced it before, and another writer's in the newest epoch, wherever:
+    replicas follow neither of two.
+    """
+    newest, published = view.newest, view.state.published
+    if newest is None:
+        return []
+    floor = min(published.position if published else newest.position, newest.position)
+    ours = view.state.writer if view.known else newest.label.writer
+
+    def fences(snapshot: Snapshot) -> bool:
+        if snapshot.position >= floor and not _is_own(view, snapshot):
+            return True
+        same_epoch = snapshot.position.epoch == newest.position.epoch
+        another = same_epoch and snapshot.label.writer != ours
+        return another or snapshot.id in view.state.rivals
+
+    return [snapshot for snapshot in view.snapshots if fences(snapshot)]
 
 
 def _is_own(view: View, snapshot: Snapshot) -> bool:
@@ -110,7 +129,7 @@ def _is_own(view: View, snapshot: Snapshot) -> bool:
     if label.writer != state.writer:
         return False
     noted = [(m.position, m.digest) for m in (state.published, state.intent) if m is not None]
-    return (label.position, label.digest) in noted or doubtful(state, Mark.of(snapshot))
+    return (label.position, label.digest) in noted or attempted(state, snapshot)
 
 
 def doubtful(state: State, newest: Mark) -> bool:
@@ -129,6 +148,20 @@ def burned_with(state: State, newest: Mark | Snapshot | None) -> Position | None
     if state.intent is not None and (newest is None or newest.position != state.intent.position):
         positions.append(state.intent.position)
     return max(positions, default=None)
+
+
+def _beside_rival(view: View) -> dict[str, object]:
+    """What a fenced leader remembers of a publish that it had begun: it is there, or may come."""
+    state, intent = view.state, view.state.intent
+    if intent is None:
+        return {}
+    for snapshot in view.snapshots:
+        label = snapshot.label
+        meant = (label.position, label.writer, label.digest)
+        if meant == (intent.position, intent.writer, intent.digest):
+            return {"intent": None, "published": Mark.of(snapshot)}
+    burned = max(filter(None, (state.burned, intent.position)))
+    return {"intent": None, "burned": burned, "tried": tried(state, intent.digest)}
 
 
 def decide(view: View, newest: Mark | None) -> Step:
@@ -230,8 +263,9 @@ class Leader:
         try:
             newest = own_newest(view)
         except Fenced as error:
-            burned = burned_with(view.state, view.newest)
-            instance.state.update(fenced=str(error), intent=None, burned=burned)
+            instance.state.update(
+                fenced=str(error), rivals=ids_of(rivals(view)), **_beside_rival(view)
+            )
             raise
         state = self._note_newest(view, newest)
         match decide(view, newest):
@@ -288,13 +322,19 @@ class Leader:
 
     def _note_newest(self, view: View, newest: Mark | None) -> State:
         """What stands in the repository is ours; what may stand there in part is not published."""
+        state, burned = view.state, burned_with(view.state, newest)
         changes: dict[str, object] = {
             "intent": None,
             "fenced": None,
+            "rivals": (),
             "unchanged": "",
-            "burned": burned_with(view.state, newest),
+            "burned": burned,
         }
-        if newest is None or not doubtful(view.state, newest):
+        if newest is not None and (burned is None or newest.position > burned):
+            changes["tried"] = ()
+        elif state.intent is not None and burned == state.intent.position:
+            changes["tried"] = tried(state, state.intent.digest)
+        if newest is None or not doubtful(state, newest):
             changes |= {"published": newest, "verified_at": time.time()}
         if newest is not None:
             # a container made anew goes on as the writer that it was: two would alert the replicas

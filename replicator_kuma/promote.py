@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from replicator_kuma import second
 from replicator_kuma.cycle import CycleResult, Instance, Outcome
@@ -16,6 +17,7 @@ from replicator_kuma.errors import (
     SnapshotMisfit,
     SnapshotNotFound,
     SnapshotShrinks,
+    TwoLeaders,
 )
 from replicator_kuma.guard import Guard
 from replicator_kuma.publish import publish
@@ -36,6 +38,10 @@ _SHRUNK = (
     "Nothing was published. To lead with the monitors that are here: replicator promote --force. "
     "To take it all the same, first: replicator restore --now --allow-shrink"
 )
+_WHICH = (
+    "To lead with one of them: replicator restore --now --snapshot ID, then replicator promote. To "
+    "lead with the rows that are here: replicator promote --force"
+)
 _FEW = "Nothing was published. To lead with the rows that are here: replicator promote --force"
 
 
@@ -54,10 +60,10 @@ def promote(instance: Instance, force: bool = False) -> CycleResult:
 def _promote(instance: Instance, force: bool) -> CycleResult:
     instance.step("asking the repository")
     snapshots = instance.repository.snapshots(instance.fleet)
-    newest = snapshots[-1] if snapshots else None
+    newest = _newest(instance.state.load(), snapshots)
     if not force:
         second.require_both(instance)
-    if newest is not None and not force and _leads(instance, newest):
+    if newest is not None and not force and _leads(instance, newest, snapshots):
         return CycleResult(
             Outcome.NOTHING,
             f"this instance leads fleet {instance.fleet!r} already, at {newest.position}",
@@ -68,7 +74,7 @@ def _promote(instance: Instance, force: bool) -> CycleResult:
     if newest is None:
         _require_force_without_snapshots(instance, force)
     else:
-        taken, more = _take(instance, newest, force)
+        taken, more = _take(instance, newest, snapshots, force)
         warnings += more
     before = held(instance.state.load()) if newest is None else Mark.of(newest)
     position = Position(_epoch(instance, newest) + 1, 1)
@@ -118,11 +124,31 @@ def _own_ways(instance: Instance) -> tuple[str, ...]:
     return (f"this replica had {ways}: its rows are the fleet's from now on",) if ways else ()
 
 
-def _leads(instance: Instance, newest: Snapshot) -> bool:
-    """Whether it has nothing to take over: it published the newest, and has applied no other."""
+def _newest(state: State, snapshots: Sequence[Snapshot]) -> Snapshot | None:
+    """The newest; where two leaders met at its position, the one that this instance stands on."""
+    newest = [s for s in snapshots if s.position == snapshots[-1].position]
+    for mark in (state.published, state.applied):
+        for snapshot in newest:
+            if mark is not None and mark.snapshot == snapshot.id:
+                return snapshot
+    return newest[-1] if newest else None
+
+
+def _leads(instance: Instance, newest: Snapshot, snapshots: Sequence[Snapshot]) -> bool:
+    """Whether it has nothing to take over: it published the newest, and has applied no other.
+
+    (Where two publish in one epoch replicas follow neither: that only the next epoch ends.)
+    """
     state = instance.state.load()
     own = state.published is not None and state.published.snapshot == newest.id
-    return own and state.fenced is None and state.applied in (None, state.published)
+    alone = len({s.label.writer for s in snapshots if _epoch_of(s) == _epoch_of(newest)}) == 1
+    tied = len([s for s in snapshots if s.position == newest.position]) > 1
+    followed = state.applied in (None, state.published)
+    return own and alone and not tied and state.fenced is None and followed
+
+
+def _epoch_of(snapshot: Snapshot) -> int:
+    return snapshot.position.epoch
 
 
 def _epoch(instance: Instance, newest: Snapshot | None) -> int:
@@ -147,13 +173,16 @@ def _require_force_without_snapshots(instance: Instance, force: bool) -> None:
     )
 
 
-def _take(instance: Instance, newest: Snapshot, force: bool) -> tuple[str, tuple[str, ...]]:
+def _take(
+    instance: Instance, newest: Snapshot, snapshots: Sequence[Snapshot], force: bool
+) -> tuple[str, tuple[str, ...]]:
     """Words for what was taken, and the warnings that came with it."""
     state = instance.state.load()
     if state.published is not None and state.published.snapshot == newest.id:
         return "", ()  # its own rows are newer than its own snapshot
     try:
         _require_newer(state, newest)
+        _require_one(state, newest, snapshots)
         result = Replica(instance).take(newest, Guard.of(instance, state, newest))
         if result.outcome is Outcome.WAITING and instance.state.load().pending is None:
             raise DatabaseError(result.sentence)
@@ -166,6 +195,18 @@ def _take(instance: Instance, newest: Snapshot, force: bool) -> tuple[str, tuple
         log.warning("going on without %s: %s", newest.position, error)
         return f", with its own rows ({newest.position} could not be taken)", ()
     return f", with the rows of {newest.position}", result.warnings
+
+
+def _require_one(state: State, newest: Snapshot, snapshots: Sequence[Snapshot]) -> None:
+    """Which of two leaders' rows are to be the fleet's, a person says."""
+    tied = [s for s in snapshots if s.position == newest.position]
+    applied = state.applied is not None and state.applied.snapshot == newest.id
+    if len({s.label.digest for s in tied}) > 1 and not applied:
+        raise TwoLeaders(
+            f"{len(tied)} snapshots with different rows are {newest.position}: which of them is "
+            "the newest nobody can tell",
+            hint=_WHICH,
+        )
 
 
 def _require_newer(state: State, newest: Snapshot) -> None:

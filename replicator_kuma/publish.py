@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from replicator_kuma import second
 from replicator_kuma.cycle import CycleResult, Instance, Outcome
@@ -17,7 +17,7 @@ from replicator_kuma.observe import Observation, fingerprint, observed_dump
 from replicator_kuma.planning import fetched, terms_of
 from replicator_kuma.repository import Label, Position, Snapshot, missing
 from replicator_kuma.shrink import carried
-from replicator_kuma.state import Mark
+from replicator_kuma.state import Mark, State, attempted, tried
 
 log = logging.getLogger(__name__)
 
@@ -71,11 +71,19 @@ def publish(
         instance.repository.publish(dump.folder, label)
     except ReplicatorError:
         # it may be there, in part or whole: that position is never used for other content
-        instance.state.update(burned=position, intent=None, verified_at=0.0)
+        instance.state.update(
+            burned=position, tried=tried(state, label.digest), intent=None, verified_at=0.0
+        )
         raise
-    published = _confirm_alone(instance, intent, previous)
+    published = _confirm_alone(instance, state, intent, previous)
     instance.state.update(
-        published=published, intent=None, fenced=None, verified_at=time.time(), unchanged=mark
+        published=published,
+        intent=None,
+        fenced=None,
+        rivals=(),
+        tried=(),
+        verified_at=time.time(),
+        unchanged=mark,
     )
     lagging = second.published(instance)
     warnings = (*(str(dangling) for dangling in observation.dangling), *lagging)
@@ -89,6 +97,11 @@ def publish(
     return CycleResult(
         Outcome.PUBLISHED, sentence, position, manifest.digest, summary, warnings=warnings
     )
+
+
+def ids_of(rivals: Sequence[Snapshot]) -> tuple[str, ...]:
+    """What the state keeps of snapshots that fence: the last fifty."""
+    return tuple(snapshot.id for snapshot in rivals)[-50:]
 
 
 def _what_changed(
@@ -117,25 +130,31 @@ def in_own_terms(instance: Instance, published: Dump, live: Dump, observation: O
     return translate(published, live, terms, published.folder.with_suffix(".own")).dump
 
 
-def _confirm_alone(instance: Instance, intent: Mark, previous: Snapshot | None) -> Mark:
-    """The published snapshot as it is listed; raises Fenced when a rival published meanwhile."""
+def _confirm_alone(
+    instance: Instance, before: State, intent: Mark, previous: Snapshot | None
+) -> Mark:
+    """The published snapshot as it is listed; raises Fenced when a rival published meanwhile.
+
+    (What an earlier publish of this instance left behind when it failed is no rival's.)
+    """
     snapshots = instance.repository.snapshots(instance.fleet)
     ours = (intent.position, intent.writer, intent.digest)
     own = [s for s in snapshots if (s.position, s.label.writer, s.label.digest) == ours]
     since = [s for s in snapshots if previous is None or s.position > previous.position]
-    rival = next((s for s in since if s not in own and not _burned(s, intent)), None)
-    if rival is not None:
-        sentence = f"{rival.label.leader} published {rival.position} at the same time"
+    rivals = [s for s in since if s not in own and not attempted(before, s)]
+    if rivals:
+        sentence = f"{rivals[0].label.leader} published {rivals[0].position} at the same time"
         noted = Mark.of(own[0]) if own else instance.state.load().published
-        instance.state.update(fenced=sentence, published=noted, intent=None, burned=intent.position)
+        instance.state.update(
+            fenced=sentence,
+            rivals=ids_of(rivals),
+            published=noted,
+            intent=None,
+            burned=intent.position,
+        )
         raise Fenced(sentence)
     if not own:
         raise missing(
             snapshots, f"{intent.position} was published and the repository does not list it"
         )
     return Mark.of(own[0])
-
-
-def _burned(snapshot: Snapshot, intent: Mark) -> bool:
-    """Whether it is what an earlier publish of ours left behind when it failed."""
-    return snapshot.label.writer == intent.writer and snapshot.position < intent.position

@@ -158,7 +158,11 @@ class State:
     published: Mark | None = None
     burned: Position | None = None
     """the highest position that must never be used again by this writer"""
+    tried: tuple[str, ...] = ()
+    """digests whose publish failed since the last that is noted: what may be found up to there"""
     fenced: str | None = None
+    rivals: tuple[str, ...] = ()
+    """ids of the snapshots that fenced it: while one of them is there, it stays so"""
     shrink: str = ""
     """why a replica does not apply the newest snapshot: too many monitors would go"""
     applied: Mark | None = None
@@ -204,6 +208,24 @@ class State:
     upkeep: tuple[Upkeep, ...] = ()
     lagging: str = ""
     """which of a leader's two repositories lags behind, and why"""
+
+
+def tried(state: State, digest: str) -> tuple[str, ...]:
+    """`State.tried` after one more failed publish, of this digest; the last fifty."""
+    return (*(known for known in state.tried if known != digest), digest)[-50:]
+
+
+def attempted(state: State, snapshot: Snapshot) -> bool:
+    """Whether this writer's failed publishes may have left this snapshot, in part or whole.
+
+    Its content counts, not the position alone: a copy of this instance has the same writer id.
+    """
+    label, after = snapshot.label, state.published
+    if label.writer != state.writer or state.burned is None or label.position > state.burned:
+        return False
+    late = after is None or label.position > after.position
+    # (0.2.0 noted no contents)
+    return late and (not state.tried or label.digest in state.tried)
 
 
 def _encode(value: Any) -> Any:
@@ -258,7 +280,8 @@ def _decode(raw: dict[str, Any]) -> State:
         fields["last"] = Last(**fields["last"])
     for name in ("drill", "drill_failed"):
         fields[name] = Drill.read(fields.get(name))
-    fields["bad"] = tuple(fields.get("bad", ()))
+    for name in ("bad", "rivals", "tried"):
+        fields[name] = tuple(fields.get(name, ()))
     fields["arrived"] = _arrived(fields.get("arrived", ()))
     fields["chores"] = tuple(Noted(**noted) for noted in fields.get("chores", ()))
     fields["upkeep"] = tuple(Upkeep(**each) for each in fields.get("upkeep", ()))

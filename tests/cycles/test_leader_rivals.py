@@ -277,3 +277,92 @@ def test_a_promoted_leader_asks_no_more_than_any_other(
     repository.calls.clear()
     assert [lead(next_leader).outcome for _ in range(3)] == [Outcome.NOTHING] * 3
     assert repository.calls == ["snapshots"]
+
+
+# --- what the model of positions found (tests/model/) -----------------------------------------
+
+
+def test_a_fenced_leader_does_not_forget_what_it_had_meant_to_publish(
+    leader: Instance, repository: FolderRepository
+) -> None:
+    """Else nothing but its name would be left to go by, and its rival has the same one."""
+
+    def rival_and_no_network() -> None:
+        newest = repository.snapshots("default")[-1]
+        label = dataclasses.replace(newest.label, writer="rival", digest="0" * 64)
+        repository.add(repository.folder / newest.id, label)
+        repository.fail["snapshots"] = RepositoryUnreachable("no network")
+
+    repository.after["publish"] = rival_and_no_network
+    with pytest.raises(RepositoryUnreachable):
+        lead(leader)
+    rename(db(leader), 3, "goes on")
+    for _ in range(3):
+        with pytest.raises(Fenced):
+            lead(leader)
+    published = leader.state.load().published
+    assert published is not None, "its own snapshot is there: it knows it again"
+    assert positions(repository) == ["1.1", "1.1"]
+
+
+def test_a_fenced_leader_of_a_lost_state_stays_fenced_when_its_name_leads_again(
+    leader: Instance, repository: FolderRepository
+) -> None:
+    lead(leader)
+    rival_of(leader, repository)
+    shutil.rmtree(leader.state.folder)
+    anew = cycles.instance(leader.data_dir, repository, name="leader")
+    with pytest.raises(Fenced):
+        lead(anew)
+    newest = repository.snapshots("default")[-1]
+    label = dataclasses.replace(newest.label, position=Position(2, 1), leader="leader")
+    repository.add(repository.folder / newest.id, label)
+    with pytest.raises(Fenced, match=r"2\.1"):
+        lead(anew)
+
+
+@pytest.fixture
+def copy(leader: Instance, repository: FolderRepository, tmp_path: Path) -> Instance:
+    """The leader's whole disk, state included, on a second machine."""
+    lead(leader)
+    shutil.copytree(leader.data_dir, tmp_path / "copy")
+    made = cycles.instance(tmp_path / "copy", repository, name="leader")
+    assert made.state.load().writer == leader.state.load().writer
+    return made
+
+
+def test_what_a_copy_s_failed_publish_may_have_left_is_not_what_the_first_published(
+    leader: Instance, copy: Instance, repository: FolderRepository
+) -> None:
+    """Both have one writer id: the content tells them apart."""
+    rename(db(copy), 3, "of the copy")
+    for _ in range(2):
+        repository.fail["publish"] = RepositoryUnreachable("no network")
+        with pytest.raises(RepositoryUnreachable):
+            lead(copy)
+    rename(db(leader), 3, "of the first")
+    assert lead(leader).position == Position(1, 2)
+    for _ in range(2):
+        with pytest.raises(Fenced, match=r"1\.2"):
+            lead(copy)
+    assert positions(repository) == ["1.1", "1.2"]
+    assert lead(leader, verify=True).outcome is Outcome.NOTHING
+
+
+def test_what_the_first_published_while_a_copy_publishes_is_no_failed_try_of_the_copy(
+    leader: Instance, copy: Instance, repository: FolderRepository
+) -> None:
+    rename(db(copy), 3, "of the copy")
+    repository.fail["publish"] = RepositoryUnreachable("no network")
+    with pytest.raises(RepositoryUnreachable):
+        lead(copy)
+    rename(db(leader), 3, "of the first")
+
+    def first_publishes() -> None:
+        lead(leader)
+
+    repository.before["publish"] = first_publishes
+    with pytest.raises(Fenced, match=r"1\.2 at the same time"):
+        lead(copy)
+    with pytest.raises(Fenced):
+        lead(copy)

@@ -131,6 +131,9 @@ def test_promoting_ends_a_fight_of_two_leaders(
     repository.add(repository.folder / newest.id, label)
     with pytest.raises(TwoLeaders):
         follow(replica)
+    rename(db(leader), 3, "not published")
+    with pytest.raises(Fenced):
+        lead(leader)
     assert take_over(leader).position == Position(2, 1)
     assert follow(replica).position == Position(2, 1)
 
@@ -251,3 +254,64 @@ def test_an_apply_that_kuma_has_not_confirmed_is_not_taken_for_applied(
     assert state.pending is not None
     assert state.applied is not None
     assert state.applied.position == Position(1, 1)
+
+
+# --- where two leaders have met ---------------------------------------------------------------
+
+
+@pytest.fixture
+def tie(leader: Instance, replica: Instance, repository: FolderRepository) -> tuple[str, str]:
+    """Two snapshots at 1.2 with different rows: the leader's own, and a rival's. Their ids."""
+    rename(db(leader), 3, "of the leader")
+    lead(leader)
+    newest = repository.snapshots("default")[-1]
+    rival = repository.snapshots("default")[0]
+    label = dataclasses.replace(
+        rival.label, position=newest.position, writer="rival", leader="there"
+    )
+    return newest.id, repository.add(repository.folder / rival.id, label)
+
+
+def test_which_of_two_rows_are_the_fleet_s_a_person_says(
+    replica: Instance, repository: FolderRepository, tie: tuple[str, str]
+) -> None:
+    before = cycles.name_of(db(replica), 3)
+    with pytest.raises(TwoLeaders, match=r"2 snapshots with different rows are 1\.2") as refused:
+        take_over(replica)
+    assert "restore --now --snapshot ID" in refused.value.hint
+    assert cycles.name_of(db(replica), 3) == before
+    follow(replica, snapshot=tie[0])
+    assert "with the rows of 1.2" in take_over(replica).sentence
+    assert cycles.name_of(db(replica), 3) == "of the leader"
+
+
+def test_forced_it_leads_with_its_own_rows(replica: Instance, tie: tuple[str, str]) -> None:
+    before = cycles.name_of(db(replica), 3)
+    assert "with its own rows" in take_over(replica, force=True).sentence
+    assert cycles.name_of(db(replica), 3) == before
+
+
+def test_one_of_the_two_leads_with_what_it_published(
+    leader: Instance, replica: Instance, repository: FolderRepository, tie: tuple[str, str]
+) -> None:
+    with pytest.raises(Fenced):
+        lead(leader, verify=True)
+    assert take_over(leader).position == Position(2, 1)
+    assert cycles.name_of(db(leader), 3) == "of the leader"
+    follow(replica)
+    assert cycles.name_of(db(replica), 3) == "of the leader"
+
+
+def test_in_an_epoch_of_two_writers_nobody_leads_until_the_next_one(
+    leader: Instance, replica: Instance, repository: FolderRepository
+) -> None:
+    """The rival's snapshot came late, and is below; but the replicas follow neither."""
+    rename(db(leader), 3, "two")
+    lead(leader)
+    newest = repository.snapshots("default")[-1]
+    label = dataclasses.replace(newest.label, position=Position(1, 1), writer="rival")
+    repository.add(repository.folder / newest.id, label)
+    with pytest.raises(TwoLeaders):
+        follow(replica)
+    assert take_over(leader).position == Position(2, 1)
+    assert follow(replica).position == Position(2, 1)

@@ -1,0 +1,1 @@
+"""Interleavings of leaders, replicas and promotes, step by step."""
