@@ -23,7 +23,8 @@ from replicator_kuma.recovery import at_work
 from replicator_kuma.repository import Position, Snapshot, missing
 from replicator_kuma.settle import settle
 from replicator_kuma.shrink import HALF, Limit, shrinks
-from replicator_kuma.state import Mark, State, attempted, tried
+from replicator_kuma.state import Mark, State
+from replicator_kuma.tries import attempted, tried
 
 log = logging.getLogger(__name__)
 

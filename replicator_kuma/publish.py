@@ -17,7 +17,8 @@ from replicator_kuma.observe import Observation, fingerprint, observed_dump
 from replicator_kuma.planning import fetched, terms_of
 from replicator_kuma.repository import Label, Position, Snapshot, missing
 from replicator_kuma.shrink import carried
-from replicator_kuma.state import Mark, State, attempted, tried
+from replicator_kuma.state import Mark, State
+from replicator_kuma.tries import attempted, tried
 
 log = logging.getLogger(__name__)
 

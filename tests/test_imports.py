@@ -20,7 +20,7 @@ LAYERS = (
     ("database", "repository", "kuma", "notify"),
     (
         *("state", "source", "settings", "staging", "heartbeat", "logs", "cycle", "control"),
-        *("shrink", "failure_log", "timetable", "retention", "upkeep_status"),
+        *("shrink", "tries", "failure_log", "timetable", "retention", "upkeep_status"),
     ),
     ("observe",),
     ("planning", "drift", "guard", "scratch"),

@@ -129,6 +129,9 @@ class TinyStore:
     def setting(self, key: str) -> str | None:
         return None
 
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        return []
+
     def sweep(self, select: Select) -> int:
         return 0
 
