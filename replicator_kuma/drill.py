@@ -30,7 +30,6 @@ from replicator_kuma.errors import (
     NotAsWritten,
     ReplicatorError,
     RepositoryError,
-    RepositoryLost,
     SettingsError,
     SnapshotNotFound,
     SnapshotRefused,
@@ -40,7 +39,7 @@ from replicator_kuma.kuma.polling import session_token
 from replicator_kuma.kuma.throwaway import ThrowAway, Visit
 from replicator_kuma.observe import observe
 from replicator_kuma.replica import find, require_schema
-from replicator_kuma.repository import Snapshot
+from replicator_kuma.repository import Snapshot, missing
 from replicator_kuma.state import Mark, Pending, State
 
 NOTE_WAIT = 60.0
@@ -191,7 +190,7 @@ def _find(course: _Course, wanted: str | None) -> Snapshot:
         snapshots = instance.repository.snapshots(instance.fleet)
         state = instance.state.load()
         if not snapshots and (state.applied is not None or state.published is not None):
-            raise RepositoryLost("the repository holds no snapshot of this fleet any more")
+            raise missing(snapshots, "the repository holds no snapshot of this fleet any more")
     except RepositoryError as error:
         if error.retryable:
             raise

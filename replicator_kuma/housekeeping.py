@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,7 +16,8 @@ from replicator_kuma.chores import Steps
 from replicator_kuma.cycle import Instance
 from replicator_kuma.errors import Fenced, Interrupted, ReplicatorError, RepositoryDamaged
 from replicator_kuma.leader import View, own_newest
-from replicator_kuma.repository import Place, Snapshot
+from replicator_kuma.repository import Listing, Place, Snapshot
+from replicator_kuma.repository.pair import named
 from replicator_kuma.retention import Care, Keep, superfluous
 from replicator_kuma.state import State, Upkeep
 from replicator_kuma.upkeep_status import megabytes, upkeep_as_dict
@@ -74,7 +76,8 @@ def steps(instance: Instance, care: Care, done: Done | None = None) -> Steps:
     for place in instance.places:
         begun = time.time()
         try:
-            yield from _one(instance, place, care, done, begun)
+            with named(place) if instance.pair else nullcontext():
+                yield from _one(instance, place, care, done, begun)
         except (Fenced, Interrupted):
             raise
         except ReplicatorError as error:
@@ -101,14 +104,19 @@ def plan(instance: Instance, care: Care) -> dict[str, list[Snapshot]]:
 
 
 def going(
-    name: str, state: State, listed: Mapping[str, Sequence[Snapshot]], keep: Keep
+    name: str,
+    state: State,
+    listed: Mapping[str, Sequence[Snapshot]],
+    keep: Keep,
+    away: str = "",
 ) -> tuple[dict[str, list[Snapshot]], str]:
     """What may go from each listing, and why nothing may: a pure function.
 
-    Raises Fenced, RepositoryLost. The newest position of each repository stays in it.
+    Raises Fenced, RepositoryLost; RepositoryUnreachable where the one that is ``away`` may know
+    better. The newest position of each repository stays in it.
     """
     known = {s.label: s for snapshots in listed.values() for s in snapshots}
-    union = sorted(known.values(), key=lambda s: (s.position, s.id))
+    union = Listing(sorted(known.values(), key=lambda s: (s.position, s.id)), away=away)
     if state.fenced:
         raise Fenced(state.fenced)
     newest = own_newest(View(name, state, union, None, None, 0, 0))
@@ -151,7 +159,8 @@ def _remove(
     listed = {place.name: place.snapshots(instance.fleet)}
     if others := [p for p in instance.places if p is not place]:
         listed |= _answers(others, instance.fleet)
-    found, done.held = going(instance.name, instance.state.load(), listed, care.keep)
+    away = " and ".join(p.name for p in instance.places if p.name not in listed)
+    found, done.held = going(instance.name, instance.state.load(), listed, care.keep, away)
     gone = found[place.name]
     if gone:
         instance.step(f"{place.name}: removing {len(gone)} snapshots")

@@ -71,14 +71,14 @@ class Pair:
     def check_access(self) -> None:
         """Raise unless both are there, answer and open with their passwords."""
         for place in self.places:
-            with _named(place):
+            with named(place):
                 place.check_access()  # type: ignore[attr-defined]
 
     def init(self) -> bool:
         """Create both; False when both were there."""
         made = []
         for place in self.places:
-            with _named(place):
+            with named(place):
                 made.append(place.init())
         return any(made)
 
@@ -140,7 +140,7 @@ class Pair:
     def _store(self, places: Iterable[Place], folder: Path, label: Label) -> None:
         for place in places:
             try:
-                with _named(place):
+                with named(place):
                     place.publish(folder, label)
             except Interrupted:
                 raise
@@ -164,7 +164,7 @@ class Pair:
         first: ReplicatorError | None = None
         for place in having:
             try:
-                with _named(place):
+                with named(place):
                     place.fetch(self._listed[place.name][wanted], into, accept, limits)
                 if place is not having[-1]:
                     _verify(into, snapshot)
@@ -187,7 +187,7 @@ class Pair:
 
         def ask(place: Place) -> None:
             try:
-                with _named(place):
+                with named(place):
                     answers[place.name] = call(place)
             except ReplicatorError as error:
                 answers[place.name] = error
@@ -225,7 +225,7 @@ class Pair:
         return found
 
 
-class _named:  # noqa: N801  (used like a function)
+class named:  # noqa: N801  (used like a function)
     """Inside, a ReplicatorError says which place it comes from."""
 
     def __init__(self, place: Place) -> None:
