@@ -218,7 +218,8 @@ def _run(
         if kuma is not None:
             yield
             with course.step("start", "starting a throw-away Uptime Kuma"):
-                _boot(at, kuma)
+                seconds = _boot(at, kuma)
+            course.steps[-1] = ("start", seconds)  # its end is no part of a recovery
     return Drilled(snapshot, tuple(course.steps), kuma is not None, (*warnings, *planned.notes))
 
 
@@ -270,20 +271,22 @@ def _check(at: Instance, planned: planning.Planned, snapshot: Snapshot) -> tuple
     return tuple(map(str, seen.dangling))
 
 
-def _boot(at: Instance, kuma: ThrowAway) -> None:
-    """Boot a Kuma on the scratch, which watches nobody; raises KumaError."""
+def _boot(at: Instance, kuma: ThrowAway) -> float:
+    """Boot a Kuma on the scratch, which watches nobody; seconds. Raises KumaError."""
     store = at.store
     assert isinstance(store, SqliteStore)
     account = databases.quieten(store)
     databases.write_config(at.data_dir)
     token = session_token(account.username, account.password, account.secret)
     shown = kuma.monitors(Visit(at.data_dir, token, store.in_use))
-    if shown != account.monitors:
-        odd = sorted(shown.items() ^ account.monitors.items())
+    found, wanted = shown.monitors, account.monitors
+    if found != wanted:
+        odd = sorted(found.items() ^ wanted.items())
         raise KumaError(
-            f"Uptime Kuma shows {len(shown)} monitors, and should show {len(account.monitors)}; "
-            f"the first that differs has id {odd[0][0]}"
+            f"Uptime Kuma shows {len(found)} monitors, and should show {len(wanted)}; the first "
+            f"that differs has id {odd[0][0]}"
         )
+    return shown.seconds
 
 
 def _note(instance: Instance, course: _Course, sentence: str, booted: bool) -> State:

@@ -21,9 +21,9 @@ import requests
 from replicator_kuma.errors import KumaError
 
 _SEPARATOR = "\x1e"
-_ASK_AGAIN = 1.0
-"""2.x loses what comes before it has registered its handlers: it is asked once more"""
-_POLL_TIMEOUT = 5.0
+_SILENCE = 5.0
+"""Seconds without a packet after which the connection is made anew: a poll that is given up ends
+it."""
 
 
 def session_token(username: str, password: str, secret: str) -> str:
@@ -58,17 +58,22 @@ def list_monitors(url: str, token: str, timeout: float) -> dict[int, str]:
 
 
 def _log_in(polling: _Polling, token: str, end: float) -> dict[int, str]:
-    polling.open()
-    asked_at = 0.0
-    while (now := time.monotonic()) < end:
-        if now - asked_at >= _ASK_AGAIN:
-            polling.emit("loginByToken", token)
-            asked_at = now
-        for kind, data in polling.read():
-            if kind == "ack" and not data[0].get("ok"):
-                raise KumaError(f"Uptime Kuma refuses the log-in: {str(data[0].get('msg'))[:200]}")
-            if kind == "monitorList":
-                return {int(key): str(row["name"]) for key, row in data[0].items()}
+    while time.monotonic() < end:
+        # 1.23 has its handlers at once. 2.x loses what comes before, and says when it has them
+        polling.open()
+        polling.emit("loginByToken", token)
+        try:
+            while time.monotonic() < end:
+                for kind, data in polling.read():
+                    if kind == "loginRequired":
+                        polling.emit("loginByToken", token)
+                    if kind == "ack" and not data[0].get("ok"):
+                        said = str(data[0].get("msg"))[:200]
+                        raise KumaError(f"Uptime Kuma refuses the log-in: {said}")
+                    if kind == "monitorList":
+                        return {int(key): str(row["name"]) for key, row in data[0].items()}
+        except requests.Timeout:
+            continue
     raise KumaError("Uptime Kuma shows no list of its monitors")
 
 
@@ -78,9 +83,11 @@ class _Polling:
     def __init__(self, session: requests.Session, url: str) -> None:
         self._session = session
         self._url = f"{url}/socket.io/"
-        self._parameters = {"EIO": "4", "transport": "polling"}
+        self._parameters: dict[str, str] = {}
 
     def open(self) -> None:
+        """A new connection; what there was is forgotten."""
+        self._parameters = {"EIO": "4", "transport": "polling"}
         (first,) = self._get()
         self._parameters["sid"] = str(json.loads(first[1:])["sid"])
         self._post("40")
@@ -90,12 +97,8 @@ class _Polling:
         self._post("420" + json.dumps([event, *arguments]))
 
     def read(self) -> Iterator[tuple[str, list[Any]]]:
-        """What has come; waits for it as long as the server does, at most a few seconds."""
-        try:
-            packets = self._get()
-        except requests.Timeout:
-            return
-        for packet in packets:
+        """What has come; waits for it. Raises requests.Timeout, and then it is at its end."""
+        for packet in self._get():
             if packet == "2":
                 self._post("3")
             elif found := re.match(r"4([23])\d*", packet):
@@ -103,7 +106,7 @@ class _Polling:
                 yield ("ack", data) if found[1] == "3" else (str(data[0]), data[1:])
 
     def _get(self) -> list[str]:
-        answer = self._session.get(self._url, params=self._parameters, timeout=_POLL_TIMEOUT)
+        answer = self._session.get(self._url, params=self._parameters, timeout=_SILENCE)
         answer.raise_for_status()
         return answer.content.decode().split(_SEPARATOR)
 
@@ -113,5 +116,5 @@ class _Polling:
             params=self._parameters,
             data=packet.encode(),
             headers={"Content-Type": "text/plain;charset=UTF-8"},
-            timeout=_POLL_TIMEOUT,
+            timeout=_SILENCE,
         ).raise_for_status()

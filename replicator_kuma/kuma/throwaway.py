@@ -45,6 +45,14 @@ class Visit:
 
 
 @dataclass(frozen=True)
+class Shown:
+    """What a throw-away Kuma showed, and seconds from its start until it did."""
+
+    monitors: Mapping[int, str]
+    seconds: float
+
+
+@dataclass(frozen=True)
 class ThrowAway:
     command: Sequence[str]
     cwd: Path
@@ -64,7 +72,7 @@ class ThrowAway:
                 "UPTIME_KUMA_PORT, UPTIME_KUMA_HOST, UPTIME_KUMA_CLOUDFLARED_TOKEN.",
             )
 
-    def monitors(self, visit: Visit) -> dict[int, str]:
+    def monitors(self, visit: Visit) -> Shown:
         """Boot, wait until it is ready, and return the monitors that it shows; it is gone then.
 
         Raises KumaError, Interrupted.
@@ -72,6 +80,7 @@ class ThrowAway:
         self.check()
         log = visit.data_dir.parent / LOG
         port = _free_port()
+        began = time.monotonic()
         with self._running(visit.data_dir, port, log) as process:
             url = f"http://127.0.0.1:{port}"
             try:
@@ -83,7 +92,8 @@ class ThrowAway:
                 )
                 if not visit.in_use():
                     raise KumaError("the command started a Kuma on another data directory")
-                return list_monitors(url, visit.token, self.timeout)
+                found = list_monitors(url, visit.token, self.timeout)
+                return Shown(found, time.monotonic() - began)
             except Interrupted:
                 raise
             except KumaError as error:

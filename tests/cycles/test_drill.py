@@ -29,7 +29,7 @@ from replicator_kuma.errors import (
     RepositoryUnreachable,
     SnapshotNotFound,
 )
-from replicator_kuma.kuma.throwaway import ThrowAway
+from replicator_kuma.kuma.throwaway import Shown, ThrowAway
 from replicator_kuma.repository import Label
 from tests.kuma.programs import python
 from tests.repository.places import tmpfs
@@ -440,7 +440,7 @@ def test_a_kuma_that_shows_other_monitors_fails(
     leader: Instance, shown: dict[int, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lead(leader)
-    monkeypatch.setattr(ThrowAway, "monitors", lambda _self, _visit: shown)
+    monkeypatch.setattr(ThrowAway, "monitors", lambda _self, _visit: Shown(shown, 1.5))
     with pytest.raises(DrillFailed, match=r"failed to start: Uptime Kuma shows \d monitors, and"):
         drill(leader, None, ThrowAway(["node"], leader.data_dir, {}, 1))
     failed = leader.state.load().drill_failed

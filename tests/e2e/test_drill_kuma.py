@@ -6,6 +6,7 @@ import http.server
 import json
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -106,7 +107,10 @@ def test_a_throw_away_kuma_shows_all_and_calls_nobody(tmp_path: Path, listener: 
     write_config(data)
     token = session_token(account.username, account.password, account.secret)
     kuma = ThrowAway(kuma_command(), kuma_dir(), kuma_environment(data, 1), 60)
-    shown = kuma.monitors(Visit(data, token, store.in_use))
+    began = time.monotonic()
+    found = kuma.monitors(Visit(data, token, store.in_use))
+    assert found.seconds < time.monotonic() - began - 2, "Kuma takes four seconds to end"
+    shown = found.monitors
     assert shown == names == account.monitors
     assert len(shown) == 30
     assert listener.calls == []
