@@ -21,14 +21,20 @@ from subprocess import DEVNULL
 import pytest
 
 from replicator_kuma import planning
-from replicator_kuma.cycle import Instance
+from replicator_kuma.cycle import Instance, Outcome
 from replicator_kuma.dump.format import Dump
 from replicator_kuma.dump.manifest import MANIFEST
-from replicator_kuma.errors import ReplicatorError, RepositoryUnreachable, SnapshotRefused
+from replicator_kuma.errors import (
+    Fenced,
+    ReplicatorError,
+    RepositoryUnreachable,
+    SnapshotRefused,
+)
 from replicator_kuma.repository import Label, Limits, Position, Repository
 from replicator_kuma.repository.arguments import backup, parse_version
 from tests.repository.places import connect, environment, label
 from tests.support.cycles import fill, follow, lead, left_behind
+from tests.support.databases import query
 from tests.support.dumps import dump_of, edit_manifest, rewrite, rewrite_runtime
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import RecordingKuma, make_instance
@@ -283,6 +289,28 @@ def test_what_only_a_constraint_tells_is_rolled_back_and_costs_one_stop(quick: E
         follow(again)
     assert isinstance(again.kuma, RecordingKuma)
     assert again.kuma.log == []
+
+
+def test_who_may_write_and_knows_the_password_leads(enemy: Enemy) -> None:
+    """Nothing here protects from him (docs/threat-model.md); the true leader notices, and says."""
+    users = Dump.open(enemy.dump).columns("user")
+
+    def with_an_admin(lines: list[bytes]) -> list[bytes]:
+        row = dict(zip(users, json.loads(lines[-1]), strict=True)) | {
+            "id": 2,
+            "username": "mallory",
+        }
+        return [*lines, json.dumps(list(row.values()), separators=(",", ":")).encode() + b"\n"]
+
+    rewrite_runtime(Dump.open(enemy.dump), "user", lambda lines: [*lines, lines[-1]])
+    rewrite(Dump.open(enemy.dump), "user", with_an_admin)
+    enemy.publish()
+    assert follow(enemy.instance("replica")).outcome is Outcome.APPLIED
+    names = query(enemy.folder / "replica" / "kuma.db", "SELECT username FROM user ORDER BY id")
+    assert names == [("admin",), ("mallory",)]
+    leader = enemy.instance("leader")
+    with pytest.raises(Fenced):
+        lead(leader, verify=True)
 
 
 # --- an archive that no restic writes ------------------------------------------------------------

@@ -1,0 +1,247 @@
+"""Secrets of every kind, and the places where none may ever show.
+
+Real commands as processes of their own, real restic against rest-server, a MariaDB for the replica
+(SQLite where none is installed), ntfy on loopback. What they print, log, note and send is searched
+for every secret, and so is every command line on this machine while they run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.repository import places
+from tests.support import databases, mariadb
+from tests.support.mariadb import Server
+from tests.support.mariadb_build import create
+from tests.support.tools import ROOT, restic_018
+
+pytestmark = pytest.mark.restic
+
+PASSWORD_2 = "c4nary+wr0ng/p4ssword"
+TOKEN = "tk_c4naryt0kenc4naryt0ken"
+TOPIC = "c4nary-topic-that-nobody-guesses"
+ROW = re.compile(rb"S3CRET-[A-Z2-7]{8}")
+"""What `nasty.secret` makes: passwords and keys in rows of monitors."""
+OUTSIDE = {
+    "the repository's password": places.PASSWORD,
+    "a wrong password of it": PASSWORD_2,
+    "the login of the REST server": places.USER_PASSWORD,
+    "the keys of a bucket": places.S3_SECRET,
+    "the token of ntfy": TOKEN,
+    "the topic of ntfy": TOPIC,
+    "MariaDB's password": mariadb.PASSWORD,
+}
+
+
+def found_in(data: bytes) -> list[str]:
+    """Which secrets are in what somebody could read."""
+    named = [what for what, text in OUTSIDE.items() if text.encode() in data]
+    return named + (["a secret of a row"] if ROW.search(data) else [])
+
+
+_LOOKS = 10
+
+
+class _Watch:
+    """Reads all command lines of this machine, over and over, until it is told to end."""
+
+    def __init__(self) -> None:
+        self.seen = set[str]()
+        self.of_restic = 0
+        self._read: dict[str, int] = {}
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self) -> None:
+        while not self._end.wait(0.01):
+            there = [name for name in os.listdir("/proc") if name.isdecimal()]  # noqa: PTH208
+            # a new process has its parent's line before it has its own
+            self._read = {name: self._read.get(name, 0) + 1 for name in there}
+            for name in (name for name in there if self._read[name] <= _LOOKS):
+                with contextlib.suppress(OSError):
+                    line = Path(f"/proc/{name}/cmdline").read_bytes()
+                    # the servers of these tests are told their keys in this way
+                    if b"rclone" in line or b"mariadbd" in line or b"pytest" in line:
+                        continue
+                    self.of_restic += line.startswith(os.fsencode(restic_018()))
+                    self.seen.update(found_in(line))
+
+    def __enter__(self) -> _Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._end.set()
+        self._thread.join()
+
+
+@dataclass
+class Ntfy:
+    address: str
+    bodies: list[bytes] = field(default_factory=list)
+    authorized: list[str] = field(default_factory=list)
+
+
+@contextlib.contextmanager
+def ntfy() -> Iterator[Ntfy]:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def log_message(self, *_args: object) -> None:
+            return None
+
+    def post(self: Handler) -> None:
+        made.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
+        made.authorized.append(self.headers.get("Authorization", ""))
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    setattr(Handler, "do_POST", post)  # noqa: B010
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    made = Ntfy(f"127.0.0.1:{server.server_address[1]}")
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield made
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@dataclass
+class Side:
+    mode: str
+    data: Path
+    repository: str
+    ntfy: str
+    shown: list[bytes] = field(default_factory=list)
+
+    def run(self, *arguments: str, expect: int | None = 0, **environment: str) -> str:
+        variables = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(ROOT),
+            "REPLICATOR_MODE": self.mode,
+            "REPLICATOR_INSTANCE": self.data.name,
+            "REPLICATOR_RESTIC": str(restic_018()),
+            "REPLICATOR_LOG_LEVEL": "debug",
+            "DATA_DIR": str(self.data),
+            "NTFY_URL": f"http://{self.ntfy}/{TOPIC}",
+            "NTFY_TOKEN": TOKEN,
+            **places.environment(self.repository),
+            "RESTIC_PASSWORD": places.PASSWORD,
+            **environment,
+        }
+        done = subprocess.run(
+            [sys.executable, "-m", "replicator_kuma", *arguments],
+            env=variables,
+            cwd=ROOT,
+            capture_output=True,
+            timeout=120,
+        )
+        self.shown += [done.stdout, done.stderr]
+        assert expect is None or done.returncode == expect, done.stderr.decode()
+        return done.stdout.decode()
+
+    def left(self) -> Iterator[tuple[Path, bytes]]:
+        """All files of the state directory; the rows from before an apply are kept in `kept/`."""
+        state = self.data / "replicator"
+        for path in (path for path in state.rglob("*") if path.is_file()):
+            assert path.stat().st_mode & 0o077 == 0 or "cache" in path.parts, path
+            if path.relative_to(state).parts[0] != "kept":
+                yield path, path.read_bytes()
+
+
+def _sides(folder: Path, address: str, told: Ntfy, server: Server | None) -> tuple[Side, Side]:
+    url = places.rest_url(address, f"{places.USER}/fleet")
+    leader, replica = folder / "leader", folder / "replica"
+    databases.build(leader / "kuma.db", monitors=12, secrets=True)
+    if server is None:
+        databases.build(replica / "kuma.db", monitors=3)
+    else:
+        create(server.database("canaries", replica))
+    sides = [("BACKUP", leader), ("RESTORE", replica)]
+    made = [Side(mode, path, url, told.address) for mode, path in sides]
+    return made[0], made[1]
+
+
+def _commands(leader: Side, replica: Side) -> None:
+    """All of them, with success and with every failure that knows a secret."""
+    leader.run("init", "-v")
+    leader.run("backup", "-v")
+    leader.run("doctor", "--json")
+    edits: Sequence[str] = (
+        "UPDATE monitor SET basic_auth_pass = 'S3CRET-AAAAAAAA' WHERE id = 1",
+        'UPDATE notification SET config = \'{"token": "S3CRET-BBBBBBBB"}\' WHERE id = 1',
+        "UPDATE user SET twofa_secret = 'S3CRET-CCCCCCCC', password = 'S3CRET-DDDDDDDD'",
+        "UPDATE monitor SET url = 'https://me:S3CRET-EEEEEEEE@x.example/?key=S3CRET-FFFFFFFF' "
+        "WHERE id = 2",
+    )
+    replica.run("restore", "--now", "-v")
+    databases.edit(leader.data / "kuma.db", *edits)
+    leader.run("backup", "-v")
+    for command in ("snapshots", "status", "doctor", "diff", "diff --json"):
+        replica.run(*command.split(), expect=None)
+    replica.run("restore", "--now", "-v")
+    broken = leader.repository.replace(places.USER_PASSWORD, PASSWORD_2)
+    leader.run("backup", "-v", expect=None, RESTIC_PASSWORD=PASSWORD_2)
+    replica.run("restore", "--json", expect=None, RESTIC_REPOSITORY=broken)
+    replica.run("doctor", expect=None, RESTIC_REPOSITORY=broken)
+    replica.run("status", expect=None, NTFY_URL=f"http://u:{PASSWORD_2}@[x/{TOPIC}")
+    replica.run("promote", "-v")
+
+
+@pytest.fixture
+def server(request: pytest.FixtureRequest) -> Server | None:
+    return request.getfixturevalue("mariadb") if mariadb.installed() else None
+
+
+def test_no_secret_leaves_its_place(tmp_path: Path, server: Server | None) -> None:
+    with (
+        places.rest(tmp_path, "--private-repos") as address,
+        ntfy() as told,
+        _Watch() as watch,
+    ):
+        leader, replica = _sides(tmp_path, address, told, server)
+        _commands(leader, replica)
+        modes = {
+            side.data.joinpath("replicator").stat().st_mode & 0o777 for side in (leader, replica)
+        }
+        assert modes == {0o700}
+    assert watch.of_restic > 0, "it did look while restic ran"
+    assert watch.seen == set()
+    for side in (leader, replica):
+        for text in side.shown:
+            assert found_in(text) == [], text.decode("utf-8", "replace")
+        kept = [(path, found_in(data)) for path, data in side.left()]
+        assert [(path, what) for path, what in kept if what] == []
+        assert kept, "it has looked"
+    assert len(told.bodies) >= 3
+    assert set(told.authorized) == {f"Bearer {TOKEN}"}
+    for body in told.bodies:
+        sent = json.loads(body)
+        assert sent.pop("topic") == TOPIC  # ntfy's own API has it there
+        assert found_in(json.dumps(sent).encode()) == []
+
+
+def test_the_search_finds_what_it_looks_for(tmp_path: Path) -> None:
+    text = tmp_path / "x"
+    for secret in (*OUTSIDE.values(), "S3CRET-AAAAAAAA"):
+        assert found_in(f"… {secret} …".encode()) != []
+    text.write_text("none")
+    assert found_in(text.read_bytes()) == []
+    with _Watch() as watch:
+        call = [sys.executable, "-c", "input()", PASSWORD_2]
+        with subprocess.Popen(call, stdin=subprocess.PIPE) as process:
+            while "a wrong password of it" not in watch.seen:
+                assert process.poll() is None
+            process.communicate(b"\n")
