@@ -66,6 +66,8 @@ def lines(state: State) -> Iterator[tuple[str, str]]:
     for each in state.upkeep:
         yield each.name, _words(each)
     for noted in state.chores:
+        if not (noted.at or noted.due):
+            continue  # off, and it never ran
         due = f"; next {when(noted.due)}" if noted.due else ""
         how = "ok" if noted.ok else "FAILED"
         went = f"{how}, {when(noted.at)}: {noted.sentence}" if noted.at else "has not run yet"

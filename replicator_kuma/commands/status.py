@@ -34,7 +34,7 @@ def command(
     """Show the role, the positions and the last cycle of this instance.
 
     --health says whether this container works: a repository that is out of reach, or another
-    leader, does not make it unhealthy.
+    leader, does not make it unhealthy; a drill that failed does, until one goes well.
 
     \b
     Example:
@@ -61,7 +61,7 @@ def command(
                 report = status.unreachable(report, str(error))
     voice.data(report.as_dict())
     for name, value in report.lines():
-        voice.show(f"{name + ':':<15}{value}")
+        voice.show(f"{name + ':':<14} {value}")
 
 
 def _health(voice: Voice, overrides: dict[str, str]) -> int:

@@ -6,6 +6,7 @@ import pytest
 
 from replicator_kuma.cli import main
 from replicator_kuma.errors import RepositoryDamaged
+from replicator_kuma.state import Noted, StateFile
 from tests.cli.conftest import World
 
 
@@ -44,6 +45,15 @@ def test_a_failure_has_its_own_exit_code_and_is_unhealthy_until_mended(published
     assert published.on_leader("drill").code == 0
     status = published.on_leader("status", "--offline", "--json").json
     assert (status["drill_failed"], status["drill"]["ok"]) == (None, True)
+
+
+def test_a_schedule_that_is_off_is_no_line_of_the_status(published: World) -> None:
+    state = StateFile(published.leader / "replicator")
+    on = Noted("housekeeping", "daily 01:00-05:00", due=1.0)
+    state.update(chores=(Noted("drill", "off"), on))
+    shown = published.on_leader("status", "--offline").out
+    assert "drill chore" not in shown
+    assert "housekeeping chore: has not run yet" in shown
 
 
 def test_a_kill_needs_a_supervisor(published: World) -> None:

@@ -40,13 +40,9 @@ def _size(path: Path) -> int:
     return path.stat().st_size
 
 
-def test_a_whole_repository(leader: Instance) -> None:
-    drilled = drill(leader)
-    assert drilled.as_dict()["monitors"] == 12
+def test_a_whole_repository_and_then_a_pack_that_is_damaged_on_the_disk(leader: Instance) -> None:
+    assert drill(leader).as_dict()["monitors"] == 12
     assert left_behind(leader) == []
-
-
-def test_a_pack_that_is_damaged_on_the_disk(leader: Instance) -> None:
     pack = packs(leader)[-1]
     pack.chmod(0o600)
     data = bytearray(pack.read_bytes())
