@@ -10,7 +10,7 @@ PY := .venv/bin/python
 WORKERS ?= 2
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help venv tools lint test bench demo containers-test fuzz pins clean
+.PHONY: help venv tools lint test soak bench demo containers-test fuzz pins clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
@@ -30,6 +30,12 @@ test: tools lint ## lint, then all tests with branch coverage
 	$(PY) -m coverage erase
 	$(PY) -m pytest --ignore=tests/containers --cov --cov-report=term \
 		-n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+
+soak: tools ## 2,000 faults, the model, then minutes of edits, kills and outages (SOAK_MINUTES)
+	REPLICATOR_TEST_FAULTS=2000 $(PY) -m pytest -q tests/faults/test_many.py -n $(WORKERS) --timeout=3000
+	if [ -d tests/model ]; then REPLICATOR_TEST_INTERLEAVINGS=100000 \
+		$(PY) -m pytest -q tests/model -n $(WORKERS) --timeout=3000; fi
+	$(PY) -m scripts.soak $(SOAK_ARGS)
 
 bench: tools ## measure dump, apply and idle checks at four sizes
 	$(PY) -m scripts.bench $(BENCH_ARGS)

@@ -33,6 +33,7 @@
     ├── ShrinkRefused                18   half of the monitors gone: publish only when told so
     ├── DrillFailed                  25   a recovery would not have gone well
     ├── StateError                   19   the state directory cannot be read or written
+    ├── MachineError                 28   no room, memory or descriptors left, or a disk that fails
     └── Interrupted                 130   a signal asked to stop; nothing is half done
 
 1 is a bug (with a traceback), 2 a wrong command line (click), 130 Ctrl-C.
@@ -242,6 +243,12 @@ class StateError(ReplicatorError):
         "Check REPLICATOR_STATE_DIR: space, permissions. A damaged state.json may be moved away: "
         "a replica then begins anew, a leader goes by its REPLICATOR_INSTANCE name."
     )
+
+
+class MachineError(ReplicatorError):
+    exit_code = 28
+    retryable = True
+    hint = "Look at the machine: df, free, ulimit -n, dmesg. The next cycle begins anew."
 
 
 class Interrupted(ReplicatorError):

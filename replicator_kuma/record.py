@@ -8,6 +8,7 @@ from collections.abc import Callable
 from replicator_kuma.cycle import CycleResult, Instance
 from replicator_kuma.errors import AlreadyRunning, Interrupted, ReplicatorError, StateError
 from replicator_kuma.failure_log import describe
+from replicator_kuma.machine import refusal
 from replicator_kuma.state import Last, State
 
 _NO_END = (Interrupted, AlreadyRunning)
@@ -20,7 +21,7 @@ def recorded(
     cycle: Callable[[], CycleResult],
     clock: Callable[[], float] = time.time,
 ) -> CycleResult:
-    """Run one cycle and note its end; raises what it raises.
+    """Run one cycle and note its end; raises what it raises, MachineError for what is no bug.
 
     Notifies when cycles begin to fail, begin to fail in another way, and work again. The one
     before is taken from the state, so that a replicator that restarts does not tell it twice.
@@ -31,13 +32,16 @@ def recorded(
         return result
     except _NO_END:
         raise
-    except Exception as error:
+    except Exception as raised:
+        error = refusal(raised) or raised
         # A disk that is full fails the cycle and this note: the first error is the one to show.
         try:
             _failed(instance, role, error, clock())
-        except StateError:
+        except (StateError, OSError, MemoryError):
             _tell_failure(instance, role, error)
-        raise
+        if error is raised:
+            raise
+        raise error from raised
 
 
 def _failed(instance: Instance, role: str, error: Exception, now: float) -> None:

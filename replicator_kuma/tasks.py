@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from replicator_kuma.chores import Chore, Steps
 from replicator_kuma.cycle import CycleResult, Instance
 from replicator_kuma.errors import KumaError, RepositoryMissing
+from replicator_kuma.machine import refusal
 from replicator_kuma.record import recorded
 from replicator_kuma.settings import Mode, Settings
 
@@ -30,12 +31,17 @@ def run(
 
     AlreadyRunning when the lock is not free within ``wait`` seconds.
     """
-    with instance.state.lock(wait):
-        try:
-            # inside: what is wrong with the database's login is how this cycle ended
-            return recorded(instance, role, lambda: work(instance.look_for_store()))
-        finally:
-            _bring_back(instance)
+    try:
+        with instance.state.lock(wait):
+            try:
+                # inside: what is wrong with the database's login is how this cycle ended
+                return recorded(instance, role, lambda: work(instance.look_for_store()))
+            finally:
+                _bring_back(instance)
+    except (OSError, MemoryError) as raised:
+        if error := refusal(raised):
+            raise error from raised
+        raise
 
 
 def _bring_back(instance: Instance) -> None:

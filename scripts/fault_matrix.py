@@ -1,4 +1,7 @@
-"""Prints the tables of docs/faults.md; with --write, puts them into the page."""
+"""Prints the tables of docs/faults.md; with --write, puts them into the page.
+
+The matrix is what the last run of tests/faults/test_matrix.py has seen, whole: run that first.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tests.faults.deadlines import table
+from tests.faults.matrix import tables
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "faults.md"
 
 
 def blocks() -> Mapping[str, str]:
     """The generated parts of the page, by the names of their markers."""
-    return {"deadlines": table()}
+    return {"deadlines": table(), "matrix": tables()}
 
 
 def filled(page: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -16,6 +17,7 @@ from typing import Any, TypeVar
 
 from replicator_kuma.errors import (
     Interrupted,
+    MachineError,
     ReplicatorError,
     RepositoryDamaged,
     RepositoryError,
@@ -41,6 +43,7 @@ _LIMITS = Limits()
 _ATTEMPTS = 4
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 8.0
 _JITTER = 0.5
+_STARVED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
 
 
 @dataclass(frozen=True)
@@ -317,6 +320,8 @@ class ResticRepository:
                 hopeless=hopeless,
             )
         except OSError as error:
+            if error.errno in _STARVED:
+                raise MachineError(f"cannot start restic now: {error.strerror}") from error
             raise ResticMissing(f"cannot run {self._binary}: {error.strerror}") from error
 
     def _run(self, call: Sequence[str], deadline: Deadline, cwd: Path | None = None) -> Output:

@@ -1,0 +1,29 @@
+"""What a machine refuses, as an error of ours: not every such end is somebody's bug."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from replicator_kuma.errors import MachineError
+
+_REFUSED = frozenset(
+    (
+        *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG, errno.ESTALE),
+        *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EACCES, errno.EPERM),
+    )
+)
+
+
+def refusal(error: BaseException) -> MachineError | None:
+    """The MachineError for an end that the machine itself has made; None for any other.
+
+    A full disk, one that is read-only or fails, no memory, no file descriptors: in any call.
+    """
+    if isinstance(error, MemoryError):
+        return MachineError("the machine has no memory left for this")
+    if not isinstance(error, OSError) or error.errno not in _REFUSED:
+        return None
+    name = error.filename
+    where = f": {os.fsdecode(name)}" if isinstance(name, str | bytes) else ""
+    return MachineError(f"the machine refuses: {os.strerror(error.errno)}{where}")

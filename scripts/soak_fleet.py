@@ -1,0 +1,207 @@
+"""The fleet of the soak: a leader and three replicas under the real `replicator run`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import sqlite3
+import sys
+import time
+from pathlib import Path
+
+from replicator_kuma.cycle import Instance
+from replicator_kuma.dump.format import write_tables
+from replicator_kuma.dump.manifest import digest
+from replicator_kuma.errors import DatabaseError
+from replicator_kuma.observe import observe
+from tests.repository.places import PASSWORD, S3_KEY, S3_SECRET
+from tests.support import cycles, databases
+from tests.support.compare import config_differences
+from tests.support.folder_repository import FolderRepository
+from tests.support.instances import make_instance
+from tests.support.kuma_server import free_port
+from tests.support.supervised import Side
+from tests.support.tools import ROOT, restic_014, restic_018
+
+FAKE_KUMA = ROOT / "tests" / "cli" / "fake_kuma.py"
+MONITORS = 40
+REPLICAS = 3
+EVERY = "2s"
+
+
+class Fleet:
+    """``edit`` changes the leader's rows and remembers what they are; ``look`` watches replicas."""
+
+    def __init__(self, folder: Path, url: str) -> None:
+        self.leader = self._side(folder, "leader", "BACKUP", url)
+        self.replicas = [
+            self._side(folder, f"replica-{n + 1}", "RESTORE", url) for n in range(REPLICAS)
+        ]
+        cycles.fill(self.leader.data_dir, monitors=MONITORS, wal=True)
+        for replica in self.replicas:
+            databases.create(replica.database, wal=True)
+        self._seen_by = [self._instance(side) for side in (self.leader, *self.replicas)]
+        self._digests: list[str] = []
+        self._rows = {self._rows_of(instance) for instance in self._seen_by}
+        self._dead: dict[str, float] = {}
+        self._edits = 0
+        self.looks = self.restarts = 0
+        self._remember()
+
+    @property
+    def sides(self) -> list[Side]:
+        return [self.leader, *self.replicas]
+
+    def _side(self, folder: Path, name: str, mode: str, url: str) -> Side:
+        port = free_port()
+        home = folder / f"{name}-kuma"
+        home.mkdir()
+        return Side(
+            folder,
+            name,
+            mode,
+            # an old restic beside new ones, on one repository
+            restic_014() if name == "replica-2" else restic_018(),
+            port=port,
+            kuma=[sys.executable, str(FAKE_KUMA), str(home), str(port)],
+            PYTHONPATH=str(ROOT),
+            RESTIC_REPOSITORY=url,
+            RESTIC_PASSWORD=PASSWORD,
+            RESTIC_PASSWORD_FILE="",
+            AWS_ACCESS_KEY_ID=S3_KEY,
+            AWS_SECRET_ACCESS_KEY=S3_SECRET,
+            REPLICATOR_BACKUP_INTERVAL=EVERY,
+            REPLICATOR_RESTORE_INTERVAL=EVERY,
+            REPLICATOR_HOUSEKEEPING_SCHEDULE="off",
+        )
+
+    def _instance(self, side: Side) -> Instance:
+        return make_instance(side.data_dir, FolderRepository(side.data_dir / "none"))
+
+    # --- edits ------------------------------------------------------------------------------
+
+    def edit(self, chance: random.Random) -> None:
+        """One change, in one transaction, or of a file; each makes rows that never were before."""
+        self._edits += 1
+        number = self._edits
+        kind = chance.choice(("rename", "rename", "add", "delete", "link", "logo"))
+        if kind == "logo":
+            logo = self.leader.data_dir / "upload" / "logo2.png"
+            new = logo.with_name("new.tmp")
+            new.write_bytes(b"\x89PNG" + str(number).encode())
+            new.replace(logo)
+        else:
+            self._edit_rows(kind, number, chance)
+        self._remember()
+
+    def _edit_rows(self, kind: str, number: int, chance: random.Random) -> None:
+        with contextlib.closing(sqlite3.connect(self.leader.database, timeout=30)) as connection:
+            ids = [row[0] for row in connection.execute("SELECT id FROM monitor ORDER BY id")]
+            target = chance.choice(ids)
+            with connection:
+                connection.execute("PRAGMA foreign_keys = ON")
+                connection.execute("UPDATE tag SET name = ? WHERE id = 1", (f"edit {number}",))
+                if kind == "rename":
+                    sql = "UPDATE monitor SET name = ? WHERE id = ?"
+                    connection.execute(sql, (f"monitor {number}", target))
+                elif kind == "add":
+                    row = {"name": f"added {number}", "user_id": 1, "type": "http"}
+                    made = databases.insert(connection, "monitor", **row)
+                    databases.insert(connection, "monitor_tag", monitor_id=made, tag_id=1)
+                elif kind == "delete" and len(ids) > MONITORS // 2:
+                    connection.execute(
+                        "UPDATE monitor SET parent = NULL WHERE parent = ?", (target,)
+                    )
+                    connection.execute("DELETE FROM monitor WHERE id = ?", (target,))
+                elif kind == "link":
+                    databases.insert(connection, "monitor_tag", monitor_id=target, tag_id=1)
+
+    def _remember(self) -> None:
+        leader = self._seen_by[0]
+        self._digests.append(observe(leader).manifest.digest)
+        self._rows.add(self._rows_of(leader))
+
+    def digest(self) -> str:
+        """The digest of what the leader holds now."""
+        return self._digests[-1]
+
+    def place(self, wanted: str) -> int:
+        """After which edit the leader held this; raises ValueError where it never did."""
+        return self._digests.index(wanted)
+
+    # --- looks ------------------------------------------------------------------------------
+
+    def look(self) -> None:
+        """Each replica's tables are those of one state of the leader, never a part."""
+        for instance, side in zip(self._seen_by[1:], self.replicas, strict=True):
+            try:
+                rows = self._rows_of(instance)
+            except DatabaseError:
+                continue  # it is being written
+            assert rows in self._rows, f"{side.name} holds what the leader never held"
+            self.looks += 1
+
+    def _rows_of(self, instance: Instance) -> str:
+        with instance.store.read() as reader:
+            entries, _named = write_tables(None, reader, reader.schema.require(instance.tables))
+        return digest(entries, {})
+
+    def differences(self) -> list[str]:
+        """What replicas have otherwise than the leader, as SQLite compares it; files too."""
+        found = []
+        for replica in self.replicas:
+            found += config_differences(replica.database, self.leader.database)
+            logos = [s.data_dir / "upload" / "logo2.png" for s in (self.leader, replica)]
+            contents = [logo.read_bytes() if logo.exists() else b"" for logo in logos]
+            found += [] if contents[0] == contents[1] else [f"{replica.name}: logo"]
+        return found
+
+    # --- lives ------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        for side in self.sides:
+            side.run()
+
+    def kill(self, chance: random.Random) -> None:
+        """SIGKILL for a replicator and its Kuma; its restic lives on, as outside a container."""
+        side = chance.choice(self.sides)
+        if side.process is None or side.process.poll() is not None:
+            return
+        children = [
+            int(pid)
+            for path in Path(f"/proc/{side.process.pid}/task").glob("*/children")
+            for pid in path.read_text().split()
+        ]
+        side.process.kill()
+        side.process.wait(10)
+        for pid in children:
+            with contextlib.suppress(OSError):
+                if str(FAKE_KUMA).encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    os.kill(pid, signal.SIGKILL)
+        self._dead[side.name] = time.monotonic() + chance.uniform(0, 4)
+
+    def restart_the_dead(self) -> None:
+        """As `restart: always` does."""
+        for side in self.sides:
+            if side.process is not None and side.process.poll() is None:
+                continue
+            if time.monotonic() >= self._dead.get(side.name, 0.0):
+                side.run()
+                self.restarts += 1
+
+    def stop(self) -> None:
+        """SIGTERM for all; raises where one does not end."""
+        for side in self.sides:
+            if side.process is not None and side.process.poll() is None:
+                side.process.send_signal(signal.SIGTERM)
+        for side in self.sides:
+            side.stop()
+
+    def end(self) -> None:
+        """Whatever happened, nothing is left running."""
+        for side in self.sides:
+            if side.process is not None and side.process.poll() is None:
+                with contextlib.suppress(ProcessLookupError):
+                    side.kill()

@@ -1,0 +1,215 @@
+"""One fault at one phase: the cycle that meets it, what must hold then, and the way out."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from dataclasses import dataclass
+
+from replicator_kuma.cycle import Outcome
+from replicator_kuma.dump.format import Dump
+from replicator_kuma.errors import KumaError, ReplicatorError, SnapshotRefused
+from replicator_kuma.observe import observe
+from replicator_kuma.recovery import PARTIAL
+from tests.faults.injections import NotMet, Point
+from tests.faults.world import LEADER, NEW_LOGO, Template, World
+from tests.support import cycles, databases
+from tests.support.compare import (
+    config_differences,
+    damage,
+    local_differences,
+    orphans,
+    staying_differences,
+)
+from tests.support.forked import forked
+
+KILLED = "killed"
+ENDED_WELL = "0"
+SAME, BY_HAND = "same cycle", "restore --now"
+_STARVED = "too many open files"
+_NO_START = (_STARVED, "out of memory", "Kuma: start fails")
+_CYCLES = {1: "next cycle", 2: "second cycle", 3: "third cycle"}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """``end``: an exit code, 0, or killed. ``rows``: old or new, of the replica; of a leader,
+    whether its change is published. ``recovery``: when all was as without the fault."""
+
+    end: str
+    rows: str
+    recovery: str
+
+    def __str__(self) -> str:
+        return f"{self.end} · {self.rows} · {self.recovery}"
+
+
+class Injector:
+    """Begins the fault when its phase begins, and ends it when the cycle has ended."""
+
+    def __init__(self, point: Point, world: World) -> None:
+        self._point, self._world = point, world
+        self._stack = contextlib.ExitStack()
+        self.met = False
+
+    def begins(self, phase: str) -> None:
+        if phase == self._point.phase and not self.met:
+            self.met = True
+            self._stack.enter_context(self._point.fault.inject(self._world))
+
+    def mend(self, *, must: bool) -> None:
+        """``must``: the fault was to be met, not only to be there."""
+        with contextlib.nullcontext() if must else contextlib.suppress(NotMet):
+            self._stack.close()
+
+
+def experience(point: Point, template: Template, world: World) -> Seen:
+    """What comes of the fault; asserts all that holds whatever happens."""
+    end = meet(point, world)
+    if point.fault.kills:
+        world = world.reborn()
+    assert_nothing_half_done(template, world, end, point.fault.name)
+    rows = _rows(template, world)
+    return Seen(end, rows, recover(template, world, end))
+
+
+def meet(point: Point, world: World, *, must: bool = True) -> str:
+    """One cycle with the fault; how it ended. ``must``: its phase has to come."""
+    if point.fault.kills:
+        return _killed(point, world, must)
+    injector = Injector(point, world)
+    world.begins = injector.begins
+    try:
+        world.cycle()
+        end = ENDED_WELL
+    except ReplicatorError as error:
+        end = str(error.exit_code)
+    finally:
+        world.begins = lambda _phase: None
+        injector.mend(must=must)
+    assert injector.met or not must, "the phase never came"
+    return end
+
+
+def _killed(point: Point, world: World, must: bool) -> str:
+    def work() -> None:
+        world.begins = Injector(point, world).begins
+        with contextlib.suppress(ReplicatorError):
+            world.cycle()
+
+    code = forked(work)
+    assert code == -signal.SIGKILL or (code == 0 and not must), f"the phase never came: {code}"
+    return KILLED
+
+
+# --- what holds ---------------------------------------------------------------------------------
+
+
+def assert_nothing_half_done(
+    template: Template, world: World, end: str, fault: str, *, loose: bool = False
+) -> None:
+    """Right after the faulty cycle, before anybody has mended anything but the fault.
+
+    ``loose``: the fault may have hit any call, also Kuma's start and the emptying of a folder.
+    """
+    # then nothing can be started: the state knows that somebody has to
+    unstartable = end == KILLED or fault in _NO_START or loose
+    state = world.instance.state.load()
+    if world.role == LEADER:
+        assert world.kuma.running()
+        assert world.kuma.log == []
+    else:
+        assert_rows(template, world)
+        assert world.kuma.running() or (unstartable and state.stopped_by_me), "Kuma is down"
+    assert_published_whole(world)
+    # without a descriptor no folder can be emptied: the next cycle does it
+    if end != KILLED and fault != _STARVED and not loose:
+        assert not world.instance.work.exists(), "secrets are left in the scratch folder"
+        left = [p.name for p in world.state.iterdir() if p.name.startswith((".state", PARTIAL))]
+        assert left in ([], [PARTIAL]), "a partial state is left"
+        assert (state.pending is not None) >= (PARTIAL in left)
+
+
+def assert_rows(template: Template, world: World) -> None:
+    """Old or new, never a part, with the files that belong to them once Kuma is up."""
+    assert databases.query(world.database, "PRAGMA integrity_check") == [("ok",)]
+    edited = cycles.name_of(world.database, 2) == "in the last moment"
+    kind = _rows(template, world)
+    expected = template.new if kind == "new" else template.old
+    differences = config_differences(world.database, expected)
+    if edited:
+        differences = [line for line in differences if "'https://host2.example" not in line]
+    assert differences == []
+
+
+def assert_published_whole(world: World) -> None:
+    """What is listed is whole, or at a position that nobody uses; no position twice."""
+    listed = world.repository.published()
+    used = [label.position for label, _folder in listed]
+    assert len(used) == len(set(used))
+    for label, folder in listed:
+        dump = Dump.open(folder)
+        dump.verify()
+        assert dump.manifest.digest == label.digest
+
+
+def _rows(template: Template, world: World) -> str:
+    if world.role == LEADER:
+        return "published" if len(world.repository.published()) > 2 else "unpublished"
+    return "new" if cycles.name_of(world.database, 3) == "two" else "old"
+
+
+# --- the way out --------------------------------------------------------------------------------
+
+
+def recover(template: Template, world: World, end: str) -> str:
+    """How many cycles without a fault it takes until all is as if there had been none."""
+    if end == ENDED_WELL and _settled(template, world):
+        return SAME
+    for number, words in _CYCLES.items():
+        with contextlib.suppress(ReplicatorError):
+            world.cycle()
+        if _settled(template, world):
+            return words
+        if number == 2 and end == KILLED:
+            world = world.reborn()
+    with contextlib.suppress(KumaError, SnapshotRefused):
+        world.cycle(now=True)
+    assert_settled(template, world)
+    return BY_HAND
+
+
+def _settled(template: Template, world: World) -> bool:
+    try:
+        assert_settled(template, world)
+    except AssertionError:
+        return False
+    return True
+
+
+def assert_settled(template: Template, world: World) -> None:
+    """As an uninterrupted cycle ends."""
+    state = world.instance.state.load()
+    assert state.last is not None
+    assert state.last.ok
+    assert (state.pending, state.purge, state.stopped_by_me) == (None, False, False)
+    assert world.kuma.running()
+    assert left(world) == []
+    assert_published_whole(world)
+    if world.role == LEADER:
+        newest, _folder = world.repository.published()[-1]
+        assert newest.digest == observe(world.instance).manifest.digest
+        assert world.cycle(now=True).outcome is Outcome.NOTHING
+        return
+    assert config_differences(world.database, template.new) == []
+    assert (world.data / "upload" / "logo2.png").read_bytes() == NEW_LOGO
+    assert staying_differences(world.database, template.old) == []
+    assert local_differences(world.database, template.old) == []
+    assert [*orphans(world.database), *damage(world.database)] == []
+
+
+def left(world: World) -> list[str]:
+    """What must not outlive a cycle that ended well."""
+    kept = ("state.json", "lock", "undo")
+    odd = [p.name for p in world.state.iterdir() if p.name not in kept]
+    return sorted([*odd, *(p.name for p in world.data.glob(".replicator*"))])

@@ -1,0 +1,51 @@
+"""Each fault at each phase of a leader's and a replica's cycle: nothing lost, and a way out."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults import matrix
+from tests.faults.injections import Point, need_mounts, points
+from tests.faults.outcome import experience
+from tests.faults.world import Template
+
+POINTS = {point.key: point for point in points()}
+
+
+@pytest.fixture
+def mounted(folder: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """Small file systems for the data, and for the state below it, where a fault needs them."""
+    point = POINTS[request.node.callspec.params["key"]]
+    need_mounts(point)
+    places = [folder / "w" / point.role, folder / "w" / point.role / "replicator"]
+    if not point.fault.mounts:
+        yield folder / "w"
+        return
+    for place in places:
+        place.mkdir(parents=True)
+        call = ["mount", "-t", "tmpfs", "-o", "size=6m,mode=700", "tmpfs", str(place)]
+        subprocess.run(call, check=True, timeout=10)
+    try:
+        yield folder / "w"
+    finally:
+        for place in reversed(places):
+            subprocess.run(["umount", "-l", str(place)], check=True, timeout=10)
+
+
+# a MemoryError between two files leaves the first to the garbage collector
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("key", POINTS)
+def test_nothing_is_lost(key: str, template: Template, mounted: Path) -> None:
+    """The outcome is the one that docs/faults.md shows."""
+    point: Point = POINTS[key]
+    seen = experience(point, template, template.world(mounted, point.role))
+    matrix.record(point, seen)
+    assert str(seen) == matrix.committed(point)
+
+
+def test_there_are_more_than_two_hundred_points() -> None:
+    assert len(POINTS) >= 200

@@ -1,0 +1,186 @@
+"""A leader, a replica and their repository, in which one fault comes at one phase of one cycle."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from replicator_kuma.cycle import CycleResult, Instance
+from replicator_kuma.leader import Leader
+from replicator_kuma.replica import Replica
+from replicator_kuma.repository import Label
+from replicator_kuma.tasks import run
+from tests.faults.fast_restic import FastRestic
+from tests.support import cycles, databases
+from tests.support.crashing import FileKuma
+from tests.support.instances import make_instance
+from tests.support.pairs import HastyStore
+
+LEADER, REPLICA = "leader", "replica"
+PHASES = {
+    LEADER: ("observe", "dump", "publish", "note"),
+    REPLICA: ("observe", "fetch", "plan", "stop", "apply", "start", "note"),
+}
+NEW_LOGO = b"another logo"
+_BEGINS = {
+    "dumping the tables": "dump",
+    "publishing": "publish",
+    "comparing the rows": "plan",
+    "stopping Kuma": "stop",
+    "writing the tables": "apply",
+    "starting Kuma": "start",
+}
+
+Hook = Callable[[str, tuple[Any, ...]], None]
+_hooks: list[Hook] = []
+_installed: list[bool] = []
+
+
+def hear(hook: Hook) -> Callable[[], None]:
+    """Call ``hook`` at each of Python's audit events, until what is returned is called.
+
+    What it raises, the operation raises: a file that cannot be written.
+    """
+    if not _installed:
+        sys.addaudithook(lambda event, arguments: [h(event, arguments) for h in _hooks] and None)
+        _installed.append(True)
+    _hooks.append(hook)
+    return lambda: _hooks.remove(hook)
+
+
+class WatchedRestic(FastRestic):
+    """Tells when a publish has ended well."""
+
+    published_one: Callable[[], None] = staticmethod(lambda: None)
+
+    def publish(self, folder: Path, label: Label) -> None:
+        super().publish(folder, label)
+        self.published_one()
+
+
+class FaultyKuma(FileKuma):
+    """A Kuma whose being up is a file; a fault puts other functions in the place of these."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.up = folder.with_name(f"{folder.name}-kuma-is-up")
+        self.on_stop: Callable[[], None] = lambda: None
+        self.on_start: Callable[[], None] = lambda: None
+        self.on_ready: Callable[[], None] = lambda: None
+        self.ready_one: Callable[[], None] = lambda: None
+
+    def stop(self) -> None:
+        self.on_stop()
+        super().stop()
+
+    def start(self) -> None:
+        self.on_start()
+        super().start()
+
+    def wait_ready(self) -> None:
+        self.on_ready()
+        super().wait_ready()
+        self.ready_one()
+
+
+@dataclass
+class World:
+    """One run: ``at`` is the phase that begins, told to whoever listens."""
+
+    folder: Path
+    role: str
+
+    def __post_init__(self) -> None:
+        self.repository = WatchedRestic(self.folder)
+        self.kuma = FaultyKuma(self.folder / self.role)
+        self.instance = self._instance()
+        self.asked_to_end = False
+        self.begins: Callable[[str], None] = lambda _phase: None
+
+    def _instance(self) -> Instance:
+        folder = self.folder / self.role
+        made = make_instance(folder, self.repository, name=self.role, store=HastyStore(folder))
+        made.kuma, made.wait_ready = self.kuma, self.kuma.wait_ready
+        made.interrupted = lambda: self.asked_to_end
+        made.progress = self._progress
+        self.repository._interrupted = lambda: self.asked_to_end
+        self.repository.published_one = lambda: self.begins("note")
+        self.kuma.ready_one = lambda: self.begins("note")
+        return made
+
+    def _progress(self, message: str) -> None:
+        phase = "fetch" if message.startswith("fetching") else _BEGINS.get(message)
+        if phase == "plan":
+            for thread in threading.enumerate():
+                if thread.name == "beside":
+                    thread.join()  # the live rows belong to the phase before
+        if phase:
+            self.begins(phase)
+
+    @property
+    def data(self) -> Path:
+        return self.folder / self.role
+
+    @property
+    def database(self) -> Path:
+        return self.data / "kuma.db"
+
+    @property
+    def state(self) -> Path:
+        return self.instance.state.folder
+
+    def cycle(self, *, now: bool = False) -> CycleResult:
+        """One cycle as a command or the supervisor has it, its end noted."""
+        self.begins("observe")
+        if self.role == LEADER:
+            return run(self.instance, "BACKUP", lambda i: Leader(i).cycle(verify=now))
+        return run(self.instance, "RESTORE", lambda i: Replica(i).cycle(reconcile=now))
+
+    def reborn(self) -> World:
+        """What a new process makes of the same files."""
+        return World(self.folder, self.role)
+
+
+@dataclass(frozen=True)
+class Template:
+    """A replica at 1.1 and 1.2 published; a leader with one more change. Made once, copied."""
+
+    folder: Path
+    old: Path
+    new: Path
+
+    def world(self, folder: Path, role: str) -> World:
+        """A copy that a fault may ruin; ``folder`` may hold empty file systems already."""
+        shutil.copytree(self.folder, folder, dirs_exist_ok=True)
+        world = World(folder, role)
+        world.repository.moved()
+        return world
+
+
+def make_template(folder: Path) -> Template:
+    """Monitors changed, gone, new, another one with the same id; a logo."""
+    home = folder / "world"
+    cycles.fill(home / LEADER, monitors=7)
+    leader = World(home, LEADER)
+    leader.repository.create()
+    leader.kuma.up.touch()
+    leader.cycle()
+    shutil.copytree(home / LEADER, home / REPLICA, ignore=shutil.ignore_patterns("replicator"))
+    replica = World(home, REPLICA)
+    replica.kuma.up.touch()
+    replica.cycle()
+    old = cycles.copy_of(replica.database, "old.db")
+    cycles.rename(leader.database, 3, "two")
+    cycles.delete_monitor(leader.database, 4)
+    databases.edit(leader.database, "UPDATE monitor SET created_date = '2031' WHERE id = 5")
+    cycles.add_monitor(leader.database, 77)
+    (leader.data / "upload" / "logo2.png").write_bytes(NEW_LOGO)
+    leader.cycle()
+    new = cycles.copy_of(leader.database, "new.db")
+    cycles.rename(leader.database, 6, "three")
+    return Template(home, old, new)
