@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from replicator_kuma.cycle import Instance
+from replicator_kuma.dump.format import accepts
 from replicator_kuma.errors import Interrupted, ReplicatorError, RepositoryUnreachable
 from replicator_kuma.planning import fetched
 from replicator_kuma.repository import Snapshot
@@ -53,6 +54,9 @@ def catch_up(instance: Instance, newest: Snapshot | None) -> tuple[str, ...]:
         for place in behind:
             if place.name not in pair.failed:
                 log.info("%s has caught up with %s", place.name, newest.position)
+    elif instance.state.load().lagging and not pair.away:
+        instance.step("reading both copies")
+        pair.verify(newest, instance.work / "copies", accepts)
     warnings, news = _note(instance)
     return warnings if news else ()
 

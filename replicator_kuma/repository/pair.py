@@ -137,6 +137,28 @@ class Pair:
             if place.name in self._listed and key(label) not in self._listed[place.name]
         ]
 
+    def verify(self, snapshot: Snapshot, scratch: Path, accept: Callable[[str], bool]) -> None:
+        """Read each copy of it, into new folders; whose is not whole is in ``failed`` too.
+
+        A publish that failed in one place may have left a part there, under the same label.
+        """
+        wanted = key(snapshot.label)
+        for place in self.places:
+            copy = self._listed.get(place.name, {}).get(wanted)
+            if copy is None or place.name in self.failed:
+                continue
+            folder = scratch / place.name.replace(" ", "-")
+            try:
+                with named(place):
+                    place.fetch(copy, folder, accept)
+                    _verify(folder, snapshot)
+            except Interrupted:
+                raise
+            except ReplicatorError as error:
+                self.failed[place.name] = error
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+
     def _store(self, places: Iterable[Place], folder: Path, label: Label) -> None:
         for place in places:
             try:

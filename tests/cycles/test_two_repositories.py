@@ -15,6 +15,7 @@ from replicator_kuma.chores import run_now
 from replicator_kuma.cycle import Instance, Outcome
 from replicator_kuma.errors import (
     Fenced,
+    PublishIncomplete,
     RepositoryLost,
     RepositoryMissing,
     RepositoryUnreachable,
@@ -22,7 +23,7 @@ from replicator_kuma.errors import (
     TwoLeaders,
 )
 from replicator_kuma.promote import promote
-from replicator_kuma.repository import Position
+from replicator_kuma.repository import Label, Position
 from replicator_kuma.repository.pair import Pair
 from replicator_kuma.retention import Care, Keep
 from replicator_kuma.tasks import first_backup
@@ -177,6 +178,32 @@ def test_a_catch_up_that_fails_is_tried_again_and_is_no_failure_of_the_cycle(
     assert fleet.there("two") == ["1.1", "1.2"]
 
 
+def test_a_part_that_a_failed_publish_left_is_no_copy(
+    fleet: Fleet, leader: Side, replica: Side
+) -> None:
+    def leave_a_part() -> None:
+        dump = leader.instance.work / "dump"
+        label = fleet_label(fleet)
+        copy = leader.second.folder / leader.second.add(dump, label)
+        (copy / "tables" / "monitor.jsonl").unlink()
+
+    def fleet_label(fleet: Fleet) -> Label:
+        return FolderRepository(fleet.folder / "one").snapshots("default")[-1].label
+
+    leader.second.before["publish"] = leave_a_part
+    leader.second.fail["publish"] = PublishIncomplete("disk full")
+    assert leader.publish("half") == Position(1, 2)
+    assert fleet.there("two") == ["1.1", "1.2"]
+    for _ in range(2):
+        assert lead(leader.instance).outcome is Outcome.NOTHING
+        assert "repository 2 lags behind" in leader.instance.state.load().lagging
+    assert len(leader.told) == 1
+    assert fleet.there("two") == ["1.1", "1.2"]  # not again and again
+    assert follow(replica.instance).position == Position(1, 2)
+    leader.publish("whole")
+    assert leader.instance.state.load().lagging == ""
+
+
 def test_a_publish_that_fails_in_both_burns_the_position(fleet: Fleet, leader: Side) -> None:
     for repository in (leader.first, leader.second):
         repository.fail["publish"] = RepositoryUnreachable("disk full")
@@ -250,6 +277,20 @@ def test_after_a_split_the_higher_epoch_wins_and_the_other_leader_is_fenced(
     assert replica.publish("one leader") == Position(2, 3)
     with pytest.raises(Fenced):
         lead(leader.instance, verify=True)
+
+
+def test_a_leader_whose_epoch_is_only_in_the_one_that_is_away_is_not_fenced(
+    fleet: Fleet, leader: Side, replica: Side
+) -> None:
+    replica.reaches(first=False)
+    assert replica.promote(force=True) == Position(2, 1)
+    replica.reaches(second=False)
+    with pytest.raises(RepositoryUnreachable, match=r"2\.1 was published from here"):
+        lead(replica.instance, verify=True)
+    assert replica.instance.state.load().fenced is None
+    replica.reaches()
+    assert lead(replica.instance).outcome is Outcome.NOTHING
+    assert fleet.there("one") == ["1.1", "2.1"]
 
 
 def test_two_that_were_forced_to_lead_in_one_epoch_are_both_fenced(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -18,24 +19,43 @@ from replicator_kuma.repository.restic import Timeouts
 from replicator_kuma.repository.upkeep import KeptRepository
 from tests.repository import places
 from tests.repository.places import connect, environment, label, make_dump, rest, rest_url
+from tests.support.tools import restic_018
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.restic
 
 
-def fill(repository: KeptRepository, folder: Path, count: int) -> list[str]:
-    """More snapshots from position 2 on; the ids of all, by position."""
-    for sequence in range(2, count + 1):
-        make_dump(folder, f"number {sequence}")
-        repository.publish(folder, label(sequence))
+@pytest.fixture(scope="session")
+def three(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with the positions 1.1 to 1.3, and one of another fleet."""
+    scratch = tmp_path_factory.mktemp("three")
+    shutil.copytree(template, scratch / "repository", copy_function=shutil.copyfile)
+    repository = connect(restic_018(), scratch / "repository", scratch)
+    for sequence in (2, 3):
+        make_dump(scratch / "dump", f"number {sequence}")
+        repository.publish(scratch / "dump", label(sequence))
+    repository.publish(scratch / "dump", label(1, fleet="blue"))
+    return scratch
+
+
+@pytest.fixture
+def place(three: Path, tmp_path: Path) -> Path:
+    """A copy of it, where rest-server would serve it as the fleet's."""
+    folder = tmp_path / "rest" / "fleet"
+    shutil.copytree(three / "repository", folder, copy_function=shutil.copyfile)
+    for path in folder.rglob("*"):
+        path.chmod(0o700 if path.is_dir() else 0o600)
+    return folder
+
+
+def ids_of(repository: KeptRepository) -> list[str]:
     return [snapshot.id for snapshot in repository.snapshots("default")]
 
 
 def test_what_is_forgotten_is_gone_and_the_rest_stays_whole(
-    repository: KeptRepository, dump: Path, tmp_path: Path
+    repository: KeptRepository, three: Path, tmp_path: Path
 ) -> None:
-    ids = fill(repository, dump, 3)
-    repository.publish(dump, label(1, fleet="blue"))
+    ids = ids_of(repository)
     before = repository.size()
     assert list(repository.forget("default", ids[:2])) == []
     assert repository.prune() is True
@@ -45,34 +65,33 @@ def test_what_is_forgotten_is_gone_and_the_rest_stays_whole(
     (left,) = repository.snapshots("default")
     assert left.id == ids[2]
     repository.fetch(left, tmp_path / "into", lambda _name: True)
-    assert places.read_tree(tmp_path / "into") == places.read_tree(dump)
+    assert places.read_tree(tmp_path / "into") == places.read_tree(three / "dump")
     assert len(repository.snapshots("blue")) == 1
+
+
+def test_nothing_to_forget_asks_nobody(tmp_path: Path) -> None:
+    repository = connect(tmp_path / "no-restic", tmp_path / "nowhere", tmp_path)
     assert list(repository.forget("default", [])) == []
 
 
 @pytest.mark.parametrize("name", ["latest", "abcd1234", "", "--keep-last=1", "A" * 64])
-def test_only_full_ids_are_given_to_forget(repository: KeptRepository, name: str) -> None:
+def test_only_full_ids_are_given_to_forget(tmp_path: Path, name: str) -> None:
+    repository = connect(tmp_path / "no-restic", tmp_path / "nowhere", tmp_path)
     with pytest.raises(ValueError, match="full ids"):
         repository.forget("default", ["a" * 64, name])
-    assert len(repository.snapshots("default")) == 1
 
 
-def test_append_only_refuses_and_harms_nothing(restic: Path, tmp_path: Path) -> None:
+def test_append_only_refuses_and_harms_nothing(restic: Path, place: Path, tmp_path: Path) -> None:
     with rest(tmp_path, "--append-only") as address:
         repository = connect(restic, rest_url(address), tmp_path)
-        repository.init()
-        make_dump(tmp_path / "dump")
-        repository.publish(tmp_path / "dump", label(1))
-        ids = fill(repository, tmp_path / "dump", 3)
+        ids = ids_of(repository)
         assert list(repository.forget("default", ids[:2])) == ids[:2]
-        assert [s.id for s in repository.snapshots("default")] == ids
+        assert ids_of(repository) == ids
         repository.check(1, 1)
         assert repository.size() > 300_000
-        # what an interrupted backup left is not removed either
-        inside = connect(restic, tmp_path / "rest" / "fleet", tmp_path)
-        inside.forget("default", ids[1:2])
+        # nor is what a credential that may has left for prune
+        connect(restic, place, tmp_path).forget("default", ids[1:2])
         assert repository.prune() is False
-        repository.publish(tmp_path / "dump", label(4))
 
 
 @pytest.mark.parametrize("how", ["altered", "gone"])
@@ -146,18 +165,18 @@ def test_a_repository_that_is_not_there_has_no_housekeeping(restic: Path, tmp_pa
 
 
 def test_a_fetch_whose_pack_a_prune_has_moved_succeeds_with_the_new_index(
-    restic: Path, place: Path, dump: Path, tmp_path: Path
+    place: Path, three: Path, tmp_path: Path
 ) -> None:
     """restic read the index, then a prune repacked: the next restic reads the new one."""
-    writer = connect(restic, place, tmp_path / "writer")
-    ids = fill(writer, dump, 3)
+    writer = connect(restic_018(), place, tmp_path / "writer")
+    ids = ids_of(writer)
     # a restic that meets the repository as it was before the prune, once
     calls = tmp_path / "calls"
     script = tmp_path / "restic"
-    gone = f"Load(<data/0a1b2c>, 0, 0) returned error, retrying after 1s: open /x: {'no such file'}"
+    gone = "Load(<data/0a1b2c>, 0, 0) returned error, retrying after 1s: open /x: no such file"
     script.write_text(
         f'#!/bin/sh\nif [ "$1" = dump ] && ! [ -e {calls} ]; then touch {calls}\n'
-        f'echo "{gone} or directory" >&2; exit 1; fi\nexec {restic} "$@"\n'
+        f'echo "{gone} or directory" >&2; exit 1; fi\nexec {restic_018()} "$@"\n'
     )
     script.chmod(0o700)
     reader = connect(script, place, tmp_path / "reader")
@@ -166,4 +185,4 @@ def test_a_fetch_whose_pack_a_prune_has_moved_succeeds_with_the_new_index(
     (left,) = reader.snapshots("default")
     reader.fetch(left, tmp_path / "into", lambda _name: True)
     assert calls.exists()
-    assert places.read_tree(tmp_path / "into") == places.read_tree(dump)
+    assert places.read_tree(tmp_path / "into") == places.read_tree(three / "dump")
