@@ -37,7 +37,6 @@ from replicator_kuma.planning import (
     Planned,
     expected_digest,
     prepare,
-    remembered,
     takes_monitors,
 )
 from replicator_kuma.recovery import (
@@ -133,9 +132,8 @@ def _note(instance: Instance, planned: Planned, first: Pending, stops: bool) -> 
         purge=purge,
         replaced=live.digest,
         digest=expected_digest(instance, live, wanted),
-        policy=planned.policy.fingerprint(instance.tables),
-        arrived=remembered(planned.arrived),
-        keeps_own=planned.keeps_own,
+        words=todo.summary.sentence(),
+        **planned.stands(instance.tables),
     )
     instance.state.update(pending=pending, stopped_by_me=stops, live_digest="")
 
@@ -210,7 +208,7 @@ def _keep_before(instance: Instance, live: Dump, earlier: Pending | None) -> Non
         staging.sync_tree(partial)
         partial.rename(folder)
     except OSError as error:
-        raise StateError(f"cannot keep the rows from before: {error}") from error
+        raise StateError(f"cannot keep the rows from before: {str(error)[:300]}") from error
 
 
 class _Changed(Exception):
@@ -227,7 +225,7 @@ def carry_out(instance: Instance, planned: Planned, note: Callable[[Planned], No
             _write(instance, planned)
         except _Changed:
             log.info("Kuma's rows changed after they were compared: comparing again")
-            planned = prepare(instance, planned.source, own=planned.own)
+            planned = prepare(instance, planned.source, own=planned.own, back=planned.back)
             note(planned)
         else:
             staging.finish(instance.data_dir, planned.plan.files)

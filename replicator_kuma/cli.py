@@ -26,6 +26,7 @@ COMMANDS = (
     "status",
     "doctor",
     "promote",
+    "undo",
     "drill",
     "housekeeping",
 )

@@ -53,18 +53,24 @@ def judge(state: State, digest: str, *, heal: bool, reconcile: bool, now: float 
     return Step.ASK if state.keeps_own and digest != state.drift_digest else Step.LEAVE
 
 
-def look(instance: Instance, position: Position, *, reconcile: bool = False) -> Step:
+def look(
+    instance: Instance,
+    position: Position | str,
+    *,
+    reconcile: bool = False,
+    may_heal: bool = True,
+) -> Step:
     """Compare the live rows with those of the applied snapshot, and note what was found.
 
-    ``reconcile`` reads them in any case, and has them put right. Raises DatabaseErrors,
-    SettingsError.
+    ``reconcile`` reads them in any case, and has them put right; without ``may_heal`` nothing
+    does. Raises DatabaseErrors, SettingsError.
     """
     state = instance.state.load()
     mark = fingerprint(instance)
     if not reconcile and mark and mark == state.unchanged:
         _note(instance, state, unchanged=mark, **equal(state))
         return Step.EQUAL
-    digest, heal = observe(instance).manifest.digest, instance.policy().heal
+    digest, heal = observe(instance).manifest.digest, may_heal and instance.policy().heal
     step = judge(state, digest, heal=heal, reconcile=reconcile, now=time.time())
     if step is Step.EQUAL:
         if state.drift:
@@ -87,7 +93,7 @@ def equal(state: State) -> dict[str, object]:
     return {**NONE, "healed_at": time.time()} if first else {**NONE}
 
 
-def note(instance: Instance, step: Step, position: Position, digest: str) -> None:
+def note(instance: Instance, step: Step, position: Position | str, digest: str) -> None:
     """Remember that rows differ, and since when; said once."""
     state = instance.state.load()
     words = _words(step, position, by_kuma=not state.healed_at)
@@ -102,7 +108,7 @@ def _note(instance: Instance, state: State, **noted: object) -> None:
         instance.state.update(**noted)
 
 
-def _words(step: Step, position: Position, *, by_kuma: bool) -> str:
+def _words(step: Step, position: Position | str, *, by_kuma: bool) -> str:
     if step is Step.CAME_BACK and not by_kuma:
         return (
             f"the rows of {position} were put in place, and differ again in the same way within "

@@ -35,10 +35,11 @@ from replicator_kuma.errors import (
     SnapshotRefused,
     StateError,
 )
+from replicator_kuma.holding import find
 from replicator_kuma.kuma.polling import session_token
 from replicator_kuma.kuma.throwaway import ThrowAway, Visit
 from replicator_kuma.observe import observe
-from replicator_kuma.replica import find, require_schema
+from replicator_kuma.replica import require_schema
 from replicator_kuma.repository import Snapshot, missing
 from replicator_kuma.state import Mark, Pending, State
 

@@ -109,10 +109,10 @@ class Duty:
                 return self._run(
                     progress, lambda i: self._tasks.promote(i, i.force), role=Mode.BACKUP.value
                 )
-            if command not in ("backup", "restore"):
-                raise SettingsError(f"the supervisor knows no command {command!r}")
-            if (command == "backup") != self._leader:
-                raise SettingsError(f"{command} does not fit REPLICATOR_MODE={self._role}")
+            self._check_fits(command)
+            if shared.is_by_hand(command, options):
+                told = {**options, "leads": self._leader}
+                return self._run(progress, lambda i: self._tasks.by_hand(i, command, told))
             return self.cycle(
                 progress,
                 reconcile=bool(options.get("reconcile")),
@@ -131,6 +131,14 @@ class Duty:
             self._instance.progress = silent
         logger.info("%s", found.sentence)
         return found
+
+    def _check_fits(self, command: str) -> None:
+        """Undo fits both roles; a leader is never restored over by a slip."""
+        leads = {"backup": True, "rollback": True, "restore": False, "undo": self._leader}
+        if command not in leads:
+            raise SettingsError(f"the supervisor knows no command {command!r}")
+        if leads[command] != self._leader:
+            raise SettingsError(f"{command} does not fit REPLICATOR_MODE={self._role}")
 
     def cycle(
         self,

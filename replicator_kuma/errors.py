@@ -25,6 +25,8 @@
     │   ├── SnapshotMisfit           21   rows that this database cannot hold without loss
     │   └── SnapshotShrinks          22   most monitors would go: applied only when told so
     ├── SnapshotNotFound             13   no snapshot of this fleet, or of that name
+    ├── NothingKept                  27   no rows are kept from before an apply, or no older ones
+    ├── Held                         26   a person holds this replica at a position
     ├── KumaError                    14   Kuma did not stop, start or come back
     ├── KumaRunning                  15   refused to write under a running Kuma
     ├── AlreadyRunning               16   another cycle holds the lock
@@ -191,6 +193,16 @@ class SnapshotShrinks(SnapshotRefused):
 class SnapshotNotFound(ReplicatorError):
     exit_code = 13
     hint = "Try: replicator snapshots"
+
+
+class NothingKept(ReplicatorError):
+    exit_code = 27
+    hint = "Try: replicator undo --list. Or by snapshots: replicator restore --now --snapshot ID"
+
+
+class Held(ReplicatorError):
+    exit_code = 26
+    hint = "To go on to the newest: replicator restore --resume"
 
 
 class KumaError(ReplicatorError):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from replicator_kuma.cycle import Instance
 from replicator_kuma.dump.format import Dump, accepts
@@ -14,7 +15,7 @@ from replicator_kuma.dump.translate import Terms, Translated, translate
 from replicator_kuma.errors import SnapshotRefused
 from replicator_kuma.observe import Observation, observed_dump
 from replicator_kuma.repository import Limits, Snapshot
-from replicator_kuma.state import Arrived
+from replicator_kuma.state import Arrived, Mark
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,17 @@ class Look:
 
     live: Dump
     observation: Observation
+
+
+@dataclass(frozen=True)
+class Back:
+    """Of an undo's plan: which set of kept rows it is, and what the state knew when they stood."""
+
+    undoes: int
+    back_to: Mark | None
+    policy: str
+    arrived: Arrived
+    keeps_own: bool
 
 
 @dataclass(frozen=True)
@@ -44,6 +56,18 @@ class Planned:
     """of the notes what people must not miss"""
     own: bool = False
     """it is this instance's own dump: nothing was translated"""
+    back: Back | None = None
+    """it is an undo"""
+
+    def stands(self, tables: Collection[str]) -> dict[str, Any]:
+        """What `state.Pending` says of these rows once they are confirmed."""
+        if self.back is not None:
+            return vars(self.back)
+        return {
+            "policy": self.policy.fingerprint(tables),
+            "arrived": remembered(self.arrived),
+            "keeps_own": self.keeps_own,
+        }
 
     @property
     def keeps_own(self) -> bool:
@@ -84,7 +108,12 @@ def look(instance: Instance) -> Look:
 
 
 def prepare(
-    instance: Instance, source: Dump, seen: Look | None = None, *, own: bool = False
+    instance: Instance,
+    source: Dump,
+    seen: Look | None = None,
+    *,
+    own: bool = False,
+    back: Back | None = None,
 ) -> Planned:
     """Plan from what was seen, or look first; nothing is touched.
 
@@ -100,14 +129,31 @@ def prepare(
         terms = terms_of(instance, seen.observation, policy)
         came = translate(source, seen.live, terms, instance.work / f"wanted-{number}")
     todo = plan(seen.live, came.dump, instance.work / f"plan-{number}")
-    return Planned(seen, source, came.dump, todo, policy, came.notes, came.arrived, came.brief, own)
+    return Planned(
+        seen,
+        source,
+        came.dump,
+        todo,
+        policy,
+        came.notes,
+        came.arrived,
+        came.brief,
+        own,
+        back,
+    )
 
 
 def terms_of(instance: Instance, observation: Observation, policy: Policy) -> Terms:
     """What this instance makes of a snapshot."""
-    remembered = dict(instance.state.load().arrived)
-    arrived = {name: frozenset(ids) for name, ids in remembered.items()}
-    return Terms(observation.schema, instance.store.representation, policy, arrived)
+    state = instance.state.load()
+    arrived = {name: frozenset(ids) for name, ids in state.arrived}
+    return Terms(
+        observation.schema,
+        instance.store.representation,
+        policy,
+        arrived,
+        went_back=state.hold is not None,
+    )
 
 
 def remembered(arrived: Mapping[str, frozenset[int]]) -> Arrived:

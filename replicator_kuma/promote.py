@@ -20,6 +20,8 @@ from replicator_kuma.errors import (
     TwoLeaders,
 )
 from replicator_kuma.guard import Guard
+from replicator_kuma.hold_status import held_words
+from replicator_kuma.holding import floor
 from replicator_kuma.publish import publish
 from replicator_kuma.recovery import at_work
 from replicator_kuma.replica import Replica
@@ -70,7 +72,9 @@ def _promote(instance: Instance, force: bool) -> CycleResult:
             newest.position,
             newest.label.digest,
         )
-    warnings, taken = _own_ways(instance), ""
+    warnings, taken, hold = _own_ways(instance), "", instance.state.load().hold
+    if hold is not None:
+        log.warning("this replica holds %s: it takes the newest", held_words(hold))
     if newest is None:
         _require_force_without_snapshots(instance, force)
     else:
@@ -85,9 +89,12 @@ def _promote(instance: Instance, force: bool) -> CycleResult:
         shrinks=lambda seen: _shrinks(instance, before, seen.monitors, force),
     )
     published = instance.state.load().published
-    instance.state.update(applied=published, live_digest=result.digest or "", role="BACKUP")
+    instance.state.update(
+        applied=published, live_digest=result.digest or "", role="BACKUP", hold=None
+    )
     sentence = (
         f"this instance leads fleet {instance.fleet!r} from {result.position} on{taken}. "
+        f"{f'It held {held_words(hold)}: the hold ends. ' if hold else ''}"
         "Now set REPLICATOR_MODE=BACKUP here, and REPLICATOR_MODE=RESTORE on the old leader "
         "before it comes back: what that one had not published goes then"
     )
@@ -157,7 +164,7 @@ def _epoch(instance: Instance, newest: Snapshot | None) -> int:
     marks = [m.position for m in (state.applied, state.published, state.intent) if m is not None]
     if state.pending is not None:
         marks.append(state.pending.mark.position)
-    marks += [p for p in (state.burned, newest and newest.position) if p]
+    marks += [p for p in (state.burned, state.floor, newest and newest.position) if p]
     return max((position.epoch for position in marks), default=0)
 
 
@@ -211,8 +218,8 @@ def _require_one(state: State, newest: Snapshot, snapshots: Sequence[Snapshot]) 
 
 def _require_newer(state: State, newest: Snapshot) -> None:
     """A repository that went back must not take this instance's rows back with it."""
-    if state.applied is not None and newest.position < state.applied.position:
+    applied = floor(state)
+    if applied is not None and newest.position < applied:
         raise RepositoryLost(
-            f"the newest snapshot is {newest.position}, but {state.applied.position} was applied "
-            "here"
+            f"the newest snapshot is {newest.position}, but {applied} was applied here"
         )

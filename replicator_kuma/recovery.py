@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import copy
 import logging
+import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
-from replicator_kuma import drift, scratch, staging
+from replicator_kuma import drift, kept, scratch, staging
 from replicator_kuma.cycle import Instance
 from replicator_kuma.database import Reader
 from replicator_kuma.dump.format import Dump, write_tables
@@ -24,7 +26,7 @@ from replicator_kuma.errors import (
     SnapshotRefused,
     StateError,
 )
-from replicator_kuma.state import Pending, State
+from replicator_kuma.state import Hold, Pending, State
 
 PARTIAL = "before.part"
 PREVIEW = "preview-"
@@ -53,12 +55,33 @@ def _begin(instance: Instance) -> State:
         state = _start_again(instance)
     _forget_scratch(instance.state.folder)
     scratch.forget(instance)
+    empty_work(instance)
+    return state
+
+
+def empty_work(instance: Instance) -> None:
+    """An empty scratch folder; raises StateError."""
     try:
         shutil.rmtree(instance.work, ignore_errors=True)
         instance.work.mkdir(mode=0o700)
     except OSError as error:
         raise StateError(f"cannot make a scratch folder: {error}") from error
-    return state
+
+
+@contextlib.contextmanager
+def aside(instance: Instance) -> Iterator[Instance]:
+    """The instance with a scratch folder of this process, which lives as long as the block.
+
+    For who only reads: it needs no lock.
+    """
+    made = copy.copy(instance)
+    made.work = instance.state.folder / f"{PREVIEW}{os.getpid()}"
+    instance.state.prepare()
+    try:
+        empty_work(made)
+        yield made
+    finally:
+        shutil.rmtree(made.work, ignore_errors=True)
 
 
 def _start_again(instance: Instance) -> State:
@@ -147,15 +170,17 @@ def _forget(instance: Instance, pending: Pending) -> None:
         # The way back was not taken: still unconfirmed are the rows that it leads away from.
         stands = replace(pending, files=(), rollback=False, writing=True, drifted=True)
     staging.discard(instance.data_dir)
+    kept.disown(instance.state.folder)
     instance.state.update(pending=stands)
     if stands is None:
         _forget_before(instance)
 
 
 def _forget_before(instance: Instance) -> None:
-    """Nothing is unconfirmed: what was kept for the way back holds secrets, and goes."""
+    """Nothing is unconfirmed: what an apply replaced is `kept`, or holds secrets, and goes."""
     staging.discard(instance.data_dir)
     folder = before_folder(instance)
+    kept.keep(instance.state.folder, folder)
     for path in (folder, folder.with_name(PARTIAL)):
         shutil.rmtree(path, ignore_errors=True)
 
@@ -229,11 +254,15 @@ def confirm(instance: Instance) -> None:
         changes: dict[str, object] = {"pending": None, "stopped_by_me": False}
         changes["purge"] = state.purge or pending.purge
         if pending.rollback:
-            changes |= _suspect(state, pending.mark.snapshot)
+            kept.disown(instance.state.folder)
+            changes |= _suspect(state, pending)
         else:
+            _announce(instance, state, pending)
             changes |= forgiven(state, pending.mark.snapshot)
+            changes["hold"] = _holds(state, pending)
             if not pending.drifted:
-                changes |= {"applied": pending.mark, **_stands(state, pending)}
+                applied = pending.back_to if pending.undoes else pending.mark
+                changes |= {"applied": applied, **_stands(state, pending)}
         state = instance.state.update(**changes)
         _forget_before(instance)
     if state.purge:
@@ -244,6 +273,25 @@ def confirm(instance: Instance) -> None:
             return
         instance.state.update(purge=False)
         log.info("deleted %d rows of history of monitors that are gone", gone)
+
+
+def _announce(instance: Instance, state: State, pending: Pending) -> None:
+    """What this apply replaced is kept once it is confirmed: the way back from a mistake."""
+    before = before_folder(instance)
+    if not (before / "manifest.json").exists():
+        return
+    kept.announce(
+        instance.state.folder,
+        before,
+        at=time.time(),
+        to=pending.mark.position,
+        sentence=pending.words,
+        was=state.applied,
+        undoes=pending.undoes,
+        policy=state.applied_policy,
+        arrived=state.arrived,
+        keeps_own=state.keeps_own,
+    )
 
 
 def _stands(state: State, pending: Pending) -> dict[str, object]:
@@ -261,12 +309,29 @@ def _stands(state: State, pending: Pending) -> dict[str, object]:
     }
 
 
-def _suspect(state: State, snapshot: str) -> dict[str, object]:
+def _holds(state: State, pending: Pending) -> Hold | None:
+    """The hold once this is confirmed: an undo is done, and another snapshot ends it."""
+    if state.hold is None:
+        return None
+    if pending.undoes:
+        return replace(state.hold, kept=0)
+    return state.hold if holds(state.hold, pending.mark.snapshot) else None
+
+
+def holds(hold: Hold, snapshot: str) -> bool:
+    """Whether a hold is of this snapshot."""
+    return hold.mark is not None and hold.mark.snapshot == snapshot
+
+
+def _suspect(state: State, pending: Pending) -> dict[str, object]:
     """Kuma came up on the old rows, late: the snapshot may be innocent once, not twice.
 
     (It failed on both at first: a port, a disk. Or its start takes longer than we wait; then each
-    new attempt would be an outage for nothing.)
+    new attempt would be an outage for nothing.) Of an undo there is none: it is not tried again.
     """
+    snapshot = pending.mark.snapshot
+    if pending.undoes:
+        return {"hold": state.hold and replace(state.hold, mark=state.applied, kept=0)}
     if state.suspect == snapshot:
         return {"bad": _bad(state, snapshot), "suspect": ""}
     return {"suspect": snapshot}
@@ -279,7 +344,8 @@ def _bad(state: State, snapshot: str) -> tuple[str, ...]:
 
 def call_bad(instance: Instance, snapshot: str) -> None:
     """Remember a snapshot for which Kuma was stopped in vain: it is not tried again by itself."""
-    instance.state.update(bad=_bad(instance.state.load(), snapshot))
+    if snapshot:  # an undo's rows are of none
+        instance.state.update(bad=_bad(instance.state.load(), snapshot))
 
 
 def forgiven(state: State, snapshot: str) -> dict[str, object]:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import logging
-import os
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +11,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from replicator_kuma import drift, planning
+from replicator_kuma import drift, holding, kept, planning
 from replicator_kuma.apply import apply
 from replicator_kuma.cycle import CycleResult, Instance, Outcome
 from replicator_kuma.dump import words
@@ -32,7 +29,8 @@ from replicator_kuma.errors import (
     TwoLeaders,
 )
 from replicator_kuma.guard import UNGUARDED, Guard, noted
-from replicator_kuma.recovery import PREVIEW, at_work, forgiven
+from replicator_kuma.holding import find
+from replicator_kuma.recovery import aside, at_work, empty_work, forgiven, holds
 from replicator_kuma.repository import Snapshot, missing
 from replicator_kuma.settle import settle
 from replicator_kuma.state import Mark, State
@@ -48,22 +46,22 @@ def newest_to_follow(state: State, fleet: str, snapshots: Sequence[Snapshot]) ->
     None in a fleet that has published nothing. Raises RepositoryLost, TwoLeaders: the replica
     then keeps what it has, and never goes back by itself.
     """
-    applied = _highest(state)
+    applied = holding.floor(state)
     if not snapshots:
         if applied is not None:
             raise missing(
                 snapshots,
-                f"the repository holds no snapshot of fleet {fleet!r}, but {applied.position} "
+                f"the repository holds no snapshot of fleet {fleet!r}, but {applied} "
                 "was applied here",
             )
         if getattr(snapshots, "away", ""):
             raise missing(snapshots, f"no snapshot of fleet {fleet!r} is known yet")
         return None
     newest = snapshots[-1]
-    if applied is not None and newest.position < applied.position:
+    if applied is not None and newest.position < applied:
         raise missing(
             snapshots,
-            f"the newest snapshot is {newest.position}, but {applied.position} was applied here",
+            f"the newest snapshot is {newest.position}, but {applied} was applied here",
         )
     tied = [s for s in snapshots if s.position == newest.position]
     if len({s.label.digest for s in tied}) > 1:
@@ -81,14 +79,6 @@ def newest_to_follow(state: State, fleet: str, snapshots: Sequence[Snapshot]) ->
     return newest
 
 
-def _highest(state: State) -> Mark | None:
-    """What was applied here, confirmed or not: there is no way back from it by itself."""
-    marks = [state.applied] if state.applied is not None else []
-    if state.pending is not None and not state.pending.rollback:
-        marks.append(state.pending.mark)
-    return max(marks, key=lambda mark: mark.position, default=None)
-
-
 def refuse_bad(state: State, newest: Snapshot) -> None:
     """Raise SnapshotRefused for one that has stopped Kuma in vain: a person may try it again."""
     if newest.id in state.bad:
@@ -97,15 +87,6 @@ def refuse_bad(state: State, newest: Snapshot) -> None:
             "on it",
             hint="Look at the logs. To try it all the same: replicator restore --now",
         )
-
-
-def find(snapshots: Sequence[Snapshot], wanted: str) -> Snapshot:
-    """The snapshot that a person means by an id, the beginning of one, or a position."""
-    found = [s for s in snapshots if s.id.startswith(wanted) or str(s.position) == wanted]
-    if len(found) != 1:
-        many = "more than one snapshot matches" if found else "no snapshot of this fleet matches"
-        raise SnapshotNotFound(f"{many} {wanted!r}")
-    return found[0]
 
 
 @dataclass(frozen=True)
@@ -146,35 +127,51 @@ class Replica:
         """
         with at_work(self.instance):
             settle(self.instance)
-            return self._cycle(reconcile, snapshot, allow_shrink)
+            snapshots = self.listed()
+            if snapshot is not None:
+                return holding.take_and_hold(self, find(snapshots, snapshot))
+            return self.follow(snapshots, reconcile, allow_shrink)
 
-    def _cycle(self, reconcile: bool, snapshot: str | None, allow_shrink: bool) -> CycleResult:
+    def listed(self) -> Sequence[Snapshot]:
+        """The fleet's snapshots, by position; raises RepositoryErrors."""
         instance = self.instance
         instance.step("asking the repository")
         snapshots = instance.repository.snapshots(instance.fleet)
-        state = instance.state.load()
-        if state.verified_at:
+        if instance.state.load().verified_at:
             # who follows may not go on as a leader by what it knew before: it asks first
-            state = instance.state.update(verified_at=0.0)
-        if snapshot is not None:
-            return self.take(find(snapshots, snapshot))
+            instance.state.update(verified_at=0.0)
+        return snapshots
+
+    def follow(
+        self, snapshots: Sequence[Snapshot], reconcile: bool, allow_shrink: bool = False
+    ) -> CycleResult:
+        """Go to the newest of what was listed, unless a person holds another. Within a cycle."""
+        instance = self.instance
+        state = instance.state.load()
         newest = newest_to_follow(state, instance.fleet, snapshots)
         if newest is None:
             return CycleResult(
                 Outcome.WAITING,
                 f"fleet {instance.fleet!r} has no snapshot yet: waiting for its leader",
             )
-        if not reconcile:
-            refuse_bad(state, newest)
+        if state.hold is not None:
+            return holding.cycle(self, newest, snapshots, reconcile)
         if state.published is not None and state.published.snapshot == newest.id:
             # promoted, and its mode is not set yet: what its rules left out here now would be
             # published as gone once it is
             self.instance = instance.as_leader()
-        if self._applied(state, newest) and instance.store.exists():
-            noted(instance, "")
-            return self._compare(newest, reconcile)
         guard = UNGUARDED if allow_shrink else Guard.of(instance, state, newest)
-        return self.take(newest, guard)
+        return self.stand(newest, reconcile, guard)
+
+    def stand(self, snapshot: Snapshot, reconcile: bool, guard: Guard = UNGUARDED) -> CycleResult:
+        """See that this snapshot is applied and that its rows stand, or take it. In a cycle."""
+        state = self.instance.state.load()
+        if not reconcile:
+            refuse_bad(state, snapshot)
+        if self._applied(state, snapshot) and self.instance.store.exists():
+            noted(self.instance, "")
+            return self._compare(snapshot, reconcile)
+        return self.take(snapshot, guard)
 
     def _applied(self, state: State, newest: Snapshot) -> bool:
         """Whether it came over, by the choices of today, and what it came to is known."""
@@ -200,7 +197,17 @@ class Replica:
         """Fetch, plan, and apply where rows differ. Call within a cycle.
 
         ``only_ask``: it is applied, and whether rows differ is all that is to be known.
+        On a full disk rows that were kept from before older applies make room.
         """
+        while True:
+            try:
+                return self._take(snapshot, guard, only_ask)
+            except ReplicatorError as error:
+                if not kept.make_room(self.instance.state.folder, error):
+                    raise
+                empty_work(self.instance)
+
+    def _take(self, snapshot: Snapshot, guard: Guard, only_ask: bool) -> CycleResult:
         instance = self.instance
         try:
             guard.look(snapshot)
@@ -239,6 +246,7 @@ class Replica:
             arrived=planning.remembered(planned.arrived),
             keeps_own=planned.keeps_own,
             unchanged="",
+            hold=state.hold if state.hold and holds(state.hold, snapshot.id) else None,
             **changes,
             **forgiven(state, snapshot.id),
         )
@@ -287,29 +295,21 @@ class Replica:
             raise _mismatch(snapshot, schema.migrations, None)
 
     @contextlib.contextmanager
-    def preview(self, snapshot: str | None = None) -> Iterator[Preview]:
+    def preview(self, snapshot: str | None = None, at: float | None = None) -> Iterator[Preview]:
         """What a restore would change; only reads, so it needs no lock.
 
-        The plan's files live as long as the block, in a scratch folder of its own.
+        ``snapshot`` or ``at`` (epoch seconds) name another than the newest. The plan's files live
+        as long as the block, in a scratch folder of its own.
         """
-        instance = copy.copy(self.instance)
-        instance.work = instance.state.folder / f"{PREVIEW}{os.getpid()}"
-        snapshots = instance.repository.snapshots(instance.fleet)
-        state = instance.state.load()
-        chosen = (
-            find(snapshots, snapshot)
-            if snapshot is not None
-            else newest_to_follow(state, instance.fleet, snapshots)
-        )
-        if chosen is None:
-            raise SnapshotNotFound(f"fleet {instance.fleet!r} has no snapshot yet")
-        instance.state.prepare()
-        shutil.rmtree(instance.work, ignore_errors=True)
-        instance.work.mkdir(mode=0o700)
-        try:
-            yield Replica(instance)._plan(chosen)[0]
-        finally:
-            shutil.rmtree(instance.work, ignore_errors=True)
+        with aside(self.instance) as instance:
+            snapshots = instance.repository.snapshots(instance.fleet)
+            if snapshot is not None or at is not None:
+                newest: Snapshot | None = holding.chosen(snapshots, snapshot, at)
+            else:
+                newest = newest_to_follow(instance.state.load(), instance.fleet, snapshots)
+            if newest is None:
+                raise SnapshotNotFound(f"fleet {instance.fleet!r} has no snapshot yet")
+            yield Replica(instance)._plan(newest)[0]
 
 
 def require_schema(

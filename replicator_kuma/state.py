@@ -20,79 +20,22 @@ from typing import Any
 
 from replicator_kuma.drill_note import Drill
 from replicator_kuma.errors import AlreadyRunning, StateError
-from replicator_kuma.repository.snapshot import Position, Snapshot
+from replicator_kuma.marks import (
+    Arrived,
+    Hold,
+    Mark,
+    Pending,
+    decode_arrived,
+    decode_hold,
+    decode_mark,
+    decode_pending,
+    decode_position,
+    encode,
+)
+from replicator_kuma.repository.snapshot import Position
 
+__all__ = ["Arrived", "Hold", "Last", "Mark", "Noted", "Pending", "State", "StateFile", "Upkeep"]
 VERSION = 1
-
-Arrived = tuple[tuple[str, tuple[int, ...]], ...]
-"""Tables and the ids of their rows that have come once, both in order."""
-
-
-@dataclass(frozen=True)
-class Mark:
-    """A snapshot as this instance remembers it."""
-
-    position: Position
-    digest: str
-    schema: str
-    snapshot: str = ""
-    writer: str = ""
-    leader: str = ""
-    monitors: int = 0
-    rows: int = 0
-    shrunk: Position | None = None
-    """`Label.shrunk`"""
-
-    @classmethod
-    def of(cls, snapshot: Snapshot) -> Mark:
-        """What is remembered of a listed snapshot."""
-        label = snapshot.label
-        return cls(
-            position=label.position,
-            digest=label.digest,
-            schema=label.schema,
-            snapshot=snapshot.id,
-            writer=label.writer,
-            leader=label.leader,
-            monitors=label.monitors,
-            rows=label.rows,
-            shrunk=label.shrunk,
-        )
-
-
-@dataclass(frozen=True)
-class Pending:
-    """An apply that was begun and is not confirmed: Kuma has not been ready on its rows yet.
-
-    ``base`` and ``target`` are digests of the live rows before and after; ``files`` are the file
-    changes as (name, SHA-256 or None for a deletion) and stay listed until all are done.
-    """
-
-    mark: Mark
-    base: str
-    target: str
-    files: tuple[tuple[str, str | None], ...] = ()
-    purge: bool = False
-    """monitors went: their history goes once Kuma is ready"""
-    rollback: bool = False
-    """it is the way back: the rows from before are being put in place again"""
-    writing: bool = False
-    """the transaction was begun: before that nothing can have been written"""
-    drifted: bool = False
-    """rows were found that are neither of the two: somebody wrote since, it proves nothing"""
-    restart: bool = False
-    """Kuma is to run again after it"""
-    replaced: str = ""
-    """digest of the live rows and files that it was planned to replace"""
-    digest: str = ""
-    """what `State.live_digest` is once it is confirmed, and so on for the next three"""
-    policy: str = ""
-    arrived: Arrived = ()
-    keeps_own: bool = False
-    earlier: Pending | None = None
-    """the unconfirmed apply that it is laid over, and that stands if it is not written"""
-    unread: bool = False
-    """Kuma ran while the rows were written, and has not been started since: it knows the old"""
 
 
 @dataclass(frozen=True)
@@ -172,6 +115,11 @@ class State:
     """rows of local entities that came from a leader once: they do not come again"""
     keeps_own: bool = False
     """some of the rows behind `live_digest` are this replica's own: it may change them"""
+    floor: Position | None = None
+    """the highest position that was applied before a person went back; None: nobody did"""
+    hold: Hold | None = None
+    rolled_back: Position | None = None
+    """a leader's `rollback` to there has yet to be published, even where monitors went by it"""
     pending: Pending | None = None
     stopped_by_me: bool = False
     bad: tuple[str, ...] = ()
@@ -210,61 +158,22 @@ class State:
     """which of a leader's two repositories lags behind, and why"""
 
 
-def _encode(value: Any) -> Any:
-    if isinstance(value, Position):
-        return str(value)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        items = {f.name: _encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        if isinstance(value, Mark) and value.shrunk is None:
-            del items["shrunk"]  # 0.2.0 knows no such field, and may come back
-        return items
-    if isinstance(value, tuple):
-        return [_encode(item) for item in value]
-    return value
-
-
-def _mark(value: Any) -> Mark | None:
-    if value is None:
-        return None
-    known = {field.name for field in dataclasses.fields(Mark)}
-    fields = {key: item for key, item in value.items() if key in known}
-    for name in ("position", "shrunk"):
-        if fields.get(name) is not None:
-            fields[name] = Position.parse(fields[name])
-    return Mark(**fields)
-
-
-def _pending(value: Any) -> Pending | None:
-    if value is None:
-        return None
-    mark, earlier = _mark(value["mark"]), _pending(value.get("earlier"))
-    if mark is None:
-        raise ValueError("pending without a mark")
-    files = tuple((str(name), digest) for name, digest in value["files"])
-    arrived = _arrived(value.get("arrived", ()))
-    changed = {"mark": mark, "files": files, "earlier": earlier, "arrived": arrived}
-    return Pending(**{**value, **changed})
-
-
-def _arrived(value: Any) -> Arrived:
-    return tuple((str(name), tuple(int(key) for key in ids)) for name, ids in value)
-
-
 def _decode(raw: dict[str, Any]) -> State:
     known = {f.name for f in dataclasses.fields(State)}
     fields = {key: value for key, value in raw.items() if key in known}
     for name in ("intent", "published", "applied"):
-        fields[name] = _mark(fields.get(name))
-    if fields.get("burned") is not None:
-        fields["burned"] = Position.parse(fields["burned"])
-    fields["pending"] = _pending(fields.get("pending"))
+        fields[name] = decode_mark(fields.get(name))
+    for name in ("burned", "floor", "rolled_back"):
+        fields[name] = decode_position(fields.get(name))
+    fields["hold"] = decode_hold(fields.get("hold"))
+    fields["pending"] = decode_pending(fields.get("pending"))
     if fields.get("last") is not None:
         fields["last"] = Last(**fields["last"])
     for name in ("drill", "drill_failed"):
         fields[name] = Drill.read(fields.get(name))
     for name in ("bad", "rivals", "tried"):
         fields[name] = tuple(fields.get(name, ()))
-    fields["arrived"] = _arrived(fields.get("arrived", ()))
+    fields["arrived"] = decode_arrived(fields.get("arrived", ()))
     fields["chores"] = tuple(Noted(**noted) for noted in fields.get("chores", ()))
     fields["upkeep"] = tuple(Upkeep(**each) for each in fields.get("upkeep", ()))
     return State(**fields)
@@ -321,7 +230,7 @@ class StateFile:
     def save(self, state: State) -> None:
         self.prepare()
         temporary = self.path.with_name(f".state.{os.getpid()}.tmp")
-        text = json.dumps({"version": VERSION, "state": _encode(state)}, indent=1) + "\n"
+        text = json.dumps({"version": VERSION, "state": encode(state)}, indent=1) + "\n"
         try:
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with os.fdopen(descriptor, "w") as file:

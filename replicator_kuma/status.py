@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from replicator_kuma import heartbeat, upkeep_status
+from replicator_kuma import heartbeat, hold_status, upkeep_status
 from replicator_kuma.drill_note import Drill
 from replicator_kuma.errors import ReplicatorError, StateError
 from replicator_kuma.heartbeat import Beat
@@ -120,6 +120,7 @@ class Report:
             "engine": self.engine or None,
             "strategy": self.choices.strategy or None,
             "policy": self.choices.as_dict(),
+            "holding": hold_status.as_dict(state.hold) if self._follows else None,
             "drift": {"since": when(state.drift), "words": state.drift_words}
             if self._drifts
             else None,
@@ -144,7 +145,11 @@ class Report:
     @property
     def _drifts(self) -> bool:
         """Whether rows are known to differ; a leader's own rows are what they are."""
-        return bool(self.state.drift) and self.role != Mode.BACKUP.value
+        return bool(self.state.drift) and self._follows
+
+    @property
+    def _follows(self) -> bool:
+        return self.role != Mode.BACKUP.value
 
     def _supervisor(self) -> dict[str, Any] | None:
         beat = self.beat
@@ -170,6 +175,11 @@ class Report:
         if self.choices.strategy:
             yield "strategy", self.choices.strategy
         yield "policy", self.choices.words()
+        if state.hold is not None and self._follows:
+            yield (
+                "holding",
+                f"{hold_status.held_words(state.hold)}; to go on: replicator restore --resume",
+            )
         if self._drifts:
             yield "drift", f"since {when(state.drift)}: {state.drift_words}"
         if self.fenced:

@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from replicator_kuma.chores import Chore, Steps
 from replicator_kuma.cycle import CycleResult, Instance
@@ -91,6 +91,25 @@ def restore(
     )
 
 
+def is_by_hand(command: str, options: Mapping[str, Any]) -> bool:
+    """Whether `by_hand` does it, and no cycle."""
+    goes = any(options.get(name) is not None for name in ("snapshot", "at"))
+    return command in ("undo", "rollback") or goes or bool(options.get("resume"))
+
+
+def by_hand(instance: Instance, command: str, options: Mapping[str, Any]) -> CycleResult:
+    """What only a person asks for, by the options of its command: going back, and on again."""
+    if command == "undo":
+        from replicator_kuma.undo import undo
+
+        return undo(instance, options.get("number"), hold=not options.get("leads"))
+    from replicator_kuma import holding
+
+    if options.get("resume"):
+        return holding.resume(instance, allow_shrink=bool(options.get("allow_shrink")))
+    return holding.go_to(instance, options.get("snapshot"), options.get("at"))
+
+
 def promote(instance: Instance, force: bool) -> CycleResult:
     from replicator_kuma.promote import promote as promote_instance
 
@@ -147,6 +166,7 @@ class Tasks:
     backup: Callable[[Instance, bool, bool], CycleResult] = first_backup
     restore: Callable[[Instance, bool, str | None, bool], CycleResult] = restore
     promote: Callable[[Instance, bool], CycleResult] = promote
+    by_hand: Callable[[Instance, str, Mapping[str, Any]], CycleResult] = by_hand
     before_start: Callable[[Instance], None] = before_start
     confirm: Callable[[Instance], None] = confirm
     roll_back: Callable[[Instance, KumaError], None] = roll_back

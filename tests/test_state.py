@@ -18,7 +18,7 @@ import pytest
 from replicator_kuma.drill_note import Drill
 from replicator_kuma.errors import AlreadyRunning, StateError
 from replicator_kuma.repository import Position
-from replicator_kuma.state import Last, Noted, State, StateFile, Upkeep
+from replicator_kuma.state import Hold, Last, Noted, State, StateFile, Upkeep
 from tests.support.cycles import MARK, PENDING
 from tests.support.waiting import wait_until
 
@@ -50,7 +50,13 @@ FULL = State(
         keeps_own=True,
         earlier=dataclasses.replace(PENDING, mark=ODD),
         unread=True,
+        words="1 monitor deleted",
+        undoes=12,
+        back_to=ODD,
     ),
+    floor=Position(4, 5),
+    hold=Hold(since=7.5, mark=ODD, kept=12, said=Position(4, 5)),
+    rolled_back=Position(1, 3),
     stopped_by_me=True,
     bad=("a", "b"),
     purge=True,

@@ -213,6 +213,22 @@ def _parse_wait(_ctx: click.Context, _param: click.Parameter, value: str | None)
         raise click.BadParameter("expected a duration like 30s, 5m or 1h30m") from None
 
 
+def at_option(text: str) -> Callable[[F], F]:
+    """--at TIME; the command gets seconds since the epoch as ``at``, or None."""
+    return click.option("--at", metavar="TIME", callback=_parse_at, help=text)
+
+
+def _parse_at(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
+    from replicator_kuma.moments import EXPECTED, parse_moment
+
+    if value is None:
+        return None
+    try:
+        return parse_moment(value, time.time())
+    except ValueError:
+        raise click.BadParameter(f"expected {EXPECTED}") from None
+
+
 def load(
     voice: Voice, overrides: Mapping[str, str], needs: Collection[Need] = (Need.REPOSITORY,)
 ) -> Settings:

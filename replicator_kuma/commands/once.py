@@ -21,23 +21,26 @@ def one_cycle(
     options: Mapping[str, Any],
     work: Work,
     mode: Mode | None,
+    *,
+    any_role: bool = False,
 ) -> dict[str, Any]:
     """Carry out ``command`` and return its result as `--json` prints it; raises ReplicatorErrors.
 
     ``mode`` is one that the command belongs to: a leader is never restored over by a slip. None:
-    it makes a leader of any.
+    it makes a leader of any. ``any_role``: it fits both, and asks no repository.
     """
     common = (Need.REPOSITORY, Need.DATA)
     needs = (Need.ROLE, *common) if mode else common
+    needs = (Need.ROLE, Need.DATA) if any_role else needs
     settings = load(voice, overrides, needs)
     if mode is not None and (settings.mode is None or settings.mode.replica != mode.replica):
         raise _wrong_mode(command, settings.mode)
-    role = settings.mode if mode and settings.mode else Mode.BACKUP
+    role = settings.mode if (mode or any_role) and settings.mode else Mode.BACKUP
     with voice.progress() as progress:
         result = _handed_over(settings, overrides, command, options, progress)
         if result is None:
             result = _by_ourselves(settings, options, work, progress, role)
-    _tell(voice, result)
+    tell(voice, result)
     return result
 
 
@@ -94,7 +97,7 @@ def opened(
             instance.notifier.close()
 
 
-def _tell(voice: Voice, result: Mapping[str, Any]) -> None:
+def tell(voice: Voice, result: Mapping[str, Any]) -> None:
     voice.data(result)
     voice.did(str(result["sentence"]))
     warnings: Collection[str] = result["warnings"]

@@ -12,7 +12,9 @@ from replicator_kuma.plain import plain_json
 from replicator_kuma.settings import Need
 
 
-def show_preview(voice: Voice, overrides: Mapping[str, str], snapshot: str | None) -> None:
+def show_preview(
+    voice: Voice, overrides: Mapping[str, str], snapshot: str | None, at: float | None = None
+) -> None:
     """Print the plan, secrets masked; touches nothing. Raises ReplicatorErrors.
 
     It plans in a scratch folder of its own, so it needs no lock: it only reads.
@@ -25,7 +27,7 @@ def show_preview(voice: Voice, overrides: Mapping[str, str], snapshot: str | Non
     with (
         voice.progress() as progress,
         opened(settings, progress) as instance,
-        Replica(instance).preview(snapshot) as preview,
+        Replica(instance).preview(snapshot, at) as preview,
     ):
         if voice.json:
             head = {
@@ -33,7 +35,7 @@ def show_preview(voice: Voice, overrides: Mapping[str, str], snapshot: str | Non
                 "sentence": preview.summary.sentence(),
                 "changes_by_table": preview.summary.as_dict(),
             }
-            _stream(head, "changes", preview.changes())
+            stream(head, "changes", preview.changes())
             return
         position, leader = preview.snapshot.position, preview.snapshot.label.leader
         voice.show(f"to {position} of {leader}: {preview.summary.sentence()}")
@@ -41,7 +43,7 @@ def show_preview(voice: Voice, overrides: Mapping[str, str], snapshot: str | Non
             voice.show(line)
 
 
-def _stream(head: Mapping[str, Any], name: str, items: Iterable[Any]) -> None:
+def stream(head: Mapping[str, Any], name: str, items: Iterable[Any]) -> None:
     """One JSON object whose last member is a long list: memory does not grow with it."""
     text = plain_json(head, indent=2)
     click.echo(f'{text[:-2]},\n  "{name}": [', nl=False)

@@ -12,6 +12,7 @@ from replicator_kuma.commands.common import (
     REPOSITORY,
     TABLES,
     Voice,
+    at_option,
     complete_snapshots,
     settings_options,
     voice_options,
@@ -25,8 +26,10 @@ from replicator_kuma.commands.common import (
     "--snapshot",
     metavar="ID",
     shell_complete=complete_snapshots,
-    help="With --now: go to this one, by id or position, an older one too.",
+    help="With --now: go to this one, by id or position, an older one too, and stay there.",
 )
+@at_option("With --now: go to what was newest at TIME, and stay there.")
+@click.option("--resume", is_flag=True, help="Stay no longer: go to the newest, and follow it.")
 @click.option(
     "--allow-shrink",
     is_flag=True,
@@ -42,6 +45,8 @@ def command(
     voice: Voice,
     now: bool,
     snapshot: str | None,
+    at: float | None,
+    resume: bool,
     allow_shrink: bool,
     dry_run: bool,
     force: bool,
@@ -51,22 +56,25 @@ def command(
 
     Without --now one cycle, for cron: a snapshot that is applied is left alone. Where
     `replicator run` is running, it does the work and this command shows the result.
+    A replica that was sent to a snapshot follows no newer one until --resume.
 
     \b
     Examples:
       replicator restore --now
       replicator restore --now --dry-run
       replicator restore --now --snapshot 1.7
+      replicator restore --now --at "2h ago"
+      replicator restore --resume
     """
-    if snapshot is not None and not now:
-        raise click.UsageError("--snapshot needs --now")
-    if allow_shrink and not now:
-        raise click.UsageError("--allow-shrink needs --now")
+    goes = snapshot is not None or at is not None
+    _check(now, snapshot, at, resume, allow_shrink)
     if dry_run:
         from replicator_kuma.commands.preview import show_preview
 
-        show_preview(voice, overrides, snapshot)
+        show_preview(voice, overrides, snapshot, at)
         return
+    if now and not goes and not resume:
+        _refuse_while_held(overrides)
     from replicator_kuma import tasks
     from replicator_kuma.commands.once import one_cycle
     from replicator_kuma.settings import Mode
@@ -74,6 +82,8 @@ def command(
     options: dict[str, Any] = {
         "reconcile": now,
         "snapshot": snapshot,
+        "at": at,
+        "resume": resume,
         "allow_shrink": allow_shrink,
         "force": force,
         "wait": wait,
@@ -83,6 +93,36 @@ def command(
         overrides,
         "restore",
         options,
-        lambda instance: tasks.restore(instance, now, snapshot, allow_shrink),
+        lambda instance: (
+            tasks.by_hand(instance, "restore", options)
+            if goes or resume
+            else tasks.restore(instance, now, None, allow_shrink)
+        ),
         Mode.RESTORE,
     )
+
+
+def _check(
+    now: bool, snapshot: str | None, at: float | None, resume: bool, allow_shrink: bool
+) -> None:
+    """Raise UsageError for options that contradict one another."""
+    for given, option in ((snapshot is not None, "--snapshot"), (at is not None, "--at")):
+        if given and not now:
+            raise click.UsageError(f"{option} needs --now")
+        if given and resume:
+            raise click.UsageError(f"{option} holds a position, and --resume ends that")
+    if snapshot is not None and at is not None:
+        raise click.UsageError("either --snapshot or --at")
+    if allow_shrink and not (now or resume):
+        raise click.UsageError("--allow-shrink needs --now")
+
+
+def _refuse_while_held(overrides: dict[str, str]) -> None:
+    """Raise Held before anything is asked: to stay where it is was a person's word."""
+    from replicator_kuma.holding import refuse_while_held
+    from replicator_kuma.settings import Mode, Settings
+    from replicator_kuma.state import StateFile
+
+    settings = Settings.load(None, overrides, ())
+    if settings.mode is not Mode.BACKUP:
+        refuse_while_held(StateFile(settings.state_dir).load())

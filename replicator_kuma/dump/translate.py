@@ -37,6 +37,8 @@ class Terms:
     representation: Representation
     policy: Policy = field(default_factory=Policy)
     arrived: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    went_back: bool = False
+    """to an older dump: what a person deleted here stays remembered, also if that one lacks it"""
 
 
 @dataclass(frozen=True)
@@ -226,7 +228,10 @@ class _Translation:
             kept = {key: row for key, row in own.items() if key in wanted or key not in known}
             deleted = {key for key in wanted if key in known and key not in own}
         self.gone.setdefault(name, set()).update(deleted)
-        self.arrived[name] = frozenset(key for key in wanted if key in known or key not in own)
+        arrived = {key for key in wanted if key in known or key not in own}
+        if self.terms.went_back:
+            arrived |= {key for key in known if key not in own}
+        self.arrived[name] = frozenset(arrived)
         rows = {key: row for key, row in wanted.items() if key not in deleted} | kept
         self._note_files(name, chosen, kept)
         self.present.get(name, set()).update(rows)

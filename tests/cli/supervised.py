@@ -94,6 +94,9 @@ class Script:
                 i, "restore", f"{again} {snapshot}"
             ),
             promote=lambda i, force: self.act(i, "promote", str(force)),
+            by_hand=lambda i, command, options: self.act(
+                i, command, f"{options.get('number')} {options.get('snapshot')}"
+            ),
             before_start=lambda i: void(self.act(i, "before_start")),
             confirm=lambda i: void(self.act(i, "confirm")),
             roll_back=roll_back,

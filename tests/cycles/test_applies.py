@@ -8,6 +8,7 @@ import sys
 import threading
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -198,9 +199,9 @@ def test_rows_that_change_all_the_time_are_left_alone(
     edits: list[str] = []
 
     def busy(
-        instance: Instance, source: Dump, seen: planning.Look | None = None, *, own: bool = False
+        instance: Instance, source: Dump, seen: planning.Look | None = None, **options: Any
     ) -> planning.Planned:
-        planned = real(instance, source, seen, own=own)
+        planned = real(instance, source, seen, **options)
         edits.append(f"edit {len(edits)}")
         rename(db(replica), 4, edits[-1])
         return planned

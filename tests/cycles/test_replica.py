@@ -19,7 +19,8 @@ from replicator_kuma.errors import (
     SnapshotRefused,
     TwoLeaders,
 )
-from replicator_kuma.replica import find, newest_to_follow
+from replicator_kuma.holding import find
+from replicator_kuma.replica import newest_to_follow
 from replicator_kuma.repository import Position, Snapshot
 from replicator_kuma.state import State
 from tests.support import cycles, databases

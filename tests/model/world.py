@@ -22,7 +22,7 @@ from random import Random
 from typing import Any
 from unittest import mock
 
-from replicator_kuma import drift, leader, planning, publish, replica, state
+from replicator_kuma import drift, leader, marks, planning, publish, replica, state
 from replicator_kuma.cycle import CycleResult, Instance, Outcome
 from replicator_kuma.errors import Fenced, ReplicatorError
 from replicator_kuma.leader import Leader
@@ -391,7 +391,9 @@ def stand_ins(world: World) -> Iterator[None]:
         for module in (leader, publish, replica, drift):
             stack.enter_context(mock.patch.object(module, "time", clock))
         stack.enter_context(mock.patch.object(state, "json", Compact))
-        stack.enter_context(mock.patch.object(state, "_encode", functools.cache(state._encode)))
+        cached = functools.cache(marks.encode)
+        for module in (marks, state):
+            stack.enter_context(mock.patch.object(module, "encode", cached))
         stack.enter_context(mock.patch.object(shutil, "rmtree", _remove))
         stack.enter_context(mock.patch.object(replica, "_beside", _before))
         for name in ("observe", "observed_dump", "fingerprint"):

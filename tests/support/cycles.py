@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from replicator_kuma import holding
 from replicator_kuma.cycle import CycleResult, Instance
 from replicator_kuma.leader import Leader
 from replicator_kuma.promote import promote
 from replicator_kuma.replica import Replica
 from replicator_kuma.repository import Label, Position, Snapshot
 from replicator_kuma.state import Mark, Pending, State, StateFile
+from replicator_kuma.undo import undo
 from tests.support import databases
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import RecordingKuma, make_instance
@@ -79,6 +81,23 @@ def follow(
         )
 
 
+def go_back(there: Instance, number: int | None = None, *, hold: bool = True) -> CycleResult:
+    with there.state.lock():
+        return undo(there, number, hold=hold)
+
+
+def hold_at(
+    replica: Instance, snapshot: str | None = None, *, at: float | None = None
+) -> CycleResult:
+    with replica.state.lock():
+        return holding.go_to(replica, snapshot, at)
+
+
+def go_on(replica: Instance) -> CycleResult:
+    with replica.state.lock():
+        return holding.resume(replica)
+
+
 def take_over(there: Instance, *, force: bool = False) -> CycleResult:
     with there.state.lock():
         return promote(there, force=force)
@@ -124,8 +143,9 @@ def opened_elsewhere(database: Path) -> Iterator[None]:
 def left_behind(instance: Instance) -> list[str]:
     """What must not outlive a cycle: dumps, rows from before, staged files."""
     state = instance.state.folder
-    odd = [p for p in state.iterdir() if p.name not in ("state.json", "lock")]
-    return sorted(str(p) for p in [*odd, *instance.data_dir.glob(".replicator*")])
+    odd = [p for p in state.iterdir() if p.name not in ("state.json", "lock", "kept")]
+    halves = [p for p in state.glob("kept/*") if not p.name.isdecimal()]
+    return sorted(str(p) for p in [*odd, *halves, *instance.data_dir.glob(".replicator*")])
 
 
 def rename(database: Path, monitor: int, name: str) -> None:

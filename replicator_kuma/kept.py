@@ -1,0 +1,239 @@
+"""The rows that confirmed applies replaced: the last five sets, each with what it was.
+
+    kept/12/rows/       a dump: what was `before/` while its apply was not confirmed
+    kept/12/note.json   when, from which position to which, what changed
+
+A set is made beside its place (`12.part`) and renamed, so that it is whole or not there. They hold
+secrets, like kuma.db beside them: folders 0700, files 0600.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from replicator_kuma.errors import ReplicatorError
+from replicator_kuma.marks import Arrived, Mark, decode_arrived, decode_mark, encode
+from replicator_kuma.repository import Position
+from replicator_kuma.state import sync_folder
+
+SETS = 5
+"""Of applies; and as many of undos, which keep what they replace, too."""
+MOST_BYTES = 1024**3
+"""Of all sets together; the newest always stays."""
+
+_NOTE, _ROWS, _PART, _GONE = "note.json", "rows", ".part", ".gone"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One set: the rows that stood for ``was`` until ``to`` replaced them.
+
+    ``at`` is seconds since the epoch; ``policy``, ``arrived`` and ``keeps_own`` are the state's
+    at that time, which belong to these rows.
+    """
+
+    number: int
+    folder: Path
+    """the dump's"""
+    at: float
+    to: Position
+    sentence: str
+    bytes: int
+    was: Mark | None = None
+    undoes: int = 0
+    """the number of the set that this one's apply put back; 0: it was no undo"""
+    policy: str = ""
+    arrived: Arrived = ()
+    keeps_own: bool = False
+
+    @property
+    def words(self) -> str:
+        """What it was, in one line."""
+        came = f"{self.was.position}" if self.was is not None else "its own rows"
+        if self.undoes:
+            return f"undo of {self.undoes}: {self.sentence}"
+        return f"{came} → {self.to}: {self.sentence}"
+
+
+def _root(state: Path) -> Path:
+    return state / "kept"
+
+
+def sets(state: Path) -> list[Kept]:
+    """What is kept below a state directory, oldest first; what cannot be read is not there."""
+    found = []
+    for number, folder in _numbered(state):
+        try:
+            found.append(_read(number, folder))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            log.debug("%s is no set of kept rows: %r", folder, error)
+    return found
+
+
+def _numbered(state: Path, suffix: str = "") -> list[tuple[int, Path]]:
+    root = _root(state)
+    names = [path.name for path in root.iterdir()] if root.is_dir() else []
+    bare = [name.removesuffix(suffix) for name in names if name.endswith(suffix)]
+    return sorted((int(name), root / f"{name}{suffix}") for name in bare if name.isdecimal())
+
+
+def _read(number: int, folder: Path) -> Kept:
+    raw: dict[str, Any] = json.loads((folder / _NOTE).read_text())
+    if not (folder / _ROWS / "manifest.json").exists():
+        raise ValueError("it has no rows")
+    return Kept(
+        number=number,
+        folder=folder / _ROWS,
+        at=float(raw["at"]),
+        to=Position.parse(raw["to"]),
+        sentence=str(raw["sentence"]),
+        bytes=int(raw["bytes"]),
+        was=decode_mark(raw["was"]),
+        undoes=int(raw["undoes"]),
+        policy=str(raw["policy"]),
+        arrived=decode_arrived(raw["arrived"]),
+        keeps_own=bool(raw["keeps_own"]),
+    )
+
+
+def next_undone(found: Sequence[Kept]) -> Kept | None:
+    """The set that an undo puts back now: the last apply's, or the one before what was undone."""
+    below: int | None = None
+    for one in reversed(found):
+        if one.undoes:
+            below = one.undoes if below is None else min(below, one.undoes)
+        elif below is None or one.number < below:
+            return one
+    return None
+
+
+def announce(state: Path, before: Path, **noted: Any) -> None:
+    """Note what an apply was, before the state calls it confirmed; `keep` makes a set of it.
+
+    ``noted`` are the fields of `Kept`. A full disk loses older sets first, then this one.
+    """
+    while True:
+        try:
+            _announce(state, before, noted)
+            break
+        except OSError as error:
+            disown(state)
+            if not (_full(error) and _drop_oldest(state)):
+                log.warning("what this apply replaced is not kept: %s", error)
+                break
+
+
+def _announce(state: Path, before: Path, noted: dict[str, Any]) -> None:
+    disown(state)
+    taken = [number for suffix in ("", _GONE) for number, _ in _numbered(state, suffix)]
+    root = _root(state)
+    root.mkdir(mode=0o700, exist_ok=True)
+    part = root / f"{max(taken, default=0) + 1}{_PART}"
+    part.mkdir(mode=0o700)
+    size = 0
+    for path in (before, *before.rglob("*")):
+        path.chmod(0o700 if path.is_dir() else 0o600)
+        size += path.stat().st_size
+    text = json.dumps({name: encode(value) for name, value in noted.items()} | {"bytes": size})
+    descriptor = os.open(part / _NOTE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    for folder in (part, root, state):
+        sync_folder(folder)
+
+
+def disown(state: Path) -> None:
+    """What was announced is not confirmed, and is none of ours to keep."""
+    for _number, part in _numbered(state, _PART):
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def keep(state: Path, before: Path) -> None:
+    """Make what was announced a set, if anything was; can be repeated. Older ones go.
+
+    Never raises: an apply that was done is done.
+    """
+    try:
+        for number, part in _numbered(state, _PART):
+            if before.exists() and (part / _NOTE).exists():
+                before.rename(part / _ROWS)
+            if (part / _ROWS / "manifest.json").exists():
+                sync_folder(part)
+                part.rename(_root(state) / str(number))
+                sync_folder(_root(state))
+        disown(state)
+        _prune(state)
+    except OSError as error:
+        log.warning("cannot keep what an apply replaced: %s", error)
+
+
+def _prune(state: Path) -> None:
+    for _number, folder in _numbered(state, _GONE):
+        shutil.rmtree(folder, ignore_errors=True)
+    found = sets(state)
+    known = {one.number for one in found}
+    for number, _folder in _numbered(state):
+        if number not in known:
+            _remove(state, number)
+    stays = [*_last(found, undos=False), *_last(found, undos=True)]
+    _remove_all(state, (one for one in found if one not in stays))
+    stays.sort(key=lambda one: one.number)
+    while len(stays) > 1 and sum(one.bytes for one in stays) > MOST_BYTES:
+        _remove(state, stays.pop(0).number)
+
+
+def _last(found: Sequence[Kept], *, undos: bool) -> list[Kept]:
+    return [one for one in found if bool(one.undoes) == undos][-SETS:]
+
+
+def _remove_all(state: Path, going: Iterable[Kept]) -> None:
+    for one in going:
+        _remove(state, one.number)
+
+
+def _remove(state: Path, number: int) -> None:
+    folder = _root(state) / str(number)
+    gone = folder.with_name(f"{number}{_GONE}")
+    folder.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+def make_room(state: Path, error: ReplicatorError, spare: int = 0) -> bool:
+    """Whether the disk was full, and a set went to make room: then what failed may be tried again.
+
+    What an apply needs is worth more than the way back from an older one. ``spare`` stays.
+    """
+    cause: BaseException | None = error
+    while cause is not None and not (isinstance(cause, OSError) and _full(cause)):
+        cause = cause.__cause__
+    return cause is not None and _drop_oldest(state, spare)
+
+
+def _full(error: OSError) -> bool:
+    codes = (errno.ENOSPC, errno.EDQUOT)
+    if isinstance(error, shutil.Error):  # of a copied folder: it has texts only
+        return any(f"[Errno {code}]" in str(error) for code in codes)
+    return error.errno in codes
+
+
+def _drop_oldest(state: Path, spare: int = 0) -> bool:
+    for one in sets(state):
+        if one.number != spare:
+            log.warning("the disk is full: the rows kept from before %s go", one.to)
+            with contextlib.suppress(OSError):
+                _remove(state, one.number)
+                return True
+    return False

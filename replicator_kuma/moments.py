@@ -1,0 +1,37 @@
+"""Instants as people type them, and as restic writes them: seconds since the epoch."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+
+from replicator_kuma.source import parse_duration
+
+_AGO = re.compile(r"(.+?)\s*ago", re.IGNORECASE)
+_UNITS = (("d", "days?"), ("h", "hours?|hrs?"), ("m", "minutes?|mins?"), ("s", "seconds?|secs?"))
+EXPECTED = 'a time like 2031-05-01T10:00:00Z, "2031-05-01 10:00", 2031-05-01 or "2h ago"'
+
+
+def parse_moment(text: str, now: float) -> float:
+    """The instant that a person means; without an offset it is this machine's time of day.
+
+    RFC 3339, a date and time, a date (its beginning), or a duration «ago». Raises ValueError.
+    """
+    if found := _AGO.fullmatch(text.strip()):
+        return now - parse_duration(_short(found.group(1)))
+    return moment_of(text.strip())
+
+
+def _short(duration: str) -> str:
+    """`2 hours 30 minutes` as `2h30m`."""
+    for letter, words in _UNITS:
+        duration = re.sub(rf"(?<=\d)\s*(?:{words})(?![a-z])", letter, duration, flags=re.I)
+    return re.sub(r"[\s,]+", "", duration)
+
+
+def moment_of(text: str) -> float:
+    """Seconds since the epoch of an ISO 8601 text; raises ValueError."""
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except OverflowError as error:
+        raise ValueError(str(error)) from error

@@ -1,0 +1,163 @@
+"""Undo: the rows from before the last apply, put back by the way of any other apply."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from replicator_kuma import holding, kept
+from replicator_kuma.apply import apply
+from replicator_kuma.cycle import CycleResult, Instance, Outcome
+from replicator_kuma.dump.format import Dump
+from replicator_kuma.dump.plan import Plan
+from replicator_kuma.errors import Interrupted, NothingKept
+from replicator_kuma.kept import Kept
+from replicator_kuma.planning import Back, Planned, look, prepare, remembered
+from replicator_kuma.recovery import as_kept, aside, at_work
+from replicator_kuma.settle import settle
+from replicator_kuma.state import Arrived, Hold, Mark, State
+from replicator_kuma.upkeep_status import when
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What an undo would do."""
+
+    kept: Kept
+    plan: Plan
+
+
+def undo(instance: Instance, number: int | None = None, *, hold: bool = True) -> CycleResult:
+    """Put the rows from before the last apply back; run again, it goes one further back.
+
+    ``number`` names a kept set instead; ``hold``: it is a replica, and stays there then. Under
+    the lock. Raises ReplicatorErrors, with the rows as they were.
+    """
+    with at_work(instance):
+        settle(instance)
+        there, planned, one = _choose(instance, number)
+        state = instance.state.load()
+        if not hold:
+            assert planned.back is not None
+            leads = replace(planned.back, back_to=state.applied)  # of a leader it says nothing
+            result = _carry_out(there, replace(planned, back=leads), one)
+            return replace(result, sentence=f"{result.sentence}; the next cycle publishes them")
+        wish = Hold(time.time(), one.was, kept=one.number)
+        instance.state.update(hold=wish, floor=holding.floor(state))
+        try:
+            result = _carry_out(there, planned, one)
+        except Interrupted:
+            raise  # the next cycle goes on
+        except Exception:
+            holding.revert(instance, state)
+            raise
+        return replace(result, sentence=f"{result.sentence}; holding them, {holding.TO_GO_ON}")
+
+
+def put_back(instance: Instance, number: int) -> CycleResult:
+    """Go on with an undo on a replica that holds already. Call within a cycle."""
+    return _carry_out(*_choose(instance, number))
+
+
+@contextlib.contextmanager
+def preview(instance: Instance, number: int | None = None) -> Iterator[Preview]:
+    """What an undo would change; only reads, and needs no lock.
+
+    The plan's files live as long as the block.
+    """
+    with aside(instance) as beside:
+        _there, planned, one = _choose(beside, number)
+        yield Preview(one, planned.plan)
+
+
+def _choose(instance: Instance, number: int | None) -> tuple[Instance, Planned, Kept]:
+    """The set to put back, planned: the named one, or the next that differs from what is here.
+
+    Raises NothingKept, SnapshotRefused, DatabaseErrors.
+    """
+    found = kept.sets(instance.state.folder)
+    while True:
+        one = _named(found, number) if number is not None else kept.next_undone(found)
+        if one is None:
+            raise NothingKept(
+                "there is no apply to undo" if not found else "there is no further apply to undo"
+            )
+        there, planned = _prepare(instance, one)
+        if number is not None or not planned.plan.empty:
+            return there, planned, one
+        log.info("the rows here equal those kept as %d: going one further back", one.number)
+        found = [other for other in found if other.number < one.number]
+
+
+def _named(found: list[Kept], number: int) -> Kept:
+    for one in found:
+        if one.number == number:
+            return one
+    raise NothingKept(f"nothing is kept as {number}")
+
+
+def _prepare(instance: Instance, one: Kept) -> tuple[Instance, Planned]:
+    instance.step(f"comparing with the rows from before {one.to}")
+    dump = Dump.open(one.folder)
+    dump.verify()
+    there = as_kept(instance, dump.manifest)
+    seen = look(there)
+    arrived = _arrived(instance.state.load(), one, seen.live)
+    back = Back(one.number, one.was, one.policy, arrived, one.keeps_own)
+    return there, prepare(there, dump, seen, own=True, back=back)
+
+
+def _arrived(state: State, one: Kept, live: Dump) -> Arrived:
+    """What had arrived when the rows stood, and what a person has deleted here since."""
+    found = {name: frozenset(ids) for name, ids in one.arrived}
+    for name, ids in state.arrived:
+        if name in live.manifest.tables:
+            own = {int(line[1 : line.index(b",")]) for line, _rest in live.lines(name)}
+            found[name] = found.get(name, frozenset()) | (frozenset(ids) - own)
+    return remembered(found)
+
+
+def _carry_out(there: Instance, planned: Planned, one: Kept) -> CycleResult:
+    summary = planned.plan.summary
+    if planned.plan.empty:
+        _note_equal(there, planned, one)
+    else:
+        there.store.check()
+        there.store.check_writable()
+        apply(there, planned, _mark(one))
+    came = f"those of {one.was.position}" if one.was is not None else "the first ones"
+    sentence = (
+        f"put the rows from before {one.to} back, {came}, kept since {when(one.at)}: "
+        f"{summary.sentence()}"
+    )
+    there.notifier.send("undo", sentence)
+    position = one.was.position if one.was is not None else None
+    digest = planned.wanted.manifest.digest
+    return CycleResult(Outcome.APPLIED, sentence, position, digest, summary)
+
+
+def _mark(one: Kept) -> Mark:
+    """Of an apply whose rows are no snapshot's: nothing can be called bad for it."""
+    stood = one.was or Mark(one.to, "", "")
+    return replace(stood, snapshot="")
+
+
+def _note_equal(instance: Instance, planned: Planned, one: Kept) -> None:
+    """The rows are there already: only what they stand for is to be known."""
+    state = instance.state.load()
+    if state.pending is not None:
+        return  # Kuma has to confirm it
+    instance.state.update(
+        applied=one.was,
+        live_digest=planned.live.manifest.digest,
+        applied_policy=one.policy,
+        arrived=one.arrived,
+        keeps_own=one.keeps_own,
+        hold=state.hold and replace(state.hold, kept=0),
+        unchanged="",
+    )

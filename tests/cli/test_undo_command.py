@@ -1,0 +1,100 @@
+"""`replicator undo`, and the options of `restore` that hold a replica: what they say and refuse."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.cli.conftest import World
+from tests.cli.harness import Run
+from tests.cli.test_recovery_page import name_on, step
+
+
+def test_the_list_as_json(world: World) -> None:
+    world.on_leader("init")
+    assert world.on_replica("undo", "--list").out.startswith("nothing is kept")
+    step(world, "one")
+    step(world, "two")
+    newest, oldest = world.on_replica("undo", "--list", "--json").json
+    assert (newest["number"], newest["from"], newest["to"]) == (2, "1.1", "1.2")
+    assert (newest["sentence"], newest["undoes"]) == ("1 monitor changed", None)
+    assert (newest["next"], oldest["next"], oldest["from"]) == (True, False, None)
+    assert newest["bytes"] > 1000
+    assert world.on_replica("undo").code == 0
+    undo = world.on_replica("undo", "--list", "--json").json[0]
+    assert (undo["undoes"], undo["next"]) == (2, False)
+    assert "undo of 2: 1 monitor changed" in world.on_replica("undo", "--list").out
+
+
+def test_the_preview_as_json_masks_secrets(world: World) -> None:
+    world.on_leader("init")
+    step(world, "one")
+    seen = world.on_replica("undo", "--dry-run", "--json")
+    assert seen.json["kept"]["to"] == "1.1"
+    assert seen.json["changes_by_table"]["tables"]["monitor"]["deleted"] == 9
+    columns = [c["columns"] for c in seen.json["changes"] if c["table"] == "user"]
+    assert all("password" not in str(c) or "•••" in str(c["password"]) for c in columns)
+
+
+def test_nothing_to_undo_has_its_own_code(world: World) -> None:
+    done = world.on_replica("undo")
+    assert done.code == 27
+    assert "there is no apply to undo" in done.err
+    assert "replicator undo --list" in done.err
+
+
+def test_it_needs_no_repository(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.on_leader("init")
+    step(world, "one")
+    step(world, "two")
+    monkeypatch.delenv("RESTIC_REPOSITORY")
+    monkeypatch.delenv("RESTIC_PASSWORD")
+    assert world.on_replica("undo").code == 0
+    assert name_on(world.replica) == "one"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--at", "2h ago"), "--at needs --now"),
+        (("--snapshot", "1.1"), "--snapshot needs --now"),
+        (("--now", "--at", "soon"), "expected a time like"),
+        (("--now", "--at", "2h ago", "--snapshot", "1.1"), "either --snapshot or --at"),
+        (("--now", "--snapshot", "1.1", "--resume"), "--resume ends that"),
+    ],
+)
+def test_options_that_contradict_one_another(
+    world: World, options: tuple[str, ...], said: str
+) -> None:
+    done = world.on_replica("restore", *options)
+    assert done.code == 2
+    assert said in done.err
+
+
+def test_held_in_status_as_json(world: World) -> None:
+    world.on_leader("init")
+    step(world, "one")
+    step(world, "two")
+    assert world.on_replica("status", "--json").json["holding"] is None
+    done = world.on_replica("restore", "--now", "--snapshot", "1.1", "--json")
+    assert done.json["position"] == "1.1"
+    report = world.on_replica("status", "--json").json
+    assert report["holding"]["position"] == "1.1"
+    assert report["holding"]["snapshot"] == report["applied"]["snapshot"]
+    assert (report["newest"], report["behind"]) == ("1.2", 1)
+    assert world.on_leader("status", "--json").json["holding"] is None
+
+
+def test_a_running_supervisor_does_it(tmp_path_factory: pytest.TempPathFactory) -> None:
+    with Run(tmp_path_factory.mktemp("run"), "RESTORE") as run:
+        run.until("confirm")
+        done = run.command("undo", "7")
+        assert done.returncode == 0, done.stderr
+        assert "scripted undo went well" in done.stdout
+        for options in (("--now", "--snapshot", "1.1"), ("--resume",), ("--now", "--at", "2h ago")):
+            assert run.command("restore", *options).returncode == 0
+        assert [c for c in run.calls if c.startswith(("undo", "restore"))][-4:] == [
+            "undo 7 None",
+            "restore None 1.1",
+            "restore None None",
+            "restore None None",
+        ]
