@@ -150,12 +150,12 @@ def steps(
     ``tell``: notify; not where who calls does so.
     """
     if kuma is not None:
-        kuma.check()
         if instance.store.engine != "sqlite":
             raise SettingsError(
                 "a throw-away Kuma boots on SQLite only, and this instance's Kuma uses MariaDB",
                 hint="Try without it: replicator drill. Or on an instance with SQLite.",
             )
+        kuma.check()
     course = _Course(instance)
     try:
         chosen = _find(course, snapshot)

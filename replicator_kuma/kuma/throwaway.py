@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -63,7 +64,7 @@ class ThrowAway:
     interrupted: Callable[[], bool] = lambda: False
 
     def check(self) -> None:
-        """Raise SettingsError where the command would not stay on the scratch."""
+        """Raise SettingsError where there is no such command, or it would leave the scratch."""
         if found := _OWN_WAYS.search("\0".join(self.command)):
             raise SettingsError(
                 f"REPLICATOR_KUMA_COMMAND has {found[0]}: a throw-away Kuma would not stay on its "
@@ -71,6 +72,17 @@ class ThrowAway:
                 hint="Say it by a variable of the replicator's own environment: DATA_DIR, "
                 "UPTIME_KUMA_PORT, UPTIME_KUMA_HOST, UPTIME_KUMA_CLOUDFLARED_TOKEN.",
             )
+        if not self.cwd.is_dir() or not self._program():
+            raise SettingsError(
+                f"there is no Uptime Kuma here to boot: no {self.command[0]} to run in {self.cwd}",
+                hint="Set REPLICATOR_KUMA_COMMAND and REPLICATOR_KUMA_DIR, or drill without it.",
+            )
+
+    def _program(self) -> bool:
+        program = self.command[0]
+        if os.sep in program:
+            return (self.cwd / program).is_file()
+        return shutil.which(program, path=self.environment.get("PATH", os.defpath)) is not None
 
     def monitors(self, visit: Visit) -> Shown:
         """Boot, wait until it is ready, and return the monitors that it shows; it is gone then.

@@ -442,7 +442,7 @@ def test_a_kuma_that_shows_other_monitors_fails(
     lead(leader)
     monkeypatch.setattr(ThrowAway, "monitors", lambda _self, _visit: Shown(shown, 1.5))
     with pytest.raises(DrillFailed, match=r"failed to start: Uptime Kuma shows \d monitors, and"):
-        drill(leader, None, ThrowAway(["node"], leader.data_dir, {}, 1))
+        drill(leader, None, ThrowAway(["sh"], leader.data_dir, {}, 1))
     failed = leader.state.load().drill_failed
     assert failed is not None
     assert (failed.kuma, failed.failed_at) == (True, "start")

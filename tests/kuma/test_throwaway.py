@@ -103,10 +103,24 @@ def test_one_without_socket_io_is_a_failure_of_its_own(tmp_path: Path) -> None:
     assert gone(tmp_path)
 
 
-def test_a_program_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(KumaError, match="could not be started") as caught:
-        ThrowAway(["/no/such/node"], tmp_path, REAL, 1).monitors(visit(tmp_path))
+@pytest.mark.parametrize("program", ["/no/such/node", "./start", "no-such-node"])
+def test_a_program_that_is_not_there_is_a_setting_and_no_failed_drill(
+    program: str, tmp_path: Path
+) -> None:
+    with pytest.raises(SettingsError, match="no Uptime Kuma here to boot") as caught:
+        ThrowAway([program, "server.js"], tmp_path, REAL, 1).check()
     assert "REPLICATOR_KUMA_COMMAND" in caught.value.hint
+    with pytest.raises(SettingsError, match="no Uptime Kuma here to boot"):
+        ThrowAway(["sh"], tmp_path / "app", REAL, 1).check()
+    ThrowAway(["sh"], tmp_path, REAL, 1).check()
+    (tmp_path / "start").touch()
+    ThrowAway(["./start"], tmp_path, REAL, 1).check()
+
+
+def test_a_program_that_cannot_be_run_is_named(tmp_path: Path) -> None:
+    (tmp_path / "start").touch()
+    with pytest.raises(KumaError, match="could not be started"):
+        ThrowAway(["./start"], tmp_path, REAL, 1).monitors(visit(tmp_path))
 
 
 def test_one_that_does_not_end_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
