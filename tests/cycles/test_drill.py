@@ -313,7 +313,7 @@ def test_a_damaged_database_is_noticed(leader: Instance) -> None:
     scratch = leader.state.folder / "drill" / "data" / "kuma.db"
     with closing(sqlite3.connect(scratch)) as connection:
         connection.execute("PRAGMA journal_mode = DELETE")
-        found = "SELECT rootpage FROM sqlite_master WHERE name = 'monitor'"
+        found = "SELECT rootpage FROM sqlite_master WHERE name = 'heartbeat'"
         page = int(connection.execute(found).fetchone()[0])
     with scratch.open("r+b") as file:
         file.seek((page - 1) * 4096)
