@@ -35,6 +35,8 @@ from replicator_kuma.errors import (
     SettingsError,
     SnapshotRefused,
 )
+from replicator_kuma.kuma.ready import Readiness
+from replicator_kuma.kuma.ready import classify as classify_answer
 from replicator_kuma.notify.ntfy import encode, parse_target
 from replicator_kuma.plain import plain, plain_json
 from replicator_kuma.repository import Label, Limits
@@ -44,6 +46,7 @@ from replicator_kuma.repository.failures import classify, hopeless, partial_list
 from replicator_kuma.repository.mask import Mask
 from replicator_kuma.repository.process import Deadline, Ended, Output
 from replicator_kuma.repository.restic import ResticRepository
+from replicator_kuma.repository.upkeep import KeptRepository
 from tests.support.databases import build
 from tests.support.dumps import dump_of, signed
 
@@ -179,6 +182,10 @@ class _Answering(ResticRepository):
         return Output(self._answer, Ended(0, ""))
 
 
+class _Measured(_Answering, KeptRepository):
+    """The same, with housekeeping."""
+
+
 def listing(_world: World, data: bytes) -> None:
     """What `restic snapshots --json` prints: labels that are none are left out, with a warning."""
     repository = _Answering(data)
@@ -193,6 +200,16 @@ def listing(_world: World, data: bytes) -> None:
         assert snapshot.label.fleet == "default"
     for warning in repository.warnings:
         harmless(warning)
+
+
+def answers(_world: World, data: bytes) -> None:
+    """What `restic stats` prints, and what listens where Kuma should answers."""
+    repository = _Measured(data)
+    try:
+        assert isinstance(repository.size(), int)
+    except RepositoryError as error:
+        harmless(str(error))
+    assert all(classify_answer(status, data) in Readiness for status in (200, 404, 500))
 
 
 def archive(world: World, data: bytes) -> None:
@@ -262,6 +279,7 @@ TARGETS: Mapping[str, Target] = {
     "line": line,
     "table": table,
     "listing": listing,
+    "answers": answers,
     "archive": archive,
     "errors": errors_of_restic,
     "overrides": overrides,
@@ -282,6 +300,7 @@ class Seeds:
             "line": self._lines,
             "table": self._tables,
             "listing": self._listings,
+            "answers": lambda: [b'{"total_size":1}', b'{"type":"entryPage"}'],
             "archive": self._archives,
             "errors": lambda: [b"\x01Fatal: wrong password", b'\x01{"message_type":"exit_error"}'],
             "overrides": lambda: [

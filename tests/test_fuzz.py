@@ -24,6 +24,7 @@ FOUND: dict[str, list[bytes]] = {
         b"\x06\x00[1,2,true,4]\n\x00[[1]]\n",
     ],
     "listing": [b"[" * DEEP, b'[{"tags":[1,null,{}],"id":{}}]', b'[{"tags":{"a":1}}]', b"\x00"],
+    "answers": [b"[" * 100_000, b'{"total_size":1e999}', b'{"total_size":' + b"9" * 5_000 + b"}"],
     "archive": [b"\x00" * 1024, b"\x1f\x8b" * 300, b"a" * 512],
     "errors": [b"\x00", b"\x01" + b'{"error":' * DEEP, b"\x03Fatal: \x1b[2J"],
     # found by atheris, or on the way to it: they came out as a bug

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import re
 import unicodedata
 
 import pytest
@@ -15,6 +16,7 @@ from replicator_kuma import logs
 from replicator_kuma.commands.common import Voice
 from replicator_kuma.notify.ntfy import encode
 from replicator_kuma.plain import plain, plain_json, plain_line
+from tests.support.tools import ROOT
 
 TEXTS = st.text(st.characters(exclude_categories=())) | st.text("a\n\t\r\x1b\x9b\u202e\udcff\x7f")
 ATTACKS = (
@@ -91,3 +93,14 @@ def test_a_log_line_is_plain_a_traceback_too(attack: str, form: str) -> None:
         logger.propagate = True
     assert not harmful(stream.getvalue())
     assert "failed" in stream.getvalue()
+
+
+def test_nothing_prints_past_it() -> None:
+    """Commands speak through `Voice`; what else prints is `plain` itself."""
+    package = ROOT / "replicator_kuma"
+    speaking = {
+        str(path.relative_to(package))
+        for path in package.rglob("*.py")
+        if re.search(r"click\.(secho|echo|echo_via_pager|prompt)\(", path.read_text())
+    }
+    assert speaking == {"cli.py", "commands/common.py", "commands/preview.py"}

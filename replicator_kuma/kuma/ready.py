@@ -119,7 +119,7 @@ def classify(status: int, body: bytes) -> Readiness:
         return Readiness.MIGRATING
     try:
         answer = json.loads(body) if status == 200 else None
-    except ValueError:
+    except (ValueError, RecursionError):  # another server may listen there
         return Readiness.OTHER
     kind = answer.get("type") if isinstance(answer, dict) else None
     if kind in ("entryPage", "statusPageMatchedDomain"):

@@ -115,7 +115,7 @@ class KeptRepository(ResticRepository):
             raise self._failure("measure the repository", output, deadline).error
         try:
             return int(json.loads(output.stdout)["total_size"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             raise RepositoryUnreachable("measure the repository: no answer in JSON") from None
 
     def _exclusive(self, what: str, call: Sequence[str], deadline: Deadline) -> Output:
