@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from replicator_kuma.cycle import Outcome
+from replicator_kuma.dump.catalog import TABLES
+from replicator_kuma.errors import NotAsWritten, SnapshotRefused
+from replicator_kuma.repository import Label, Position
 from tests.support import databases
 from tests.support.cycles import fill, follow, lead
+from tests.support.dumps import dump_of, rewrite
 from tests.support.engines import Engine, MariadbEngine, SqliteEngine
 from tests.support.folder_repository import FolderRepository
-from tests.support.instances import make_instance
+from tests.support.instances import RecordingKuma, make_instance
 from tests.support.mariadb import Server
 
 INJECTIONS = (
@@ -83,3 +89,54 @@ def test_sql_and_html_in_values_travel_as_they_are(engine: Engine, tmp_path: Pat
     again = make_instance(engine.data_dir, repository, name="replica", store=engine.store())
     assert follow(again, reconcile=True).outcome is Outcome.NOTHING
     shutil.rmtree(tmp_path / "leader")
+
+
+WRONG: dict[str, tuple[str, Any]] = {
+    "text in numbers": ("monitor", "'; DROP TABLE monitor; --"),
+    "a blob": ("monitor", {"blob": "AP8="}),
+    "infinity": ("monitor", {"real": "-inf"}),
+    "bytes that are no UTF-8": ("monitor", "\udcff"),
+    "a number in texts": ("setting", -(2**63)),
+    "a long text": ("setting", "x" * 70_000),
+}
+
+
+@pytest.mark.parametrize(("table", "value"), WRONG.values(), ids=WRONG)
+def test_wrong_types_are_refused_or_written_as_they_are(
+    table: str, value: Any, engine: Engine, tmp_path: Path
+) -> None:
+    """In every column but the key at once. Nothing half, and only errors that are documented."""
+    engine.build(monitors=3)
+    genuine = SqliteEngine(tmp_path / "leader")
+    genuine.build(monitors=3)
+    dump = dump_of(genuine.path, tmp_path / "dump")
+    keys = len(TABLES[table].key)
+
+    def bend(lines: list[bytes]) -> list[bytes]:
+        row = json.loads(lines[1])
+        row[keys:] = [value] * len(row[keys:])
+        text = json.dumps(row, separators=(",", ":")).encode() + b"\n"
+        return [lines[0], text, *lines[2:]]
+
+    made = rewrite(dump, table, bend)
+    repository = FolderRepository(tmp_path / "repository")
+    repository.init()
+    manifest = made.manifest
+    repository.add(
+        made.folder,
+        Label("default", Position(1, 1), manifest.digest, manifest.fingerprint, "w", "l"),
+    )
+    before = {name: engine.rowset(name) for name in KEPT}
+    kuma, ends = RecordingKuma(), []
+    for _cycle in range(2):
+        store = engine.store()
+        replica = make_instance(engine.data_dir, repository, name="replica", store=store, kuma=kuma)
+        try:
+            ends.append(follow(replica).outcome.name)
+        except (SnapshotRefused, NotAsWritten) as error:
+            ends.append(type(error).__name__)
+        if ends[-1] not in ("APPLIED", "NOTHING"):
+            assert {name: engine.rowset(name) for name in KEPT} == before
+    assert ends[0] != "APPLIED" or ends[1] == "NOTHING"
+    assert kuma.log.count("stop") <= 1, ends  # it is not tried again
+    assert kuma.up
