@@ -227,8 +227,9 @@ class AlreadyRunning(ReplicatorError):
 class Fenced(ReplicatorError):
     exit_code = 17
     hint = (
-        "Another leader has published. If this one is to lead: replicator promote. "
-        "If not: set REPLICATOR_MODE=RESTORE here."
+        "Three ways: follow the other, by REPLICATOR_MODE=RESTORE here; lead, by: replicator "
+        "promote, which fences the other; or, if the other publishes by mistake, stop it first, "
+        "then: replicator promote"
     )
 
 

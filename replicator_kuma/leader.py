@@ -93,11 +93,25 @@ def own_newest(view: View) -> Mark | None:
             f"{published.position} was published from here",
         )
     if found := rivals(view):
-        raise Fenced(
-            f"{found[-1].label.leader} has published position {found[-1].position}: "
-            "this instance does not publish"
-        )
+        raise Fenced(_fence(view, found[-1]))
     return Mark.of(newest)
+
+
+def _fence(view: View, rival: Snapshot) -> str:
+    """Who has published, and who leads now."""
+    newest, label = view.newest or rival, rival.label
+    namesake = ", another instance of this name," if label.leader == view.name else ""
+    epoch = [s.label for s in view.snapshots if s.position.epoch == newest.position.epoch]
+    alone = len({(each.writer, each.leader) for each in epoch}) == 1
+    leads = (
+        f"{newest.label.leader} leads fleet {label.fleet} now, at {newest.position}"
+        if alone
+        else f"nobody leads fleet {label.fleet} now: epoch {newest.position.epoch} has two writers"
+    )
+    return (
+        f"{label.leader}{namesake} has published position {rival.position}: this instance does "
+        f"not publish; {leads}"
+    )
 
 
 def rivals(view: View) -> list[Snapshot]:

@@ -218,8 +218,9 @@ def _require_one(state: State, newest: Snapshot, snapshots: Sequence[Snapshot]) 
 
 def _require_newer(state: State, newest: Snapshot) -> None:
     """A repository that went back must not take this instance's rows back with it."""
-    applied = floor(state)
-    if applied is not None and newest.position < applied:
-        raise RepositoryLost(
-            f"the newest snapshot is {newest.position}, but {applied} was applied here"
-        )
+    published = state.published.position if state.published is not None else None
+    for known, how in ((floor(state), "applied here"), (published, "published from here")):
+        if known is not None and newest.position < known:
+            raise RepositoryLost(
+                f"the newest snapshot is {newest.position}, but {known} was {how}"
+            )

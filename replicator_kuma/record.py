@@ -23,8 +23,8 @@ def recorded(
 ) -> CycleResult:
     """Run one cycle and note its end; raises what it raises, MachineError for what is no bug.
 
-    Notifies when cycles begin to fail, begin to fail in another way, and work again. The one
-    before is taken from the state, so that a replicator that restarts does not tell it twice.
+    Notifies when cycles begin to fail, fail in another way than before, and work again. What was
+    told is in the state, so that a replicator that restarts does not tell it twice.
     """
     try:
         result = cycle()
@@ -56,9 +56,21 @@ def _failed(instance: Instance, role: str, error: Exception, now: float) -> None
     )
     since = state.failing_since or now
     # the next success must be one of the repository too, not of what was known before
-    instance.state.update(last=last, failing_since=since, role=role, verified_at=0.0)
-    if state.last is None or state.last.ok or state.last.error != last.error:
+    told = _told(state)
+    kinds = told if last.error in told else (*told, last.error)
+    instance.state.update(last=last, failing_since=since, role=role, verified_at=0.0, told=kinds)
+    if last.error not in told:
         _tell_failure(instance, role, error)
+
+
+def _told(state: State) -> tuple[str, ...]:
+    """The kinds of failure that somebody was told of since cycles last went well.
+
+    (A fence behind a flapping network is told once, not each time that the network is back.)
+    """
+    if state.last is None or state.last.ok:
+        return ()
+    return state.told or (state.last.error,)
 
 
 def _tell_failure(instance: Instance, role: str, error: Exception) -> None:
@@ -72,7 +84,7 @@ def _tell_failure(instance: Instance, role: str, error: Exception) -> None:
 def _succeeded(instance: Instance, role: str, result: CycleResult, now: float) -> None:
     state = instance.state.load()
     last = Last(at=now, ok=True, sentence=result.sentence, outcome=result.outcome.value)
-    instance.state.update(last=last, last_ok_at=now, failing_since=0.0, role=role)
+    instance.state.update(last=last, last_ok_at=now, failing_since=0.0, role=role, told=())
     if _was_failing(state) or instance.told:
         instance.told = ""
         instance.notifier.send(_title(role, "works again"), result.sentence)

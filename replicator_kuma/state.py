@@ -147,6 +147,8 @@ class State:
     last: Last | None = None
     last_ok_at: float = 0.0
     failing_since: float = 0.0
+    told: tuple[str, ...] = ()
+    """kinds of failures that were told since cycles last went well"""
     role: str = ""
     chores: tuple[Noted, ...] = ()
     drill: Drill | None = None
@@ -171,7 +173,7 @@ def _decode(raw: dict[str, Any]) -> State:
         fields["last"] = Last(**fields["last"])
     for name in ("drill", "drill_failed"):
         fields[name] = Drill.read(fields.get(name))
-    for name in ("bad", "rivals", "tried"):
+    for name in ("bad", "rivals", "told", "tried"):
         fields[name] = tuple(fields.get(name, ()))
     fields["arrived"] = decode_arrived(fields.get("arrived", ()))
     fields["chores"] = tuple(Noted(**noted) for noted in fields.get("chores", ()))

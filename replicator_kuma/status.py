@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from replicator_kuma import heartbeat, hold_status, upkeep_status
 from replicator_kuma.drill_note import Drill
-from replicator_kuma.errors import ReplicatorError, StateError
+from replicator_kuma.errors import Fenced, ReplicatorError, SnapshotShrinks, StateError
 from replicator_kuma.heartbeat import Beat
 from replicator_kuma.settings import Mode, Settings
 from replicator_kuma.state import Last, Mark, State, StateFile
@@ -100,6 +100,13 @@ class Report:
         """Why this replica does not follow the newest snapshot: most monitors would go."""
         return None if self.role == Mode.BACKUP.value else self.state.shrink or None
 
+    @property
+    def exit_code(self) -> int:
+        """What `replicator status` ends with: that of a refusal which only a person ends, or 0."""
+        if self.fenced:
+            return Fenced.exit_code
+        return SnapshotShrinks.exit_code if self.shrink else 0
+
     def as_dict(self) -> dict[str, Any]:
         """The JSON of `replicator status --json` (docs/json.md)."""
         state, last = self.state, self.state.last
@@ -184,6 +191,7 @@ class Report:
             yield "drift", f"since {when(state.drift)}: {state.drift_words}"
         if self.fenced:
             yield "fenced", self.fenced
+            yield "to do", Fenced.hint
         if self.shrink:
             yield "not applied", f"{self.shrink} (replicator restore --now --allow-shrink)"
         if state.stopped_by_me and self._supervisor() is None:

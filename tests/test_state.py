@@ -31,6 +31,7 @@ FULL = State(
     tried=("c" * 64, "d" * 64),
     fenced="there has published",
     rivals=("e" * 64,),
+    told=("Fenced",),
     shrink="1.3 would take 9 of 12 monitors",
     applied=MARK,
     applied_policy="0123456789abcdef",

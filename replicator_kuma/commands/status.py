@@ -33,8 +33,10 @@ def command(
 ) -> None:
     """Show the role, the positions and the last cycle of this instance.
 
-    --health says whether this container works: a repository that is out of reach, or another
-    leader, does not make it unhealthy; a drill that failed does, until one goes well.
+    Ends with the exit code 17 on a leader that is fenced, with 22 on a replica that refuses to
+    lose most of its monitors. --health says whether this container works: a repository that is
+    out of reach, or another leader, does not make it unhealthy; a drill that failed does, until
+    one goes well.
 
     \b
     Example:
@@ -62,6 +64,7 @@ def command(
     voice.data(report.as_dict())
     for name, value in report.lines():
         voice.show(f"{name + ':':<14} {value}")
+    ctx.exit(report.exit_code)
 
 
 def _health(voice: Voice, overrides: dict[str, str]) -> int:

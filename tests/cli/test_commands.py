@@ -105,7 +105,10 @@ def test_promote_tells_what_to_set(world: World) -> None:
     assert done.code == 0
     assert "REPLICATOR_MODE=BACKUP" in done.out
     assert world.on_leader("backup").code == 17
-    assert world.on_leader("status").out.count("fenced") == 1
+    done = world.on_leader("status")
+    assert (done.code, done.out.count("\nfenced:")) == (17, 1)
+    assert "beta leads fleet default now, at 2.1" in done.out
+    assert world.on_leader("status", "--json").code == 17
     assert StateFile(world.replica / "replicator").load().role == "BACKUP"
 
 
@@ -135,7 +138,9 @@ def test_a_replica_follows_a_shrink_when_told_so(world: World) -> None:
     done = world.on_replica("restore")
     assert (done.code, "1.2 of alpha would take 9 of 12 monitors" in done.err) == (22, True)
     assert "replicator restore --now --allow-shrink" in done.err
-    assert "not applied:   1.2 of alpha would take 9 of 12" in world.on_replica("status").out
+    shown = world.on_replica("status")
+    assert "not applied:   1.2 of alpha would take 9 of 12" in shown.out
+    assert shown.code == 22
     said = world.on_replica("status", "--json").json["shrink_refused"]
     assert said.startswith("1.2 of alpha would take 9 of 12 monitors")
     assert world.on_replica("restore", "--allow-shrink").code == 2
