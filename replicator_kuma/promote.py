@@ -221,6 +221,4 @@ def _require_newer(state: State, newest: Snapshot) -> None:
     published = state.published.position if state.published is not None else None
     for known, how in ((floor(state), "applied here"), (published, "published from here")):
         if known is not None and newest.position < known:
-            raise RepositoryLost(
-                f"the newest snapshot is {newest.position}, but {known} was {how}"
-            )
+            raise RepositoryLost(f"the newest snapshot is {newest.position}, but {known} was {how}")
