@@ -13,7 +13,7 @@ from replicator_kuma.dump.overrides import Overrides
 from replicator_kuma.dump.policy import Policy
 from replicator_kuma.errors import DatabaseError, ReplicatorError, SettingsError
 from replicator_kuma.kuma import KumaService
-from replicator_kuma.repository.pair import Pair
+from replicator_kuma.repository.pair import SECOND, Pair
 from replicator_kuma.settings import Mode, Settings
 from replicator_kuma.state import StateFile
 
@@ -85,7 +85,7 @@ def build_repository(
     if not settings.second_environment:
         return first
     second = _place(settings, settings.second_environment, interrupted)
-    second.name = "repository 2"
+    second.name = SECOND
     return Pair(first, second)
 
 

@@ -20,7 +20,7 @@ from replicator_kuma.repository import Listing, Place, Snapshot
 from replicator_kuma.repository.pair import named
 from replicator_kuma.retention import Care, Keep, superfluous
 from replicator_kuma.state import State, Upkeep
-from replicator_kuma.upkeep_status import megabytes, upkeep_as_dict
+from replicator_kuma.upkeep_status import counted, size, upkeep_as_dict
 
 NAME = "housekeeping"
 REFUSED = (
@@ -49,12 +49,13 @@ class Done:
             yield self.held
         for name, noted in self.notes.items():
             count = len(self.forgotten.get(name, ()))
-            words = [f"{count} snapshots removed, {noted.snapshots} stay"]
+            words = [f"{counted(count)} removed, {noted.snapshots} stay"]
             if noted.refused:
-                words = [f"{noted.snapshots} snapshots stay: nothing may be removed there"]
+                stay = f"{counted(noted.snapshots)} stay"
+                words = [f"{stay}: nothing may be removed there"]
             if noted.checked_at >= noted.at:
                 words.append(f"part {noted.part} of {noted.parts} is whole")
-            words.append(f"{megabytes(noted.bytes)} in all")
+            words.append(f"{size(noted.bytes)} in all")
             yield f"{name}: {', '.join(words)}" if several else ", ".join(words)
 
     def as_dict(self) -> dict[str, Any]:
@@ -147,8 +148,8 @@ def _one(instance: Instance, place: Place, care: Care, done: Done, begun: float)
         yield
     noted = _check(instance, place, care, noted, done)
     yield
-    count, size = len(place.snapshots(instance.fleet)), place.size()
-    _note(instance, done, replace(noted, snapshots=count, bytes=size))
+    count = len(place.snapshots(instance.fleet))
+    _note(instance, done, replace(noted, snapshots=count, bytes=place.size()))
     return ""
 
 

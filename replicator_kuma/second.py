@@ -67,7 +67,10 @@ def _note(instance: Instance) -> tuple[tuple[str, ...], bool]:
     if pair is None:
         return (), False
     errors = {**pair.away, **pair.failed}
-    warnings = tuple(f"{name} lags behind: {error}. {error.hint}" for name, error in errors.items())
+    warnings = tuple(
+        f"{name} lags behind: {str(error).removeprefix(f'{name}: ')}. {error.hint}"
+        for name, error in errors.items()
+    )
     before, now = instance.state.load().lagging, "; ".join(warnings)
     if now != before:
         instance.state.update(lagging=now)

@@ -16,8 +16,13 @@ def when(moment: float) -> str | None:
     return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def megabytes(count: int) -> str:
-    return f"{count / 1e6:.1f} MB"
+def counted(count: int) -> str:
+    return "1 snapshot" if count == 1 else f"{count} snapshots"
+
+
+def size(count: int) -> str:
+    """Bytes for people."""
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
 
 
 def chore_as_dict(noted: Noted) -> dict[str, Any]:
@@ -77,7 +82,10 @@ def lines(state: State) -> Iterator[tuple[str, str]]:
 def _words(noted: Upkeep) -> str:
     if noted.damaged:
         return f"DAMAGED: {noted.damaged}"
-    parts = [f"{noted.snapshots} snapshots of this fleet", f"{megabytes(noted.bytes)} in all"]
+    parts = [
+        f"{counted(noted.snapshots)} of this fleet",
+        f"{size(noted.bytes)} in all",
+    ]
     if noted.checked_at:
         parts.append(f"part {noted.part} of {noted.parts} checked {when(noted.checked_at)}")
     if noted.refused:

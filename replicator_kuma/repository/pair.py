@@ -33,6 +33,11 @@ Key = tuple[Position, str, str]
 
 PATIENCE = 15.0
 """seconds that one may take longer than the other: Kuma's start must not wait for a dead one"""
+SECOND = "repository 2"
+_VARIABLES = (
+    ("RESTIC_REPOSITORY", "REPLICATOR_REPOSITORY_2"),
+    ("RESTIC_PASSWORD", "REPLICATOR_PASSWORD_2"),
+)
 _LIMITS = Limits()
 
 
@@ -258,7 +263,11 @@ class named:  # noqa: N801  (used like a function)
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, ReplicatorError) and not isinstance(error, Interrupted):
-            raise type(error)(f"{self._name}: {error}", hint=error.hint) from error
+            hint = error.hint
+            if self._name == SECOND:
+                for old, new in _VARIABLES:
+                    hint = hint.replace(old, new)
+            raise type(error)(f"{self._name}: {error}", hint=hint) from error
 
 
 def _verify(folder: Path, snapshot: Snapshot) -> None:

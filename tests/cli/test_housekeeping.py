@@ -119,7 +119,7 @@ def test_init_makes_both_and_doctor_checks_both(world: World) -> None:
     edit(world.leader / "kuma.db", "UPDATE monitor SET name = 'more' WHERE id = 1")
     assert world.on_leader("backup").code == 0
     shown = world.on_leader("status").out
-    assert "repository 2 lags behind: repository 2: no route to host" in shown
+    assert "repository 2 lags behind: no route to host. Check REPLICATOR_REPOSITORY_2" in shown
     assert "1.2 of alpha" in world.on_leader("snapshots").out or "1.2" in shown
 
 

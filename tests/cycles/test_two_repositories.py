@@ -134,6 +134,7 @@ def test_one_that_lags_behind_is_told_once_and_catches_up(
     assert result.outcome is Outcome.PUBLISHED
     assert [w for w in result.warnings if "repository 2 lags behind" in w]
     assert fleet.there("two") == ["1.1"]
+    assert leader.second.calls.count("publish") == 1  # restic would try for a quarter of an hour
     assert "repository 2" in leader.instance.state.load().lagging
     for _ in range(2):
         assert lead(leader.instance).warnings == ()
