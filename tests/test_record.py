@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from replicator_kuma.cycle import CycleResult, Instance, Outcome
-from replicator_kuma.errors import RepositoryUnreachable, StateError
+from replicator_kuma.errors import MachineError, RepositoryUnreachable, StateError
 from replicator_kuma.record import recorded
 from replicator_kuma.state import StateFile
 from tests.support.folder_repository import FolderRepository
@@ -66,6 +67,54 @@ def test_the_first_error_is_the_one_to_show(
 ) -> None:
     instance.notifier = told = Told()
     monkeypatch.setattr(StateFile, "save", full)
+    with pytest.raises(RepositoryUnreachable):
+        recorded(instance, "RESTORE", away)
+    assert told.titles == ["restore fails"]
+
+
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        (OSError(errno.ENOSPC, "x", "/work/dump"), "No space left on device: /work/dump"),
+        (OSError(errno.EROFS, "x"), "Read-only file system"),
+        (OSError(errno.EMFILE, "x"), "Too many open files"),
+        (MemoryError(), "the machine has no memory left"),
+    ],
+)
+def test_what_the_machine_refuses_is_no_bug(
+    instance: Instance, raised: Exception, said: str
+) -> None:
+    def refused() -> CycleResult:
+        raise raised
+
+    with pytest.raises(MachineError, match=said) as caught:
+        recorded(instance, "RESTORE", refused)
+    assert caught.value.__cause__ is raised
+    last = instance.state.load().last
+    assert last is not None
+    assert (last.exit_code, last.error) == (28, "MachineError")
+
+
+def test_any_other_end_is_a_bug_all_the_same(instance: Instance) -> None:
+    def broken() -> CycleResult:
+        raise FileNotFoundError(errno.ENOENT, "No such file")
+
+    with pytest.raises(FileNotFoundError):
+        recorded(instance, "RESTORE", broken)
+    last = instance.state.load().last
+    assert last is not None
+    assert last.exit_code == 1
+
+
+def test_no_memory_for_the_note_hides_no_error(
+    instance: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance.notifier = told = Told()
+
+    def starved(*_arguments: object, **_changes: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(StateFile, "save", starved)
     with pytest.raises(RepositoryUnreachable):
         recorded(instance, "RESTORE", away)
     assert told.titles == ["restore fails"]
