@@ -11,6 +11,11 @@ from replicator_kuma.failure_log import describe
 from replicator_kuma.machine import refusal
 from replicator_kuma.state import Last, State
 
+FLAPPING = 3600.0
+"""seconds after a recovery in which one failure alone is not told"""
+HELD_BACK = ""
+"""stands among what was told for a failure that was not"""
+
 _NO_END = (Interrupted, AlreadyRunning)
 """the cycle did not take place: what the one before said still holds"""
 
@@ -24,7 +29,8 @@ def recorded(
     """Run one cycle and note its end; raises what it raises, MachineError for what is no bug.
 
     Notifies when cycles begin to fail, fail in another way than before, and work again. What was
-    told is in the state, so that a replicator that restarts does not tell it twice.
+    told is in the state, so that a replicator that restarts does not tell it twice. Within an
+    hour of a recovery what goes by itself has to fail twice in a row.
     """
     try:
         result = cycle()
@@ -57,10 +63,21 @@ def _failed(instance: Instance, role: str, error: Exception, now: float) -> None
     since = state.failing_since or now
     # the next success must be one of the repository too, not of what was known before
     told = _told(state)
-    kinds = told if last.error in told else (*told, last.error)
+    tell = last.error not in told and not _flaps(state, error, now)
+    kinds = (*told, last.error) if tell else told or (HELD_BACK,)
     instance.state.update(last=last, failing_since=since, role=role, verified_at=0.0, told=kinds)
-    if last.error not in told:
+    if tell:
         _tell_failure(instance, role, error)
+
+
+def _flaps(state: State, error: Exception, now: float) -> bool:
+    """Whether what goes by has come again soon after it went: it has to fail twice in a row.
+
+    (What fails now and then would be two messages each time.)
+    """
+    begins = state.last is None or state.last.ok
+    goes_by = isinstance(error, ReplicatorError) and error.retryable
+    return begins and goes_by and 0 <= now - state.recovered_at < FLAPPING
 
 
 def _told(state: State) -> tuple[str, ...]:
@@ -84,14 +101,19 @@ def _tell_failure(instance: Instance, role: str, error: Exception) -> None:
 def _succeeded(instance: Instance, role: str, result: CycleResult, now: float) -> None:
     state = instance.state.load()
     last = Last(at=now, ok=True, sentence=result.sentence, outcome=result.outcome.value)
-    instance.state.update(last=last, last_ok_at=now, failing_since=0.0, role=role, told=())
-    if _was_failing(state) or instance.told:
+    told = bool(instance.told) or any(kind != HELD_BACK for kind in _told(state))
+    recovered_at = now if told else state.recovered_at
+    instance.state.update(
+        last=last,
+        last_ok_at=now,
+        failing_since=0.0,
+        recovered_at=recovered_at,
+        role=role,
+        told=(),
+    )
+    if told:
         instance.told = ""
         instance.notifier.send(_title(role, "works again"), result.sentence)
-
-
-def _was_failing(state: State) -> bool:
-    return state.last is not None and not state.last.ok
 
 
 def _title(role: str, what: str) -> str:

@@ -147,6 +147,8 @@ class State:
     last: Last | None = None
     last_ok_at: float = 0.0
     failing_since: float = 0.0
+    recovered_at: float = 0.0
+    """when it was last told that cycles work again"""
     told: tuple[str, ...] = ()
     """kinds of failures that were told since cycles last went well"""
     role: str = ""

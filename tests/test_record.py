@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from replicator_kuma.cycle import CycleResult, Instance, Outcome
-from replicator_kuma.errors import MachineError, RepositoryUnreachable, StateError
+from replicator_kuma.errors import MachineError, RepositoryLocked, RepositoryUnreachable, StateError
 from replicator_kuma.record import recorded
 from replicator_kuma.state import StateFile
 from tests.support.folder_repository import FolderRepository
@@ -118,3 +119,36 @@ def test_no_memory_for_the_note_hides_no_error(
     with pytest.raises(RepositoryUnreachable):
         recorded(instance, "RESTORE", away)
     assert told.titles == ["restore fails"]
+
+
+def test_what_flaps_for_a_day_is_a_handful_of_messages(instance: Instance) -> None:
+    """It fails at every other cycle: that is told once an hour at most, as is its end."""
+    instance.notifier = told = Told()
+    for number in range(24 * 10):
+        work = away if number % 2 else fine
+        with contextlib.suppress(RepositoryUnreachable):
+            recorded(instance, "RESTORE", work, lambda n=number: 1e9 + 360 * n)  # type: ignore[misc]
+    assert 2 <= len(told.titles) <= 2 * 24
+    assert told.titles[:2] == ["restore fails", "restore works again"]
+    last = instance.state.load().last
+    assert last is not None
+    assert not last.ok
+
+
+def test_what_fails_twice_in_a_row_is_told_also_after_a_recovery(instance: Instance) -> None:
+    instance.notifier = told = Told()
+    for number, work in enumerate((away, fine, away, away, away, fine)):
+        with contextlib.suppress(RepositoryUnreachable):
+            recorded(instance, "RESTORE", work, lambda n=number: 1e9 + 60 * n)  # type: ignore[misc]
+    assert told.titles == ["restore fails", "restore works again"] * 2
+
+
+def test_kinds_that_take_turns_are_told_once_each(instance: Instance) -> None:
+    def locked() -> CycleResult:
+        raise RepositoryLocked("locked")
+
+    instance.notifier = told = Told()
+    for work in (away, locked) * 5:
+        with contextlib.suppress(RepositoryUnreachable, RepositoryLocked):
+            recorded(instance, "RESTORE", work)
+    assert told.titles == ["restore fails"] * 2

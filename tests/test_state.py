@@ -75,6 +75,7 @@ FULL = State(
     last=Last(at=2.5, ok=False, sentence="no network", error="X", exit_code=5, hint="try"),
     last_ok_at=3.5,
     failing_since=4.5,
+    recovered_at=13.5,
     role="BACKUP",
     chores=(
         Noted(
