@@ -27,6 +27,8 @@ COMMANDS = (
     "doctor",
     "promote",
     "undo",
+    "rollback",
+    "log",
     "drill",
     "housekeeping",
 )

@@ -26,6 +26,7 @@
     │   └── SnapshotShrinks          22   most monitors would go: applied only when told so
     ├── SnapshotNotFound             13   no snapshot of this fleet, or of that name
     ├── NothingKept                  27   no rows are kept from before an apply, or no older ones
+    ├── Unpublished                  29   rows here were never published, and would be lost
     ├── Held                         26   a person holds this replica at a position
     ├── KumaError                    14   Kuma did not stop, start or come back
     ├── KumaRunning                  15   refused to write under a running Kuma
@@ -198,6 +199,14 @@ class SnapshotNotFound(ReplicatorError):
 class NothingKept(ReplicatorError):
     exit_code = 27
     hint = "Try: replicator undo --list. Or by snapshots: replicator restore --now --snapshot ID"
+
+
+class Unpublished(ReplicatorError):
+    exit_code = 29
+    hint = (
+        "Publish them first: replicator backup. Or go back without them, adding --force: they are "
+        "kept, and `replicator undo` brings them back."
+    )
 
 
 class Held(ReplicatorError):

@@ -22,7 +22,7 @@ from replicator_kuma.publish import ids_of, in_own_terms, publish
 from replicator_kuma.recovery import at_work
 from replicator_kuma.repository import Position, Snapshot, missing
 from replicator_kuma.settle import settle
-from replicator_kuma.shrink import HALF, Limit, shrinks
+from replicator_kuma.shrink import HALF, Limit, shrinks, went_back
 from replicator_kuma.state import Mark, State
 from replicator_kuma.tries import attempted, tried
 
@@ -234,7 +234,7 @@ class Leader:
         mark = fingerprint(self.instance)
         if quiet and not due and mark and mark == state.unchanged:
             return self._nothing(state)
-        observation = self._observe()
+        observation = self.observe()
         if quiet and not due and observation and self._agrees(state, observation):
             return self._nothing(self.instance.state.update(unchanged=mark))
         return self._compare(observation, mark, allow_shrink)
@@ -246,7 +246,8 @@ class Leader:
             return True
         return not 0 <= time.time() - state.verified_at < instance.verify_every
 
-    def _observe(self) -> Observation | None:
+    def observe(self) -> Observation | None:
+        """The rows here, hashed; None without a database. Raises DatabaseErrors."""
         if not self.instance.store.exists():
             return None
         return observe(self.instance)
@@ -273,6 +274,33 @@ class Leader:
         self, observation: Observation | None, unchanged: str, allow_shrink: bool
     ) -> CycleResult:
         instance = self.instance
+        view, newest, state = self.ask(observation, allow_shrink)
+        match decide(view, newest):
+            case Step.TAKE_BACK:
+                return self._take_back(view)
+            case Step.NOTHING:
+                # `unchanged` is from before the rows were read: Kuma may have written since
+                return self._level(view, instance.state.update(unchanged=unchanged))
+            case Step.PUBLISH:
+                if key := self.alike(view, newest):
+                    return self._level(view, instance.state.update(alike=key, unchanged=unchanged))
+                return publish(
+                    instance,
+                    next_position(newest, state.burned),
+                    view.newest,
+                    shrinks=lambda seen: shrinks(
+                        view.limit, newest, seen.monitors, allowed=view.allow_shrink
+                    ),
+                )
+
+    def ask(
+        self, observation: Observation | None, allow_shrink: bool
+    ) -> tuple[View, Mark | None, State]:
+        """Ask the repository, and note what its newest snapshot is to this leader. In a cycle.
+
+        Raises Fenced, RepositoryLost and other RepositoryErrors.
+        """
+        instance = self.instance
         instance.step("asking the repository")
         view = self._view(observation, allow_shrink)
         try:
@@ -282,31 +310,14 @@ class Leader:
                 fenced=str(error), rivals=ids_of(rivals(view)), **_beside_rival(view)
             )
             raise
-        state = self._note_newest(view, newest)
-        match decide(view, newest):
-            case Step.TAKE_BACK:
-                return self._take_back(view)
-            case Step.NOTHING:
-                # `unchanged` is from before the rows were read: Kuma may have written since
-                return self._level(view, instance.state.update(unchanged=unchanged))
-            case Step.PUBLISH:
-                if key := self._alike(view, newest):
-                    return self._level(view, instance.state.update(alike=key, unchanged=unchanged))
-                return publish(
-                    instance,
-                    next_position(newest, state.burned),
-                    view.newest,
-                    shrinks=lambda seen: shrinks(
-                        view.limit, newest, seen.monitors, allowed=allow_shrink
-                    ),
-                )
+        return view, newest, self._note_newest(view, newest)
 
     def _level(self, view: View, state: State) -> CycleResult:
         """Nothing is to be published, but perhaps a second repository lags behind."""
         warnings = second.catch_up(self.instance, view.newest)
         return replace(self._nothing(state), warnings=warnings)
 
-    def _alike(self, view: View, newest: Mark | None) -> str:
+    def alike(self, view: View, newest: Mark | None) -> str:
         """What to remember when only the engine is another than the newest snapshot's.
 
         A leader that moved from SQLite to MariaDB holds the same dates in another form: that is
@@ -358,15 +369,16 @@ class Leader:
 
     def _view(self, observation: Observation | None, allow_shrink: bool) -> View:
         instance, manifest = self.instance, observation and observation.manifest
+        state, digest = instance.state.load(), manifest.digest if manifest else None
         return View(
             name=instance.name,
-            state=instance.state.load(),
+            state=state,
             snapshots=instance.repository.snapshots(instance.fleet),
-            digest=manifest.digest if manifest else None,
+            digest=digest,
             schema=manifest.fingerprint if manifest else None,
             users=observation.users if observation else 0,
             monitors=observation.monitors if observation else 0,
-            allow_shrink=allow_shrink,
+            allow_shrink=allow_shrink or went_back(state, digest),
             limit=instance.shrink_limit,
         )
 

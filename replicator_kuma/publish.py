@@ -85,6 +85,7 @@ def publish(
         tried=(),
         verified_at=time.time(),
         unchanged=mark,
+        rolled_back=None,
     )
     lagging = second.published(instance)
     warnings = (*(str(dangling) for dangling in observation.dangling), *lagging)

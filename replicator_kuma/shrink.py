@@ -76,3 +76,10 @@ def carried(state: State, previous: Snapshot | None) -> Position | None:
     if previous is not None and previous.label.shrunk is not None:
         known.append(previous.label.shrunk)
     return max(known, default=None)
+
+
+def went_back(state: State, digest: str | None) -> bool:
+    """Whether these are the rows that a leader's `rollback` took: that monitors go was meant."""
+    back, applied = state.rolled_back, state.applied
+    stands = back is not None and applied is not None and applied.position == back
+    return stands and digest == state.live_digest

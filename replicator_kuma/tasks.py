@@ -103,6 +103,11 @@ def by_hand(instance: Instance, command: str, options: Mapping[str, Any]) -> Cyc
         from replicator_kuma.undo import undo
 
         return undo(instance, options.get("number"), hold=not options.get("leads"))
+    if command == "rollback":
+        from replicator_kuma.rollback import rollback
+
+        force = bool(options.get("force"))
+        return rollback(instance, options.get("snapshot"), options.get("at"), force=force)
     from replicator_kuma import holding
 
     if options.get("resume"):

@@ -28,7 +28,7 @@ LAYERS = (
     ("kept",),
     ("recovery", "settle", "apply", "build", "record", "worker", "chores", "second", "status"),
     ("publish",),
-    ("leader", "replica", "promote", "holding", "undo", "rollback", "housekeeping"),
+    ("leader", "replica", "promote", "holding", "undo", "rollback", "history", "housekeeping"),
     ("drill", "kill"),
     ("tasks", "doctor"),
     ("duty",),

@@ -6,6 +6,7 @@ import datetime
 import json
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,56 @@ def fleet(world: World) -> World:
         moment = now - datetime.timedelta(hours=hours[str(one.position)])
         note.write_text(json.dumps({**json.loads(note.read_text()), "time": moment.isoformat()}))
     return world
+
+
+def test_i_deleted_the_wrong_monitors(fleet: World) -> None:
+    databases.edit(fleet.leader / "kuma.db", "DELETE FROM monitor WHERE id > 4")
+    assert fleet.on_leader("backup", "--allow-shrink").code == 0
+    log, dry, rollback = section("I deleted the wrong monitors")
+    out = shown(fleet.on_leader(*log))
+    assert out.splitlines()[0].startswith("1.4  2031-01-01 00:00:00  alpha, writer ")
+    assert out.splitlines()[1].startswith("  8 monitors deleted")
+    assert "somebody allowed that so many monitors go" in out
+    assert "name «two» → «three»" in out
+    assert "8 monitors added" in shown(fleet.on_leader(*dry))
+    assert fleet.on_replica("rollback", *rollback[1:]).code == 3
+    assert "published 1.5" in shown(fleet.on_leader(*rollback))
+    assert fleet.on_replica("restore").code == 0
+    assert (name_on(fleet.replica), name_on(fleet.leader)) == ("two", "two")
+    assert cycles.count(fleet.replica / "kuma.db", "monitor") == 12
+    cycles.rename(fleet.leader / "kuma.db", 3, "never published")
+    refused = fleet.on_leader(*rollback)
+    assert refused.code == 29
+    assert "replicator undo" in refused.err
+
+
+def test_the_leader_s_disk_died(fleet: World) -> None:
+    backup, promote = section("The leader's disk died")
+    for path in (fleet.leader / "replicator", fleet.leader / "kuma.db"):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    databases.build(fleet.leader / "kuma.db", "2.3", monitors=0)
+    databases.edit(fleet.leader / "kuma.db", "DELETE FROM user")
+    assert fleet.on_leader(*backup).code == 0
+    assert name_on(fleet.leader) == "three"
+    assert cycles.count(fleet.leader / "kuma.db", "monitor") == 12
+    assert "from 2.1 on" in shown(fleet.on_replica(*promote))
+
+
+def test_the_log_as_json(fleet: World) -> None:
+    found = fleet.on_replica("log", "--json", "--since", "1.1").json
+    assert [(e["snapshot"]["position"], e["since"]) for e in found] == [
+        ("1.3", "1.2"),
+        ("1.2", "1.1"),
+    ]
+    assert [e["sentence"] for e in found] == ["1 monitor changed"] * 2
+    assert [c["key"] for c in found[0]["changes"]] == [3]
+    assert all(e["readable"] and e["notes"] == [] for e in found)
+    assert fleet.on_replica("log", "--json", "--since", "1.3").json == []
+    assert "no snapshot newer than 1.3" in fleet.on_replica("log", "--since", "1.3").out
+    assert fleet.on_replica("log", "--since", "newest").code == 2
 
 
 def test_the_last_apply_was_wrong(fleet: World) -> None:

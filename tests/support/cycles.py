@@ -15,6 +15,7 @@ from replicator_kuma.leader import Leader
 from replicator_kuma.promote import promote
 from replicator_kuma.replica import Replica
 from replicator_kuma.repository import Label, Position, Snapshot
+from replicator_kuma.rollback import rollback
 from replicator_kuma.state import Mark, Pending, State, StateFile
 from replicator_kuma.undo import undo
 from tests.support import databases
@@ -84,6 +85,13 @@ def follow(
 def go_back(there: Instance, number: int | None = None, *, hold: bool = True) -> CycleResult:
     with there.state.lock():
         return undo(there, number, hold=hold)
+
+
+def roll_back_to(
+    leader: Instance, snapshot: str | None = None, *, at: float | None = None, force: bool = False
+) -> CycleResult:
+    with leader.state.lock():
+        return rollback(leader, snapshot, at, force=force)
 
 
 def hold_at(
