@@ -18,7 +18,7 @@ from replicator_kuma.errors import (
 )
 from replicator_kuma.observe import Observation, fingerprint, observe, observed_dump
 from replicator_kuma.planning import fetched
-from replicator_kuma.publish import ids_of, in_own_terms, publish
+from replicator_kuma.publish import ids_of, in_own_terms, next_position, publish
 from replicator_kuma.recovery import at_work
 from replicator_kuma.repository import Position, Snapshot, missing
 from replicator_kuma.settle import settle
@@ -200,16 +200,6 @@ def decide(view: View, newest: Mark | None) -> Step:
 def alike_key(newest: Mark, digest: str) -> str:
     """Notes that live rows of this digest mean what a snapshot of another engine holds."""
     return f"{newest.snapshot} {digest}"
-
-
-def next_position(newest: Mark | None, burned: Position | None) -> Position:
-    """The next sequence of the epoch, past any position that was burned in it."""
-    position = (
-        Position(newest.position.epoch, newest.position.sequence + 1) if newest else Position(1, 1)
-    )
-    if burned is not None and burned >= position:
-        return Position(burned.epoch, burned.sequence + 1)
-    return position
 
 
 class Leader:

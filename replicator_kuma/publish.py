@@ -23,6 +23,16 @@ from replicator_kuma.tries import attempted, tried
 log = logging.getLogger(__name__)
 
 
+def next_position(newest: Mark | None, burned: Position | None) -> Position:
+    """The next sequence of the epoch, past any position that was burned in it."""
+    position = (
+        Position(newest.position.epoch, newest.position.sequence + 1) if newest else Position(1, 1)
+    )
+    if burned is not None and burned >= position:
+        return Position(burned.epoch, burned.sequence + 1)
+    return position
+
+
 def publish(
     instance: Instance,
     position: Position,

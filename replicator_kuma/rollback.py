@@ -7,8 +7,8 @@ from dataclasses import replace
 from replicator_kuma import holding
 from replicator_kuma.cycle import CycleResult, Instance, Outcome
 from replicator_kuma.errors import DatabaseMissing, SnapshotNotFound, Unpublished
-from replicator_kuma.leader import Leader, View, alike_key, next_position
-from replicator_kuma.publish import publish
+from replicator_kuma.leader import Leader, View, alike_key
+from replicator_kuma.publish import next_position, publish
 from replicator_kuma.recovery import at_work
 from replicator_kuma.replica import Replica
 from replicator_kuma.repository import Snapshot

@@ -17,9 +17,9 @@ from replicator_kuma.leader import (
     burned_with,
     decide,
     doubtful,
-    next_position,
     own_newest,
 )
+from replicator_kuma.publish import next_position
 from replicator_kuma.repository import Position, Snapshot
 from replicator_kuma.state import Mark, State
 from tests.support.cycles import mark, snapshot

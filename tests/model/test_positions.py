@@ -118,7 +118,7 @@ def _no_list_after_publish(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _burned_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
-    next_position = leader.next_position
+    next_position = publish.next_position
     monkeypatch.setattr(
         leader, "next_position", lambda newest, _burned: next_position(newest, None)
     )
