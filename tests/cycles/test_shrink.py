@@ -429,3 +429,22 @@ def test_a_preview_of_what_is_refused_may_be_looked_at(leader: Instance, replica
     shrink_unasked(leader, 2)
     with Replica(replica).preview() as preview:
         assert preview.summary.tables["monitor"].deleted == 10
+
+
+def test_half_of_what_rules_left_here_may_be_few_of_the_fleet_s(
+    leader: Instance, replica: Instance
+) -> None:
+    for number in range(100, 120):
+        add_monitor(db(leader), number)
+    lead(leader)
+    skipped = "\n".join(
+        f'[[rule]]\ntable = "monitor"\nwhere = {{ id = {n} }}\nskip = true' for n in range(100, 120)
+    )
+    replica.policy = lambda: Policy(overrides=Overrides.parse(skipped))
+    follow(replica)
+    assert count(db(replica), "monitor") == 12
+    for number in range(7, 13):
+        cycles.delete_monitor(db(leader), number)
+    lead(leader)
+    assert follow(replica).outcome is Outcome.APPLIED
+    assert count(db(replica), "monitor") == 6
