@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import click
@@ -25,16 +24,12 @@ from tests.support.waiting import wait_until
 REPLICATOR = [sys.executable, "-m", "replicator_kuma"]
 
 
-def test_version_is_fast() -> None:
-    def once() -> float:
-        began = time.monotonic()
-        done = subprocess.run(
-            [*REPLICATOR, "--version"], capture_output=True, text=True, check=True, timeout=30
-        )
-        assert done.stdout == f"replicator {__version__}\n"
-        return time.monotonic() - began
-
-    assert min(once() for _ in range(5)) < 0.25
+def test_version_tells_the_version() -> None:
+    """How fast, tests/test_performance.py holds."""
+    done = subprocess.run(
+        [*REPLICATOR, "--version"], capture_output=True, text=True, check=True, timeout=30
+    )
+    assert done.stdout == f"replicator {__version__}\n"
 
 
 def test_a_health_check_is_cheap(tmp_path: Path) -> None:
