@@ -272,6 +272,24 @@ def test_where_nothing_can_be_kept_the_apply_is_done_all_the_same(
     assert left_behind(replica) == []
 
 
+def test_older_sets_make_room_for_the_note_of_the_newest(
+    leader: Instance, replica: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("two", "three"):
+        step(leader, replica, name)
+    real = kept._announce
+
+    def announce(state: Path, before: Path, noted: dict[str, object]) -> None:
+        if sets(replica):
+            raise OSError(errno.ENOSPC, "no space left")
+        real(state, before, noted)
+
+    monkeypatch.setattr(kept, "_announce", announce)
+    step(leader, replica, "four")
+    assert [str(one.to) for one in sets(replica)] == ["1.4"]
+    assert left_behind(replica) == []
+
+
 # --- ends in the middle ---------------------------------------------------------------------
 
 
