@@ -210,6 +210,4 @@ def assert_settled(template: Template, world: World) -> None:
 
 def left(world: World) -> list[str]:
     """What must not outlive a cycle that ended well."""
-    kept = ("state.json", "lock", "undo")
-    odd = [p.name for p in world.state.iterdir() if p.name not in kept]
-    return sorted([*odd, *(p.name for p in world.data.glob(".replicator*"))])
+    return cycles.left_behind(world.instance)
