@@ -190,8 +190,14 @@ def _find(course: _Course, wanted: str | None) -> Snapshot:
     try:
         snapshots = instance.repository.snapshots(instance.fleet)
         state = instance.state.load()
-        if not snapshots and (state.applied is not None or state.published is not None):
+        known = [mark.position for mark in (state.applied, state.published) if mark is not None]
+        if not snapshots and known:
             raise missing(snapshots, "the repository holds no snapshot of this fleet any more")
+        if wanted is None and known and snapshots[-1].position < max(known):
+            raise missing(
+                snapshots,
+                f"the newest snapshot is {snapshots[-1].position}, but {max(known)} is known here",
+            )
     except RepositoryError as error:
         if error.retryable:
             raise

@@ -17,13 +17,14 @@ from replicator_kuma.errors import (
     Held,
     Interrupted,
     ReplicatorError,
+    RepositoryUnreachable,
     SnapshotNotFound,
     TwoLeaders,
 )
 from replicator_kuma.hold_status import held_words
 from replicator_kuma.moments import moment_of
 from replicator_kuma.recovery import at_work, holds
-from replicator_kuma.repository import Position, Snapshot
+from replicator_kuma.repository import Position, Snapshot, missing
 from replicator_kuma.settle import settle
 from replicator_kuma.state import Hold, Mark, State
 from replicator_kuma.upkeep_status import when
@@ -39,6 +40,9 @@ log = logging.getLogger(__name__)
 def find(snapshots: Sequence[Snapshot], wanted: str) -> Snapshot:
     """The snapshot that a person means by an id, the beginning of one, or a position."""
     found = [s for s in snapshots if s.id.startswith(wanted) or str(s.position) == wanted]
+    away = getattr(snapshots, "away", "")
+    if away and not found:
+        raise missing(snapshots, f"no snapshot of this fleet matches {wanted!r}")
     if len(found) != 1:
         many = "more than one snapshot matches" if found else "no snapshot of this fleet matches"
         raise SnapshotNotFound(f"{many} {wanted!r}")
@@ -48,8 +52,15 @@ def find(snapshots: Sequence[Snapshot], wanted: str) -> Snapshot:
 def as_of(snapshots: Sequence[Snapshot], at: float) -> Snapshot:
     """The snapshot of the highest position that was not published after ``at`` (epoch seconds).
 
-    Raises SnapshotNotFound; TwoLeaders where two differ at that position.
+    Raises SnapshotNotFound; TwoLeaders where two differ at that position; RepositoryUnreachable
+    where one of two repositories is away: the one between may be in it alone.
     """
+    if away := getattr(snapshots, "away", ""):
+        raise RepositoryUnreachable(
+            f"which snapshot was the newest at {when(at)} cannot be told: {away} gave no answer",
+            hint="Name one by its position: replicator snapshots, then --snapshot POSITION "
+            "(rollback: POSITION)",
+        )
     old = [s for s in snapshots if _published(s) <= at]
     if not old:
         raise SnapshotNotFound(f"no snapshot of this fleet is as old as {when(at)}")

@@ -85,6 +85,8 @@ def own_newest(view: View) -> Mark | None:
         if away:
             raise missing(view.snapshots, "no snapshot of this fleet is known yet")
         return None
+    if away and not view.known:
+        raise missing(view.snapshots, f"{newest.position} is listed, and nothing known here")
     published, ours = state.published, newest.label.writer == state.writer
     if published and (ours or away) and newest.position < published.position:
         raise missing(

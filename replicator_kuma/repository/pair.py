@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 from replicator_kuma.dump.format import Dump
@@ -102,11 +103,22 @@ class Pair:
         }
         if not self._listed or not any(self._listed.values()):
             self._raise_missing()
-        union = {k: s for listed in reversed(self._listed.values()) for k, s in listed.items()}
-        found = [replace(s, id=common_id(s.label)) for s in union.values()]
+        found = [
+            # one that was copied over later is as old as the first of them
+            replace(s, id=common_id(s.label), time=min(times, key=_moment))
+            for s, times in self._union()
+        ]
         return Listing(
             sorted(found, key=lambda s: (s.position, s.id)), away=" and ".join(self.away)
         )
+
+    def _union(self) -> Iterable[tuple[Snapshot, list[str]]]:
+        """Each snapshot once, with the times of its copies."""
+        copies: dict[Key, list[Snapshot]] = {}
+        for listed in self._listed.values():
+            for known, snapshot in listed.items():
+                copies.setdefault(known, []).append(snapshot)
+        return [(same[0], [s.time for s in same]) for same in copies.values()]
 
     def _raise_missing(self) -> None:
         if not self.away:
@@ -268,6 +280,14 @@ class named:  # noqa: N801  (used like a function)
                 for old, new in _VARIABLES:
                     hint = hint.replace(old, new)
             raise type(error)(f"{self._name}: {error}", hint=hint) from error
+
+
+def _moment(text: str) -> float:
+    """Seconds since the epoch of restic's RFC 3339; a text that is none is later than all."""
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError):
+        return float("inf")
 
 
 def _verify(folder: Path, snapshot: Snapshot) -> None:

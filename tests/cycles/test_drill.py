@@ -160,6 +160,20 @@ def test_a_repository_that_lost_the_fleet_s_snapshots_fails_the_drill(
     assert told(leader)[-1].startswith("drill fails: ")
 
 
+def test_a_repository_that_went_back_fails_the_drill(
+    leader: Instance, repository: FolderRepository
+) -> None:
+    lead(leader)
+    older = stored(repository)
+    rename(leader.data_dir / "kuma.db", 3, "newer")
+    lead(leader)
+    for note in repository.folder.glob("*.json"):
+        if note.stem != older.name:
+            note.unlink()
+    with pytest.raises(DrillFailed, match=r"newest snapshot is 1\.1, but 1\.2 is known"):
+        drill(leader)
+
+
 def test_a_repository_out_of_reach_is_no_failed_drill(
     leader: Instance, repository: FolderRepository
 ) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -19,6 +21,7 @@ from replicator_kuma.errors import (
     RepositoryLost,
     RepositoryMissing,
     RepositoryUnreachable,
+    SnapshotNotFound,
     SnapshotRefused,
     TwoLeaders,
 )
@@ -27,8 +30,9 @@ from replicator_kuma.repository import Label, Position
 from replicator_kuma.repository.pair import Pair
 from replicator_kuma.retention import Care, Keep
 from replicator_kuma.tasks import first_backup
+from tests.support import databases
 from tests.support.compare import config_differences
-from tests.support.cycles import follow, lead, rename
+from tests.support.cycles import follow, hold_at, lead, name_of, rename, roll_back_to
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import RecordingNotifier, make_instance
 from tests.support.pairs import HastyStore
@@ -345,6 +349,52 @@ def test_a_leader_made_anew_does_not_begin_again_in_an_empty_second_one(
     anew.reaches()
     assert lead(anew.instance).position == Position(1, 2)
     assert fleet.there("two") == ["1.2"]
+
+
+def test_a_leader_whose_disk_died_does_not_take_back_what_the_one_that_lags_behind_shows(
+    fleet: Fleet, leader: Side
+) -> None:
+    """It would publish at a position that the one that is away has already."""
+    leader.reaches(second=False)
+    leader.publish("first only")
+    shutil.rmtree(leader.instance.data_dir)
+    anew = fleet.side("leader")
+    databases.create(anew.db)
+    anew.reaches(first=False)
+    with pytest.raises(RepositoryUnreachable, match="may have it"):
+        lead(anew.instance)
+    anew.reaches()
+    assert "1.2" in lead(anew.instance).sentence
+    assert name_of(anew.db, 1) == "first only"
+
+
+def test_going_back_by_time_needs_both(fleet: Fleet, leader: Side, replica: Side) -> None:
+    leader.reaches(second=False)
+    leader.publish("first only")
+    leader.reaches()
+    leader.publish("both")
+    follow(replica.instance)
+    for side in (leader, replica):
+        side.reaches(first=False)
+    with pytest.raises(RepositoryUnreachable, match="gave no answer"):
+        hold_at(replica.instance, at=time.time())
+    with pytest.raises(RepositoryUnreachable, match="gave no answer"):
+        roll_back_to(leader.instance, at=time.time())
+    with pytest.raises(RepositoryUnreachable, match="gave no answer"):
+        hold_at(replica.instance, "1.2")
+    assert name_of(replica.db, 1) == name_of(leader.db, 1) == "both"
+    assert replica.instance.state.load().hold is None
+    replica.reaches()
+    with pytest.raises(SnapshotNotFound):
+        hold_at(replica.instance, "1.7")
+
+
+def test_a_copy_that_came_later_is_as_old_as_the_first(fleet: Fleet, leader: Side) -> None:
+    for name, at in (("one", "2031-01-01T16:00:00+01:00"), ("two", "2031-01-01T11:00:00.5Z")):
+        for path in (fleet.folder / name).glob("*.json"):
+            path.write_text(json.dumps({**json.loads(path.read_text()), "time": at}))
+    (snapshot,) = leader.instance.repository.snapshots("default")
+    assert snapshot.time == "2031-01-01T11:00:00.5Z"
 
 
 def _blind(fleet: Fleet) -> Side:
