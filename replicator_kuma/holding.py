@@ -129,7 +129,8 @@ def resume(instance: Instance, *, allow_shrink: bool = False) -> CycleResult:
         settle(instance)
         replica = Replica(instance)
         snapshots = replica.listed()
-        instance.state.update(hold=None)
+        # rows that an undo put back may bear the newest position, and be none of its rows
+        instance.state.update(hold=None, live_digest="")
         return replica.follow(snapshots, reconcile=True, allow_shrink=allow_shrink)
 
 

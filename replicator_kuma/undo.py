@@ -13,7 +13,7 @@ from replicator_kuma.apply import apply
 from replicator_kuma.cycle import CycleResult, Instance, Outcome
 from replicator_kuma.dump.format import Dump
 from replicator_kuma.dump.plan import Plan
-from replicator_kuma.errors import Interrupted, NothingKept
+from replicator_kuma.errors import Interrupted, NothingKept, SettingsError
 from replicator_kuma.kept import Kept
 from replicator_kuma.planning import Back, Planned, look, prepare, remembered
 from replicator_kuma.recovery import as_kept, aside, at_work
@@ -108,8 +108,20 @@ def _prepare(instance: Instance, one: Kept) -> tuple[Instance, Planned]:
     there = as_kept(instance, dump.manifest)
     seen = look(there)
     arrived = _arrived(instance.state.load(), one, seen.live)
-    back = Back(one.number, one.was, one.policy, arrived, one.keeps_own)
+    back = Back(one.number, one.was, _policy(instance, one), arrived, one.keeps_own)
     return there, prepare(there, dump, seen, own=True, back=back)
+
+
+def _policy(instance: Instance, one: Kept) -> str:
+    """The choices by which these rows stand from now on: today's, or a cycle would apply those.
+
+    (A person may undo what a new rule has done.) Later ones apply, as do all by `--resume`.
+    """
+    try:
+        return instance.policy().fingerprint(instance.tables)
+    except SettingsError as error:
+        log.debug("today's choices cannot be read, and must not bar the way back: %s", error)
+        return one.policy
 
 
 def _arrived(state: State, one: Kept, live: Dump) -> Arrived:
@@ -125,7 +137,7 @@ def _arrived(state: State, one: Kept, live: Dump) -> Arrived:
 def _carry_out(there: Instance, planned: Planned, one: Kept) -> CycleResult:
     summary = planned.plan.summary
     if planned.plan.empty:
-        _note_equal(there, planned, one)
+        _note_equal(there, planned)
     else:
         there.store.check()
         there.store.check_writable()
@@ -147,17 +159,18 @@ def _mark(one: Kept) -> Mark:
     return replace(stood, snapshot="")
 
 
-def _note_equal(instance: Instance, planned: Planned, one: Kept) -> None:
+def _note_equal(instance: Instance, planned: Planned) -> None:
     """The rows are there already: only what they stand for is to be known."""
-    state = instance.state.load()
+    state, back = instance.state.load(), planned.back
     if state.pending is not None:
         return  # Kuma has to confirm it
+    assert back is not None
     instance.state.update(
-        applied=one.was,
+        applied=back.back_to,
         live_digest=planned.live.manifest.digest,
-        applied_policy=one.policy,
-        arrived=one.arrived,
-        keeps_own=one.keeps_own,
+        applied_policy=back.policy,
+        arrived=back.arrived,
+        keeps_own=back.keeps_own,
         hold=state.hold and replace(state.hold, kept=0),
         unchanged="",
     )

@@ -14,8 +14,9 @@ import pytest
 
 from replicator_kuma import kept, recovery, staging
 from replicator_kuma.cycle import Instance, Outcome
-from replicator_kuma.errors import KumaError, NothingKept, SnapshotRefused
+from replicator_kuma.errors import KumaError, NothingKept, SettingsError, SnapshotRefused
 from replicator_kuma.observe import observe
+from replicator_kuma.settings import Strategy
 from replicator_kuma.undo import preview
 from tests.support import cycles, databases
 from tests.support.compare import config_differences, damage, orphans
@@ -23,6 +24,7 @@ from tests.support.crashing import DIED, FileKuma, crash_at
 from tests.support.cycles import follow, go_back, go_on, lead, left_behind, name_of, rename
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import RecordingKuma, make_instance
+from tests.support.rules import PAUSED, rules
 
 
 def db(instance: Instance) -> Path:
@@ -135,6 +137,56 @@ def test_rows_that_a_person_put_right_already_are_passed_over(
     step(leader, replica, "two")
     step(leader, replica, "three")
     rename(db(replica), 3, "two")
+    go_back(replica)
+    assert name_of(db(replica), 3) == first
+
+
+@pytest.mark.parametrize("strategy", [Strategy.SNAPSHOT, Strategy.DEFAULT])
+def test_going_on_heals_rows_of_the_newest_position_that_an_undo_put_back(
+    leader: Instance, replica: Instance, strategy: Strategy
+) -> None:
+    """They were edited here by hand, healed, and came back: their position is the newest's."""
+    rules(replica, "", strategy)
+    step(leader, replica, "two")
+    rename(db(replica), 4, "edited here")
+    follow(replica, reconcile=True)
+    go_back(replica)
+    assert follow(replica, reconcile=True).outcome is Outcome.NOTHING
+    assert name_of(db(replica), 4) == "edited here"
+    assert go_on(replica).outcome is Outcome.APPLIED
+    assert config_differences(db(replica), db(leader)) == []
+
+
+def test_what_a_mistaken_rule_did_stays_undone_until_it_goes_on(
+    leader: Instance, replica: Instance, kuma: RecordingKuma
+) -> None:
+    step(leader, replica, "two")
+    paused = cycles.count(db(replica), "monitor", "active = 0")
+    rules(replica, PAUSED, Strategy.DEFAULT)
+    follow(replica)
+    assert cycles.count(db(replica), "monitor", "active = 0") > paused
+    go_back(replica)
+    kuma.log.clear()
+    for reconcile in (False, True):
+        assert follow(replica, reconcile=reconcile).outcome is Outcome.NOTHING
+    assert (cycles.count(db(replica), "monitor", "active = 0"), kuma.log) == (paused, [])
+    with_one_more = PAUSED + '[[rule]]\ntable = "tag"\nset = { color = "#123456" }\n'
+    rules(replica, with_one_more, Strategy.DEFAULT)
+    assert follow(replica).outcome is Outcome.APPLIED, "a later change is meant"
+    go_back(replica)
+    assert go_on(replica).outcome is Outcome.APPLIED
+    assert cycles.count(db(replica), "tag", "color != '#123456'") == 0
+
+
+def test_rules_that_cannot_be_read_do_not_bar_the_way_back(
+    leader: Instance, replica: Instance
+) -> None:
+    first = name_of(db(replica), 3)
+    path = rules(replica, "")
+    step(leader, replica, "two")
+    path.write_text("no rules at all")
+    with pytest.raises(SettingsError):
+        replica.policy()
     go_back(replica)
     assert name_of(db(replica), 3) == first
 
