@@ -23,7 +23,7 @@ from typing import Any
 from replicator_kuma.errors import ReplicatorError
 from replicator_kuma.marks import Arrived, Mark, decode_arrived, decode_mark, encode
 from replicator_kuma.repository import Position
-from replicator_kuma.state import sync_folder
+from replicator_kuma.state import State, sync_folder
 
 SETS = 5
 """Of applies; and as many of undos, which keep what they replace, too."""
@@ -107,25 +107,52 @@ def _read(number: int, folder: Path) -> Kept:
     )
 
 
+def in_question(found: Sequence[Kept], state: State, *, leads: bool) -> list[Kept]:
+    """The sets that an undo without a number may put back, one after the other.
+
+    What a leader replaced as a replica stood by that replica's own rules, for it alone: only a
+    person who names such a set means that the whole fleet gets it. ``leads``: by its settings;
+    one that was promoted leads before they say so.
+    """
+    promoted = state.published is not None and state.published == state.applied
+    above = state.led_from if leads or (promoted and state.hold is None) else 0
+    return [one for one in found if one.number > above]
+
+
+def unconfirmed(state: State) -> bool:
+    """Whether the last apply is in place and Kuma has yet to confirm it: it is in no set yet."""
+    pending = state.pending
+    return pending is not None and not pending.undoes and not pending.rollback
+
+
 def next_undone(found: Sequence[Kept]) -> Kept | None:
-    """The set that an undo puts back now: the last apply's, or the one before what was undone."""
+    """The set that an undo puts back now: that of the last apply which is not undone.
+
+    Rows are those from before set N after an undo of N: what came since is over, undos too.
+    """
     below: int | None = None
     for one in reversed(found):
-        if one.undoes:
-            below = one.undoes if below is None else min(below, one.undoes)
-        elif below is None or one.number < below:
-            return one
+        if below is None or one.number < below:
+            if not one.undoes:
+                return one
+            below = one.undoes
     return None
 
 
-def announce(state: Path, before: Path, **noted: Any) -> None:
+def highest(state: Path) -> int:
+    """The number of the newest set; 0: nothing is kept."""
+    return max((one.number for one in sets(state)), default=0)
+
+
+def announce(state: Path, before: Path, least: int = 0, **noted: Any) -> None:
     """Note what an apply was, before the state calls it confirmed; `keep` makes a set of it.
 
-    ``noted`` are the fields of `Kept`. A full disk loses older sets first, then this one.
+    Its number is ``least`` or higher, and above any that is there; ``noted`` are the fields of
+    `Kept`. A full disk loses older sets first, then this one.
     """
     while True:
         try:
-            _announce(state, before, noted)
+            _announce(state, before, least, noted)
             break
         except OSError as error:
             disown(state)
@@ -134,12 +161,12 @@ def announce(state: Path, before: Path, **noted: Any) -> None:
                 break
 
 
-def _announce(state: Path, before: Path, noted: dict[str, Any]) -> None:
+def _announce(state: Path, before: Path, least: int, noted: dict[str, Any]) -> None:
     disown(state)
-    taken = [number for suffix in ("", _GONE) for number, _ in _numbered(state, suffix)]
+    taken = [1, *(number + 1 for suffix in ("", _GONE) for number, _ in _numbered(state, suffix))]
     root = _root(state)
     root.mkdir(mode=0o700, exist_ok=True)
-    part = root / f"{max(taken, default=0) + 1}{_PART}"
+    part = root / f"{max(least, *taken)}{_PART}"
     part.mkdir(mode=0o700)
     size = 0
     for path in (before, *before.rglob("*")):

@@ -341,13 +341,9 @@ class Leader:
     def _note_newest(self, view: View, newest: Mark | None) -> State:
         """What stands in the repository is ours; what may stand there in part is not published."""
         state, burned = view.state, burned_with(view.state, newest)
-        changes: dict[str, object] = {
-            "intent": None,
-            "fenced": None,
-            "rivals": (),
-            "unchanged": "",
-            "burned": burned,
-        }
+        # a hold was a word to the replica that this was
+        changes: dict[str, object] = {"intent": None, "fenced": None, "rivals": (), "hold": None}
+        changes |= {"unchanged": "", "burned": burned}
         if newest is not None and (burned is None or newest.position > burned):
             changes["tried"] = ()
         elif state.intent is not None and burned == state.intent.position:

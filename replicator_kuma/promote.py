@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from replicator_kuma import second
+from replicator_kuma import kept, second
 from replicator_kuma.cycle import CycleResult, Instance, Outcome
 from replicator_kuma.dump.catalog import TABLES
 from replicator_kuma.errors import (
@@ -88,9 +88,14 @@ def _promote(instance: Instance, force: bool) -> CycleResult:
         newest,
         shrinks=lambda seen: _shrinks(instance, before, seen.monitors, force),
     )
-    published = instance.state.load().published
+    state = instance.state.load()
     instance.state.update(
-        applied=published, live_digest=result.digest or "", role="BACKUP", hold=None
+        applied=state.published,
+        live_digest=result.digest or "",
+        role="BACKUP",
+        hold=None,
+        # what Kuma has yet to confirm is kept then, as the next one
+        led_from=kept.highest(instance.state.folder) + (state.pending is not None),
     )
     sentence = (
         f"this instance leads fleet {instance.fleet!r} from {result.position} on{taken}. "

@@ -283,6 +283,7 @@ def _announce(instance: Instance, state: State, pending: Pending) -> None:
     kept.announce(
         instance.state.folder,
         before,
+        state.led_from,
         at=time.time(),
         to=pending.mark.position,
         sentence=pending.words,

@@ -120,6 +120,8 @@ class State:
     hold: Hold | None = None
     rolled_back: Position | None = None
     """a leader's `rollback` to there has yet to be published, even where monitors went by it"""
+    led_from: int = 0
+    """the newest kept set when this became the leader: those up to there are a replica's"""
     pending: Pending | None = None
     stopped_by_me: bool = False
     bad: tuple[str, ...] = ()

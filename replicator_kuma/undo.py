@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from replicator_kuma import holding, kept
@@ -13,7 +13,7 @@ from replicator_kuma.apply import apply
 from replicator_kuma.cycle import CycleResult, Instance, Outcome
 from replicator_kuma.dump.format import Dump
 from replicator_kuma.dump.plan import Plan
-from replicator_kuma.errors import Interrupted, NothingKept, SettingsError
+from replicator_kuma.errors import Interrupted, KumaError, NothingKept, SettingsError
 from replicator_kuma.kept import Kept
 from replicator_kuma.planning import Back, Planned, look, prepare, remembered
 from replicator_kuma.recovery import as_kept, aside, at_work
@@ -40,7 +40,7 @@ def undo(instance: Instance, number: int | None = None, *, hold: bool = True) ->
     """
     with at_work(instance):
         settle(instance)
-        there, planned, one = _choose(instance, number)
+        there, planned, one = _choose(instance, number, leads=not hold)
         state = instance.state.load()
         if not hold:
             assert planned.back is not None
@@ -65,33 +65,66 @@ def put_back(instance: Instance, number: int) -> CycleResult:
 
 
 @contextlib.contextmanager
-def preview(instance: Instance, number: int | None = None) -> Iterator[Preview]:
+def preview(
+    instance: Instance, number: int | None = None, *, hold: bool = True
+) -> Iterator[Preview]:
     """What an undo would change; only reads, and needs no lock.
 
-    The plan's files live as long as the block.
+    Arguments are those of `undo`. The plan's files live as long as the block.
     """
     with aside(instance) as beside:
-        _there, planned, one = _choose(beside, number)
+        _there, planned, one = _choose(beside, number, leads=not hold)
         yield Preview(one, planned.plan)
 
 
-def _choose(instance: Instance, number: int | None) -> tuple[Instance, Planned, Kept]:
+def _choose(
+    instance: Instance, number: int | None, *, leads: bool = False
+) -> tuple[Instance, Planned, Kept]:
     """The set to put back, planned: the named one, or the next that differs from what is here.
 
-    Raises NothingKept, SnapshotRefused, DatabaseErrors.
+    Raises NothingKept, SnapshotRefused, DatabaseErrors; KumaError where the last apply is not
+    confirmed, and so in no set yet.
     """
     found = kept.sets(instance.state.folder)
+    if number is not None:
+        one = _named(found, number)
+        return (*_prepare(instance, one), one)
+    state = instance.state.load()
+    _require_confirmed(state)
+    eligible = kept.in_question(found, state, leads=leads)
+    passed_over = len(eligible) < len(found)
     while True:
-        one = _named(found, number) if number is not None else kept.next_undone(found)
-        if one is None:
-            raise NothingKept(
-                "there is no apply to undo" if not found else "there is no further apply to undo"
-            )
-        there, planned = _prepare(instance, one)
-        if number is not None or not planned.plan.empty:
-            return there, planned, one
-        log.info("the rows here equal those kept as %d: going one further back", one.number)
-        found = [other for other in found if other.number < one.number]
+        following = kept.next_undone(eligible)
+        if following is None:
+            raise _nothing(found, passed_over)
+        there, planned = _prepare(instance, following)
+        if not planned.plan.empty:
+            return there, planned, following
+        number = following.number
+        log.info("the rows here equal those kept as %d: going one further back", number)
+        eligible = [other for other in eligible if other.number < number]
+
+
+def _require_confirmed(state: State) -> None:
+    """Raise KumaError where an apply is in place that would be passed over: it is in no set yet."""
+    if state.pending is not None and kept.unconfirmed(state):
+        position = state.pending.mark.position
+        raise KumaError(
+            f"the rows of {position} are in place, and Kuma has not confirmed them: what "
+            "they replaced is no kept set yet",
+            hint="Start Kuma first, then once more: replicator undo. Or by number what is further "
+            "back: replicator undo --list",
+        )
+
+
+def _nothing(found: Sequence[Kept], passed_over: bool) -> NothingKept:
+    if not passed_over:
+        return NothingKept(f"there is no {'further ' if found else ''}apply to undo")
+    return NothingKept(
+        "there is no further apply to undo since this instance became the leader",
+        hint="What it replaced as a replica, by rules of its own, goes to the whole fleet only if "
+        "named by its number: replicator undo --list",
+    )
 
 
 def _named(found: list[Kept], number: int) -> Kept:

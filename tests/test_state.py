@@ -58,6 +58,7 @@ FULL = State(
     floor=Position(4, 5),
     hold=Hold(since=7.5, mark=ODD, kept=12, said=Position(4, 5)),
     rolled_back=Position(1, 3),
+    led_from=7,
     stopped_by_me=True,
     bad=("a", "b"),
     purge=True,

@@ -77,10 +77,14 @@ def command(
 def _show_list(voice: Voice, overrides: Mapping[str, str]) -> None:
     from replicator_kuma import kept
     from replicator_kuma.commands.snapshots import table
+    from replicator_kuma.settings import Mode
+    from replicator_kuma.state import StateFile
     from replicator_kuma.upkeep_status import when
 
-    found = kept.sets(load(voice, overrides, ()).state_dir)
-    following = kept.next_undone(found)
+    settings = load(voice, overrides, ())
+    found, state = kept.sets(settings.state_dir), StateFile(settings.state_dir).load()
+    eligible = kept.in_question(found, state, leads=settings.mode is Mode.BACKUP)
+    following = None if kept.unconfirmed(state) else kept.next_undone(eligible)
     newest_first = found[::-1]
     voice.data([{**describe(one), "next": one is following} for one in newest_first])
     if not found:
@@ -117,14 +121,14 @@ def _show_preview(voice: Voice, overrides: Mapping[str, str], number: int | None
     from replicator_kuma.commands.once import opened
     from replicator_kuma.commands.preview import stream
     from replicator_kuma.dump import words
-    from replicator_kuma.settings import Need
+    from replicator_kuma.settings import Mode, Need
     from replicator_kuma.undo import preview
 
     settings = load(voice, overrides, (Need.DATA,))
     with (
         voice.progress() as progress,
         opened(settings, progress) as instance,
-        preview(instance.look_for_store(), number) as seen,
+        preview(instance.look_for_store(), number, hold=settings.mode is not Mode.BACKUP) as seen,
     ):
         summary = seen.plan.summary
         if voice.json:

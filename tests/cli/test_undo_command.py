@@ -98,3 +98,15 @@ def test_a_running_supervisor_does_it(tmp_path_factory: pytest.TempPathFactory) 
             "restore None None",
             "restore None None",
         ]
+
+
+def test_a_promoted_leader_is_told_of_no_next_one(world: World) -> None:
+    world.on_leader("init")
+    step(world, "one")
+    step(world, "two")
+    assert world.on_replica("promote").code == 0
+    assert [one["next"] for one in world.on_replica("undo", "--list", "--json").json] == [False] * 2
+    for options in ((), ("--dry-run",)):
+        done = world.on_replica("undo", *options)
+        assert (done.code, "since this instance became the leader" in done.err) == (27, True)
+    assert world.on_replica("undo", "2", "--dry-run").code == 0

@@ -14,14 +14,25 @@ import pytest
 
 from replicator_kuma import kept, recovery, staging
 from replicator_kuma.cycle import Instance, Outcome
+from replicator_kuma.dump.policy import Policy
 from replicator_kuma.errors import KumaError, NothingKept, SettingsError, SnapshotRefused
 from replicator_kuma.observe import observe
 from replicator_kuma.settings import Strategy
+from replicator_kuma.state import Hold
 from replicator_kuma.undo import preview
 from tests.support import cycles, databases
 from tests.support.compare import config_differences, damage, orphans
 from tests.support.crashing import DIED, FileKuma, crash_at
-from tests.support.cycles import follow, go_back, go_on, lead, left_behind, name_of, rename
+from tests.support.cycles import (
+    follow,
+    go_back,
+    go_on,
+    lead,
+    left_behind,
+    name_of,
+    rename,
+    take_over,
+)
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import RecordingKuma, make_instance
 from tests.support.rules import PAUSED, rules
@@ -128,6 +139,51 @@ def test_run_again_it_goes_one_further_back_and_by_number_anywhere(
     go_back(replica)
     assert name_of(db(replica), 3) == "four"
     assert replica.state.load().hold is not None
+
+
+def test_an_undo_that_was_undone_is_passed_over_with_what_undid_it(
+    leader: Instance, replica: Instance
+) -> None:
+    for name in ("two", "three", "four"):
+        step(leader, replica, name)
+    go_back(replica)
+    go_back(replica, sets(replica)[-1].number)
+    assert name_of(db(replica), 3) == "four"
+    go_back(replica)
+    assert name_of(db(replica), 3) == "three"
+    go_back(replica)
+    assert name_of(db(replica), 3) == "two"
+
+
+def test_an_apply_that_kuma_has_not_confirmed_is_not_passed_over(
+    leader: Instance, replica: Instance, kuma: RecordingKuma
+) -> None:
+    """A person stopped Kuma: the rows that the apply replaced are in no set yet."""
+    step(leader, replica, "two")
+    step(leader, replica, "three")
+    kuma.up = False
+    step(leader, replica, "four")
+    for attempt in (lambda: go_back(replica), lambda: preview(replica).__enter__()):
+        with pytest.raises(KumaError, match=r"the rows of 1\.4 are in place") as refused:
+            attempt()
+        assert "Start Kuma first" in refused.value.hint
+    assert (name_of(db(replica), 3), replica.state.load().hold) == ("four", None)
+    kuma.up = True
+    go_back(replica)
+    assert name_of(db(replica), 3) == "three"
+
+
+def test_by_number_it_goes_below_what_kuma_has_not_confirmed(
+    leader: Instance, replica: Instance, kuma: RecordingKuma
+) -> None:
+    step(leader, replica, "two")
+    step(leader, replica, "three")
+    kuma.up = False
+    step(leader, replica, "four")
+    go_back(replica, sets(replica)[-1].number)
+    assert name_of(db(replica), 3) == "two"
+    go_back(replica)
+    assert name_of(db(replica), 3) not in ("two", "three", "four")
 
 
 def test_rows_that_a_person_put_right_already_are_passed_over(
@@ -244,6 +300,92 @@ def test_on_a_leader_what_came_back_is_published_as_a_change(
     assert (leader.state.load().hold, leader.state.load().applied) == (None, applied)
 
 
+def test_a_leader_that_was_promoted_undoes_nothing_from_when_it_was_a_replica(
+    leader: Instance, replica: Instance
+) -> None:
+    """Its rules of that time would be the whole fleet's; unless a person names such a set."""
+    rules(replica, '[[rule]]\ntable = "monitor"\nset = { active = false }\n')
+    follow(replica)
+    assert cycles.count(db(replica), "monitor", "active = 0") == 12
+    replica.leading = replica.tables
+    take_over(replica)
+    paused = cycles.count(db(replica), "monitor", "active = 0")
+    for hold in (True, False):  # before its mode is set, and after
+        with pytest.raises(NothingKept, match="since this instance became the leader") as refused:
+            go_back(replica, hold=hold)
+        assert "by its number" in refused.value.hint
+    replica.policy = lambda: Policy()
+    rename(db(replica), 3, "made since")
+    lead(replica, verify=True)
+    with pytest.raises(NothingKept), preview(replica, hold=False):
+        pass
+    cycles.roll_back_to(replica, "2.1")
+    assert name_of(db(replica), 3) != "made since"
+    go_back(replica, hold=False)
+    assert name_of(db(replica), 3) == "made since"
+    with pytest.raises(NothingKept):
+        go_back(replica, hold=False)
+    assert cycles.count(db(replica), "monitor", "active = 0") == paused
+    go_back(replica, 2, hold=False)
+    assert cycles.count(db(replica), "monitor", "active = 0") == 12
+
+
+def test_a_promote_whose_rows_kuma_has_not_confirmed_counts_them_as_a_replica_s(
+    leader: Instance, replica: Instance, kuma: RecordingKuma
+) -> None:
+    rename(db(leader), 3, "two")
+    lead(leader)
+    kuma.up = False
+    take_over(replica)
+    kuma.up = True
+    lead(replica, verify=True)
+    (one,) = sets(replica)
+    assert replica.state.load().led_from == one.number
+    with pytest.raises(NothingKept):
+        go_back(replica, hold=False)
+
+
+def test_numbers_do_not_begin_again_below_a_promote(leader: Instance, replica: Instance) -> None:
+    """A person may have removed the sets from before it."""
+    for name in ("two", "three"):
+        step(leader, replica, name)
+    take_over(replica)
+    shutil.rmtree(replica.state.folder / "kept")
+    for name in ("four", "five"):
+        rename(db(replica), 3, name)
+        lead(replica)
+    cycles.roll_back_to(replica, "2.2")
+    cycles.roll_back_to(replica, "2.1")
+    go_back(replica, hold=False)
+    assert name_of(db(replica), 3) == "four"
+
+
+def test_a_leader_holds_nothing_and_follows_once_it_is_a_replica_again(
+    leader: Instance, replica: Instance
+) -> None:
+    step(leader, replica, "two")
+    take_over(replica)
+    go_back(replica, sets(replica)[-1].number)  # its mode was not set yet
+    assert replica.state.load().hold is not None
+    lead(replica, verify=True)
+    assert replica.state.load().hold is None
+    follow(leader)
+    take_over(leader)
+    rename(db(leader), 3, "five")
+    lead(leader)
+    follow(replica)
+    assert name_of(db(replica), 3) == "five"
+
+
+def test_a_leader_s_hold_ends_also_where_it_has_nothing_to_publish(
+    leader: Instance, replica: Instance
+) -> None:
+    lead(leader)
+    leader.state.update(hold=Hold(1.0, leader.state.load().published))
+    assert lead(leader, verify=True).outcome is Outcome.NOTHING
+    assert leader.state.load().hold is None
+
+
 def test_a_set_that_was_altered_on_the_disk_is_refused(leader: Instance, replica: Instance) -> None:
     step(leader, replica, "two")
     (one,) = sets(replica)
@@ -271,8 +413,6 @@ def test_what_had_arrived_comes_again_when_it_goes_on(
     leader: Instance, replica: Instance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A local entity's row that came with the undone apply is no row that a person deleted."""
-    from replicator_kuma.dump.policy import Policy
-
     monkeypatch.setattr(replica, "policy", lambda: Policy(local=frozenset({"tag"})))
     follow(replica)
     databases.edit(db(leader), "INSERT INTO tag (id, name, color) VALUES (90, 'late', '#fff')")
@@ -315,7 +455,7 @@ def test_a_full_disk_takes_the_oldest_sets_and_never_the_apply(
 def test_where_nothing_can_be_kept_the_apply_is_done_all_the_same(
     leader: Instance, replica: Instance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def announce(_state: Path, _before: Path, _noted: object) -> None:
+    def announce(_state: Path, _before: Path, _least: int, _noted: object) -> None:
         raise OSError(errno.ENOSPC, "no space left")
 
     monkeypatch.setattr(kept, "_announce", announce)
@@ -331,10 +471,10 @@ def test_older_sets_make_room_for_the_note_of_the_newest(
         step(leader, replica, name)
     real = kept._announce
 
-    def announce(state: Path, before: Path, noted: dict[str, object]) -> None:
+    def announce(state: Path, before: Path, least: int, noted: dict[str, object]) -> None:
         if sets(replica):
             raise OSError(errno.ENOSPC, "no space left")
-        real(state, before, noted)
+        real(state, before, least, noted)
 
     monkeypatch.setattr(kept, "_announce", announce)
     step(leader, replica, "four")
