@@ -140,7 +140,10 @@ def _one(instance: Instance, place: Place, care: Care, done: Done, begun: float)
     noted = replace(_noted(instance.state.load(), place.name), at=begun)
     done.notes[place.name] = noted
     if not noted.damaged:
-        refused = yield from _remove(instance, place, care, done)
+        try:
+            refused = yield from _remove(instance, place, care, done)
+        except RepositoryDamaged as error:
+            raise _damaged(instance, done, noted, error) from error
         if refused and not noted.refused:
             instance.notifier.send(f"{NAME}: {place.name}", REFUSED)
         noted = replace(noted, refused=refused)
@@ -194,11 +197,22 @@ def _check(instance: Instance, place: Place, care: Care, noted: Upkeep, done: Do
     try:
         place.check(part, care.parts)
     except RepositoryDamaged as error:
-        _note(instance, done, replace(noted, damaged=str(error)))
-        raise
+        raise _damaged(instance, done, noted, error) from error
     checked = replace(noted, part=part, parts=care.parts, checked_at=time.time(), damaged="")
     _note(instance, done, checked)
     return checked
+
+
+def _damaged(
+    instance: Instance, done: Done, noted: Upkeep, error: RepositoryDamaged
+) -> RepositoryDamaged:
+    """Remember it, whoever found it: what is removed now may be what it is mended from."""
+    _note(instance, done, replace(noted, damaged=str(error)))
+    return RepositoryDamaged(
+        str(error),
+        hint="Nothing more is removed there until a check finds it whole. Look for what is "
+        "damaged: restic check --read-data",
+    )
 
 
 def _noted(state: State, name: str) -> Upkeep:

@@ -29,6 +29,14 @@ def _short(duration: str) -> str:
     return re.sub(r"[\s,]+", "", duration)
 
 
+def shown(text: str) -> str:
+    """An ISO 8601 text as this machine's time of day, as `parse_moment` reads it again."""
+    try:
+        return f"{datetime.fromisoformat(text).astimezone():%Y-%m-%d %H:%M:%S}"
+    except (ValueError, OverflowError):
+        return text[:19]
+
+
 def moment_of(text: str) -> float:
     """Seconds since the epoch of an ISO 8601 text; raises ValueError."""
     try:

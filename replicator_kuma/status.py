@@ -16,12 +16,18 @@ from replicator_kuma import heartbeat, hold_status, upkeep_status
 from replicator_kuma.drill_note import Drill
 from replicator_kuma.errors import Fenced, ReplicatorError, SnapshotShrinks, StateError
 from replicator_kuma.heartbeat import Beat
+from replicator_kuma.moments import shown
 from replicator_kuma.settings import Mode, Settings
 from replicator_kuma.state import Last, Mark, State, StateFile
 from replicator_kuma.upkeep_status import when
 
 if TYPE_CHECKING:
     from replicator_kuma.repository import Snapshot
+
+
+_MODE = (
+    "the newest snapshot is this instance's own: if it is to lead, set REPLICATOR_MODE=BACKUP here"
+)
 
 
 @dataclass(frozen=True)
@@ -150,6 +156,14 @@ class Report:
         }
 
     @property
+    def _promoted(self) -> bool:
+        """Whether it follows a snapshot of its own: its mode is not that of a leader yet."""
+        published, newest = self.state.published, self.newest
+        if published is None or newest is None:
+            return False
+        return self._follows and published.position == newest.position
+
+    @property
     def _drifts(self) -> bool:
         """Whether rows are known to differ; a leader's own rows are what they are."""
         return bool(self.state.drift) and self._follows
@@ -192,6 +206,8 @@ class Report:
         if self.fenced:
             yield "fenced", self.fenced
             yield "to do", Fenced.hint
+        if self._promoted:
+            yield "to do", _MODE
         if self.shrink:
             yield "not applied", f"{self.shrink} (replicator restore --now --allow-shrink)"
         if state.stopped_by_me and self._supervisor() is None:
@@ -218,10 +234,12 @@ class Report:
             return f"unknown: {self.unknown}"
         if self.newest is None:
             return "none in this fleet" if self.behind is not None else "not asked"
-        lag = "" if self.behind is None else ", held" if not self.behind else ""
+        lag = "" if self.behind is None else ", in place" if not self.behind else ""
         if self.behind:
             lag = f", {self.behind} ahead of this instance"
-        return f"{self.newest.position} of {self.newest.label.leader}, {self.newest.time[:19]}{lag}"
+        return (
+            f"{self.newest.position} of {self.newest.label.leader}, {shown(self.newest.time)}{lag}"
+        )
 
 
 def report(settings: Settings) -> Report:

@@ -17,8 +17,9 @@ from replicator_kuma.dump.catalog import SETTINGS
 from replicator_kuma.dump.policy import Policy
 from replicator_kuma.errors import SettingsError
 from replicator_kuma.heartbeat import Beat
+from replicator_kuma.repository import Label, Position, Snapshot
 from replicator_kuma.settings import Settings
-from replicator_kuma.state import StateFile
+from replicator_kuma.state import Mark, StateFile
 from replicator_kuma.status import Report, health, report
 
 LOCAL = "RESTORE_LOCAL_ENTITY_REPLICATION"
@@ -253,3 +254,14 @@ def test_a_kuma_that_did_not_boot_is_mended_by_one_that_does(
     before = replace(FAILED, kuma=True, failed_at=at)
     assert still_failed(before, replace(WENT_WELL, kuma=again)) == (None if mended else before)
     assert still_failed(before, FAILED) == FAILED
+
+
+def test_who_was_promoted_and_has_the_old_mode_is_told(tmp_path: Path) -> None:
+    label = Label("default", Position(2, 1), "d" * 64, "5" * 16, "w", "beta")
+    newest = Snapshot("a" * 64, label, "2031-05-01T10:00:00Z")
+    StateFile(tmp_path / "replicator").update(published=Mark.of(newest))
+    followed = replace(report(settings(tmp_path)), newest=newest)
+    assert "set REPLICATOR_MODE=BACKUP here" in lines(followed)["to do"]
+    assert "to do" not in lines(replace(report(settings(tmp_path, "BACKUP")), newest=newest))
+    later = replace(newest, label=replace(label, position=Position(2, 2)))
+    assert "to do" not in lines(replace(followed, newest=later))

@@ -14,6 +14,7 @@ from replicator_kuma.commands.common import (
     voice_options,
     wait_option,
 )
+from replicator_kuma.moments import shown
 from replicator_kuma.settings import Mode, Need, Settings
 
 
@@ -51,7 +52,7 @@ def _show(voice: Voice, settings: Settings, _wait: float) -> None:
             where = f", {name}" if len(found) > 1 else ""
             voice.show(
                 f"would remove {snapshot.position} of {snapshot.label.leader}, "
-                f"{snapshot.time[:19]}, snapshot {snapshot.short_id}{where}"
+                f"{shown(snapshot.time)}, snapshot {snapshot.short_id}{where}"
             )
     if not any(found.values()):
         voice.show("no snapshot would be removed")

@@ -14,6 +14,7 @@ from replicator_kuma.commands.common import (
     settings_options,
     voice_options,
 )
+from replicator_kuma.moments import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,7 +84,7 @@ def _position(text: str | None) -> Position | None:
 def _show(voice: Voice, entry: Entry) -> None:
     snapshot = entry.snapshot
     label = snapshot.label
-    time = snapshot.time[:19].replace("T", " ")
+    time = shown(snapshot.time)
     voice.show(f"{snapshot.position}  {time}  {label.leader}, writer {label.writer[:8]}")
     if entry.plan is not None or entry.since is None:
         compared = f" since {entry.since.position}" if entry.since is not None else ""

@@ -16,6 +16,7 @@ from replicator_kuma.commands.common import (
     settings_options,
     voice_options,
 )
+from replicator_kuma.moments import shown
 
 if TYPE_CHECKING:
     from replicator_kuma.repository import Snapshot
@@ -73,7 +74,7 @@ def _row(snapshot: Snapshot, held: bool) -> tuple[str, ...]:
     return (
         "*" if held else "",
         str(label.position),
-        snapshot.time[:19].replace("T", " "),
+        shown(snapshot.time),
         label.leader,
         label.digest[:12],
         str(label.rows),

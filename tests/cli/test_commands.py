@@ -198,7 +198,7 @@ def test_status(world: World) -> None:
     report = world.on_replica("status", "--json").json
     assert (report["behind"], report["applied"]["position"]) == (0, "1.1")
     text = world.on_replica("status").out
-    assert "1.1 of alpha, 2031-01-01T00:00:00, held" in text
+    assert "1.1 of alpha, 2031-01-01 00:00:00, in place" in text
     assert "beta, replica of fleet default" in text
     leader = world.on_leader("status").out
     assert "published:     1.1 of alpha" in leader

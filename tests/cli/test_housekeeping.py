@@ -18,6 +18,7 @@ from tests.cli.harness import Run
 from tests.support import databases
 from tests.support.databases import edit
 from tests.support.tools import restic_018
+from tests.support.waiting import wait_until
 
 
 def there(world: World) -> list[int]:
@@ -136,6 +137,7 @@ def test_run_makes_up_for_a_missed_night_at_its_start(tmp_path: Path) -> None:
     with contextlib.ExitStack() as stack:
         stack.push(run)
         run.logged("housekeeping: 0 snapshots removed, 1 stay, part 1 of 1 is whole", 60)
+        wait_until(lambda: noted_of(state.load(), "housekeeping").at > 0, "it is noted")
         noted = noted_of(state.load(), "housekeeping")
         assert noted.ok
         assert time.time() < noted.due < time.time() + 2 * 86400

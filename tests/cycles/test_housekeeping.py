@@ -162,6 +162,18 @@ def test_the_checked_part_goes_round(leader: Instance, repository: FolderReposit
     ]
 
 
+def test_damage_that_the_prune_finds_is_noted_too(
+    leader: Instance, repository: FolderRepository
+) -> None:
+    published(leader, 4)
+    repository.damaged = True
+    with pytest.raises(RepositoryDamaged, match="a pack is gone") as caught:
+        tidy(leader)
+    assert "Nothing more is removed" in caught.value.hint
+    assert [c for c in repository.calls if c != "snapshots"][-1] == "prune"
+    assert leader.state.load().upkeep[0].damaged == "a pack is gone"
+
+
 def test_damage_is_told_noted_and_nothing_is_removed_until_it_is_mended(
     leader: Instance, repository: FolderRepository
 ) -> None:

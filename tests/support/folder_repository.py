@@ -108,6 +108,8 @@ class FolderRepository:
 
     def prune(self) -> bool:
         self._call("prune")
+        if self.damaged:
+            raise RepositoryDamaged("a pack is gone")
         return not self.append_only
 
     def check(self, part: int, parts: int) -> None:

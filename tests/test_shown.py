@@ -1,0 +1,31 @@
+"""Times of snapshots as people see them: as `--at` reads them again on the same machine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from replicator_kuma.moments import moment_of, parse_moment, shown
+
+
+@pytest.fixture(params=["UTC", "Asia/Tokyo", "America/New_York"])
+def zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setenv("TZ", request.param)
+    time.tzset()
+    yield request.param
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("zone")
+@pytest.mark.parametrize(
+    "text", ["2026-11-22T01:24:18.123456789+09:00", "2026-11-21T16:24:18Z", "2026-07-01T00:00:00Z"]
+)
+def test_what_is_shown_is_read_as_the_same_instant(text: str) -> None:
+    assert parse_moment(shown(text), now=0.0) == int(moment_of(text))
+
+
+def test_what_is_no_time_is_shown_as_it_is() -> None:
+    assert shown("yesterday") == "yesterday"
