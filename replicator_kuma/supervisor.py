@@ -36,7 +36,7 @@ from replicator_kuma.kuma import KumaService
 from replicator_kuma.kuma.child import ChildKuma, exit_status
 from replicator_kuma.kuma.held import HeldKuma
 from replicator_kuma.kuma.ready import PROBE_TIMEOUT, Readiness, probe, taken
-from replicator_kuma.settings import Settings
+from replicator_kuma.settings import Mode, Settings
 from replicator_kuma.tasks import TASKS, Tasks
 from replicator_kuma.timetable import Timetable
 from replicator_kuma.worker import Job, Progress, Worker, within
@@ -112,6 +112,7 @@ class Supervisor:
         self._kuma = service
         self._leaving = False
         self._asked = False
+        self._cycle_asked = False
         self._signals: list[int] = []
         budget = Budget(lambda: self._leaving)
         self._instance = build(service, lambda: self._leaving, budget.interrupts)
@@ -134,14 +135,9 @@ class Supervisor:
         """
         self._instance.state.prepare()
         with self._alone(), self._handlers(), self._door():
-            logger.info(
-                "%s of fleet %s, instance %s",
-                "leader"
-                if self._settings.mode and self._settings.mode.value == "BACKUP"
-                else "replica",
-                self._settings.fleet,
-                self._settings.instance,
-            )
+            role = "leader" if self._settings.mode is Mode.BACKUP else "replica"
+            own = self._settings
+            logger.info("%s of fleet %s, instance %s", role, own.fleet, own.instance)
             self._watch.start()
             self._worker.start()
             self._worker.submit(Job("start", self._bring_up, scheduled=True))
@@ -198,7 +194,10 @@ class Supervisor:
         while self._signals:
             if self._signals.pop(0) != signal.SIGUSR1:
                 return True
-            self._submit_cycle()
+            self._cycle_asked = True
+        # One under way may have read the rows already: what is asked for now comes after it.
+        if self._cycle_asked and self._submit_cycle():
+            self._cycle_asked = False
         return False
 
     def _on_schedule(self) -> None:
@@ -214,9 +213,10 @@ class Supervisor:
             self._timetable.advance()
         self._submit_cycle()
 
-    def _submit_cycle(self) -> None:
-        """A cycle that is still under way counts for this one too."""
-        self._worker.submit(Job("cycle", self._duty.scheduled, scheduled=True), only_if_idle=True)
+    def _submit_cycle(self) -> bool:
+        """False where another job is still under way: a scheduled cycle is left out then."""
+        job = Job("cycle", self._duty.scheduled, scheduled=True)
+        return self._worker.submit(job, only_if_idle=True)
 
     def _beat(self) -> None:
         now = time.monotonic()

@@ -419,6 +419,21 @@ def test_sigusr1_starts_a_cycle_now(tmp_path: Path) -> None:
         run.until("restore False None")
 
 
+def test_a_cycle_that_is_asked_for_during_another_comes_after_it(tmp_path: Path) -> None:
+    """The one under way may have read the rows already: what was edited since would wait."""
+    run = Run(tmp_path / "r", "BACKUP")
+    run.script("backup", hold=1.5)
+    with run:
+        run.until("backup False True")
+        run.script("backup")
+        for _ in range(3):
+            run.send(signal.SIGUSR1)
+        assert "backup False False" not in run.calls
+        run.until("backup False False")
+        assert run.end()[0] == 0
+    assert run.calls.count("backup False False") == 1
+
+
 def beat(run: Run) -> dict[str, object]:
     path = run.data / "replicator" / "supervisor.json"
     return dict(json.loads(path.read_text())) if path.exists() else {}
