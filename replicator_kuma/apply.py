@@ -96,7 +96,7 @@ def apply(instance: Instance, planned: Planned, mark: Mark) -> None:
         _come_back_unchanged(instance, stops)
         if stops and isinstance(error, SnapshotRefused | NotAsWritten):
             with contextlib.suppress(StateError):  # each new attempt would be an outage for nothing
-                call_bad(instance, mark.snapshot)
+                call_bad(instance, mark)
         raise
     _come_back(instance, was_running)
 

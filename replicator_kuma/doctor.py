@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import Enum
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from replicator_kuma import doctor_memory
 from replicator_kuma.errors import DatabaseMissing, ReplicatorError, SettingsError, StateError
+from replicator_kuma.findings import Finding, Found, Level
 from replicator_kuma.settings import Mode, Settings
 
 if TYPE_CHECKING:
@@ -31,42 +32,8 @@ CLOCK_SKEW = 300.0
 SHOWN_MISFITS = 20
 
 
-class Level(Enum):
-    OK = "OK"
-    WARN = "WARN"
-    FAIL = "FAIL"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What one check found; ``exit_code`` is that of the error that a cycle would meet."""
-
-    check: str
-    level: Level
-    message: str
-    hint: str = ""
-    exit_code: int = 0
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "check": self.check,
-            "level": self.level.value,
-            "message": self.message,
-            "hint": self.hint,
-            "exit_code": self.exit_code,
-        }
-
-
-Found = Iterator[tuple[Level, str, str]]
-
-
 def _from_error(check: str, error: ReplicatorError) -> Finding:
     return Finding(check, Level.FAIL, str(error), error.hint, error.exit_code)
-
-
-def exit_code(findings: list[Finding]) -> int:
-    """That of the first failure; 0 without one (a warning is none)."""
-    return next((f.exit_code or 1 for f in findings if f.level is Level.FAIL), 0)
 
 
 @dataclass
@@ -99,8 +66,8 @@ class Doctor:
         yield from self._look("MariaDB replicas", self._look_misfits)
         yield from self._run("overrides", self._overrides)
         yield from self._run("Uptime Kuma", self._kuma)
-        yield from self._run("last cycle", self._last_cycle)
-        yield from self._run("supervisor", self._supervisor)
+        for name, remembered in doctor_memory.checks(self.settings):
+            yield from self._run(name, remembered)
 
     def _run(self, name: str, check: Callable[[], Found]) -> Iterator[Finding]:
         try:
@@ -204,11 +171,13 @@ class Doctor:
 
     def _judge(self, snapshots: list[Snapshot]) -> None:
         """Raise what the next cycle would say to these snapshots: it is asked itself."""
+        from replicator_kuma.known import as_listed
         from replicator_kuma.leader import View, own_newest
         from replicator_kuma.replica import newest_to_follow, refuse_bad
         from replicator_kuma.state import StateFile
 
-        settings, state = self.settings, StateFile(self.settings.state_dir).load()
+        settings = self.settings
+        state = as_listed(StateFile(settings.state_dir).load(), snapshots)
         if settings.mode is Mode.BACKUP:
             own_newest(View(settings.instance, state, snapshots, None, None, 0, 0))
             return
@@ -370,29 +339,3 @@ class Doctor:
                 f"at {address}: {starting if state is Readiness.STARTING else state.value}",
                 "If it runs elsewhere, set REPLICATOR_KUMA_URL.",
             )
-
-    def _last_cycle(self) -> Found:
-        """A warning: it tells of the past, and the cause may be gone."""
-        from replicator_kuma.state import StateFile
-
-        with suppress(StateError):  # `state directory` has said so
-            last = StateFile(self.settings.state_dir).load().last
-            if last is None:
-                yield Level.OK, "none yet", ""
-            elif last.ok:
-                yield Level.OK, last.sentence, ""
-            else:
-                yield Level.WARN, f"failed: {last.sentence}", last.hint
-
-    def _supervisor(self) -> Found:
-        from replicator_kuma import heartbeat
-
-        beat = heartbeat.read(self.settings.state_dir)
-        if beat is None or not heartbeat.alive(beat):
-            yield Level.OK, "none here: cycles run by cron or by hand", ""
-            return
-        trouble = heartbeat.trouble(beat)
-        if trouble:
-            yield Level.WARN, trouble, "Look at its log."
-        else:
-            yield Level.OK, f"process {beat.pid}", ""

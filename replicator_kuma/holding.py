@@ -39,7 +39,11 @@ log = logging.getLogger(__name__)
 
 def find(snapshots: Sequence[Snapshot], wanted: str) -> Snapshot:
     """The snapshot that a person means by an id, the beginning of one, or a position."""
-    found = [s for s in snapshots if s.id.startswith(wanted) or str(s.position) == wanted]
+    found = [
+        s
+        for s in snapshots
+        if str(s.position) == wanted or any(known.startswith(wanted) for known in s.ids)
+    ]
     away = getattr(snapshots, "away", "")
     if away and not found:
         raise missing(snapshots, f"no snapshot of this fleet matches {wanted!r}")

@@ -16,6 +16,7 @@ from replicator_kuma.errors import (
     Fenced,
     ReplicatorError,
 )
+from replicator_kuma.known import recognised
 from replicator_kuma.observe import Observation, fingerprint, observe, observed_dump
 from replicator_kuma.planning import fetched
 from replicator_kuma.publish import ids_of, in_own_terms, next_position, publish
@@ -133,7 +134,7 @@ def rivals(view: View) -> list[Snapshot]:
             return True
         same_epoch = snapshot.position.epoch == newest.position.epoch
         another = same_epoch and snapshot.label.writer != ours
-        return another or snapshot.id in view.state.rivals
+        return another or snapshot.label.common_id in view.state.rivals
 
     return [snapshot for snapshot in view.snapshots if fences(snapshot)]
 
@@ -357,11 +358,12 @@ class Leader:
 
     def _view(self, observation: Observation | None, allow_shrink: bool) -> View:
         instance, manifest = self.instance, observation and observation.manifest
-        state, digest = instance.state.load(), manifest.digest if manifest else None
+        snapshots = instance.repository.snapshots(instance.fleet)
+        state, digest = recognised(instance, snapshots), manifest.digest if manifest else None
         return View(
             name=instance.name,
             state=state,
-            snapshots=instance.repository.snapshots(instance.fleet),
+            snapshots=snapshots,
             digest=digest,
             schema=manifest.fingerprint if manifest else None,
             users=observation.users if observation else 0,

@@ -22,6 +22,7 @@ from replicator_kuma.errors import (
 from replicator_kuma.guard import Guard
 from replicator_kuma.hold_status import held_words
 from replicator_kuma.holding import floor
+from replicator_kuma.known import recognised
 from replicator_kuma.publish import publish
 from replicator_kuma.recovery import at_work
 from replicator_kuma.replica import Replica
@@ -62,7 +63,7 @@ def promote(instance: Instance, force: bool = False) -> CycleResult:
 def _promote(instance: Instance, force: bool) -> CycleResult:
     instance.step("asking the repository")
     snapshots = instance.repository.snapshots(instance.fleet)
-    newest = _newest(instance.state.load(), snapshots)
+    newest = _newest(recognised(instance, snapshots), snapshots)
     if not force:
         second.require_both(instance)
     if newest is not None and not force and _leads(instance, newest, snapshots):

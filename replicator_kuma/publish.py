@@ -113,7 +113,7 @@ def publish(
 
 def ids_of(rivals: Sequence[Snapshot]) -> tuple[str, ...]:
     """What the state keeps of snapshots that fence: the last fifty."""
-    return tuple(snapshot.id for snapshot in rivals)[-50:]
+    return tuple(snapshot.label.common_id for snapshot in rivals)[-50:]
 
 
 def _what_changed(

@@ -26,7 +26,8 @@ from replicator_kuma.errors import (
     SnapshotRefused,
     StateError,
 )
-from replicator_kuma.state import Hold, Pending, State
+from replicator_kuma.known import identity
+from replicator_kuma.state import Hold, Mark, Pending, State
 
 PARTIAL = "before.part"
 PREVIEW = "preview-"
@@ -255,10 +256,10 @@ def confirm(instance: Instance) -> None:
         changes["purge"] = state.purge or pending.purge
         if pending.rollback:
             kept.disown(instance.state.folder)
-            changes |= _suspect(state, pending)
+            changes |= _suspect(state, pending, identity(instance.fleet, pending.mark))
         else:
             _announce(instance, state, pending)
-            changes |= forgiven(state, pending.mark.snapshot)
+            changes |= forgiven(state, identity(instance.fleet, pending.mark))
             changes["hold"] = _holds(state, pending)
             if not pending.drifted:
                 applied = pending.back_to if pending.undoes else pending.mark
@@ -287,7 +288,7 @@ def _announce(instance: Instance, state: State, pending: Pending) -> None:
         at=time.time(),
         to=pending.mark.position,
         sentence=pending.words,
-        was=kept.stood_for(state, pending, before),
+        was=state.applied,
         undoes=pending.undoes,
         policy=state.applied_policy,
         arrived=state.arrived,
@@ -324,13 +325,12 @@ def holds(hold: Hold, snapshot: str) -> bool:
     return hold.mark is not None and hold.mark.snapshot == snapshot
 
 
-def _suspect(state: State, pending: Pending) -> dict[str, object]:
+def _suspect(state: State, pending: Pending, snapshot: str) -> dict[str, object]:
     """Kuma came up on the old rows, late: the snapshot may be innocent once, not twice.
 
     (It failed on both at first: a port, a disk. Or its start takes longer than we wait; then each
     new attempt would be an outage for nothing.) Of an undo there is none: it is not tried again.
     """
-    snapshot = pending.mark.snapshot
     if pending.undoes:
         return {"hold": state.hold and replace(state.hold, mark=state.applied, kept=0)}
     if state.suspect == snapshot:
@@ -343,14 +343,14 @@ def _bad(state: State, snapshot: str) -> tuple[str, ...]:
     return (*(known for known in state.bad if known != snapshot), snapshot)[-20:]
 
 
-def call_bad(instance: Instance, snapshot: str) -> None:
+def call_bad(instance: Instance, mark: Mark) -> None:
     """Remember a snapshot for which Kuma was stopped in vain: it is not tried again by itself."""
-    if snapshot:  # an undo's rows are of none
+    if snapshot := identity(instance.fleet, mark):  # an undo's rows are of none
         instance.state.update(bad=_bad(instance.state.load(), snapshot))
 
 
 def forgiven(state: State, snapshot: str) -> dict[str, object]:
-    """The changes of the state once Kuma has been ready on a snapshot's rows."""
+    """The changes of the state once Kuma has been ready on a snapshot's rows; its common id."""
     return {
         "bad": tuple(known for known in state.bad if known != snapshot),
         "suspect": "" if state.suspect == snapshot else state.suspect,

@@ -30,6 +30,7 @@ from replicator_kuma.errors import (
 )
 from replicator_kuma.guard import UNGUARDED, Guard, noted
 from replicator_kuma.holding import find
+from replicator_kuma.known import recognised
 from replicator_kuma.recovery import aside, at_work, empty_work, forgiven, holds
 from replicator_kuma.repository import Snapshot, missing
 from replicator_kuma.settle import settle
@@ -81,7 +82,7 @@ def newest_to_follow(state: State, fleet: str, snapshots: Sequence[Snapshot]) ->
 
 def refuse_bad(state: State, newest: Snapshot) -> None:
     """Raise SnapshotRefused for one that has stopped Kuma in vain: a person may try it again."""
-    if newest.id in state.bad:
+    if newest.label.common_id in state.bad:
         raise SnapshotRefused(
             f"{newest.position} is not tried again: it was refused here, or Kuma did not start "
             "on it",
@@ -137,7 +138,7 @@ class Replica:
         instance = self.instance
         instance.step("asking the repository")
         snapshots = instance.repository.snapshots(instance.fleet)
-        if instance.state.load().verified_at:
+        if recognised(instance, snapshots).verified_at:
             # who follows may not go on as a leader by what it knew before: it asks first
             instance.state.update(verified_at=0.0)
         return snapshots
@@ -248,7 +249,7 @@ class Replica:
             unchanged="",
             hold=state.hold if state.hold and holds(state.hold, snapshot.id) else None,
             **changes,
-            **forgiven(state, snapshot.id),
+            **forgiven(state, snapshot.label.common_id),
         )
         return _nothing(snapshot, f"the rows equal {snapshot.position}; nothing to do")
 

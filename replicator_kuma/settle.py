@@ -139,7 +139,7 @@ def roll_back(instance: Instance, cause: KumaError) -> None:
             hint=_NOT_READY_HINT,
         ) from cause
     confirm(instance)
-    call_bad(instance, pending.mark.snapshot)
+    call_bad(instance, pending.mark)
     instance.state.update(suspect="")
     raise KumaError(
         f"Kuma did not start on snapshot {pending.mark.position}; it runs on the rows from before",

@@ -105,7 +105,7 @@ class State:
     """digests whose publish failed since the last that is noted: what may be found up to there"""
     fenced: str | None = None
     rivals: tuple[str, ...] = ()
-    """ids of the snapshots that fenced it: while one of them is there, it stays so"""
+    """common ids of the snapshots that fenced it: while one of them is there, it stays so"""
     shrink: str = ""
     """why a replica does not apply the newest snapshot: too many monitors would go"""
     applied: Mark | None = None
@@ -125,9 +125,9 @@ class State:
     pending: Pending | None = None
     stopped_by_me: bool = False
     bad: tuple[str, ...] = ()
-    """ids of snapshots that stopped Kuma in vain: refused then, or Kuma did not start on them"""
+    """common ids of snapshots that stopped Kuma in vain: refused, or Kuma did not start on them"""
     suspect: str = ""
-    """id of a snapshot after which Kuma came up on the old rows only late"""
+    """common id of a snapshot after which Kuma came up on the old rows only late"""
     purge: bool = False
     verified_at: float = 0.0
     """when a leader last asked the repository, and it agreed; 0: it is to ask in any case"""

@@ -16,6 +16,7 @@ from replicator_kuma import heartbeat, hold_status, upkeep_status
 from replicator_kuma.drill_note import Drill
 from replicator_kuma.errors import Fenced, ReplicatorError, SnapshotShrinks, StateError
 from replicator_kuma.heartbeat import Beat
+from replicator_kuma.known import in_ids_of
 from replicator_kuma.moments import shown
 from replicator_kuma.settings import Mode, Settings
 from replicator_kuma.state import Last, Mark, State, StateFile
@@ -305,7 +306,8 @@ def compare(known: Report, snapshots: Sequence[Snapshot]) -> Report:
     newest = snapshots[-1] if snapshots else None
     held = known.held
     newer = [s for s in snapshots if held is None or s.position > held.position]
-    return replace(known, newest=newest, behind=len({s.position for s in newer}))
+    state = in_ids_of(snapshots, known.state)
+    return replace(known, state=state, newest=newest, behind=len({s.position for s in newer}))
 
 
 def unreachable(known: Report, why: str) -> Report:

@@ -164,7 +164,8 @@ class Supervisor:
 
     def _check_up(self) -> None:
         """What `doctor` finds without the network, once Kuma runs."""
-        from replicator_kuma.doctor import Doctor, Level
+        from replicator_kuma.doctor import Doctor
+        from replicator_kuma.findings import Level
 
         for finding in Doctor(self._settings, lambda: self._leaving).cheap():
             if finding.level is not Level.OK:

@@ -21,7 +21,7 @@ LAYERS = (
     (
         *("state", "source", "settings", "staging", "heartbeat", "logs", "cycle", "control"),
         *("shrink", "tries", "failure_log", "timetable", "retention", "upkeep_status"),
-        *("moments", "marks", "hold_status"),
+        *("moments", "marks", "hold_status", "known", "findings"),
     ),
     ("observe",),
     ("planning", "drift", "guard", "scratch"),
@@ -30,6 +30,7 @@ LAYERS = (
     ("publish",),
     ("leader", "replica", "promote", "holding", "undo", "rollback", "history", "housekeeping"),
     ("drill", "kill"),
+    ("doctor_memory",),
     ("tasks", "doctor"),
     ("duty",),
     ("supervisor",),

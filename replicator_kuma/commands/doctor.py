@@ -18,7 +18,7 @@ from replicator_kuma.commands.common import (
 )
 
 if TYPE_CHECKING:
-    from replicator_kuma.doctor import Finding
+    from replicator_kuma.findings import Finding
 
 
 @click.command("doctor")
@@ -34,8 +34,9 @@ def command(ctx: click.Context, overrides: dict[str, str], voice: Voice) -> None
     Example:
       replicator doctor --json
     """
-    from replicator_kuma.doctor import Doctor, Finding, Level, exit_code
+    from replicator_kuma.doctor import Doctor
     from replicator_kuma.errors import SettingsError
+    from replicator_kuma.findings import Finding, Level, exit_code
     from replicator_kuma.settings import Need, Settings
 
     findings: list[Finding] = []
@@ -56,7 +57,7 @@ def command(ctx: click.Context, overrides: dict[str, str], voice: Voice) -> None
 
 
 def _show(voice: Voice, finding: Finding) -> None:
-    from replicator_kuma.doctor import Level
+    from replicator_kuma.findings import Level
 
     if voice.quiet and finding.level is not Level.FAIL:
         return

@@ -38,11 +38,12 @@ def command(overrides: dict[str, str], voice: Voice) -> None:
     from replicator_kuma.build import build_repository
 
     settings = load(voice, overrides)
-    mark = status.report(settings).held
-    held = mark.snapshot if mark is not None else ""
+    report = status.report(settings)
     with voice.progress() as progress, interruptible() as interrupted:
         progress("asking the repository")
         found = build_repository(settings, interrupted=interrupted).snapshots(settings.fleet)
+    mark = status.compare(report, found).held
+    held = mark.snapshot if mark is not None else ""
     voice.data([{**describe(snapshot), "held": snapshot.id == held} for snapshot in found])
     if not found:
         voice.show(f"fleet {settings.fleet} has no snapshot yet")

@@ -7,7 +7,6 @@ nobody takes an old snapshot for the newest (`Listing.away`).
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import shutil
 import threading
@@ -44,12 +43,6 @@ _LIMITS = Limits()
 
 def key(label: Label) -> Key:
     return label.position, label.writer, label.digest
-
-
-def common_id(label: Label) -> str:
-    """The id of a snapshot of a pair: the same whoever answers."""
-    text = "\n".join((label.fleet, str(label.position), label.writer, label.digest))
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 class Pair:
@@ -105,20 +98,25 @@ class Pair:
             self._raise_missing()
         found = [
             # one that was copied over later is as old as the first of them
-            replace(s, id=common_id(s.label), time=min(times, key=_moment))
-            for s, times in self._union()
+            replace(
+                same[0],
+                id=same[0].label.common_id,
+                time=min((s.time for s in same), key=_moment),
+                copies=tuple(s.id for s in same),
+            )
+            for same in self._union()
         ]
         return Listing(
             sorted(found, key=lambda s: (s.position, s.id)), away=" and ".join(self.away)
         )
 
-    def _union(self) -> Iterable[tuple[Snapshot, list[str]]]:
-        """Each snapshot once, with the times of its copies."""
+    def _union(self) -> Iterable[list[Snapshot]]:
+        """The copies of each snapshot."""
         copies: dict[Key, list[Snapshot]] = {}
         for listed in self._listed.values():
             for known, snapshot in listed.items():
                 copies.setdefault(known, []).append(snapshot)
-        return [(same[0], [s.time for s in same]) for same in copies.values()]
+        return copies.values()
 
     def _raise_missing(self) -> None:
         if not self.away:

@@ -6,8 +6,9 @@ download. Order is by position, never by time: clocks differ.
 
 from __future__ import annotations
 
+import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import quote, unquote
 
 MARK = "replicator-kuma"
@@ -46,6 +47,12 @@ class Position:
         return position
 
 
+def common_id(fleet: str, position: Position, writer: str, digest: str) -> str:
+    """The id of a snapshot that is the same wherever it lies: 64 hexadecimal digits."""
+    text = "\n".join((fleet, str(position), writer, digest))
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+
 @dataclass(frozen=True)
 class Label:
     """All that a leader says of a snapshot in its tags."""
@@ -62,6 +69,11 @@ class Label:
     """what the leader's database is; without a tag it was written before there was another"""
     shrunk: Position | None = None
     """the last position, this one or an earlier, at which a person allowed monitors to go"""
+
+    @property
+    def common_id(self) -> str:
+        """The same in each repository, where restic's own ids differ."""
+        return common_id(self.fleet, self.position, self.writer, self.digest)
 
     def tags(self) -> list[str]:
         """What `from_tags` reads again, whatever characters the names have."""
@@ -132,6 +144,13 @@ class Snapshot:
     id: str
     label: Label
     time: str
+    copies: tuple[str, ...] = field(default=(), compare=False)
+    """restic's own ids of it, where ``id`` is none of them"""
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """All by which it may be known."""
+        return (self.id, self.label.common_id, *self.copies)
 
     @property
     def position(self) -> Position:

@@ -14,8 +14,8 @@ import pytest
 from replicator_kuma import doctor as doctor_module
 from replicator_kuma import heartbeat
 from replicator_kuma.build import build
-from replicator_kuma.doctor import Finding, Level, exit_code
 from replicator_kuma.errors import RepositoryUnreachable, WrongPassword
+from replicator_kuma.findings import Finding, Level, exit_code
 from replicator_kuma.heartbeat import Beat, trouble
 from replicator_kuma.repository import Position
 from replicator_kuma.settings import Settings

@@ -6,15 +6,13 @@ import json
 import shutil
 import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import pytest
 
 from replicator_kuma import housekeeping
 from replicator_kuma.chores import run_now
-from replicator_kuma.cycle import Instance, Outcome
+from replicator_kuma.cycle import Outcome
 from replicator_kuma.errors import (
     Fenced,
     PublishIncomplete,
@@ -25,7 +23,6 @@ from replicator_kuma.errors import (
     SnapshotRefused,
     TwoLeaders,
 )
-from replicator_kuma.promote import promote
 from replicator_kuma.repository import Label, Position
 from replicator_kuma.repository.pair import Pair
 from replicator_kuma.retention import Care, Keep
@@ -34,63 +31,7 @@ from tests.support import databases
 from tests.support.compare import config_differences
 from tests.support.cycles import follow, hold_at, lead, name_of, rename, roll_back_to
 from tests.support.folder_repository import FolderRepository
-from tests.support.instances import RecordingNotifier, make_instance
-from tests.support.pairs import HastyStore
-
-GONE = RepositoryUnreachable("no route to host")
-
-
-@dataclass
-class Side:
-    """One instance with a view of its own of the two repositories."""
-
-    instance: Instance
-    first: FolderRepository
-    second: FolderRepository
-
-    @property
-    def db(self) -> Path:
-        return self.instance.data_dir / "kuma.db"
-
-    def reaches(self, *, first: bool = True, second: bool = True) -> None:
-        self.first.down = None if first else GONE
-        self.second.down = None if second else GONE
-
-    def publish(self, name: str) -> Position | None:
-        rename(self.db, 1, name)
-        result = lead(self.instance)
-        assert result.outcome is Outcome.PUBLISHED
-        return result.position
-
-    def promote(self, *, force: bool = False) -> Position | None:
-        with self.instance.state.lock():
-            return promote(self.instance, force=force).position
-
-    @property
-    def told(self) -> list[str]:
-        sent = cast(RecordingNotifier, self.instance.notifier).sent
-        return [line for line in sent if "repositor" in line]
-
-
-class Fleet:
-    def __init__(self, folder: Path, filled: Path) -> None:
-        self.folder, self.filled = folder, filled
-
-    def side(self, name: str) -> Side:
-        first = FolderRepository(self.folder / "one")
-        second = FolderRepository(self.folder / "two", "repository 2")
-        if not (self.folder / name).exists():
-            shutil.copytree(self.filled, self.folder / name)
-        made = make_instance(
-            self.folder / name,
-            Pair(first, second, patience=5),
-            name=name,
-            store=HastyStore(self.folder / name),
-        )
-        return Side(made, first, second)
-
-    def there(self, name: str) -> list[str]:
-        return [str(s.position) for s in FolderRepository(self.folder / name).snapshots("default")]
+from tests.support.two_repositories import GONE, Fleet, Side
 
 
 @pytest.fixture

@@ -1,0 +1,237 @@
+"""A second repository is added or taken away: what an instance remembers of snapshots still holds.
+
+The same snapshot has another id then: restic's own in one repository, one of its label in two.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from replicator_kuma.cycle import Outcome
+from replicator_kuma.errors import Fenced, Interrupted, KumaError, SnapshotRefused
+from replicator_kuma.publish import ids_of
+from replicator_kuma.repository import Position
+from tests.support.cycles import follow, go_back, hold_at, lead, name_of, rename, take_over
+from tests.support.folder_repository import FolderRepository
+from tests.support.two_repositories import Fleet, Side
+
+BOTH = ("one", "two")
+ADDED = pytest.param(("one",), BOTH, id="added")
+TAKEN_AWAY = pytest.param(BOTH, ("one",), id="taken away")
+CHANGES = pytest.mark.parametrize(("before", "after"), [ADDED, TAKEN_AWAY])
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, filled: Path) -> Fleet:
+    return Fleet(tmp_path, filled)
+
+
+@pytest.fixture
+def leader(fleet: Fleet) -> Side:
+    made = fleet.side("leader")
+    made.instance.repository.init()
+    lead(made.instance)
+    return made
+
+
+@pytest.fixture
+def replica(fleet: Fleet, leader: Side) -> Side:
+    return fleet.side("replica")
+
+
+def bad(side: Side) -> None:
+    """The newest snapshot stops this Kuma in vain."""
+    side.kuma.refuses_to_be_ready = [True]
+    with pytest.raises(KumaError, match="did not start on snapshot"):
+        follow(side.instance)
+    side.kuma.log.clear()
+
+
+def fetches(side: Side) -> int:
+    return [*side.first.calls, *side.second.calls].count("fetch")
+
+
+@CHANGES
+def test_what_is_applied_is_not_fetched_again(
+    leader: Side, replica: Side, before: tuple[str, ...], after: tuple[str, ...]
+) -> None:
+    replica.uses(*before)
+    leader.publish("newer")
+    follow(replica.instance)
+    fetched = fetches(replica)
+    replica.uses(*after)
+    assert follow(replica.instance).sentence == "1.2 is applied; nothing newer"
+    assert fetches(replica) == fetched
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ADDED,
+        TAKEN_AWAY,
+        pytest.param(BOTH, ("two",), id="the first taken away"),
+        pytest.param(("one",), ("two",), id="another"),
+    ],
+)
+def test_a_bad_snapshot_stays_bad_until_a_person_tries_it(
+    leader: Side, replica: Side, before: tuple[str, ...], after: tuple[str, ...]
+) -> None:
+    replica.uses(*before)
+    follow(replica.instance)
+    leader.publish("newer")
+    bad(replica)
+    replica.uses(*after)
+    with pytest.raises(SnapshotRefused, match="is not tried again"):
+        follow(replica.instance)
+    assert replica.kuma.log == []
+    assert follow(replica.instance, reconcile=True).outcome is Outcome.APPLIED
+    assert replica.instance.state.load().bad == ()
+    replica.uses(*before)
+    assert follow(replica.instance).outcome is Outcome.NOTHING
+
+
+def test_a_bad_snapshot_stays_bad_where_only_the_added_one_answers(
+    leader: Side, replica: Side
+) -> None:
+    """Why somebody adds it: the first is about to go."""
+    replica.uses("one")
+    follow(replica.instance)
+    leader.publish("newer")
+    bad(replica)
+    replica.uses(*BOTH)
+    replica.reaches(first=False)
+    with pytest.raises(SnapshotRefused, match="is not tried again"):
+        follow(replica.instance)
+    assert replica.kuma.log == []
+
+
+def test_what_an_older_version_called_bad_by_resticss_id_stays_bad(
+    fleet: Fleet, leader: Side, replica: Side
+) -> None:
+    replica.uses("one")
+    follow(replica.instance)
+    leader.publish("newer")
+    newest = FolderRepository(fleet.folder / "one").snapshots("default")[-1]
+    replica.instance.state.update(bad=(newest.id,))
+    for names in (("one",), BOTH, ("two",)):
+        replica.uses(*names)
+        with pytest.raises(SnapshotRefused, match="is not tried again"):
+            follow(replica.instance)
+
+
+@CHANGES
+def test_a_snapshot_after_which_kuma_came_up_late_is_bad_the_second_time(
+    leader: Side, replica: Side, before: tuple[str, ...], after: tuple[str, ...]
+) -> None:
+    replica.uses(*before)
+    follow(replica.instance)
+    leader.publish("newer")
+    replica.kuma.refuses_to_be_ready = [True, True]
+    with pytest.raises(KumaError, match="neither on"):
+        follow(replica.instance)
+    replica.uses(*after)
+    # it came up on the old rows meanwhile: the snapshot is tried once more
+    replica.kuma.refuses_to_be_ready = [False, True, True]
+    with pytest.raises(KumaError, match="neither on"):
+        follow(replica.instance)
+    with pytest.raises(SnapshotRefused, match="is not tried again"):
+        follow(replica.instance)
+
+
+@CHANGES
+def test_a_replica_stands_where_a_person_sent_it(
+    leader: Side, replica: Side, before: tuple[str, ...], after: tuple[str, ...]
+) -> None:
+    replica.uses(*before)
+    leader.publish("newer")
+    follow(replica.instance)
+    hold_at(replica.instance, "1.1")
+    first = name_of(replica.db, 1)
+    replica.uses(*after)
+    rename(replica.db, 1, "by hand")
+    assert "holding 1.1" in follow(replica.instance, reconcile=True).sentence
+    assert name_of(replica.db, 1) == first != "newer"
+    assert replica.instance.state.load().hold is not None
+
+
+@CHANGES
+def test_a_hold_that_was_only_noted_is_gone_to(
+    leader: Side, replica: Side, before: tuple[str, ...], after: tuple[str, ...]
+) -> None:
+    replica.uses(*before)
+    first = name_of(leader.db, 1)
+    leader.publish("newer")
+    follow(replica.instance)
+    for place in (replica.first, replica.second):
+        place.fail["fetch"] = Interrupted("stopped")
+    with pytest.raises(Interrupted):
+        hold_at(replica.instance, "1.1")
+    replica.first.fail.clear()
+    replica.second.fail.clear()
+    replica.uses(*after)
+    assert follow(replica.instance).outcome is Outcome.APPLIED
+    assert name_of(replica.db, 1) == first != "newer"
+
+
+@CHANGES
+def test_rows_that_an_undo_put_back_are_those_of_their_snapshot(
+    leader: Side, replica: Side, before: tuple[str, ...], after: tuple[str, ...]
+) -> None:
+    """The kept set remembers what they were by the id of its time."""
+    replica.uses(*before)
+    follow(replica.instance)
+    first = name_of(replica.db, 1)
+    leader.publish("newer")
+    follow(replica.instance)
+    replica.uses(*after)
+    go_back(replica.instance)
+    assert name_of(replica.db, 1) == first
+    rename(replica.db, 1, "by hand")
+    assert "holding 1.1" in follow(replica.instance, reconcile=True).sentence
+    assert name_of(replica.db, 1) == first
+
+
+@CHANGES
+def test_a_leader_leads_on(leader: Side, before: tuple[str, ...], after: tuple[str, ...]) -> None:
+    """(Another epoch would be opened for nothing.)"""
+    leader.publish("newer")
+    leader.uses(*before)
+    assert lead(leader.instance, verify=True).outcome is Outcome.NOTHING
+    leader.instance.state.update(applied=leader.instance.state.load().published)
+    leader.uses(*after)
+    assert take_over(leader.instance).outcome is Outcome.NOTHING
+
+
+@CHANGES
+def test_what_fenced_a_leader_fences_it_on(
+    fleet: Fleet, leader: Side, before: tuple[str, ...], after: tuple[str, ...]
+) -> None:
+    """Its own snapshot came out on top: the rival's is known by what was noted of it alone."""
+    other = fleet.side("other")
+    follow(other.instance)
+    assert other.promote() == Position(2, 1)
+    assert leader.promote() == Position(3, 1)
+    leader.uses(*before)
+    rival = leader.instance.repository.snapshots("default")[1]
+    assert rival.position == Position(2, 1)
+    leader.instance.state.update(fenced="other has published 2.1", rivals=ids_of([rival]))
+    leader.uses(*after)
+    with pytest.raises(Fenced):
+        lead(leader.instance, verify=True)
+
+
+@pytest.mark.parametrize("names", [("one",), BOTH])
+def test_a_snapshot_can_be_named_by_either_id(
+    fleet: Fleet, leader: Side, replica: Side, names: tuple[str, ...]
+) -> None:
+    leader.publish("newer")
+    common = leader.instance.repository.snapshots("default")[0].id
+    for name in BOTH:
+        own = FolderRepository(fleet.folder / name).snapshots("default")[0].id
+        if name in names:
+            replica.uses(*names)
+            follow(replica.instance)
+            assert hold_at(replica.instance, own[:12]).position == Position(1, 1)
+    assert hold_at(replica.instance, common[:12]).position == Position(1, 1)
