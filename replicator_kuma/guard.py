@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from replicator_kuma.cycle import Instance
-from replicator_kuma.dump.format import Dump
-from replicator_kuma.dump.plan import Plan
 from replicator_kuma.errors import SnapshotShrinks
 from replicator_kuma.planning import Planned
 from replicator_kuma.repository import Snapshot
-from replicator_kuma.shrink import HALF, Limit, held
+from replicator_kuma.shrink import HALF, Limit, gone, held
 from replicator_kuma.state import Mark, State
 
 
@@ -59,9 +57,9 @@ class Guard:
         if self.limit.exceeded(before, before - left, left):
             raise _refusal(snapshot, before - left, before)
         before = max(before, planned.live.manifest.monitors)
-        gone = _gone(planned.plan, source)
-        if gone and self.limit.exceeded(before, gone, left):
-            raise _refusal(snapshot, gone, before)
+        count = gone(planned.plan, source)
+        if count and self.limit.exceeded(before, count, left):
+            raise _refusal(snapshot, count, before)
 
 
 UNGUARDED = Guard()
@@ -71,16 +69,6 @@ def noted(instance: Instance, refusal: str) -> None:
     """Remember why the newest snapshot is not applied, or that nothing is refused any more."""
     if instance.state.load().shrink != refusal:
         instance.state.update(shrink=refusal)
-
-
-def _gone(todo: Plan, source: Dump) -> int:
-    """Monitors here that are none of the leader's any more: deleted, or replaced by another."""
-    for table in todo.tables:
-        if table.name == "monitor" and table.counts.deleted + table.counts.replaced:
-            theirs = {int(line[1 : line.index(b",")]) for line, _rest in source.lines("monitor")}
-            deleted = sum(change.key not in theirs for change in todo.changes(table, "-"))
-            return deleted + table.counts.replaced
-    return 0
 
 
 def _refusal(snapshot: Snapshot, gone: int, before: int) -> SnapshotShrinks:

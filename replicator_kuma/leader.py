@@ -281,8 +281,8 @@ class Leader:
                     instance,
                     next_position(newest, state.burned),
                     view.newest,
-                    shrinks=lambda seen: shrinks(
-                        view.limit, newest, seen.monitors, allowed=view.allow_shrink
+                    shrinks=lambda seen, gone: shrinks(
+                        view.limit, newest, seen.monitors, allowed=view.allow_shrink, gone=gone
                     ),
                 )
 

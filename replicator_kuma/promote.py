@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from replicator_kuma import kept, second
 from replicator_kuma.cycle import CycleResult, Instance, Outcome
@@ -87,7 +87,7 @@ def _promote(instance: Instance, force: bool) -> CycleResult:
         instance,
         position,
         newest,
-        shrinks=lambda seen: _shrinks(instance, before, seen.monitors, force),
+        shrinks=lambda seen, gone: _shrinks(instance, before, seen.monitors, force, gone),
     )
     state = instance.state.load()
     instance.state.update(
@@ -113,10 +113,13 @@ def _promote(instance: Instance, force: bool) -> CycleResult:
     )
 
 
-def _shrinks(instance: Instance, before: Mark | None, monitors: int, force: bool) -> bool:
+def _shrinks(
+    instance: Instance, before: Mark | None, monitors: int, force: bool, gone: Callable[[], int]
+) -> bool:
     """Whether the fleet loses most of its monitors by being led from here, as was forced."""
     try:
-        return shrinks(instance.shrink_limit, before, monitors, allowed=force)
+        limit = instance.shrink_limit
+        return shrinks(limit, before, monitors, allowed=force, gone=gone)
     except ShrinkRefused as error:
         raise ShrinkRefused(str(error), hint=_FEW) from error
 

@@ -5,20 +5,24 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 from replicator_kuma import second
 from replicator_kuma.cycle import CycleResult, Instance, Outcome
 from replicator_kuma.dump.format import Dump
-from replicator_kuma.dump.plan import Summary, noun, plan
+from replicator_kuma.dump.plan import Plan, noun, plan
 from replicator_kuma.dump.policy import Policy
 from replicator_kuma.dump.translate import translate
 from replicator_kuma.errors import DatabaseUnset, Fenced, ReplicatorError
 from replicator_kuma.observe import Observation, fingerprint, observed_dump
 from replicator_kuma.planning import fetched, terms_of
 from replicator_kuma.repository import Label, Position, Snapshot, missing
-from replicator_kuma.shrink import carried
+from replicator_kuma.shrink import carried, gone
 from replicator_kuma.state import Mark, State
 from replicator_kuma.tries import attempted, tried
+
+Shrinks = Callable[[Observation, Callable[[], int]], bool]
 
 log = logging.getLogger(__name__)
 
@@ -38,20 +42,22 @@ def publish(
     position: Position,
     previous: Snapshot | None,
     *,
-    shrinks: Callable[[Observation], bool] = lambda _observation: False,
+    shrinks: Shrinks = lambda _observation, _gone: False,
 ) -> CycleResult:
     """Dump, note the intent, publish at ``position``, note it, tell. Raises ReplicatorErrors.
 
     What changed since ``previous`` is told where that snapshot can be read. Any failure of the
     publish itself burns the position; a rival that was faster fences. ``shrinks`` sees what the
-    dump holds: True where a person allowed that monitors go, and it raises where nobody did.
+    dump holds, and may ask how many monitors of ``previous`` are gone: True where a person allowed
+    that, and it raises where nobody did.
     """
     instance.step("dumping the tables")
     mark = fingerprint(instance)
     dump, observation = observed_dump(instance, "dump")
     if observation.unset:
         raise DatabaseUnset("Kuma has no user; nothing is published")
-    shrunk = shrinks(observation)
+    since = _Since(instance, dump, observation, previous)
+    shrunk = shrinks(observation, since.gone)
     instance.store.check()
     manifest, state = dump.manifest, instance.state.load()
     label = Label(
@@ -99,7 +105,7 @@ def publish(
     )
     lagging = second.published(instance)
     warnings = (*(str(dangling) for dangling in observation.dangling), *lagging)
-    summary = _what_changed(instance, dump, observation, previous) if previous else None
+    summary = since.plan.summary if since.plan is not None else None
     sentence = (
         f"published {position}: {f'{summary.sentence()}; now ' if summary else ''}"
         f"{manifest.monitors} {noun('monitor', manifest.monitors)}, {manifest.rows} rows, "
@@ -116,17 +122,50 @@ def ids_of(rivals: Sequence[Snapshot]) -> tuple[str, ...]:
     return tuple(snapshot.label.common_id for snapshot in rivals)[-50:]
 
 
+@dataclass(frozen=True)
+class _Since:
+    """What is new since the previous snapshot; it is fetched once, when that is first asked.
+
+    After the publish where only the message needs it.
+    """
+
+    instance: Instance
+    dump: Dump
+    observation: Observation
+    previous: Snapshot | None
+
+    @cached_property
+    def plan(self) -> Plan | None:
+        """None where the previous one cannot be read or compared, and where there is none."""
+        if self.previous is None:
+            return None
+        return _what_changed(self.instance, self.dump, self.observation, self.previous)
+
+    def gone(self) -> int:
+        """How many of its monitors are not there any more.
+
+        0 where that cannot be told: a leader must go on behind a snapshot that is damaged, and
+        replicas count for themselves.
+        """
+        if self.plan is not None:
+            return gone(self.plan, self.dump)
+        if self.previous is not None:
+            log.warning(
+                "%s cannot be compared with: whether other monitors have taken the place of those "
+                "there is for each replica to say",
+                self.previous.position,
+            )
+        return 0
+
+
 def _what_changed(
     instance: Instance, dump: Dump, observation: Observation, previous: Snapshot
-) -> Summary | None:
-    """The changes since the previous snapshot; None when it cannot be read or compared.
-
-    Only for the message, and after the publish: nothing depends on it.
-    """
+) -> Plan | None:
+    """The changes since the previous snapshot; None when it cannot be read or compared."""
     instance.progress("comparing with the snapshot before")
     try:
         before = in_own_terms(instance, fetched(instance, previous, "previous"), dump, observation)
-        return plan(before, dump, instance.work / "changes").summary
+        return plan(before, dump, instance.work / "changes")
     except (ReplicatorError, OSError) as error:
         log.debug("cannot compare with %s: %s", previous.position, error)
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from replicator_kuma import holding
@@ -77,7 +78,7 @@ def _go(instance: Instance, previous: Snapshot, newest: Mark, snapshot: Snapshot
     return replace(result, sentence=sentence, warnings=(*taken.warnings, *result.warnings))
 
 
-def _meant(_seen: Observation) -> bool:
+def _meant(_seen: Observation, _gone: Callable[[], int]) -> bool:
     """Replicas count monitors that others replaced too: the word of going back allows it all."""
     return True
 

@@ -8,8 +8,11 @@ did, and each later snapshot carries it on, also into the next epoch.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from replicator_kuma.dump.format import Dump
+from replicator_kuma.dump.plan import Plan
 from replicator_kuma.errors import ShrinkRefused
 from replicator_kuma.repository import Position, Snapshot
 from replicator_kuma.state import Mark, State
@@ -47,19 +50,48 @@ class Limit:
 HALF = Limit()
 
 
-def shrinks(limit: Limit, before: Mark | None, monitors: int, *, allowed: bool) -> bool:
+def shrinks(
+    limit: Limit,
+    before: Mark | None,
+    monitors: int,
+    *,
+    allowed: bool,
+    gone: Callable[[], int] | None = None,
+) -> bool:
     """Whether rows with so many monitors are a shrink that a person allowed.
 
-    ``before`` is what they follow. Raises ShrinkRefused where they shrink and nobody did.
+    ``before`` is what they follow; ``gone`` counts those of its monitors that are not there any
+    more, also where others took their place, and is asked only where it matters. Raises
+    ShrinkRefused where they shrink and nobody allowed it.
     """
-    if before is None or not limit.exceeded(before.monitors, before.monitors - monitors, monitors):
+    if before is None:
         return False
+    count, there = before.monitors - monitors, ""
+    if not limit.exceeded(before.monitors, count, monitors):
+        if gone is None or not limit.exceeded(before.monitors, before.monitors, monitors):
+            return False
+        count, there = gone(), ", with others in their place"
+        if not limit.exceeded(before.monitors, count, monitors):
+            return False
     if not allowed:
         raise ShrinkRefused(
-            f"{before.monitors - monitors} of {before.monitors} monitors are gone since "
-            f"{before.position}: nothing is published until somebody says that this is meant"
+            f"{count} of {before.monitors} monitors are gone since {before.position}{there}: "
+            "nothing is published until somebody says that this is meant"
         )
     return True
+
+
+def gone(todo: Plan, wanted: Dump) -> int:
+    """Monitors that are there before a plan and not in ``wanted``: deleted, or others' now.
+
+    (What rules leave out of ``wanted`` afterwards is no leader's deletion.)
+    """
+    for table in todo.tables:
+        if table.name == "monitor" and table.counts.deleted + table.counts.replaced:
+            theirs = {int(line[1 : line.index(b",")]) for line, _rest in wanted.lines("monitor")}
+            deleted = sum(change.key not in theirs for change in todo.changes(table, "-"))
+            return deleted + table.counts.replaced
+    return 0
 
 
 def held(state: State) -> Mark | None:
