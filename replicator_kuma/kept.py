@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from replicator_kuma.errors import ReplicatorError
-from replicator_kuma.marks import Arrived, Mark, decode_arrived, decode_mark, encode
+from replicator_kuma.dump.format import Dump
+from replicator_kuma.errors import ReplicatorError, SnapshotRefused
+from replicator_kuma.marks import Arrived, Mark, Pending, decode_arrived, decode_mark, encode
 from replicator_kuma.repository import Position
 from replicator_kuma.state import State, sync_folder
 
@@ -142,6 +143,25 @@ def next_undone(found: Sequence[Kept]) -> Kept | None:
 def highest(state: Path) -> int:
     """The number of the newest set; 0: nothing is kept."""
     return max((one.number for one in sets(state)), default=0)
+
+
+def stood_for(state: State, pending: Pending, before: Path) -> Mark | None:
+    """What the rows stood for that this apply replaced; None: they were this instance's own.
+
+    A leader's last apply may lie long behind what it has published since.
+    """
+    with contextlib.suppress(SnapshotRefused):
+        users = Dump.open(before).manifest.tables.get("user")
+        if users is not None and users.rows == 0:
+            return None  # a Kuma that nobody has set up holds no position's rows
+    led, was = state.published, state.applied
+    known = [mark.position for mark in (was,) if mark is not None]
+    known += [state.floor] if state.floor is not None else []
+    if led is None or led.position <= max(known, default=Position(0, 0)):
+        return was
+    # what a leader that follows now had not published is its own, and no position's
+    published = state.rolled_back is not None or pending.replaced == led.digest
+    return led if published else None
 
 
 def announce(state: Path, before: Path, least: int = 0, **noted: Any) -> None:

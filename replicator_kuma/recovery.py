@@ -288,7 +288,7 @@ def _announce(instance: Instance, state: State, pending: Pending) -> None:
         at=time.time(),
         to=pending.mark.position,
         sentence=pending.words,
-        was=state.applied,
+        was=kept.stood_for(state, pending, before),
         undoes=pending.undoes,
         policy=state.applied_policy,
         arrived=state.arrived,
