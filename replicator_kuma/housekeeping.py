@@ -221,5 +221,6 @@ def _noted(state: State, name: str) -> Upkeep:
 
 def _note(instance: Instance, done: Done, noted: Upkeep) -> None:
     done.notes[noted.name] = noted
-    others = tuple(each for each in instance.state.load().upkeep if each.name != noted.name)
+    used = {place.name for place in instance.places} - {noted.name}
+    others = tuple(each for each in instance.state.load().upkeep if each.name in used)
     instance.state.update(upkeep=tuple(sorted((*others, noted), key=lambda each: each.name)))

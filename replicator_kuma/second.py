@@ -6,11 +6,23 @@ import logging
 
 from replicator_kuma.cycle import Instance
 from replicator_kuma.dump.format import accepts
-from replicator_kuma.errors import Interrupted, ReplicatorError, RepositoryUnreachable
+from replicator_kuma.errors import (
+    Interrupted,
+    ReplicatorError,
+    RepositoryMissing,
+    RepositoryUnreachable,
+    SnapshotRefused,
+)
 from replicator_kuma.planning import fetched
 from replicator_kuma.repository import Snapshot
+from replicator_kuma.repository.pair import SECOND
 
 log = logging.getLogger(__name__)
+
+
+def called(name: str) -> str:
+    """One of two repositories, by the name of its place, in a sentence."""
+    return name if name == SECOND else f"the first {name}"
 
 
 def require_both(instance: Instance) -> None:
@@ -39,6 +51,8 @@ def catch_up(instance: Instance, newest: Snapshot | None) -> tuple[str, ...]:
     Call after a listing, in a cycle of the leader that it is. Its failure is none of the cycle.
     """
     pair = instance.pair
+    if pair is None:
+        _note(instance)
     if pair is None or newest is None:
         return ()
     pair.failed = {}
@@ -64,17 +78,26 @@ def catch_up(instance: Instance, newest: Snapshot | None) -> tuple[str, ...]:
 def _note(instance: Instance) -> tuple[tuple[str, ...], bool]:
     """Note who lags behind, tell it once, and its end too; whether it is news."""
     pair = instance.pair
-    if pair is None:
-        return (), False
-    errors = {**pair.away, **pair.failed}
-    warnings = tuple(
-        f"{name} lags behind: {str(error).removeprefix(f'{name}: ')}. {error.hint}"
-        for name, error in errors.items()
-    )
+    errors = {**pair.away, **pair.failed} if pair is not None else {}
+    warnings = tuple(_lags(name, error) for name, error in errors.items())
     before, now = instance.state.load().lagging, "; ".join(warnings)
     if now != before:
         instance.state.update(lagging=now)
+    if pair is None:
+        return (), False  # the one that lagged behind was taken away
     if bool(now) != bool(before):
         title = "a repository lags behind" if now else "both repositories are equal again"
         instance.notifier.send(title, now or "what lagged behind has the newest snapshot")
     return warnings, bool(now) != bool(before)
+
+
+def _lags(name: str, error: ReplicatorError) -> str:
+    """Who lags behind, why, and what to do."""
+    variable = "REPLICATOR_REPOSITORY_2" if name == SECOND else "RESTIC_REPOSITORY"
+    if isinstance(error, RepositoryMissing):
+        to_do = f"If {variable} is right, make it: replicator init"
+    elif isinstance(error, SnapshotRefused):
+        to_do = "Its copy is not whole: the next change that is published brings a whole one."
+    else:
+        to_do = f"{error.hint.rstrip('.')}. It catches up by itself once it can be written to."
+    return f"{called(name)} lags behind: {str(error).removeprefix(f'{name}: ')}. {to_do}"

@@ -67,7 +67,7 @@ def as_dict(state: State) -> dict[str, Any]:
 def lines(state: State) -> Iterator[tuple[str, str]]:
     """The same for people: pairs of a name and a value."""
     if state.lagging:
-        yield "second copy", state.lagging
+        yield "lagging", state.lagging
     for each in state.upkeep:
         yield each.name, _words(each)
     for noted in state.chores:

@@ -79,6 +79,11 @@ class Voice:
         if self.json:
             click.echo(plain_json(value, indent=2))
 
+    def warn(self, text: str) -> None:
+        """What nobody may miss, in cron's mail too."""
+        if not self.quiet:
+            click.echo(plain(f"Warning: {text}"), err=True)
+
     def note(self, text: str) -> None:
         """Something to know beside the result."""
         if not self.quiet and (self.verbose or sys.stderr.isatty()):

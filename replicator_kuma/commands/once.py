@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -40,7 +40,9 @@ def one_cycle(
         result = _handed_over(settings, overrides, command, options, progress)
         if result is None:
             result = _by_ourselves(settings, options, work, progress, role)
-    tell(voice, result)
+    lagging = "" if any_role or role is not Mode.BACKUP else _lagging(settings)
+    result = {**result, "warnings": _with(result["warnings"], lagging)}
+    _tell(voice, result, lagging)
     return result
 
 
@@ -97,9 +99,23 @@ def opened(
             instance.notifier.close()
 
 
-def tell(voice: Voice, result: Mapping[str, Any]) -> None:
+def _lagging(settings: Settings) -> str:
+    """Which of a leader's two repositories was not written to: said each time, not as news only."""
+    from replicator_kuma.state import StateFile
+
+    return StateFile(settings.state_dir).load().lagging
+
+
+def _with(warnings: Iterable[str], lagging: str) -> list[str]:
+    others = [warning for warning in warnings if warning not in lagging]
+    return [*others, lagging] if lagging else others
+
+
+def _tell(voice: Voice, result: Mapping[str, Any], lagging: str) -> None:
     voice.data(result)
     voice.did(str(result["sentence"]))
-    warnings: Collection[str] = result["warnings"]
-    for warning in warnings:
-        voice.note(f"Warning: {warning}")
+    for warning in result["warnings"]:
+        if warning == lagging:
+            voice.warn(warning)
+        else:
+            voice.note(f"Warning: {warning}")

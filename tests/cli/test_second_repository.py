@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from replicator_kuma import build as building
+from replicator_kuma.errors import RepositoryUnreachable
 from replicator_kuma.repository.pair import Pair
 from replicator_kuma.state import StateFile
 from tests.cli.conftest import AskedRepository, World
+from tests.support.databases import edit
 
 
 @pytest.fixture
@@ -56,3 +60,65 @@ def test_a_bad_snapshot_is_shown_by_the_id_that_is_listed(
     shown = snapshot.label.common_id if both else snapshot.id
     assert world.on_replica("status", "--json").json["bad_snapshots"] == [shown]
     assert world.on_replica("doctor").code == 11
+
+
+def changed(world: World, name: str) -> None:
+    edit(world.leader / "kuma.db", f"UPDATE monitor SET name = '{name}' WHERE id = 2")
+
+
+@pytest.mark.parametrize(
+    ("lags", "words", "variable"),
+    [
+        (1, "repository 2 lags behind", "REPLICATOR_REPOSITORY_2"),
+        (0, "the first repository lags behind", "RESTIC_REPOSITORY"),
+    ],
+)
+def test_a_leader_under_cron_says_each_time_who_was_not_written_to(
+    world: World, second: AskedRepository, lags: int, words: str, variable: str
+) -> None:
+    place = (world.repository, second)[lags]
+    assert world.on_leader("backup").err == ""
+    place.down = RepositoryUnreachable("no route to host")
+    changed(world, "newer")
+    for _ in range(3):
+        done = world.on_leader("backup")
+        assert (done.code, done.out) == (0, "")
+        assert done.err.startswith(f"Warning: {words}: no route to host. Check {variable}, ")
+        assert done.err.endswith("It catches up by itself once it can be written to.\n")
+        assert done.err.count("\n") == 1
+    [told] = world.on_leader("backup", "--json").json["warnings"]
+    assert done.err == f"Warning: {told}\n"
+    assert world.on_leader("backup", "-q").err == ""
+    place.down = None
+    assert world.on_leader("backup").err == ""
+    assert len(place.snapshots("default")) == 2
+
+
+def test_at_a_terminal_it_is_said_once(world: World, second: AskedRepository) -> None:
+    assert world.on_leader("backup").code == 0
+    second.down = RepositoryUnreachable("no route to host")
+    changed(world, "newer")
+    world.at_a_terminal()
+    assert world.on_leader("backup").err.count("lags behind") == 1
+    assert "lagging:       repository 2 lags behind" in world.on_leader("status", "--offline").out
+
+
+def test_a_second_one_that_nobody_has_made_is_made_by_init(
+    world: World, second: AskedRepository
+) -> None:
+    assert world.on_leader("backup").code == 0
+    shutil.rmtree(second.folder)
+    done = world.on_leader("backup")
+    assert done.code == 0
+    assert "repository 2 lags behind: there is no repository" in done.err
+    assert "If REPLICATOR_REPOSITORY_2 is right, make it: replicator init\n" in done.err
+    assert "It catches up by itself" not in done.err
+    assert world.on_leader("init").out == "created the repository\n"
+    assert world.on_leader("backup").err == ""
+    assert len(second.snapshots("default")) == 1
+
+
+def test_a_promote_says_it_too(world: World, second: AskedRepository) -> None:
+    assert world.on_leader("backup").code == 0
+    second.down = RepositoryUnreachable("no route to host")
+    assert "repository 2 lags behind" in world.on_replica("promote", "--force").err

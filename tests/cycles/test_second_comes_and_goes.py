@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from replicator_kuma import housekeeping
+from replicator_kuma.chores import run_now
 from replicator_kuma.cycle import Outcome
 from replicator_kuma.errors import Fenced, Interrupted, KumaError, SnapshotRefused
 from replicator_kuma.publish import ids_of
 from replicator_kuma.repository import Position
+from replicator_kuma.retention import Care, Keep
 from tests.support.cycles import follow, go_back, hold_at, lead, name_of, rename, take_over
 from tests.support.folder_repository import FolderRepository
 from tests.support.two_repositories import Fleet, Side
@@ -235,3 +238,24 @@ def test_a_snapshot_can_be_named_by_either_id(
             follow(replica.instance)
             assert hold_at(replica.instance, own[:12]).position == Position(1, 1)
     assert hold_at(replica.instance, common[:12]).position == Position(1, 1)
+
+
+def test_one_that_was_taken_away_lags_no_more(leader: Side) -> None:
+    leader.reaches(second=False)
+    leader.publish("first only")
+    assert leader.instance.state.load().lagging
+    leader.uses("one")
+    assert lead(leader.instance).outcome is Outcome.NOTHING
+    assert leader.instance.state.load().lagging == ""
+    leader.first.calls.clear()
+    assert lead(leader.instance).outcome is Outcome.NOTHING
+    assert leader.first.calls == []  # all is well: nobody is asked
+
+
+def test_what_housekeeping_found_in_one_that_was_taken_away_is_forgotten(leader: Side) -> None:
+    care = Care(Keep(2, 0, 0), 3)
+    for names in (BOTH, ("one",)):
+        leader.uses(*names)
+        run_now(leader.instance, "housekeeping", housekeeping.steps(leader.instance, care))
+        found = leader.instance.state.load().upkeep
+        assert [each.name for each in found] == ["repository", "repository 2"][: len(names)]
