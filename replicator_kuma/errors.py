@@ -154,7 +154,10 @@ class PublishIncomplete(RepositoryError):
 
 class RepositoryDamaged(RepositoryError):
     exit_code = 20
-    hint = "Nothing was applied. Look for what is damaged: restic check --read-data"
+    hint = (
+        "Nothing was applied. Look for what is damaged: restic check --read-data. What mends it: "
+        "docs/repository.md, «Damage»"
+    )
 
 
 class RepositoryLost(RepositoryError):

@@ -211,7 +211,7 @@ def _damaged(
     return RepositoryDamaged(
         str(error),
         hint="Nothing more is removed there until a check finds it whole. Look for what is "
-        "damaged: restic check --read-data",
+        "damaged: restic check --read-data. What mends it: docs/repository.md, «Damage»",
     )
 
 

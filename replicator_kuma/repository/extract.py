@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -62,16 +63,14 @@ class _Member(tarfile.TarInfo):
 _PLAIN_TYPES = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.DIRTYPE)
 
 
-def extract(
-    stream: Readable, into: Path, accept: Callable[[str], bool], limits: Limits
-) -> Callable[[], None]:
+def extract(stream: Readable, into: Path, accept: Callable[[str], bool], limits: Limits) -> Taken:
     """Write the regular files of a tar stream below ``into``; on any error, remove them again.
 
-    Returns what removes them later, for a stream whose sender turns out to have failed.
+    Returns what was taken, for a stream whose sender turns out to have failed.
     Raises SnapshotRefused for a member that `Repository.fetch` refuses, NotTar, and
     RepositoryError when the disk does not take them.
     """
-    target = _Target(into, accept, limits)
+    target = Taken(into, accept, limits)
     try:
         into.mkdir(mode=0o700, parents=True, exist_ok=True)
         source = _Source(stream)
@@ -91,10 +90,10 @@ def extract(
                 hint=f"Check the space and the permissions of {into}.",
             ) from error
         raise
-    return target.remove
+    return target
 
 
-class _Target:
+class Taken:
     """What was written so far, and what may still come."""
 
     def __init__(self, into: Path, accept: Callable[[str], bool], limits: Limits) -> None:
@@ -103,8 +102,15 @@ class _Target:
         self._limits = limits
         self._files = set[str]()
         self._folders = set[str]()
+        self._named = set[str]()
         self._members = 0
         self._bytes = 0
+
+    @property
+    def bare(self) -> Sequence[str]:
+        """The folders that the archive names and has nothing for: a dump has none of those."""
+        filled = {folder for name in self._named for folder in _parents(name)}
+        return sorted(self._named - self._folders - filled)
 
     def take(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
         """Write one member, or refuse it."""
@@ -114,7 +120,10 @@ class _Target:
         if self._members > 2 * self._limits.files:
             raise SnapshotRefused(f"the snapshot has more than {2 * self._limits.files} entries")
         if member.isdir():
-            return  # made when a file needs it
+            # made when a file needs it
+            with contextlib.suppress(SnapshotRefused):
+                self._named.add(_checked_name(member.name.rstrip("/")))
+            return
         name = _checked_name(member.name)
         self._check(member, name)
         content = archive.extractfile(member)
@@ -122,6 +131,7 @@ class _Target:
         self._write(name, content, member.size)
 
     def remove(self) -> None:
+        """Take it away again, all of it."""
         for name in self._files:
             (self._into / name).unlink(missing_ok=True)
         for folder in sorted(self._folders, reverse=True):

@@ -15,9 +15,13 @@ Learned from restic 0.14.0 and 0.18.0, local, rest-server 0.13, rclone's S3:
   that is no restic server, an interrupt): its log then has "List(key)" or "Load(<key/".
 - `snapshots` ends with 0 and leaves out what it could not read; only its errors tell ("could not
   load snapshot" in 0.14, "Ignoring …: failed to load snapshot" later).
-- `dump` ends with 0 although a subfolder's tree was damaged: the archive is shorter and has a
-  proper end (0.14, 0.18; now and then 0.18 panics instead). Who fetches must compare with the
-  manifest.
+- `dump` ends with 0 and says nothing although a subfolder's tree was damaged: the archive names
+  the folder, has nothing in it, and a proper end (0.14, 0.18; now and then 0.18 panics instead,
+  "nil pointer dereference" in its walker). A `dump` of that folder alone tells.
+- A pack that is shorter than the index says: 0.18 fails after two attempts ("file is too short",
+  HTTP 416), 0.14 tries "EOF" for 15 minutes. On a file system that is damage; on a server it may
+  be a connection that was cut, and only `check` can tell.
+- A damaged key: "Unmarshal: …" in 0.14. One that is gone looks like a wrong password.
 - `backup --force` trusts the index: it ends with 0 and refers to packs that are gone.
 - `init` looks first and writes its config some two seconds later, over any other: two at once
   leave a repository that is "damaged" for both (0.14, 0.18).
@@ -80,7 +84,10 @@ PHRASES: tuple[tuple[re.Pattern[str], type[ReplicatorError]], ...] = (
         re.compile(
             r"invalid data returned|ciphertext verification failed"
             r"|id [0-9a-f]{64} not found in repository|repository already contains keys"
-            r"|<(data|index)/[0-9a-f]+>.*: no such file or directory"
+            r"|<(data|index)/[0-9a-f]+>.*: (no such file or directory|<[^>]*> does not exist"
+            r"|The specified key does not exist|unexpected HTTP response \(416\))"
+            r"|file is too short|cached file <[^>]*> is too short|config file has zero size"
+            r"|packs from index missing in repo|pack size does not match calculated size"
         ),
         RepositoryDamaged,
     ),
@@ -94,8 +101,14 @@ HOPELESS = re.compile(
     r"|The Access Key Id you provided does not exist"
     r"|The request signature we calculated does not match"
     r"|The specified bucket does not exist)"
-    r"|Load\(<data/.* returned error, retrying after .*: no such file or directory"
+    r"|Load\(<data/.* returned error, retrying after .*: "
+    r"(no such file or directory|<data/[^>]*> does not exist|The specified key does not exist)"
 )
+# The same for a repository on a file system, where no connection can have been cut.
+_CUT = re.compile(r"Load\(<data/.* returned error, retrying after [^:\n]*: .*\bEOF$", re.MULTILINE)
+# A tree that could not be loaded ends 0.18's walk of it like this, whatever the reason was.
+_LOST_TREE = re.compile(r"^panic: runtime error.*restic/internal/walker", re.M | re.S)
+_BAD_KEY = re.compile(r"^(Fatal: )?Unmarshal: ", re.MULTILINE)
 
 # Failures that are the same again a second later: no use in trying at once.
 _LASTING = re.compile(
@@ -125,19 +138,27 @@ class Failure:
     transient: bool = False
 
 
-def hopeless(stderr: str) -> bool:
-    """True when restic tries again what cannot go by: three times it may."""
-    return len(HOPELESS.findall(stderr)) >= 3
+def hopeless(stderr: str, *, local: bool = False) -> bool:
+    """True when restic tries again what cannot go by: three times it may.
+
+    ``local``: the repository is a folder.
+    """
+    return len(HOPELESS.findall(stderr)) >= 3 or (local and len(_CUT.findall(stderr)) >= 3)
 
 
-def classify(what: str, ended: Ended, seconds: float, mask: Mask) -> Failure:
-    """The failure of a restic that did not succeed; ``what`` names the call for people."""
+def classify(
+    what: str, ended: Ended, seconds: float, mask: Mask, *, local: bool = False
+) -> Failure:
+    """The failure of a restic that did not succeed; ``what`` names the call for people.
+
+    ``local``: the repository is a folder.
+    """
     reason = mask(_reason(ended))[:_REASON_LIMIT]
     if ended.stopped is Stop.INTERRUPTED:
         return Failure(Interrupted(f"stopped by a signal: {what}"))
     if ended.stopped is Stop.FLOOD:
         return Failure(RepositoryUnreachable(f"{what}: restic's answer has no end"))
-    kind = _kind(ended)
+    kind = _kind(ended, local)
     if ended.stopped is Stop.DEADLINE:
         text = f"{what}: no answer within {seconds:g} s"
         return Failure(_explained(kind, f"{text}: {reason}" if reason else text, ended))
@@ -162,7 +183,9 @@ def partial_listing(stderr: str, mask: Mask) -> Failure | None:
     return Failure(kind(message), transient=kind is RepositoryUnreachable)
 
 
-def _kind(ended: Ended) -> type[ReplicatorError]:
+def _kind(ended: Ended, local: bool) -> type[ReplicatorError]:
+    if local and len(_CUT.findall(ended.stderr)) >= 3:
+        return RepositoryDamaged
     if ended.stopped is not None:
         return _damage(ended.stderr) or RepositoryUnreachable
     text = _plain(ended.stderr)
@@ -170,8 +193,15 @@ def _kind(ended: Ended) -> type[ReplicatorError]:
     if kind is None:
         kind = next((kind for phrase, kind in PHRASES if phrase.search(text)), None)
     if kind is None or (kind is WrongPassword and _NO_KEY_READ.search(text)):
-        return RepositoryUnreachable
+        return _unread(text) or RepositoryUnreachable
     return kind
+
+
+def _unread(text: str) -> type[RepositoryDamaged] | None:
+    """Damage that restic has no words for, where nothing tells of a network."""
+    if _RETRIED.search(text) or _NO_KEY_READ.search(text):
+        return None
+    return RepositoryDamaged if _LOST_TREE.search(text) or _BAD_KEY.search(text) else None
 
 
 def _damage(stderr: str) -> type[RepositoryDamaged] | None:

@@ -12,6 +12,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,11 +28,19 @@ from replicator_kuma.errors import (
     ResticMissing,
 )
 from replicator_kuma.repository import Limits, arguments
-from replicator_kuma.repository.extract import NotTar, extract
+from replicator_kuma.repository.extract import NotTar, Taken, extract
 from replicator_kuma.repository.failures import Failure, classify, hopeless, partial_listing
 from replicator_kuma.repository.mask import Mask
-from replicator_kuma.repository.process import Child, Deadline, Output, capture, never
-from replicator_kuma.repository.snapshot import MARK, Label, Snapshot, tag
+from replicator_kuma.repository.process import (
+    Child,
+    Deadline,
+    Ended,
+    Output,
+    Stop,
+    capture,
+    never,
+)
+from replicator_kuma.repository.snapshot import Label, Snapshot, listed
 
 __all__ = ["ResticRepository", "Timeouts"]
 
@@ -43,6 +52,7 @@ _LIMITS = Limits()
 _ATTEMPTS = 4
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 8.0
 _JITTER = 0.5
+_ASKED_AGAIN = 3
 _STARVED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
 
 
@@ -100,6 +110,12 @@ class ResticRepository:
         self.warnings: list[str] = []
         """what the last listing ignored: snapshots of the fleet whose label is broken"""
 
+    @property
+    def _folder(self) -> Path | None:
+        """The repository, where it is a folder of this machine."""
+        place = self._environment.get("RESTIC_REPOSITORY", "").removeprefix("local:")
+        return Path(place) if place.startswith("/") else None
+
     def version(self) -> str:
         """restic's version, like "0.18.0"; raises ResticMissing."""
         return ".".join(map(str, self._need_version()))
@@ -150,7 +166,7 @@ class ResticRepository:
         self._need_version()
         deadline = self._listing_deadline()
         entries = self._retry(lambda: self._list(fleet, deadline), deadline)
-        found, self.warnings = _parse(entries, fleet)
+        found, self.warnings = listed(entries, fleet)
         return found
 
     def publish(self, folder: Path, label: Label) -> None:
@@ -189,8 +205,8 @@ class ResticRepository:
     ) -> None:
         """Write a snapshot's regular files, relative names as in the dump, below ``into`` (0600).
 
-        After an error nothing is left there. A success does not say that the dump is whole: over
-        a damaged tree `restic dump` ends well with fewer files; the manifest tells.
+        After an error nothing is left there. A success does not say that the dump is whole: its
+        manifest tells.
         """
         self._need_version()
         deadline = Deadline(self._timeouts.fetch)
@@ -217,20 +233,37 @@ class ResticRepository:
         if not _ID.fullmatch(snapshot.id):
             raise RepositoryError(f"{what}: this is no full id of a snapshot")
         broken: NotTar | None = None
-        remove: Callable[[], object] = never
+        taken: Taken | None = None
         with self._start(arguments.dump(snapshot.id, self._cache), deadline) as child:
             try:
-                remove = extract(child, into, accept, limits)
+                taken = extract(child, into, accept, limits)
             except NotTar as error:
                 broken = error
             # Only its end tells whether the archive is all that it meant to send.
             ended = child.finish()
-        if not ended.succeeded:
-            remove()
-            raise _Failed(classify(what, ended, deadline.seconds, self._mask))
+        failure = None if ended.succeeded else self._classified(what, ended, deadline)
+        if taken is not None and failure is None:
+            failure = self._lost(what, snapshot, taken, deadline)
+        if failure is not None:
+            if taken is not None:
+                taken.remove()
+            raise _Failed(failure)
         if broken is not None:
             raise RepositoryUnreachable(f"{what}: restic's answer is no tar archive ({broken})")
         self._answered = True
+
+    def _lost(
+        self, what: str, snapshot: Snapshot, taken: Taken, deadline: Deadline
+    ) -> Failure | None:
+        """Why folders came without anything: over a damaged tree restic keeps silent."""
+        for folder in taken.bare[:_ASKED_AGAIN]:
+            call = arguments.dump(snapshot.id, self._cache, folder)
+            ended = self._run(call, deadline).ended
+            if ended.stopped is Stop.FLOOD:
+                continue  # it can be read after all: the manifest tells
+            if not ended.succeeded:
+                return self._classified(what, ended, deadline)
+        return None
 
     def _list(self, fleet: str, deadline: Deadline) -> list[dict[str, Any]]:
         output = self._run(arguments.listing(fleet, self._cache), deadline)
@@ -279,10 +312,11 @@ class ResticRepository:
     def _refuse_over_keys(self) -> None:
         # restic 0.14 makes a second repository over the keys of a first that lost its config,
         # which nobody can read after that. Later ones refuse; elsewhere 0.14 cannot be asked.
-        place = self._environment.get("RESTIC_REPOSITORY", "").removeprefix("local:")
-        keys = Path(place) / "keys"
+        if self._folder is None:
+            return
+        keys = self._folder / "keys"
         try:
-            left = place.startswith("/") and keys.is_dir() and any(keys.iterdir())
+            left = keys.is_dir() and any(keys.iterdir())
         except OSError as error:
             raise RepositoryUnreachable(
                 f"create the repository: {error.strerror}: {keys}",
@@ -317,7 +351,7 @@ class ResticRepository:
                 deadline,
                 cwd=cwd,
                 interrupted=self._interrupted,
-                hopeless=hopeless,
+                hopeless=partial(hopeless, local=self._folder is not None),
             )
         except OSError as error:
             if error.errno in _STARVED:
@@ -328,7 +362,11 @@ class ResticRepository:
         return capture(self._start(call, deadline, cwd), _OUTPUT_LIMIT)
 
     def _failure(self, what: str, output: Output, deadline: Deadline) -> Failure:
-        return classify(what, output.ended, deadline.seconds, self._mask)
+        return self._classified(what, output.ended, deadline)
+
+    def _classified(self, what: str, ended: Ended, deadline: Deadline) -> Failure:
+        local = self._folder is not None
+        return classify(what, ended, deadline.seconds, self._mask, local=local)
 
     def _retry(self, call: Callable[[], _T], deadline: Deadline) -> _T:
         """The call's result; transient failures are tried again while there is time."""
@@ -356,19 +394,3 @@ class ResticRepository:
                 raise Interrupted(f"stopped by a signal before another attempt ({error})")
             self._sleep(min(0.2, seconds))
             seconds -= 0.2
-
-
-def _parse(entries: list[dict[str, Any]], fleet: str) -> tuple[list[Snapshot], list[str]]:
-    """The snapshots of exactly this fleet in order, and a warning for each broken one."""
-    found, warnings = [], []
-    for entry in entries:
-        texts = entry.get("tags")
-        tags = [str(text) for text in texts] if isinstance(texts, list) else []
-        if MARK not in tags or tag("fleet", fleet) not in tags:
-            continue
-        name, label = str(entry.get("id")), Label.from_tags(tags)
-        if label is None or label.fleet != fleet or not _ID.fullmatch(name):
-            warnings.append(f"snapshot {name[:8]!r} is ignored: its tags are not what we write")
-            continue
-        found.append(Snapshot(id=name, label=label, time=str(entry.get("time", ""))))
-    return sorted(found, key=lambda snapshot: (snapshot.position, snapshot.id)), warnings

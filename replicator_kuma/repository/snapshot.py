@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import quote, unquote
 
 MARK = "replicator-kuma"
 
+_ID = re.compile(r"[0-9a-f]{64}")
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
 # A name goes to logs, messages and terminals, and who wrote it may be anybody.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -159,3 +161,19 @@ class Snapshot:
     @property
     def short_id(self) -> str:
         return self.id[:8]
+
+
+def listed(entries: list[dict[str, Any]], fleet: str) -> tuple[list[Snapshot], list[str]]:
+    """Of restic's listing: this fleet's snapshots by position, a warning for each broken one."""
+    found, warnings = [], []
+    for entry in entries:
+        texts = entry.get("tags")
+        tags = [str(text) for text in texts] if isinstance(texts, list) else []
+        if MARK not in tags or tag("fleet", fleet) not in tags:
+            continue
+        name, label = str(entry.get("id")), Label.from_tags(tags)
+        if label is None or label.fleet != fleet or not _ID.fullmatch(name):
+            warnings.append(f"snapshot {name[:8]!r} is ignored: its tags are not what we write")
+            continue
+        found.append(Snapshot(id=name, label=label, time=str(entry.get("time", ""))))
+    return sorted(found, key=lambda snapshot: (snapshot.position, snapshot.id)), warnings

@@ -24,7 +24,7 @@ from replicator_kuma.errors import (
     RepositoryUnreachable,
 )
 from replicator_kuma.repository import arguments
-from replicator_kuma.repository.process import Deadline, Output
+from replicator_kuma.repository.process import Deadline, Output, Stop
 from replicator_kuma.repository.restic import ResticRepository
 
 FORGET_TIMEOUT = 600.0
@@ -45,7 +45,7 @@ _ERRORS = re.compile(r"repository contains errors")
 _DAMAGED = re.compile(
     r"does not match|ciphertext verification failed|does not exist|unexpected pack id"
     r"|contains \d+ errors|not found in index|no such file or directory|invalid data returned"
-    r"|is damaged|not referenced in any index and"
+    r"|is damaged|not referenced in any index and|unexpected file size|is too short"
 )
 _AWAY = re.compile(
     r"connection re(fused|set)|no such host|i/o timeout|timeout|unexpected EOF"
@@ -103,8 +103,7 @@ class KeptRepository(ResticRepository):
         if output.ended.succeeded:
             return
         if reason := _damage(output):
-            hint = "Look for what is damaged: restic check --read-data. See docs/repository.md."
-            raise RepositoryDamaged(f"check the repository: {self._mask(reason)}", hint=hint)
+            raise RepositoryDamaged(f"check the repository: {self._mask(reason)}")
         raise self._failure("check the repository", output, deadline).error
 
     def size(self) -> int:
@@ -150,9 +149,13 @@ def _refused(output: Output) -> bool:
 def _damage(output: Output) -> str:
     """What a check found, in one line; empty where it found nothing or could not look."""
     text = output.ended.stderr
-    if output.ended.stopped is not None or not _ERRORS.search(text):
-        return ""
-    if _AWAY.search(text) and not _DAMAGED.search(text):
+    if output.ended.stopped is Stop.HOPELESS:
+        found = _DAMAGED.search(text) is not None
+    elif output.ended.stopped is not None or not _ERRORS.search(text):
+        found = False
+    else:
+        found = _DAMAGED.search(text) is not None or not _AWAY.search(text)
+    if not found:
         return ""
     lines = [line.strip() for line in text.splitlines()]
     said = [line for line in lines if _REASON.match(line) and not line.startswith("restic ")]

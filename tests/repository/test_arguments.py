@@ -9,7 +9,7 @@ import pytest
 from replicator_kuma.repository import arguments
 from replicator_kuma.repository.failures import classify, hopeless, partial_listing
 from replicator_kuma.repository.mask import Mask
-from replicator_kuma.repository.process import Ended
+from replicator_kuma.repository.process import Ended, Stop
 from tests.repository.places import environment, label
 
 CACHE = Path("state/cache")
@@ -102,6 +102,13 @@ def ended(code: int, stderr: str) -> Ended:
 
 
 NO_MASK = Mask({})
+# restic 0.18.0 whose walk meets a tree that could not be loaded
+PANIC = (
+    "panic: runtime error: invalid memory address or nil pointer dereference\n"
+    "[signal SIGSEGV: segmentation violation code=0x1 addr=0x0 pc=0x893e95]\n"
+    "goroutine 1 [running]:\ngithub.com/restic/restic/internal/walker.walk({0x1143910, 0xc0})"
+)
+AWAY_LINE = "Load(<data/c0>, 402, 793) returned error, retrying after 1s: connection refused"
 
 
 @pytest.mark.parametrize(
@@ -148,6 +155,19 @@ NO_MASK = Mask({})
         ),
         (1, "load <index/431a06e7f4>: invalid data returned", "RepositoryDamaged"),
         (2, f"id {'8' * 64} not found in repository", "RepositoryDamaged"),
+        (1, "Fatal: packs from index missing in repo", "RepositoryDamaged"),
+        (1, "ReadFull(<data/f1>): unexpected HTTP response (416): partial", "RepositoryDamaged"),
+        (1, "ReadFull(<data/f1>): <data/f1> does not exist", "RepositoryDamaged"),
+        (1, "ReadFull(<data/f1>): The specified key does not exist.", "RepositoryDamaged"),
+        (1, "ReadFull(<data/f1>): cached file <data/f1> is too short", "RepositoryDamaged"),
+        (2, PANIC, "RepositoryDamaged"),
+        (2, f"{AWAY_LINE}\n{PANIC}", "RepositoryUnreachable"),
+        (1, "Fatal: Unmarshal: illegal base64 data at input byte 198", "RepositoryDamaged"),
+        (
+            1,
+            "List(key) failed: x\nFatal: Unmarshal: invalid character '<'",
+            "RepositoryUnreachable",
+        ),
         (1, 'invalid id "aa": no matching ID found for prefix "aa"', "SnapshotNotFound"),
         (
             1,
@@ -203,6 +223,23 @@ def test_retries_of_what_cannot_go_by_are_hopeless_after_three() -> None:
     assert hopeless(line * 3)
     assert hopeless(denied * 3)  # a leader with a key that may only read
     assert not hopeless(other * 10)
+
+
+def test_a_pack_that_ends_early_is_damage_in_a_folder_and_a_cut_connection_elsewhere() -> None:
+    line = "Load(<data/f1>, 30, 5) returned error, retrying after 552.33ms: unexpected EOF\n"
+    assert hopeless(line * 3, local=True)
+    assert not hopeless(line * 3)
+    for local, kind in ((True, "RepositoryDamaged"), (False, "RepositoryUnreachable")):
+        found = classify("call", Ended(130, line * 3, Stop.DEADLINE), 60, NO_MASK, local=local)
+        assert type(found.error).__name__ == kind
+    once = classify("call", ended(1, line), 60, NO_MASK, local=True)
+    assert type(once.error).__name__ == "RepositoryUnreachable"
+
+
+def test_a_pack_that_a_server_does_not_have_is_not_waited_for() -> None:
+    tried = "Load(<data/f1>, 30, 5) returned error, retrying after 1s: "
+    for said in ("<data/f1> does not exist\n", "The specified key does not exist.\n"):
+        assert hopeless(3 * (tried + said))
 
 
 def test_a_listing_that_left_something_out_is_a_failure() -> None:

@@ -116,9 +116,9 @@ def test_a_cut_archive_is_none(tmp_path: Path, cut: int) -> None:
 def test_what_was_taken_can_be_taken_back(tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("stays")
     stream = archive(member("a"), member("b/c/d"))
-    remove = extract(stream, tmp_path, lambda _name: True, Limits())
+    taken = extract(stream, tmp_path, lambda _name: True, Limits())
     assert sorted(read_tree(tmp_path)) == ["a", "b/c/d", "mine"]
-    remove()
+    taken.remove()
     assert [path.name for path in tmp_path.rglob("*")] == ["mine"]
 
 
