@@ -154,6 +154,8 @@ def stood_for(state: State, pending: Pending, before: Path) -> Mark | None:
         users = Dump.open(before).manifest.tables.get("user")
         if users is not None and users.rows == 0:
             return None  # a Kuma that nobody has set up holds no position's rows
+    if state.went_back is not None:
+        return state.went_back
     led, was = state.published, state.applied
     known = [mark.position for mark in (was,) if mark is not None]
     known += [state.floor] if state.floor is not None else []

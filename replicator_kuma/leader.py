@@ -21,11 +21,11 @@ from replicator_kuma.observe import Observation, fingerprint, observe, observed_
 from replicator_kuma.planning import fetched
 from replicator_kuma.publish import ids_of, in_own_terms, next_position, publish
 from replicator_kuma.recovery import at_work
-from replicator_kuma.repository import Position, Snapshot, missing
-from replicator_kuma.settle import settle
-from replicator_kuma.shrink import HALF, Limit, shrinks, went_back
+from replicator_kuma.repository import Snapshot, missing
+from replicator_kuma.settle import UNCONFIRMED, settle
+from replicator_kuma.shrink import HALF, Limit, meant_by_rollback, shrinks
 from replicator_kuma.state import Mark, State
-from replicator_kuma.tries import attempted, tried
+from replicator_kuma.tries import attempted, burned_with, doubtful, tried
 
 log = logging.getLogger(__name__)
 
@@ -150,24 +150,6 @@ def _is_own(view: View, snapshot: Snapshot) -> bool:
     return (label.position, label.digest) in noted or attempted(state, snapshot)
 
 
-def doubtful(state: State, newest: Mark) -> bool:
-    """Whether a publish at this position failed: its content may be there in part, or whole."""
-    if state.burned is None or newest.position > state.burned:
-        return False
-    return state.published is None or newest.position > state.published.position
-
-
-def burned_with(state: State, newest: Mark | Snapshot | None) -> Position | None:
-    """What must not be used again: also the position of an intent whose snapshot is not there.
-
-    The restic of a leader that was killed lives on, and can end after we looked.
-    """
-    positions = [state.burned] if state.burned is not None else []
-    if state.intent is not None and (newest is None or newest.position != state.intent.position):
-        positions.append(state.intent.position)
-    return max(positions, default=None)
-
-
 def _beside_rival(view: View) -> dict[str, object]:
     """What a fenced leader remembers of a publish that it had begun: it is there, or may come."""
     state, intent = view.state, view.state.intent
@@ -223,7 +205,7 @@ class Leader:
     def _cycle(self, state: State, allow_shrink: bool, verify: bool) -> CycleResult:
         due = verify or self._due(state)
         quiet = state.published is not None and state.intent is None and state.fenced is None
-        quiet = quiet and not state.lagging
+        quiet = quiet and not state.lagging and state.went_back is None
         mark = fingerprint(self.instance)
         if quiet and not due and mark and mark == state.unchanged:
             return self._nothing(state)
@@ -273,8 +255,11 @@ class Leader:
                 return self._take_back(view)
             case Step.NOTHING:
                 # `unchanged` is from before the rows were read: Kuma may have written since
-                return self._level(view, instance.state.update(unchanged=unchanged))
+                noted = instance.state.update(unchanged=unchanged, rolled_back=None, went_back=None)
+                return self._level(view, noted)
             case Step.PUBLISH:
+                if state.pending is not None:
+                    return CycleResult(Outcome.WAITING, f"nothing is published: {UNCONFIRMED}")
                 if key := self.alike(view, newest):
                     return self._level(view, instance.state.update(alike=key, unchanged=unchanged))
                 return publish(
@@ -359,17 +344,18 @@ class Leader:
     def _view(self, observation: Observation | None, allow_shrink: bool) -> View:
         instance, manifest = self.instance, observation and observation.manifest
         snapshots = instance.repository.snapshots(instance.fleet)
-        state, digest = recognised(instance, snapshots), manifest.digest if manifest else None
+        state, limit = recognised(instance, snapshots), instance.shrink_limit
+        monitors = observation.monitors if observation else 0
         return View(
             name=instance.name,
             state=state,
             snapshots=snapshots,
-            digest=digest,
+            digest=manifest.digest if manifest else None,
             schema=manifest.fingerprint if manifest else None,
             users=observation.users if observation else 0,
-            monitors=observation.monitors if observation else 0,
-            allow_shrink=allow_shrink or went_back(state, digest),
-            limit=instance.shrink_limit,
+            monitors=monitors,
+            allow_shrink=allow_shrink or meant_by_rollback(state, limit, monitors),
+            limit=limit,
         )
 
     def _take_back(self, view: View) -> CycleResult:

@@ -64,6 +64,8 @@ class Pending:
     """the transaction was begun: before that nothing can have been written"""
     drifted: bool = False
     """rows were found that are neither of the two: somebody wrote since, it proves nothing"""
+    seen: bool = False
+    """before that the rows were found in place, after an end in the middle"""
     restart: bool = False
     """Kuma is to run again after it"""
     replaced: str = ""

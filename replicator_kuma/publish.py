@@ -102,6 +102,7 @@ def publish(
         verified_at=time.time(),
         unchanged=mark,
         rolled_back=None,
+        went_back=None,
     )
     lagging = second.published(instance)
     warnings = (*(str(dangling) for dangling in observation.dangling), *lagging)

@@ -150,6 +150,8 @@ def sort_out(instance: Instance) -> None:
     if rows != pending.target and not pending.drifted:
         # Somebody started Kuma and changed rows since: they tell nothing any more.
         instance.state.update(pending=replace(pending, drifted=True))
+    if rows == pending.target and not pending.seen:
+        instance.state.update(pending=replace(pending, seen=True))
     if rows == pending.target or (instance.data_dir / staging.FOLDER).exists():
         staging.finish(instance.data_dir, pending.files)
 
@@ -257,10 +259,12 @@ def confirm(instance: Instance) -> None:
         if pending.rollback:
             kept.disown(instance.state.folder)
             changes |= _suspect(state, pending, identity(instance.fleet, pending.mark))
+            changes["rolled_back"] = None
         else:
             _announce(instance, state, pending)
             changes |= forgiven(state, identity(instance.fleet, pending.mark))
             changes["hold"] = _holds(state, pending)
+            changes |= _went_back(state, pending)
             if not pending.drifted:
                 applied = pending.back_to if pending.undoes else pending.mark
                 changes |= {"applied": applied, **_stands(state, pending)}
@@ -309,6 +313,19 @@ def _stands(state: State, pending: Pending) -> dict[str, object]:
         "unchanged": "",
         **drift.NONE,
     }
+
+
+def _went_back(state: State, pending: Pending) -> dict[str, object]:
+    """A leader's rollback is in place: what a person meant by it is still to be published.
+
+    An undo takes that word back, too. Rows that nobody saw in place prove nothing.
+    """
+    if pending.undoes:
+        return {"rolled_back": None, "went_back": None}
+    in_place = pending.seen or not pending.drifted
+    if in_place and state.rolled_back == pending.mark.position:
+        return {"went_back": pending.mark}
+    return {}
 
 
 def _holds(state: State, pending: Pending) -> Hold | None:

@@ -14,7 +14,7 @@ from replicator_kuma.publish import next_position, publish
 from replicator_kuma.recovery import at_work
 from replicator_kuma.replica import Replica
 from replicator_kuma.repository import Snapshot
-from replicator_kuma.settle import settle
+from replicator_kuma.settle import UNCONFIRMED, settle
 from replicator_kuma.state import Mark
 
 
@@ -52,7 +52,7 @@ def _require_published(leader: Leader, view: View, newest: Mark) -> None:
 
 
 def _go(instance: Instance, previous: Snapshot, newest: Mark, snapshot: Snapshot) -> CycleResult:
-    # first: who dies from here on publishes what it has taken, also if monitors go by it
+    # first: who dies from here on publishes what it has put in place, also if monitors go by it
     instance.state.update(rolled_back=snapshot.position)
     try:
         taken = Replica(instance).take(snapshot)
@@ -66,6 +66,9 @@ def _go(instance: Instance, previous: Snapshot, newest: Mark, snapshot: Snapshot
         instance.state.update(rolled_back=None)
         return replace(taken, sentence=f"{taken.sentence}; it is the newest: nothing to publish")
     state = instance.state.load()
+    if state.pending is not None:
+        return replace(taken, sentence=f"{taken.sentence}; {UNCONFIRMED}")
+    instance.state.update(went_back=Mark.of(snapshot))
     result = publish(
         instance,
         next_position(newest, state.burned),

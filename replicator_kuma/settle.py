@@ -33,6 +33,8 @@ _NOT_READY_HINT = (
     "longer than its start takes?"
 )
 
+UNCONFIRMED = "Kuma has not confirmed these rows: the first cycle once it runs publishes them"
+
 log = logging.getLogger(__name__)
 
 
@@ -194,6 +196,7 @@ def _restore_before(instance: Instance, pending: Pending, folder: Path) -> None:
             rollback=True,
             writing=False,
             drifted=False,
+            seen=False,
             earlier=None,
             unread=instance.store.embedded and instance.kuma.running(),
         )

@@ -110,8 +110,14 @@ def carried(state: State, previous: Snapshot | None) -> Position | None:
     return max(known, default=None)
 
 
-def went_back(state: State, digest: str | None) -> bool:
-    """Whether these are the rows that a leader's `rollback` took: that monitors go was meant."""
-    back, applied = state.rolled_back, state.applied
-    stands = back is not None and applied is not None and applied.position == back
-    return stands and digest == state.live_digest
+def meant_by_rollback(state: State, limit: Limit, monitors: int) -> bool:
+    """Whether a leader's `rollback` took the monitors that are missing, and was not published yet.
+
+    A person meant those. What went since from the rows that it put in place is guarded by these.
+    """
+    back, pending = state.went_back, state.pending
+    if pending is not None and not pending.rollback and not pending.undoes:
+        back = pending.mark if state.rolled_back == pending.mark.position else back
+    return back is not None and not limit.exceeded(
+        back.monitors, back.monitors - monitors, monitors
+    )

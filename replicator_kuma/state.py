@@ -119,7 +119,9 @@ class State:
     """the highest position that was applied before a person went back; None: nobody did"""
     hold: Hold | None = None
     rolled_back: Position | None = None
-    """a leader's `rollback` to there has yet to be published, even where monitors went by it"""
+    """a leader's `rollback` to there was begun, and has yet to be published"""
+    went_back: Mark | None = None
+    """what it has put in place: that monitors went by it was meant"""
     led_from: int = 0
     """the newest kept set when this became the leader: those up to there are a replica's"""
     pending: Pending | None = None
@@ -167,7 +169,7 @@ class State:
 def _decode(raw: dict[str, Any]) -> State:
     known = {f.name for f in dataclasses.fields(State)}
     fields = {key: value for key, value in raw.items() if key in known}
-    for name in ("intent", "published", "applied"):
+    for name in ("intent", "published", "applied", "went_back"):
         fields[name] = decode_mark(fields.get(name))
     for name in ("burned", "floor", "rolled_back"):
         fields[name] = decode_position(fields.get(name))

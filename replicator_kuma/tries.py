@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from replicator_kuma.repository import Snapshot
-from replicator_kuma.state import State
+from replicator_kuma.repository import Position, Snapshot
+from replicator_kuma.state import Mark, State
 
 
 def tried(state: State, digest: str) -> tuple[str, ...]:
@@ -22,3 +22,21 @@ def attempted(state: State, snapshot: Snapshot) -> bool:
     late = after is None or label.position > after.position
     # (0.2.0 noted no contents)
     return late and (not state.tried or label.digest in state.tried)
+
+
+def doubtful(state: State, newest: Mark) -> bool:
+    """Whether a publish at this position failed: its content may be there in part, or whole."""
+    if state.burned is None or newest.position > state.burned:
+        return False
+    return state.published is None or newest.position > state.published.position
+
+
+def burned_with(state: State, newest: Mark | Snapshot | None) -> Position | None:
+    """What must not be used again: also the position of an intent whose snapshot is not there.
+
+    The restic of a leader that was killed lives on, and can end after we looked.
+    """
+    positions = [state.burned] if state.burned is not None else []
+    if state.intent is not None and (newest is None or newest.position != state.intent.position):
+        positions.append(state.intent.position)
+    return max(positions, default=None)

@@ -17,7 +17,7 @@ from replicator_kuma.errors import Interrupted, KumaError, NothingKept, Settings
 from replicator_kuma.kept import Kept
 from replicator_kuma.planning import Back, Planned, look, prepare, remembered
 from replicator_kuma.recovery import as_kept, aside, at_work
-from replicator_kuma.settle import settle
+from replicator_kuma.settle import UNCONFIRMED, settle
 from replicator_kuma.state import Arrived, Hold, Mark, State
 from replicator_kuma.upkeep_status import when
 
@@ -46,7 +46,9 @@ def undo(instance: Instance, number: int | None = None, *, hold: bool = True) ->
             assert planned.back is not None
             leads = replace(planned.back, back_to=state.applied)  # of a leader it says nothing
             result = _carry_out(there, replace(planned, back=leads), one)
-            return replace(result, sentence=f"{result.sentence}; the next cycle publishes them")
+            waits = instance.state.load().pending is not None
+            then = UNCONFIRMED if waits else "the next cycle publishes them"
+            return replace(result, sentence=f"{result.sentence}; {then}")
         wish = Hold(time.time(), one.was, kept=one.number)
         instance.state.update(hold=wish, floor=holding.floor(state))
         try:

@@ -14,14 +14,13 @@ from replicator_kuma.errors import (
 from replicator_kuma.leader import (
     Step,
     View,
-    burned_with,
     decide,
-    doubtful,
     own_newest,
 )
 from replicator_kuma.publish import next_position
 from replicator_kuma.repository import Position, Snapshot
 from replicator_kuma.state import Mark, State
+from replicator_kuma.tries import burned_with, doubtful
 from tests.support.cycles import mark, snapshot
 
 ONE, TWO, THREE = (1, 1), (1, 2), (1, 3)

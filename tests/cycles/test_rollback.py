@@ -217,6 +217,6 @@ def test_rows_edited_after_such_a_failure_are_guarded_again(
     repository.fail["publish"] = RepositoryUnreachable("no network")
     with pytest.raises(RepositoryUnreachable):
         roll_back_to(ahead, "1.2")
-    databases.edit(db(ahead), "DELETE FROM monitor WHERE id > 1")
+    databases.edit(db(ahead), "DELETE FROM monitor")
     with pytest.raises(ShrinkRefused):
         lead(ahead)
