@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from replicator_kuma import drift, holding, kept, planning
+from replicator_kuma import drift, holding, kept, planning, second
 from replicator_kuma.apply import apply
 from replicator_kuma.cycle import CycleResult, Instance, Outcome
 from replicator_kuma.dump import words
@@ -138,6 +138,7 @@ class Replica:
         instance = self.instance
         instance.step("asking the repository")
         snapshots = instance.repository.snapshots(instance.fleet)
+        second.look_who_is_away(instance)
         if recognised(instance, snapshots).verified_at:
             # who follows may not go on as a leader by what it knew before: it asks first
             instance.state.update(verified_at=0.0)

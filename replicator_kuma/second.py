@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Mapping
 
 from replicator_kuma.cycle import Instance
 from replicator_kuma.dump.format import accepts
@@ -13,16 +15,13 @@ from replicator_kuma.errors import (
     RepositoryUnreachable,
     SnapshotRefused,
 )
+from replicator_kuma.failure_log import lasting
 from replicator_kuma.planning import fetched
 from replicator_kuma.repository import Snapshot
 from replicator_kuma.repository.pair import SECOND
+from replicator_kuma.upkeep_status import called, seen_away
 
 log = logging.getLogger(__name__)
-
-
-def called(name: str) -> str:
-    """One of two repositories, by the name of its place, in a sentence."""
-    return name if name == SECOND else f"the first {name}"
 
 
 def require_both(instance: Instance) -> None:
@@ -38,6 +37,27 @@ def require_both(instance: Instance) -> None:
             hint="What it holds beyond the other would be lost. To lead all the same: "
             "replicator promote --force",
         )
+
+
+def look_who_is_away(instance: Instance) -> None:
+    """Note who of two did not answer a replica's listing; the log tells it once, and its end."""
+    errors = instance.pair.away if instance.pair is not None else {}
+    if _cut_short(errors):
+        return
+    before = instance.state.load().away
+    now = seen_away(errors, before, time.time())
+    if now == before:
+        return
+    instance.state.update(away=now)
+    known = {each.name for each in before}
+    for each in now:
+        if each.name not in known:
+            words = f"{called(each.name)} is away: {each.why}. {errors[each.name].hint}"
+            log.warning("only one of two repositories is read: %s", words)
+    for each in before:
+        if each.name not in errors and instance.pair is not None:
+            lasted = lasting(time.time() - each.since)
+            log.info("%s answers again, after %s", called(each.name), lasted)
 
 
 def published(instance: Instance) -> tuple[str, ...]:
@@ -79,6 +99,8 @@ def _note(instance: Instance) -> tuple[tuple[str, ...], bool]:
     """Note who lags behind, tell it once, and its end too; whether it is news."""
     pair = instance.pair
     errors = {**pair.away, **pair.failed} if pair is not None else {}
+    if _cut_short(errors):
+        return (), False
     warnings = tuple(_lags(name, error) for name, error in errors.items())
     before, now = instance.state.load().lagging, "; ".join(warnings)
     if now != before:
@@ -89,6 +111,11 @@ def _note(instance: Instance) -> tuple[tuple[str, ...], bool]:
         title = "a repository lags behind" if now else "both repositories are equal again"
         instance.notifier.send(title, now or "what lagged behind has the newest snapshot")
     return warnings, bool(now) != bool(before)
+
+
+def _cut_short(errors: Mapping[str, ReplicatorError]) -> bool:
+    """Whether a signal ended a call: what one of them would have said is not known."""
+    return any(isinstance(error, Interrupted) for error in errors.values())
 
 
 def _lags(name: str, error: ReplicatorError) -> str:

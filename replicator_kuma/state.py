@@ -34,7 +34,18 @@ from replicator_kuma.marks import (
 )
 from replicator_kuma.repository.snapshot import Position
 
-__all__ = ["Arrived", "Hold", "Last", "Mark", "Noted", "Pending", "State", "StateFile", "Upkeep"]
+__all__ = [
+    "Arrived",
+    "Away",
+    "Hold",
+    "Last",
+    "Mark",
+    "Noted",
+    "Pending",
+    "State",
+    "StateFile",
+    "Upkeep",
+]
 VERSION = 1
 
 
@@ -92,6 +103,15 @@ class Upkeep:
     """what the last check has found"""
     refused: bool = False
     """nothing may be removed there (append-only)"""
+
+
+@dataclass(frozen=True)
+class Away:
+    """A repository that gives no answer; ``since`` is seconds since the epoch."""
+
+    name: str
+    since: float
+    why: str
 
 
 @dataclass(frozen=True)
@@ -162,6 +182,8 @@ class State:
     drill_failed: Drill | None = None
     """the last one that failed, until one goes well that gets as far"""
     upkeep: tuple[Upkeep, ...] = ()
+    away: tuple[Away, ...] = ()
+    """which of a replica's two repositories gave no answer to the last listing"""
     lagging: str = ""
     """which of a leader's two repositories lags behind, and why"""
 
@@ -183,6 +205,7 @@ def _decode(raw: dict[str, Any]) -> State:
         fields[name] = tuple(fields.get(name, ()))
     fields["arrived"] = decode_arrived(fields.get("arrived", ()))
     fields["chores"] = tuple(Noted(**noted) for noted in fields.get("chores", ()))
+    fields["away"] = tuple(Away(**each) for each in fields.get("away", ()))
     fields["upkeep"] = tuple(Upkeep(**each) for each in fields.get("upkeep", ()))
     return State(**fields)
 

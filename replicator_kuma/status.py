@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from replicator_kuma.heartbeat import Beat
 from replicator_kuma.known import in_ids_of
 from replicator_kuma.moments import shown
 from replicator_kuma.settings import Mode, Settings
-from replicator_kuma.state import Last, Mark, State, StateFile
+from replicator_kuma.state import Away, Last, Mark, State, StateFile
 from replicator_kuma.upkeep_status import when
 
 if TYPE_CHECKING:
@@ -152,6 +152,7 @@ class Report:
             "failing_since": when(state.failing_since),
             "drill": {"at": when(state.drill.at), **state.drill.as_dict()} if state.drill else None,
             "drill_failed": state.drill_failed.sentence if state.drill_failed else None,
+            "away": upkeep_status.away_as_dict(self.away),
             **upkeep_status.as_dict(state),
             "supervisor": self._supervisor(),
         }
@@ -172,6 +173,11 @@ class Report:
     @property
     def _follows(self) -> bool:
         return self.role != Mode.BACKUP.value
+
+    @property
+    def away(self) -> tuple[Away, ...]:
+        """Which of two repositories this replica cannot read. (A leader's lags behind.)"""
+        return self.state.away if self._follows else ()
 
     def _supervisor(self) -> dict[str, Any] | None:
         beat = self.beat
@@ -222,6 +228,8 @@ class Report:
             yield "last drill", _ended(state.drill)
         if state.drill_failed not in (None, state.drill):
             yield "drill", f"not mended: {state.drill_failed.sentence}"
+        if self.away:
+            yield "repositories", upkeep_status.away_words(self.away)
         yield from upkeep_status.lines(state)
         supervisor = self._supervisor()
         if supervisor is None:
@@ -301,12 +309,18 @@ def choices(settings: Settings) -> Choices:
     )
 
 
-def compare(known: Report, snapshots: Sequence[Snapshot]) -> Report:
-    """The report with the fleet's snapshots: how far is this instance behind?"""
+def compare(
+    known: Report, snapshots: Sequence[Snapshot], away: Mapping[str, ReplicatorError] | None = None
+) -> Report:
+    """The report with the fleet's snapshots: how far is this instance behind?
+
+    ``away``: who of two gave no answer to that listing, and how.
+    """
     newest = snapshots[-1] if snapshots else None
     held = known.held
     newer = [s for s in snapshots if held is None or s.position > held.position]
     state = in_ids_of(snapshots, known.state)
+    state = replace(state, away=upkeep_status.seen_away(away or {}, state.away, time.time()))
     return replace(known, state=state, newest=newest, behind=len({s.position for s in newer}))
 
 

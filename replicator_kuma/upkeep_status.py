@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from replicator_kuma.state import Noted, State, Upkeep
+from replicator_kuma.errors import ReplicatorError
+from replicator_kuma.repository.pair import SECOND
+from replicator_kuma.state import Away, Noted, State, Upkeep
 
 
 def when(moment: float) -> str | None:
@@ -23,6 +25,33 @@ def counted(count: int) -> str:
 def size(count: int) -> str:
     """Bytes for people."""
     return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
+
+
+def called(name: str) -> str:
+    """One of two repositories, by the name of its place, in a sentence."""
+    return name if name == SECOND else f"the first {name}"
+
+
+def seen_away(
+    errors: Mapping[str, ReplicatorError], before: Sequence[Away], now: float
+) -> tuple[Away, ...]:
+    """Who gave no answer, by a listing's errors; those who gave none before, since then."""
+    since = {each.name: each.since for each in before}
+    return tuple(
+        Away(name, since.get(name, now), str(error).removeprefix(f"{name}: "))
+        for name, error in errors.items()
+    )
+
+
+def away_as_dict(away: Sequence[Away]) -> list[dict[str, Any]]:
+    """`away` of `--json` (docs/json.md)."""
+    return [{"name": one.name, "since": when(one.since), "why": one.why} for one in away]
+
+
+def away_words(away: Sequence[Away]) -> str:
+    """The same for people."""
+    parts = [f"{called(one.name)} is away since {when(one.since)}: {one.why}" for one in away]
+    return f"read from one of two: {'; '.join(parts)}"
 
 
 def chore_as_dict(noted: Noted) -> dict[str, Any]:

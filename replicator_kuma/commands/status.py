@@ -58,7 +58,8 @@ def command(
             try:
                 Settings.load(None, overrides, (Need.REPOSITORY,))
                 repository = build_repository(settings, interrupted=interrupted)
-                report = status.compare(report, repository.snapshots(settings.fleet))
+                snapshots = repository.snapshots(settings.fleet)
+                report = status.compare(report, snapshots, getattr(repository, "away", {}))
             except ReplicatorError as error:
                 report = status.unreachable(report, str(error))
     voice.data(report.as_dict())

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import shutil
+import time
+from dataclasses import replace
 
 import pytest
 
 from replicator_kuma import build as building
+from replicator_kuma import heartbeat
 from replicator_kuma.errors import RepositoryUnreachable
+from replicator_kuma.heartbeat import Beat
 from replicator_kuma.repository.pair import Pair
 from replicator_kuma.state import StateFile
 from tests.cli.conftest import AskedRepository, World
@@ -122,3 +126,68 @@ def test_a_promote_says_it_too(world: World, second: AskedRepository) -> None:
     assert world.on_leader("backup").code == 0
     second.down = RepositoryUnreachable("no route to host")
     assert "repository 2 lags behind" in world.on_replica("promote", "--force").err
+
+
+def away(world: World, *arguments: str) -> list[dict[str, str]]:
+    found: list[dict[str, str]] = world.on_replica("status", "--json", *arguments).json["away"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("which", "words"), [(1, "repository 2"), (0, "the first repository")], ids=["second", "first"]
+)
+def test_a_replica_that_reads_one_of_two_says_so_and_is_healthy(
+    world: World, second: AskedRepository, which: int, words: str
+) -> None:
+    place = (world.repository, second)[which]
+    assert world.on_leader("backup").code == 0
+    assert world.on_replica("restore").code == 0
+    assert away(world) == away(world, "--offline") == []
+    place.down = RepositoryUnreachable("no route to host")
+    assert world.on_replica("restore").code == 0
+    [since] = {entry["since"] for entry in away(world)}
+    StateFile(world.replica / "replicator").update(
+        away=tuple(
+            replace(each, since=100.0)
+            for each in StateFile(world.replica / "replicator").load().away
+        )
+    )
+    assert since > "2026"
+    assert world.on_replica("restore").code == 0
+    told = {"name": place.name, "since": "1970-01-01T00:01:40Z", "why": "no route to host"}
+    assert away(world) == away(world, "--offline") == [told]
+    done = world.on_replica("status")
+    line = f"read from one of two: {words} is away since 1970-01-01T00:01:40Z: no route to host"
+    assert f"\nrepositories:  {line}\n" in done.out
+    assert done.code == 0
+    beat = Beat(pid=1, monotonic=time.monotonic(), kuma="ready", next_cycle=time.time() + 5)
+    heartbeat.write(world.replica / "replicator", beat)
+    assert world.on_replica("status", "--health").code == 0
+    place.down = None
+    assert world.on_replica("restore").code == 0
+    assert away(world) == away(world, "--offline") == []
+    assert "repositories:" not in world.on_replica("status").out
+
+
+def test_status_goes_by_its_own_look_where_it_looks(world: World, second: AskedRepository) -> None:
+    assert world.on_leader("backup").code == 0
+    assert world.on_replica("restore").code == 0
+    second.down = RepositoryUnreachable("no route to host")
+    assert [entry["name"] for entry in away(world)] == ["repository 2"]
+    assert away(world, "--offline") == []
+    assert world.on_replica("restore").code == 0
+    second.down = None
+    assert away(world) == []
+    assert [entry["name"] for entry in away(world, "--offline")] == ["repository 2"]
+    # neither answers: then what the last cycle saw is all that is known
+    second.down = world.repository.down = RepositoryUnreachable("no network")
+    assert [entry["why"] for entry in away(world)] == ["no route to host"]
+
+
+def test_a_leader_says_who_lags_behind_instead(world: World, second: AskedRepository) -> None:
+    assert world.on_leader("backup").code == 0
+    second.down = RepositoryUnreachable("no route to host")
+    changed(world, "newer")
+    assert world.on_leader("backup").code == 0
+    assert world.on_leader("status", "--json").json["away"] == []
+    assert "read from one of two" not in world.on_leader("status").out

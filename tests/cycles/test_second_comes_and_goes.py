@@ -5,6 +5,7 @@ The same snapshot has another id then: restic's own in one repository, one of it
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,13 +13,19 @@ import pytest
 from replicator_kuma import housekeeping
 from replicator_kuma.chores import run_now
 from replicator_kuma.cycle import Outcome
-from replicator_kuma.errors import Fenced, Interrupted, KumaError, SnapshotRefused
+from replicator_kuma.errors import (
+    Fenced,
+    Interrupted,
+    KumaError,
+    SnapshotRefused,
+    WrongPassword,
+)
 from replicator_kuma.publish import ids_of
 from replicator_kuma.repository import Position
 from replicator_kuma.retention import Care, Keep
 from tests.support.cycles import follow, go_back, hold_at, lead, name_of, rename, take_over
 from tests.support.folder_repository import FolderRepository
-from tests.support.two_repositories import Fleet, Side
+from tests.support.two_repositories import GONE, Fleet, Side
 
 BOTH = ("one", "two")
 ADDED = pytest.param(("one",), BOTH, id="added")
@@ -259,3 +266,75 @@ def test_what_housekeeping_found_in_one_that_was_taken_away_is_forgotten(leader:
         run_now(leader.instance, "housekeeping", housekeeping.steps(leader.instance, care))
         found = leader.instance.state.load().upkeep
         assert [each.name for each in found] == ["repository", "repository 2"][: len(names)]
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["first", "second"])
+def test_a_replica_tells_once_who_is_away_and_once_that_it_is_back(
+    leader: Side, replica: Side, which: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    place, name = ((replica.first, "the first repository"), (replica.second, "repository 2"))[which]
+    follow(replica.instance)
+    place.down = GONE
+    caplog.clear()
+    for _ in range(3):
+        assert follow(replica.instance).outcome is Outcome.NOTHING
+    [told] = caplog.messages
+    assert told.startswith(
+        f"only one of two repositories is read: {name} is away: no route to host. Check R"
+    )
+    [noted] = replica.instance.state.load().away
+    replica.instance.state.update(away=(replace(noted, since=noted.since - 125),))
+    place.down = None
+    caplog.clear()
+    for _ in range(2):
+        follow(replica.instance)
+    [told] = caplog.messages
+    assert told.startswith(f"{name} answers again, after 2 min ")
+    assert replica.instance.state.load().away == ()
+
+
+def test_one_that_was_taken_away_is_not_away(leader: Side, replica: Side) -> None:
+    replica.reaches(second=False)
+    follow(replica.instance)
+    assert [each.name for each in replica.instance.state.load().away] == ["repository 2"]
+    replica.uses("one")
+    follow(replica.instance)
+    assert replica.instance.state.load().away == ()
+
+
+def test_who_is_away_in_another_way_is_shown_so_since_the_same_time(
+    leader: Side, replica: Side
+) -> None:
+    replica.reaches(second=False)
+    follow(replica.instance)
+    [before] = replica.instance.state.load().away
+    replica.second.down = WrongPassword("no key fits")
+    follow(replica.instance)
+    [after] = replica.instance.state.load().away
+    assert (after.why, after.since) == ("no key fits", before.since)
+
+
+@pytest.mark.parametrize("down", [False, True])
+@pytest.mark.parametrize("leads", [False, True])
+def test_a_listing_that_a_signal_ended_says_nothing_of_who_is_away(
+    leader: Side, replica: Side, leads: bool, down: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    side = leader if leads else replica
+
+    def cycle() -> None:
+        if leads:
+            lead(side.instance, verify=True)
+        else:
+            follow(side.instance)
+
+    side.reaches(second=not down)
+    cycle()
+    before, told = side.instance.state.load(), list(side.told)
+    side.second.down = Interrupted("stopped by a signal")
+    caplog.clear()
+    cycle()
+    after = side.instance.state.load()
+    assert (after.away, after.lagging) == (before.away, before.lagging)
+    assert bool(after.away or after.lagging) == down
+    assert (side.told, caplog.messages) == (told, [])
