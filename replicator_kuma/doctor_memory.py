@@ -1,25 +1,58 @@
-"""What doctor tells from memory: how the last cycle ended, who runs here."""
+"""What doctor tells from memory: noted damage, how drills and cycles ended, who runs here."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 
 from replicator_kuma import heartbeat
-from replicator_kuma.errors import StateError
+from replicator_kuma.errors import DrillFailed, RepositoryDamaged, StateError
 from replicator_kuma.findings import Found, Level
-from replicator_kuma.settings import Settings
+from replicator_kuma.repository.pair import SECOND
+from replicator_kuma.settings import Mode, Settings
 from replicator_kuma.state import State, StateFile
+from replicator_kuma.upkeep_status import called, when
+
+_MEND = (
+    "Nothing is removed there until it is whole. What mends it: docs/repository.md, «Damage»; "
+    "then: replicator housekeeping"
+)
+_AGAIN = {"start": "replicator drill --kuma", "kill": "replicator drill --kill"}
+"""by the step that failed: what shows that it is mended"""
 
 
 def checks(settings: Settings) -> Iterator[tuple[str, Callable[[], Found]]]:
-    """Names and checks; each is silent where the state cannot be read."""
+    """Names and checks; silent where the state cannot be read."""
     state: State | None = None
     with suppress(StateError):  # `state directory` has said so
         state = StateFile(settings.state_dir).load()
     if state is not None:
-        yield "last cycle", lambda: _last_cycle(state)
-    yield "supervisor", lambda: _supervisor(settings)
+        if settings.mode is Mode.BACKUP:  # who never checks cannot say that it is whole again
+            for name in ("repository", SECOND) if settings.second_environment else ("repository",):
+                words = called(name) if settings.second_environment else name
+                yield "damage", partial(_damage, state, name, words)
+        yield "last drill", partial(_drill, state)
+        yield "last cycle", partial(_last_cycle, state)
+    yield "supervisor", partial(_supervisor, settings)
+
+
+def _damage(state: State, name: str, words: str) -> Found:
+    """What housekeeping has noted stands until it finds the same part whole."""
+    for noted in state.upkeep:
+        if noted.name == name and noted.damaged:
+            raise RepositoryDamaged(
+                f"{words}, as housekeeping found it {when(noted.at)}: {noted.damaged}", hint=_MEND
+            )
+    yield Level.OK, f"none noted in {words}", ""
+
+
+def _drill(state: State) -> Found:
+    failed = state.drill_failed
+    if failed is not None:
+        again = _AGAIN.get(failed.failed_at, "replicator drill")
+        raise DrillFailed(failed.sentence, hint=f"Look at the cause, mend it, then: {again}")
+    yield Level.OK, state.drill.sentence if state.drill is not None else "none yet", ""
 
 
 def _last_cycle(state: State) -> Found:
