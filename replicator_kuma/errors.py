@@ -26,6 +26,7 @@
     │   └── SnapshotShrinks          22   most monitors would go: applied only when told so
     ├── SnapshotNotFound             13   no snapshot of this fleet, or of that name
     ├── NothingKept                  27   no rows are kept from before an apply, or no older ones
+    │   └── KeptDamaged                   there are, and they cannot be read whole
     ├── Unpublished                  29   rows here were never published, and would be lost
     ├── Held                         26   a person holds this replica at a position
     ├── KumaError                    14   Kuma did not stop, start or come back
@@ -54,6 +55,8 @@ class ReplicatorError(Exception):
     exit_code = 1
     hint = ""
     retryable = False
+    refusal = False
+    """A person's word was refused, and all is as it was: it says nothing of how cycles go."""
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
@@ -202,6 +205,10 @@ class SnapshotNotFound(ReplicatorError):
 class NothingKept(ReplicatorError):
     exit_code = 27
     hint = "Try: replicator undo --list. Or by snapshots: replicator restore --now --snapshot ID"
+
+
+class KeptDamaged(NothingKept):
+    hint = "Nothing was changed. What else is kept, by its number: replicator undo --list"
 
 
 class Unpublished(ReplicatorError):

@@ -18,7 +18,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from replicator_kuma.dump.format import Dump
 from replicator_kuma.errors import ReplicatorError, SnapshotRefused
@@ -67,19 +67,41 @@ class Kept:
         return f"{came} → {self.to}: {self.sentence}"
 
 
+@dataclass(frozen=True)
+class Damaged:
+    """A set that cannot be read, and why."""
+
+    number: int
+    why: str
+
+
+_Set = TypeVar("_Set", Kept, Damaged)
+
+
 def _root(state: Path) -> Path:
     return state / "kept"
 
 
 def sets(state: Path) -> list[Kept]:
-    """What is kept below a state directory, oldest first; what cannot be read is not there."""
-    found = []
+    """What is kept below a state directory, oldest first; without what cannot be read."""
+    return look(state)[0]
+
+
+def look(state: Path) -> tuple[list[Kept], list[Damaged]]:
+    """What is kept below a state directory, and what of it cannot be read; oldest first."""
+    found, damaged = [], []
     for number, folder in _numbered(state):
         try:
             found.append(_read(number, folder))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
+            damaged.append(Damaged(number, f"{Path(error.filename).name} is not there"))
+        except OSError as error:
+            why = f"{Path(error.filename or folder).name} cannot be read: {error.strerror}"
+            damaged.append(Damaged(number, why))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             log.debug("%s is no set of kept rows: %r", folder, error)
-    return found
+            damaged.append(Damaged(number, f"{_NOTE} cannot be understood"))
+    return found, damaged
 
 
 def _numbered(state: Path, suffix: str = "") -> list[tuple[int, Path]]:
@@ -91,8 +113,7 @@ def _numbered(state: Path, suffix: str = "") -> list[tuple[int, Path]]:
 
 def _read(number: int, folder: Path) -> Kept:
     raw: dict[str, Any] = json.loads((folder / _NOTE).read_text())
-    if not (folder / _ROWS / "manifest.json").exists():
-        raise ValueError("it has no rows")
+    (folder / _ROWS / "manifest.json").stat()
     return Kept(
         number=number,
         folder=folder / _ROWS,
@@ -108,7 +129,7 @@ def _read(number: int, folder: Path) -> Kept:
     )
 
 
-def in_question(found: Sequence[Kept], state: State, *, leads: bool) -> list[Kept]:
+def in_question(found: Sequence[_Set], state: State, *, leads: bool) -> list[_Set]:
     """The sets that an undo without a number may put back, one after the other.
 
     What a leader replaced as a replica stood by that replica's own rules, for it alone: only a
@@ -136,6 +157,20 @@ def next_undone(found: Sequence[Kept]) -> Kept | None:
         if below is None or one.number < below:
             if not one.undoes:
                 return one
+            below = one.undoes
+    return None
+
+
+def first_met(found: Sequence[Kept], damaged: Sequence[Damaged]) -> Damaged | None:
+    """The damaged set that an undo comes to before the one of `next_undone`."""
+    below: int | None = None
+    both: list[Kept | Damaged] = [*found, *damaged]
+    for one in sorted(both, key=lambda each: each.number, reverse=True):
+        if below is None or one.number < below:
+            if isinstance(one, Damaged):
+                return one
+            if not one.undoes:
+                return None
             below = one.undoes
     return None
 
@@ -232,11 +267,11 @@ def keep(state: Path, before: Path) -> None:
 def _prune(state: Path) -> None:
     for _number, folder in _numbered(state, _GONE):
         shutil.rmtree(folder, ignore_errors=True)
-    found = sets(state)
-    known = {one.number for one in found}
-    for number, _folder in _numbered(state):
-        if number not in known:
-            _remove(state, number)
+    found, damaged = look(state)
+    for lost in damaged:
+        # until its turn to go an undo has to meet it, and say so
+        if len([one for one in found if one.number > lost.number]) >= SETS:
+            _remove(state, lost.number)
     stays = [*_last(found, undos=False), *_last(found, undos=True)]
     _remove_all(state, (one for one in found if one not in stays))
     stays.sort(key=lambda one: one.number)

@@ -39,6 +39,8 @@ def recorded(
     except _NO_END:
         raise
     except Exception as raised:
+        if isinstance(raised, ReplicatorError) and raised.refusal:
+            raise
         error = refusal(raised) or raised
         # A disk that is full fails the cycle and this note: the first error is the one to show.
         try:

@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from replicator_kuma.chores import Chore, Steps
 from replicator_kuma.cycle import CycleResult, Instance
-from replicator_kuma.errors import KumaError, RepositoryMissing
+from replicator_kuma.errors import (
+    KumaError,
+    NothingKept,
+    RepositoryMissing,
+    SnapshotNotFound,
+    Unpublished,
+)
 from replicator_kuma.machine import refusal
 from replicator_kuma.record import recorded
 from replicator_kuma.settings import Mode, Settings
@@ -98,7 +104,18 @@ def is_by_hand(command: str, options: Mapping[str, Any]) -> bool:
 
 
 def by_hand(instance: Instance, command: str, options: Mapping[str, Any]) -> CycleResult:
-    """What only a person asks for, by the options of its command: going back, and on again."""
+    """What only a person asks for, by the options of its command: going back, and on again.
+
+    What cannot be had is this person's to know, and no failure of cycles.
+    """
+    try:
+        return _by_hand(instance, command, options)
+    except (NothingKept, SnapshotNotFound, Unpublished) as error:
+        error.refusal = True
+        raise
+
+
+def _by_hand(instance: Instance, command: str, options: Mapping[str, Any]) -> CycleResult:
     if command == "undo":
         from replicator_kuma.undo import undo
 

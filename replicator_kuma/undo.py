@@ -13,7 +13,14 @@ from replicator_kuma.apply import apply
 from replicator_kuma.cycle import CycleResult, Instance, Outcome
 from replicator_kuma.dump.format import Dump
 from replicator_kuma.dump.plan import Plan
-from replicator_kuma.errors import Interrupted, KumaError, NothingKept, SettingsError
+from replicator_kuma.errors import (
+    Interrupted,
+    KeptDamaged,
+    KumaError,
+    NothingKept,
+    SettingsError,
+    SnapshotRefused,
+)
 from replicator_kuma.kept import Kept
 from replicator_kuma.planning import Back, Planned, look, prepare, remembered
 from replicator_kuma.recovery import as_kept, aside, at_work
@@ -84,18 +91,21 @@ def _choose(
 ) -> tuple[Instance, Planned, Kept]:
     """The set to put back, planned: the named one, or the next that differs from what is here.
 
-    Raises NothingKept, SnapshotRefused, DatabaseErrors; KumaError where the last apply is not
+    Raises NothingKept (KeptDamaged), DatabaseErrors; KumaError where the last apply is not
     confirmed, and so in no set yet.
     """
-    found = kept.sets(instance.state.folder)
+    found, damaged = kept.look(instance.state.folder)
     if number is not None:
-        one = _named(found, number)
+        one = _named(found, damaged, number)
         return (*_prepare(instance, one), one)
     state = instance.state.load()
     _require_confirmed(state)
     eligible = kept.in_question(found, state, leads=leads)
     passed_over = len(eligible) < len(found)
+    barred = kept.in_question(damaged, state, leads=leads)
     while True:
+        if met := kept.first_met(eligible, barred):
+            raise _damaged(met.number, met.why, found)
         following = kept.next_undone(eligible)
         if following is None:
             raise _nothing(found, passed_over)
@@ -105,6 +115,7 @@ def _choose(
         number = following.number
         log.info("the rows here equal those kept as %d: going one further back", number)
         eligible = [other for other in eligible if other.number < number]
+        barred = [other for other in barred if other.number < number]
 
 
 def _require_confirmed(state: State) -> None:
@@ -129,17 +140,37 @@ def _nothing(found: Sequence[Kept], passed_over: bool) -> NothingKept:
     )
 
 
-def _named(found: list[Kept], number: int) -> Kept:
+def _damaged(number: int, why: str, found: Sequence[Kept]) -> KeptDamaged:
+    """The error of a set that cannot be put back: further back goes only who says so."""
+    further = kept.next_undone([one for one in found if one.number < number])
+    message = f"the rows kept as {number} cannot be put back: {why}"
+    if further is None:
+        return KeptDamaged(message)
+    return KeptDamaged(
+        message,
+        hint=f"Nothing was changed. Further back, to the rows from before {further.to}: "
+        f"replicator undo {further.number}. All that is kept: replicator undo --list",
+    )
+
+
+def _named(found: Sequence[Kept], damaged: Sequence[kept.Damaged], number: int) -> Kept:
     for one in found:
         if one.number == number:
             return one
+    for lost in damaged:
+        if lost.number == number:
+            raise _damaged(number, lost.why, found)
     raise NothingKept(f"nothing is kept as {number}")
 
 
 def _prepare(instance: Instance, one: Kept) -> tuple[Instance, Planned]:
     instance.step(f"comparing with the rows from before {one.to}")
-    dump = Dump.open(one.folder)
-    dump.verify()
+    try:
+        dump = Dump.open(one.folder)
+        dump.verify()
+    except SnapshotRefused as error:
+        why = str(error).replace("the snapshot", "the set")
+        raise _damaged(one.number, why, kept.sets(instance.state.folder)) from error
     there = as_kept(instance, dump.manifest)
     seen = look(there)
     arrived = _arrived(instance.state.load(), one, seen.live)

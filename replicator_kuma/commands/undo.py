@@ -19,7 +19,7 @@ from replicator_kuma.commands.common import (
 )
 
 if TYPE_CHECKING:
-    from replicator_kuma.kept import Kept
+    from replicator_kuma.kept import Damaged, Kept
 
 
 @click.command("undo")
@@ -82,26 +82,36 @@ def _show_list(voice: Voice, overrides: Mapping[str, str]) -> None:
     from replicator_kuma.upkeep_status import when
 
     settings = load(voice, overrides, ())
-    found, state = kept.sets(settings.state_dir), StateFile(settings.state_dir).load()
-    eligible = kept.in_question(found, state, leads=settings.mode is Mode.BACKUP)
-    following = None if kept.unconfirmed(state) else kept.next_undone(eligible)
-    newest_first = found[::-1]
+    (found, damaged), state = kept.look(settings.state_dir), StateFile(settings.state_dir).load()
+    leads = settings.mode is Mode.BACKUP
+    eligible = kept.in_question(found, state, leads=leads)
+    barred = kept.first_met(eligible, kept.in_question(damaged, state, leads=leads))
+    following = None if kept.unconfirmed(state) or barred else kept.next_undone(eligible)
+    both: list[Kept | kept.Damaged] = [*found, *damaged]
+    newest_first = sorted(both, key=lambda one: one.number, reverse=True)
     voice.data([{**describe(one), "next": one is following} for one in newest_first])
-    if not found:
+    if not newest_first:
         voice.show("nothing is kept: no apply has replaced any row here")
         return
     rows: list[Sequence[str]] = [("", "number", "time", "size", "what")]
     for one in newest_first:
+        if isinstance(one, kept.Damaged):
+            rows.append(("!", str(one.number), "", "", f"cannot be read: {one.why}"))
+            continue
         mark = "*" if one is following else ""
         rows.append((mark, str(one.number), when(one.at) or "", _size(one.bytes), one.words))
     for line in table(rows):
         voice.show(line)
 
 
-def describe(one: Kept) -> dict[str, Any]:
+def describe(one: Kept | Damaged) -> dict[str, Any]:
     """A set of kept rows as `--json` prints it."""
+    from replicator_kuma.kept import Damaged
     from replicator_kuma.upkeep_status import when
 
+    if isinstance(one, Damaged):
+        unknown = ("time", "from", "to", "sentence", "undoes", "bytes")
+        return {"number": one.number, **dict.fromkeys(unknown), "damaged": one.why}
     return {
         "number": one.number,
         "time": when(one.at),
@@ -110,6 +120,7 @@ def describe(one: Kept) -> dict[str, Any]:
         "sentence": one.sentence,
         "undoes": one.undoes or None,
         "bytes": one.bytes,
+        "damaged": None,
     }
 
 

@@ -25,6 +25,27 @@ def test_the_list_as_json(world: World) -> None:
     assert "undo of 2: 1 monitor changed" in world.on_replica("undo", "--list").out
 
 
+def test_a_damaged_set_is_in_the_list_and_its_refusal_not_in_status(world: World) -> None:
+    world.on_leader("init")
+    step(world, "one")
+    step(world, "two")
+    note = world.replica / "replicator" / "kept" / "2" / "note.json"
+    note.write_text("{")
+    newest, oldest = world.on_replica("undo", "--list", "--json").json
+    assert (newest["number"], newest["damaged"]) == (2, "note.json cannot be understood")
+    assert (newest["next"], newest["to"], oldest["next"], oldest["damaged"]) == (
+        *(False, None, False),
+        None,
+    )
+    assert "cannot be read: note.json" in world.on_replica("undo", "--list").out
+    done = world.on_replica("undo")
+    assert done.code == 27
+    assert "the rows kept as 2 cannot be put back" in done.err
+    assert "replicator undo 1" in done.err
+    seen = world.on_replica("status", "--json").json
+    assert (seen["last_cycle"]["ok"], seen["failing_since"]) == (True, None)
+
+
 def test_the_preview_as_json_masks_secrets(world: World) -> None:
     world.on_leader("init")
     step(world, "one")

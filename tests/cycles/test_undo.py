@@ -15,7 +15,7 @@ import pytest
 from replicator_kuma import kept, recovery, staging
 from replicator_kuma.cycle import Instance, Outcome
 from replicator_kuma.dump.policy import Policy
-from replicator_kuma.errors import KumaError, NothingKept, SettingsError, SnapshotRefused
+from replicator_kuma.errors import KeptDamaged, KumaError, NothingKept, SettingsError
 from replicator_kuma.observe import observe
 from replicator_kuma.settings import Strategy
 from replicator_kuma.state import Hold
@@ -391,8 +391,9 @@ def test_a_set_that_was_altered_on_the_disk_is_refused(leader: Instance, replica
     (one,) = sets(replica)
     with (one.folder / "tables" / "monitor.jsonl").open("a") as file:
         file.write("[]\n")
-    with pytest.raises(SnapshotRefused):
+    with pytest.raises(KeptDamaged, match="the rows kept as 1 cannot be put back") as caught:
         go_back(replica)
+    assert "snapshot" not in f"{caught.value}{caught.value.hint}"
     assert (name_of(db(replica), 3), replica.state.load().hold) == ("two", None)
 
 

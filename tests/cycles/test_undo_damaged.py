@@ -1,0 +1,143 @@
+"""An undo never passes a damaged set over, and one that is refused is no failure of cycles."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from replicator_kuma import kept, tasks
+from replicator_kuma.cycle import Instance, Outcome
+from replicator_kuma.errors import KeptDamaged, NothingKept, ReplicatorError, SnapshotNotFound
+from tests.support.cycles import follow, go_back, lead, name_of, rename
+
+NAMES = ("two", "three", "four")
+
+
+def db(instance: Instance) -> Path:
+    return instance.data_dir / "kuma.db"
+
+
+@pytest.fixture
+def three(leader: Instance, replica: Instance) -> Instance:
+    """A replica with three kept sets: rows from before "two", "three", "four"."""
+    for name in NAMES:
+        rename(db(leader), 3, name)
+        lead(leader)
+        follow(replica)
+    return replica
+
+
+def place(instance: Instance, number: int) -> Path:
+    return instance.state.folder / "kept" / str(number)
+
+
+def without_note(folder: Path) -> None:
+    (folder / "note.json").unlink()
+
+
+def without_rows(folder: Path) -> None:
+    shutil.rmtree(folder / "rows")
+
+
+def half_a_note(folder: Path) -> None:
+    (folder / "note.json").write_text('{"at": 17')
+
+
+def altered_rows(folder: Path) -> None:
+    with (folder / "rows" / "tables" / "monitor.jsonl").open("a") as file:
+        file.write("[]\n")
+
+
+DAMAGE = (without_note, without_rows, half_a_note, altered_rows)
+
+
+@pytest.mark.parametrize("damage", DAMAGE, ids=lambda each: each.__name__)
+def test_the_newest_set_is_named_with_its_reason_and_not_passed_over(
+    three: Instance, damage: Callable[[Path], None]
+) -> None:
+    damage(place(three, 3))
+    for number in (None, 3):
+        with pytest.raises(KeptDamaged, match="the rows kept as 3 cannot be put back: ") as caught:
+            go_back(three, number)
+        assert "replicator undo 2." in caught.value.hint
+        assert "snapshot" not in f"{caught.value}{caught.value.hint}"
+    assert (name_of(db(three), 3), three.state.load().hold) == ("four", None)
+    assert go_back(three, 2).outcome is Outcome.APPLIED
+    assert name_of(db(three), 3) == "two"
+
+
+def test_a_damaged_set_further_back_is_met_when_its_turn_comes(three: Instance) -> None:
+    without_note(place(three, 2))
+    go_back(three)
+    assert name_of(db(three), 3) == "three"
+    with pytest.raises(KeptDamaged, match="kept as 2"):
+        go_back(three)
+
+
+def test_the_oldest_has_nothing_further_back(three: Instance) -> None:
+    for number in (1, 2, 3):
+        without_note(place(three, number))
+    with pytest.raises(KeptDamaged, match="kept as 3") as caught:
+        go_back(three)
+    assert "replicator undo --list" in caught.value.hint
+
+
+def test_what_an_undo_has_put_behind_it_is_in_nobody_s_way(three: Instance) -> None:
+    go_back(three, 2)
+    without_note(place(three, 3))
+    go_back(three)
+    assert name_of(db(three), 3) != "two"
+
+
+def test_a_damaged_set_goes_when_its_turn_comes_and_not_before(
+    three: Instance, leader: Instance
+) -> None:
+    without_note(place(three, 1))
+    for number, name in enumerate(("five", "six", "seven"), 4):
+        assert place(three, 1).exists()
+        rename(db(leader), 3, name)
+        lead(leader)
+        follow(three)
+        assert place(three, number).exists()
+    assert [one.number for one in kept.sets(three.state.folder)] == [2, 3, 4, 5, 6]
+    assert not place(three, 1).exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "kind"),
+    [
+        ({"number": 77}, NothingKept),
+        ({"number": 3}, KeptDamaged),
+        ({}, KeptDamaged),
+    ],
+)
+def test_an_undo_that_is_refused_is_no_failure_of_cycles(
+    three: Instance, options: dict[str, int], kind: type[ReplicatorError]
+) -> None:
+    half_a_note(place(three, 3))
+    before = tasks.run(three, "RESTORE", tasks.restore)
+    with pytest.raises(kind):
+        tasks.run(three, "RESTORE", lambda i: tasks.by_hand(i, "undo", options))
+    state = three.state.load()
+    assert state.last is not None
+    assert (state.last.ok, state.last.sentence) == (True, before.sentence)
+    assert state.failing_since == 0
+
+
+def test_a_snapshot_that_is_not_there_is_no_failure_of_cycles_unless_a_cycle_misses_it(
+    three: Instance,
+) -> None:
+    tasks.run(three, "RESTORE", tasks.restore)
+    with pytest.raises(SnapshotNotFound):
+        tasks.run(three, "RESTORE", lambda i: tasks.by_hand(i, "restore", {"snapshot": "1.77"}))
+    assert not three.state.load().failing_since
+
+    def misses(_instance: Instance) -> None:
+        raise SnapshotNotFound("what it holds is not in the repository any more")
+
+    with pytest.raises(SnapshotNotFound):
+        tasks.run(three, "RESTORE", misses)  # type: ignore[arg-type]
+    assert three.state.load().failing_since
