@@ -46,7 +46,7 @@ from replicator_kuma.recovery import (
     call_bad,
     confirm,
 )
-from replicator_kuma.settle import roll_back, stop_after_write
+from replicator_kuma.settle import WAITING, roll_back, stop_after_write
 from replicator_kuma.state import Mark, Pending
 
 READ_BACK_ROWS = 2_000
@@ -188,6 +188,7 @@ def _come_back(instance: Instance, was_running: bool) -> None:
     try:
         kuma.start()
         instance.state.update(stopped_by_me=False)
+        instance.progress(WAITING)
         instance.wait_ready()
     except KumaError as error:
         roll_back(instance, error)

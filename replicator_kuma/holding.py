@@ -21,7 +21,7 @@ from replicator_kuma.errors import (
     SnapshotNotFound,
     TwoLeaders,
 )
-from replicator_kuma.hold_status import held_words
+from replicator_kuma.hold_status import held_words, in_place, told
 from replicator_kuma.moments import moment_of
 from replicator_kuma.recovery import at_work, holds
 from replicator_kuma.repository import Position, Snapshot, missing
@@ -174,13 +174,14 @@ def cycle(
     instance, state = replica.instance, replica.instance.state.load()
     hold = state.hold
     assert hold is not None
-    sentence = _say(instance, hold, newest)
-    if _unconfirmed_undo(state):
-        sentence = f"{sentence}; its rows are in place, Kuma has to confirm them"
+    if in_place(state):
+        sentence = f"{_say(instance, newest)}; its rows are in place, Kuma has to confirm them"
         return CycleResult(Outcome.WAITING, sentence)
     if hold.kept:
         result = _undo_again(instance, hold)
+        sentence = _say(instance, newest)
     else:
+        sentence = _say(instance, newest)
         result = _stand(replica, hold, snapshots, reconcile)
     if result.outcome is Outcome.NOTHING:
         differ = "; rows here differ from it" if instance.state.load().drift else ""
@@ -188,14 +189,13 @@ def cycle(
     return replace(result, sentence=f"{result.sentence}; {sentence}")
 
 
-def _unconfirmed_undo(state: State) -> bool:
-    pending = state.pending
-    return pending is not None and bool(pending.undoes) and not pending.rollback
-
-
-def _say(instance: Instance, hold: Hold, newest: Snapshot) -> str:
+def _say(instance: Instance, newest: Snapshot) -> str:
     """What a held replica says: aloud once for each newer position."""
-    sentence = f"holding {held_words(hold)}; newest is {newest.position}; {TO_GO_ON}"
+    state = instance.state.load()
+    hold, shown = state.hold, told(state)
+    assert hold is not None
+    assert shown is not None
+    sentence = f"holding {held_words(shown)}; newest is {newest.position}; {TO_GO_ON}"
     if hold.said != newest.position:
         instance.state.update(hold=replace(hold, said=newest.position))
         log.warning("%s", sentence)

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from replicator_kuma import drift, holding, kept, planning, second
@@ -29,12 +29,13 @@ from replicator_kuma.errors import (
     TwoLeaders,
 )
 from replicator_kuma.guard import UNGUARDED, Guard, noted
+from replicator_kuma.hold_status import told
 from replicator_kuma.holding import find
 from replicator_kuma.known import recognised
 from replicator_kuma.recovery import aside, at_work, empty_work, forgiven, holds
 from replicator_kuma.repository import Snapshot, missing
 from replicator_kuma.settle import settle
-from replicator_kuma.state import Mark, State
+from replicator_kuma.state import Hold, Mark, State
 
 T = TypeVar("T")
 
@@ -96,6 +97,8 @@ class Preview:
 
     snapshot: Snapshot
     plan: Plan
+    hold: Hold | None = None
+    """where a person has sent this replica, which may be elsewhere"""
 
     @property
     def summary(self) -> Summary:
@@ -311,7 +314,8 @@ class Replica:
                 newest = newest_to_follow(instance.state.load(), instance.fleet, snapshots)
             if newest is None:
                 raise SnapshotNotFound(f"fleet {instance.fleet!r} has no snapshot yet")
-            yield Replica(instance)._plan(newest)[0]
+            made = Replica(instance)._plan(newest)[0]
+            yield replace(made, hold=told(instance.state.load()))
 
 
 def require_schema(

@@ -33,6 +33,7 @@ _NOT_READY_HINT = (
     "longer than its start takes?"
 )
 
+WAITING = "waiting until Kuma is ready"
 UNCONFIRMED = "Kuma has not confirmed these rows: the first cycle once it runs publishes them"
 
 log = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ def settle(instance: Instance) -> None:
             if not running:
                 log.warning("Kuma ended on rows that were not confirmed yet: starting it")
                 kuma.start()
+            instance.progress(WAITING)
             instance.wait_ready()
         except KumaError as error:
             roll_back(instance, error)
@@ -85,6 +87,7 @@ def _restart_unread(instance: Instance) -> None:
     try:
         instance.kuma.start()
         instance.state.update(stopped_by_me=False)
+        instance.progress(WAITING)
         instance.wait_ready()
     except KumaError as error:
         roll_back(instance, error)
@@ -120,6 +123,7 @@ def roll_back(instance: Instance, cause: KumaError) -> None:
             f"Kuma is not ready, on the rows from before: {cause}", hint=_NOT_READY_HINT
         ) from cause
     log.error("Kuma did not come back (%s): putting the rows from before in place", cause)
+    instance.progress("putting the rows from before in place")
     instance.state.update(stopped_by_me=True)
     try:
         _put_back(instance, pending, folder)
@@ -130,6 +134,7 @@ def roll_back(instance: Instance, cause: KumaError) -> None:
             f"Kuma did not come back, and the rows from before could not be written: {error}",
             hint=f"They are kept in {folder}. Look at Kuma's log, then: replicator restore --now",
         ) from cause
+    instance.progress("starting Kuma on them")
     instance.kuma.start()
     instance.state.update(stopped_by_me=False)
     try:

@@ -203,10 +203,10 @@ class Report:
         if self.choices.strategy:
             yield "strategy", self.choices.strategy
         yield "policy", self.choices.words()
-        if state.hold is not None and self._follows:
+        if (hold := hold_status.told(state)) is not None and self._follows:
             yield (
                 "holding",
-                f"{hold_status.held_words(state.hold)}; to go on: replicator restore --resume",
+                f"{hold_status.held_words(hold)}; to go on: replicator restore --resume",
             )
         if self._drifts:
             yield "drift", f"since {when(state.drift)}: {state.drift_words}"
@@ -219,8 +219,8 @@ class Report:
             yield "not applied", f"{self.shrink} (replicator restore --now --allow-shrink)"
         if state.stopped_by_me and self._supervisor() is None:
             yield "Kuma", "stopped by an earlier run that did not start it again: run it once more"
-        if state.pending is not None:
-            yield "unconfirmed", f"{state.pending.mark.position}: Kuma was not ready on it yet"
+        if words := hold_status.unconfirmed_words(state):
+            yield "unconfirmed", words
         yield "last cycle", _last_words(state)
         if state.failing_since:
             yield "failing since", when(state.failing_since) or ""

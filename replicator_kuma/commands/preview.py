@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from replicator_kuma.commands.common import Voice, load
 from replicator_kuma.plain import plain_json
-from replicator_kuma.settings import Need
+from replicator_kuma.settings import Mode, Need
+
+if TYPE_CHECKING:
+    from replicator_kuma.repository import Position
+    from replicator_kuma.state import Hold
 
 
 def show_preview(
@@ -21,6 +25,7 @@ def show_preview(
     """
     from replicator_kuma.commands.once import opened
     from replicator_kuma.commands.snapshots import describe
+    from replicator_kuma.hold_status import as_dict
     from replicator_kuma.replica import Replica
 
     settings = load(voice, overrides, (Need.REPOSITORY, Need.DATA))
@@ -29,18 +34,31 @@ def show_preview(
         opened(settings, progress) as instance,
         Replica(instance).preview(snapshot, at) as preview,
     ):
+        hold = preview.hold if settings.mode is not Mode.BACKUP else None
         if voice.json:
             head = {
                 "snapshot": describe(preview.snapshot),
+                "holding": as_dict(hold),
                 "sentence": preview.summary.sentence(),
                 "changes_by_table": preview.summary.as_dict(),
             }
             stream(head, "changes", preview.changes())
             return
         position, leader = preview.snapshot.position, preview.snapshot.label.leader
+        if hold is not None:
+            voice.show(_held(hold, position, named=snapshot is not None or at is not None))
         voice.show(f"to {position} of {leader}: {preview.summary.sentence()}")
         for line in preview.words():
             voice.show(line)
+
+
+def _held(hold: Hold, position: Position, *, named: bool) -> str:
+    """What a person who looks must know: the replica does not go where this compares with."""
+    from replicator_kuma.hold_status import held_words
+
+    other = hold.mark is None or hold.mark.position != position
+    newest = "" if named or not other else f"; below is the way to the newest, {position}"
+    return f"this replica holds {held_words(hold)}, until replicator restore --resume{newest}"
 
 
 def stream(head: Mapping[str, Any], name: str, items: Iterable[Any]) -> None:

@@ -131,3 +131,21 @@ def test_a_promoted_leader_is_told_of_no_next_one(world: World) -> None:
         done = world.on_replica("undo", *options)
         assert (done.code, "since this instance became the leader" in done.err) == (27, True)
     assert world.on_replica("undo", "2", "--dry-run").code == 0
+
+
+def test_what_is_looked_at_on_a_held_replica_says_that_it_holds(world: World) -> None:
+    world.on_leader("init")
+    step(world, "one")
+    step(world, "two")
+    assert world.on_replica("diff", "--json").json["holding"] is None
+    assert "holds" not in world.on_replica("diff").out
+    assert world.on_replica("restore", "--now", "--snapshot", "1.1").code == 0
+    for command in (("diff",), ("restore", "--now", "--dry-run"), ("restore", "--dry-run")):
+        first, second = world.on_replica(*command).out.splitlines()[:2]
+        assert first.startswith("this replica holds 1.1 since")
+        assert first.endswith("replicator restore --resume; below is the way to the newest, 1.2")
+        assert second == "to 1.2 of alpha: 1 monitor changed"
+    seen = world.on_replica("diff", "--json").json
+    assert (seen["holding"]["position"], seen["snapshot"]["position"]) == ("1.1", "1.2")
+    first = world.on_replica("diff", "--snapshot", "1.2").out.splitlines()[0]
+    assert first.endswith(", until replicator restore --resume")
