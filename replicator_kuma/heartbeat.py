@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 NAME = "supervisor.json"
+ENDED = "supervisor.ended"
 EVERY = 5.0
 STALE = 60.0
 KUMA_PATIENCE = 300.0
@@ -51,7 +52,12 @@ def write(folder: Path, beat: Beat) -> None:
 def remove(folder: Path) -> None:
     """The supervisor has ended in order: nobody is to take it for a running one."""
     with contextlib.suppress(OSError):
-        (folder / NAME).unlink()
+        (folder / NAME).replace(folder / ENDED)
+
+
+def known(folder: Path) -> bool:
+    """Whether a supervisor runs here, or ever has: else cron does its work, or a person."""
+    return any((folder / name).exists() for name in (NAME, ENDED))
 
 
 def read(folder: Path) -> Beat | None:
@@ -72,7 +78,10 @@ def trouble(beat: Beat | None, now: float | None = None) -> str | None:
     """Why this container is broken; None when it is healthy."""
     moment = time.monotonic() if now is None else now
     if beat is None:
-        return "replicator run is not running here"
+        return (
+            f"replicator run is not running here (has cron taken over? then remove {ENDED} and "
+            f"{NAME} from the state directory)"
+        )
     if not alive(beat, moment):
         return "the supervisor gives no sign of life"
     if beat.kuma_bad_since and moment - beat.kuma_bad_since > KUMA_PATIENCE:

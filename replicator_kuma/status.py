@@ -5,16 +5,14 @@ Built from the state file and the supervisor's sign of life; only `newest` asks 
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from replicator_kuma import heartbeat, hold_status, upkeep_status
 from replicator_kuma.drill_note import Drill
-from replicator_kuma.errors import Fenced, ReplicatorError, SnapshotShrinks, StateError
+from replicator_kuma.errors import Fenced, ReplicatorError, SnapshotShrinks
 from replicator_kuma.heartbeat import Beat
 from replicator_kuma.known import in_ids_of
 from replicator_kuma.moments import shown
@@ -327,27 +325,6 @@ def compare(
 def unreachable(known: Report, why: str) -> Report:
     """The report where the repository gave no answer."""
     return replace(known, unknown=why)
-
-
-def health(settings: Settings) -> str | None:
-    """Why this container is broken, None when it is not; reads two small files."""
-    trouble = heartbeat.trouble(heartbeat.read(settings.state_dir))
-    if trouble is not None:
-        # A supervisor that cannot write its beat looks like one that is gone.
-        full = _free(settings.state_dir) < heartbeat.ROOM
-        return f"{trouble}, and no space is left in {settings.state_dir}" if full else trouble
-    try:
-        failed = StateFile(settings.state_dir).load().drill_failed
-    except StateError as error:
-        return str(error)
-    return failed.sentence if failed is not None else None
-
-
-def _free(folder: Path) -> int:
-    try:
-        return shutil.disk_usage(folder).free
-    except OSError:
-        return heartbeat.ROOM
 
 
 def _mark(mark: Mark | None) -> dict[str, Any] | None:

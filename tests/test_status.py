@@ -16,11 +16,12 @@ from replicator_kuma.drill_note import Drill, still_failed
 from replicator_kuma.dump.catalog import SETTINGS
 from replicator_kuma.dump.policy import Policy
 from replicator_kuma.errors import SettingsError
+from replicator_kuma.health import health
 from replicator_kuma.heartbeat import Beat
 from replicator_kuma.repository import Label, Position, Snapshot
 from replicator_kuma.settings import Settings
 from replicator_kuma.state import Mark, StateFile
-from replicator_kuma.status import Report, health, report
+from replicator_kuma.status import Report, report
 
 LOCAL = "RESTORE_LOCAL_ENTITY_REPLICATION"
 RULE = '[[rule]]\ntable = "monitor"\nwhere = { type = "push" }\nset = { active = false }\n'

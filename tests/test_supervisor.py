@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from replicator_kuma import control
+from replicator_kuma import control, heartbeat
 from replicator_kuma.cycle import Outcome
 from replicator_kuma.errors import Interrupted, RepositoryMissing, SettingsError
 from replicator_kuma.kuma.ready import Readiness
@@ -154,6 +154,7 @@ def test_a_supervisor_that_ended_in_order_leaves_no_sign_of_life(tmp_path: Path)
         assert (run.data / "replicator" / "supervisor.json").exists()
         assert run.end()[0] == 0
     assert not (run.data / "replicator" / "supervisor.json").exists()
+    assert heartbeat.known(run.data / "replicator"), "cron has not taken over"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])

@@ -207,11 +207,16 @@ def wait_option(function: F) -> F:
     return decorated
 
 
-def _parse_wait(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float:
+def _parse_wait(ctx: click.Context, param: click.Parameter, value: str | None) -> float:
+    return parse_age(ctx, param, value) or 0.0
+
+
+def parse_age(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
+    """An option's duration in seconds, or None."""
     from replicator_kuma.source import parse_duration
 
     if value is None:
-        return 0.0
+        return None
     try:
         return parse_duration(value)
     except ValueError:

@@ -245,6 +245,46 @@ def test_health(world: World) -> None:
     assert world.on_replica("status", "--health", "--fleet", "a b").code == 1
 
 
+def test_health_under_cron_is_the_last_cycle_s(world: World) -> None:
+    replica = world.replica / "replicator"
+
+    def healthy(*more: str) -> tuple[int, Any]:
+        done = world.on_replica("status", "--health", *more, "--json")
+        return done.code, done.json["trouble"]
+
+    published(world)
+    assert healthy() == (1, "replicator run is not running here, and no cycle has ended yet")
+    assert world.on_replica("restore").code == 0
+    assert healthy() == healthy("--max-age", "1h") == (0, None)
+    state = StateFile(replica)
+    last = state.load().last
+    assert last is not None
+    state.update(last=dataclasses.replace(last, at=last.at - 7300))
+    assert healthy("--max-age", "2h") == (1, "the last cycle ended 2 h 1 min ago")
+    assert healthy("--max-age", "3h") == healthy() == (0, None)
+    world.repository.fail["snapshots"] = RepositoryUnreachable("no network")
+    assert world.on_replica("restore").code == 5
+    assert healthy() == (1, "the last cycle failed: no network")
+    assert world.on_replica("status", "--offline").code == 0, "a report is no check"
+    assert world.on_replica("restore").code == 0
+    assert healthy() == (0, None)
+    world.monkeypatch.setattr(heartbeat, "ROOM", 1 << 62)
+    assert "no space is left in" in healthy()[1]
+    assert world.on_replica("status", "--max-age", "1h").code == 2
+
+
+def test_health_is_the_supervisor_s_where_one_has_run_and_ended(world: World) -> None:
+    published(world)
+    assert world.on_replica("restore").code == 0
+    folder = world.replica / "replicator"
+    now_beat(folder)
+    heartbeat.remove(folder)
+    done = world.on_replica("status", "--health")
+    assert (done.code, "remove supervisor.ended" in done.out) == (1, True)
+    (folder / "supervisor.ended").unlink()
+    assert world.on_replica("status", "--health").code == 0
+
+
 def test_health_asks_for_no_secret(world: World) -> None:
     now_beat(world.replica / "replicator")
     world.monkeypatch.delenv("RESTIC_PASSWORD")

@@ -1,0 +1,70 @@
+"""Whether an instance works: what a container's health check asks, and a monitor of a cron job.
+
+Under `replicator run` it is the supervisor's sign of life that tells. Where none has ever run, the
+last cycle does: nobody else would see that it failed.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+from replicator_kuma import heartbeat
+from replicator_kuma.errors import StateError
+from replicator_kuma.failure_log import lasting
+from replicator_kuma.settings import Settings
+from replicator_kuma.state import State, StateFile
+
+
+def health(settings: Settings, max_age: float | None = None) -> str | None:
+    """Why this instance is broken, None when it is not; reads two small files.
+
+    ``max_age``: how many seconds ago the last cycle may have ended.
+    """
+    folder = settings.state_dir
+    supervised = heartbeat.known(folder)
+    if supervised and (trouble := _supervisor(folder)):
+        return trouble
+    try:
+        state = StateFile(folder).load()
+    except StateError as error:
+        return str(error)
+    if not supervised and (trouble := _by_cycles(state, folder)):
+        return trouble
+    if trouble := _too_old(state, max_age):
+        return trouble
+    return state.drill_failed.sentence if state.drill_failed is not None else None
+
+
+def _supervisor(folder: Path) -> str | None:
+    trouble = heartbeat.trouble(heartbeat.read(folder))
+    # A supervisor that cannot write its beat looks like one that is gone.
+    if trouble is not None and _free(folder) < heartbeat.ROOM:
+        return f"{trouble}, and no space is left in {folder}"
+    return trouble
+
+
+def _by_cycles(state: State, folder: Path) -> str | None:
+    """What cron's cycles say: the last one counts, whatever it failed of."""
+    if state.last is None:
+        return "replicator run is not running here, and no cycle has ended yet"
+    if not state.last.ok:
+        return f"the last cycle failed: {state.last.sentence}"
+    if _free(folder) < heartbeat.ROOM:
+        return f"no space is left in {folder}: how a cycle ends cannot be noted"
+    return None
+
+
+def _too_old(state: State, max_age: float | None) -> str | None:
+    if max_age is None or state.last is None:
+        return None
+    age = time.time() - state.last.at
+    return f"the last cycle ended {lasting(age)} ago" if age > max_age else None
+
+
+def _free(folder: Path) -> int:
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return heartbeat.ROOM
