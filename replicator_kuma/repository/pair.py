@@ -34,9 +34,10 @@ Key = tuple[Position, str, str]
 PATIENCE = 15.0
 """seconds that one may take longer than the other: Kuma's start must not wait for a dead one"""
 SECOND = "repository 2"
-_VARIABLES = (
+_OF_SECOND = (
     ("RESTIC_REPOSITORY", "REPLICATOR_REPOSITORY_2"),
     ("RESTIC_PASSWORD", "REPLICATOR_PASSWORD_2"),
+    ("restic snapshots", "replicator doctor"),
 )
 _LIMITS = Limits()
 
@@ -252,7 +253,8 @@ class Pair:
         found: dict[str, Sequence[Snapshot] | ReplicatorError] = {}
         for place in self.places:
             late = RepositoryUnreachable(
-                f"{place.name}: no answer within {self._patience:g} s of the other's"
+                f"{place.name}: no answer within {self._patience:g} s of the other's",
+                hint=_hint(place.name, RepositoryUnreachable.hint),
             )
             found[place.name] = answers.get(place.name, late)
         if all(isinstance(answer, ReplicatorError) for answer in found.values()):
@@ -273,11 +275,15 @@ class named:  # noqa: N801  (used like a function)
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, ReplicatorError) and not isinstance(error, Interrupted):
-            hint = error.hint
-            if self._name == SECOND:
-                for old, new in _VARIABLES:
-                    hint = hint.replace(old, new)
+            hint = _hint(self._name, error.hint)
             raise type(error)(f"{self._name}: {error}", hint=hint) from error
+
+
+def _hint(name: str, hint: str) -> str:
+    """What to try, for this place: restic by itself asks the first."""
+    for old, new in _OF_SECOND if name == SECOND else ():
+        hint = hint.replace(old, new)
+    return hint
 
 
 def _moment(text: str) -> float:
