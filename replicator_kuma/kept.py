@@ -62,9 +62,10 @@ class Kept:
     def words(self) -> str:
         """What it was, in one line."""
         came = f"{self.was.position}" if self.was is not None else "its own rows"
+        sentence = self.sentence or "what it changed was not noted"  # 0.2.0 had begun it
         if self.undoes:
-            return f"undo of {self.undoes}: {self.sentence}"
-        return f"{came} → {self.to}: {self.sentence}"
+            return f"undo of {self.undoes}: {sentence}"
+        return f"{came} → {self.to}: {sentence}"
 
 
 @dataclass(frozen=True)

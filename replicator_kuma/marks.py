@@ -109,10 +109,7 @@ def encode(value: Any) -> Any:
     if isinstance(value, Position):
         return str(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        items = {f.name: encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        if isinstance(value, Mark) and value.shrunk is None:
-            del items["shrunk"]  # 0.2.0 knows no such field, and may come back
-        return items
+        return {f.name: encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, tuple):
         return [encode(item) for item in value]
     return value

@@ -32,6 +32,7 @@ from replicator_kuma.marks import (
     decode_position,
     encode,
 )
+from replicator_kuma.older import put_together, set_apart
 from replicator_kuma.repository.snapshot import Position
 
 __all__ = [
@@ -245,7 +246,7 @@ class StateFile:
         try:
             if raw["version"] != VERSION:
                 raise StateError(f"{self.path} was written by another version of replicator-kuma")
-            return _decode(raw["state"])
+            return _decode(put_together(raw["state"]))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise StateError(f"cannot understand {self.path}: {error!r}") from error
 
@@ -261,7 +262,8 @@ class StateFile:
     def save(self, state: State) -> None:
         self.prepare()
         temporary = self.path.with_name(f".state.{os.getpid()}.tmp")
-        text = json.dumps({"version": VERSION, "state": encode(state)}, indent=1) + "\n"
+        raw = {"version": VERSION, "state": set_apart(encode(state))}
+        text = json.dumps(raw, indent=1) + "\n"
         try:
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with os.fdopen(descriptor, "w") as file:

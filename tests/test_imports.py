@@ -21,7 +21,7 @@ LAYERS = (
     (
         *("state", "source", "settings", "staging", "heartbeat", "logs", "cycle", "control"),
         *("shrink", "tries", "failure_log", "timetable", "retention", "upkeep_status"),
-        *("moments", "marks", "hold_status", "known", "findings", "health"),
+        *("moments", "marks", "older", "hold_status", "known", "findings", "health"),
     ),
     ("observe",),
     ("planning", "drift", "guard", "scratch"),

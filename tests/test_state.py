@@ -191,17 +191,6 @@ def test_fields_of_a_later_build_are_ignored(tmp_path: Path) -> None:
     assert file.load() == State(writer="w")
 
 
-def test_an_apply_of_the_version_before_is_understood(tmp_path: Path) -> None:
-    file = StateFile(tmp_path)
-    file.save(State(writer="w", pending=PENDING))
-    raw = json.loads(file.path.read_text())
-    for name in ("replaced", "digest", "policy", "arrived", "keeps_own", "unread"):
-        del raw["state"]["pending"][name]
-    raw["state"]["applied_tables"] = ["monitor"]
-    file.path.write_text(json.dumps(raw))
-    assert file.load() == State(writer="w", pending=PENDING)
-
-
 @contextmanager
 def small_disk(folder: Path) -> Iterator[Path]:
     """A file system of 64 KiB; the test is skipped where nobody may mount one."""

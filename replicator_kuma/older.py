@@ -1,0 +1,62 @@
+"""The state file in a form that 0.2.0 reads too: a downgrade must not end at it.
+
+That version passes over fields of the state that it does not know, and fails at those of what
+lies in the state. So these lie together in one field of the state; when 0.2.0 writes the
+file they go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+LATER = "since_0_2_0"
+
+
+@dataclass
+class _Shape:
+    """Which fields of a part of the state came later, and which of its fields are parts."""
+
+    later: tuple[str, ...]
+    parts: dict[str, _Shape] = field(default_factory=dict)
+
+
+_MARK = _Shape(("shrunk",))
+_PENDING = _Shape(("keeps_own", "words", "undoes", "back_to", "seen"), {"mark": _MARK})
+_PENDING.parts["earlier"] = _PENDING
+_LAST = _Shape(("hint",))
+_MARKS = dict.fromkeys(("intent", "published", "applied"), _MARK)
+_STATE = _Shape((), {**_MARKS, "pending": _PENDING, "last": _LAST})
+
+
+def set_apart(state: Mapping[str, Any]) -> dict[str, Any]:
+    """An encoded state for the file; what came later lies together."""
+    return _split(state, _STATE)
+
+
+def put_together(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """What `set_apart` took apart; raises AttributeError, TypeError, ValueError."""
+    state = {name: value for name, value in raw.items() if name != LATER}
+    return _joined(state, raw.get(LATER, {}))
+
+
+def _split(value: Mapping[str, Any], shape: _Shape) -> dict[str, Any]:
+    kept = {name: item for name, item in value.items() if name not in shape.later}
+    apart = {name: value[name] for name in shape.later if value.get(name)}
+    for name, part in shape.parts.items():
+        if kept.get(name) is not None:
+            kept[name] = _split(kept[name], part)
+            if more := kept[name].pop(LATER, None):
+                apart[name] = more
+    if apart:
+        kept[LATER] = apart
+    return kept
+
+
+def _joined(value: Mapping[str, Any], apart: Mapping[str, Any]) -> dict[str, Any]:
+    joined = dict(value)
+    for name, more in apart.items():
+        part = joined.get(name)
+        joined[name] = _joined(part, more) if isinstance(part, dict) else more
+    return joined
