@@ -29,9 +29,12 @@ lint: venv ## ruff, ruff format --check and mypy strict
 test: tools lint ## lint, then all tests with branch coverage
 	$(PY) -m coverage erase
 	$(PY) -m pytest --ignore=tests/containers --cov --cov-report=term \
-		-n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+		-n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
-soak: tools ## 2,000 faults, the model, then minutes of edits, kills and outages (SOAK_MINUTES)
+soak: tools ## each death, 2,000 faults, the model, then minutes of edits, kills and outages (SOAK_MINUTES)
+	REPLICATOR_TEST_EACH=1 $(PY) -m pytest -q -n $(WORKERS) --dist loadfile --timeout=3000 \
+		tests/cycles/test_embedded.py tests/cycles/test_interrupted.py tests/cycles/test_kill.py \
+		tests/cycles/test_mariadb_kill.py tests/cycles/test_undo.py
 	REPLICATOR_TEST_FAULTS=2000 $(PY) -m pytest -q tests/faults/test_many.py -n $(WORKERS) --timeout=3000
 	REPLICATOR_TEST_INTERLEAVINGS=100000 $(PY) -m pytest -q tests/model -n $(WORKERS) --timeout=3000
 	$(PY) -m scripts.soak $(SOAK_ARGS)

@@ -25,6 +25,12 @@ settings.register_profile("thorough", _COMMON, max_examples=1_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first: no worker begins one while the others have nothing left."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 def need_mariadb() -> None:
     """Skip where no MariaDB server is installed; REPLICATOR_TEST_REQUIRE=mariadb forbids that."""
     from tests.support.mariadb import program

@@ -39,6 +39,7 @@ from tests.support.forked import forked
 from tests.support.instances import make_instance
 from tests.support.mariadb import Database, Server, short_folder
 from tests.support.mariadb_build import build
+from tests.support.thorough import one_in
 from tests.support.waiting import wait_until
 
 NEW_LOGO = b"another logo"
@@ -367,14 +368,11 @@ def died(replica: Instance, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-def test_dead_after_each_fourth_step_of_a_restore(world: World) -> None:
-    """The rows are those of one snapshot; the next run ends as one that was not interrupted.
-
-    (Each single one holds too, and takes two minutes.)
-    """
+def test_dead_after_the_steps_of_a_restore(world: World) -> None:
+    """The rows are those of one snapshot; the next run ends as one that was not interrupted."""
     replica = world.up(beat=BEAT)
     ends: set[str] = set()
-    for number in range(2, MOST, 4):
+    for number in range(2, MOST, one_in(7)):
         before = rows(world.leader)
         edit(world, number)
         starts = world.inside.starts

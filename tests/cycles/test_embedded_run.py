@@ -20,7 +20,7 @@ from tests.support.mariadb_build import build
 from tests.support.supervised import Side
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.restic
+pytestmark = [pytest.mark.restic, pytest.mark.slow]
 
 
 @dataclass

@@ -25,9 +25,10 @@ from tests.support.crashing import FileKuma
 from tests.support.cycles import follow, lead, left_behind, rename
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import make_instance
+from tests.support.thorough import one_in
 
 KILLS = 50
-PUBLISH_KILLS = 10
+PUBLISH_KILLS = 12 // one_in(2)
 MONITORS = 300
 
 

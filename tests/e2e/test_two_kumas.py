@@ -19,7 +19,7 @@ from tests.support.kuma_server import KumaClient
 from tests.support.supervised import Side
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.kuma, pytest.mark.restic]
+pytestmark = [pytest.mark.kuma, pytest.mark.restic, pytest.mark.slow]
 
 
 def query(side: Side, sql: str) -> list[Any]:
