@@ -38,6 +38,7 @@
     ├── DrillFailed                  25   a recovery would not have gone well
     ├── StateError                   19   the state directory cannot be read or written
     ├── MachineError                 28   no room, memory or descriptors left, or a disk that fails
+    │   └── CacheFull                     no room for what restic remembers of the repository
     └── Interrupted                 130   a signal asked to stop; nothing is half done
 
 1 is a bug (with a traceback), 2 a wrong command line (click), 130 Ctrl-C.
@@ -281,6 +282,10 @@ class MachineError(ReplicatorError):
     exit_code = 28
     retryable = True
     hint = "Look at the machine: df, free, ulimit -n, dmesg. The next cycle begins anew."
+
+
+class CacheFull(MachineError):
+    hint = "Make room where REPLICATOR_STATE_DIR is: restic's cache is there. Try: df"
 
 
 class Interrupted(ReplicatorError):

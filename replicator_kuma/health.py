@@ -51,9 +51,7 @@ def _by_cycles(state: State, folder: Path) -> str | None:
         return "replicator run is not running here, and no cycle has ended yet"
     if not state.last.ok:
         return f"the last cycle failed: {state.last.sentence}"
-    if _free(folder) < heartbeat.ROOM:
-        return f"no space is left in {folder}: how a cycle ends cannot be noted"
-    return None
+    return no_room(folder)
 
 
 def _too_old(state: State, max_age: float | None) -> str | None:
@@ -61,6 +59,13 @@ def _too_old(state: State, max_age: float | None) -> str | None:
         return None
     age = time.time() - state.last.at
     return f"the last cycle ended {lasting(age)} ago" if age > max_age else None
+
+
+def no_room(folder: Path) -> str | None:
+    """Why the state may say less than is true: nothing can be written there."""
+    if _free(folder) >= heartbeat.ROOM:
+        return None
+    return f"no space is left in {folder}: how a cycle ends cannot be noted"
 
 
 def _free(folder: Path) -> int:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from replicator_kuma.dump.format import Dump
-from replicator_kuma.errors import ReplicatorError, SnapshotRefused
+from replicator_kuma.errors import CacheFull, ReplicatorError, SnapshotRefused
 from replicator_kuma.marks import Arrived, Mark, Pending, decode_arrived, decode_mark, encode
 from replicator_kuma.repository import Position
 from replicator_kuma.state import State, sync_folder
@@ -302,9 +302,13 @@ def make_room(state: Path, error: ReplicatorError, spare: int = 0) -> bool:
     What an apply needs is worth more than the way back from an older one. ``spare`` stays.
     """
     cause: BaseException | None = error
-    while cause is not None and not (isinstance(cause, OSError) and _full(cause)):
+    while cause is not None and not _no_room(cause):
         cause = cause.__cause__
     return cause is not None and _drop_oldest(state, spare)
+
+
+def _no_room(cause: BaseException) -> bool:
+    return isinstance(cause, CacheFull) or (isinstance(cause, OSError) and _full(cause))
 
 
 def _full(error: OSError) -> bool:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from replicator_kuma import heartbeat, hold_status, upkeep_status
 from replicator_kuma.drill_note import Drill
 from replicator_kuma.errors import Fenced, ReplicatorError, SnapshotShrinks
+from replicator_kuma.health import no_room
 from replicator_kuma.heartbeat import Beat
 from replicator_kuma.known import in_ids_of
 from replicator_kuma.moments import shown
@@ -87,6 +88,8 @@ class Report:
     engine: str = ""
     """of Kuma's database; empty where that cannot be told"""
     choices: Choices = field(default_factory=lambda: Choices())
+    full: str | None = None
+    """why the state may be older than the last cycle: the disk is full"""
 
     @property
     def held(self) -> Mark | None:
@@ -146,6 +149,7 @@ class Report:
             }
             if last
             else None,
+            "not_noted": self.full,
             "last_ok_at": when(state.last_ok_at),
             "failing_since": when(state.failing_since),
             "drill": {"at": when(state.drill.at), **state.drill.as_dict()} if state.drill else None,
@@ -220,6 +224,8 @@ class Report:
         if words := hold_status.unconfirmed_words(state):
             yield "unconfirmed", words
         yield "last cycle", _last_words(state)
+        if self.full:
+            yield "not noted", self.full
         if state.failing_since:
             yield "failing since", when(state.failing_since) or ""
         if state.drill is not None:
@@ -262,6 +268,7 @@ def report(settings: Settings) -> Report:
         beat,
         engine=_engine(settings),
         choices=choices(settings),
+        full=no_room(settings.state_dir),
     )
 
 

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from replicator_kuma import kept
 from replicator_kuma.chores import Chore, Steps
 from replicator_kuma.cycle import CycleResult, Instance
 from replicator_kuma.errors import (
+    CacheFull,
     KumaError,
     NothingKept,
     RepositoryMissing,
@@ -41,13 +43,25 @@ def run(
         with instance.state.lock(wait):
             try:
                 # inside: what is wrong with the database's login is how this cycle ended
-                return recorded(instance, role, lambda: work(instance.look_for_store()))
+                return recorded(instance, role, lambda: _with_room(instance, work))
             finally:
                 _bring_back(instance)
     except (OSError, MemoryError) as raised:
         if error := refusal(raised):
             raise error from raised
         raise
+
+
+def _with_room(instance: Instance, work: Callable[[Instance], CycleResult]) -> CycleResult:
+    """The cycle; where restic's cache is full, rows kept from before older applies make room."""
+    while True:
+        try:
+            return work(instance.look_for_store())
+        except CacheFull as error:
+            hold = instance.state.load().hold
+            spare = hold.kept if hold is not None else 0
+            if not kept.make_room(instance.state.folder, error, spare):
+                raise
 
 
 def _bring_back(instance: Instance) -> None:

@@ -34,9 +34,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from replicator_kuma.errors import (
+    CacheFull,
     Interrupted,
     PublishIncomplete,
     ReplicatorError,
@@ -131,6 +134,25 @@ _REASON_LIMIT = 400
 
 
 @dataclass(frozen=True)
+class Where:
+    """What a call knows of its surroundings."""
+
+    folder: Path | None = None
+    """the repository, where it is a folder of this machine"""
+    cache: Path | None = None
+    """restic's"""
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str], cache: Path | None) -> Where:
+        """By restic's variables."""
+        place = environment.get("RESTIC_REPOSITORY", "").removeprefix("local:")
+        return cls(Path(place) if place.startswith("/") else None, cache)
+
+
+_ANYWHERE = Where()
+
+
+@dataclass(frozen=True)
 class Failure:
     """An error to raise, and whether the same call may succeed in a moment."""
 
@@ -147,18 +169,15 @@ def hopeless(stderr: str, *, local: bool = False) -> bool:
 
 
 def classify(
-    what: str, ended: Ended, seconds: float, mask: Mask, *, local: bool = False
+    what: str, ended: Ended, seconds: float, mask: Mask, where: Where = _ANYWHERE
 ) -> Failure:
-    """The failure of a restic that did not succeed; ``what`` names the call for people.
-
-    ``local``: the repository is a folder.
-    """
+    """The failure of a restic that did not succeed; ``what`` names the call for people."""
     reason = mask(_reason(ended))[:_REASON_LIMIT]
     if ended.stopped is Stop.INTERRUPTED:
         return Failure(Interrupted(f"stopped by a signal: {what}"))
     if ended.stopped is Stop.FLOOD:
         return Failure(RepositoryUnreachable(f"{what}: restic's answer has no end"))
-    kind = _kind(ended, local)
+    kind = _kind(ended, where)
     if ended.stopped is Stop.DEADLINE:
         text = f"{what}: no answer within {seconds:g} s"
         return Failure(_explained(kind, f"{text}: {reason}" if reason else text, ended))
@@ -173,18 +192,20 @@ def _explained(kind: type[ReplicatorError], message: str, ended: Ended) -> Repli
     return kind(message, hint=_NO_SPACE_HINT) if full else kind(message)
 
 
-def partial_listing(stderr: str, mask: Mask) -> Failure | None:
+def partial_listing(stderr: str, mask: Mask, where: Where = _ANYWHERE) -> Failure | None:
     """The failure of a listing that ended well and left out what it could not read."""
     if not _PARTIAL_LISTING.search(stderr):
         return None
-    kind = _damage(stderr) or RepositoryUnreachable
+    kind = _cache_full(stderr, where) or _damage(stderr) or RepositoryUnreachable
     lines = [line for line in stderr.splitlines() if _PARTIAL_LISTING.search(line)]
     message = f"list snapshots: {len(lines)} could not be read: {mask(lines[0])[:_REASON_LIMIT]}"
     return Failure(kind(message), transient=kind is RepositoryUnreachable)
 
 
-def _kind(ended: Ended, local: bool) -> type[ReplicatorError]:
-    if local and len(_CUT.findall(ended.stderr)) >= 3:
+def _kind(ended: Ended, where: Where) -> type[ReplicatorError]:
+    if full := _cache_full(ended.stderr, where):
+        return full
+    if where.folder is not None and len(_CUT.findall(ended.stderr)) >= 3:
         return RepositoryDamaged
     if ended.stopped is not None:
         return _damage(ended.stderr) or RepositoryUnreachable
@@ -195,6 +216,14 @@ def _kind(ended: Ended, local: bool) -> type[ReplicatorError]:
     if kind is None or (kind is WrongPassword and _NO_KEY_READ.search(text)):
         return _unread(text) or RepositoryUnreachable
     return kind
+
+
+def _cache_full(stderr: str, where: Where) -> type[CacheFull] | None:
+    """Its own cache, of all files, may make restic fail: "Copy: write …: no space left"."""
+    if where.cache is None:
+        return None
+    full = re.compile(rf"{re.escape(str(where.cache))}/\S*: ({_NO_SPACE}|disk quota exceeded)")
+    return CacheFull if full.search(_plain(stderr)) else None
 
 
 def _unread(text: str) -> type[RepositoryDamaged] | None:

@@ -29,7 +29,13 @@ from replicator_kuma.errors import (
 )
 from replicator_kuma.repository import Limits, arguments
 from replicator_kuma.repository.extract import NotTar, Taken, extract
-from replicator_kuma.repository.failures import Failure, classify, hopeless, partial_listing
+from replicator_kuma.repository.failures import (
+    Failure,
+    Where,
+    classify,
+    hopeless,
+    partial_listing,
+)
 from replicator_kuma.repository.mask import Mask
 from replicator_kuma.repository.process import (
     Child,
@@ -105,16 +111,11 @@ class ResticRepository:
         self._on_retry = on_retry
         self._sleep = sleep
         self._mask = Mask(environment)
+        self._where = Where.of(environment, cache_dir)
         self._version: arguments.Version | None = None
         self._answered = False
         self.warnings: list[str] = []
         """what the last listing ignored: snapshots of the fleet whose label is broken"""
-
-    @property
-    def _folder(self) -> Path | None:
-        """The repository, where it is a folder of this machine."""
-        place = self._environment.get("RESTIC_REPOSITORY", "").removeprefix("local:")
-        return Path(place) if place.startswith("/") else None
 
     def version(self) -> str:
         """restic's version, like "0.18.0"; raises ResticMissing."""
@@ -269,7 +270,7 @@ class ResticRepository:
         output = self._run(arguments.listing(fleet, self._cache), deadline)
         if not output.ended.succeeded:
             raise _Failed(self._failure("list snapshots", output, deadline))
-        if failure := partial_listing(output.ended.stderr, self._mask):
+        if failure := partial_listing(output.ended.stderr, self._mask, self._where):
             raise _Failed(failure)
         try:
             entries = json.loads(output.stdout)
@@ -312,9 +313,9 @@ class ResticRepository:
     def _refuse_over_keys(self) -> None:
         # restic 0.14 makes a second repository over the keys of a first that lost its config,
         # which nobody can read after that. Later ones refuse; elsewhere 0.14 cannot be asked.
-        if self._folder is None:
+        if self._where.folder is None:
             return
-        keys = self._folder / "keys"
+        keys = self._where.folder / "keys"
         try:
             left = keys.is_dir() and any(keys.iterdir())
         except OSError as error:
@@ -351,7 +352,7 @@ class ResticRepository:
                 deadline,
                 cwd=cwd,
                 interrupted=self._interrupted,
-                hopeless=partial(hopeless, local=self._folder is not None),
+                hopeless=partial(hopeless, local=self._where.folder is not None),
             )
         except OSError as error:
             if error.errno in _STARVED:
@@ -365,8 +366,7 @@ class ResticRepository:
         return self._classified(what, output.ended, deadline)
 
     def _classified(self, what: str, ended: Ended, deadline: Deadline) -> Failure:
-        local = self._folder is not None
-        return classify(what, ended, deadline.seconds, self._mask, local=local)
+        return classify(what, ended, deadline.seconds, self._mask, self._where)
 
     def _retry(self, call: Callable[[], _T], deadline: Deadline) -> _T:
         """The call's result; transient failures are tried again while there is time."""

@@ -273,6 +273,16 @@ def test_health_under_cron_is_the_last_cycle_s(world: World) -> None:
     assert world.on_replica("status", "--max-age", "1h").code == 2
 
 
+def test_status_says_so_where_nothing_can_be_noted(world: World) -> None:
+    published(world)
+    assert world.on_replica("restore").code == 0
+    assert world.on_replica("status", "--offline", "--json").json["not_noted"] is None
+    world.monkeypatch.setattr(heartbeat, "ROOM", 1 << 62)
+    seen = world.on_replica("status", "--offline", "--json").json["not_noted"]
+    assert seen.startswith("no space is left in")
+    assert f"not noted:     {seen}" in world.on_replica("status", "--offline").out
+
+
 def test_health_is_the_supervisor_s_where_one_has_run_and_ended(world: World) -> None:
     published(world)
     assert world.on_replica("restore").code == 0

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from replicator_kuma.repository import arguments
-from replicator_kuma.repository.failures import classify, hopeless, partial_listing
+from replicator_kuma.repository.failures import Where, classify, hopeless, partial_listing
 from replicator_kuma.repository.mask import Mask
 from replicator_kuma.repository.process import Ended, Stop
 from tests.repository.places import environment, label
@@ -229,10 +229,10 @@ def test_a_pack_that_ends_early_is_damage_in_a_folder_and_a_cut_connection_elsew
     line = "Load(<data/f1>, 30, 5) returned error, retrying after 552.33ms: unexpected EOF\n"
     assert hopeless(line * 3, local=True)
     assert not hopeless(line * 3)
-    for local, kind in ((True, "RepositoryDamaged"), (False, "RepositoryUnreachable")):
-        found = classify("call", Ended(130, line * 3, Stop.DEADLINE), 60, NO_MASK, local=local)
+    for place, kind in ((Path("/r"), "RepositoryDamaged"), (None, "RepositoryUnreachable")):
+        found = classify("call", Ended(130, line * 3, Stop.DEADLINE), 60, NO_MASK, Where(place))
         assert type(found.error).__name__ == kind
-    once = classify("call", ended(1, line), 60, NO_MASK, local=True)
+    once = classify("call", ended(1, line), 60, NO_MASK, Where(Path("/r")))
     assert type(once.error).__name__ == "RepositoryUnreachable"
 
 
