@@ -10,6 +10,7 @@ import pytest
 from replicator_kuma.cycle import Instance, Outcome
 from replicator_kuma.errors import KumaError, RepositoryUnreachable, ShrinkRefused
 from replicator_kuma.repository import Position
+from replicator_kuma.state import Mark
 from tests.support import cycles, databases
 from tests.support.crashing import DIED
 from tests.support.cycles import (
@@ -95,10 +96,10 @@ def test_rows_on_which_kuma_does_not_start_then_are_never_published(
     kuma_of(grown).refuses_to_be_ready = [True]
     with pytest.raises(KumaError, match="it runs on the rows from before"):
         lead(grown)
-    assert lead(grown, verify=True).outcome is Outcome.NOTHING
-    assert (positions(repository), count(db(grown), "monitor")) == (["1.1", "1.2"], 28)
     state = grown.state.load()
     assert (state.rolled_back, state.went_back) == (None, None)
+    assert lead(grown, verify=True).outcome is Outcome.NOTHING
+    assert (positions(repository), count(db(grown), "monitor")) == (["1.1", "1.2"], 28)
 
 
 def test_an_undo_with_kuma_stopped_says_the_same(
@@ -189,3 +190,28 @@ def test_killed_before_a_row_was_written_it_allows_nothing(grown: Instance) -> N
     databases.edit(db(grown), "DELETE FROM monitor WHERE id > 100")
     with pytest.raises(ShrinkRefused):
         lead(grown)
+
+
+def test_a_word_of_which_nothing_is_left_ends_though_nobody_would_ask_the_repository(
+    grown: Instance, repository: FolderRepository
+) -> None:
+    """As after a kill between the confirmation and the publish, with the rows put back by hand."""
+    lead(grown)
+    oldest = repository.snapshots("default")[0]
+    grown.state.update(went_back=Mark.of(oldest), rolled_back=oldest.position)
+    assert lead(grown).outcome is Outcome.NOTHING
+    assert (grown.state.load().went_back, grown.state.load().rolled_back) == (None, None)
+
+
+def test_rows_that_were_there_already_are_meant_by_the_word_too(
+    grown: Instance, replica: Instance, repository: FolderRepository
+) -> None:
+    databases.edit(db(grown), "DELETE FROM monitor WHERE id > 100")
+    with pytest.raises(ShrinkRefused):
+        lead(grown)
+    repository.fail["publish"] = RepositoryUnreachable("no network")
+    with pytest.raises(RepositoryUnreachable):
+        roll_back_to(grown, "1.1", force=True)
+    rename(db(grown), 3, "edited")
+    assert lead(grown).position == Position(1, 4)
+    assert follow(replica).outcome is Outcome.APPLIED

@@ -8,9 +8,11 @@ import pytest
 
 from replicator_kuma import kept
 from replicator_kuma.cycle import Instance
+from replicator_kuma.errors import RepositoryUnreachable
 from replicator_kuma.kept import Kept
 from tests.support import databases
 from tests.support.cycles import follow, go_back, lead, rename, roll_back_to, take_over
+from tests.support.folder_repository import FolderRepository
 
 
 def db(instance: Instance) -> Path:
@@ -46,6 +48,16 @@ def test_rows_that_were_never_published_are_called_by_what_they_came_from(ahead:
     rename(db(ahead), 3, "never published")
     roll_back_to(ahead, "1.1", force=True)
     assert newest_kept(ahead).words == "1.3 → 1.1: 1 monitor changed"
+
+
+def test_rows_of_a_rollback_that_was_not_published_are_those_of_where_it_went(
+    ahead: Instance, repository: FolderRepository
+) -> None:
+    repository.fail["publish"] = RepositoryUnreachable("no network")
+    with pytest.raises(RepositoryUnreachable):
+        roll_back_to(ahead, "1.1")
+    roll_back_to(ahead, "1.2", force=True)
+    assert newest_kept(ahead).words == "1.1 → 1.2: 1 monitor changed"
 
 
 def test_an_empty_kuma_that_takes_back_was_at_no_position(ahead: Instance) -> None:
