@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Protocol
 
-from replicator_kuma.errors import RepositoryError, SnapshotRefused
+from replicator_kuma.errors import MachineError, RepositoryError, SnapshotRefused
+from replicator_kuma.machine import refusal
 from replicator_kuma.repository import Limits
 
 _COPY = 1 << 20
@@ -67,8 +68,8 @@ def extract(stream: Readable, into: Path, accept: Callable[[str], bool], limits:
     """Write the regular files of a tar stream below ``into``; on any error, remove them again.
 
     Returns what was taken, for a stream whose sender turns out to have failed.
-    Raises SnapshotRefused for a member that `Repository.fetch` refuses, NotTar, and
-    RepositoryError when the disk does not take them.
+    Raises SnapshotRefused for a member that `Repository.fetch` refuses, NotTar, MachineError when
+    the disk does not take them, and RepositoryError when something is in their way.
     """
     target = Taken(into, accept, limits)
     try:
@@ -85,7 +86,8 @@ def extract(stream: Readable, into: Path, accept: Callable[[str], bool], limits:
         if isinstance(error, tarfile.TarError | EOFError | UnicodeError | ValueError):
             raise NotTar(str(error)) from error
         if isinstance(error, OSError):
-            raise RepositoryError(
+            kind = MachineError if refusal(error) else RepositoryError
+            raise kind(
                 f"cannot write the fetched snapshot: {error.strerror}",
                 hint=f"Check the space and the permissions of {into}.",
             ) from error

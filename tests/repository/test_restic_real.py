@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from replicator_kuma.errors import (
+    MachineError,
     PublishIncomplete,
     RepositoryDamaged,
     RepositoryError,
@@ -169,9 +170,9 @@ def test_a_full_disk(restic: Path, template: Path, dump: Path, tmp_path: Path) -
 def test_no_room_for_what_is_fetched(repository: ResticRepository, tmp_path: Path) -> None:
     (snapshot,) = repository.snapshots("default")
     with places.tmpfs(tmp_path / "small", "64k") as folder:
-        with pytest.raises(RepositoryError, match="No space left") as caught:
+        with pytest.raises(MachineError, match="No space left") as caught:
             repository.fetch(snapshot, folder / "into", any_name)
-        assert not caught.value.retryable
+        assert str(folder) in caught.value.hint
         assert places.read_tree(folder) == {}
 
 
