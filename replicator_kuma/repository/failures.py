@@ -21,6 +21,10 @@ Learned from restic 0.14.0 and 0.18.0, local, rest-server 0.13, rclone's S3:
 - A pack that is shorter than the index says: 0.18 fails after two attempts ("file is too short",
   HTTP 416), 0.14 tries "EOF" for 15 minutes. On a file system that is damage; on a server it may
   be a connection that was cut, and only `check` can tell.
+- `rclone serve s3 --read-only` answers each write with "Internal Error". At the lock, before
+  anything was stored, three of these are enough: the next cycle tries again in any case.
+- What rclone itself was refused, as restic's backend, is in lines of its own on restic's stderr;
+  restic's say "500 Internal Server Error".
 - A damaged key: "Unmarshal: …" in 0.14. One that is gone looks like a wrong password.
 - `backup --force` trusts the index: it ends with 0 and refers to packs that are gone.
 - `init` looks first and writes its config some two seconds later, over any other: two at once
@@ -104,8 +108,12 @@ HOPELESS = re.compile(
     r"|The Access Key Id you provided does not exist"
     r"|The request signature we calculated does not match"
     r"|The specified bucket does not exist)"
+    r"|^rclone: .*Post request \w+ error: .*"
+    r"(read-only file system|no space left on device|permission denied|Access ?Denied)"
+    r"|Save\(<lock/.* returned error, retrying after [^:\n]*: client\.PutObject: Internal Error"
     r"|Load\(<data/.* returned error, retrying after .*: "
-    r"(no such file or directory|<data/[^>]*> does not exist|The specified key does not exist)"
+    r"(no such file or directory|<data/[^>]*> does not exist|The specified key does not exist)",
+    re.MULTILINE,
 )
 # The same for a repository on a file system, where no connection can have been cut.
 _CUT = re.compile(r"Load\(<data/.* returned error, retrying after [^:\n]*: .*\bEOF$", re.MULTILINE)
@@ -129,6 +137,7 @@ _NO_SPACE_HINT = (
 _NO_KEY_READ = re.compile(r"List\(key\)|Load\(<key/")
 _PARTIAL_LISTING = re.compile(r"could not load snapshot|failed to load snapshot|^Ignoring \"", re.M)
 _NOISE = re.compile(r"returned error, retrying after|unable to (open|create) cache|\) failed: ")
+_RCLONE = re.compile(r"^rclone: .*ERROR : .*Post request \w+ error: ", re.M)
 _RETRIED = re.compile(r"^.*returned error, retrying after [^:]*: ", re.M)
 _REASON_LIMIT = 400
 
@@ -266,6 +275,13 @@ def _reason(ended: Ended) -> str:
     last = [text for final, text in messages if final and ended.stopped is None]
     said = [text for final, text in messages if not final and not _NOISE.search(text)]
     tried = [_RETRIED.sub("", text) for _final, text in messages if _RETRIED.search(text)]
-    chosen = last[-1:] or tried[-1:] or said[:1] or [text for _final, text in messages[-1:]]
+    refused = [_RCLONE.sub("rclone: ", text) for _final, text in messages if _RCLONE.search(text)]
+    chosen = (
+        last[-1:]
+        or refused[-1:]
+        or tried[-1:]
+        or said[:1]
+        or [text for _final, text in messages[-1:]]
+    )
     first_line = chosen[0].splitlines()[0] if chosen else ""
     return first_line.removeprefix("Fatal: ")

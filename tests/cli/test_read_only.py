@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from tests.repository import places
 from tests.support.databases import build, edit, query
 from tests.support.gate import reading_only
 from tests.support.supervised import Side
-from tests.support.tools import restic_014, restic_018
+from tests.support.tools import rclone, restic_014, restic_018
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.restic
@@ -173,10 +174,30 @@ def test_a_leader_publishes_by_appending_and_what_may_only_read_does_not(
 
 def test_an_s3_key_without_write_stores_nothing(published: Path, tmp_path: Path) -> None:
     with through_s3(tmp_path, published / "repository") as ways:
-        short = Timeouts(publish=4, lock=1)
-        repository = places.connect(restic_018(), ways.replica, tmp_path, short)
-        with pytest.raises(RepositoryUnreachable):
+        patient = Timeouts(publish=300, lock=1)
+        repository = places.connect(restic_014(), ways.replica, tmp_path, patient)
+        begin = time.monotonic()
+        with pytest.raises(RepositoryUnreachable, match=r"client\.PutObject: Internal Error"):
             repository.publish(places_dump(tmp_path), places.label(2))
+        assert time.monotonic() - begin < 120
+        assert [str(s.position) for s in repository.snapshots("default")] == ["1.1"]
+
+
+@pytest.mark.parametrize("restic", [restic_014, restic_018])
+def test_what_rclone_may_not_write_is_told_at_once(
+    restic: Callable[[], Path], published: Path, tmp_path: Path
+) -> None:
+    """As restic's backend; its refusals are in lines of its own."""
+    with through_a_mount(tmp_path, published / "repository") as ways:
+        programs = f"{rclone().parent}:{os.environ['PATH']}"
+        reach = {"PATH": programs, "RCLONE_CONFIG": "/dev/null"}
+        patient = Timeouts(publish=300, lock=1)
+        place = f"rclone:{ways.replica}"
+        repository = places.connect(restic(), place, tmp_path, patient, **reach)
+        begin = time.monotonic()
+        with pytest.raises(RepositoryUnreachable, match=r"rclone: .*read-only file system"):
+            repository.publish(places_dump(tmp_path), places.label(2))
+        assert time.monotonic() - begin < 120
         assert [str(s.position) for s in repository.snapshots("default")] == ["1.1"]
 
 

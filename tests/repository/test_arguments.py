@@ -236,6 +236,15 @@ def test_a_pack_that_ends_early_is_damage_in_a_folder_and_a_cut_connection_elsew
     assert type(once.error).__name__ == "RepositoryUnreachable"
 
 
+def test_writes_that_a_server_refuses_in_its_own_words_are_hopeless() -> None:
+    lock = "Save(<lock/3d>) returned error, retrying after 1s: client.PutObject: Internal Error\n"
+    assert hopeless(lock * 3)
+    assert not hopeless(lock.replace("lock", "data") * 9), "a part is stored: it may go by"
+    rclone = "rclone: 2031/01/01 10:00:00 ERROR : locks/3d: Post request put error: {}\n"
+    assert hopeless(rclone.format("open /r/locks/3d: read-only file system") * 3)
+    assert not hopeless(rclone.format("dial tcp: i/o timeout") * 9)
+
+
 def test_a_pack_that_a_server_does_not_have_is_not_waited_for() -> None:
     tried = "Load(<data/f1>, 30, 5) returned error, retrying after 1s: "
     for said in ("<data/f1> does not exist\n", "The specified key does not exist.\n"):
