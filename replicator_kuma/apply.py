@@ -72,7 +72,7 @@ def apply(instance: Instance, planned: Planned, mark: Mark) -> None:
     if was_running and not kuma.manages and not instance.force:
         raise KumaRunning("Kuma is running, and nobody said how to stop it")
     stops = was_running and kuma.manages and not inside
-    instance.step("stopping Kuma" if stops else "writing the tables")
+    instance.step("stopping Kuma" if stops else "keeping the rows from before")
     earlier = instance.state.load().pending
     restart = kuma.manages and (was_running or instance.keep_running)
     unread = inside and was_running and kuma.manages

@@ -150,7 +150,7 @@ def _compared(instance: Instance, newer: _Read, older: _Read) -> Entry:
 
 def _marks(snapshot: Snapshot) -> Iterator[str]:
     if snapshot.label.shrunk == snapshot.position:
-        yield "somebody allowed that so many monitors go"
+        yield "a person allowed that monitors go by it"
 
 
 def _differences(newer: _Read, older: _Read) -> Iterator[str]:

@@ -12,7 +12,7 @@ from replicator_kuma.cycle import Instance, Outcome
 from replicator_kuma.errors import KumaError
 from replicator_kuma.status import Report
 from tests.support.crashing import DIED
-from tests.support.cycles import follow, go_back, lead, name_of, rename
+from tests.support.cycles import UnmanagedKuma, follow, go_back, lead, name_of, rename
 from tests.support.forked import forked
 from tests.support.instances import RecordingKuma
 
@@ -115,3 +115,14 @@ def test_the_way_back_of_an_apply_is_told_too(
     with pytest.raises(KumaError):
         follow(replica)
     assert steps[-2:] == ["putting the rows from before in place", "starting Kuma on them"]
+
+
+def test_an_apply_that_stops_nobody_tells_each_step_once(
+    leader: Instance, replica: Instance
+) -> None:
+    steps: list[str] = []
+    replica.kuma, replica.progress = UnmanagedKuma(), steps.append
+    rename(db(leader), 3, "two")
+    lead(leader)
+    follow(replica)
+    assert steps[-2:] == ["keeping the rows from before", "writing the tables"]
