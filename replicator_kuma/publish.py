@@ -18,7 +18,7 @@ from replicator_kuma.errors import DatabaseUnset, Fenced, ReplicatorError
 from replicator_kuma.observe import Observation, fingerprint, observed_dump
 from replicator_kuma.planning import fetched, terms_of
 from replicator_kuma.repository import Label, Position, Snapshot, missing
-from replicator_kuma.shrink import carried, gone
+from replicator_kuma.shrink import carried, gone, identities
 from replicator_kuma.state import Mark, State
 from replicator_kuma.tries import attempted, tried
 
@@ -95,6 +95,7 @@ def publish(
     published = _confirm_alone(instance, state, intent, previous)
     instance.state.update(
         published=published,
+        identities=(label.digest, since.identities[1]),
         intent=None,
         fenced=None,
         rivals=(),
@@ -127,13 +128,18 @@ def ids_of(rivals: Sequence[Snapshot]) -> tuple[str, ...]:
 class _Since:
     """What is new since the previous snapshot; it is fetched once, when that is first asked.
 
-    After the publish where only the message needs it.
+    After the publish where only the message needs it: an edit is to travel first.
     """
 
     instance: Instance
     dump: Dump
     observation: Observation
     previous: Snapshot | None
+
+    @cached_property
+    def identities(self) -> tuple[str, str]:
+        """Of as many monitors as there were before, which come first by their ids; of all."""
+        return identities(self.dump, self.previous.label.monitors if self.previous else 0)
 
     @cached_property
     def plan(self) -> Plan | None:
@@ -146,8 +152,12 @@ class _Since:
         """How many of its monitors are not there any more.
 
         0 where that cannot be told: a leader must go on behind a snapshot that is damaged, and
-        replicas count for themselves.
+        replicas count for themselves. It is not fetched where this instance published it and
+        remembers that all its monitors were the same.
         """
+        known = self.instance.state.load().identities
+        if self.previous and known == (self.previous.label.digest, self.identities[0]):
+            return 0
         if self.plan is not None:
             return gone(self.plan, self.dump)
         if self.previous is not None:

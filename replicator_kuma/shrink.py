@@ -7,10 +7,12 @@ did, and each later snapshot carries it on, also into the next epoch.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from replicator_kuma.dump import values
 from replicator_kuma.dump.format import Dump
 from replicator_kuma.dump.plan import Plan
 from replicator_kuma.errors import ShrinkRefused
@@ -92,6 +94,24 @@ def gone(todo: Plan, wanted: Dump) -> int:
             deleted = sum(change.key not in theirs for change in todo.changes(table, "-"))
             return deleted + table.counts.replaced
     return 0
+
+
+def identities(dump: Dump, first: int) -> tuple[str, str]:
+    """SHA-256 of which monitors these are: of the ``first`` so many by id, and of all.
+
+    As the plan tells them apart: by their ids, and by when they were made.
+    """
+    if "monitor" not in dump.manifest.tables:
+        return "", ""
+    columns = dump.columns("monitor", "tables")
+    born = columns.index("created_date") if "created_date" in columns else None
+    seen, part = hashlib.sha256(), ""
+    for number, (line, _runtime) in enumerate(dump.lines("monitor")):
+        if number == first:
+            part = seen.hexdigest()
+        date = [] if born is None else values.decode(line)[born : born + 1]
+        seen.update(b"%b %b\n" % (line[1 : line.index(b",")], values.encode(date)))
+    return part or seen.hexdigest(), seen.hexdigest()
 
 
 def held(state: State) -> Mark | None:

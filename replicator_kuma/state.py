@@ -120,6 +120,8 @@ class State:
     writer: str
     intent: Mark | None = None
     published: Mark | None = None
+    identities: tuple[str, ...] = ()
+    """digest of what was published last, and `shrink.identities` of its monitors"""
     burned: Position | None = None
     """the highest position that must never be used again by this writer"""
     tried: tuple[str, ...] = ()
@@ -202,7 +204,7 @@ def _decode(raw: dict[str, Any]) -> State:
         fields["last"] = Last(**fields["last"])
     for name in ("drill", "drill_failed"):
         fields[name] = Drill.read(fields.get(name))
-    for name in ("bad", "rivals", "told", "tried"):
+    for name in ("bad", "identities", "rivals", "told", "tried"):
         fields[name] = tuple(fields.get(name, ()))
     fields["arrived"] = decode_arrived(fields.get("arrived", ()))
     fields["chores"] = tuple(Noted(**noted) for noted in fields.get("chores", ()))

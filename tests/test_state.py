@@ -60,6 +60,7 @@ FULL = State(
     hold=Hold(since=7.5, mark=ODD, kept=12, said=Position(4, 5)),
     rolled_back=Position(1, 3),
     went_back=ODD,
+    identities=("i" * 64, "j" * 64),
     led_from=7,
     stopped_by_me=True,
     bad=("a", "b"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -84,14 +85,56 @@ def test_nobody_is_asked_where_the_limit_is_off_or_the_fleet_small(
     assert lead(leader).position == Position(1, 4), "nine were there: less than ten"
 
 
-def test_the_snapshot_before_is_fetched_once_for_the_count_and_the_message(
+def test_an_edit_does_not_wait_until_the_snapshot_before_is_fetched(
     leader: Instance, repository: FolderRepository
 ) -> None:
+    """The same monitors as before: none can have another in its place."""
     lead(leader)
     rename(db(leader), 3, "two")
+    add_monitor(db(leader), 101)
     repository.calls.clear()
-    result = lead(leader)
-    assert "1 monitor changed" in result.sentence
+    assert "1 monitor added, 1 changed" in lead(leader).sentence
+    assert repository.calls == ["snapshots", "publish", "snapshots", "fetch"]
+
+
+def another_in_its_place(leader: Instance) -> None:
+    cycles.delete_monitor(db(leader), 3)
+    add_monitor(db(leader), 3)
+
+
+def one_less(leader: Instance) -> None:
+    cycles.delete_monitor(db(leader), 3)
+
+
+def one_more_in_between(leader: Instance) -> None:
+    cycles.delete_monitor(db(leader), 3)
+    lead(leader)
+    add_monitor(db(leader), 3)
+
+
+def forgotten(leader: Instance) -> None:
+    leader.state.update(identities=())
+    rename(db(leader), 3, "two")
+
+
+def published_by_another(leader: Instance) -> None:
+    """By a promote that was taken back, say: what is remembered is of another snapshot."""
+    digest, monitors = leader.state.load().identities
+    leader.state.update(identities=(digest[::-1], monitors))
+    rename(db(leader), 3, "two")
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [another_in_its_place, one_less, one_more_in_between, forgotten, published_by_another],
+)
+def test_the_snapshot_before_is_fetched_once_for_the_count_and_the_message(
+    leader: Instance, repository: FolderRepository, edit: Callable[[Instance], None]
+) -> None:
+    lead(leader)
+    edit(leader)
+    repository.calls.clear()
+    assert "monitor" in lead(leader).sentence.partition("; now")[0]
     assert repository.calls == ["snapshots", "fetch", "publish", "snapshots"]
 
 
