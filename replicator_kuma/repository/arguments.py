@@ -51,9 +51,13 @@ def backup(label: Label, host: str, cache: Path | None, restic: Version) -> list
     return ["backup", *options, *scan, *tags, "."]
 
 
-def dump(snapshot_id: str, cache: Path | None, folder: str = "") -> list[str]:
-    """Of one folder of it, or of all."""
-    return ["dump", "--no-lock", *_cache(cache), "--archive", "tar", snapshot_id, f"/{folder}"]
+def dump(snapshot_id: str, cache: Path | None) -> list[str]:
+    return ["dump", "--no-lock", *_cache(cache), "--archive", "tar", snapshot_id, "/"]
+
+
+def names(snapshot_id: str, cache: Path | None) -> list[str]:
+    """Reads every tree of a snapshot: it fails where one is damaged, and `dump` may not."""
+    return ["ls", "--no-lock", *_cache(cache), snapshot_id]
 
 
 def unlock(cache: Path | None) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -109,10 +109,9 @@ class Taken:
         self._bytes = 0
 
     @property
-    def bare(self) -> Sequence[str]:
-        """The folders that the archive names and has nothing for: a dump has none of those."""
-        filled = {folder for name in self._named for folder in _parents(name)}
-        return sorted(self._named - self._folders - filled)
+    def lacks(self) -> bool:
+        """Whether it has what no dump has: a folder without files, or no file at its top."""
+        return bool(self._named - self._folders) or not any("/" not in name for name in self._files)
 
     def take(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
         """Write one member, or refuse it."""

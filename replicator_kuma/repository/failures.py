@@ -15,9 +15,10 @@ Learned from restic 0.14.0 and 0.18.0, local, rest-server 0.13, rclone's S3:
   that is no restic server, an interrupt): its log then has "List(key)" or "Load(<key/".
 - `snapshots` ends with 0 and leaves out what it could not read; only its errors tell ("could not
   load snapshot" in 0.14, "Ignoring …: failed to load snapshot" later).
-- `dump` ends with 0 and says nothing although a subfolder's tree was damaged: the archive names
-  the folder, has nothing in it, and a proper end (0.14, 0.18; now and then 0.18 panics instead,
-  "nil pointer dereference" in its walker). A `dump` of that folder alone tells.
+- `dump` ends with 0 and says nothing although a subfolder's tree was damaged: the archive has
+  nothing of that folder, or nothing of it and all that comes after, and a proper end (0.14, 0.18;
+  now and then 0.18 panics instead, "nil pointer dereference" in its walker). `ls` reads the trees
+  too, and tells: 0.18 always by that panic.
 - A pack that is shorter than the index says: 0.18 fails after two attempts ("file is too short",
   HTTP 416), 0.14 tries "EOF" for 15 minutes. On a file system that is damage; on a server it may
   be a connection that was cut, and only `check` can tell.

@@ -58,7 +58,6 @@ _LIMITS = Limits()
 _ATTEMPTS = 4
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 8.0
 _JITTER = 0.5
-_ASKED_AGAIN = 3
 _STARVED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
 
 
@@ -256,15 +255,13 @@ class ResticRepository:
     def _lost(
         self, what: str, snapshot: Snapshot, taken: Taken, deadline: Deadline
     ) -> Failure | None:
-        """Why folders came without anything: over a damaged tree restic keeps silent."""
-        for folder in taken.bare[:_ASKED_AGAIN]:
-            call = arguments.dump(snapshot.id, self._cache, folder)
-            ended = self._run(call, deadline).ended
-            if ended.stopped is Stop.FLOOD:
-                continue  # it can be read after all: the manifest tells
-            if not ended.succeeded:
-                return self._classified(what, ended, deadline)
-        return None
+        """Why something is missing: over a damaged tree `restic dump` keeps silent."""
+        if not taken.lacks:
+            return None
+        ended = self._run(arguments.names(snapshot.id, self._cache), deadline).ended
+        if ended.succeeded or ended.stopped is Stop.FLOOD:
+            return None  # it can be read after all: the manifest tells
+        return self._classified(what, ended, deadline)
 
     def _list(self, fleet: str, deadline: Deadline) -> list[dict[str, Any]]:
         output = self._run(arguments.listing(fleet, self._cache), deadline)
