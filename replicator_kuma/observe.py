@@ -122,12 +122,13 @@ def _copy(data_dir: Path, name: str, folder: Path | None) -> str:
     if file is None:
         return ""
     hasher, target = hashlib.sha256(), folder / "files" / name
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with file, os.fdopen(descriptor, "wb") as copy:
-        while chunk := file.read(_COPY):
-            hasher.update(chunk)
-            copy.write(chunk)
+    with file:
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as copy:
+            while chunk := file.read(_COPY):
+                hasher.update(chunk)
+                copy.write(chunk)
     return hasher.hexdigest()
 
 

@@ -91,17 +91,22 @@ class Child:
         self._errors = _Tail()
         self._ready: bytes | None = None
         self._lost = False
-        self._process = subprocess.Popen(
-            list(arguments),
-            env=dict(environment),
-            cwd=cwd,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-            start_new_session=True,
-        )
+        # Before the program: what fails for want of descriptors must not leave one running.
         self._selector = selectors.DefaultSelector()
+        try:
+            self._process = subprocess.Popen(
+                list(arguments),
+                env=dict(environment),
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=0,
+                start_new_session=True,
+            )
+        except BaseException:
+            self._selector.close()
+            raise
         for stream in self._streams():
             self._selector.register(stream, selectors.EVENT_READ)
 
@@ -114,11 +119,13 @@ class Child:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._process.returncode is None:
-            self._kill()
-        self._selector.close()
-        for stream in self._streams():
-            stream.close()
+        try:
+            if self._process.returncode is None:
+                self._kill()
+        finally:
+            self._selector.close()
+            for stream in self._streams():
+                stream.close()
 
     def read(self, size: int = _CHUNK) -> bytes:
         """Some output, at most ``size`` bytes; b"" at its end and when it was stopped."""
@@ -265,9 +272,16 @@ def _signal_group(group: int, number: signal.Signals) -> None:
 
 
 def _session(leader: int) -> list[int]:
-    """Processes of a session: restic gives ssh and rclone process groups of their own."""
-    members = []
-    for entry in Path("/proc").glob("[0-9]*/stat"):
+    """Processes of a session: restic gives ssh and rclone process groups of their own.
+
+    Where no descriptor is left to look for them, none: the group is ended in any case.
+    """
+    members: list[int] = []
+    try:
+        entries = list(Path("/proc").glob("[0-9]*/stat"))
+    except OSError:
+        return members
+    for entry in entries:
         with contextlib.suppress(OSError, ValueError, IndexError):
             # pid (name) state ppid pgrp session …; the name may hold spaces and parentheses.
             fields = entry.read_text("utf-8", "replace").rpartition(")")[2].split()

@@ -195,3 +195,22 @@ def test_dangling_references_are_reported_once_published(pair: Pair) -> None:
     assert result.warnings == (
         "monitor_tag.tag_id: 1 row points to a missing tag; the row is left out",
     )
+
+
+def test_a_copy_that_fails_leaves_no_file_open(
+    leader: Instance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error holds its frames, and they would hold the file, until somebody collects them."""
+    real = Path.mkdir
+
+    def full(path: Path, *arguments: Any, **options: Any) -> None:
+        if "files" in path.parts:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    with pytest.raises(StateError) as raised:
+        observe(leader, tmp_path / "dump")
+    held = [os.path.realpath(entry) for entry in Path("/proc/self/fd").iterdir()]
+    assert raised.value.__cause__ is not None
+    assert not [name for name in held if name.startswith(str(leader.data_dir))]
