@@ -32,6 +32,9 @@ MOST_BYTES = 1024**3
 """Of all sets together; the newest always stays."""
 
 _NOTE, _ROWS, _PART, _GONE = "note.json", "rows", ".part", ".gone"
+_NO_NOTE = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
+_TIMES = (1.0, 253402300799.0)
+"""what has a date: until the year 9999"""
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +102,7 @@ def look(state: Path) -> tuple[list[Kept], list[Damaged]]:
         except OSError as error:
             why = f"{Path(error.filename or folder).name} cannot be read: {error.strerror}"
             damaged.append(Damaged(number, why))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except _NO_NOTE as error:
             log.debug("%s is no set of kept rows: %r", folder, error)
             damaged.append(Damaged(number, f"{_NOTE} cannot be understood"))
     return found, damaged
@@ -115,10 +118,13 @@ def _numbered(state: Path, suffix: str = "") -> list[tuple[int, Path]]:
 def _read(number: int, folder: Path) -> Kept:
     raw: dict[str, Any] = json.loads((folder / _NOTE).read_text())
     (folder / _ROWS / "manifest.json").stat()
+    at = float(raw["at"])
+    if not _TIMES[0] <= at <= _TIMES[1]:
+        raise ValueError(f"no time: {at}")
     return Kept(
         number=number,
         folder=folder / _ROWS,
-        at=float(raw["at"]),
+        at=at,
         to=Position.parse(raw["to"]),
         sentence=str(raw["sentence"]),
         bytes=int(raw["bytes"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -67,6 +68,35 @@ def test_the_newest_set_is_named_with_its_reason_and_not_passed_over(
     assert (name_of(db(three), 3), three.state.load().hold) == ("four", None)
     assert go_back(three, 2).outcome is Outcome.APPLIED
     assert name_of(db(three), 3) == "two"
+
+
+def note_with(folder: Path, **fields: object) -> str:
+    return json.dumps({**json.loads((folder / "note.json").read_text()), **fields})
+
+
+def test_a_note_that_nobody_could_have_written_ends_no_undo_and_no_cycle(
+    three: Instance, leader: Instance
+) -> None:
+    folder = place(three, 3)
+    notes = [
+        note_with(folder, at=float("inf")),
+        note_with(folder, at=float("nan")),
+        note_with(folder, at=10**400),
+        note_with(folder, at=1e18),
+        note_with(folder, at=-1),
+        note_with(folder, bytes=float("inf")),
+        note_with(folder, undoes=float("inf")),
+        "[" * 100_000,
+    ]
+    for note in notes:
+        (folder / "note.json").write_text(note)
+        assert [lost.number for lost in kept.look(three.state.folder)[1]] == [3], note[:80]
+        with pytest.raises(KeptDamaged, match=r"kept as 3 .*: note\.json cannot"):
+            go_back(three)
+    rename(db(leader), 3, "five")
+    lead(leader)
+    assert follow(three).outcome is Outcome.APPLIED
+    assert [one.number for one in kept.sets(three.state.folder)] == [1, 2, 4]
 
 
 def test_a_damaged_set_further_back_is_met_when_its_turn_comes(three: Instance) -> None:
