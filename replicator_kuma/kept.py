@@ -183,8 +183,8 @@ def first_met(found: Sequence[Kept], damaged: Sequence[Damaged]) -> Damaged | No
 
 
 def highest(state: Path) -> int:
-    """The number of the newest set; 0: nothing is kept."""
-    return max((one.number for one in sets(state)), default=0)
+    """The number of the newest set, one that cannot be read included; 0: nothing is kept."""
+    return max((number for number, _folder in _numbered(state)), default=0)
 
 
 def stood_for(state: State, pending: Pending, before: Path) -> Mark | None:

@@ -12,7 +12,7 @@ import pytest
 from replicator_kuma import kept, tasks
 from replicator_kuma.cycle import Instance, Outcome
 from replicator_kuma.errors import KeptDamaged, NothingKept, ReplicatorError, SnapshotNotFound
-from tests.support.cycles import follow, go_back, lead, name_of, rename
+from tests.support.cycles import follow, go_back, lead, name_of, rename, take_over
 
 NAMES = ("two", "three", "four")
 
@@ -134,6 +134,17 @@ def test_a_damaged_set_goes_when_its_turn_comes_and_not_before(
         assert place(three, number).exists()
     assert [one.number for one in kept.sets(three.state.folder)] == [2, 3, 4, 5, 6]
     assert not place(three, 1).exists()
+
+
+def test_a_damaged_set_from_before_a_promote_is_a_replica_s_too(three: Instance) -> None:
+    """Else an undo on the new leader meets it: it is none of the leader's."""
+    half_a_note(place(three, 3))
+    take_over(three)
+    assert three.state.load().led_from == 3
+    for hold in (True, False):  # before its mode is set, and after
+        with pytest.raises(NothingKept, match="since this instance became the leader") as refused:
+            go_back(three, hold=hold)
+        assert not isinstance(refused.value, KeptDamaged)
 
 
 @pytest.mark.parametrize(
