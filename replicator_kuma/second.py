@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from replicator_kuma.cycle import Instance
 from replicator_kuma.dump.format import accepts
 from replicator_kuma.errors import (
     Interrupted,
     ReplicatorError,
+    RepositoryDamaged,
     RepositoryMissing,
     RepositoryUnreachable,
     SnapshotRefused,
@@ -101,7 +102,8 @@ def _note(instance: Instance) -> tuple[tuple[str, ...], bool]:
     errors = {**pair.away, **pair.failed} if pair is not None else {}
     if _cut_short(errors):
         return (), False
-    warnings = tuple(_lags(name, error) for name, error in errors.items())
+    names = [place.name for place in pair.places] if pair is not None else []
+    warnings = tuple(_lags(name, error, names) for name, error in errors.items())
     before, now = instance.state.load().lagging, "; ".join(warnings)
     if now != before:
         instance.state.update(lagging=now)
@@ -118,13 +120,23 @@ def _cut_short(errors: Mapping[str, ReplicatorError]) -> bool:
     return any(isinstance(error, Interrupted) for error in errors.values())
 
 
-def _lags(name: str, error: ReplicatorError) -> str:
-    """Who lags behind, why, and what to do."""
-    variable = "REPLICATOR_REPOSITORY_2" if name == SECOND else "RESTIC_REPOSITORY"
+def _lags(name: str, error: ReplicatorError, names: Iterable[str]) -> str:
+    """Who lags behind, why, and what to do. ``names``: of the two."""
+    # what one lacks the other may be unable to give
+    failed = next((each for each in names if str(error).startswith(f"{each}: ")), name)
+    variable = "REPLICATOR_REPOSITORY_2" if failed == SECOND else "RESTIC_REPOSITORY"
     if isinstance(error, RepositoryMissing):
         to_do = f"If {variable} is right, make it: replicator init"
     elif isinstance(error, SnapshotRefused):
-        to_do = "Its copy is not whole: the next change that is published brings a whole one."
+        to_do = "It has no whole copy: the next change that is published brings one."
+    elif isinstance(error, RepositoryDamaged):
+        to_do = (
+            f"Look for what is damaged in {variable}: restic check --read-data. Once it is "
+            "mended (docs/repository.md, «Damage») the next change that is published brings a "
+            "whole copy."
+        )
     else:
         to_do = f"{error.hint.rstrip('.')}. It catches up by itself once it can be written to."
-    return f"{called(name)} lags behind: {str(error).removeprefix(f'{name}: ')}. {to_do}"
+    why = str(error).removeprefix(f"{failed}: ")
+    of_other = f"{called(failed)}: " if failed != name else ""
+    return f"{called(name)} lags behind: {of_other}{why}. {to_do}"

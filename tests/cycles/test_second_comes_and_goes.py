@@ -17,6 +17,7 @@ from replicator_kuma.errors import (
     Fenced,
     Interrupted,
     KumaError,
+    RepositoryDamaged,
     SnapshotRefused,
     WrongPassword,
 )
@@ -257,6 +258,34 @@ def test_one_that_was_taken_away_lags_no_more(leader: Side) -> None:
     leader.first.calls.clear()
     assert lead(leader.instance).outcome is Outcome.NOTHING
     assert leader.first.calls == []  # all is well: nobody is asked
+
+
+def test_a_damaged_copy_comes_whole_with_the_next_change_and_not_by_itself(leader: Side) -> None:
+    leader.reaches(second=False)
+    leader.publish("first only")
+    leader.reaches()
+    # the newest is listed there, so that it is no more "behind", and cannot be read
+    dump = leader.first.folder / leader.first.snapshots("default")[-1].id
+    leader.second.add(dump, leader.first.snapshots("default")[-1].label)
+    leader.second.fail["fetch"] = RepositoryDamaged("fetch the snapshot: pack 1234 is gone")
+    assert lead(leader.instance).outcome is Outcome.NOTHING
+    told = leader.instance.state.load().lagging
+    assert told.startswith("repository 2 lags behind: fetch the snapshot: pack 1234 is gone. ")
+    assert "in REPLICATOR_REPOSITORY_2" in told
+    assert "the next change that is published brings a whole copy" in told
+    assert "by itself" not in told
+    assert "applied" not in told
+
+
+def test_where_the_one_that_is_ahead_is_damaged_it_is_named(leader: Side) -> None:
+    leader.reaches(second=False)
+    leader.publish("first only")
+    leader.reaches()
+    leader.first.fail["fetch"] = RepositoryDamaged("fetch the snapshot: pack 1234 is gone")
+    assert lead(leader.instance).outcome is Outcome.NOTHING
+    told = leader.instance.state.load().lagging
+    assert told.startswith("repository 2 lags behind: the first repository: fetch the snapshot: ")
+    assert "in RESTIC_REPOSITORY" in told
 
 
 def test_what_housekeeping_found_in_one_that_was_taken_away_is_forgotten(leader: Side) -> None:
