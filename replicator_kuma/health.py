@@ -1,7 +1,7 @@
 """Whether an instance works: what a container's health check asks, and a monitor of a cron job.
 
-Under `replicator run` it is the supervisor's sign of life that tells. Where none has ever run, the
-last cycle does: nobody else would see that it failed.
+Under `replicator run` it is the supervisor's sign of life that tells. Where none has ever run, or
+a cycle has ended after it, the last cycle does: nobody else would see that it failed.
 """
 
 from __future__ import annotations
@@ -10,11 +10,14 @@ import shutil
 import time
 from pathlib import Path
 
-from replicator_kuma import heartbeat
+from replicator_kuma import control, heartbeat
 from replicator_kuma.errors import StateError
 from replicator_kuma.failure_log import lasting
 from replicator_kuma.settings import Settings
 from replicator_kuma.state import State, StateFile
+
+AFTER = 3 * heartbeat.EVERY
+"""seconds; a cycle that ended sooner after a last beat may have been that supervisor's own"""
 
 
 def health(settings: Settings, max_age: float | None = None) -> str | None:
@@ -23,18 +26,32 @@ def health(settings: Settings, max_age: float | None = None) -> str | None:
     ``max_age``: how many seconds ago the last cycle may have ended.
     """
     folder = settings.state_dir
-    supervised = heartbeat.known(folder)
-    if supervised and (trouble := _supervisor(folder)):
-        return trouble
+    supervised = heartbeat.seen_at(folder) > 0
+    trouble = _supervisor(folder) if supervised else None
     try:
         state = StateFile(folder).load()
     except StateError as error:
-        return str(error)
-    if not supervised and (trouble := _by_cycles(state, folder)):
+        return trouble or str(error)
+    if not supervised or (trouble and _is_history(state, folder)):
+        trouble = _by_cycles(state, folder)
+    if trouble:
         return trouble
     if trouble := _too_old(state, max_age):
         return trouble
     return state.drill_failed.sentence if state.drill_failed is not None else None
+
+
+def _is_history(state: State, folder: Path) -> bool:
+    """Whether a cycle has ended after the supervisor had: cron does its work now, or a person.
+
+    One that hangs has a door that is open still, and its worker may end cycles.
+    """
+    if state.last is None or state.last.at <= heartbeat.seen_at(folder) + AFTER:
+        return False
+    try:
+        return not control.listening(folder)
+    except StateError:
+        return False
 
 
 def _supervisor(folder: Path) -> str | None:

@@ -53,11 +53,19 @@ def remove(folder: Path) -> None:
     """The supervisor has ended in order: nobody is to take it for a running one."""
     with contextlib.suppress(OSError):
         (folder / NAME).replace(folder / ENDED)
+        os.utime(folder / ENDED)
 
 
-def known(folder: Path) -> bool:
-    """Whether a supervisor runs here, or ever has: else cron does its work, or a person."""
-    return any((folder / name).exists() for name in (NAME, ENDED))
+def seen_at(folder: Path) -> float:
+    """When a supervisor last gave a sign of life here, or ended; 0: none has ever run.
+
+    Seconds since the epoch. Raises nothing.
+    """
+    times = [0.0]
+    for name in (NAME, ENDED):
+        with contextlib.suppress(OSError):
+            times.append((folder / name).stat().st_mtime)
+    return max(times)
 
 
 def read(folder: Path) -> Beat | None:
@@ -78,10 +86,7 @@ def trouble(beat: Beat | None, now: float | None = None) -> str | None:
     """Why this container is broken; None when it is healthy."""
     moment = time.monotonic() if now is None else now
     if beat is None:
-        return (
-            f"replicator run is not running here (has cron taken over? then remove {ENDED} and "
-            f"{NAME} from the state directory)"
-        )
+        return "replicator run is not running here, and no cycle has ended since it did"
     if not alive(beat, moment):
         return "the supervisor gives no sign of life"
     if beat.kuma_bad_since and moment - beat.kuma_bad_since > KUMA_PATIENCE:

@@ -154,7 +154,7 @@ def test_a_supervisor_that_ended_in_order_leaves_no_sign_of_life(tmp_path: Path)
         assert (run.data / "replicator" / "supervisor.json").exists()
         assert run.end()[0] == 0
     assert not (run.data / "replicator" / "supervisor.json").exists()
-    assert heartbeat.known(run.data / "replicator"), "cron has not taken over"
+    assert heartbeat.seen_at(run.data / "replicator"), "cron has not taken over"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])

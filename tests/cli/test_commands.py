@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from replicator_kuma import doctor as doctor_module
 from replicator_kuma import heartbeat
 from replicator_kuma.build import build
+from replicator_kuma.control import ControlServer
 from replicator_kuma.errors import RepositoryUnreachable, WrongPassword
 from replicator_kuma.findings import Finding, Level, exit_code
 from replicator_kuma.heartbeat import Beat, trouble
@@ -285,14 +287,56 @@ def test_status_says_so_where_nothing_can_be_noted(world: World) -> None:
 
 def test_health_is_the_supervisor_s_where_one_has_run_and_ended(world: World) -> None:
     published(world)
-    assert world.on_replica("restore").code == 0
     folder = world.replica / "replicator"
     now_beat(folder)
     heartbeat.remove(folder)
+    assert world.on_replica("restore").code == 0
+    last = StateFile(folder).load().last
+    assert last is not None
+    # so that the cycle was the supervisor's, a beat's time before its end
+    os.utime(folder / "supervisor.ended", (last.at - 10, last.at - 10))
     done = world.on_replica("status", "--health")
-    assert (done.code, "remove supervisor.ended" in done.out) == (1, True)
+    assert (done.code, "replicator run is not running here" in done.out) == (1, True)
     (folder / "supervisor.ended").unlink()
     assert world.on_replica("status", "--health").code == 0
+
+
+@pytest.mark.parametrize("end", ["in order", "killed", "rebooted"])
+def test_health_is_cron_s_again_once_a_cycle_has_ended_after_the_supervisor(
+    world: World, end: str
+) -> None:
+    published(world)
+    folder = world.replica / "replicator"
+    assert world.on_replica("restore").code == 0
+    now_beat(folder, monotonic=time.monotonic() + (1e6 if end == "rebooted" else -1e6))
+    if end == "in order":
+        heartbeat.remove(folder)
+    name = "supervisor.ended" if end == "in order" else "supervisor.json"
+    assert world.on_replica("status", "--health").code == 1
+    an_hour_ago = time.time() - 3600
+    os.utime(folder / name, (an_hour_ago, an_hour_ago))
+    assert world.on_replica("restore").code == 0
+    assert world.on_replica("status", "--health").code == 0
+    world.repository.fail["snapshots"] = RepositoryUnreachable("no network")
+    assert world.on_replica("restore").code == 5
+    assert world.on_replica("status", "--health").out == "the last cycle failed: no network\n"
+    assert world.on_replica("restore").code == 0
+    # one that hangs still holds its door open, and its worker may end cycles
+    server = ControlServer(folder, lambda *_: {})
+    server.start()
+    assert world.on_replica("status", "--health").code == 1
+    server.close()
+    assert world.on_replica("status", "--health").code == 0
+
+
+def test_the_time_of_an_orderly_end_is_its_own(world: World) -> None:
+    """Its last beat may be older than the last cycle that it ended."""
+    folder = world.replica / "replicator"
+    now_beat(folder)
+    os.utime(folder / "supervisor.json", (1.0, 1.0))
+    before = time.time() - 1
+    heartbeat.remove(folder)
+    assert heartbeat.seen_at(folder) >= before
 
 
 def test_health_asks_for_no_secret(world: World) -> None:
