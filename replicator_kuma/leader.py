@@ -5,17 +5,12 @@ from __future__ import annotations
 import enum
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from replicator_kuma import second
 from replicator_kuma.cycle import CycleResult, Instance, Outcome
-from replicator_kuma.errors import (
-    DatabaseMissing,
-    DatabaseUnset,
-    Fenced,
-    ReplicatorError,
-)
+from replicator_kuma.errors import DatabaseMissing, DatabaseUnset, Fenced, ReplicatorError
 from replicator_kuma.known import recognised
 from replicator_kuma.observe import Observation, fingerprint, observe, observed_dump
 from replicator_kuma.planning import fetched
@@ -36,6 +31,7 @@ class Step(enum.Enum):
     TAKE_BACK = enum.auto()
     NOTHING = enum.auto()
     PUBLISH = enum.auto()
+    WAIT = enum.auto()
 
 
 @dataclass(frozen=True)
@@ -54,6 +50,8 @@ class View:
     users: int
     monitors: int
     allow_shrink: bool = False
+    back: Mark | None = None
+    """what a rollback put in place: the monitors that went by it are meant to be gone"""
     limit: Limit = HALF
 
     @property
@@ -175,11 +173,23 @@ def decide(view: View, newest: Mark | None) -> Step:
         raise DatabaseUnset("Kuma has no user; nothing is published")
     if newest is None:
         return Step.PUBLISH
-    shrinks(view.limit, newest, view.monitors, allowed=view.allow_shrink)
     same = view.schema == newest.schema and (
         view.digest == newest.digest or view.state.alike == alike_key(newest, view.digest)
     )
-    return Step.NOTHING if same and not doubtful(view.state, newest) else Step.PUBLISH
+    if same and not doubtful(view.state, newest):
+        return Step.NOTHING
+    if view.state.pending is not None:
+        return Step.WAIT
+    shrinks(view.limit, newest, view.monitors, allowed=view.allow_shrink or view.back is not None)
+    return Step.PUBLISH
+
+
+def _shrinks(
+    view: View, newest: Mark | None, monitors: int, gone: Callable[[], int | None]
+) -> bool:
+    before = view.back or newest
+    allowed = shrinks(view.limit, before, monitors, allowed=view.allow_shrink, gone=gone)
+    return allowed or view.back is not None
 
 
 def alike_key(newest: Mark, digest: str) -> str:
@@ -258,18 +268,19 @@ class Leader:
                 noted = instance.state.update(unchanged=unchanged, rolled_back=None, went_back=None)
                 return self._level(view, noted)
             case Step.PUBLISH:
-                if state.pending is not None:
-                    return CycleResult(Outcome.WAITING, f"nothing is published: {UNCONFIRMED}")
                 if key := self.alike(view, newest):
                     return self._level(view, instance.state.update(alike=key, unchanged=unchanged))
+                back = view.back.snapshot if view.back else None
                 return publish(
                     instance,
                     next_position(newest, state.burned),
                     view.newest,
-                    shrinks=lambda seen, gone: shrinks(
-                        view.limit, newest, seen.monitors, allowed=view.allow_shrink, gone=gone
-                    ),
+                    shrinks=lambda seen, gone: _shrinks(view, newest, seen.monitors, gone),
+                    guarded=next((s for s in view.snapshots if s.id == back), None),
                 )
+            case Step.WAIT:
+                word = "; --allow-shrink is to be said again then" if allow_shrink else ""
+                return CycleResult(Outcome.WAITING, f"nothing is published: {UNCONFIRMED}{word}")
 
     def ask(
         self, observation: Observation | None, allow_shrink: bool
@@ -354,7 +365,8 @@ class Leader:
             schema=manifest.fingerprint if manifest else None,
             users=observation.users if observation else 0,
             monitors=monitors,
-            allow_shrink=allow_shrink or meant_by_rollback(state, limit, monitors),
+            allow_shrink=allow_shrink,
+            back=meant_by_rollback(state, limit, monitors),
             limit=limit,
         )
 

@@ -114,7 +114,11 @@ def _promote(instance: Instance, force: bool) -> CycleResult:
 
 
 def _shrinks(
-    instance: Instance, before: Mark | None, monitors: int, force: bool, gone: Callable[[], int]
+    instance: Instance,
+    before: Mark | None,
+    monitors: int,
+    force: bool,
+    gone: Callable[[], int | None],
 ) -> bool:
     """Whether the fleet loses most of its monitors by being led from here, as was forced."""
     try:

@@ -5,16 +5,23 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from replicator_kuma import second
 from replicator_kuma.cycle import CycleResult, Instance, Outcome
 from replicator_kuma.dump.format import Dump
-from replicator_kuma.dump.plan import Plan, noun, plan
+from replicator_kuma.dump.plan import Plan, Summary, noun, plan
 from replicator_kuma.dump.policy import Policy
 from replicator_kuma.dump.translate import translate
-from replicator_kuma.errors import DatabaseUnset, Fenced, ReplicatorError
+from replicator_kuma.errors import (
+    DatabaseUnset,
+    Fenced,
+    ReplicatorError,
+    RepositoryDamaged,
+    SnapshotNotFound,
+    SnapshotRefused,
+)
 from replicator_kuma.observe import Observation, fingerprint, observed_dump
 from replicator_kuma.planning import fetched, terms_of
 from replicator_kuma.repository import Label, Position, Snapshot, missing
@@ -22,7 +29,7 @@ from replicator_kuma.shrink import carried, gone, identities
 from replicator_kuma.state import Mark, State
 from replicator_kuma.tries import attempted, tried
 
-Shrinks = Callable[[Observation, Callable[[], int]], bool]
+Shrinks = Callable[[Observation, Callable[[], int | None]], bool]
 
 log = logging.getLogger(__name__)
 
@@ -43,13 +50,14 @@ def publish(
     previous: Snapshot | None,
     *,
     shrinks: Shrinks = lambda _observation, _gone: False,
+    guarded: Snapshot | None = None,
 ) -> CycleResult:
     """Dump, note the intent, publish at ``position``, note it, tell. Raises ReplicatorErrors.
 
     What changed since ``previous`` is told where that snapshot can be read. Any failure of the
     publish itself burns the position; a rival that was faster fences. ``shrinks`` sees what the
-    dump holds, and may ask how many monitors of ``previous`` are gone: True where a person allowed
-    that, and it raises where nobody did.
+    dump holds, and may ask how many monitors of ``guarded`` (else ``previous``) are gone: True
+    where a person allowed that, and it raises where nobody did.
     """
     instance.step("dumping the tables")
     mark = fingerprint(instance)
@@ -57,7 +65,8 @@ def publish(
     if observation.unset:
         raise DatabaseUnset("Kuma has no user; nothing is published")
     since = _Since(instance, dump, observation, previous)
-    shrunk = shrinks(observation, since.gone)
+    counted = since if guarded is None else replace(since, previous=guarded, name="guarded")
+    shrunk = shrinks(observation, counted.gone)
     instance.store.check()
     manifest, state = dump.manifest, instance.state.load()
     label = Label(
@@ -107,7 +116,7 @@ def publish(
     )
     lagging = second.published(instance)
     warnings = (*(str(dangling) for dangling in observation.dangling), *lagging)
-    summary = since.plan.summary if since.plan is not None else None
+    summary = since.summary
     sentence = (
         f"published {position}: {f'{summary.sentence()}; now ' if summary else ''}"
         f"{manifest.monitors} {noun('monitor', manifest.monitors)}, {manifest.rows} rows, "
@@ -135,6 +144,7 @@ class _Since:
     dump: Dump
     observation: Observation
     previous: Snapshot | None
+    name: str = "previous"
 
     @cached_property
     def identities(self) -> tuple[str, str]:
@@ -143,43 +153,44 @@ class _Since:
 
     @cached_property
     def plan(self) -> Plan | None:
-        """None where the previous one cannot be read or compared, and where there is none."""
+        """None where there is no previous one. Raises ReplicatorErrors, OSError."""
         if self.previous is None:
             return None
-        return _what_changed(self.instance, self.dump, self.observation, self.previous)
+        instance, dump, name = self.instance, self.dump, self.name
+        instance.progress("comparing with the snapshot before")
+        published = fetched(instance, self.previous, name)
+        before = in_own_terms(instance, published, dump, self.observation)
+        return plan(before, dump, instance.work / f"{name}-changes")
 
-    def gone(self) -> int:
-        """How many of its monitors are not there any more.
+    @property
+    def summary(self) -> Summary | None:
+        """None where the previous one cannot be read or compared, and where there is none."""
+        try:
+            return self.plan.summary if self.plan is not None else None
+        except (ReplicatorError, OSError) as error:
+            log.debug("cannot compare with the snapshot before: %s", error)
+            return None
 
-        0 where that cannot be told: a leader must go on behind a snapshot that is damaged, and
-        replicas count for themselves. It is not fetched where this instance published it and
+    def gone(self) -> int | None:
+        """How many of its monitors are not there any more; raises what may go by.
+
+        None where that can never be told: a leader must go on behind a snapshot that is damaged,
+        and replicas count for themselves. It is not fetched where this instance published it and
         remembers that all its monitors were the same.
         """
         known = self.instance.state.load().identities
         if self.previous and known == (self.previous.label.digest, self.identities[0]):
             return 0
-        if self.plan is not None:
-            return gone(self.plan, self.dump)
-        if self.previous is not None:
+        try:
+            return gone(self.plan, self.dump) if self.plan is not None else 0
+        except (RepositoryDamaged, SnapshotRefused, SnapshotNotFound) as error:
             log.warning(
-                "%s cannot be compared with: whether other monitors have taken the place of those "
-                "there is for each replica to say",
-                self.previous.position,
+                "%s cannot be compared with (%s): whether other monitors have taken the place of "
+                "those there is for each replica to say",
+                self.previous.position if self.previous else "the snapshot before",
+                error,
             )
-        return 0
-
-
-def _what_changed(
-    instance: Instance, dump: Dump, observation: Observation, previous: Snapshot
-) -> Plan | None:
-    """The changes since the previous snapshot; None when it cannot be read or compared."""
-    instance.progress("comparing with the snapshot before")
-    try:
-        before = in_own_terms(instance, fetched(instance, previous, "previous"), dump, observation)
-        return plan(before, dump, instance.work / "changes")
-    except (ReplicatorError, OSError) as error:
-        log.debug("cannot compare with %s: %s", previous.position, error)
-        return None
+            return None
 
 
 def in_own_terms(instance: Instance, published: Dump, live: Dump, observation: Observation) -> Dump:

@@ -27,6 +27,7 @@ from replicator_kuma.errors import (
     StateError,
 )
 from replicator_kuma.known import identity
+from replicator_kuma.shrink import no_rollback
 from replicator_kuma.state import Hold, Mark, Pending, State
 
 PARTIAL = "before.part"
@@ -322,6 +323,8 @@ def _went_back(state: State, pending: Pending) -> dict[str, object]:
     """
     if pending.undoes:
         return {"rolled_back": None, "went_back": None}
+    if over := no_rollback(state, pending.mark.position):
+        return over
     in_place = pending.seen or not pending.drifted
     if in_place and state.rolled_back == pending.mark.position:
         return {"went_back": pending.mark}

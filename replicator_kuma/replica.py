@@ -35,6 +35,7 @@ from replicator_kuma.known import recognised
 from replicator_kuma.recovery import aside, at_work, empty_work, forgiven, holds
 from replicator_kuma.repository import Snapshot, missing
 from replicator_kuma.settle import settle
+from replicator_kuma.shrink import no_rollback
 from replicator_kuma.state import Hold, Mark, State
 
 T = TypeVar("T")
@@ -253,6 +254,7 @@ class Replica:
             unchanged="",
             hold=state.hold if state.hold and holds(state.hold, snapshot.id) else None,
             **changes,
+            **no_rollback(state, snapshot.position),
             **forgiven(state, snapshot.label.common_id),
         )
         return _nothing(snapshot, f"the rows equal {snapshot.position}; nothing to do")

@@ -63,7 +63,7 @@ def _go(instance: Instance, previous: Snapshot, newest: Mark, snapshot: Snapshot
         instance.state.update(rolled_back=None)
         return taken
     if snapshot.id == previous.id:
-        instance.state.update(rolled_back=None)
+        instance.state.update(rolled_back=None, went_back=None)
         return replace(taken, sentence=f"{taken.sentence}; it is the newest: nothing to publish")
     state = instance.state.load()
     if state.pending is not None:
@@ -81,7 +81,7 @@ def _go(instance: Instance, previous: Snapshot, newest: Mark, snapshot: Snapshot
     return replace(result, sentence=sentence, warnings=(*taken.warnings, *result.warnings))
 
 
-def _meant(_seen: Observation, _gone: Callable[[], int]) -> bool:
+def _meant(_seen: Observation, _gone: Callable[[], int | None]) -> bool:
     """Replicas count monitors that others replaced too: the word of going back allows it all."""
     return True
 

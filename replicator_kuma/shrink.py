@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from replicator_kuma.dump import values
 from replicator_kuma.dump.format import Dump
 from replicator_kuma.dump.plan import Plan
-from replicator_kuma.errors import ShrinkRefused
+from replicator_kuma.errors import RepositoryError, ShrinkRefused
 from replicator_kuma.repository import Position, Snapshot
 from replicator_kuma.state import Mark, State
 
@@ -58,13 +58,14 @@ def shrinks(
     monitors: int,
     *,
     allowed: bool,
-    gone: Callable[[], int] | None = None,
+    gone: Callable[[], int | None] | None = None,
 ) -> bool:
     """Whether rows with so many monitors are a shrink that a person allowed.
 
     ``before`` is what they follow; ``gone`` counts those of its monitors that are not there any
-    more, also where others took their place, and is asked only where it matters. Raises
-    ShrinkRefused where they shrink and nobody allowed it.
+    more, also where others took their place, and is asked only where it matters; None where that
+    can never be told: then a person's word is taken as said for this. Raises ShrinkRefused where
+    they shrink and nobody allowed it, and what ``gone`` raises unless somebody did.
     """
     if before is None:
         return False
@@ -72,7 +73,10 @@ def shrinks(
     if not limit.exceeded(before.monitors, count, monitors):
         if gone is None or not limit.exceeded(before.monitors, before.monitors, monitors):
             return False
-        count, there = gone(), ", with others in their place"
+        found = _counted(gone, allowed)
+        if found is None:
+            return allowed
+        count, there = found, ", with others in their place"
         if not limit.exceeded(before.monitors, count, monitors):
             return False
     if not allowed:
@@ -81,6 +85,15 @@ def shrinks(
             "nothing is published until somebody says that this is meant"
         )
     return True
+
+
+def _counted(gone: Callable[[], int | None], allowed: bool) -> int | None:
+    try:
+        return gone()
+    except RepositoryError:
+        if allowed:
+            return None
+        raise
 
 
 def gone(todo: Plan, wanted: Dump) -> int:
@@ -130,14 +143,26 @@ def carried(state: State, previous: Snapshot | None) -> Position | None:
     return max(known, default=None)
 
 
-def meant_by_rollback(state: State, limit: Limit, monitors: int) -> bool:
-    """Whether a leader's `rollback` took the monitors that are missing, and was not published yet.
+def no_rollback(state: State, position: Position) -> dict[str, object]:
+    """What the state is to forget once the rows of ``position`` are in place: another's rollback.
 
-    A person meant those. What went since from the rows that it put in place is guarded by these.
+    A leader that was fenced before it published one, and follows, must not take its rows for
+    those that it went back to.
+    """
+    if state.rolled_back == position or not (state.rolled_back or state.went_back):
+        return {}
+    return {"rolled_back": None, "went_back": None}
+
+
+def meant_by_rollback(state: State, limit: Limit, monitors: int) -> Mark | None:
+    """What a leader's `rollback` put in place, not published yet, that took monitors with it.
+
+    A person meant those. What went since from the rows that it put in place is guarded by these:
+    None where by their number too many are gone.
     """
     back, pending = state.went_back, state.pending
     if pending is not None and not pending.rollback and not pending.undoes:
         back = pending.mark if state.rolled_back == pending.mark.position else back
-    return back is not None and not limit.exceeded(
-        back.monitors, back.monitors - monitors, monitors
-    )
+    if back is None or limit.exceeded(back.monitors, back.monitors - monitors, monitors):
+        return None
+    return back
