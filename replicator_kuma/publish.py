@@ -156,11 +156,7 @@ class _Since:
         """None where there is no previous one. Raises ReplicatorErrors, OSError."""
         if self.previous is None:
             return None
-        instance, dump, name = self.instance, self.dump, self.name
-        instance.progress("comparing with the snapshot before")
-        published = fetched(instance, self.previous, name)
-        before = in_own_terms(instance, published, dump, self.observation)
-        return plan(before, dump, instance.work / f"{name}-changes")
+        return _what_changed(self.instance, self.dump, self.observation, self.previous, self.name)
 
     @property
     def summary(self) -> Summary | None:
@@ -191,6 +187,15 @@ class _Since:
                 error,
             )
             return None
+
+
+def _what_changed(
+    instance: Instance, dump: Dump, observation: Observation, previous: Snapshot, name: str
+) -> Plan:
+    """The changes since a snapshot, whose dump is fetched into a folder of this name."""
+    instance.progress("comparing with the snapshot before")
+    before = in_own_terms(instance, fetched(instance, previous, name), dump, observation)
+    return plan(before, dump, instance.work / f"{name}-changes")
 
 
 def in_own_terms(instance: Instance, published: Dump, live: Dump, observation: Observation) -> Dump:
