@@ -155,7 +155,7 @@ class Report:
             "drill": {"at": when(state.drill.at), **state.drill.as_dict()} if state.drill else None,
             "drill_failed": state.drill_failed.sentence if state.drill_failed else None,
             "away": upkeep_status.away_as_dict(self.away),
-            **upkeep_status.as_dict(state),
+            **upkeep_status.as_dict(state, self.lagging),
             "supervisor": self._supervisor(),
         }
 
@@ -180,6 +180,15 @@ class Report:
     def away(self) -> tuple[Away, ...]:
         """Which of two repositories this replica cannot read. (A leader's lags behind.)"""
         return self.state.away if self._follows else ()
+
+    @property
+    def lagging(self) -> str:
+        """Which of two repositories this leader could not write to; "" on a replica.
+
+        One that was promoted leads before its mode says so.
+        """
+        promoted = self.state.published is not None and self.state.published == self.state.applied
+        return self.state.lagging if promoted or not self._follows else ""
 
     def _supervisor(self) -> dict[str, Any] | None:
         beat = self.beat
@@ -234,7 +243,7 @@ class Report:
             yield "drill", f"not mended: {state.drill_failed.sentence}"
         if self.away:
             yield "repositories", upkeep_status.away_words(self.away)
-        yield from upkeep_status.lines(state)
+        yield from upkeep_status.lines(state, self.lagging)
         supervisor = self._supervisor()
         if supervisor is None:
             yield "supervisor", "not running"

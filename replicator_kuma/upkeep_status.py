@@ -85,18 +85,19 @@ def upkeep_as_dict(noted: Upkeep) -> dict[str, Any]:
     }
 
 
-def as_dict(state: State) -> dict[str, Any]:
+def as_dict(state: State, lagging: str) -> dict[str, Any]:
+    """`chores`, `lagging` and `repositories` of `--json` (docs/json.md)."""
     return {
         "chores": [chore_as_dict(noted) for noted in state.chores],
-        "lagging": state.lagging or None,
+        "lagging": lagging or None,
         "repositories": [upkeep_as_dict(noted) for noted in state.upkeep],
     }
 
 
-def lines(state: State) -> Iterator[tuple[str, str]]:
+def lines(state: State, lagging: str) -> Iterator[tuple[str, str]]:
     """The same for people: pairs of a name and a value."""
-    if state.lagging:
-        yield "lagging", state.lagging
+    if lagging:
+        yield "lagging", lagging
     for each in state.upkeep:
         yield each.name, _words(each)
     for noted in state.chores:

@@ -128,6 +128,24 @@ def test_a_promote_says_it_too(world: World, second: AskedRepository) -> None:
     assert "repository 2 lags behind" in world.on_replica("promote", "--force").err
 
 
+def test_what_a_leader_noted_of_one_that_lags_is_not_said_of_the_replica_that_it_became(
+    world: World, second: AskedRepository
+) -> None:
+    assert world.on_leader("backup").code == 0
+    assert world.on_replica("restore").code == 0
+    second.down = RepositoryUnreachable("no route to host")
+    assert world.on_replica("promote", "--force").code == 0
+    # it leads before its mode says so
+    assert "repository 2" in world.on_replica("status", "--json", "--offline").json["lagging"]
+    changed(world, "newer")
+    second.down = None
+    assert world.on_leader("promote", "--force").code == 0
+    assert world.on_replica("restore").code == 0
+    assert StateFile(world.replica / "replicator").load().lagging
+    assert world.on_replica("status", "--json", "--offline").json["lagging"] is None
+    assert "lagging:" not in world.on_replica("status", "--offline").out
+
+
 def away(world: World, *arguments: str) -> list[dict[str, str]]:
     found: list[dict[str, str]] = world.on_replica("status", "--json", *arguments).json["away"]
     return found
