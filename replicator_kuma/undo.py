@@ -18,6 +18,7 @@ from replicator_kuma.errors import (
     KeptDamaged,
     KumaError,
     NothingKept,
+    ReplicatorError,
     SettingsError,
     SnapshotRefused,
 )
@@ -96,7 +97,7 @@ def _choose(
     """
     found, damaged = kept.look(instance.state.folder)
     if number is not None:
-        one = _named(found, damaged, number)
+        one = _named(instance, found, damaged, number)
         return (*_prepare(instance, one), one)
     state = instance.state.load()
     _require_confirmed(state)
@@ -105,7 +106,7 @@ def _choose(
     barred = kept.in_question(damaged, state, leads=leads)
     while True:
         if met := kept.first_met(eligible, barred):
-            raise _damaged(met.number, met.why, found)
+            raise _damaged(instance, met.number, met.why, found)
         following = kept.next_undone(eligible)
         if following is None:
             raise _nothing(found, passed_over)
@@ -140,9 +141,9 @@ def _nothing(found: Sequence[Kept], passed_over: bool) -> NothingKept:
     )
 
 
-def _damaged(number: int, why: str, found: Sequence[Kept]) -> KeptDamaged:
+def _damaged(instance: Instance, number: int, why: str, found: Sequence[Kept]) -> KeptDamaged:
     """The error of a set that cannot be put back: further back goes only who says so."""
-    further = kept.next_undone([one for one in found if one.number < number])
+    further = _further(instance, [one for one in found if one.number < number])
     message = f"the rows kept as {number} cannot be put back: {why}"
     if further is None:
         return KeptDamaged(message)
@@ -153,24 +154,55 @@ def _damaged(number: int, why: str, found: Sequence[Kept]) -> KeptDamaged:
     )
 
 
-def _named(found: Sequence[Kept], damaged: Sequence[kept.Damaged], number: int) -> Kept:
+def _further(instance: Instance, below: Sequence[Kept]) -> Kept | None:
+    """The set that would change something: what an undo has put back is here already.
+
+    One that cannot be compared says why itself, to who names it.
+    """
+    while (one := kept.next_undone(below)) is not None:
+        try:
+            if not _planned(instance, one, _opened(one))[1].plan.empty:
+                return one
+        except Interrupted:
+            raise
+        except ReplicatorError as error:
+            log.debug("the rows kept as %d cannot be compared: %s", one.number, error)
+            return one
+        below = [other for other in below if other.number < one.number]
+    return None
+
+
+def _named(
+    instance: Instance, found: Sequence[Kept], damaged: Sequence[kept.Damaged], number: int
+) -> Kept:
     for one in found:
         if one.number == number:
             return one
     for lost in damaged:
         if lost.number == number:
-            raise _damaged(number, lost.why, found)
+            raise _damaged(instance, number, lost.why, found)
     raise NothingKept(f"nothing is kept as {number}")
 
 
 def _prepare(instance: Instance, one: Kept) -> tuple[Instance, Planned]:
-    instance.step(f"comparing with the rows from before {one.to}")
     try:
-        dump = Dump.open(one.folder)
-        dump.verify()
+        dump = _opened(one)
     except SnapshotRefused as error:
         why = str(error).replace("the snapshot", "the set")
-        raise _damaged(one.number, why, kept.sets(instance.state.folder)) from error
+        found = kept.sets(instance.state.folder)
+        raise _damaged(instance, one.number, why, found) from error
+    return _planned(instance, one, dump)
+
+
+def _opened(one: Kept) -> Dump:
+    """Its rows; raises SnapshotRefused where they are not what their manifest says."""
+    dump = Dump.open(one.folder)
+    dump.verify()
+    return dump
+
+
+def _planned(instance: Instance, one: Kept, dump: Dump) -> tuple[Instance, Planned]:
+    instance.step(f"comparing with the rows from before {one.to}")
     there = as_kept(instance, dump.manifest)
     seen = look(there)
     arrived = _arrived(instance.state.load(), one, seen.live)

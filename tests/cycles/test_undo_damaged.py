@@ -107,6 +107,32 @@ def test_a_damaged_set_further_back_is_met_when_its_turn_comes(three: Instance) 
         go_back(three)
 
 
+@pytest.mark.parametrize(
+    ("damage", "number"), [(half_a_note, None), (half_a_note, 4), (altered_rows, 4)]
+)
+def test_further_back_is_what_differs_from_the_rows_here(
+    three: Instance, damage: Callable[[Path], None], number: int | None
+) -> None:
+    go_back(three)
+    damage(place(three, 4))  # of the undo: what it put back is here, and kept as 3
+    with pytest.raises(KeptDamaged, match="kept as 4") as caught:
+        go_back(three, number)
+    assert "replicator undo 2." in caught.value.hint
+    go_back(three, 2)
+    assert name_of(db(three), 3) == "two"
+
+
+def test_where_nothing_further_back_differs_none_is_named(three: Instance) -> None:
+    for number in (1, 2):
+        shutil.rmtree(place(three, number))
+    go_back(three)
+    half_a_note(place(three, 4))
+    with pytest.raises(KeptDamaged, match="kept as 4") as caught:
+        go_back(three)
+    assert "replicator undo 3" not in caught.value.hint
+    assert "replicator undo --list" in caught.value.hint
+
+
 def test_the_oldest_has_nothing_further_back(three: Instance) -> None:
     for number in (1, 2, 3):
         without_note(place(three, number))
