@@ -142,7 +142,9 @@ def test_a_part_that_a_failed_publish_left_is_no_copy(
     assert fleet.there("two") == ["1.1", "1.2"]
     for _ in range(2):
         assert lead(leader.instance).outcome is Outcome.NOTHING
-        assert "repository 2 lags behind" in leader.instance.state.load().lagging
+        told = leader.instance.state.load().lagging
+        assert "repository 2 lags behind" in told
+        assert told.endswith("no whole copy: the next change that is published brings one.")
     assert len(leader.told) == 1
     assert fleet.there("two") == ["1.1", "1.2"]  # not again and again
     assert follow(replica.instance).position == Position(1, 2)

@@ -43,7 +43,6 @@ def test_a_pack_with_altered_bytes_is_mended_by_restic_0_18_and_the_next_publish
         assert refused.returncode != 0
         assert "unknown command" in refused.stderr
     mended = run(restic_018(), place, tmp_path, "repair", "packs", pack.name)
-
     assert mended.returncode == 0, mended.stderr
     wanted = make_dump(tmp_path / "dump", "changed")
     repository.publish(tmp_path / "dump", label(2))
