@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,25 @@ def test_a_rebuild_after_a_rollback_that_was_cut_asks(
     with pytest.raises(ShrinkRefused, match=r"12 of 12 monitors are gone since 1\.1, with others"):
         lead(leader)
     lead(leader, allow_shrink=True)
+    assert repository.snapshots("default")[-1].label.shrunk is not None
+
+
+def test_what_went_by_such_a_rollback_is_counted_under_any_id_of_its_snapshot(
+    leader: Instance, replica: Instance, repository: FolderRepository
+) -> None:
+    """A second repository that comes or goes gives it another."""
+    for number in range(101, 117):
+        add_monitor(db(leader), number)
+    lead(leader)
+    repository.fail["publish"] = RepositoryUnreachable("no network")
+    with pytest.raises(RepositoryUnreachable):
+        roll_back_to(leader, "1.1")
+    back = leader.state.load().went_back
+    assert back is not None
+    leader.state.update(went_back=replace(back, snapshot="0" * 64))
+    cycles.delete_monitor(db(leader), 3)
+    add_monitor(db(leader), 3)
+    assert lead(leader).outcome is Outcome.PUBLISHED
     assert repository.snapshots("default")[-1].label.shrunk is not None
 
 
