@@ -57,6 +57,7 @@ def as_listed(state: State, snapshots: Sequence[Snapshot]) -> State:
         state,
         published=state.published and mark(state.published),
         applied=state.applied and mark(state.applied),
+        went_back=state.went_back and mark(state.went_back),
         pending=state.pending and pending(state.pending),
         hold=hold and replace(hold, mark=hold.mark and mark(hold.mark)),
         bad=tuple(common.get(known, known) for known in state.bad),

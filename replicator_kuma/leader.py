@@ -270,14 +270,13 @@ class Leader:
             case Step.PUBLISH:
                 if key := self.alike(view, newest):
                     return self._level(view, instance.state.update(alike=key, unchanged=unchanged))
-                back = (view.back.position, view.back.digest) if view.back else None
-                meant = (s for s in view.snapshots if (s.position, s.label.digest) == back)
+                back = view.back.snapshot if view.back else None
                 return publish(
                     instance,
                     next_position(newest, state.burned),
                     view.newest,
                     shrinks=lambda seen, gone: _shrinks(view, newest, seen.monitors, gone),
-                    guarded=next(meant, None),
+                    guarded=next((s for s in view.snapshots if s.id == back), None),
                 )
             case Step.WAIT:
                 word = "; --allow-shrink is to be said again then" if allow_shrink else ""

@@ -76,7 +76,7 @@ def test_the_first_error_is_the_one_to_show(
 @pytest.mark.parametrize(
     ("raised", "said"),
     [
-        (OSError(errno.ENOSPC, "x", "/work/dump"), "No space left on device: /work/dump"),
+        (OSError(errno.ENOSPC, "x", "/a/dump"), "No space left on device: /a/dump"),
         (OSError(errno.EROFS, "x"), "Read-only file system"),
         (OSError(errno.EMFILE, "x"), "Too many open files"),
         (MemoryError(), "the machine has no memory left"),

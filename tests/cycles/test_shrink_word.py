@@ -92,16 +92,21 @@ def test_so_does_one_whose_rows_equal_the_newest_already(
     assert (state.rolled_back, state.went_back) == (None, None)
 
 
-def test_a_rebuild_after_a_rollback_that_was_cut_asks(
-    leader: Instance, replica: Instance, repository: FolderRepository
-) -> None:
-    """Going back was meant, and takes sixteen monitors; others in the place of the rest not."""
+def cut_rollback(leader: Instance, repository: FolderRepository) -> None:
+    """Sixteen monitors more are published; going back to before them is not."""
     for number in range(101, 117):
         add_monitor(db(leader), number)
     lead(leader)
     repository.fail["publish"] = RepositoryUnreachable("no network")
     with pytest.raises(RepositoryUnreachable):
         roll_back_to(leader, "1.1")
+
+
+def test_a_rebuild_after_a_rollback_that_was_cut_asks(
+    leader: Instance, replica: Instance, repository: FolderRepository
+) -> None:
+    """Going back was meant, and takes sixteen monitors; others in the place of the rest not."""
+    cut_rollback(leader, repository)
     rename(db(leader), 3, "edited since")
     rebuild(leader)
     with pytest.raises(ShrinkRefused, match=r"12 of 12 monitors are gone since 1\.1, with others"):
@@ -114,12 +119,7 @@ def test_what_went_by_such_a_rollback_is_counted_under_any_id_of_its_snapshot(
     leader: Instance, replica: Instance, repository: FolderRepository
 ) -> None:
     """A second repository that comes or goes gives it another."""
-    for number in range(101, 117):
-        add_monitor(db(leader), number)
-    lead(leader)
-    repository.fail["publish"] = RepositoryUnreachable("no network")
-    with pytest.raises(RepositoryUnreachable):
-        roll_back_to(leader, "1.1")
+    cut_rollback(leader, repository)
     back = leader.state.load().went_back
     assert back is not None
     leader.state.update(went_back=replace(back, snapshot="0" * 64))
