@@ -143,8 +143,7 @@ def in_question(found: Sequence[_Set], state: State, *, leads: bool) -> list[_Se
     person who names such a set means that the whole fleet gets it. ``leads``: by its settings;
     one that was promoted leads before they say so.
     """
-    promoted = state.published is not None and state.published == state.applied
-    above = state.led_from if leads or (promoted and state.hold is None) else 0
+    above = state.led_from if leads or (state.promoted and state.hold is None) else 0
     return [one for one in found if one.number > above]
 
 
@@ -159,25 +158,23 @@ def next_undone(found: Sequence[Kept]) -> Kept | None:
 
     Rows are those from before set N after an undo of N: what came since is over, undos too.
     """
-    below: int | None = None
-    for one in reversed(found):
-        if below is None or one.number < below:
-            if not one.undoes:
-                return one
-            below = one.undoes
-    return None
+    one = _first(found)
+    return one if isinstance(one, Kept) else None
 
 
 def first_met(found: Sequence[Kept], damaged: Sequence[Damaged]) -> Damaged | None:
     """The damaged set that an undo comes to before the one of `next_undone`."""
+    one = _first([*found, *damaged])
+    return one if isinstance(one, Damaged) else None
+
+
+def _first(found: Sequence[Kept | Damaged]) -> Kept | Damaged | None:
+    """The newest that is no undo, below what undos have taken back."""
     below: int | None = None
-    both: list[Kept | Damaged] = [*found, *damaged]
-    for one in sorted(both, key=lambda each: each.number, reverse=True):
+    for one in sorted(found, key=lambda each: each.number, reverse=True):
         if below is None or one.number < below:
-            if isinstance(one, Damaged):
+            if isinstance(one, Damaged) or not one.undoes:
                 return one
-            if not one.undoes:
-                return None
             below = one.undoes
     return None
 

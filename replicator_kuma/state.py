@@ -190,6 +190,11 @@ class State:
     lagging: str = ""
     """which of a leader's two repositories lags behind, and why"""
 
+    @property
+    def promoted(self) -> bool:
+        """Whether its rows are what it published itself: it leads, whatever its mode says yet."""
+        return self.published is not None and self.published == self.applied
+
 
 def _decode(raw: dict[str, Any]) -> State:
     known = {f.name for f in dataclasses.fields(State)}

@@ -187,8 +187,7 @@ class Report:
 
         One that was promoted leads before its mode says so.
         """
-        promoted = self.state.published is not None and self.state.published == self.state.applied
-        return self.state.lagging if promoted or not self._follows else ""
+        return self.state.lagging if self.state.promoted or not self._follows else ""
 
     def _supervisor(self) -> dict[str, Any] | None:
         beat = self.beat
