@@ -49,6 +49,8 @@ class House:
 
     def start(self) -> None:
         """As after a restart: nothing is remembered but the state file."""
+        if hasattr(self, "worker"):  # two would share the lock of one process
+            wait_until(lambda: self.worker.idle, "the worker before to be between two steps", 10)
         self.worker = Worker()
         self.worker.start()
         chore = Chore("tidy", self.window, self.work)

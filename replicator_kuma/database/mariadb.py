@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import hashlib
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,11 @@ _NO_HASH = 10**40
 """What a row without hash adds: more than all rows of 64 bits could."""
 _WAITED = ("Lock wait timeout", "Deadlock found")
 """What CHECK TABLE calls an error, and is none of the table's."""
+_OTHERS = (
+    "SELECT id FROM information_schema.processlist WHERE db = database() AND id <> connection_id()"
+)
+_LEAVING = 0.5
+"""Seconds in which a connection that was closed has left the server's list."""
 _KUMA = frozenset({"monitor", "user"})
 """Tables that every Kuma has: without both there is no database yet."""
 
@@ -290,17 +296,20 @@ class MariadbStore:
                 raise
 
     def in_use(self) -> bool:
-        """Whether somebody else is connected to this database."""
+        """Whether somebody else is connected to this database, and stays.
+
+        The server lists a connection for a while after its end: our own last one, too.
+        """
+        end = time.monotonic() + _LEAVING
         try:
             with self.connect() as link:
-                return bool(
-                    link.value(
-                        "SELECT count(*) FROM information_schema.processlist "
-                        "WHERE db = database() AND id <> connection_id()"
-                    )
-                )
+                others = set(link.all(_OTHERS))
+                while others and time.monotonic() < end:
+                    time.sleep(_LEAVING / 10)
+                    others &= set(link.all(_OTHERS))
         except DatabaseMissing:
             return False
+        return bool(others)
 
     def check(self) -> None:
         with self.connect() as link:
