@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import secrets
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -224,7 +225,7 @@ class StateFile:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.path = folder / "state.json"
-        self._lock_depth = 0
+        self._lock_depth = self._lock_holder = 0
         self._new = State(writer=secrets.token_hex(8))
 
     def prepare(self) -> None:
@@ -286,12 +287,12 @@ class StateFile:
 
     @contextlib.contextmanager
     def lock(self, wait: float = 0.0) -> Iterator[None]:
-        """Hold the instance's lock: one cycle at a time, over processes.
+        """Hold the instance's lock: one cycle at a time, over processes and threads.
 
         Raises AlreadyRunning when it is not free within ``wait`` seconds. The kernel frees it
-        when its process ends, however it ends. May be entered again by its holder.
+        when its process ends, however it ends. May be entered again by the thread that holds it.
         """
-        if self._lock_depth:
+        if self._lock_depth and self._lock_holder == threading.get_ident():
             self._lock_depth += 1
             try:
                 yield
@@ -305,7 +306,7 @@ class StateFile:
             raise StateError(f"cannot open the lock in {self.folder}: {error}") from error
         try:
             _acquire(descriptor, wait)
-            self._lock_depth = 1
+            self._lock_depth, self._lock_holder = 1, threading.get_ident()
             try:
                 yield
             finally:

@@ -209,11 +209,11 @@ def test_a_client_that_hangs_up_does_no_harm(tmp_path: Path) -> None:
 def test_a_silent_supervisor_and_one_that_is_only_slow(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(control, "SILENCE_DEADLINE", 0.3)
+    monkeypatch.setattr(control, "SILENCE_DEADLINE", 1.0)
     monkeypatch.setattr(control, "SIGN_OF_LIFE", 0.05)
 
     def slow(command: str, _options: Mapping[str, Any], _progress: control.Progress) -> Any:
-        time.sleep(0.8)
+        time.sleep(1.5)
         return {"command": command}
 
     with serving(tmp_path, slow):

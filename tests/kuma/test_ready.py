@@ -83,7 +83,7 @@ def test_an_answer_in_drops_has_a_deadline(what: str) -> None:
         threading.Thread(target=drip, daemon=True).start()
         began = time.monotonic()
         state = probe(f"http://127.0.0.1:{server.getsockname()[1]}", 0.3)
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 5
     assert state in (Readiness.STARTING, Readiness.OTHER)
 
 

