@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+import pymysql
 import pytest
 
 from replicator_kuma.database.db_config import read_login
@@ -256,6 +257,19 @@ def test_a_deadlock_is_a_lock(store: MariadbStore, database: Database) -> None:
             write()
         waiting.join(20)
     assert database.query("SELECT name FROM notification WHERE id = 3") == [("x",)]
+
+
+@pytest.mark.parametrize("monitor", [1, 12])
+def test_a_write_holds_each_monitor_from_its_begin(
+    monitor: int, store: MariadbStore, database: Database
+) -> None:
+    """So a heartbeat of a Kuma that runs waits for it, and neither is a deadlock's victim."""
+    beat = f"INSERT INTO heartbeat (monitor_id, status, time) VALUES ({monitor}, 1, '2025-01-01')"
+    with closing(database.connect()) as kuma, kuma.cursor() as cursor:
+        cursor.execute("SET innodb_lock_wait_timeout = 1")
+        with store.write(), pytest.raises(pymysql.err.OperationalError, match="1205"):
+            cursor.execute(beat)
+        assert cursor.execute(beat) == 1
 
 
 def test_tables_that_change_while_they_are_read(store: MariadbStore, database: Database) -> None:
