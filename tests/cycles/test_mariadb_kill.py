@@ -9,15 +9,14 @@ import contextlib
 import os
 import random
 import sys
-import time
 from collections.abc import Iterable, Iterator
 
 import pytest
 
-from replicator_kuma.cycle import Instance, Outcome
+from replicator_kuma.cycle import Instance
 from replicator_kuma.errors import KumaError, SnapshotRefused
 from replicator_kuma.recovery import before_start
-from tests.cycles.test_kill import instants, killed_after
+from tests.cycles.test_kill import at_instants_within, killed_after, taken_by
 from tests.support.crashing import DIED
 from tests.support.cycles import follow
 from tests.support.mariadb import Server
@@ -166,17 +165,18 @@ def test_dead_before_some_effects_of_the_way_back(fleet: Fleet) -> None:
 
 @pytest.mark.slow
 def test_killed_at_any_instant(large: Fleet, chance: random.Random) -> None:
-    large.reset()
-    started = time.monotonic()
-    assert follow(large.replica()).outcome is Outcome.APPLIED
-    duration = time.monotonic() - started
-    killed = 0
-    for instant in instants(chance, KILLS, duration):
+    def duration() -> float:
         large.reset()
-        killed += killed_after(instant, lambda: follow(large.replica()))
+        return taken_by(lambda: follow(large.replica()))
+
+    def killed(instant: float) -> bool:
+        large.reset()
+        died = killed_after(instant, lambda: follow(large.replica()))
         large.rows()
         after = large.replica()
         large.look_at_each_start(after)
         follow(after, reconcile=True)
         large.assert_ended("new")
-    assert killed > KILLS // 2, "most instants are to lie within the restore"
+        return died
+
+    at_instants_within(chance, KILLS, duration, killed)
