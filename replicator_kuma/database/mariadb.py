@@ -46,7 +46,8 @@ _NO_HASH = 10**40
 _WAITED = ("Lock wait timeout", "Deadlock found")
 """What CHECK TABLE calls an error, and is none of the table's."""
 _OTHERS = (
-    "SELECT id FROM information_schema.processlist WHERE db = database() AND id <> connection_id()"
+    "SELECT count(*) FROM information_schema.processlist "
+    "WHERE db = database() AND id <> connection_id()"
 )
 _LEAVING = 0.5
 """Seconds in which a connection that was closed has left the server's list."""
@@ -296,20 +297,20 @@ class MariadbStore:
                 raise
 
     def in_use(self) -> bool:
-        """Whether somebody else is connected to this database, and stays.
+        """Whether somebody else is connected to this database, whenever one looks.
 
         The server lists a connection for a while after its end: our own last one, too.
         """
         end = time.monotonic() + _LEAVING
         try:
             with self.connect() as link:
-                others = set(link.all(_OTHERS))
-                while others and time.monotonic() < end:
+                while link.value(_OTHERS):
+                    if time.monotonic() >= end:
+                        return True
                     time.sleep(_LEAVING / 10)
-                    others &= set(link.all(_OTHERS))
         except DatabaseMissing:
-            return False
-        return bool(others)
+            pass
+        return False
 
     def check(self) -> None:
         with self.connect() as link:

@@ -215,26 +215,52 @@ def test_the_embedded_server_of_a_kuma_that_does_not_run(tmp_path: Path) -> None
     assert "start Kuma" in caught.value.hint
 
 
-def test_others_who_are_connected_are_users(store: MariadbStore, database: Database) -> None:
-    """Without the right PROCESS a login sees only its own account's connections: Kuma's are."""
-    server, login = database.server, {"user": database.name, "password": PASSWORD}
-    kuma: dict[str, Any] = {"unix_socket": None, "host": "127.0.0.1", "port": server.port} | login
+@pytest.fixture
+def login(database: Database) -> dict[str, Any]:
+    """How Kuma connects: the store sees its own account's connections only, without PROCESS."""
+    at = {"unix_socket": None, "host": "127.0.0.1", "port": database.server.port}
+    return at | {"user": database.name, "password": PASSWORD}
+
+
+def test_others_who_are_connected_are_users(
+    store: MariadbStore, database: Database, login: dict[str, Any]
+) -> None:
     assert not store.in_use()
-    with closing(database.connect(**kuma)):
+    with closing(database.connect(**login)):
         assert store.in_use()
     assert not store.in_use()
-    with closing(server.connect(**kuma)):
+    with closing(database.server.connect(**login)):
         assert not store.in_use()  # it is in no database
 
 
-def test_a_connection_that_leaves_is_no_user(store: MariadbStore, database: Database) -> None:
+def test_a_connection_that_leaves_is_no_user(
+    store: MariadbStore, database: Database, login: dict[str, Any]
+) -> None:
     """As the server lists one that was closed a moment ago, the store's own last one too."""
-    leaving = database.connect()
-    timer = threading.Timer(0.1, leaving.close)
-    timer.start()
+    leaving = threading.Timer(0.1, database.connect(**login).close)
+    leaving.start()
     assert not store.in_use()
-    timer.join()
+    assert leaving.finished.is_set(), "it was looked for before it left"
+    leaving.join()
     assert not any(store.in_use() for _ in range(50))
+
+
+def test_a_pool_that_changes_its_connection_is_a_user(
+    store: MariadbStore, database: Database, login: dict[str, Any]
+) -> None:
+    first = database.connect(**login)
+    with ExitStack() as stack:
+
+        def change() -> None:
+            stack.enter_context(closing(database.connect(**login)))
+            first.close()
+
+        changing = threading.Timer(0.1, change)
+        changing.start()
+        try:
+            assert store.in_use()
+        finally:
+            changing.join()
 
 
 def test_a_deadlock_is_a_lock(store: MariadbStore, database: Database) -> None:
