@@ -33,15 +33,11 @@ from tests.support.compare import (
     orphans,
     staying_differences,
 )
-from tests.support.cycles import follow, lead, left_behind, rename
+from tests.support.cycles import db, follow, lead, left_behind, rename
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import RecordingKuma
 
 RESTART = ["stop", "start", "ready?"]
-
-
-def db(instance: Instance) -> Path:
-    return instance.data_dir / "kuma.db"
 
 
 def test_a_newer_position_is_applied_and_confirmed(

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from replicator_kuma import kept, tasks
 from replicator_kuma.cycle import Instance, Outcome
 from replicator_kuma.errors import CacheFull, MachineError
 from replicator_kuma.state import Hold
-from tests.support.cycles import follow, lead, name_of, rename
+from tests.support.cycles import db, follow, lead, name_of, rename
 from tests.support.folder_repository import FolderRepository
-
-
-def db(instance: Instance) -> Path:
-    return instance.data_dir / "kuma.db"
 
 
 def numbers(instance: Instance) -> list[int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from pathlib import Path
 
 import pytest
 
@@ -12,15 +11,11 @@ from replicator_kuma.cycle import Instance, Outcome
 from replicator_kuma.drift import AGAIN
 from replicator_kuma.dump.policy import Policy
 from tests.support import databases
-from tests.support.cycles import follow, lead, name_of, rename
+from tests.support.cycles import db, follow, lead, name_of, rename
 from tests.support.instances import RecordingKuma
 
 APPLIED = "1.1 is applied; nothing newer"
 DIFFERS = f"{APPLIED}; rows here differ from it"
-
-
-def db(instance: Instance) -> Path:
-    return instance.data_dir / "kuma.db"
 
 
 @pytest.fixture

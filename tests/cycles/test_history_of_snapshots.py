@@ -16,12 +16,8 @@ from replicator_kuma.history import Entry, entries
 from replicator_kuma.recovery import aside
 from replicator_kuma.repository import Position
 from tests.support import cycles, databases
-from tests.support.cycles import lead, rename, take_over
+from tests.support.cycles import db, lead, rename, take_over
 from tests.support.folder_repository import FolderRepository
-
-
-def db(instance: Instance) -> Path:
-    return instance.data_dir / "kuma.db"
 
 
 def told(

@@ -7,7 +7,6 @@ import logging
 import os
 import shutil
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -28,6 +27,7 @@ from replicator_kuma.repository import Position
 from tests.support import cycles, databases
 from tests.support.crashing import DIED
 from tests.support.cycles import (
+    db,
     follow,
     go_on,
     hold_at,
@@ -41,10 +41,6 @@ from tests.support.cycles import (
 from tests.support.folder_repository import FolderRepository
 from tests.support.forked import forked
 from tests.support.instances import RecordingKuma
-
-
-def db(instance: Instance) -> Path:
-    return instance.data_dir / "kuma.db"
 
 
 def step(leader: Instance, replica: Instance, name: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-from pathlib import Path
 
 import pytest
 
@@ -12,13 +11,9 @@ from replicator_kuma.cycle import Instance, Outcome
 from replicator_kuma.errors import KumaError
 from replicator_kuma.status import Report
 from tests.support.crashing import DIED
-from tests.support.cycles import UnmanagedKuma, follow, go_back, lead, name_of, rename
+from tests.support.cycles import UnmanagedKuma, db, follow, go_back, lead, name_of, rename
 from tests.support.forked import forked
 from tests.support.instances import RecordingKuma
-
-
-def db(instance: Instance) -> Path:
-    return instance.data_dir / "kuma.db"
 
 
 @pytest.fixture

@@ -18,15 +18,11 @@ from replicator_kuma.repository import Position
 from replicator_kuma.retention import Care, Keep
 from tests.support import cycles
 from tests.support.compare import config_differences
-from tests.support.cycles import follow, lead, rename
+from tests.support.cycles import db, follow, lead, rename
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import RecordingNotifier
 
 FEW = Care(Keep(2, 0, 0), 3)
-
-
-def db(instance: Instance) -> Path:
-    return instance.data_dir / "kuma.db"
 
 
 def tidy(instance: Instance, care: Care = FEW, done: Done | None = None) -> str:

@@ -28,7 +28,7 @@ from tests.support.compare import (
     staying_differences,
 )
 from tests.support.crashing import DIED, FileKuma, crash_at
-from tests.support.cycles import follow, lead, left_behind, positions, rename, take_over
+from tests.support.cycles import db, follow, lead, left_behind, positions, rename, take_over
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import make_instance
 from tests.support.thorough import one_in
@@ -38,10 +38,6 @@ MOST = 400
 """No scenario has as many effects: a test that never ends is none."""
 AS_IN_A_RESTORE = 25
 """A way back and a promote begin with as many effects of a restore, which has more."""
-
-
-def db(instance: Instance) -> Path:
-    return instance.data_dir / "kuma.db"
 
 
 @dataclass

@@ -22,7 +22,7 @@ from replicator_kuma.repository.restic import ResticRepository
 from tests.support import cycles, databases, tools
 from tests.support.compare import config_differences, damage, orphans, staying_differences
 from tests.support.crashing import FileKuma
-from tests.support.cycles import follow, lead, left_behind, rename
+from tests.support.cycles import db, follow, lead, left_behind, rename
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import make_instance
 from tests.support.thorough import one_in
@@ -30,10 +30,6 @@ from tests.support.thorough import one_in
 KILLS = 50
 PUBLISH_KILLS = 12 // one_in(2)
 MONITORS = 300
-
-
-def db(instance: Instance) -> Path:
-    return instance.data_dir / "kuma.db"
 
 
 @pytest.fixture(scope="module")

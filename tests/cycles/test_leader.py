@@ -23,13 +23,9 @@ from replicator_kuma.errors import (
 from replicator_kuma.repository import Position
 from tests.support import cycles, databases
 from tests.support.compare import config_differences
-from tests.support.cycles import lead, positions, rename
+from tests.support.cycles import db, lead, positions, rename
 from tests.support.folder_repository import FolderRepository
 from tests.support.forked import forked
-
-
-def db(instance: Instance) -> Path:
-    return instance.data_dir / "kuma.db"
 
 
 def test_the_first_publish_is_1_1(leader: Instance, repository: FolderRepository) -> None:

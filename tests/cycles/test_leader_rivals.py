@@ -21,12 +21,8 @@ from replicator_kuma.errors import (
 from replicator_kuma.repository import Label, Position
 from replicator_kuma.tasks import backup, run
 from tests.support import cycles
-from tests.support.cycles import follow, lead, positions, rename, take_over
+from tests.support.cycles import db, follow, lead, positions, rename, take_over
 from tests.support.folder_repository import FolderRepository
-
-
-def db(instance: Instance) -> Path:
-    return instance.data_dir / "kuma.db"
 
 
 def relabel(repository: FolderRepository, change: Callable[[Label], Label]) -> None:

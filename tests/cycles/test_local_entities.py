@@ -12,7 +12,7 @@ from replicator_kuma.dump import catalog
 from replicator_kuma.settings import Settings, Strategy
 from tests.support import cycles, databases
 from tests.support.compare import config_differences, orphans
-from tests.support.cycles import count, follow, lead, name_of, rename
+from tests.support.cycles import count, db, follow, lead, name_of, rename
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import RecordingKuma
 
@@ -20,10 +20,6 @@ PROXY = (
     "INSERT INTO proxy (id, user_id, protocol, host, port, auth, active, created_date) "
     "VALUES ({id}, 1, 'http', '{host}', 3128, 0, 1, '2025-01-01 00:00:00')"
 )
-
-
-def db(instance: Instance) -> Path:
-    return instance.data_dir / "kuma.db"
 
 
 def choose(

@@ -24,14 +24,10 @@ from replicator_kuma.repository import Position
 from replicator_kuma.status import Report
 from replicator_kuma.tasks import backup, run
 from tests.support import cycles, databases
-from tests.support.cycles import follow, lead, positions, rename, take_over
+from tests.support.cycles import db, follow, lead, positions, rename, take_over
 from tests.support.folder_repository import FolderRepository
 
 YEAR = 365 * 86_400.0
-
-
-def db(instance: Instance) -> Path:
-    return instance.data_dir / "kuma.db"
 
 
 @pytest.fixture

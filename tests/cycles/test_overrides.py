@@ -13,10 +13,10 @@ from replicator_kuma.replica import Replica
 from replicator_kuma.settings import Strategy
 from tests.support import cycles, databases
 from tests.support.compare import config_differences, damage, orphans
-from tests.support.cycles import count, follow, lead, left_behind
+from tests.support.cycles import count, db, follow, lead, left_behind
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import RecordingKuma
-from tests.support.rules import EVERY_RULE, NO_TAG, PAUSED, column, db, rules, tagged
+from tests.support.rules import EVERY_RULE, NO_TAG, PAUSED, column, rules, tagged
 
 
 def restarted(replica: Instance, kuma: RecordingKuma) -> Instance:

@@ -16,12 +16,12 @@ from replicator_kuma.dump.overrides import Overrides
 from replicator_kuma.errors import SettingsError, SnapshotMisfit
 from tests.support import cycles, databases
 from tests.support.compare import config_differences, damage, orphans
-from tests.support.cycles import count, follow, lead
+from tests.support.cycles import count, db, follow, lead
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import RecordingKuma, make_instance
 from tests.support.mariadb import Server
 from tests.support.mariadb_build import create
-from tests.support.rules import EVERY_RULE, PAUSED, db, rules, tagged
+from tests.support.rules import EVERY_RULE, PAUSED, rules, tagged
 
 VALUES: dict[str, dict[str, list[Any]]] = {
     "monitor": {

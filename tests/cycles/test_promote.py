@@ -24,14 +24,10 @@ from replicator_kuma.errors import (
 from replicator_kuma.repository import Position
 from tests.support import cycles, databases
 from tests.support.compare import config_differences
-from tests.support.cycles import follow, lead, left_behind, positions, rename, take_over
+from tests.support.cycles import db, follow, lead, left_behind, positions, rename, take_over
 from tests.support.folder_repository import FolderRepository
 from tests.support.forked import forked
 from tests.support.instances import RecordingKuma
-
-
-def db(instance: Instance) -> Path:
-    return instance.data_dir / "kuma.db"
 
 
 def test_what_an_enemy_published_before_does_not_fail_the_publish(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from pathlib import Path
 
 import pytest
 
@@ -25,13 +24,9 @@ from replicator_kuma.repository import Position, Snapshot
 from replicator_kuma.state import State
 from tests.support import cycles, databases
 from tests.support.compare import config_differences
-from tests.support.cycles import follow, lead, left_behind, mark, rename, snapshot
+from tests.support.cycles import db, follow, lead, left_behind, mark, rename, snapshot
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import RecordingKuma
-
-
-def db(instance: Instance) -> Path:
-    return instance.data_dir / "kuma.db"
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from tests.support import cycles, databases
 from tests.support.compare import config_differences, damage, orphans
 from tests.support.crashing import DIED
 from tests.support.cycles import (
+    db,
     follow,
     go_back,
     lead,
@@ -35,10 +36,6 @@ from tests.support.cycles import (
 from tests.support.folder_repository import FolderRepository
 from tests.support.forked import forked
 from tests.support.instances import RecordingKuma
-
-
-def db(instance: Instance) -> Path:
-    return instance.data_dir / "kuma.db"
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import pytest
 
@@ -15,6 +14,7 @@ from tests.support import cycles, databases
 from tests.support.crashing import DIED
 from tests.support.cycles import (
     count,
+    db,
     follow,
     go_back,
     lead,
@@ -27,10 +27,6 @@ from tests.support.cycles import (
 from tests.support.folder_repository import FolderRepository
 from tests.support.forked import forked
 from tests.support.instances import RecordingKuma
-
-
-def db(instance: Instance) -> Path:
-    return instance.data_dir / "kuma.db"
 
 
 def kuma_of(instance: Instance) -> RecordingKuma:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from replicator_kuma import kept
@@ -11,12 +9,8 @@ from replicator_kuma.cycle import Instance
 from replicator_kuma.errors import RepositoryUnreachable
 from replicator_kuma.kept import Kept
 from tests.support import databases
-from tests.support.cycles import follow, go_back, lead, rename, roll_back_to, take_over
+from tests.support.cycles import db, follow, go_back, lead, rename, roll_back_to, take_over
 from tests.support.folder_repository import FolderRepository
-
-
-def db(instance: Instance) -> Path:
-    return instance.data_dir / "kuma.db"
 
 
 def newest_kept(instance: Instance) -> Kept:

@@ -16,16 +16,12 @@ from replicator_kuma.dump.format import Dump
 from replicator_kuma.errors import ReplicatorError
 from replicator_kuma.settings import Settings
 from tests.support import cycles, databases
-from tests.support.cycles import follow, lead
+from tests.support.cycles import db, follow, lead
 from tests.support.dumps import edit_manifest, rewrite
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import RecordingKuma
 
 URL = "primaryBaseURL"
-
-
-def db(instance: Instance) -> Path:
-    return instance.data_dir / "kuma.db"
 
 
 def choose(instance: Instance, keys: str, mode: str = "RESTORE") -> Instance:

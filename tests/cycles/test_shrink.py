@@ -17,15 +17,11 @@ from replicator_kuma.repository import Position
 from replicator_kuma.shrink import Limit
 from replicator_kuma.tasks import backup, restore, run
 from tests.support import cycles, databases
-from tests.support.cycles import add_monitor, count, follow, lead, rename, take_over
+from tests.support.cycles import add_monitor, count, db, follow, lead, rename, take_over
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import RecordingKuma
 
 OFF = Limit(None)
-
-
-def db(instance: Instance) -> Path:
-    return instance.data_dir / "kuma.db"
 
 
 def keep(instance: Instance, monitors: int) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -15,13 +14,9 @@ from replicator_kuma.shrink import Limit
 from replicator_kuma.tasks import backup, run
 from tests.support import cycles, databases
 from tests.support.compare import config_differences
-from tests.support.cycles import add_monitor, follow, lead, positions, rename, take_over
+from tests.support.cycles import add_monitor, db, follow, lead, positions, rename, take_over
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import RecordingKuma
-
-
-def db(instance: Instance) -> Path:
-    return instance.data_dir / "kuma.db"
 
 
 def rebuild(instance: Instance, *, same_ids: bool) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -22,6 +21,7 @@ from tests.support import cycles, databases
 from tests.support.cycles import (
     add_monitor,
     count,
+    db,
     follow,
     go_back,
     lead,
@@ -32,10 +32,6 @@ from tests.support.cycles import (
     take_over,
 )
 from tests.support.folder_repository import FolderRepository
-
-
-def db(instance: Instance) -> Path:
-    return instance.data_dir / "kuma.db"
 
 
 def rebuild(instance: Instance) -> None:

@@ -24,17 +24,13 @@ from replicator_kuma.settings import NOTIFICATIONS
 from replicator_kuma.state import State
 from tests.support import cycles, databases
 from tests.support.compare import config_differences, orphans
-from tests.support.cycles import UnmanagedKuma, follow, lead, left_behind, name_of, rename
+from tests.support.cycles import UnmanagedKuma, db, follow, lead, left_behind, name_of, rename
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import RecordingKuma
 
 RULE = Rule("monitor", changes=(("interval", 77),))
 APPLIED = "1.1 is applied; nothing newer"
 HEALED = ["stop", "start", "ready?"]
-
-
-def db(instance: Instance) -> Path:
-    return instance.data_dir / "kuma.db"
 
 
 @pytest.fixture

@@ -19,15 +19,11 @@ from tests.support.compare import (
     orphans,
     staying_differences,
 )
-from tests.support.cycles import follow, lead, left_behind, rename
+from tests.support.cycles import db, follow, lead, left_behind, rename
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import RecordingKuma
 
 BORN = "2031-05-05 05:05:05"
-
-
-def db(instance: Instance) -> Path:
-    return instance.data_dir / "kuma.db"
 
 
 def logo(instance: Instance) -> bytes:

@@ -24,6 +24,7 @@ from tests.support import cycles, databases
 from tests.support.compare import config_differences, damage, orphans
 from tests.support.crashing import DIED, FileKuma, crash_at
 from tests.support.cycles import (
+    db,
     follow,
     go_back,
     go_on,
@@ -37,10 +38,6 @@ from tests.support.folder_repository import FolderRepository
 from tests.support.instances import RecordingKuma, make_instance
 from tests.support.rules import PAUSED, rules
 from tests.support.thorough import one_in
-
-
-def db(instance: Instance) -> Path:
-    return instance.data_dir / "kuma.db"
 
 
 def step(leader: Instance, replica: Instance, name: str) -> None:

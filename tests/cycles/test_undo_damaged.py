@@ -12,13 +12,9 @@ import pytest
 from replicator_kuma import kept, tasks
 from replicator_kuma.cycle import Instance, Outcome
 from replicator_kuma.errors import KeptDamaged, NothingKept, ReplicatorError, SnapshotNotFound
-from tests.support.cycles import follow, go_back, lead, name_of, rename, take_over
+from tests.support.cycles import db, follow, go_back, lead, name_of, rename, take_over
 
 NAMES = ("two", "three", "four")
-
-
-def db(instance: Instance) -> Path:
-    return instance.data_dir / "kuma.db"
 
 
 @pytest.fixture

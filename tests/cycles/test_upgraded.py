@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import pytest
 
@@ -12,14 +11,10 @@ from replicator_kuma.cycle import Instance, Outcome
 from replicator_kuma.errors import KumaError
 from replicator_kuma.repository import Position
 from tests.support.crashing import DIED
-from tests.support.cycles import follow, go_back, lead, left_behind, name_of, rename
+from tests.support.cycles import db, follow, go_back, lead, left_behind, name_of, rename
 from tests.support.forked import forked
 from tests.support.instances import RecordingKuma
 from tests.support.old_state import as_0_2_0_writes_it
-
-
-def db(instance: Instance) -> Path:
-    return instance.data_dir / "kuma.db"
 
 
 @pytest.fixture(params=["before its rows", "after its rows"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -14,7 +13,7 @@ from replicator_kuma.errors import KumaError, SettingsError
 from replicator_kuma.recovery import before_start
 from tests.support import cycles, databases
 from tests.support.compare import damage, orphans
-from tests.support.cycles import follow, lead, left_behind, name_of, rename
+from tests.support.cycles import db, follow, lead, left_behind, name_of, rename
 from tests.support.instances import RecordingKuma
 from tests.support.pairs import HastyStore
 
@@ -22,10 +21,6 @@ URL = "primaryBaseURL"
 WIDE = frozenset({*SETTINGS, URL})
 ALL = frozenset(TABLES)
 NO_KEYS = ALL - {"api_key"}
-
-
-def db(instance: Instance) -> Path:
-    return instance.data_dir / "kuma.db"
 
 
 def choose(

@@ -47,6 +47,11 @@ class UnmanagedKuma(RecordingKuma):
     manages = False
 
 
+def db(instance: Instance) -> Path:
+    """Kuma's database in SQLite."""
+    return instance.data_dir / "kuma.db"
+
+
 def fill(folder: Path, *, monitors: int = 12, heartbeats: int = 2, wal: bool = False) -> Path:
     """A leader's database with its logo in an instance's folder."""
     database = databases.build(

@@ -9,6 +9,7 @@ from replicator_kuma.cycle import Instance
 from replicator_kuma.dump import catalog
 from replicator_kuma.settings import Settings, Strategy
 from tests.support import databases
+from tests.support.cycles import db
 
 PAUSED = '[[rule]]\ntable = "monitor"\nwhere = { type = "push" }\nset = { active = false }\n'
 NO_TAG = '[[rule]]\ntable = "monitor"\nwhere = { tag = "eu-only" }\nskip = true\n'
@@ -18,10 +19,6 @@ EVERY_RULE = (
     """[[rule]]\ntable = "setting"\nwhere = { key = "entryPage" }\nset = { value = '"x"' }\n"""
     '[[rule]]\ntable = "monitor"\nwhere = { id = 8 }\nset = { timeout = 7, interval = 61.0 }\n'
 )
-
-
-def db(instance: Instance) -> Path:
-    return instance.data_dir / "kuma.db"
 
 
 def rules(replica: Instance, text: str, strategy: Strategy = Strategy.SNAPSHOT) -> Path:
