@@ -15,7 +15,7 @@ PACKAGE = ROOT / "replicator_kuma"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = (
-    ("errors", "machine", "plain", "variables", "environments", "windows", "drill_note"),
+    ("errors", "machine", "cores", "plain", "variables", "environments", "windows", "drill_note"),
     ("dump",),
     ("database", "repository", "kuma", "notify"),
     (
