@@ -20,7 +20,7 @@ LAYERS = (
     ("database", "repository", "kuma", "notify"),
     (
         *("state", "source", "settings", "staging", "heartbeat", "logs", "cycle", "control"),
-        *("shrink", "tries", "failure_log", "timetable", "retention", "upkeep_status"),
+        *("requests", "shrink", "tries", "failure_log", "timetable", "retention", "upkeep_status"),
         *("moments", "marks", "older", "hold_status", "known", "findings", "health"),
     ),
     ("observe",),
