@@ -54,3 +54,15 @@ def test_what_a_pull_request_builds_is_not_pushed_and_a_tag_takes_no_others_laye
         "publish": True,
     }
     assert not {"cache-from", "cache-to"} & builds["publish"].keys()
+
+
+@pytest.mark.parametrize("role", ["leader", "replica"])
+def test_a_container_has_what_kuma_was_seen_to_need(role: str) -> None:
+    """`make containers-test` runs them so; a comment there says what each is for."""
+    service = read(ROOT / f"docker-compose.{role}.yml")["services"]["kuma"]
+    assert service["cap_drop"] == ["ALL"]
+    wanted = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "NET_RAW", "SETGID", "SETUID"]
+    assert service["cap_add"] == wanted
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert not {"privileged", "pid", "ipc", "network_mode", "devices"} & service.keys()
+    assert service["ports"] == ["${KUMA_PORT:-3001}:3001"]  # instances watch one another
