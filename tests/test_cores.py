@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,6 +28,7 @@ from tests.support.waiting import wait_until
 
 LIMIT = 4096
 SAYS = "import resource; print(resource.getrlimit(resource.RLIMIT_CORE)[0], flush=True)"
+SYSTEM_PYTHON = shutil.which("python3", path="/usr/bin")
 STARTERS = {"Popen", "run", "call", "check_call", "check_output", "posix_spawn", "fork", "system"}
 
 
@@ -146,6 +149,24 @@ def test_no_kernel_hands_a_core_to_a_program_either(tmp_path: Path) -> None:
     left = set(tmp_path.iterdir())
     assert not os.WCOREDUMP(aborted(tmp_path, "cores.forbid()"))
     assert set(tmp_path.iterdir()) == left
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody")
+@pytest.mark.skipif(SYSTEM_PYTHON is None, reason="needs a Python that anybody may run")
+@pytest.mark.parametrize("forbids", [False, True])
+def test_a_kuma_of_the_same_user_cannot_read_our_environment(forbids: bool) -> None:
+    nobody: dict[str, Any] = {"user": 65534, "group": 65534, "extra_groups": [], "cwd": "/"}
+    python = [str(SYSTEM_PYTHON), "-S", "-c"]
+    source = Path(cores.__file__).read_text() + ("\nforbid()" if forbids else "")
+    waits = f"{source}\nprint('up', flush=True)\ninput()"
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([*python, waits], env={"SECRET": "x"}, **nobody, **pipes) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"up\n"
+        reads = f"print(open('/proc/{process.pid}/environ').read())"
+        seen = subprocess.run([*python, reads], capture_output=True, timeout=20, **nobody)
+        process.communicate(b"\n")
+    assert (b"PermissionError" in seen.stderr, b"SECRET" in seen.stdout) == (forbids, not forbids)
 
 
 def test_every_process_is_started_with_a_word_on_its_core_files() -> None:
