@@ -210,7 +210,7 @@ def pings(service: Service) -> bool:
         monitor = page.add_monitor("ping", KUMA, type="ping", hostname="127.0.0.1", packetSize=56)
         try:
             wait_until(lambda: page.heartbeats(monitor), "the first beat", deadline=30)
-            return page.heartbeats(monitor)[0]["status"] == 1
+            return bool(page.heartbeats(monitor)[0]["status"] == 1)
         finally:
             page.delete_monitor(monitor)
 
