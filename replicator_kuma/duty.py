@@ -99,7 +99,7 @@ class Duty:
     def handle(
         self, command: str, options: Mapping[str, Any], progress: Callable[[str], None]
     ) -> CycleResult | Killed:
-        """What a client asked for, as `requests.check` let it; raises what the cycle raises."""
+        """What a client asked for and `control_options.check` let; raises what the cycle raises."""
         self._check_same(options)
         if command == kill.COMMAND:
             return self._kill_kuma(progress)

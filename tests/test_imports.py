@@ -20,7 +20,15 @@ LAYERS = (
     ("database", "repository", "kuma", "notify"),
     (
         *("state", "source", "settings", "staging", "heartbeat", "logs", "cycle", "control"),
-        *("requests", "shrink", "tries", "failure_log", "timetable", "retention", "upkeep_status"),
+        *(
+            "control_options",
+            "shrink",
+            "tries",
+            "failure_log",
+            "timetable",
+            "retention",
+            "upkeep_status",
+        ),
         *("moments", "marks", "older", "hold_status", "known", "findings", "health"),
     ),
     ("observe",),

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from replicator_kuma import control_options, heartbeat
 from replicator_kuma import doctor as doctor_module
-from replicator_kuma import heartbeat, requests
 from replicator_kuma.build import build
 from replicator_kuma.control import ControlServer
 from replicator_kuma.errors import RepositoryUnreachable, WrongPassword
@@ -571,7 +571,7 @@ def test_a_supervisor_lets_each_command_ask(world: World, side: str, line: str) 
     asked: list[tuple[str, Mapping[str, Any]]] = []
 
     def answer(command: str, options: Mapping[str, Any], _progress: object) -> dict[str, Any]:
-        requests.check(command, options)
+        control_options.check(command, options)
         asked.append((command, options))
         return {"sentence": "done", "warnings": []}
 

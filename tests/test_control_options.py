@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from replicator_kuma import kill
+from replicator_kuma.control_options import OPTIONS, check
 from replicator_kuma.errors import SettingsError
-from replicator_kuma.requests import OPTIONS, check
 
 FITS: dict[str, list[Any]] = {
     "fleet": ["default", "ü"],
