@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import click
 
-from replicator_kuma import __version__
+from replicator_kuma import __version__, cores
 from replicator_kuma.errors import ReplicatorError
 from replicator_kuma.plain import plain, plain_json
 
@@ -63,6 +63,7 @@ Shell completion, for bash (zsh and fish alike):
 @click.version_option(__version__, prog_name="replicator", message="%(prog)s %(version)s")
 def cli() -> None:
     """Keep Uptime Kuma's configuration equal on several instances, through restic snapshots."""
+    cores.forbid()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

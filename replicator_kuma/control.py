@@ -17,16 +17,21 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from replicator_kuma import errors
-from replicator_kuma.errors import AlreadyRunning, ReplicatorError, StateError
+from replicator_kuma.errors import AlreadyRunning, MachineError, ReplicatorError, StateError
 
 NAME = "control.sock"
 CONNECT_DEADLINE = 5.0
 SILENCE_DEADLINE = 60.0
 SIGN_OF_LIFE = 5.0
+REQUEST_DEADLINE = 10.0
+"""what a client has for its whole request, however it sends it"""
 MAX_REQUEST = 65536
+MAX_ANSWER = 16 * 1024 * 1024
+MAX_CLIENTS = 32
+"""at once, those that wait for their turn included"""
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +89,7 @@ class ControlServer:
         self._handler = handler
         self._socket: socket.socket | None = None
         self._inode = 0
+        self._places = threading.BoundedSemaphore(MAX_CLIENTS)
 
     def start(self) -> None:
         """Listen; a socket that a killed supervisor left is replaced. Raises StateError."""
@@ -121,46 +127,75 @@ class ControlServer:
             try:
                 connection, _ = listener.accept()
             except OSError as error:
-                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ECONNABORTED):
-                    time.sleep(0.1)
-                    continue
-                return
-            thread = threading.Thread(
-                target=self._serve, args=(connection,), name="control-client", daemon=True
-            )
-            thread.start()
+                if error.errno in (errno.EINVAL, errno.EBADF):  # close() was here
+                    return
+                time.sleep(0.1)  # no descriptors, no memory: a moment later there may be some
+                continue
+            self._admit(connection)
 
-    def _serve(self, connection: socket.socket) -> None:
-        with connection:
+    def _admit(self, connection: socket.socket) -> None:
+        """A thread for this client, if it is ours and one is free."""
+        with contextlib.ExitStack() as on_refusal:
+            on_refusal.enter_context(connection)
             if not _is_ours(connection):
                 logger.warning("refused a client of another user on the control socket")
                 return
+            if not self._places.acquire(blocking=False):
+                busy = AlreadyRunning(f"the supervisor has {MAX_CLIENTS} clients already")
+                _Line(connection).send_error(busy)
+                return
+            on_refusal.callback(self._places.release)
+            thread = threading.Thread(
+                target=self._serve, args=(connection,), name="control-client", daemon=True
+            )
+            try:
+                thread.start()
+            except RuntimeError:
+                full = MachineError("the supervisor gets no thread from the machine")
+                _Line(connection).send_error(full)
+                return
+            on_refusal.pop_all()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with contextlib.ExitStack() as at_end:
+            at_end.callback(self._places.release)
+            at_end.enter_context(connection)
             line = _Line(connection)
             try:
-                request = _read_request(connection)
+                command, options = _read_request(connection)
                 with line.signs_of_life():
-                    result = self._handler(
-                        request["command"], request["options"], line.send_progress
-                    )
+                    result = self._handler(command, options, line.send_progress)
                 line.send({"result": result})
             except Exception as error:
                 if not isinstance(error, ReplicatorError):
                     logger.exception("a client's request failed")
-                line.send({"error": error_as_dict(error)})
+                line.send_error(error)
 
 
 class _Line:
-    """Writes lines to a client from several threads; one that hung up is no error."""
+    """Writes lines to a client from several threads; one that hung up is no error.
+
+    One that does not read holds up a cycle by CONNECT_DEADLINE once, and hears no more.
+    """
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
         self._lock = threading.Lock()
+        self._lost = False
         connection.settimeout(CONNECT_DEADLINE)
 
     def send(self, message: Mapping[str, Any]) -> None:
         data = json.dumps(message).encode() + b"\n"
-        with self._lock, contextlib.suppress(OSError):
-            self._connection.sendall(data)
+        with self._lock:
+            if self._lost:
+                return
+            try:
+                self._connection.sendall(data)
+            except OSError:
+                self._lost = True
+
+    def send_error(self, error: BaseException) -> None:
+        self.send({"error": error_as_dict(error)})
 
     def send_progress(self, message: str) -> None:
         self.send({"progress": message})
@@ -188,18 +223,42 @@ def _is_ours(connection: socket.socket) -> bool:
     return uid in (0, os.geteuid())
 
 
-def _read_request(connection: socket.socket) -> dict[str, Any]:
-    data = b""
-    while not data.endswith(b"\n"):
-        part = connection.recv(4096)
-        if not part or len(data) > MAX_REQUEST:
-            raise StateError("the control socket got no whole request")
-        data += part
+def _read_request(connection: socket.socket) -> tuple[str, dict[str, Any]]:
+    """The command and its options, in time; raises StateError."""
     try:
-        raw = json.loads(data)
-        return {"command": str(raw["command"]), "options": dict(raw["options"])}
-    except (ValueError, KeyError, TypeError):
-        raise StateError("the control socket got a request that is none") from None
+        line = _read_line(connection, time.monotonic() + REQUEST_DEADLINE)
+    except OSError:
+        line = None
+    finally:
+        connection.settimeout(CONNECT_DEADLINE)
+    if line is None:
+        raise StateError("the control socket got no whole request")
+    try:
+        raw = json.loads(line.decode(), parse_constant=_no_number)
+    except (ValueError, RecursionError):
+        raw = None
+    if isinstance(raw, dict) and raw.keys() == {"command", "options"}:
+        command, options = raw["command"], raw["options"]
+        if isinstance(command, str) and isinstance(options, dict):
+            return command, options
+    raise StateError("the control socket got a request that is none")
+
+
+def _read_line(connection: socket.socket, until: float) -> bytes | None:
+    """One line of at most MAX_REQUEST bytes, or None; raises OSError, at the latest ``until``."""
+    data = bytearray()
+    while not data.endswith(b"\n"):
+        connection.settimeout(max(until - time.monotonic(), 0.001))
+        part = connection.recv(4096)
+        data += part
+        if not part or len(data) > MAX_REQUEST:
+            return None
+    return bytes(data)
+
+
+def _no_number(name: str) -> NoReturn:
+    """Python reads NaN and Infinity, which JSON does not have."""
+    raise ValueError(name)
 
 
 def listening(folder: Path) -> bool:
@@ -238,10 +297,11 @@ def ask(
         return None
     with connection:
         connection.settimeout(SILENCE_DEADLINE)
+        request = json.dumps({"command": command, "options": dict(options)}).encode() + b"\n"
         try:
-            connection.sendall(
-                json.dumps({"command": command, "options": dict(options)}).encode() + b"\n"
-            )
+            # A supervisor that takes no more clients has said so before it hung up.
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                connection.sendall(request)
             return _follow(connection, progress)
         except OSError as error:
             raise AlreadyRunning(
@@ -250,11 +310,11 @@ def ask(
 
 
 def _follow(connection: socket.socket, progress: Progress) -> dict[str, Any]:
-    with connection.makefile("r", encoding="utf-8") as lines:
-        for line in lines:
-            message = json.loads(line)
+    with connection.makefile("rb") as lines:
+        while (line := lines.readline(MAX_ANSWER)).endswith(b"\n"):
+            message = _answer(line)
             if "progress" in message:
-                progress(message["progress"])
+                progress(str(message["progress"]))
             elif "error" in message:
                 raise error_from_dict(message["error"])
             elif "result" in message:
@@ -262,4 +322,20 @@ def _follow(connection: socket.socket, progress: Progress) -> dict[str, Any]:
                 return result
     raise AlreadyRunning(
         "the running supervisor ended before it answered", hint="Look at its log, then try again."
+    )
+
+
+def _answer(line: bytes) -> dict[str, Any]:
+    """One line of the supervisor's; raises AlreadyRunning where it is none of its lines."""
+    try:
+        message = json.loads(line)
+    except (ValueError, RecursionError):
+        message = None
+    if isinstance(message, dict) and all(
+        isinstance(message.get(name, {}), dict) for name in ("result", "error")
+    ):
+        return message
+    raise AlreadyRunning(
+        "what answers on the control socket is no supervisor of this version",
+        hint="Restart it, and look at its log.",
     )

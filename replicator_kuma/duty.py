@@ -99,7 +99,7 @@ class Duty:
     def handle(
         self, command: str, options: Mapping[str, Any], progress: Callable[[str], None]
     ) -> CycleResult | Killed:
-        """What a client asked for; raises what the cycle raises."""
+        """What a client asked for and `control_options.check` let; raises what the cycle raises."""
         self._check_same(options)
         if command == kill.COMMAND:
             return self._kill_kuma(progress)
@@ -135,8 +135,6 @@ class Duty:
     def _check_fits(self, command: str) -> None:
         """Undo fits both roles; a leader is never restored over by a slip."""
         leads = {"backup": True, "rollback": True, "restore": False, "undo": self._leader}
-        if command not in leads:
-            raise SettingsError(f"the supervisor knows no command {command!r}")
         if leads[command] != self._leader:
             raise SettingsError(f"{command} does not fit REPLICATOR_MODE={self._role}")
 

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 import schedule
 
-from replicator_kuma import heartbeat
+from replicator_kuma import control_options, heartbeat
 from replicator_kuma.chores import Chores
 from replicator_kuma.control import ControlServer
 from replicator_kuma.cycle import Instance
@@ -392,6 +392,7 @@ class Supervisor:
         def work(tell: Progress) -> dict[str, Any]:
             return self._duty.handle(command, options, tell).as_dict()
 
+        control_options.check(command, options)
         wait = options.get("wait", 0.0)
         result: dict[str, Any] = self._worker.call(Job(command, work, progress), wait)
         return result

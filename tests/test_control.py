@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -20,11 +21,13 @@ from replicator_kuma.control import ControlServer, ask
 from replicator_kuma.errors import (
     AlreadyRunning,
     KumaError,
+    MachineError,
     ReplicatorError,
     StateError,
     WrongPassword,
 )
 from replicator_kuma.kuma.ready import NotReady
+from tests.support.waiting import wait_until
 
 
 def echo(command: str, options: Mapping[str, Any], progress: control.Progress) -> dict[str, Any]:
@@ -236,5 +239,146 @@ def test_a_supervisor_that_ends_before_it_answers(tmp_path: Path) -> None:
         thread = threading.Thread(target=hang_up)
         thread.start()
         with pytest.raises(AlreadyRunning, match="ended before it answered"):
+            ask(tmp_path, "x", {}, silent)
+        thread.join(10)
+
+
+HOSTILE = {
+    "nested deeper than Python reads": b'{"command": "x", "options": ' + b"[" * 60000,
+    "nested, and whole": b'{"command": "x", "options": {"a": %s%s}}\n'
+    % (b"[" * 30000, b"]" * 30000),
+    "a number without an end": b'{"command": "x", "options": {"wait": %s}}\n' % (b"9" * 60000),
+    "no number": b'{"command": "x", "options": {"wait": NaN}}\n',
+    "no end": b'{"command": "x", "options": {"wait": -Infinity}}\n',
+    "no UTF-8": b'{"command": "\xff", "options": {}}\n',
+    "UTF-16": '{"command": "x", "options": {}}\n'.encode("utf-16"),
+    "a command that is no text": b'{"command": ["x"], "options": {}}\n',
+    "options as pairs": b'{"command": "x", "options": [["a", 1]]}\n',
+    "no options": b'{"command": "x", "options": null}\n',
+    "something else in it": b'{"command": "x", "options": {}, "as": "root"}\n',
+    "two requests": b'{"command": "x", "options": {}}\n{"command": "x", "options": {}}\n',
+}
+
+
+@pytest.mark.parametrize("request_line", HOSTILE.values(), ids=HOSTILE.keys())
+def test_a_hostile_request_is_refused_and_no_bug(
+    tmp_path: Path, request_line: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    with serving(tmp_path):
+        answer = json.loads(talk(tmp_path, request_line))
+        assert answer["error"]["kind"] == "StateError"
+        assert ask(tmp_path, "x", {}, silent) == {"command": "x"}
+    assert caplog.text == ""
+
+
+def test_a_request_longer_than_allowed_is_not_read_to_its_end(tmp_path: Path) -> None:
+    short = b'{"command": "x", "options": {"a": "%s"}}\n'
+    fits = short % (b"a" * (control.MAX_REQUEST - len(short) + 2))
+    with serving(tmp_path):
+        assert len(fits) == control.MAX_REQUEST
+        assert json.loads(talk(tmp_path, fits).splitlines()[-1])["result"]["command"] == "x"
+        with pytest.raises((OSError, ValueError)):
+            json.loads(talk(tmp_path, fits[:-1] + b" \n" + b"x" * 9_000_000))["result"]
+
+
+def test_a_client_that_sends_byte_by_byte_has_one_deadline_for_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "REQUEST_DEADLINE", 0.5)
+    began = time.monotonic()
+    with serving(tmp_path), socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(tmp_path / control.NAME))
+        client.settimeout(0.1)
+        answer = b""
+        while not answer and time.monotonic() - began < 20:
+            client.sendall(b"[")
+            with contextlib.suppress(TimeoutError):
+                answer = client.recv(4096)
+        assert json.loads(answer)["error"]["kind"] == "StateError"
+        assert 0.5 <= time.monotonic() - began < 5
+
+
+def test_only_so_many_clients_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "MAX_CLIENTS", 2)
+    leave = threading.Event()
+
+    def slow(command: str, _options: Mapping[str, Any], _progress: control.Progress) -> Any:
+        assert leave.wait(20)
+        return {"command": command}
+
+    with serving(tmp_path, slow), contextlib.ExitStack() as clients:
+        for _ in range(2):
+            client = clients.enter_context(socket.socket(socket.AF_UNIX))
+            client.connect(str(tmp_path / control.NAME))
+        with pytest.raises(AlreadyRunning, match="2 clients already"):
+            ask(tmp_path, "third", {}, silent)
+        client.close()
+        leave.set()
+
+        def served() -> bool:
+            with contextlib.suppress(AlreadyRunning):
+                return ask(tmp_path, "third", {}, silent) == {"command": "third"}
+            return False
+
+        wait_until(served, "the place of one that has gone is free")
+
+
+def test_a_machine_without_threads_keeps_the_door(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Unstartable(threading.Thread):
+        def start(self) -> None:
+            if self.name == "control-client":
+                raise RuntimeError("can't start new thread")
+            super().start()
+
+    with serving(tmp_path):
+        with monkeypatch.context() as patch:
+            patch.setattr(threading, "Thread", Unstartable)
+            for _ in range(control.MAX_CLIENTS + 1):
+                with pytest.raises(MachineError, match="no thread"):
+                    ask(tmp_path, "x", {}, silent)
+        assert ask(tmp_path, "x", {}, silent) == {"command": "x"}
+
+
+def test_a_client_that_does_not_read_holds_up_a_cycle_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "CONNECT_DEADLINE", 0.3)
+    took: list[float] = []
+    done = threading.Event()
+
+    def talkative(_command: str, _options: Mapping[str, Any], progress: control.Progress) -> Any:
+        began = time.monotonic()
+        for _ in range(100):
+            progress("x" * 100_000)
+        took.append(time.monotonic() - began)
+        done.set()
+        return {}
+
+    with serving(tmp_path, talkative), socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(tmp_path / control.NAME))
+        client.sendall(b'{"command": "x", "options": {}}\n')
+        assert done.wait(25)
+    assert took[0] < 5
+
+
+@pytest.mark.parametrize("line", [b"HTTP/1.1 200 OK\n", b"[]\n", b'{"error": "x"}\n', b"[" * 99999])
+def test_what_answers_is_no_supervisor(tmp_path: Path, line: bytes) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / control.NAME))
+        listener.listen()
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(line)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(
+            AlreadyRunning, match=r"no supervisor of this version|before it answered"
+        ):
             ask(tmp_path, "x", {}, silent)
         thread.join(10)

@@ -15,13 +15,21 @@ PACKAGE = ROOT / "replicator_kuma"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = (
-    ("errors", "machine", "plain", "variables", "environments", "windows", "drill_note"),
+    ("errors", "machine", "cores", "plain", "variables", "environments", "windows", "drill_note"),
     ("folders",),
     ("dump",),
     ("database", "repository", "kuma", "notify"),
     (
         *("state", "source", "settings", "staging", "heartbeat", "logs", "cycle", "control"),
-        *("shrink", "tries", "failure_log", "timetable", "retention", "upkeep_status"),
+        *(
+            "control_options",
+            "shrink",
+            "tries",
+            "failure_log",
+            "timetable",
+            "retention",
+            "upkeep_status",
+        ),
         *("moments", "marks", "older", "hold_status", "known", "findings", "health"),
     ),
     ("observe",),

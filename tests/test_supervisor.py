@@ -566,6 +566,10 @@ def test_a_command_that_the_supervisor_does_not_know(tmp_path: Path) -> None:
             control.ask(run.data / "replicator", "destroy", {"wait": 20}, lambda _step: None)
         with pytest.raises(SettingsError, match="does not fit"):
             control.ask(run.data / "replicator", "backup", {"wait": 20}, lambda _step: None)
+        for options in ({"wait": "20"}, {"wait": [1]}, {"force": "no"}, {"leads": True}):
+            with pytest.raises(SettingsError, match=r"of restore|must be"):
+                control.ask(run.data / "replicator", "restore", options, lambda _step: None)
+        assert "this is a bug" not in run.log
 
 
 def test_a_supervisor_that_ends_takes_no_more_commands() -> None:

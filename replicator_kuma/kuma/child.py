@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from replicator_kuma import cores
 from replicator_kuma.errors import KumaError
 from replicator_kuma.kuma.embedded import EmbeddedDatabase
 
@@ -109,13 +110,14 @@ class ChildKuma:
                 return
             self._database.require_free()
         try:
-            self._process = subprocess.Popen(
-                self._command,
-                cwd=self._cwd,
-                env={**self._environment, **(extra_environment or {})},
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-            )
+            with cores.allowed():
+                self._process = subprocess.Popen(
+                    self._command,
+                    cwd=self._cwd,
+                    env={**self._environment, **(extra_environment or {})},
+                    stdin=subprocess.DEVNULL,
+                    start_new_session=True,
+                )
         except OSError as error:
             raise KumaError(
                 f"Uptime Kuma could not be started in {self._cwd}: {error.strerror}",

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from replicator_kuma import cores
 from replicator_kuma.errors import KumaError
 from replicator_kuma.kuma import KumaService
 
@@ -216,14 +217,15 @@ class EmbeddedDatabase:
                 argv.insert(1, f"--user={_name_of(owner)}")
                 os.chown(folder, owner, -1)
             logger.info("starting MariaDB without Kuma, to put its rows back")
-            return subprocess.Popen(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=said,
-                stderr=subprocess.STDOUT,
-                env=self._environment,
-                start_new_session=True,
-            )
+            with cores.allowed():
+                return subprocess.Popen(
+                    argv,
+                    stdin=subprocess.DEVNULL,
+                    stdout=said,
+                    stderr=subprocess.STDOUT,
+                    env=self._environment,
+                    start_new_session=True,
+                )
         except OSError as error:
             raise KumaError(
                 f"Kuma's embedded MariaDB does not answer, and {PROGRAM} could not be run: "

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import IO
 
+from replicator_kuma import cores
 from replicator_kuma.errors import KumaError
 
 # How long a client that overran its deadline has to end by itself.
@@ -62,13 +63,14 @@ def run(
         complaint = stack.enter_context(tempfile.TemporaryFile()) if capture else None
         try:
             # A session of its own: Ctrl-C must not end a stop that is half done.
-            process = subprocess.Popen(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=complaint,
-                start_new_session=True,
-            )
+            with cores.allowed():
+                process = subprocess.Popen(
+                    argv,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=complaint,
+                    start_new_session=True,
+                )
         except OSError as error:
             raise KumaError(
                 f"{what}: {argv[0]} could not be run: {error.strerror}",

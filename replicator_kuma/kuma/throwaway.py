@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from replicator_kuma import cores
 from replicator_kuma.errors import Interrupted, KumaError, SettingsError
 from replicator_kuma.kuma.polling import list_monitors
 from replicator_kuma.kuma.ready import wait_ready
@@ -115,15 +116,16 @@ class ThrowAway:
     def _running(self, data_dir: Path, port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
-            process = subprocess.Popen(
-                list(self.command),
-                cwd=self.cwd,
-                env=scratch_environment(self.environment, data_dir, port),
-                stdin=subprocess.DEVNULL,
-                stdout=descriptor,
-                stderr=descriptor,
-                start_new_session=True,
-            )
+            with cores.allowed():
+                process = subprocess.Popen(
+                    list(self.command),
+                    cwd=self.cwd,
+                    env=scratch_environment(self.environment, data_dir, port),
+                    stdin=subprocess.DEVNULL,
+                    stdout=descriptor,
+                    stderr=descriptor,
+                    start_new_session=True,
+                )
         except OSError as error:
             raise KumaError(
                 f"Uptime Kuma could not be started in {self.cwd}: {error.strerror}",

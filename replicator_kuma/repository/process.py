@@ -19,6 +19,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
+from replicator_kuma import cores
+
 _CHUNK = 1 << 16
 _STDERR_KEPT = 1 << 16
 # How often a silent program is looked at: has it ended although a grandchild holds its pipes
@@ -94,16 +96,17 @@ class Child:
         # Before the program: what fails for want of descriptors must not leave one running.
         self._selector = selectors.DefaultSelector()
         try:
-            self._process = subprocess.Popen(
-                list(arguments),
-                env=dict(environment),
-                cwd=cwd,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                bufsize=0,
-                start_new_session=True,
-            )
+            with cores.forbidden():
+                self._process = subprocess.Popen(
+                    list(arguments),
+                    env=dict(environment),
+                    cwd=cwd,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    bufsize=0,
+                    start_new_session=True,
+                )
         except BaseException:
             self._selector.close()
             raise

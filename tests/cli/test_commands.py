@@ -7,13 +7,14 @@ import json
 import os
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from replicator_kuma import control_options, heartbeat
 from replicator_kuma import doctor as doctor_module
-from replicator_kuma import heartbeat
 from replicator_kuma.build import build
 from replicator_kuma.control import ControlServer
 from replicator_kuma.errors import RepositoryUnreachable, WrongPassword
@@ -546,3 +547,41 @@ def test_an_instance_is_what_the_settings_say(world: World) -> None:
     assert "incident" not in instance.tables
     assert not instance.keep_running
     assert json.loads(json.dumps(sorted(instance.tables)))[0] == "api_key"
+
+
+@pytest.mark.parametrize(
+    ("side", "line"),
+    [
+        ("leader", "backup --allow-shrink --wait"),
+        ("leader", "backup --fleet default --mode BACKUP"),
+        ("leader", "undo --wait=5m"),
+        ("leader", "rollback 1.7 --force"),
+        ("leader", "rollback --at 2020-01-01"),
+        ("replica", "restore"),
+        ("replica", "restore --now --allow-shrink --force"),
+        ("replica", "restore --now --snapshot 1.7 --wait=366d"),
+        ("replica", "restore --now --at 2020-01-01"),
+        ("replica", "restore --resume"),
+        ("replica", "undo 3 --force"),
+        ("replica", "promote --force --wait=1s"),
+        ("replica", "drill --kill"),
+    ],
+)
+def test_a_supervisor_lets_each_command_ask(world: World, side: str, line: str) -> None:
+    asked: list[tuple[str, Mapping[str, Any]]] = []
+
+    def answer(command: str, options: Mapping[str, Any], _progress: object) -> dict[str, Any]:
+        control_options.check(command, options)
+        asked.append((command, options))
+        return {"sentence": "done", "warnings": []}
+
+    leads = side == "leader"
+    folder = (world.leader if leads else world.replica) / "replicator"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    server = ControlServer(folder, answer)
+    server.start()
+    try:
+        done = (world.on_leader if leads else world.on_replica)(*line.split())
+    finally:
+        server.close()
+    assert (done.code, done.err, len(asked)) == (0, "", 1)

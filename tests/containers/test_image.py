@@ -31,6 +31,10 @@ pytestmark = pytest.mark.containers
 USER, PASSWORD = "admin", "containers-0-password"
 REPOSITORY_PASSWORD = "containers-0-repository"
 KUMA = "http://127.0.0.1:3001/"
+LOGO = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGA"
+    "WjR9awAAAABJRU5ErkJggg=="
+)
 
 
 @dataclass
@@ -47,7 +51,7 @@ class Service:
         return podman("exec", self.container, "replicator", *arguments, deadline=deadline)
 
 
-def bring_up(role: str, folder: Path, repository: Path) -> Service:
+def bring_up(role: str, folder: Path, repository: Path, *mounts: str) -> Service:
     """Brings docker-compose.<role>.yml up, with a local repository instead of S3."""
     secrets = folder / f"{role}-secrets"
     secrets.mkdir()
@@ -60,7 +64,7 @@ def bring_up(role: str, folder: Path, repository: Path) -> Service:
                 "services": {
                     "kuma": {
                         "image": IMAGE,
-                        "volumes": [f"{repository}:/repository"],
+                        "volumes": [f"{repository}:/repository", *mounts],
                         "environment": {
                             "RESTIC_REPOSITORY": "/repository",
                             "REPLICATOR_BACKUP_INTERVAL": "5s",
@@ -105,7 +109,10 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def leader(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Iterator[Service]:
-    service = bring_up("leader", tmp_path_factory.mktemp("leader"), repository)
+    # A folder of the host's root; the replica has a new volume, which is the user node's.
+    folder = tmp_path_factory.mktemp("leader")
+    (folder / "data").mkdir()
+    service = bring_up("leader", folder, repository, f"{folder}/data:/app/data")
     try:
         wait_ready(service)
         with KumaClient(service.url) as page:
@@ -176,14 +183,86 @@ def test_programs_answer_for_any_user(user: str) -> None:
 # ---------------------------------------------------------------- both compose files
 
 
+def test_each_has_the_capabilities_that_its_file_names_and_gains_none(
+    leader: Service, replica: Service
+) -> None:
+    wanted = {"CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "NET_RAW", "SETGID", "SETUID"}
+    for service in (leader, replica):
+        found = inspect(service.container)
+        assert set(found["EffectiveCaps"]) == {f"CAP_{name}" for name in wanted}
+        assert set(found["BoundingCaps"]) == {f"CAP_{name}" for name in wanted}
+        status = podman("exec", service.container, "cat", "/proc/1/status")
+        assert "NoNewPrivs:\t1\n" in status
+
+
+def owner(service: Service, path: str = "/app/data") -> str:
+    return podman("exec", service.container, "stat", "-c", "%u:%g", path).strip()
+
+
+def test_their_folders_are_of_the_two_kinds(leader: Service, replica: Service) -> None:
+    assert (owner(leader), owner(replica)) == ("0:0", "1000:1000")
+
+
+def pings(service: Service) -> bool:
+    """Whether a new ping monitor is up at its first beat."""
+    with KumaClient(service.url) as page:
+        page.login(USER, PASSWORD)
+        monitor = page.add_monitor("ping", KUMA, type="ping", hostname="127.0.0.1", packetSize=56)
+        try:
+            wait_until(lambda: page.heartbeats(monitor), "the first beat", deadline=30)
+            return bool(page.heartbeats(monitor)[0]["status"] == 1)
+        finally:
+            page.delete_monitor(monitor)
+
+
+def test_ping_monitors_beat(leader: Service) -> None:
+    assert pings(leader)
+
+
 def test_an_edit_of_the_leader_arrives_on_the_replica(leader: Service, replica: Service) -> None:
     with KumaClient(leader.url) as page:
         page.login(USER, PASSWORD)
         page.add_monitor("from the leader", KUMA)
+        page.add_status_page("status", "status")
+        page.save_status_page("status", logo=LOGO)
     expected = {"from the leader"}
     wait_until(lambda: stored(replica) == expected, "the edit arrives", deadline=120, every=0.5)
     wait_ready(replica)
     assert names(replica) == expected
+    assert owner(replica, "/app/data/upload/logo1.png") == "1000:1000"
+
+
+@pytest.mark.parametrize("role", ["leader", "replica"])
+def test_embedded_mariadb_runs_as_node_and_ends(
+    role: str, leader: Service, replica: Service
+) -> None:
+    """What Kuma does from 2.0 on as root: its server/embedded-mariadb.js, and we at the end."""
+    service = leader if role == "leader" else replica
+    script = """
+        set -eu
+        mkdir /app/data/mariadb /app/data/run
+        mariadb-install-db --user=node --auth-root-socket-user=node \
+            --auth-root-authentication-method=socket --datadir=/app/data/mariadb >/tmp/said 2>&1 \\
+            || { cat /tmp/said >&2; exit 1; }
+        chown 1000:1000 /app/data/mariadb /app/data/run
+        chmod 755 /app/data/mariadb /app/data/run
+        mariadbd --user=node --datadir=/app/data/mariadb --skip-networking \
+            --socket=/app/data/run/mariadb.sock --pid-file=/app/data/run/mysqld.pid 2>/tmp/said &
+        until grep -q 'ready for connections' /tmp/said; do
+            kill -0 $! || { cat /tmp/said >&2; exit 1; }
+            sleep 0.1
+        done
+        stat -c %u /proc/$!
+        kill -TERM $!
+        wait $!
+        rm -r /app/data/mariadb /app/data/run
+    """
+    try:
+        said = podman("exec", service.container, "timeout", "60", "sh", "-c", script)
+    finally:
+        clean = "rm -rf /app/data/mariadb /app/data/run"
+        podman("exec", service.container, "sh", "-c", clean)
+    assert said == "1000\n"
 
 
 def test_restore_now_typed_in_the_container_takes_a_local_edit_back(
@@ -235,7 +314,8 @@ def kuma_s_own_stop() -> float:
 # ---------------------------------------------------------------- without root
 
 
-def test_a_leader_publishes_without_root(tmp_path: Path) -> None:
+def test_a_leader_publishes_and_pings_without_root(tmp_path: Path) -> None:
+    """And with the one capability that the compose files say is enough."""
     data, own_repository, name = tmp_path / "data", tmp_path / "repository", "replicator-test-user"
     for folder in (data, own_repository):
         folder.mkdir()
@@ -245,6 +325,7 @@ def test_a_leader_publishes_without_root(tmp_path: Path) -> None:
     podman("rm", "-f", "-i", name)
     podman(
         *["run", "-d", "--name", name, "--user", "1000:1000", "-p", f"127.0.0.1:{port}:3001"],
+        *["--cap-drop", "ALL", "--cap-add", "NET_RAW"],
         *["-v", f"{data}:/app/data", "-v", f"{own_repository}:/repository"],
         *["-e", "UPTIME_KUMA_DB_TYPE=sqlite", "-e", "REPLICATOR_MODE=BACKUP"],
         *["-e", "REPLICATOR_BACKUP_INTERVAL=5s", "-e", "RESTIC_REPOSITORY=/repository"],
@@ -262,5 +343,8 @@ def test_a_leader_publishes_without_root(tmp_path: Path) -> None:
             return False
 
         wait_until(published, "the first snapshot", deadline=60, every=1)
+        assert pings(Service([], {}, name, url))
+        # through the control socket: nobody but root may look at this process's /proc entries
+        assert podman("exec", name, "replicator", "backup", "--wait=20s", "-v")
     finally:
         podman("rm", "-f", "-t", "30", name)

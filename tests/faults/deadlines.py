@@ -19,6 +19,7 @@ _RUNNER = "tests/kuma/test_services.py::test_a_client_that_hangs_is_ended_but_no
 _MARIADB = "tests/database/test_mariadb.py::test_a_server_that"
 _EMBEDDED = "tests/kuma/test_embedded.py::test_a_mariadb_that_cannot_be_seen"
 _CONTROL = "tests/test_control.py::test_a_silent_supervisor_and_one_that_is_only_slow"
+_REQUEST = "tests/test_control.py::test_a_client_that_sends_byte_by_byte_has_one_deadline"
 _BUDGET = "tests/test_supervisor.py::test_kuma_starts_although_the_repository_never_answers"
 _CHILD = "tests/kuma/test_child.py::test_a_job_does_not_wait_for_ever_for_a_kuma_that_does_not_end"
 _STOP = "tests/kuma/test_services.py::test_a_kuma_that_stays_is_an_error"
@@ -75,6 +76,7 @@ DEADLINES = (
     Deadline("MariaDB: silence in a query", mariadb_link.TIMEOUT, f"{_MARIADB}_hangs_later"),
     Deadline("an embedded MariaDB: its end", embedded.LIMIT, _EMBEDDED),
     Deadline("the control socket: silence of the supervisor", control.SILENCE_DEADLINE, _CONTROL),
+    Deadline("the control socket: a client's whole request", control.REQUEST_DEADLINE, _REQUEST),
     Deadline(
         "SIGTERM: until a database says whether Kuma migrates",
         supervisor.AN_ANSWER,
