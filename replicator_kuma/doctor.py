@@ -241,7 +241,7 @@ class Doctor:
             yield (
                 Level.WARN,
                 f"a schema that this version has not met ({schema.fingerprint})",
-                "It is replicated to instances of the same schema; look for a newer replicator.",
+                "It is replicated to instances with the same tables; look for a newer replicator.",
             )
 
     def _look_unknown_tables(self, reader: Reader) -> Found:

@@ -80,6 +80,7 @@ def publish(
         monitors=manifest.monitors,
         engine=manifest.engine,
         shrunk=position if shrunk else carried(state, previous),
+        columns=observation.schema.columns,
     )
     intent = Mark(
         position,
