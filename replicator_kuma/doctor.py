@@ -16,7 +16,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from replicator_kuma import doctor_memory
-from replicator_kuma.errors import DatabaseMissing, ReplicatorError, SettingsError, StateError
+from replicator_kuma.errors import (
+    DatabaseMissing,
+    ReplicatorError,
+    SettingsError,
+    StateError,
+    point_back,
+)
 from replicator_kuma.findings import Finding, Found, Level
 from replicator_kuma.settings import Mode, Settings
 
@@ -74,7 +80,14 @@ class Doctor:
             for level, message, hint in check():
                 yield Finding(name, level, message, hint, 1 if level is Level.FAIL else 0)
         except ReplicatorError as error:
+            self._point_back(error)
             yield _from_error(name, error)
+
+    def _point_back(self, error: ReplicatorError) -> None:
+        from replicator_kuma.state import StateFile
+
+        with suppress(ReplicatorError):
+            point_back(error, StateFile(self.settings.state_dir).load().has_snapshot)
 
     def _look(self, name: str, look: Callable[[Reader], Found]) -> Iterator[Finding]:
         return self._run(name, partial(self._reading, look))
@@ -212,8 +225,11 @@ class Doctor:
         store = self._store()
         if not store.exists():
             raise DatabaseMissing(f"there is no database in {self.settings.data_dir}")
-        store.check()
+        leads = self.settings.mode is Mode.BACKUP
+        odd = store.check(self._chosen() if leads else None)
         self._readable = True
+        for line in odd:
+            yield Level.WARN, line, "What is replicated is whole."
         if self.settings.mode and self.settings.mode.replica:
             store.check_writable()
         yield Level.OK, f"{store.engine}, readable and whole", ""

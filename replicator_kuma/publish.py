@@ -67,7 +67,7 @@ def publish(
     since = _Since(instance, dump, observation, previous)
     counted = since if guarded is None else replace(since, previous=guarded, name="guarded")
     shrunk = shrinks(observation, counted.gone)
-    instance.store.check()
+    odd = instance.store.check(instance.tables)
     manifest, state = dump.manifest, instance.state.load()
     label = Label(
         fleet=instance.fleet,
@@ -116,7 +116,7 @@ def publish(
         went_back=None,
     )
     lagging = second.published(instance)
-    warnings = (*(str(dangling) for dangling in observation.dangling), *lagging)
+    warnings = (*(str(dangling) for dangling in observation.dangling), *odd, *lagging)
     summary = since.summary
     sentence = (
         f"published {position}: {f'{summary.sentence()}; now ' if summary else ''}"

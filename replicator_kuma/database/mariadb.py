@@ -312,11 +312,12 @@ class MariadbStore:
             pass
         return False
 
-    def check(self) -> None:
+    def check(self, tables: Collection[str] | None = None) -> Sequence[str]:
         with self.connect() as link:
-            there = [name for name in _tables(link) if name in TABLES]
+            wanted = TABLES if tables is None else tables
+            there = [name for name in _tables(link) if name in wanted]
             if not there:
-                return
+                return []
             found = link.all(f"CHECK TABLE {', '.join(map(quoted, there))}")
         for table, _check, kind, text in found:
             if kind.lower() == "error" and not _outdated(text):
@@ -327,6 +328,7 @@ class MariadbStore:
                     f"Kuma's database is damaged: table {name} does not pass CHECK TABLE",
                     hint=DAMAGED,
                 )
+        return []
 
     def fingerprint(self) -> str:
         try:

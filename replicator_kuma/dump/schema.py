@@ -29,7 +29,10 @@ class Column:
 
 @dataclass(frozen=True)
 class TableSchema:
-    """Columns by name; ``unique`` are the sets of columns, the primary key's aside."""
+    """Columns by name; ``unique`` are the sets of columns, the primary key's aside.
+
+    Of a table that the catalog does not know nothing is asked but its name.
+    """
 
     columns: Mapping[str, Column]
     unique: tuple[tuple[str, ...], ...] = ()
