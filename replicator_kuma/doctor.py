@@ -69,6 +69,7 @@ class Doctor:
         yield from self._look("unknown tables", self._look_unknown_tables)
         yield from self._look("unknown settings", self._look_unknown_settings)
         yield from self._look("references", self._look_references)
+        yield from self._look("rows", self._look_rows)
         yield from self._look("MariaDB replicas", self._look_misfits)
         yield from self._run("overrides", self._overrides)
         yield from self._run("Uptime Kuma", self._kuma)
@@ -294,6 +295,14 @@ class Doctor:
             yield Level.WARN, str(dangling), "Old versions of Kuma left such rows behind."
         if dangling is None:
             yield Level.OK, "none points nowhere", ""
+
+    def _look_rows(self, reader: Reader) -> Found:
+        """Of a leader: what a publish would name, for no replica would take it."""
+        from replicator_kuma.observe import write_audited
+
+        if self.settings.mode is Mode.BACKUP:
+            write_audited(None, reader, reader.schema.require(self._chosen()))
+            yield Level.OK, "each replica would take them", ""
 
     def _look_misfits(self, reader: Reader) -> Found:
         """Of a leader on SQLite: the rows that a replica on MariaDB could not hold."""
