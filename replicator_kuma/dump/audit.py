@@ -14,6 +14,10 @@ from replicator_kuma.errors import DatabaseError, RowFault
 
 Row = tuple[Any, ...]
 Rows = Iterator[Row]
+_KEY = (
+    "Nothing was published. The table has lost its key, as a copy by hand does. With Kuma stopped, "
+    "give each row an id of its own (of two that are one, delete one), and make the key anew."
+)
 
 
 def audited(chosen: Select, rows: Rows) -> Rows:
@@ -39,7 +43,7 @@ def twice(chosen: Select, query: Callable[[str], Sequence[Row]]) -> None:
     if chosen.unkeyed:
         sql = f"SELECT id FROM {chosen.table} GROUP BY id HAVING count(*) > 1 ORDER BY id LIMIT 1"
         for (key,) in query(sql):
-            raise RowFault(f"two rows of {chosen.table} have the id {shown('id', key)}")
+            raise RowFault(f"two rows of {chosen.table} have the id {shown('id', key)}", hint=_KEY)
 
 
 def _in_order(chosen: Select, rows: Rows) -> Rows:
@@ -49,10 +53,13 @@ def _in_order(chosen: Select, rows: Rows) -> Rows:
         value = row[0]
         fits = is_setting(value) if chosen.table == "setting" else type(value) is int
         if not fits:
-            raise RowFault(f"{_named(chosen, row)}: its {key} is none: {shown('id', value)}")
+            raise RowFault(
+                f"{_named(chosen, row)}: its {key} is none: {shown('id', value)}", hint=_KEY
+            )
         if last is not None and last[0] == value:
             raise RowFault(
-                f"{_named(chosen, last)} and {_named(chosen, row)}: two rows have one {key}"
+                f"{_named(chosen, last)} and {_named(chosen, row)}: two rows have one {key}",
+                hint=_KEY,
             )
         last = row
         yield row
