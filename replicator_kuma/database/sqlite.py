@@ -34,6 +34,11 @@ _SETTLE_NS = 2_000_000_000
 """A file changed within the last two seconds can change again without a new time stamp."""
 _LINKS = tuple(n for n, t in TABLES.items() if t.unkeyed and t.key[0] == "monitor_id")
 """Links of a monitor: those that an instance chose not to replicate go with it too."""
+_DEFINITION = (
+    "Nothing was published or changed. SQLite cannot read the definition that is named in "
+    "brackets, and so no table. If somebody made it by hand (or with a newer SQLite), the rows are "
+    "whole: copy kuma.db, stop Kuma, and drop that object with the SQLite that made it."
+)
 _PURGE_ROWS = 2_000
 """Rows a transaction of `purge_history`: well under 500 ms, so that Kuma's HTTP does not wait."""
 
@@ -55,7 +60,9 @@ def _translate(error: sqlite3.DatabaseError) -> DatabaseError:
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return DatabaseLocked("Kuma's database is locked by another program")
         case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
-            return DatabaseCorrupt(f"Kuma's database is damaged: {error}")
+            # the code is that of any damage: only the text tells what one definition is at fault
+            hint = _DEFINITION if str(error).startswith("malformed database schema (") else None
+            return DatabaseCorrupt(f"Kuma's database is damaged: {error}", hint=hint)
         case sqlite3.SQLITE_CANTOPEN:
             return DatabaseMissing(f"Kuma's database cannot be opened: {error}")
         case sqlite3.SQLITE_FULL:

@@ -268,3 +268,11 @@ def test_an_index_is_mended_where_it_is(pair: Pair) -> None:
     assert "REINDEX" in caught.value.hint
     edit(pair.leader_db, "REINDEX")
     assert pair.publish().outcome is Outcome.PUBLISHED
+
+
+def test_a_definition_that_nobody_can_read_is_named(pair: Pair) -> None:
+    """SQLite then opens no table at all: neither for Kuma."""
+    in_sqlite_master("view", "notes", "CREATE VIEW notes AS SELEC 1")(pair.leader_db)
+    with pytest.raises(DatabaseCorrupt, match=r"\(notes\)") as caught:
+        pair.publish()
+    assert "away" not in caught.value.hint
