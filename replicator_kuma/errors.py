@@ -7,6 +7,7 @@
     │   ├── DatabaseUnreachable           MariaDB does not answer, or not to this login
     │   ├── DatabaseLocked                another process holds it
     │   ├── DatabaseCorrupt               SQLite calls it malformed, or it is no database
+    │   ├── RowFault                      a row of its own that no replica would take
     │   ├── DatabaseMigrating             Kuma is changing the schema right now
     │   ├── DatabaseUnset                 no user: Kuma was never set up
     │   ├── TableMissing                  a table or column that this schema must have

@@ -53,8 +53,7 @@ def examine(
     for table in TABLES if tables is None else [name for name in TABLES if name in tables]:
         if table in there:
             odd += _own(connection, table, writing, settings)
-    odd += _rest(connection, there, writing)
-    return odd
+    return list(dict.fromkeys([*odd, *_rest(connection, there, writing)]))
 
 
 def _tables(connection: sqlite3.Connection) -> list[str]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from operator import itemgetter
 from typing import Any
 
 from replicator_kuma.dump.catalog import is_setting
 from replicator_kuma.dump.format import COLUMN
-from replicator_kuma.dump.kuma_schema import UNIQUE
+from replicator_kuma.dump.kuma_schema import COLUMNS, UNIQUE
 from replicator_kuma.dump.select import Select
 from replicator_kuma.dump.words import describe_row, shown
 from replicator_kuma.errors import DatabaseError, RowFault
@@ -18,6 +19,8 @@ _KEY = (
     "Nothing was published. The table has lost its key, as a copy by hand does. With Kuma stopped, "
     "give each row an id of its own (of two that are one, delete one), and make the key anew."
 )
+_MAY_BE_EMPTY = frozenset({"id", "kafka_producer_ssl", "kafka_producer_allow_auto_topic_creation"})
+"""An id is looked at anyhow; in the development build of npm the others may be NULL."""
 
 
 def audited(chosen: Select, rows: Rows) -> Rows:
@@ -31,6 +34,7 @@ def audited(chosen: Select, rows: Rows) -> Rows:
             hint="Kuma has no column of such a name: rename it, or drop it, with Kuma stopped.",
         )
     rows = _linked(chosen, rows) if chosen.unkeyed else _in_order(chosen, rows)
+    rows = _filled(chosen, rows)
     column = UNIQUE.get(chosen.table)
     return _unique(chosen, rows, column) if column in chosen.content else rows
 
@@ -73,6 +77,25 @@ def _linked(chosen: Select, rows: Rows) -> Rows:
                 raise RowFault(
                     f"{_named(chosen, row)}: its {name} is no number: {shown('id', row[index])}"
                 )
+        yield row
+
+
+def _filled(chosen: Select, rows: Rows) -> Rows:
+    """What Kuma made NOT NULL in every version, and a table that was made by hand may lack."""
+    known = COLUMNS.get(chosen.table, {})
+    must = {name for name, column in known.items() if column.notnull} - _MAY_BE_EMPTY
+    needed = [name for name in chosen.columns if name in must]
+    if not needed:
+        yield from rows
+        return
+    places = [chosen.columns.index(name) for name in needed]
+    values = itemgetter(*places, places[0])  # of one place alone it would give no tuple
+    for row in rows:
+        if None in values(row):
+            empty = next(name for name, i in zip(needed, places, strict=True) if row[i] is None)
+            raise RowFault(
+                f"{_named(chosen, row)}: {chosen.table}.{empty} is empty, which it may not be"
+            )
         yield row
 
 

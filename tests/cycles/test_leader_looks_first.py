@@ -52,8 +52,12 @@ FAULTS: dict[str, tuple[Sequence[str], str]] = {
     "a link without id": (
         copied("monitor_tag", "UPDATE monitor_tag SET id = NULL WHERE id = 2"),
         r"its id is no number"),
+    "nothing where something must be": (
+        copied("tag", "UPDATE tag SET color = NULL WHERE id = 2"),
+        r"tag 2 .*: tag\.color is empty"),
     "a name twice": (
-        copied("user", 'INSERT INTO user (id, username, active) SELECT 99, username, 1 FROM user'),
+        copied("user", "INSERT INTO user (id, username, active, twofa_status) "
+               "SELECT 99, username, 1, 0 FROM user"),
         r"user 99 .*another row has the same username"),
     "a column that Kuma has not": (
         ('ALTER TABLE tag ADD COLUMN "my notes" TEXT',), r"column «my notes» of tag"),

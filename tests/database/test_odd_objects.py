@@ -121,6 +121,7 @@ def test_what_bars_only_writing_is_published(pair: Pair, harm: Harm, word: str) 
     result = pair.publish()
     assert result.outcome is Outcome.PUBLISHED
     assert word in " ".join(result.warnings)
+    assert len(set(result.warnings)) == len(result.warnings)
     assert pair.follow().outcome is Outcome.APPLIED
 
 
