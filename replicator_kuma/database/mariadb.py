@@ -176,8 +176,7 @@ def read_schema(link: Link, settings: frozenset[str] = SETTINGS) -> Schema:
         "SELECT table_name, column_name, column_type, is_nullable, column_default, "
         "character_set_name, collation_name FROM information_schema.columns "
         f"WHERE table_schema = database() AND table_name IN ({_KNOWN}) "
-        "AND extra NOT LIKE '%VIRTUAL GENERATED%' AND extra NOT LIKE '%STORED GENERATED%' "
-        "ORDER BY table_name, ordinal_position"
+        "AND extra NOT REGEXP '(VIRTUAL|STORED) GENERATED' ORDER BY table_name, ordinal_position"
     ):
         if table in columns:
             columns[table][name] = Column(
@@ -321,8 +320,7 @@ class MariadbStore:
 
     def check(self, tables: Collection[str] | None = None) -> Sequence[str]:
         with self.connect() as link:
-            wanted = TABLES if tables is None else tables
-            there = [name for name in _tables(link) if name in wanted]
+            there = [name for name in _tables(link) if name in (tables or TABLES)]
             if not there:
                 return []
             found = link.all(f"CHECK TABLE {', '.join(map(quoted, there))}")
