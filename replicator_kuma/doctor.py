@@ -16,7 +16,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from replicator_kuma import doctor_memory
-from replicator_kuma.errors import DatabaseMissing, ReplicatorError, SettingsError, StateError
+from replicator_kuma.errors import (
+    DatabaseMissing,
+    ReplicatorError,
+    SettingsError,
+    StateError,
+    point_back,
+)
 from replicator_kuma.findings import Finding, Found, Level
 from replicator_kuma.settings import Mode, Settings
 
@@ -63,6 +69,7 @@ class Doctor:
         yield from self._look("unknown tables", self._look_unknown_tables)
         yield from self._look("unknown settings", self._look_unknown_settings)
         yield from self._look("references", self._look_references)
+        yield from self._look("rows", self._look_rows)
         yield from self._look("MariaDB replicas", self._look_misfits)
         yield from self._run("overrides", self._overrides)
         yield from self._run("Uptime Kuma", self._kuma)
@@ -74,7 +81,14 @@ class Doctor:
             for level, message, hint in check():
                 yield Finding(name, level, message, hint, 1 if level is Level.FAIL else 0)
         except ReplicatorError as error:
+            self._point_back(error)
             yield _from_error(name, error)
+
+    def _point_back(self, error: ReplicatorError) -> None:
+        from replicator_kuma.state import StateFile
+
+        with suppress(ReplicatorError):
+            point_back(error, StateFile(self.settings.state_dir).load().has_snapshot)
 
     def _look(self, name: str, look: Callable[[Reader], Found]) -> Iterator[Finding]:
         return self._run(name, partial(self._reading, look))
@@ -212,8 +226,11 @@ class Doctor:
         store = self._store()
         if not store.exists():
             raise DatabaseMissing(f"there is no database in {self.settings.data_dir}")
-        store.check()
+        leads = self.settings.mode is Mode.BACKUP
+        odd = store.check(self._chosen() if leads else None)
         self._readable = True
+        for line in odd:
+            yield Level.WARN, line, "What is replicated is whole."
         if self.settings.mode and self.settings.mode.replica:
             store.check_writable()
         yield Level.OK, f"{store.engine}, readable and whole", ""
@@ -241,7 +258,7 @@ class Doctor:
             yield (
                 Level.WARN,
                 f"a schema that this version has not met ({schema.fingerprint})",
-                "It is replicated to instances of the same schema; look for a newer replicator.",
+                "It is replicated to instances with the same tables; look for a newer replicator.",
             )
 
     def _look_unknown_tables(self, reader: Reader) -> Found:
@@ -278,6 +295,14 @@ class Doctor:
             yield Level.WARN, str(dangling), "Old versions of Kuma left such rows behind."
         if dangling is None:
             yield Level.OK, "none points nowhere", ""
+
+    def _look_rows(self, reader: Reader) -> Found:
+        """Of a leader: what a publish would name, for no replica would take it."""
+        from replicator_kuma.observe import write_audited
+
+        if self.settings.mode is Mode.BACKUP:
+            write_audited(None, reader, reader.schema.require(self._chosen()))
+            yield Level.OK, "each replica would take them", ""
 
     def _look_misfits(self, reader: Reader) -> Found:
         """Of a leader on SQLite: the rows that a replica on MariaDB could not hold."""

@@ -39,8 +39,8 @@ from replicator_kuma.holding import find
 from replicator_kuma.kuma.polling import session_token
 from replicator_kuma.kuma.throwaway import ThrowAway, Visit
 from replicator_kuma.observe import observe
-from replicator_kuma.replica import require_schema
 from replicator_kuma.repository import Snapshot, missing
+from replicator_kuma.schema_gate import require_schema
 from replicator_kuma.state import Mark, Pending, State
 
 NOTE_WAIT = 60.0
@@ -240,7 +240,7 @@ def _opened(course: _Course, stack: contextlib.ExitStack) -> Instance:
 
 def _load(at: Instance, source: Dump, snapshot: Snapshot) -> planning.Planned:
     seen = planning.look(at)
-    require_schema(at, snapshot, seen.live.manifest, source.manifest)
+    require_schema(at, snapshot, seen.live, source)
     planned = planning.prepare(at, source, seen)
     _stage(at, planned, snapshot)
     carry_out(at, planned, lambda fitting: _stage(at, fitting, snapshot))

@@ -7,6 +7,7 @@
     │   ├── DatabaseUnreachable           MariaDB does not answer, or not to this login
     │   ├── DatabaseLocked                another process holds it
     │   ├── DatabaseCorrupt               SQLite calls it malformed, or it is no database
+    │   ├── RowFault                      a row of its own that no replica would take
     │   ├── DatabaseMigrating             Kuma is changing the schema right now
     │   ├── DatabaseUnset                 no user: Kuma was never set up
     │   ├── TableMissing                  a table or column that this schema must have
@@ -56,6 +57,8 @@ class ReplicatorError(Exception):
     exit_code = 1
     hint = ""
     retryable = False
+    way_back = ""
+    """The hint where rows can come back from a snapshot: it never stands where there is none."""
     refusal = False
     """A person's word was refused, and all is as it was: it says nothing of how cycles go."""
 
@@ -63,6 +66,12 @@ class ReplicatorError(Exception):
         super().__init__(message)
         if hint is not None:
             self.hint = hint
+
+
+def point_back(error: ReplicatorError, known: bool) -> None:
+    """Give an error the hint that counts on a snapshot; ``known``: there has been one here."""
+    if known and error.way_back and error.hint == type(error).hint:
+        error.hint = error.way_back
 
 
 class SettingsError(ReplicatorError):
@@ -94,8 +103,22 @@ class DatabaseLocked(DatabaseError):
 
 class DatabaseCorrupt(DatabaseError):
     hint = (
+        "Nothing was published or changed. Stop Kuma and keep a copy of kuma.db (with -wal and "
+        "-shm): no snapshot holds these rows. What can be saved of them: "
+        'sqlite3 kuma.db ".recover" | sqlite3 saved.db'
+    )
+    way_back = (
         "Nothing was published or changed. Stop Kuma, move kuma.db (with -wal and -shm) away and "
         "start again: a replica gets all rows of the newest snapshot, a leader takes its own back."
+    )
+
+
+class RowFault(DatabaseError):
+    """A row of the instance's own that no replica would take; the file is whole."""
+
+    hint = (
+        "Nothing was published or changed. The file is whole. Edit this row in Kuma and press "
+        "Save, or delete it there; or, with Kuma stopped, put it right in the database."
     )
 
 
@@ -116,8 +139,12 @@ class NotAsWritten(DatabaseError):
 
 class TableMissing(DatabaseError):
     hint = (
-        "This database does not have the tables of its own schema. Try: replicator doctor. "
-        "Moved away, it is made anew at Kuma's next start and filled from the newest snapshot."
+        "This database does not have the tables of its own schema. Is it Kuma's, and does DATA_DIR "
+        "name the right folder?"
+    )
+    way_back = (
+        "This database does not have the tables of its own schema. Moved away, it is made anew at "
+        "Kuma's next start and filled from the newest snapshot."
     )
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from replicator_kuma.cycle import Instance
+from replicator_kuma.database import Reader
+from replicator_kuma.dump.audit import audited, twice
 from replicator_kuma.dump.catalog import file_table, is_file
 from replicator_kuma.dump.files import hash_file, open_regular
 from replicator_kuma.dump.format import Dump, write_tables
-from replicator_kuma.dump.manifest import Manifest, write_manifest
+from replicator_kuma.dump.manifest import Manifest, TableEntry, write_manifest
 from replicator_kuma.dump.schema import Schema
 from replicator_kuma.dump.select import Dangling, select
 from replicator_kuma.errors import DatabaseError, StateError
@@ -39,10 +41,17 @@ class Observation:
         return self.users == 0
 
 
-def observe(instance: Instance, folder: Path | None = None, *, marked: bool = False) -> Observation:
+def observe(
+    instance: Instance,
+    folder: Path | None = None,
+    *,
+    marked: bool = False,
+    publishing: bool = False,
+) -> Observation:
     """Dump the instance into ``folder`` (a new one), or only hash it when that is None.
 
     ``marked``: with the rows' fingerprint, for which a server looks at each row once more.
+    ``publishing``: raise RowFault for a row that no replica would take.
     Raises DatabaseError when anything cannot be read whole, StateError when the folder cannot be
     written.
     """
@@ -50,7 +59,7 @@ def observe(instance: Instance, folder: Path | None = None, *, marked: bool = Fa
         before = dict(file_stats(instance.data_dir))
         target = folder and _scratch(folder, attempt)
         try:
-            observation = _observe_once(instance, target, marked)
+            observation = _observe_once(instance, target, marked, publishing)
         except OSError as error:
             raise StateError(f"cannot write a dump below {folder}: {error}") from error
         after = dict(file_stats(instance.data_dir))
@@ -67,12 +76,21 @@ def observe(instance: Instance, folder: Path | None = None, *, marked: bool = Fa
 
 
 def observed_dump(
-    instance: Instance, name: str, *, marked: bool = False
+    instance: Instance, name: str, *, marked: bool = False, publishing: bool = False
 ) -> tuple[Dump, Observation]:
     """The instance's dump in a new scratch folder of the work folder."""
     folder = instance.work / name
-    observation = observe(instance, folder, marked=marked)
+    observation = observe(instance, folder, marked=marked, publishing=publishing)
     return Dump(folder, observation.manifest), observation
+
+
+def write_audited(
+    folder: Path | None, reader: Reader, tables: Sequence[str]
+) -> tuple[dict[str, TableEntry], frozenset[str]]:
+    """`write_tables` of rows that are to be published; raises RowFault for what none would take."""
+    for name in tables:
+        twice(select(reader.schema, name), reader.query)
+    return write_tables(folder, reader, tables, audited)
 
 
 def _scratch(folder: Path, attempt: int) -> Path:
@@ -81,12 +99,14 @@ def _scratch(folder: Path, attempt: int) -> Path:
     return scratch
 
 
-def _observe_once(instance: Instance, folder: Path | None, marked: bool) -> Observation:
+def _observe_once(
+    instance: Instance, folder: Path | None, marked: bool, publishing: bool
+) -> Observation:
     with instance.store.read() as reader:
         names = reader.schema.require(instance.tables)
         # first: where nothing dangles, reading is faster
         dangling = tuple(d for n in names for d in reader.dangling(select(reader.schema, n)))
-        entries, named = write_tables(folder, reader, names)
+        entries, named = (write_audited if publishing else write_tables)(folder, reader, names)
         users, monitors = reader.count("user"), reader.count("monitor")
         schema = reader.schema
         fingerprint = reader.fingerprint() if marked else ""

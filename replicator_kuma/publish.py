@@ -15,6 +15,7 @@ from replicator_kuma.dump.plan import Plan, Summary, noun, plan
 from replicator_kuma.dump.policy import Policy
 from replicator_kuma.dump.translate import translate
 from replicator_kuma.errors import (
+    DatabaseError,
     DatabaseUnset,
     Fenced,
     ReplicatorError,
@@ -24,7 +25,7 @@ from replicator_kuma.errors import (
 )
 from replicator_kuma.observe import Observation, fingerprint, observed_dump
 from replicator_kuma.planning import fetched, terms_of
-from replicator_kuma.repository import Label, Position, Snapshot, missing
+from replicator_kuma.repository import Label, Limits, Position, Snapshot, missing
 from replicator_kuma.shrink import carried, gone, identities
 from replicator_kuma.state import Mark, State
 from replicator_kuma.tries import attempted, tried
@@ -61,13 +62,14 @@ def publish(
     """
     instance.step("dumping the tables")
     mark = fingerprint(instance)
-    dump, observation = observed_dump(instance, "dump")
+    dump, observation = observed_dump(instance, "dump", publishing=True)
     if observation.unset:
         raise DatabaseUnset("Kuma has no user; nothing is published")
     since = _Since(instance, dump, observation, previous)
     counted = since if guarded is None else replace(since, previous=guarded, name="guarded")
     shrunk = shrinks(observation, counted.gone)
-    instance.store.check()
+    odd = instance.store.check(instance.tables)
+    as_replicas_do(dump)
     manifest, state = dump.manifest, instance.state.load()
     label = Label(
         fleet=instance.fleet,
@@ -80,6 +82,7 @@ def publish(
         monitors=manifest.monitors,
         engine=manifest.engine,
         shrunk=position if shrunk else carried(state, previous),
+        columns=observation.schema.columns,
     )
     intent = Mark(
         position,
@@ -115,7 +118,7 @@ def publish(
         went_back=None,
     )
     lagging = second.published(instance)
-    warnings = (*(str(dangling) for dangling in observation.dangling), *lagging)
+    warnings = (*(str(dangling) for dangling in observation.dangling), *odd, *lagging)
     summary = since.summary
     sentence = (
         f"published {position}: {f'{summary.sentence()}; now ' if summary else ''}"
@@ -126,6 +129,18 @@ def publish(
     return CycleResult(
         Outcome.PUBLISHED, sentence, position, manifest.digest, summary, warnings=warnings
     )
+
+
+def as_replicas_do(dump: Dump) -> None:
+    """Read a dump as each replica will; raises DatabaseError for what they would refuse."""
+    try:
+        Dump.open(dump.folder).verify()
+        Limits().check(dump.folder)
+    except SnapshotRefused as error:
+        raise DatabaseError(
+            f"no replica would take what is here now: {error}",
+            hint="Nothing was published. Try: replicator doctor",
+        ) from error
 
 
 def ids_of(rivals: Sequence[Snapshot]) -> tuple[str, ...]:

@@ -23,8 +23,10 @@ from replicator_kuma.errors import (
     DatabaseMigrating,
     DatabaseMissing,
     DatabaseUnreachable,
+    ReplicatorError,
     SnapshotRefused,
     StateError,
+    point_back,
 )
 from replicator_kuma.known import identity
 from replicator_kuma.shrink import no_rollback
@@ -45,6 +47,10 @@ def at_work(instance: Instance) -> Iterator[State]:
     """
     try:
         yield _begin(instance)
+    except ReplicatorError as error:
+        with contextlib.suppress(ReplicatorError):
+            point_back(error, instance.state.load().has_snapshot)
+        raise
     finally:
         shutil.rmtree(instance.work, ignore_errors=True)
 

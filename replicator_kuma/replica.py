@@ -15,14 +15,11 @@ from replicator_kuma import drift, holding, kept, planning, second
 from replicator_kuma.apply import apply
 from replicator_kuma.cycle import CycleResult, Instance, Outcome
 from replicator_kuma.dump import words
-from replicator_kuma.dump.manifest import Manifest
 from replicator_kuma.dump.plan import Plan, Summary
-from replicator_kuma.dump.schema import fingerprint
 from replicator_kuma.errors import (
     DatabaseMigrating,
     DatabaseMissing,
     ReplicatorError,
-    SchemaMismatch,
     SnapshotNotFound,
     SnapshotRefused,
     SnapshotShrinks,
@@ -34,6 +31,7 @@ from replicator_kuma.holding import find
 from replicator_kuma.known import recognised
 from replicator_kuma.recovery import aside, at_work, empty_work, forgiven, holds
 from replicator_kuma.repository import Snapshot, missing
+from replicator_kuma.schema_gate import gate, require_schema
 from replicator_kuma.settle import settle
 from replicator_kuma.shrink import no_rollback
 from replicator_kuma.state import Hold, Mark, State
@@ -283,23 +281,15 @@ class Replica:
 
     def _plan(self, snapshot: Snapshot) -> tuple[Preview, planning.Planned]:
         instance = self.instance
-        self._gate(snapshot)
+        gate(instance, snapshot)
         instance.step(f"fetching {snapshot.position}")
         # the live rows are read while restic starts, which takes as long
         with _beside(lambda: planning.look(instance)) as seen:
             wanted = planning.fetched(instance, snapshot, "fetched")
             instance.step("comparing the rows")
-            require_schema(instance, snapshot, seen.result().live.manifest, wanted.manifest)
+            require_schema(instance, snapshot, seen.result().live, wanted)
             planned = planning.prepare(instance, wanted, seen.result())
         return Preview(snapshot, planned.plan), planned
-
-    def _gate(self, snapshot: Snapshot) -> None:
-        """Another schema is known from the tags alone: nothing is fetched."""
-        with self.instance.store.read() as reader:
-            schema = reader.schema
-        schema.require(self.instance.tables)
-        if schema.fingerprint != snapshot.label.schema and not self.instance.policy().compatible:
-            raise _mismatch(snapshot, schema.migrations, None)
 
     @contextlib.contextmanager
     def preview(self, snapshot: str | None = None, at: float | None = None) -> Iterator[Preview]:
@@ -318,15 +308,6 @@ class Replica:
                 raise SnapshotNotFound(f"fleet {instance.fleet!r} has no snapshot yet")
             made = Replica(instance)._plan(newest)[0]
             yield replace(made, hold=told(instance.state.load()))
-
-
-def require_schema(
-    instance: Instance, snapshot: Snapshot, ours: Manifest, theirs: Manifest
-) -> None:
-    """Raise SchemaMismatch for another schema, unless this instance takes what fits of it."""
-    same = sorted(ours.migrations) == sorted(theirs.migrations)
-    if not same and not instance.policy().compatible:
-        raise _mismatch(snapshot, ours.migrations, theirs.migrations)
 
 
 @contextlib.contextmanager
@@ -364,20 +345,4 @@ def _differs(snapshot: Snapshot) -> CycleResult:
 def _waiting(snapshot: Snapshot, why: str) -> CycleResult:
     return CycleResult(
         Outcome.WAITING, f"{snapshot.position} waits: {why}", snapshot.position, None
-    )
-
-
-def _mismatch(
-    snapshot: Snapshot, ours: tuple[str, ...], theirs: tuple[str, ...] | None
-) -> ReplicatorError:
-    from replicator_kuma.dump.versions import advice, describe, named
-
-    here, there = fingerprint(ours), snapshot.label.schema
-    detail = describe(ours, theirs) if theirs is not None else ""
-    names = (named(there) or "of a version not met yet", named(here) or "another")
-    known = f" (Uptime Kuma {names[0]}, here {names[1]})" if any(map(named, (there, here))) else ""
-    return SchemaMismatch(
-        f"{snapshot.position} of {snapshot.label.leader} has another schema than this Kuma"
-        f"{known}{detail}",
-        hint=f"Nothing was applied. {advice(here, there)}",
     )

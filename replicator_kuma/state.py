@@ -192,6 +192,11 @@ class State:
     """which of a leader's two repositories lags behind, and why"""
 
     @property
+    def has_snapshot(self) -> bool:
+        """Whether rows of this instance are in a snapshot, or came from one."""
+        return self.published is not None or self.applied is not None
+
+    @property
     def promoted(self) -> bool:
         """Whether its rows are what it published itself: it leads, whatever its mode says yet."""
         return self.published is not None and self.published == self.applied

@@ -33,7 +33,7 @@ LAYERS = (
         *("moments", "marks", "older", "hold_status", "known", "findings", "health"),
     ),
     ("observe",),
-    ("planning", "drift", "guard", "scratch"),
+    ("planning", "drift", "guard", "scratch", "schema_gate"),
     ("kept",),
     ("recovery", "settle", "apply", "build", "record", "worker", "chores", "second", "status"),
     ("publish",),

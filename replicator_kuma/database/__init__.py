@@ -111,8 +111,13 @@ class Store(Protocol):
     def in_use(self) -> bool:
         """Whether another process (Kuma) has the database open."""
 
-    def check(self) -> None:
-        """Look for damage before a dump is published; raises DatabaseCorrupt."""
+    def check(self, tables: Collection[str] | None = None) -> Sequence[str]:
+        """Look for damage; in words, what is odd and bars nobody.
+
+        ``tables``: these are to be published. Raises DatabaseCorrupt for damage in them, RowFault
+        for rows of them that no table of Kuma's would take. None: the database is to be written.
+        Raises DatabaseCorrupt for damage anywhere, which would grow.
+        """
 
     def check_writable(self) -> None:
         """See whether rows may be written here, without writing any: before Kuma stops for it.

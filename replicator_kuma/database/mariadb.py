@@ -20,7 +20,7 @@ from replicator_kuma.database.mariadb_link import (
 )
 from replicator_kuma.database.migrations import read_migrations
 from replicator_kuma.database.sql import SelectSql
-from replicator_kuma.dump.catalog import HISTORY, SETTINGS, TABLES, Dangle
+from replicator_kuma.dump.catalog import HISTORY, LOCAL, SETTINGS, TABLES, Dangle
 from replicator_kuma.dump.represent import Representation
 from replicator_kuma.dump.schema import Column, Schema, TableSchema
 from replicator_kuma.dump.select import Dangling, Select
@@ -51,6 +51,8 @@ _OTHERS = (
 )
 _LEAVING = 0.5
 """Seconds in which a connection that was closed has left the server's list."""
+_KNOWN = ", ".join(map(literal, sorted({*TABLES, *LOCAL})))
+"""What is asked for its columns: another table, or a view, may be broken, which bars nobody."""
 _KUMA = frozenset({"monitor", "user"})
 """Tables that every Kuma has: without both there is no database yet."""
 
@@ -173,7 +175,8 @@ def read_schema(link: Link, settings: frozenset[str] = SETTINGS) -> Schema:
     for table, name, kind, null, default, charset, collation in link.all(
         "SELECT table_name, column_name, column_type, is_nullable, column_default, "
         "character_set_name, collation_name FROM information_schema.columns "
-        "WHERE table_schema = database() ORDER BY table_name, ordinal_position"
+        f"WHERE table_schema = database() AND table_name IN ({_KNOWN}) "
+        "AND extra NOT REGEXP '(VIRTUAL|STORED) GENERATED' ORDER BY table_name, ordinal_position"
     ):
         if table in columns:
             columns[table][name] = Column(
@@ -187,12 +190,15 @@ def read_schema(link: Link, settings: frozenset[str] = SETTINGS) -> Schema:
     unique: dict[tuple[str, str], list[str]] = {}
     for table, index, column in link.all(
         "SELECT table_name, index_name, column_name FROM information_schema.statistics "
-        "WHERE table_schema = database() AND non_unique = 0 AND index_name <> 'PRIMARY' "
+        f"WHERE table_schema = database() AND table_name IN ({_KNOWN}) "
+        "AND non_unique = 0 AND index_name <> 'PRIMARY' "
         "ORDER BY table_name, index_name, seq_in_index"
     ):
         unique.setdefault((table, index), []).append(column)
     tables = {
-        name: TableSchema(found, tuple(tuple(u) for (t, _index), u in unique.items() if t == name))
+        name: TableSchema(
+            found, tuple(tuple(u) for (t, _), u in unique.items() if t == name and None not in u)
+        )
         for name, found in columns.items()
     }
     return Schema(tables, read_migrations(tables, link.all, quoted), settings)
@@ -312,11 +318,11 @@ class MariadbStore:
             pass
         return False
 
-    def check(self) -> None:
+    def check(self, tables: Collection[str] | None = None) -> Sequence[str]:
         with self.connect() as link:
-            there = [name for name in _tables(link) if name in TABLES]
+            there = [name for name in _tables(link) if name in (tables or TABLES)]
             if not there:
-                return
+                return []
             found = link.all(f"CHECK TABLE {', '.join(map(quoted, there))}")
         for table, _check, kind, text in found:
             if kind.lower() == "error" and not _outdated(text):
@@ -327,6 +333,7 @@ class MariadbStore:
                     f"Kuma's database is damaged: table {name} does not pass CHECK TABLE",
                     hint=DAMAGED,
                 )
+        return []
 
     def fingerprint(self) -> str:
         try:

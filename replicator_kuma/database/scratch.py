@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 from replicator_kuma.database import Row, Store
 from replicator_kuma.database.sql import double_quoted
 from replicator_kuma.database.sqlite import SqliteStore, explained
+from replicator_kuma.dump.catalog import LOCAL, TABLES
 from replicator_kuma.errors import DatabaseError, SnapshotRefused, StateError
 
 MIGRATIONS = ("knex_migrations", "knex_migrations_lock")
@@ -56,8 +58,9 @@ def _sqlite(live: SqliteStore, data_dir: Path) -> SqliteStore:
     with live.read() as reader:
         # tables first. Triggers too: what they do to rows is part of what a restore meets
         made = reader.query(
-            "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite\\_%' "
-            "ESCAPE '\\' AND type IN ('table', 'index', 'trigger') "
+            "SELECT tbl_name, sql FROM sqlite_master "
+            "WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' "
+            "AND type IN ('table', 'index', 'trigger') "
             "ORDER BY CASE type WHEN 'table' THEN 1 WHEN 'index' THEN 2 ELSE 3 END"
         )
         names = [name for name in MIGRATIONS if name in reader.schema.tables]
@@ -68,7 +71,7 @@ def _sqlite(live: SqliteStore, data_dir: Path) -> SqliteStore:
                 f'SELECT {", ".join(columns)} FROM "setting" WHERE "key" IN ({_KEYS})'
             )
     try:
-        return _made(live.beside(data_dir), [sql for (sql,) in made], rows)
+        return _made(live.beside(data_dir), made, rows)
     except (DatabaseError, OSError) as error:
         raise StateError(
             f"cannot make a scratch database: {error}",
@@ -77,7 +80,7 @@ def _sqlite(live: SqliteStore, data_dir: Path) -> SqliteStore:
 
 
 def _made(
-    store: SqliteStore, definitions: Sequence[str], rows: Mapping[str, Sequence[Row]]
+    store: SqliteStore, definitions: Sequence[Row], rows: Mapping[str, Sequence[Row]]
 ) -> SqliteStore:
     store.path.touch(mode=0o600, exist_ok=False)
     connection = store.connect()
@@ -85,8 +88,13 @@ def _made(
         with explained():
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("BEGIN IMMEDIATE")
-            for sql in definitions:
-                connection.execute(sql)
+            for table, sql in definitions:
+                try:
+                    connection.execute(sql)
+                except sqlite3.OperationalError:
+                    # a module that is not here, or a table that its module has made already
+                    if table in TABLES or table in LOCAL:
+                        raise
             for name, found in rows.items():
                 for row in found:
                     marks = ", ".join("?" * len(row))

@@ -14,7 +14,7 @@ from urllib.parse import quote as url_quote
 
 from replicator_kuma.database.migrations import read_migrations
 from replicator_kuma.database.sql import SelectSql, double_quoted
-from replicator_kuma.dump.catalog import HISTORY, SETTINGS, TABLES, Dangle
+from replicator_kuma.dump.catalog import HISTORY, LOCAL, SETTINGS, TABLES, Dangle
 from replicator_kuma.dump.represent import Representation
 from replicator_kuma.dump.schema import Column, Schema, TableSchema
 from replicator_kuma.dump.select import Dangling, Select
@@ -34,6 +34,11 @@ _SETTLE_NS = 2_000_000_000
 """A file changed within the last two seconds can change again without a new time stamp."""
 _LINKS = tuple(n for n, t in TABLES.items() if t.unkeyed and t.key[0] == "monitor_id")
 """Links of a monitor: those that an instance chose not to replicate go with it too."""
+_DEFINITION = (
+    "Nothing was published or changed. SQLite cannot read the definition that is named in "
+    "brackets, and so no table. If somebody made it by hand (or with a newer SQLite), the rows are "
+    "whole: copy kuma.db, stop Kuma, and drop that object with the SQLite that made it."
+)
 _PURGE_ROWS = 2_000
 """Rows a transaction of `purge_history`: well under 500 ms, so that Kuma's HTTP does not wait."""
 
@@ -55,7 +60,9 @@ def _translate(error: sqlite3.DatabaseError) -> DatabaseError:
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return DatabaseLocked("Kuma's database is locked by another program")
         case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
-            return DatabaseCorrupt(f"Kuma's database is damaged: {error}")
+            # the code is that of any damage: only the text tells what one definition is at fault
+            hint = _DEFINITION if str(error).startswith("malformed database schema (") else None
+            return DatabaseCorrupt(f"Kuma's database is damaged: {error}", hint=hint)
         case sqlite3.SQLITE_CANTOPEN:
             return DatabaseMissing(f"Kuma's database cannot be opened: {error}")
         case sqlite3.SQLITE_FULL:
@@ -159,13 +166,19 @@ def read_schema(connection: sqlite3.Connection, settings: frozenset[str] = SETTI
         for name in database.table_names():
             if name.startswith("sqlite_"):
                 continue
+            if name not in TABLES and name not in LOCAL:
+                # nobody's business: it may need a module or a function that is not here
+                tables[name] = TableSchema({})
+                continue
             table = database.table(name)
             columns = {
                 c.name: Column(c.name, c.type.lower(), bool(c.notnull), c.default_value)
                 for c in table.columns
             }
             unique = tuple(
-                tuple(index.columns) for index in table.indexes if index.unique and index.columns
+                tuple(index.columns)
+                for index in table.indexes
+                if index.unique and index.columns and None not in index.columns
             )
             tables[name] = TableSchema(columns, unique)
         migrations = read_migrations(
@@ -289,23 +302,15 @@ class SqliteStore:
         finally:
             connection.close()
 
-    def check(self) -> None:
+    def check(self, tables: Collection[str] | None = None) -> Sequence[str]:
+        from replicator_kuma.database.sqlite_health import examine
+
         connection = self._readable()
         try:
             with explained():
-                found = connection.execute("PRAGMA quick_check(3)").fetchall()
-                if self.path.stat().st_size % connection.execute("PRAGMA page_size").fetchone()[0]:
-                    found = [("its file was cut off within a page",)]  # SQLite reads zeros there
-                there = {row[0] for row in connection.execute("SELECT name FROM sqlite_master")}
-                for table in there.intersection(TABLES):
-                    if found == [("ok",)]:
-                        found = connection.execute(
-                            f"PRAGMA integrity_check({double_quoted(table)})"
-                        ).fetchall()
+                return examine(connection, self.path, tables, self._settings)
         finally:
             connection.close()
-        if found != [("ok",)]:
-            raise DatabaseCorrupt(f"Kuma's database is damaged: {found[0][0]}")
 
     def check_writable(self) -> None:
         if not (os.access(self.path, os.W_OK) and os.access(self.path.parent, os.W_OK)):

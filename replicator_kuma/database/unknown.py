@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
 from typing import NoReturn
 
@@ -42,7 +42,7 @@ class UnknownStore:
     def in_use(self) -> bool:
         self._fail()
 
-    def check(self) -> None:
+    def check(self, tables: Collection[str] | None = None) -> Sequence[str]:
         self._fail()
 
     def check_writable(self) -> None:

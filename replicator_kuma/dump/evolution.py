@@ -27,10 +27,12 @@ class TableMap:
 
     ``row`` makes a row in the replica's columns of one in the leader's, or raises Lost; None where
     they are the same. ``notes`` say in words what is filled and what is left out.
+    ``checked``: the columns have equal names, and perhaps other types: see that values fit.
     """
 
     row: Callable[[Row], Row] | None
     notes: tuple[str, ...] = ()
+    checked: bool = False
 
 
 _NUMBER = re.compile(r"int|bool|double|float|real|decimal|numeric", re.IGNORECASE)
@@ -57,14 +59,26 @@ class Evolution:
         """
         if not self.compatible:
             if tuple(theirs) != tuple(ours):
-                odd = sorted(set(ours) ^ set(theirs)) or "their order"
-                raise SchemaMismatch(f"the snapshot's {name} has other columns: {odd}")
-            return TableMap(None)
-        if tuple(theirs) == tuple(ours) and self.migrations == frozenset(self.schema.migrations):
+                raise SchemaMismatch(_other_columns(name, theirs, ours), hint=self._hint())
+            return TableMap(None, checked=not self._same_names())
+        if tuple(theirs) == tuple(ours) and self._same_names():
             return TableMap(None)
         sides = Sides(name, tuple(theirs), tuple(ours), self.migrations, self.schema.migrations)
         mapping = _Mapping(sides, self.schema)
         return TableMap(mapping.row, mapping.notes)
+
+    def _same_names(self) -> bool:
+        return self.migrations == frozenset(self.schema.migrations)
+
+    def _hint(self) -> str | None:
+        """Where the versions are equal, another one is no way out; None: the usual hint."""
+        if not self._same_names():
+            return None
+        return (
+            "Nothing was applied. Both are of one version of Uptime Kuma: somebody changed this "
+            "table by hand, here or on the leader. Put its columns right, or take what fits: "
+            "REPLICATOR_SCHEMA=compatible"
+        )
 
     def absent(self, name: str) -> str:
         """Say that the rows of a table that the snapshot lacks stay as they are here.
@@ -86,6 +100,15 @@ class Evolution:
             raise SchemaMismatch(f"the Kuma here has no table {name!r}")
         count = "1 row" if rows == 1 else f"{rows} rows"
         return f"{name}: {count} left out, since the Kuma here has no such table"
+
+
+def _other_columns(name: str, theirs: Sequence[str], ours: Sequence[str]) -> str:
+    """In words, what the columns of a table differ in."""
+    beyond, lacking = sorted(set(theirs) - set(ours)), sorted(set(ours) - set(theirs))
+    parts = [f"{beyond} beyond those here"] if beyond else []
+    parts += [f"no {lacking}"] if lacking else []
+    what = " and ".join(parts) or "their order"
+    return f"the snapshot's {name} has other columns: {what}"
 
 
 class _Mapping:

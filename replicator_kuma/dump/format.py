@@ -17,7 +17,7 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,13 +41,13 @@ from replicator_kuma.dump.manifest import (
 )
 from replicator_kuma.dump.schema import Schema
 from replicator_kuma.dump.select import Select, select
-from replicator_kuma.errors import DatabaseError, SnapshotRefused
+from replicator_kuma.errors import RowFault, SnapshotRefused
 
 MAX_LINE = 32 * 1024**2
 """of one row: to read it takes some ten times as much memory"""
 _MAX_NAMES = 64 * 1024
 _BUFFER = 1 << 18
-_COLUMN = re.compile(r"[A-Za-z0-9_]{1,64}")
+COLUMN = re.compile(r"[A-Za-z0-9_]{1,64}")
 """names go into messages, and who wrote them may be anybody"""
 _BATCH_ROWS, _BATCH_BYTES = 64, 1 << 16
 """Rows are encoded so many at once, fewer where they are long: memory stays small."""
@@ -62,6 +62,13 @@ class Source(Protocol):
     def rows(self, select: Select) -> Iterator[tuple[Any, ...]]: ...
 
 
+class _TooLong(Exception):
+    """Which of the rows that were to be written."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
 class _Sink:
     """A file, or nothing, and the hash of what went in."""
 
@@ -74,10 +81,12 @@ class _Sink:
             self._file = os.fdopen(descriptor, "wb", buffering=_BUFFER)
 
     def write_rows(self, rows: Sequence[Sequence[values.Value]]) -> int:
-        """Write the lines of one or more rows; how many bytes. May raise DatabaseError."""
+        """Write the lines of one or more rows; how many bytes. Raises _TooLong."""
         lines = values.encode_rows(rows)
-        if len(lines) > MAX_LINE and max(map(len, lines.split(b"\n"))) >= MAX_LINE:
-            raise DatabaseError(f"a row has more than {MAX_LINE} bytes: no replica would take it")
+        if len(lines) > MAX_LINE:
+            lengths = [len(line) for line in lines.split(b"\n")]
+            if max(lengths) >= MAX_LINE:
+                raise _TooLong(lengths.index(max(lengths)))
         self._hash.update(lines)
         if self._file is not None:
             self._file.write(lines)
@@ -94,19 +103,28 @@ class _Sink:
             self._file.close()
 
 
+Audit = Callable[[Select, Iterator[tuple[Any, ...]]], Iterator[tuple[Any, ...]]]
+"""Lets a table's rows pass, or raises"""
+
+
+def _unaudited(_chosen: Select, rows: Iterator[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+    return rows
+
+
 def write_tables(
-    folder: Path | None, source: Source, tables: Iterable[str]
+    folder: Path | None, source: Source, tables: Iterable[str], audit: Audit = _unaudited
 ) -> tuple[dict[str, TableEntry], frozenset[str]]:
     """Write tables in canonical form below ``folder``; None only hashes.
 
-    Returns the entries by table, and the names of the files that rows point to. Raises what the
-    source raises, and OSError.
+    Returns the entries by table, and the names of the files that rows point to. ``audit`` sees all
+    rows on their way. Raises what the source and the audit raise, RowFault for a row that is too
+    long to be read again, and OSError.
     """
     entries: dict[str, TableEntry] = {}
     named: set[str] = set()
     for table in tables:
         chosen = select(source.schema, table)
-        rows = source.rows(chosen)
+        rows = audit(chosen, source.rows(chosen))
         if (column := FILE_COLUMNS.get(table)) in chosen.content:
             rows = _naming(rows, table, chosen.content.index(column), named)
         entries[table] = _write_table(folder, chosen, rows)
@@ -137,13 +155,28 @@ def _write_table(
         size = 1
         while batch := list(itertools.islice(rows, size)):
             count += len(batch)
-            if runtime is None:
-                length = main.write_rows(batch)
-            else:
-                length = main.write_rows([row[:split] for row in batch])
-                length += runtime.write_rows([row[split:] for row in batch])
+            try:
+                if runtime is None:
+                    length = main.write_rows(batch)
+                else:
+                    length = main.write_rows([row[:split] for row in batch])
+                    length += runtime.write_rows([row[split:] for row in batch])
+            except _TooLong as error:
+                raise _too_long(chosen, batch[error.number]) from None
             size = min(_BATCH_ROWS, 1 + _BATCH_BYTES * len(batch) // length)
         return TableEntry(count, main.hexdigest(), runtime.hexdigest() if runtime else "")
+
+
+def _too_long(chosen: Select, row: tuple[Any, ...]) -> RowFault:
+    from replicator_kuma.dump.words import describe_row
+
+    name = describe_row(chosen.table, chosen.columns, row)
+    sizes = {c: len(v) for c, v in zip(chosen.columns, row, strict=True) if isinstance(v, str)}
+    longest = max(sizes, key=lambda column: sizes[column], default="")
+    return RowFault(
+        f"{name}: it has more than {MAX_LINE} bytes, most of them in {longest}: no replica would "
+        "take it"
+    )
 
 
 def _untied(rows: Iterator[tuple[Any, ...]], key: int, split: int) -> Iterator[tuple[Any, ...]]:
@@ -276,7 +309,7 @@ def _columns(line: bytes) -> tuple[str, ...]:
         raise SnapshotRefused("a table has no line of column names") from error
     if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
         raise SnapshotRefused("a table has no line of column names")
-    if not all(map(_COLUMN.fullmatch, names)):
+    if not all(map(COLUMN.fullmatch, names)):
         raise SnapshotRefused("a table names a column as no column of Kuma is named")
     if len(set(names)) != len(names):
         raise SnapshotRefused("a table names a column twice")

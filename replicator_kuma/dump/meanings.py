@@ -106,6 +106,36 @@ _TAG, _ID, _TYPE = "google_analytics_tag_id", "analytics_id", "analytics_type"
 _EVERY_MINUTE = "* * * * *"
 
 
+_BEYOND_COLUMNS = (
+    "patch-fix-kafka-producer-booleans",
+    "patch-timeout",
+    "push-token-to-32",
+    "fix-snmp-monitor",
+    "generalize-analytics",
+    "fix-5721",
+    "maintenance-add-last-start",
+    "manual-monitor-fix",
+    "add-ip-family-fix",
+    "remove-line-notify",
+    "dns-last-result-to-text",
+    "gamedig-v4-to-v5",
+    "disable-domain-expiry-unsupported-tlds",
+    "add-rybbit-analytics-type",
+    "analytics-type-to-string",
+    "drop-analytics-type-check",
+)
+"""Kuma's migrations that changed what rows mean or may hold, in columns that keep their names."""
+
+
+def apart(ours: Collection[str], theirs: Collection[str]) -> bool:
+    """Whether rows mean something else between two schemas whose columns have equal names.
+
+    Another name tells nothing by itself: a test build, or a person, leaves names behind whose
+    tables are those of everybody (and most migrations only make columns, indexes or history).
+    """
+    return any(_has(ours, step) != _has(theirs, step) for step in _BEYOND_COLUMNS)
+
+
 @dataclass(frozen=True)
 class Sides:
     """One table on both sides: columns in order, and the migrations that made them."""

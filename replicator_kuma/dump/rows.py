@@ -125,7 +125,8 @@ class Rows:
         self._misfits, self._gone, self._present = misfits, gone, present
         self._references = [(self.columns.index(r.column), r) for r in chosen.references]
         foreign = live is not None
-        self.converts = foreign or mapped.row is not None or changer is not None
+        evolves = mapped.row is not None or mapped.checked
+        self.converts = foreign or evolves or changer is not None
         self._converters = self._all_converters(representation) if self.converts else []
         self._needed = self._all_needed() if self.converts else []
         self._same = self._all_same(representation) if foreign and not self.unkeyed else []

@@ -29,7 +29,10 @@ class Column:
 
 @dataclass(frozen=True)
 class TableSchema:
-    """Columns by name; ``unique`` are the sets of columns, the primary key's aside."""
+    """Columns by name; ``unique`` are the sets of columns, the primary key's aside.
+
+    Of a table that the catalog does not know nothing is asked but its name.
+    """
 
     columns: Mapping[str, Column]
     unique: tuple[tuple[str, ...], ...] = ()
@@ -50,8 +53,17 @@ class Schema:
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits over the migrations' names: equal schemas have equal ones."""
+        """16 hex digits over the migrations' names.
+
+        Schemas with equal ones are equal. Others may be equal all the same (`meanings.apart`).
+        """
         return fingerprint(self.migrations)
+
+    @property
+    def columns(self) -> str:
+        """16 hex digits over the columns' names of the tables that may be replicated."""
+        found = {name: sorted(self.tables[name].columns) for name in TABLES if name in self.tables}
+        return _short_hash(found)
 
     def require(self, chosen: Iterable[str]) -> tuple[str, ...]:
         """The chosen tables that this schema has, parents first.
@@ -81,5 +93,9 @@ class Schema:
 
 def fingerprint(migrations: Iterable[str]) -> str:
     """What `Schema.fingerprint` is of these migrations."""
-    text = json.dumps(sorted(migrations), separators=(",", ":"))
+    return _short_hash(sorted(migrations))
+
+
+def _short_hash(content: object) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -7,7 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from replicator_kuma.errors import RepositoryError, RepositoryLost, RepositoryUnreachable
+from replicator_kuma.errors import (
+    RepositoryError,
+    RepositoryLost,
+    RepositoryUnreachable,
+    SnapshotRefused,
+)
 from replicator_kuma.repository.snapshot import Label, Position, Snapshot
 
 __all__ = ["Label", "Limits", "Listing", "Place", "Position", "Repository", "Snapshot", "missing"]
@@ -19,6 +24,14 @@ class Limits:
 
     files: int = 20_000
     bytes: int = 2 * 1024**3
+
+    def check(self, folder: Path) -> None:
+        """Raise SnapshotRefused where a fetch of what is in ``folder`` would."""
+        sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
+        if len(sizes) > self.files:
+            raise SnapshotRefused(f"it has more than {self.files} files")
+        if sum(sizes) > self.bytes:
+            raise SnapshotRefused(f"it has more than {self.bytes} bytes")
 
 
 class Listing(list[Snapshot]):

@@ -71,6 +71,8 @@ class Label:
     """what the leader's database is; without a tag it was written before there was another"""
     shrunk: Position | None = None
     """the last position, this one or an earlier, at which a person allowed monitors to go"""
+    columns: str = ""
+    """`Schema.columns` of the leader; empty where it was written by a version before this tag"""
 
     @property
     def common_id(self) -> str:
@@ -92,6 +94,7 @@ class Label:
             tag("monitors", str(self.monitors)),
             tag("engine", self.engine),
             *([tag("shrunk", str(self.shrunk))] if self.shrunk is not None else []),
+            *([tag("columns", self.columns)] if self.columns else []),
         ]
 
     @classmethod
@@ -119,6 +122,7 @@ class Label:
                 monitors=_number(pairs.get("monitors", "0")),
                 engine=pairs.get("engine", "sqlite"),
                 shrunk=_shrunk(pairs.get("shrunk"), position),
+                columns=pairs.get("columns", ""),
             )
         except (KeyError, ValueError):
             return None

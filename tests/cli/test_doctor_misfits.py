@@ -29,3 +29,17 @@ def test_doctor_shows_twenty_such_rows_and_counts_the_rest(world: World) -> None
     assert len(lines) == 21
     assert lines[0].endswith("color has 256 characters where 255 fit")
     assert lines[-1].endswith("30 in all")
+
+
+def test_doctor_names_a_row_that_no_replica_would_take(world: World) -> None:
+    assert "OK   rows: each replica would take them" in world.on_leader("doctor").out
+    edit(
+        world.leader / "kuma.db",
+        "CREATE TABLE copied AS SELECT * FROM tag",
+        "DROP TABLE tag",
+        "ALTER TABLE copied RENAME TO tag",
+        "UPDATE tag SET id = 2 WHERE id = 1",
+    )
+    done = world.on_leader("doctor")
+    assert "FAIL rows: tag 2 " in done.out
+    assert "two rows have one id" in done.out

@@ -302,7 +302,7 @@ def _damaged(_leader: Instance, repository: FolderRepository) -> None:
 
 
 def _other_schema(leader: Instance, repository: FolderRepository) -> None:
-    databases.edit(db(leader), "INSERT INTO knex_migrations (name) VALUES ('2099-01-01-x.js')")
+    databases.edit(db(leader), "DELETE FROM knex_migrations WHERE name LIKE '%gamedig-v4-to-v5%'")
     lead(leader)
 
 

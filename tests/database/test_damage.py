@@ -238,7 +238,7 @@ def overwrite(path: Path, page: int, seed: int) -> None:
 
 @pytest.mark.parametrize(
     "table",
-    ["monitor", "notification", "setting", "status_page", "monitor_tag", "incident", "heartbeat"],
+    ["monitor", "notification", "setting", "status_page", "monitor_tag", "incident"],
 )
 def test_foreign_bytes_in_pages(pair: Pair, table: str) -> None:
     """Page by page of a table and its indexes: none of them may pass."""

@@ -9,7 +9,9 @@ import pytest
 
 from replicator_kuma.database.db_config import read_login
 from replicator_kuma.database.mariadb import MariadbStore
-from replicator_kuma.errors import DatabaseCorrupt, DatabaseError, DatabaseLocked
+from replicator_kuma.dump.catalog import TABLES
+from replicator_kuma.errors import DatabaseCorrupt, DatabaseError, DatabaseLocked, RowFault
+from replicator_kuma.observe import write_audited
 from tests.support.mariadb import Database, Server
 from tests.support.mariadb_build import build
 
@@ -54,6 +56,61 @@ def test_a_table_that_is_not_kumas_may_be_of_any_engine(
     database.edit("CREATE TABLE own_notes (id int) ENGINE=MyISAM")
     with store.write() as writer:
         assert "own_notes" in writer.schema.tables
+
+
+ODD = {
+    "a view of nothing": ("CREATE TABLE gone (a int)", "CREATE VIEW notes AS SELECT a FROM gone",
+                          "DROP TABLE gone"),
+    "a view of somebody gone": (
+        "CREATE DEFINER = 'nobody'@'nowhere' VIEW notes AS SELECT id FROM monitor",),
+    "a trigger of another table": (
+        "CREATE TABLE notes (a int)",
+        "CREATE TRIGGER odd AFTER INSERT ON notes FOR EACH ROW INSERT INTO nowhere VALUES (1)"),
+    "a generated column": ("ALTER TABLE tag ADD COLUMN odd text AS (concat(name, color)) VIRTUAL",),
+    "a stored column": ("ALTER TABLE tag ADD COLUMN odd text AS (concat(name, color)) STORED",),
+    "a trigger that cannot run": (
+        "CREATE TRIGGER odd AFTER INSERT ON tag FOR EACH ROW INSERT INTO nowhere VALUES (1)",),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("statements", ODD.values(), ids=ODD)
+def test_what_nobody_replicates_bars_no_publish(
+    store: MariadbStore, database: Database, statements: tuple[str, ...]
+) -> None:
+    with store.read() as reader:
+        before = write_audited(None, reader, reader.schema.require(TABLES))
+    for statement in statements:
+        database.edit(statement)
+    assert list(store.check(TABLES)) == []
+    with store.read() as reader:
+        assert write_audited(None, reader, reader.schema.require(TABLES)) == before
+
+
+@pytest.mark.parametrize(
+    ("table", "fault", "words"),
+    [
+        ("monitor_tag", "UPDATE monitor_tag SET id = 2 WHERE id = 1", "monitor_tag have the id 2"),
+        ("monitor_tag", "UPDATE monitor_tag SET tag_id = NULL WHERE id = 1", "its tag_id is no"),
+        (
+            "setting",
+            """INSERT INTO setting ("key", value) VALUES ('checkBeta', 1), ('checkBeta', 0)""",
+            "setting checkBeta .*one key",
+        ),
+    ],
+)
+def test_a_row_of_a_table_without_its_key_is_named(
+    store: MariadbStore, database: Database, table: str, fault: str, words: str
+) -> None:
+    database.edit(
+        f"CREATE TABLE copied AS SELECT * FROM {table}",
+        f"DROP TABLE {table}",
+        f"ALTER TABLE copied RENAME TO {table}",
+        *(["ALTER TABLE monitor_tag MODIFY tag_id int NULL"] if table == "monitor_tag" else []),
+        "DELETE FROM setting WHERE \"key\" = 'checkBeta'",
+        fault,
+    )
+    with store.read() as reader, pytest.raises(RowFault, match=words):
+        write_audited(None, reader, reader.schema.require(TABLES))
 
 
 def test_a_table_that_another_program_has_locked_is_not_damaged(

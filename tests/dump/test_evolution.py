@@ -134,7 +134,7 @@ def test_strict_mode_takes_equal_columns_only(way: Any, theirs: str, ours: str) 
     for name in common(strict):
         columns = [select(schema, name).columns for schema in (strict.theirs, strict.ours)]
         if columns[0] == columns[1]:
-            assert strict.map(name) == TableMap(None)
+            assert strict.map(name) == TableMap(None, checked=True)
         else:
             with pytest.raises(SchemaMismatch, match=f"the snapshot's {name} has other columns"):
                 strict.map(name)

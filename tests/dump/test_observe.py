@@ -113,8 +113,8 @@ def changing(
     """Run ``change`` after the rows were read, so often."""
     once, seen = observing._observe_once, list[int]()
 
-    def read(instance: Instance, folder: Path | None, marked: bool) -> observing.Observation:
-        found = once(instance, folder, marked)
+    def read(*arguments: Any) -> observing.Observation:
+        found = once(*arguments)
         seen.append(1)
         if len(seen) <= times:
             change(len(seen))

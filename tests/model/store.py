@@ -104,8 +104,8 @@ class TinyStore:
     def in_use(self) -> bool:
         return False
 
-    def check(self) -> None:
-        return None
+    def check(self, tables: Collection[str] | None = None) -> Sequence[str]:
+        return ()
 
     def check_writable(self) -> None:
         return None
