@@ -26,6 +26,7 @@ LAYERS = (
     ("observe",),
     ("planning", "drift", "guard", "scratch"),
     ("kept",),
+    ("vain", "occupied"),
     ("recovery", "settle", "apply", "build", "record", "worker", "chores", "second", "status"),
     ("publish",),
     ("leader", "replica", "promote", "holding", "undo", "rollback", "history", "housekeeping"),

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from replicator_kuma.database.db_config import Login
+from replicator_kuma.database.holders import Holder
 from replicator_kuma.database.mariadb_link import (
     CONNECT_TIMEOUT,
     DAMAGED,
@@ -312,6 +313,17 @@ class MariadbStore:
             pass
         return False
 
+    def holders(self) -> tuple[Holder, ...]:
+        with self.connect() as link:
+            found = link.all(
+                "SELECT id, user, host FROM information_schema.processlist "
+                "WHERE db = database() AND id <> connection_id() ORDER BY id"
+            )
+        return tuple(
+            Holder(int(number), "", f"{user} from {host}", maybe_kuma=True, kind="connection")
+            for number, user, host in found
+        )
+
     def check(self) -> None:
         with self.connect() as link:
             there = [name for name in _tables(link) if name in TABLES]
@@ -337,8 +349,17 @@ class MariadbStore:
 
     def check_writable(self) -> None:
         with self.connect() as link:
+            keys = _keys(link)
             for name in sorted(set(TABLES).intersection(_tables(link))):
                 table = quoted(name)
+                key = "key" if name == "setting" else "id"
+                if (name, key) not in keys:  # each apply would insert all rows once more
+                    raise DatabaseError(
+                        f"Kuma's table {name} has no key on {key}: nothing can be written to it",
+                        hint="Nothing was stopped or changed. Give the table its key back: ALTER "
+                        f"TABLE {table} ADD {'UNIQUE' if key == 'key' else 'PRIMARY KEY'} "
+                        f"({quoted(key)})",
+                    )
                 try:
                     for sql in (
                         f"INSERT INTO {table} SELECT * FROM {table} WHERE 1 = 0",
@@ -364,6 +385,16 @@ class MariadbStore:
                 if table in there:
                     _purge(link, table)
             return sum(_purge(link, table) for table in HISTORY if table in there)
+
+
+def _keys(link: Link) -> set[tuple[str, str]]:
+    """Tables and columns: no two rows of this table have the same value in that column."""
+    found = link.all(
+        "SELECT table_name, max(column_name) FROM information_schema.statistics "
+        "WHERE table_schema = database() AND non_unique = 0 "
+        "GROUP BY table_name, index_name HAVING count(*) = 1"
+    )
+    return {(str(table), str(column)) for table, column in found}
 
 
 def _outdated(text: str) -> bool:

@@ -21,6 +21,7 @@ from replicator_kuma.dump.format import Dump, write_tables
 from replicator_kuma.dump.manifest import Manifest
 from replicator_kuma.dump.plan import Counts, Plan, TablePlan
 from replicator_kuma.dump.policy import Policy
+from replicator_kuma.database.holders import Holder
 from replicator_kuma.dump.represent import Representation
 from replicator_kuma.dump.schema import Column, Schema, TableSchema
 from replicator_kuma.dump.select import Dangling, Select
@@ -103,6 +104,9 @@ class TinyStore:
 
     def in_use(self) -> bool:
         return False
+
+    def holders(self) -> tuple[Holder, ...]:
+        return ()
 
     def check(self) -> None:
         return None
