@@ -70,7 +70,7 @@ def apply(instance: Instance, planned: Planned, mark: Mark) -> None:
     kuma, inside = instance.kuma, instance.store.embedded
     if kuma.manages and kuma.running() and instance.by_itself:
         instance.answers()
-    was_running = kuma.running() if kuma.manages else inside or _kuma_runs(instance)
+    was_running = kuma.running() if kuma.manages else _kuma_runs(instance)
     stops = was_running and kuma.manages and not inside
     wanted = vain.aim(instance, mark, planned.policy.fingerprint(instance.tables))
     if stops:
@@ -92,15 +92,17 @@ def apply(instance: Instance, planned: Planned, mark: Mark) -> None:
 
     if earlier is None:
         _purge_orphans(instance, planned.plan)
+    stopped = False
     try:
         note(planned)
         if kuma.manages and not inside:
+            stopped = stops
             _stop(instance, was_up=was_up)
         instance.progress("writing the tables")
         carry_out(instance, planned, note)
     except BaseException as error:
         bad = isinstance(error, SnapshotRefused | NotAsWritten)
-        if stops and not bad and isinstance(error, Exception) and not instance.interrupted():
+        if stopped and not bad and isinstance(error, Exception) and not instance.interrupted():
             vain.note(instance, wanted, mark, error)
         _come_back_unchanged(instance, stops)
         if stops and bad:
@@ -149,12 +151,12 @@ def _note(instance: Instance, planned: Planned, first: Pending, stops: bool) -> 
 
 def _kuma_runs(instance: Instance) -> bool:
     """Whether a Kuma that nobody here manages may run; raises KumaRunning unless forced."""
-    who = occupied.by_kuma(instance)
-    if who and not instance.force:
-        raise KumaRunning(
-            f"Kuma is running, and nobody said how to stop it: {who} has its database open"
-        )
-    return bool(who)
+    inside = instance.store.embedded
+    who = "" if inside else occupied.by_kuma(instance)
+    if (inside or who) and not instance.force:
+        seen = f": {who} has its database open" if who else ""
+        raise KumaRunning(f"Kuma is running, and nobody said how to stop it{seen}")
+    return bool(inside or who)
 
 
 def _stop(instance: Instance, *, was_up: bool) -> None:
@@ -194,7 +196,7 @@ def _rehearse(instance: Instance, planned: Planned) -> None:
         if isinstance(error, NotAsWritten | SnapshotRefused):
             raise
         names = ", ".join(triggers(instance.store)[:5])
-        hint = f"{HINT}. Triggers: {names}" if names else HINT
+        hint = f"{HINT} Triggers: {names}" if names else HINT
         raise DatabaseError(f"a try on a copy failed: {error}", hint=hint) from error
 
 

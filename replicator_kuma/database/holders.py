@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ _PROC = Path("/proc")
 _SUFFIXES = ("", "-wal", "-shm", "-journal")
 _ENGINES = frozenset({"node", "nodejs", "bun", "deno"})
 """Programs that run Kuma's server."""
-_KUMA = ("server/server.js", "uptime-kuma")
+_SERVER = "server/server.js"
 
 
 @dataclass(frozen=True)
@@ -58,20 +58,19 @@ def holders(database: Path) -> tuple[Holder, ...]:
 
 def _processes() -> Iterator[int]:
     with contextlib.suppress(OSError):
-        for entry in os.listdir(_PROC):
-            if entry.isdecimal():
-                yield int(entry)
+        for entry in _PROC.iterdir():
+            if entry.name.isdecimal():
+                yield int(entry.name)
 
 
 def _has_open(pid: int, names: set[str], files: set[tuple[int, int]]) -> bool:
     """By name first: to ask a descriptor for its file may hang where that lies on a network."""
     folder = _PROC / str(pid) / "fd"
     with contextlib.suppress(OSError):  # another user's, or gone
-        for descriptor in os.listdir(folder):
+        for descriptor in folder.iterdir():
             with contextlib.suppress(OSError):
-                path = folder / descriptor
-                if os.path.basename(os.readlink(path)) in names:
-                    found = path.stat()
+                if descriptor.readlink().name in names:
+                    found = descriptor.stat()
                     if (found.st_dev, found.st_ino) in files:
                         return True
     return False
@@ -101,17 +100,10 @@ def _describe(pid: int) -> Holder | None:
         arguments = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
     except (OSError, IndexError):
         return None
-    programs = [os.path.basename(arguments[0]), name]
+    programs = [Path(arguments[0]).name, name]
     with contextlib.suppress(OSError):
-        programs.append(os.path.basename(os.readlink(folder / "exe")))
+        programs.append((folder / "exe").readlink().name)
     shown = next((program for program in programs if program), "?")
-    maybe = _maybe_kuma(folder, programs, arguments)
+    # not by a path with Kuma's name in it: a side-car is told the database's
+    maybe = not _ENGINES.isdisjoint(programs) or any(a.endswith(_SERVER) for a in arguments)
     return Holder(pid, words[19], plain_line(shown[:40]), maybe, session=int(words[3]))
-
-
-def _maybe_kuma(folder: Path, programs: Sequence[str], arguments: Sequence[str]) -> bool:
-    if not _ENGINES.isdisjoint(programs) or any(k in a for a in arguments for k in _KUMA):
-        return True
-    with contextlib.suppress(OSError):
-        return (folder / "cwd" / "server" / "server.js").is_file()
-    return False

@@ -32,7 +32,6 @@ from replicator_kuma.errors import (
     DatabaseLocked,
     DatabaseMigrating,
     DatabaseMissing,
-    DatabaseUnreachable,
 )
 
 if TYPE_CHECKING:
@@ -348,33 +347,10 @@ class MariadbStore:
             return ""
 
     def check_writable(self) -> None:
+        from replicator_kuma.database.mariadb_writable import check
+
         with self.connect() as link:
-            keys = _keys(link)
-            for name in sorted(set(TABLES).intersection(_tables(link))):
-                table = quoted(name)
-                key = "key" if name == "setting" else "id"
-                if (name, key) not in keys:  # each apply would insert all rows once more
-                    raise DatabaseError(
-                        f"Kuma's table {name} has no key on {key}: nothing can be written to it",
-                        hint="Nothing was stopped or changed. Give the table its key back: ALTER "
-                        f"TABLE {table} ADD {'UNIQUE' if key == 'key' else 'PRIMARY KEY'} "
-                        f"({quoted(key)})",
-                    )
-                try:
-                    for sql in (
-                        f"INSERT INTO {table} SELECT * FROM {table} WHERE 1 = 0",
-                        f"UPDATE {table} SET `id` = `id` WHERE 1 = 0",
-                        f"DELETE FROM {table} WHERE 1 = 0",
-                    ):
-                        link.run(sql)
-                except DatabaseUnreachable:
-                    raise
-                except DatabaseError as error:
-                    raise DatabaseError(
-                        f"{error}: nothing can be written to {name}",
-                        hint="Nothing was stopped or changed. Kuma's login needs all rights on "
-                        "its own database: GRANT ALL PRIVILEGES ON … TO …",
-                    ) from error
+            check(link, sorted(set(TABLES).intersection(_tables(link))))
 
     def purge_history(self) -> int:
         with self.connect() as link:
@@ -385,16 +361,6 @@ class MariadbStore:
                 if table in there:
                     _purge(link, table)
             return sum(_purge(link, table) for table in HISTORY if table in there)
-
-
-def _keys(link: Link) -> set[tuple[str, str]]:
-    """Tables and columns: no two rows of this table have the same value in that column."""
-    found = link.all(
-        "SELECT table_name, max(column_name) FROM information_schema.statistics "
-        "WHERE table_schema = database() AND non_unique = 0 "
-        "GROUP BY table_name, index_name HAVING count(*) = 1"
-    )
-    return {(str(table), str(column)) for table, column in found}
 
 
 def _outdated(text: str) -> bool:

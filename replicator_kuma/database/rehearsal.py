@@ -22,10 +22,11 @@ from replicator_kuma.errors import DatabaseError
 
 _OTHER_ROWS = 10_000
 """Of a table that nobody knows so many rows are copied: a trigger may look at them."""
-HINT = (
-    "Kuma was not stopped for it. Kuma makes no triggers and changes no keys: look at what was "
-    "added to its database, by: replicator doctor"
+ADDED = (
+    "Kuma makes no triggers and keeps its keys: look at what a script has changed in its database. "
+    "sqlite3 kuma.db .schema shows it, DROP TRIGGER removes one."
 )
+HINT = f"Kuma was not stopped for it. {ADDED}"
 
 
 @contextlib.contextmanager

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from replicator_kuma.cycle import Instance
+from replicator_kuma.database.holders import Holder
 from replicator_kuma.database.sqlite_values import SqliteRepresentation
 from replicator_kuma.dump.catalog import TABLES
 from replicator_kuma.dump.format import Dump, write_tables
 from replicator_kuma.dump.manifest import Manifest
 from replicator_kuma.dump.plan import Counts, Plan, TablePlan
 from replicator_kuma.dump.policy import Policy
-from replicator_kuma.database.holders import Holder
 from replicator_kuma.dump.represent import Representation
 from replicator_kuma.dump.schema import Column, Schema, TableSchema
 from replicator_kuma.dump.select import Dangling, Select
