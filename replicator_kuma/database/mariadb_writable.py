@@ -11,8 +11,8 @@ from replicator_kuma.errors import DatabaseError, DatabaseUnreachable
 def check(link: Link, tables: Sequence[str]) -> None:
     """Run each kind of statement on no row; raises DatabaseError for what it would meet.
 
-    That finds missing rights, and tables that a trigger names and that are gone: the server
-    opens them for the statement, whether it finds a row or not.
+    That finds missing rights and keys, and not what a trigger does: the server looks for the
+    tables that one names only once a row makes it act.
     """
     keys = _keys(link)
     for name in tables:

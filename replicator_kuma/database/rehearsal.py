@@ -1,7 +1,7 @@
 """A plan carried out on a copy first: what the tables refuse is known before Kuma stops for it.
 
-SQLite only. MariaDB has no copy without a database of its own; it opens all tables that a
-trigger names for each statement, so that `Store.check_writable` meets those that are gone.
+SQLite only: a copy in MariaDB needs rights that Kuma's login may lack. What triggers do there is
+met after the stop, and then remembered (`vain.py`).
 """
 
 from __future__ import annotations
