@@ -11,13 +11,13 @@ import contextlib
 import dataclasses
 import logging
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from replicator_kuma import staging
+from replicator_kuma import occupied, staging, vain
 from replicator_kuma.cycle import Instance
-from replicator_kuma.database import Writer
+from replicator_kuma.database import Reader, Writer
+from replicator_kuma.database.rehearsal import HINT, rehearsal, triggers
 from replicator_kuma.dump import values
 from replicator_kuma.dump.catalog import TABLES
 from replicator_kuma.dump.format import Dump, write_tables
@@ -25,6 +25,7 @@ from replicator_kuma.dump.manifest import Manifest
 from replicator_kuma.dump.plan import Change, Plan, TablePlan
 from replicator_kuma.dump.select import select
 from replicator_kuma.errors import (
+    DatabaseError,
     DatabaseLocked,
     KumaError,
     KumaRunning,
@@ -53,7 +54,6 @@ READ_BACK_ROWS = 2_000
 """Up to so many changed rows are read back one by one; beyond, all tables are hashed again."""
 _CHUNK = 400
 _TRIES = 3
-_READER = 2.0
 
 log = logging.getLogger(__name__)
 
@@ -68,10 +68,16 @@ def apply(instance: Instance, planned: Planned, mark: Mark) -> None:
     on those).
     """
     kuma, inside = instance.kuma, instance.store.embedded
-    was_running = kuma.running() if kuma.manages else inside or _stays_open(instance)
-    if was_running and not kuma.manages and not instance.force:
-        raise KumaRunning("Kuma is running, and nobody said how to stop it")
+    if kuma.manages and kuma.running() and instance.by_itself:
+        instance.answers()
+    was_running = kuma.running() if kuma.manages else _kuma_runs(instance)
     stops = was_running and kuma.manages and not inside
+    wanted = vain.aim(instance, mark, planned.policy.fingerprint(instance.tables))
+    if stops:
+        vain.require_new(instance, wanted)
+        occupied.require_one_kuma(instance)
+    _rehearse(instance, planned)
+    was_up = stops and occupied.seen_up(instance)
     instance.step("stopping Kuma" if stops else "keeping the rows from before")
     earlier = instance.state.load().pending
     restart = kuma.manages and (was_running or instance.keep_running)
@@ -86,15 +92,20 @@ def apply(instance: Instance, planned: Planned, mark: Mark) -> None:
 
     if earlier is None:
         _purge_orphans(instance, planned.plan)
+    stopped = False
     try:
         note(planned)
         if kuma.manages and not inside:
-            _stop(instance)
+            stopped = stops
+            _stop(instance, was_up=was_up)
         instance.progress("writing the tables")
         carry_out(instance, planned, note)
     except BaseException as error:
+        bad = isinstance(error, SnapshotRefused | NotAsWritten)
+        if stopped and not bad and isinstance(error, Exception) and not instance.interrupted():
+            vain.note(instance, wanted, mark, error)
         _come_back_unchanged(instance, stops)
-        if stops and isinstance(error, SnapshotRefused | NotAsWritten):
+        if stops and bad:
             with contextlib.suppress(StateError):  # each new attempt would be an outage for nothing
                 call_bad(instance, mark)
         raise
@@ -138,24 +149,55 @@ def _note(instance: Instance, planned: Planned, first: Pending, stops: bool) -> 
     instance.state.update(pending=pending, stopped_by_me=stops, live_digest="")
 
 
-def _stop(instance: Instance) -> None:
+def _kuma_runs(instance: Instance) -> bool:
+    """Whether a Kuma that nobody here manages may run; raises KumaRunning unless forced."""
+    inside = instance.store.embedded
+    who = "" if inside else occupied.by_kuma(instance)
+    if (inside or who) and not instance.force:
+        seen = f": {who} has its database open" if who else ""
+        raise KumaRunning(f"Kuma is running, and nobody said how to stop it{seen}")
+    return bool(inside or who)
+
+
+def _stop(instance: Instance, *, was_up: bool) -> None:
     instance.kuma.stop()
-    if _stays_open(instance):
+    if who := occupied.by_kuma(instance, was_up=was_up):
         raise KumaError(
-            "something still has Kuma's database open after Kuma was stopped",
+            f"something still has Kuma's database open after Kuma was stopped: {who}",
             hint="Check REPLICATOR_KUMA and its commands: do they stop this Kuma? If so, close "
             "what else is connected to its database.",
         )
 
 
-def _stays_open(instance: Instance) -> bool:
-    """Whether another process keeps the database open: a reader that looks (`diff`) soon ends."""
-    end = time.monotonic() + _READER
-    while instance.store.in_use():
-        if time.monotonic() >= end:
-            return True
-        time.sleep(0.05)
-    return False
+def _rehearse(instance: Instance, planned: Planned) -> None:
+    """Carry the plan out on a copy: what fails there would fail after a stop, for nothing.
+
+    Raises what the apply itself would. Rows that changed since they were compared prove nothing.
+    """
+    todo, wanted = planned.plan, planned.wanted.manifest
+    if not todo.tables:
+        return
+    instance.progress("trying the changes on a copy")
+    try:
+        with rehearsal(instance.store, instance.work / "rehearsal") as writer:
+            if writer is not None:
+                for name in planned.live.manifest.tables:
+                    writer.sweep(select(writer.schema, name))
+                execute(writer, todo)
+                _verify(writer, todo, wanted)
+    except OSError as error:
+        raise StateError(f"cannot make a copy to try the changes on: {error}") from error
+    except (DatabaseError, SnapshotRefused) as error:
+        with instance.store.read() as reader:
+            unchanged = _same(planned.live.manifest, reader)
+        if not unchanged:
+            log.debug("the rows changed meanwhile: what was tried proves nothing: %s", error)
+            return
+        if isinstance(error, NotAsWritten | SnapshotRefused):
+            raise
+        names = ", ".join(triggers(instance.store)[:5])
+        hint = f"{HINT} Triggers: {names}" if names else HINT
+        raise DatabaseError(f"a try on a copy failed: {error}", hint=hint) from error
 
 
 def _come_back_unchanged(instance: Instance, stopped: bool) -> None:
@@ -255,7 +297,7 @@ def _write(instance: Instance, planned: Planned) -> None:
         _verify(writer, todo, planned.wanted.manifest)
 
 
-def _same(planned: Manifest, writer: Writer) -> bool:
+def _same(planned: Manifest, writer: Reader) -> bool:
     """Whether the plan still fits: ids of unkeyed rows count, runtime columns of others do not."""
     entries, _named = write_tables(None, writer, planned.tables)
     return all(

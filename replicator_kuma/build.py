@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 from replicator_kuma.cycle import Instance, never, silent
 from replicator_kuma.dump.overrides import Overrides
 from replicator_kuma.dump.policy import Policy
-from replicator_kuma.errors import DatabaseError, ReplicatorError, SettingsError
+from replicator_kuma.errors import DatabaseError, KumaError, ReplicatorError, SettingsError
 from replicator_kuma.kuma import KumaService
 from replicator_kuma.repository.pair import SECOND, Pair
 from replicator_kuma.settings import Mode, Settings
@@ -155,6 +156,9 @@ def build(
         policy=policy,
         shrink_limit=settings.shrink_limit,
         find_store=lambda: build_store(settings),
+        listens=lambda: _listens(settings),
+        answers=_answers(settings, kuma, interrupted),
+        setup=_setup(settings, kuma),
         database_up=_database_up(settings, kuma.name),
         progress=progress,
         interrupted=interrupted,
@@ -228,6 +232,48 @@ def _wait_ready(
             )
 
     return wait
+
+
+def _listens(settings: Settings) -> bool:
+    from replicator_kuma.kuma.ready import taken
+
+    return taken(settings.kuma_url)
+
+
+def _answers(
+    settings: Settings, kuma: KumaService, interrupted: Callable[[], bool]
+) -> Callable[[], None]:
+    """A Kuma that is starting gets its time; one that nobody sees is not to be stopped."""
+
+    def wait() -> None:
+        from replicator_kuma.kuma.ready import NotReady, wait_ready
+
+        try:
+            wait_ready(
+                settings.kuma_url,
+                kuma.running,
+                settings.ready_timeout,
+                interrupted=interrupted,
+                on_state=_say,
+            )
+        except NotReady as error:
+            if error.state is None:
+                return  # it does not run any more
+            raise KumaError(
+                "Kuma runs and is not ready where it should answer, so that nobody would see it "
+                f"come back: it was not stopped ({error})",
+                hint="Set REPLICATOR_KUMA_URL to where it answers (host, port, http or https). "
+                "If Kuma itself hangs: replicator restore --now",
+            ) from error
+
+    return wait
+
+
+def _setup(settings: Settings, kuma: KumaService) -> str:
+    """Changes when a person has changed how Kuma is run; holds none of it, which may be secret."""
+    commands = (settings.kuma_stop_command, settings.kuma_start_command, *settings.kuma_command)
+    parts = (kuma.name, settings.kuma_url, settings.kuma_container, settings.kuma_unit, *commands)
+    return hashlib.sha256("\0".join(map(str, parts)).encode(errors="replace")).hexdigest()[:16]
 
 
 def _say(state: Readiness) -> None:

@@ -67,6 +67,10 @@ def never() -> bool:
     return False
 
 
+def nothing() -> None:
+    """Where there is nothing to wait for."""
+
+
 @dataclass
 class Instance:
     """One Uptime Kuma, its data directory, and what a cycle needs to work on it."""
@@ -99,6 +103,15 @@ class Instance:
     progress: Callable[[str], None] = silent
     interrupted: Callable[[], bool] = never
     """asked between steps: a signal wants the cycle to end before the next one"""
+    listens: Callable[[], bool] | None = None
+    """whether anybody listens at Kuma's address; None: that is not known"""
+    answers: Callable[[], None] = nothing
+    """waits until a Kuma that runs answers at its address; raises KumaError: it would not be
+    seen to come back from a stop"""
+    setup: str = ""
+    """a fingerprint of how Kuma is stopped, started and asked"""
+    by_itself: bool = False
+    """no person has asked for this cycle: what was in vain before is not tried again"""
     force: bool = False
     """write also under a running Kuma that nobody told how to stop"""
     keep_running: bool = False

@@ -65,6 +65,7 @@ class Doctor:
         yield from self._run("newest snapshot", self._newest)
         yield from self._run("clock", self._clock)
         yield from self._run("database", self._database)
+        yield from self._run("writing", self._writing)
         yield from self._look("schema", self._look_schema)
         yield from self._look("unknown tables", self._look_unknown_tables)
         yield from self._look("unknown settings", self._look_unknown_settings)
@@ -235,6 +236,13 @@ class Doctor:
             store.check_writable()
         yield Level.OK, f"{store.engine}, readable and whole", ""
 
+    def _writing(self) -> Found:
+        """What would stop an apply, as far as it can be seen without one."""
+        from replicator_kuma import doctor_writing
+
+        if self._readable and self.settings.mode and self.settings.mode.replica:
+            yield from doctor_writing.check(self._store(), self._chosen())
+
     def _reading(self, look: Callable[[Reader], Found]) -> Found:
         """A check of the tables; silent where `database` has said that they cannot be read."""
         if self._readable:
@@ -358,7 +366,12 @@ class Doctor:
         if state is Readiness.READY:
             yield Level.OK, f"ready at {address}", ""
         else:
+            found = self._store().holders() if self._store().engine == "sqlite" else ()
+            runs = next((h for h in found if h.maybe_kuma), None)
             starting = "nobody answers: it is starting, or does not run"
+            if runs is not None:
+                starting = f"nobody answers, and {runs} has the database open: it is starting, or "
+                starting += "answers elsewhere, and is then never stopped for an apply"
             yield (
                 Level.WARN,
                 f"at {address}: {starting if state is Readiness.STARTING else state.value}",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 
-from replicator_kuma import heartbeat
+from replicator_kuma import heartbeat, vain
 from replicator_kuma.errors import DrillFailed, RepositoryDamaged, StateError
 from replicator_kuma.findings import Found, Level
 from replicator_kuma.repository.pair import SECOND
@@ -33,6 +33,7 @@ def checks(settings: Settings) -> Iterator[tuple[str, Callable[[], Found]]]:
                 words = called(name) if settings.second_environment else name
                 yield "damage", partial(_damage, state, name, words)
         yield "last drill", partial(_drill, state)
+        yield "applies", partial(_applies, state)
         yield "last cycle", partial(_last_cycle, state)
     yield "supervisor", partial(_supervisor, settings)
 
@@ -53,6 +54,12 @@ def _drill(state: State) -> Found:
         again = _AGAIN.get(failed.failed_at, "replicator drill")
         raise DrillFailed(failed.sentence, hint=f"Look at the cause, mend it, then: {again}")
     yield Level.OK, state.drill.sentence if state.drill is not None else "none yet", ""
+
+
+def _applies(state: State) -> Found:
+    if found := vain.blocked(state):
+        raise vain.error_of(found)
+    yield Level.OK, "none is held back", ""
 
 
 def _last_cycle(state: State) -> Found:

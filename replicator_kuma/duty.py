@@ -296,7 +296,8 @@ class Duty:
         """
         with contextlib.suppress(StateError):
             state = self._instance.state.load()
-            return not state.bad or state.last is None or state.last.ok
+            tried = state.bad or state.vain is not None
+            return not tried or state.last is None or state.last.ok
         return True
 
     def _has_database(self) -> bool:

@@ -31,6 +31,7 @@
     ├── Unpublished                  29   rows here were never published, and would be lost
     ├── Held                         26   a person holds this replica at a position
     ├── KumaError                    14   Kuma did not stop, start or come back
+    │   └── StoppedInVain                 it did, for an apply that failed: not again for nothing
     ├── KumaRunning                  15   refused to write under a running Kuma
     ├── AlreadyRunning               16   another cycle holds the lock
     ├── Fenced                       17   another writer holds the newest position
@@ -59,6 +60,8 @@ class ReplicatorError(Exception):
     retryable = False
     way_back = ""
     """The hint where rows can come back from a snapshot: it never stands where there is none."""
+    lasting = False
+    """It stays until something outside changes: the log says it once."""
     refusal = False
     """A person's word was refused, and all is as it was: it says nothing of how cycles go."""
 
@@ -255,6 +258,12 @@ class Held(ReplicatorError):
 class KumaError(ReplicatorError):
     exit_code = 14
     hint = "Look at Kuma's own log."
+
+
+class StoppedInVain(KumaError):
+    """``exit_code`` is that of the cause."""
+
+    lasting = True
 
 
 class KumaRunning(ReplicatorError):

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 from replicator_kuma.errors import ReplicatorError
 
+_DAILY = 24
+"""What lasts until somebody acts is said again after so many hours."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -41,6 +44,9 @@ class FailureLog:
             self._since = now
         kind = self._kinds.setdefault(type(error), _Kind(since=now))
         kind.count += 1
+        lasts = isinstance(error, ReplicatorError) and error.lasting
+        if lasts and kind.count > 1 and now - kind.said_at < _DAILY * self._hourly:
+            return
         power_of_two = kind.count & (kind.count - 1) == 0
         if not power_of_two and now - kind.said_at < self._hourly:
             return

@@ -380,4 +380,5 @@ def forgiven(state: State, snapshot: str) -> dict[str, object]:
     return {
         "bad": tuple(known for known in state.bad if known != snapshot),
         "suspect": "" if state.suspect == snapshot else state.suspect,
+        "vain": None,
     }

@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from replicator_kuma import drift, holding, kept, planning, second
+from replicator_kuma import drift, holding, kept, planning, second, vain
 from replicator_kuma.apply import apply
 from replicator_kuma.cycle import CycleResult, Instance, Outcome
 from replicator_kuma.dump import words
@@ -128,6 +128,7 @@ class Replica:
         the newest may take most of the monitors. Raises ReplicatorErrors, with the rows as they
         were.
         """
+        self.instance.by_itself = not reconcile and snapshot is None
         with at_work(self.instance):
             settle(self.instance)
             snapshots = self.listed()
@@ -175,6 +176,8 @@ class Replica:
         if self._applied(state, snapshot) and self.instance.store.exists():
             noted(self.instance, "")
             return self._compare(snapshot, reconcile)
+        policy = self.instance.policy().fingerprint(self.instance.tables)
+        vain.require_new(self.instance, vain.aim(self.instance, Mark.of(snapshot), policy))
         return self.take(snapshot, guard)
 
     def _applied(self, state: State, newest: Snapshot) -> bool:

@@ -47,6 +47,7 @@ __all__ = [
     "State",
     "StateFile",
     "Upkeep",
+    "Vain",
 ]
 VERSION = 1
 
@@ -117,6 +118,26 @@ class Away:
 
 
 @dataclass(frozen=True)
+class Vain:
+    """An apply that failed after Kuma had stopped for it; ``at`` is seconds since the epoch."""
+
+    aim: str
+    """which snapshot it was, by which choices"""
+    position: str
+    outages: int
+    at: float
+    sentence: str
+    hint: str = ""
+    exit_code: int = 1
+    grounds: str = ""
+    """what could be seen of its cause: schema, triggers, how Kuma is stopped"""
+    holders: tuple[str, ...] = ()
+    """who had the database open while Kuma was stopped"""
+    room: int = 0
+    """bytes that were free"""
+
+
+@dataclass(frozen=True)
 class State:
     writer: str
     intent: Mark | None = None
@@ -154,6 +175,8 @@ class State:
     """common ids of snapshots that stopped Kuma in vain: refused, or Kuma did not start on them"""
     suspect: str = ""
     """common id of a snapshot after which Kuma came up on the old rows only late"""
+    vain: Vain | None = None
+    """the last apply for which Kuma was stopped and that was not written; None: none since"""
     purge: bool = False
     verified_at: float = 0.0
     """when a leader last asked the repository, and it agreed; 0: it is to ask in any case"""
@@ -213,6 +236,7 @@ def _decode(raw: dict[str, Any]) -> State:
     fields["pending"] = decode_pending(fields.get("pending"))
     if fields.get("last") is not None:
         fields["last"] = Last(**fields["last"])
+    fields["vain"] = _decode_vain(fields.get("vain"))
     for name in ("drill", "drill_failed"):
         fields[name] = Drill.read(fields.get(name))
     for name in ("bad", "identities", "rivals", "told", "tried"):
@@ -222,6 +246,15 @@ def _decode(raw: dict[str, Any]) -> State:
     fields["away"] = tuple(Away(**each) for each in fields.get("away", ()))
     fields["upkeep"] = tuple(Upkeep(**each) for each in fields.get("upkeep", ()))
     return State(**fields)
+
+
+def _decode_vain(value: Any) -> Vain | None:
+    if value is None:
+        return None
+    known = {f.name for f in dataclasses.fields(Vain)}
+    fields = {key: item for key, item in value.items() if key in known}
+    fields["holders"] = tuple(map(str, fields.get("holders", ())))
+    return Vain(**fields)
 
 
 class StateFile:

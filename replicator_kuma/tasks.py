@@ -122,6 +122,7 @@ def by_hand(instance: Instance, command: str, options: Mapping[str, Any]) -> Cyc
 
     What cannot be had is this person's to know, and no failure of cycles.
     """
+    instance.by_itself = False
     try:
         return _by_hand(instance, command, options)
     except (NothingKept, SnapshotNotFound, Unpublished) as error:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from replicator_kuma.errors import RepositoryLocked, RepositoryUnreachable
+from replicator_kuma.errors import RepositoryLocked, RepositoryUnreachable, StoppedInVain
 from replicator_kuma.failure_log import FailureLog, lasting
 
 Said = Callable[[], list[str]]
@@ -114,3 +114,13 @@ def test_a_bug_is_told_by_its_type_alone(clock: Clock, said: Said) -> None:
 )
 def test_a_duration_is_its_two_largest_parts(seconds: float, words: str) -> None:
     assert lasting(seconds) == words
+
+
+def test_what_lasts_until_somebody_acts_is_said_once_a_day(clock: Clock, said: Said) -> None:
+    log = FailureLog(clock)
+    for _ in range(1 + 25 * 60):
+        log.failed(StoppedInVain("not again"))
+        clock.now += 60
+    assert len(said()) == 2
+    log.succeeded()
+    assert said()[-1].startswith("works again after")

@@ -19,7 +19,7 @@ import pytest
 from replicator_kuma.drill_note import Drill
 from replicator_kuma.errors import AlreadyRunning, StateError
 from replicator_kuma.repository import Position
-from replicator_kuma.state import Away, Hold, Last, Noted, State, StateFile, Upkeep
+from replicator_kuma.state import Away, Hold, Last, Noted, State, StateFile, Upkeep, Vain
 from tests.support.cycles import MARK, PENDING
 from tests.support.waiting import wait_until
 
@@ -99,6 +99,7 @@ FULL = State(
         ),
     ),
     drill=Drill(11.5, True, "1.7 can be recovered", "1.7", (("fetch", 0.5), ("load", 1.25)), True),
+    vain=Vain("a" * 64, "1.7", 2, 12.5, "held", "close it", 4, "0f", ("7.1",), 5),
     drill_failed=Drill(12.5, False, "no Kuma", "1.6", (), True, "start"),
     away=(Away("repository 2", 13.5, "no route to host"),),
     lagging="repository 2 lags behind",

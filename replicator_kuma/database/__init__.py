@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
+from replicator_kuma.database.holders import Holder
 from replicator_kuma.dump.represent import Representation
 from replicator_kuma.dump.schema import Schema
 from replicator_kuma.dump.select import Dangling, Select
@@ -110,6 +111,9 @@ class Store(Protocol):
 
     def in_use(self) -> bool:
         """Whether another process (Kuma) has the database open."""
+
+    def holders(self) -> tuple[Holder, ...]:
+        """Other users of the database, as far as they can be seen."""
 
     def check(self, tables: Collection[str] | None = None) -> Sequence[str]:
         """Look for damage; in words, what is odd and bars nobody.

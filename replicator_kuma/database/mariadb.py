@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from replicator_kuma.database.db_config import Login
+from replicator_kuma.database.holders import Holder
 from replicator_kuma.database.mariadb_link import (
     CONNECT_TIMEOUT,
     DAMAGED,
@@ -31,7 +32,6 @@ from replicator_kuma.errors import (
     DatabaseLocked,
     DatabaseMigrating,
     DatabaseMissing,
-    DatabaseUnreachable,
 )
 
 if TYPE_CHECKING:
@@ -318,6 +318,17 @@ class MariadbStore:
             pass
         return False
 
+    def holders(self) -> tuple[Holder, ...]:
+        with self.connect() as link:
+            found = link.all(
+                "SELECT id, user, host FROM information_schema.processlist "
+                "WHERE db = database() AND id <> connection_id() ORDER BY id"
+            )
+        return tuple(
+            Holder(int(number), "", f"{user} from {host}", maybe_kuma=True, kind="connection")
+            for number, user, host in found
+        )
+
     def check(self, tables: Collection[str] | None = None) -> Sequence[str]:
         with self.connect() as link:
             there = [name for name in _tables(link) if name in (tables or TABLES)]
@@ -343,24 +354,10 @@ class MariadbStore:
             return ""
 
     def check_writable(self) -> None:
+        from replicator_kuma.database.mariadb_writable import check
+
         with self.connect() as link:
-            for name in sorted(set(TABLES).intersection(_tables(link))):
-                table = quoted(name)
-                try:
-                    for sql in (
-                        f"INSERT INTO {table} SELECT * FROM {table} WHERE 1 = 0",
-                        f"UPDATE {table} SET `id` = `id` WHERE 1 = 0",
-                        f"DELETE FROM {table} WHERE 1 = 0",
-                    ):
-                        link.run(sql)
-                except DatabaseUnreachable:
-                    raise
-                except DatabaseError as error:
-                    raise DatabaseError(
-                        f"{error}: nothing can be written to {name}",
-                        hint="Nothing was stopped or changed. Kuma's login needs all rights on "
-                        "its own database: GRANT ALL PRIVILEGES ON … TO …",
-                    ) from error
+            check(link, sorted(set(TABLES).intersection(_tables(link))))
 
     def purge_history(self) -> int:
         with self.connect() as link:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote as url_quote
 
+from replicator_kuma.database.holders import Holder, holders
 from replicator_kuma.database.migrations import read_migrations
 from replicator_kuma.database.sql import SelectSql, double_quoted
 from replicator_kuma.dump.catalog import HISTORY, LOCAL, SETTINGS, TABLES, Dangle
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 
 BUSY_TIMEOUT = 5.0
 """Seconds to wait for another connection's lock; Kuma itself waits as long (since 2.3.1)."""
+_NOT_OURS = (
+    "Look at the rights of kuma.db, of its -wal and -shm and of their folder, and whether they are "
+    "mounted read-only. Run the replicator as root, or as Kuma's own user."
+)
 _SETTLE_NS = 2_000_000_000
 """A file changed within the last two seconds can change again without a new time stamp."""
 _LINKS = tuple(n for n, t in TABLES.items() if t.unkeyed and t.key[0] == "monitor_id")
@@ -65,6 +70,8 @@ def _translate(error: sqlite3.DatabaseError) -> DatabaseError:
             return DatabaseCorrupt(f"Kuma's database is damaged: {error}", hint=hint)
         case sqlite3.SQLITE_CANTOPEN:
             return DatabaseMissing(f"Kuma's database cannot be opened: {error}")
+        case sqlite3.SQLITE_READONLY:
+            return DatabaseError(f"Kuma's database cannot be written: {error}", hint=_NOT_OURS)
         case sqlite3.SQLITE_FULL:
             return DatabaseError(
                 "no space left for Kuma's database; nothing was changed",
@@ -203,6 +210,11 @@ class SqliteStore:
 
         return SqliteRepresentation()
 
+    @property
+    def settings(self) -> frozenset[str]:
+        """The keys of `setting` that are replicated."""
+        return self._settings
+
     def choosing(self, settings: Collection[str]) -> SqliteStore:
         made = copy.copy(self)
         made._settings = frozenset(settings)
@@ -314,10 +326,21 @@ class SqliteStore:
 
     def check_writable(self) -> None:
         if not (os.access(self.path, os.W_OK) and os.access(self.path.parent, os.W_OK)):
-            raise DatabaseError(
-                f"this user may not write to {self.path}",
-                hint="Run the replicator as root, or as Kuma's own user.",
-            )
+            raise DatabaseError(f"this user may not write to {self.path}", hint=_NOT_OURS)
+        connection = self.connect()
+        try:
+            with explained():
+                connection.execute("BEGIN IMMEDIATE")  # and nothing else: it is held no millisecond
+                connection.execute("ROLLBACK")
+        except DatabaseLocked as error:
+            found = ", ".join(map(str, self.holders()))
+            who = f"; {found} {'have' if ',' in found else 'has'} it open" if found else ""
+            raise DatabaseLocked(f"{error}{who}") from error
+        finally:
+            connection.close()
+
+    def holders(self) -> tuple[Holder, ...]:
+        return holders(self.path)
 
     def fingerprint(self) -> str:
         newest, parts = 0, []

@@ -14,7 +14,7 @@ from replicator_kuma.database.sqlite import SqliteReader, explained
 from replicator_kuma.dump.catalog import HISTORY
 from replicator_kuma.dump.select import Select
 from replicator_kuma.dump.values import is_plain
-from replicator_kuma.errors import SnapshotRefused
+from replicator_kuma.errors import DatabaseError, SnapshotRefused
 
 _IDS = 1_000
 _ROWS = 32
@@ -27,10 +27,15 @@ def key_column(table: str) -> str:
 
 @contextlib.contextmanager
 def _refusing(table: str) -> Iterator[None]:
-    """A broken constraint is the snapshot's fault; its text may hold a value: not shown."""
+    """A broken constraint is the snapshot's fault; its text may hold a value: not shown.
+
+    But for what a trigger refuses: Kuma has none.
+    """
     try:
         yield
     except sqlite3.IntegrityError as error:
+        if error.sqlite_errorname == "SQLITE_CONSTRAINT_TRIGGER":
+            raise DatabaseError(f"a trigger of Kuma's database refuses rows of {table}") from None
         raise SnapshotRefused(
             f"the snapshot's {table} breaks a rule of the table ({error.sqlite_errorname})"
         ) from None
@@ -96,11 +101,12 @@ class SqliteWriter(SqliteReader):
 
     def delete(self, table: str, keys: Iterable[Any]) -> None:
         self._whole.clear()
-        with explained():
-            self._connection.executemany(
-                f"DELETE FROM {double_quoted(table)} WHERE {double_quoted(key_column(table))} = ?",
-                ((key,) for key in keys),
-            )
+        waiting = iter(keys)
+        for first in waiting:  # else nothing is compiled: a trigger that is broken never fires
+            with explained(), _refusing(table):
+                self._connection.executemany(
+                    _delete_sql(table), ((key,) for key in itertools.chain((first,), waiting))
+                )
 
     def make_room(self, table: str, rows: Iterable[tuple[Any, Sequence[str]]]) -> None:
         self._whole.clear()
@@ -167,6 +173,20 @@ class SqliteWriter(SqliteReader):
         with explained():
             sql = "SELECT count(*) FROM sqlite_master WHERE type = 'trigger'"
             return bool(self._connection.execute(sql).fetchone()[0])
+
+
+def statements(table: str, columns: Sequence[str]) -> tuple[str, str, str]:
+    """The three kinds of statements by which rows are written; unlike in their numbers only."""
+    key = double_quoted(key_column(table))
+    value = next((c for c in columns if c != key_column(table)), key_column(table))
+    move = f"UPDATE {double_quoted(table)} SET {double_quoted(value)} = NULL WHERE {key} = NULL"
+    marks = ["NULL"] * len(columns)
+    delete = _delete_sql(table).replace("?", "NULL")
+    return _upsert_sql(table, columns, (), marks), move, delete
+
+
+def _delete_sql(table: str) -> str:
+    return f"DELETE FROM {double_quoted(table)} WHERE {double_quoted(key_column(table))} = ?"
 
 
 def _upsert_sql(

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from typing import NoReturn
 
 from replicator_kuma.database import Reader, Store, Writer
+from replicator_kuma.database.holders import Holder
 from replicator_kuma.dump.represent import Representation
 from replicator_kuma.errors import ReplicatorError
 
@@ -40,6 +41,9 @@ class UnknownStore:
         self._fail()
 
     def in_use(self) -> bool:
+        self._fail()
+
+    def holders(self) -> tuple[Holder, ...]:
         self._fail()
 
     def check(self, tables: Collection[str] | None = None) -> Sequence[str]:

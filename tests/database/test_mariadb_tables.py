@@ -125,3 +125,23 @@ def test_a_table_that_another_program_has_locked_is_not_damaged(
         assert caught.value.retryable
         cursor.execute("UNLOCK TABLES")
     store.check()
+
+
+def test_a_table_without_its_key_is_met_before_anything_stops(
+    store: MariadbStore, database: Database
+) -> None:
+    """Rows would be found by no key, and each apply would insert them once more."""
+    store.check_writable()
+    for table, key in (("setting", "key"), ("tag", "id")):
+        like = f"CREATE TABLE made AS SELECT * FROM `{table}`"
+        for sql in (
+            like,
+            f"RENAME TABLE `{table}` TO kept, made TO `{table}`",
+        ):
+            database.edit(sql)
+        with pytest.raises(DatabaseError, match=f"{table} has no key on {key}") as caught:
+            store.check_writable()
+        assert f"ALTER TABLE `{table}` ADD" in caught.value.hint
+        database.edit(f"DROP TABLE `{table}`")
+        database.edit(f"RENAME TABLE kept TO `{table}`")
+    store.check_writable()

@@ -271,6 +271,39 @@ def _migrating(world: World) -> Iterator[None]:
         databases.edit(world.database, "UPDATE knex_migrations_lock SET is_locked = 0")
 
 
+def _script(before: str, after: str = "") -> Injection:
+    """Somebody's script has changed the database's schema; ``after`` takes it back."""
+
+    @contextlib.contextmanager
+    def inject(world: World) -> Iterator[None]:
+        with contextlib.nullcontext() if after else _as_it_was(world):
+            for script in (before, after):
+                with contextlib.closing(sqlite3.connect(world.database)) as connection:
+                    connection.executescript(script)
+                if script is before:
+                    yield
+
+    return inject
+
+
+_ON_A_MISSING_TABLE = _script(
+    "CREATE TRIGGER odd AFTER UPDATE ON monitor BEGIN INSERT INTO gone VALUES (1); END",
+    "DROP TRIGGER odd",
+)
+_WITHOUT_ITS_KEY = _script(
+    "CREATE TABLE made AS SELECT * FROM monitor; DROP TABLE monitor; "
+    "ALTER TABLE made RENAME TO monitor"
+)
+
+
+@contextlib.contextmanager
+def _read_elsewhere(world: World) -> Iterator[None]:
+    """Another program reads for ever, while Kuma has its port."""
+    world.instance.listens = world.kuma.running
+    with cycles.opened_elsewhere(world.database):
+        yield
+
+
 @contextlib.contextmanager
 def _edited(world: World) -> Iterator[None]:
     """Somebody presses Save on this very instance."""
@@ -365,6 +398,13 @@ _EVERYWHERE = (
     Fault("database: edited", _edited),
 )
 
+_REPLICA = (
+    Fault("database: trigger on a missing table", _ON_A_MISSING_TABLE),
+    Fault("database: table without its key", _WITHOUT_ITS_KEY),
+    Fault("database: a reader that stays", _read_elsewhere),
+)
+_UNTIL_WRITTEN = ("observe", "fetch", "plan", "stop", "apply")
+
 _KUMA = {
     "stop": (
         Fault("Kuma: stop fails", _kuma("on_stop", lambda _world: _raises)),
@@ -392,6 +432,7 @@ def points() -> list[Point]:
                 faults += [Fault(f"restic: {kind}", _restic(call, kind)) for kind in KINDS]
                 faults.append(Fault("restic: not installed", _no_restic))
             if role == REPLICA:
+                faults += _REPLICA if phase in _UNTIL_WRITTEN else ()
                 faults += _KUMA.get(phase, ())
             found += [Point(role, phase, fault) for fault in faults]
     return found

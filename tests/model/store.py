@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from replicator_kuma.cycle import Instance
+from replicator_kuma.database.holders import Holder
 from replicator_kuma.database.sqlite_values import SqliteRepresentation
 from replicator_kuma.dump.catalog import TABLES
 from replicator_kuma.dump.format import Dump, write_tables
@@ -103,6 +104,9 @@ class TinyStore:
 
     def in_use(self) -> bool:
         return False
+
+    def holders(self) -> tuple[Holder, ...]:
+        return ()
 
     def check(self, tables: Collection[str] | None = None) -> Sequence[str]:
         return ()

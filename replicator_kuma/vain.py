@@ -1,0 +1,117 @@
+"""Applies that failed after Kuma had stopped for them: remembered, and not repeated for ever.
+
+Two times are allowed, because most causes go by. Then the same snapshot is tried again only once
+what could be seen of the cause has changed, once Kuma does not run anyway, or by a person's word.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import shutil
+import time
+
+from replicator_kuma.cycle import Instance
+from replicator_kuma.errors import DatabaseError, ReplicatorError, StateError, StoppedInVain
+from replicator_kuma.failure_log import describe
+from replicator_kuma.known import identity
+from replicator_kuma.state import Mark, State, Vain
+
+ALLOWED = 2
+"""outages for the same snapshot, before its cause has to change"""
+PAUSE = 600.0
+"""seconds before a third one, doubled each time: a cause that only seems to change"""
+_LONGEST = 86_400.0
+_ROOM = 1 << 20
+
+
+def aim(instance: Instance, mark: Mark, policy: str) -> str:
+    """What an apply is for: another snapshot, or other choices, are another matter."""
+    name = identity(instance.fleet, mark) or f"kept {mark.position}"
+    return f"{name}:{policy}"
+
+
+def require_new(instance: Instance, wanted: str) -> None:
+    """Raise StoppedInVain where Kuma would stop for what has failed so before, unchanged."""
+    state = instance.state.load()
+    vain = state.vain
+    if vain is None or vain.aim != wanted or vain.outages < ALLOWED or not instance.by_itself:
+        return
+    if not (instance.kuma.manages and instance.kuma.running()) or _changed(instance, vain):
+        return
+    raise error_of(vain)
+
+
+def blocked(state: State) -> Vain | None:
+    """What is not tried again by itself, if anything."""
+    return state.vain if state.vain is not None and state.vain.outages >= ALLOWED else None
+
+
+def error_of(vain: Vain) -> StoppedInVain:
+    """What cycles and `doctor` say of it, with the exit code of the cause."""
+    error = StoppedInVain(
+        f"Kuma is not stopped again for {vain.position}: that was in vain {vain.outages} times. "
+        f"The cause was: {vain.sentence}",
+        hint=f"{vain.hint} Once the cause or the snapshot has changed it goes on by itself; at "
+        "once: replicator restore --now".lstrip(),
+    )
+    error.exit_code = vain.exit_code
+    return error
+
+
+def note(instance: Instance, wanted: str, mark: Mark, error: Exception) -> None:
+    """Remember an outage for nothing; call while Kuma is still stopped. Never raises."""
+    with contextlib.suppress(StateError):
+        before = instance.state.load().vain
+        outages = before.outages if before is not None and before.aim == wanted else 0
+        known = isinstance(error, ReplicatorError)
+        vain = Vain(
+            aim=wanted,
+            position=str(mark.position),
+            outages=outages + 1,
+            at=time.time(),
+            sentence=describe(error),
+            hint=error.hint if isinstance(error, ReplicatorError) else "",
+            exit_code=error.exit_code if known and isinstance(error, ReplicatorError) else 1,
+            grounds=_grounds(instance),
+            holders=_holders(instance),
+            room=_room(instance),
+        )
+        instance.state.update(vain=vain)
+
+
+def _changed(instance: Instance, vain: Vain) -> bool:
+    """Whether what could be seen of the cause is another now."""
+    passed = time.time() - vain.at
+    pause = min(PAUSE * 2.0 ** (vain.outages - ALLOWED - 1), _LONGEST)
+    if vain.outages > ALLOWED and 0 <= passed < pause:
+        return False
+    gone = bool(vain.holders) and not set(vain.holders).intersection(_holders(instance))
+    return gone or _grounds(instance) != vain.grounds or _room(instance) > 2 * vain.room + _ROOM
+
+
+def _grounds(instance: Instance) -> str:
+    """What an apply stands on: how Kuma is stopped, and what is in its database beside rows."""
+    parts = [instance.setup]
+    with contextlib.suppress(DatabaseError), instance.store.read() as reader:
+        if instance.store.engine == "sqlite":
+            found = reader.query("SELECT type, name, sql FROM sqlite_master ORDER BY 1, 2")
+        else:
+            found = reader.query(
+                "SELECT trigger_name, action_statement FROM information_schema.triggers "
+                "WHERE event_object_schema = database() ORDER BY 1"
+            )
+        parts += [repr(found), repr(sorted(reader.schema.tables.items()))]
+    return hashlib.sha256("\0".join(parts).encode(errors="replace")).hexdigest()[:16]
+
+
+def _holders(instance: Instance) -> tuple[str, ...]:
+    with contextlib.suppress(DatabaseError):
+        return tuple(holder.mark for holder in instance.store.holders())
+    return ()
+
+
+def _room(instance: Instance) -> int:
+    with contextlib.suppress(OSError):
+        return shutil.disk_usage(instance.data_dir).free
+    return 0
