@@ -35,6 +35,8 @@ from replicator_kuma.errors import StateError
 
 _LOOK = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_PATH = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+"""only to look at it: no lock of SQLite goes when such a descriptor is closed"""
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _NONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)
@@ -50,6 +52,17 @@ class LinkRefused(OSError):
         super().__init__(
             errno.ELOOP,
             "root does not follow a link that another user may have made",
+            path,
+        )
+
+
+class HardLinkRefused(OSError):
+    """A second name of a file that belongs to neither root's own folder nor the folder's owner."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            errno.EPERM,
+            "root does not use a hard link that another user may have made",
             path,
         )
 
@@ -118,15 +131,12 @@ class Folder:
         """A regular file, open to be read; None where there is none.
 
         ``follow``: a link is followed as in `Folder.open`. Raises OSError for a file that is there
-        and cannot be read, LinkRefused for a link on the way that must not be followed.
+        and cannot be read, LinkRefused for a link on the way that must not be followed,
+        HardLinkRefused for what may be a second name of a file that is not for its folder's owner.
         """
         try:
             with self._parent(name) as (folder, last):
-                descriptor = (
-                    _follow(folder, last)
-                    if follow
-                    else os.open(last, _READ, dir_fd=folder.descriptor)
-                )
+                descriptor = _opened(folder, last, _READ, follow=follow)
         except LinkRefused:
             raise
         except OSError as error:
@@ -135,11 +145,17 @@ class Folder:
             raise
         return opened_regular(descriptor)
 
-    def stat(self, name: str) -> os.stat_result | None:
-        """As lstat; None where there is nothing. Raises LinkRefused for a folder on the way."""
+    def stat(self, name: str, *, follow: bool = False) -> os.stat_result | None:
+        """As lstat, or stat; None where there is nothing. Raises LinkRefused, HardLinkRefused."""
         try:
             with self._parent(name) as (folder, last):
-                return os.stat(last, dir_fd=folder.descriptor, follow_symlinks=False)
+                if not follow:
+                    return os.stat(last, dir_fd=folder.descriptor, follow_symlinks=False)
+                descriptor = _opened(folder, last, _PATH, follow=True)
+                try:
+                    return os.fstat(descriptor)
+                finally:
+                    os.close(descriptor)
         except LinkRefused:
             raise
         except OSError as error:
@@ -173,7 +189,8 @@ class Folder:
         descriptor = os.open(part, _FOLDER, dir_fd=self.descriptor)
         made = Folder(descriptor, f"{self.shown}/{part}")
         try:
-            if os.fstat(descriptor).st_uid != os.geteuid():
+            # nor a folder of ours that was moved here: only an empty one is given away
+            if os.fstat(descriptor).st_uid != os.geteuid() or os.listdir(descriptor):  # noqa: PTH208
                 raise LinkRefused(made.shown)
             give(descriptor, owner)
             os.fchmod(descriptor, mode)
@@ -213,6 +230,21 @@ class Folder:
                 raise
             if durable:
                 os.fsync(folder.descriptor)
+
+    def move(self, name: str, to: Folder, place: str) -> None:
+        """Rename a file into another folder, in the place of what is there, durably."""
+        with self._parent(name) as (folder, last), to._parent(place) as (above, new):
+            os.rename(last, new, src_dir_fd=folder.descriptor, dst_dir_fd=above.descriptor)
+            os.fsync(above.descriptor)
+
+    def is_mount(self, name: str) -> bool:
+        """Whether something is mounted on this very name."""
+        with self._parent(name) as (folder, last):
+            descriptor = os.open(last, _PATH, dir_fd=folder.descriptor)
+            try:
+                return _mount(descriptor) != _mount(folder.descriptor)
+            finally:
+                os.close(descriptor)
 
     def remove(self, name: str) -> None:
         """Delete a file or a link, durably; nothing where there is none."""
@@ -310,25 +342,48 @@ def _trusted(descriptor: int, name: str) -> bool:
     return bool(above.st_mode & stat.S_ISVTX) and link.st_uid == 0
 
 
-def _open(folder: Folder, name: str) -> int:
-    return os.open(name, _READ, dir_fd=folder.descriptor)
+def _mount(descriptor: int) -> str:
+    """The id of the mount that an open descriptor lies on."""
+    text = Path(f"/proc/self/fdinfo/{descriptor}").read_text()
+    return next(line for line in text.splitlines() if line.startswith("mnt_id:"))
 
 
-def _follow(folder: Folder, name: str) -> int:
-    """A file's descriptor, also at the end of links that may be followed."""
-    for _ in range(_MOST_LINKS):
-        target = _target(folder.descriptor, name, f"{folder.shown}/{name}")
-        if target is None:
-            return os.open(name, _READ, dir_fd=folder.descriptor)
-        above, _, name = target.rstrip("/").rpartition("/")
-        start = "/" if target.startswith("/") else "."
-        descriptor = os.open(start, _LOOK, dir_fd=folder.descriptor)
-        folder = Folder(_walk(descriptor, above.split("/"), folder.shown), folder.shown)
-        with folder:
-            if _target(folder.descriptor, name, folder.shown) is None:
-                return os.open(name, _READ, dir_fd=folder.descriptor)
-            folder = Folder(os.dup(folder.descriptor), folder.shown)
-    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), folder.shown)
+def _opened(folder: Folder, name: str, flags: int, *, follow: bool) -> int:
+    """A file's descriptor, also at the end of links that may be followed.
+
+    Raises LinkRefused, HardLinkRefused.
+    """
+    shown = f"{folder.shown}/{name}"
+    with folder.folder("") as first:
+        here = first.descriptor
+        links = 0
+        while follow and (target := _target(here, name, shown)) is not None:
+            links += 1
+            if links > _MOST_LINKS:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), shown)
+            above, _, name = target.rstrip("/").rpartition("/")
+            start = os.open("/" if target.startswith("/") else ".", _LOOK, dir_fd=here)
+            there = _walk(start, above.split("/"), shown)
+            os.dup2(there, here, inheritable=False)
+            os.close(there)
+        descriptor = os.open(name, flags, dir_fd=here)
+        if not _vouched(here, descriptor):
+            os.close(descriptor)
+            raise HardLinkRefused(shown)
+        return descriptor
+
+
+def _vouched(folder: int, descriptor: int) -> bool:
+    """Whether a file's only name is this one, or who may have made the name could read it anyway.
+
+    (The kernel's protected_hardlinks forbids the others, where it is set.)
+    """
+    if os.geteuid() != 0:
+        return True
+    above, found = os.fstat(folder), os.fstat(descriptor)
+    alone = found.st_nlink <= 1 or not stat.S_ISREG(found.st_mode)
+    ours = above.st_uid == 0 and not above.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return alone or ours or found.st_uid == above.st_uid
 
 
 # ---------------------------------------------------------------- the state directory

@@ -153,8 +153,19 @@ def sort_out(instance: Instance) -> None:
         instance.state.update(pending=replace(pending, drifted=True))
     if rows == pending.target and not pending.seen:
         instance.state.update(pending=replace(pending, seen=True))
-    if rows == pending.target or (instance.data_dir / staging.FOLDER).exists():
+    if rows == pending.target or staging.is_staged(instance.data_dir):
+        _finish(instance, pending)
+
+
+def _finish(instance: Instance, pending: Pending) -> None:
+    """Put the staged files in place; where they are lost, the next apply brings them anew."""
+    try:
         staging.finish(instance.data_dir, pending.files)
+    except staging.StagedLost as error:
+        log.warning("%s: taking the snapshot again", error)
+        known = instance.state.load().pending
+        if known is not None:
+            instance.state.update(pending=replace(known, files=(), drifted=True))
 
 
 def _pending_now(instance: Instance) -> Pending | None:
