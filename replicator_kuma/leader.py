@@ -18,7 +18,7 @@ from replicator_kuma.publish import ids_of, in_own_terms, next_position, publish
 from replicator_kuma.recovery import at_work
 from replicator_kuma.repository import Snapshot, missing
 from replicator_kuma.settle import UNCONFIRMED, settle
-from replicator_kuma.shrink import HALF, Limit, meant_by_rollback, shrinks
+from replicator_kuma.shrink import HALF, Limit, files_shrink, meant_by_rollback, shrinks
 from replicator_kuma.state import Mark, State
 from replicator_kuma.tries import attempted, burned_with, doubtful, tried
 
@@ -185,10 +185,12 @@ def decide(view: View, newest: Mark | None) -> Step:
 
 
 def _shrinks(
-    view: View, newest: Mark | None, monitors: int, gone: Callable[[], int | None]
+    view: View, newest: Mark | None, seen: Observation, gone: Callable[[], int | None]
 ) -> bool:
-    before = view.back or newest
-    allowed = shrinks(view.limit, before, monitors, allowed=view.allow_shrink, gone=gone)
+    before, limit, files = view.back or newest, view.limit, len(seen.manifest.files)
+    allowed = shrinks(limit, before, seen.monitors, allowed=view.allow_shrink, gone=gone)
+    meant = view.allow_shrink or view.back is not None
+    allowed |= files_shrink(limit, newest, view.state.published_files, files, allowed=meant)
     return allowed or view.back is not None
 
 
@@ -275,7 +277,7 @@ class Leader:
                     instance,
                     next_position(newest, state.burned),
                     view.newest,
-                    shrinks=lambda seen, gone: _shrinks(view, newest, seen.monitors, gone),
+                    shrinks=lambda seen, gone: _shrinks(view, newest, seen, gone),
                     guarded=next((s for s in view.snapshots if s.id == back), None),
                 )
             case Step.WAIT:

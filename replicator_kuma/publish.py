@@ -22,10 +22,10 @@ from replicator_kuma.errors import (
     SnapshotNotFound,
     SnapshotRefused,
 )
-from replicator_kuma.observe import Observation, fingerprint, observed_dump
+from replicator_kuma.observe import Lacking, Observation, fingerprint, observed_dump
 from replicator_kuma.planning import fetched, terms_of
 from replicator_kuma.repository import Label, Position, Snapshot, missing
-from replicator_kuma.shrink import carried, gone, identities
+from replicator_kuma.shrink import carried, count_files, gone, identities
 from replicator_kuma.state import Mark, State
 from replicator_kuma.tries import attempted, tried
 
@@ -105,6 +105,7 @@ def publish(
     instance.state.update(
         published=published,
         identities=(label.digest, since.identities[1]),
+        published_files=count_files(label.digest, len(manifest.files)),
         intent=None,
         fenced=None,
         rivals=(),
@@ -115,8 +116,9 @@ def publish(
         went_back=None,
     )
     lagging = second.published(instance)
-    warnings = (*(str(dangling) for dangling in observation.dangling), *lagging)
     summary = since.summary
+    odd = (*observation.dangling, *observation.lacking, *since.lost)
+    warnings = (*map(str, odd), *lagging)
     sentence = (
         f"published {position}: {f'{summary.sentence()}; now ' if summary else ''}"
         f"{manifest.monitors} {noun('monitor', manifest.monitors)}, {manifest.rows} rows, "
@@ -167,6 +169,18 @@ class _Since:
             log.debug("cannot compare with the snapshot before: %s", error)
             return None
 
+    @property
+    def lost(self) -> list[Lacking]:
+        """Certificates that were in the previous one, and that rows still name."""
+        if self.summary is None or self.plan is None:
+            return []
+        known = {lacking.name for lacking in self.observation.lacking}
+        gone = {name for name, sha256 in self.plan.files if sha256 is None} - known
+        return [
+            Lacking(name, "is not there any more: replicas keep the one they have")
+            for name in sorted(gone & self.observation.named)
+        ]
+
     def gone(self) -> int | None:
         """How many of its monitors are not there any more; raises what may go by.
 
@@ -204,7 +218,7 @@ def in_own_terms(instance: Instance, published: Dump, live: Dump, observation: O
     Raises ReplicatorErrors where it cannot be told.
     """
     policy = Policy(settings=observation.schema.settings, compatible=True)
-    terms = terms_of(instance, observation, policy)
+    terms = replace(terms_of(instance, observation, policy), keeps_files=False)
     return translate(published, live, terms, published.folder.with_suffix(".own")).dump
 
 

@@ -45,8 +45,11 @@ class Limit:
         """Whether so many of ``before`` monitors gone, with ``left`` there now, are too many."""
         if self.percent is None:
             return False
-        part = before >= FROM and gone * 100 >= self.percent * before
-        return part or (before > 0 and left == 0)
+        return self.part(before, gone) or (before > 0 and left == 0)
+
+    def part(self, before: int, gone: int) -> bool:
+        """Whether these are too large a part of ten or more."""
+        return self.percent is not None and before >= FROM and gone * 100 >= self.percent * before
 
 
 HALF = Limit()
@@ -85,6 +88,34 @@ def shrinks(
             "nothing is published until somebody says that this is meant"
         )
     return True
+
+
+def files_shrink(
+    limit: Limit, before: Mark | None, noted: tuple[str, ...], files: int, *, allowed: bool
+) -> bool:
+    """`shrinks` for the files of a dump: a logo less is everyday, half of ten or more is not.
+
+    ``noted`` is what the state knows of the files of a digest (`count_files`); where it is not that
+    of ``before``, nothing is asked.
+    """
+    if before is None or len(noted) != 2 or noted[0] != before.digest or not noted[1].isdecimal():
+        return False
+    there = int(noted[1])
+    if not limit.part(there, there - files):
+        return False
+    if not allowed:
+        raise ShrinkRefused(
+            f"{there - files} of {there} files (logos, certificates) are gone since "
+            f"{before.position}: nothing is published until somebody says that this is meant",
+            hint="Are upload/ and docker-tls/ in Kuma's data directory what they were? If this is "
+            "meant: replicator backup --allow-shrink",
+        )
+    return True
+
+
+def count_files(digest: str, files: int) -> tuple[str, ...]:
+    """What the state keeps for `files_shrink`."""
+    return digest, str(files)
 
 
 def _counted(gone: Callable[[], int | None], allowed: bool) -> int | None:

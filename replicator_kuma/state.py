@@ -123,6 +123,8 @@ class State:
     published: Mark | None = None
     identities: tuple[str, ...] = ()
     """digest of what was published last, and `shrink.identities` of its monitors"""
+    published_files: tuple[str, ...] = ()
+    """that digest, and how many files it held (`shrink.count_files`)"""
     burned: Position | None = None
     """the highest position that must never be used again by this writer"""
     tried: tuple[str, ...] = ()
@@ -210,7 +212,7 @@ def _decode(raw: dict[str, Any]) -> State:
         fields["last"] = Last(**fields["last"])
     for name in ("drill", "drill_failed"):
         fields[name] = Drill.read(fields.get(name))
-    for name in ("bad", "identities", "rivals", "told", "tried"):
+    for name in ("bad", "identities", "published_files", "rivals", "told", "tried"):
         fields[name] = tuple(fields.get(name, ()))
     fields["arrived"] = decode_arrived(fields.get("arrived", ()))
     fields["chores"] = tuple(Noted(**noted) for noted in fields.get("chores", ()))

@@ -375,7 +375,7 @@ def test_the_name_of_the_staging_folder_survives_a_power_loss(
     synced: list[str] = []
 
     def fsync(opened: int) -> None:
-        synced.append(os.readlink(f"/proc/self/fd/{opened}"))
+        synced.append(str(Path(f"/proc/self/fd/{opened}").readlink()))
 
     monkeypatch.setattr(os, "fsync", fsync)
     staging.stage(tmp_path / "data", tmp_path / "dump", [("upload/logo1.png", "0" * 64)])
