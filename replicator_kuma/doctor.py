@@ -63,6 +63,8 @@ class Doctor:
         yield from self._look("unknown tables", self._look_unknown_tables)
         yield from self._look("unknown settings", self._look_unknown_settings)
         yield from self._look("references", self._look_references)
+        yield from self._look("files", self._look_files)
+        yield from self._run("folders of files", self._folders)
         yield from self._look("MariaDB replicas", self._look_misfits)
         yield from self._run("overrides", self._overrides)
         yield from self._run("Uptime Kuma", self._kuma)
@@ -278,6 +280,17 @@ class Doctor:
             yield Level.WARN, str(dangling), "Old versions of Kuma left such rows behind."
         if dangling is None:
             yield Level.OK, "none points nowhere", ""
+
+    def _look_files(self, reader: Reader) -> Found:
+        from replicator_kuma import doctor_files
+
+        return doctor_files.named(reader, self.settings.data_dir, self._chosen())
+
+    def _folders(self) -> Found:
+        from replicator_kuma import doctor_files
+
+        if self._readable and self.settings.mode and self.settings.mode.replica:
+            yield from doctor_files.folders(self.settings.data_dir)
 
     def _look_misfits(self, reader: Reader) -> Found:
         """Of a leader on SQLite: the rows that a replica on MariaDB could not hold."""

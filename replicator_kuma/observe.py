@@ -111,7 +111,7 @@ def _observe_once(instance: Instance, folder: Path | None, marked: bool) -> Obse
         users, monitors = reader.count("user"), reader.count("monitor")
         schema = reader.schema
         fingerprint = reader.fingerprint() if marked else ""
-    files = _files(instance.data_dir, named, folder)
+    files = read_files(instance.data_dir, named, folder)
     manifest = Manifest(
         instance.store.engine,
         schema.fingerprint,
@@ -157,8 +157,13 @@ def _why(data_dir: Path, name: str) -> str:
     return "is a link" if stat.S_ISLNK(found.st_mode) else "is no regular file"
 
 
-def _files(data_dir: Path, named: Collection[str], folder: Path | None) -> dict[str, str]:
-    """SHA-256 of each file that rows name, by name, copied on the way into a dump."""
+def read_files(
+    data_dir: Path, named: Collection[str], folder: Path | None = None
+) -> dict[str, str]:
+    """SHA-256 of each file that rows name, by name, copied on the way into a dump ``folder``.
+
+    Raises DatabaseError for one that cannot be read.
+    """
     wanted, files = sorted(filter(is_file, named)), {}
     if wanted:
         with _reading("Kuma's data directory"):

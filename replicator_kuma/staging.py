@@ -93,6 +93,18 @@ def _hint(error: OSError, place: Path) -> str:
     return f"Let the user that runs replicator-kuma write in {place.parent} (chattr -i, if set)."
 
 
+def can_place(data_dir: Path, name: str) -> bool:
+    """Whether a file comes there by a rename from the data directory, not staged in its folder.
+
+    Raises StateError where it cannot come there at all. Needs no lock.
+    """
+    try:
+        with Folder.open(data_dir) as data, _near(data, name) as (near, rest):
+            return _try_to_place(data, near, rest)
+    except OSError as error:
+        raise _unplaceable(data_dir, name, error) from error
+
+
 @contextlib.contextmanager
 def _near(data: Folder, name: str) -> Iterator[tuple[Folder, str]]:
     """The folder of a file's place, or the nearest above that is there, and the way on from it."""
@@ -123,18 +135,18 @@ def _try_to_place(data: Folder, near: Folder, rest: str) -> bool:
     """Whether a rename from the data directory comes there; raises OSError where nothing can."""
     if "/" not in rest:
         _replaceable(near, rest)
-    near.remove(_trial(near))
-    with data.make(FOLDER, 0o700) as staged:
-        trial = _trial(staged)
-        try:
-            staged.move(trial, near, trial)
-        except OSError as error:
-            if error.errno != errno.EXDEV:
-                raise
-            staged.remove(trial)
-            return False
-        near.remove(trial)
-        return True
+    trial = _trial(near)
+    near.remove(trial)
+    trial = _trial(data)
+    try:
+        data.move(trial, near, trial)
+    except OSError as error:
+        data.remove(trial)
+        if error.errno != errno.EXDEV:
+            raise
+        return False
+    near.remove(trial)
+    return True
 
 
 def _trial(folder: Folder) -> str:

@@ -31,7 +31,7 @@ LAYERS = (
     ("publish",),
     ("leader", "replica", "promote", "holding", "undo", "rollback", "history", "housekeeping"),
     ("drill", "kill"),
-    ("doctor_memory",),
+    ("doctor_memory", "doctor_files"),
     ("tasks", "doctor"),
     ("duty",),
     ("supervisor",),
