@@ -163,6 +163,27 @@ class Folder:
                 return None
             raise
 
+    @contextlib.contextmanager
+    def end(self, name: str) -> Iterator[tuple[Folder, str]]:
+        """Where the links at a name end that may be followed: a folder, and the name in it."""
+        shown = f"{self.shown}/{name}"
+        above, _, name = name.rpartition("/")
+        links, folder = 0, self.folder(above)
+        try:
+            while (target := _target(folder.descriptor, name, shown)) is not None:
+                links += 1
+                if links > _MOST_LINKS:
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), shown)
+                above, _, name = target.rstrip("/").rpartition("/")
+                root = "/" if target.startswith("/") else "."
+                start = os.open(root, _LOOK, dir_fd=folder.descriptor)
+                further = Folder(_walk(start, above.split("/"), shown), shown)
+                folder.close()
+                folder = further
+            yield folder, name
+        finally:
+            folder.close()
+
     def names(self) -> list[str]:
         """What is in it, sorted."""
         return sorted(os.listdir(self.descriptor))  # noqa: PTH208
@@ -283,6 +304,24 @@ def give(descriptor: int, owner: Owner | None) -> None:
         os.fchown(descriptor, owner.uid, owner.gid)
 
 
+@contextlib.contextmanager
+def vouched_socket(path: Path, *, owned: bool) -> Iterator[str]:
+    """A path that leads to this very socket, whatever its name becomes; short enough, too.
+
+    ``owned``: it has to be its folder's owner's, or root logs in to another user's server. Raises
+    LinkRefused, HardLinkRefused, and other OSErrors where there is none.
+    """
+    with Folder.open(path.absolute().parent) as above, above.end(path.name) as (folder, last):
+        descriptor = os.open(last, _PATH, dir_fd=folder.descriptor)
+        try:
+            uid, ours = os.fstat(descriptor).st_uid, folder.owner.uid
+            if owned and os.geteuid() == 0 and ours not in (0, uid):
+                raise HardLinkRefused(str(path))
+            yield f"/proc/self/fd/{descriptor}"
+        finally:
+            os.close(descriptor)
+
+
 def _parts(name: str) -> list[str]:
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if ".." in parts or name.startswith("/"):
@@ -353,23 +392,11 @@ def _opened(folder: Folder, name: str, flags: int, *, follow: bool) -> int:
 
     Raises LinkRefused, HardLinkRefused.
     """
-    shown = f"{folder.shown}/{name}"
-    with folder.folder("") as first:
-        here = first.descriptor
-        links = 0
-        while follow and (target := _target(here, name, shown)) is not None:
-            links += 1
-            if links > _MOST_LINKS:
-                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), shown)
-            above, _, name = target.rstrip("/").rpartition("/")
-            start = os.open("/" if target.startswith("/") else ".", _LOOK, dir_fd=here)
-            there = _walk(start, above.split("/"), shown)
-            os.dup2(there, here, inheritable=False)
-            os.close(there)
-        descriptor = os.open(name, flags, dir_fd=here)
-        if not _vouched(here, descriptor):
+    with folder.end(name) if follow else contextlib.nullcontext((folder, name)) as (here, last):
+        descriptor = os.open(last, flags, dir_fd=here.descriptor)
+        if not _vouched(here.descriptor, descriptor):
             os.close(descriptor)
-            raise HardLinkRefused(shown)
+            raise HardLinkRefused(f"{folder.shown}/{name}")
         return descriptor
 
 
