@@ -300,7 +300,10 @@ def opened_regular(descriptor: int) -> BufferedReader | None:
 
 def give(descriptor: int, owner: Owner | None) -> None:
     """Give an open file or folder to a user; only root can, and nobody else has to."""
-    if owner is not None and os.geteuid() == 0:
+    if owner is None or os.geteuid() != 0:
+        return
+    found = os.fstat(descriptor)
+    if (found.st_uid, found.st_gid) != (owner.uid, owner.gid):  # some mounts take none but theirs
         os.fchown(descriptor, owner.uid, owner.gid)
 
 

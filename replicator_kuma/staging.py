@@ -75,7 +75,7 @@ def _unplaceable(data_dir: Path, name: str, error: OSError) -> StateError:
 def _hint(error: OSError, place: Path) -> str:
     """What to do so that a file can be put in its place."""
     table = "status_page" if place.name.startswith("logo") else "docker_host"
-    without = f"or do without its rows: REPLICATOR_EXCLUDE={table} and what refers to it"
+    without = f"or do without its rows: REPLICATOR_EXCLUDE_TABLES={table} and what refers to it"
     match error.errno:
         case errno.EROFS:
             return f"Mount {place.parent} so that it can be written, {without}."
