@@ -21,6 +21,7 @@ from typing import Any
 
 from replicator_kuma import errors
 from replicator_kuma.errors import AlreadyRunning, ReplicatorError, StateError
+from replicator_kuma.folders import below
 
 NAME = "control.sock"
 CONNECT_DEADLINE = 5.0
@@ -40,11 +41,11 @@ Handler = Callable[[str, Mapping[str, Any], Progress], dict[str, Any]]
 @contextlib.contextmanager
 def _address(folder: Path) -> Iterator[str]:
     """A path of the socket that fits into 107 bytes, however long the folder's is."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{descriptor}/{NAME}"
-    finally:
-        os.close(descriptor)
+    here = below(folder)
+    if here is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
+    with here:
+        yield f"/proc/self/fd/{here.descriptor}/{NAME}"
 
 
 def error_as_dict(error: BaseException) -> dict[str, Any]:

@@ -22,16 +22,18 @@ import errno
 import os
 import re
 import secrets
+import shlex
 import shutil
 import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import BinaryIO
 
 from replicator_kuma.errors import StateError
+from replicator_kuma.plain import name_folder
 
 _LOOK = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -224,7 +226,7 @@ class Folder:
     def write(
         self,
         name: str,
-        fill: Callable[[BinaryIO], None],
+        fill: Callable[[BinaryIO], object],
         mode: int = 0o600,
         owner: Owner | None = None,
         *,
@@ -419,12 +421,11 @@ def _vouched(folder: int, descriptor: int) -> bool:
 # ---------------------------------------------------------------- the state directory
 
 _anchors: dict[str, int] = {}
-_names: dict[int, str] = {}
 _lock = threading.Lock()
 
 
 def anchored(path: Path, *, make: bool = False) -> Path:
-    """The state directory by its descriptor: a path that stays it, whatever its name becomes.
+    """This user's own folder by its descriptor: a path that stays it, whatever its name becomes.
 
     Where it is not there yet, the path as it is (``make``: it is made, and its parent has to be
     there: a mistyped DATA_DIR must not come into being). The descriptor is this process's for
@@ -433,27 +434,72 @@ def anchored(path: Path, *, make: bool = False) -> Path:
     Raises StateError for a link, for another user's folder, and where it cannot be used.
     """
     shown = str(path.absolute())
-    if _ANCHOR.match(shown):
-        return path
-    with _lock:
-        try:
-            descriptor = _state_folder(path, make)
-        except FileNotFoundError as error:
-            if not make:
-                return path
-            raise StateError(f"cannot use the state directory {path}: {error.strerror}") from error
-        except OSError as error:
-            raise StateError(f"cannot use the state directory {path}: {error.strerror}") from error
-        known = _anchors.get(shown)
-        if known is not None and os.path.sameopenfile(known, descriptor):
-            os.close(descriptor)
-            return Path(f"/proc/self/fd/{known}")
-        _anchors[shown], _names[descriptor] = descriptor, shown
-        return Path(f"/proc/self/fd/{descriptor}")
+    try:
+        if _ANCHOR.match(shown):  # already, or below one, where nobody else can write
+            if make:
+                path.mkdir(mode=0o700, exist_ok=True)
+            return path
+        with _lock:
+            descriptor = _own_folder(path.absolute(), make)
+            known = _anchors.get(shown)
+            if known is not None and os.path.sameopenfile(known, descriptor):
+                os.close(descriptor)
+                descriptor = known
+            _anchors[shown] = descriptor
+            name_folder(descriptor, shown)
+            return Path(f"/proc/self/fd/{descriptor}")
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and not make:
+            return path
+        raise StateError(
+            f"cannot use the state directory {path}: {error.strerror}", hint=_hint(error)
+        ) from error
 
 
-def _state_folder(path: Path, make: bool) -> int:
-    with Folder.open(path.absolute().parent) as parent:
+def _hint(error: OSError) -> str:
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return (
+            f"This is user {os.geteuid()}: run as the user that the folder belongs to, "
+            "or set REPLICATOR_STATE_DIR."
+        )
+    if error.errno == errno.EROFS:
+        return "Set REPLICATOR_STATE_DIR to a folder that can be written to."
+    return "Check REPLICATOR_STATE_DIR, and DATA_DIR, in which it lies by default."
+
+
+def below(path: Path) -> Folder | None:
+    """A state directory to look into only: also another user's; None where there is none.
+
+    Raises OSError: LinkRefused for a link.
+    """
+    try:
+        if _ANCHOR.match(str(path)):
+            return Folder.open(path)
+        with Folder.open(path.absolute().parent) as parent:
+            found = parent.stat(path.name)
+            if found is not None and stat.S_ISLNK(found.st_mode):
+                raise LinkRefused(str(path))
+            return parent.folder(path.name)
+    except LinkRefused:
+        raise
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def real_path(path: Path) -> Path:
+    """The path for a program that has none of our descriptors, with the name that holds now."""
+    found = _ANCHOR.match(str(path))
+    return Path(f"{Path(found[0]).readlink()}{str(path)[found.end() :]}") if found else path
+
+
+def handed_on(arguments: Sequence[str]) -> tuple[int, ...]:
+    """The descriptors that a child needs which is given these arguments."""
+    found = (_ANCHOR.match(argument) for argument in arguments)
+    return tuple({int(anchor[1]) for anchor in found if anchor})
+
+
+def _own_folder(path: Path, make: bool) -> int:
+    with Folder.open(path.parent) as parent:
         name = path.name
         if make:
             with contextlib.suppress(FileExistsError):
@@ -461,36 +507,45 @@ def _state_folder(path: Path, make: bool) -> int:
         found = os.stat(name, dir_fd=parent.descriptor, follow_symlinks=False)
         if stat.S_ISLNK(found.st_mode):
             raise StateError(
-                f"the state directory {path} is a link: it is not used",
+                f"the state directory {path} is a link, and is not used",
                 hint="Set REPLICATOR_STATE_DIR to the folder itself, or remove the link.",
             )
+        _require_own(found, path)
         descriptor = os.open(name, _FOLDER, dir_fd=parent.descriptor)
     try:
-        _own(descriptor, path)
-        os.fchmod(descriptor, 0o700)
+        found = os.fstat(descriptor)
+        _require_own(found, path)
+        _refuse_links(descriptor, path)
+        if found.st_mode & 0o7777 != 0o700:
+            os.fchmod(descriptor, 0o700)
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor
 
 
-def _own(descriptor: int, path: Path) -> None:
-    """Refuse another user's folder, and one in which somebody has put a link for us."""
-    found, uid = os.fstat(descriptor), os.geteuid()
-    if found.st_uid != uid:
-        raise StateError(
-            f"the state directory {path} belongs to user {found.st_uid}, and this is user {uid}",
-            hint=f"If you trust what is in it: chown -Rh {uid}:{os.getegid()} {path}. "
-            "Or set REPLICATOR_STATE_DIR to a folder of this user's own.",
-        )
+def _require_own(found: os.stat_result, path: Path) -> None:
+    uid = os.geteuid()
+    if found.st_uid == uid:
+        return
+    again = f"run as user {found.st_uid}, or " if uid == 0 else ""
+    raise StateError(
+        f"the state directory {path} belongs to user {found.st_uid}, and this is user {uid}",
+        hint=f"If it ran as that user before, {again}give the folder to this user (look first "
+        f"what is in it): chown -Rh {uid}:{os.getegid()} {shlex.quote(str(path))}\n"
+        "Or set REPLICATOR_STATE_DIR to a folder of this user's own.",
+    )
+
+
+def _refuse_links(descriptor: int, path: Path) -> None:
+    """Whoever had the folder before may have put links there: nothing of ours is one."""
     for name in os.listdir(descriptor):
-        if stat.S_ISLNK(os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mode):
+        try:
+            found = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+        except FileNotFoundError:
+            continue
+        if stat.S_ISLNK(found.st_mode):
             raise StateError(
-                f"{path}/{name} is a link: the state directory is not used",
-                hint="Nobody but the replicator writes there: find out who did, and remove it.",
+                f"{path / name} is a link, and the replicator makes none: the folder is not used",
+                hint=f"Find out who made it, then: rm {shlex.quote(str(path / name))}",
             )
-
-
-def shown(text: str) -> str:
-    """Text for people, with the state directory's name in the place of its descriptor's."""
-    return _ANCHOR.sub(lambda found: _names.get(int(found[1]), found[0]), text)

@@ -77,7 +77,7 @@ def aside(instance: Instance) -> Iterator[Instance]:
     For who only reads: it needs no lock.
     """
     made = copy.copy(instance)
-    made.work = instance.state.folder / f"{PREVIEW}{os.getpid()}"
+    made.scratch = f"{PREVIEW}{os.getpid()}"
     instance.state.prepare()
     try:
         empty_work(made)
@@ -102,7 +102,7 @@ def _forget_scratch(folder: Path) -> None:
     for path in folder.glob(f"{PREVIEW}*"):
         if not Path(f"/proc/{path.name.removeprefix(PREVIEW)}").exists():
             shutil.rmtree(path, ignore_errors=True)
-    for path in folder.glob(".state.*.tmp"):
+    for path in (*folder.glob(".state.*.tmp"), *folder.glob(".supervisor.*.tmp")):
         path.unlink(missing_ok=True)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import fcntl
 import json
 import os
@@ -21,6 +22,7 @@ from typing import Any
 
 from replicator_kuma.drill_note import Drill
 from replicator_kuma.errors import AlreadyRunning, StateError
+from replicator_kuma.folders import Folder, anchored, below
 from replicator_kuma.marks import (
     Arrived,
     Hold,
@@ -49,6 +51,7 @@ __all__ = [
     "Upkeep",
 ]
 VERSION = 1
+LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True)
@@ -225,33 +228,37 @@ class StateFile:
     """The state on disk. ``update`` returns only when the change would survive a power loss."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.path = folder / "state.json"
+        self.name = folder
+        """as it was given: for messages, and for who only looks"""
         self._lock_depth = self._lock_holder = 0
         self._new = State(writer=secrets.token_hex(8))
+
+    @property
+    def folder(self) -> Path:
+        """To work in; asked for again at each use. Raises StateError (`folders.anchored`)."""
+        return anchored(self.name)
 
     def prepare(self) -> None:
         """Make the folder (0700); raises StateError when that is impossible.
 
         Its parent has to be there: a mistyped DATA_DIR must not come into being.
         """
-        try:
-            self.folder.mkdir(mode=0o700, exist_ok=True)
-            self.folder.chmod(0o700)
-        except OSError as error:
-            raise StateError(f"cannot use the state directory {self.folder}: {error}") from error
+        anchored(self.name, make=True)
 
     def load(self) -> State:
         """The state; a new one with a new writer id where there is none yet.
 
         Raises StateError when the file is there and cannot be understood: guessing could make a
-        second leader.
+        second leader. Another user's folder may be looked into; nothing is ever written there.
         """
         try:
-            raw = json.loads(self.path.read_text())
-        except FileNotFoundError:
-            return self._new
-        except (OSError, ValueError, RecursionError) as error:
+            text = self._read()
+            if text is None:
+                return self._new
+            raw = json.loads(text)
+        except OSError as error:
+            raise StateError(f"cannot read {self.path}: {error.strerror}") from error
+        except (ValueError, RecursionError) as error:
             raise StateError(f"cannot read {self.path}: {error}") from error
         try:
             if raw["version"] != VERSION:
@@ -259,6 +266,25 @@ class StateFile:
             return _decode(put_together(raw["state"]))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise StateError(f"cannot understand {self.path}: {error!r}") from error
+
+    def _read(self) -> bytes | None:
+        folder = below(self.name)
+        if folder is None:
+            return None
+        with folder:
+            found = folder.stat(self.path.name)
+            file = folder.open_file(self.path.name) if found is not None else None
+            if found is not None and file is None:
+                raise OSError(errno.EINVAL, "it is no regular file")
+        if file is None:
+            return None
+        with file:
+            return file.read()
+
+    @property
+    def path(self) -> Path:
+        """The file, by its name: for messages."""
+        return self.name / "state.json"
 
     def exists(self) -> bool:
         return self.path.exists()
@@ -271,20 +297,12 @@ class StateFile:
 
     def save(self, state: State) -> None:
         self.prepare()
-        temporary = self.path.with_name(f".state.{os.getpid()}.tmp")
         raw = {"version": VERSION, "state": set_apart(encode(state))}
         text = json.dumps(raw, indent=1) + "\n"
         try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(descriptor, "w") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self.path)
-            sync_folder(self.folder)
+            with Folder.open(self.folder) as folder:
+                folder.write(self.path.name, lambda file: file.write(text.encode()))
         except OSError as error:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
             raise StateError(f"cannot write {self.path}: {error}") from error
 
     @contextlib.contextmanager
@@ -303,9 +321,9 @@ class StateFile:
             return
         self.prepare()
         try:
-            descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(self.folder / "lock", LOCK_FLAGS, 0o600)
         except OSError as error:
-            raise StateError(f"cannot open the lock in {self.folder}: {error}") from error
+            raise StateError(f"cannot open the lock in {self.name}: {error}") from error
         try:
             _acquire(descriptor, wait)
             self._lock_depth, self._lock_holder = 1, threading.get_ident()

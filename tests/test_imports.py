@@ -15,8 +15,7 @@ PACKAGE = ROOT / "replicator_kuma"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = (
-    ("errors", "machine", "plain", "variables", "environments", "windows", "drill_note"),
-    ("folders",),
+    ("errors", "machine", "plain", "variables", "environments", "windows", "drill_note", "folders"),
     ("dump",),
     ("database", "repository", "kuma", "notify"),
     (

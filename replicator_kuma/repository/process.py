@@ -19,6 +19,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
+from replicator_kuma.folders import handed_on
+
 _CHUNK = 1 << 16
 _STDERR_KEPT = 1 << 16
 # How often a silent program is looked at: has it ended although a grandchild holds its pipes
@@ -103,6 +105,7 @@ class Child:
                 stderr=subprocess.PIPE,
                 bufsize=0,
                 start_new_session=True,
+                pass_fds=handed_on(arguments),
             )
         except BaseException:
             self._selector.close()

@@ -279,9 +279,7 @@ def test_a_full_disk_fails_and_leaves_nothing(
 ) -> None:
     lead(leader)
     with tmpfs(tmp_path / "small", size) as small:
-        leader.state.folder = small / "state"
-        leader.state.path = leader.state.folder / "state.json"
-        leader.work = leader.state.folder / "work"
+        leader.state.name = small / "state"
         before = everything(leader.data_dir)
         with pytest.raises(DrillFailed) as caught:
             drill(leader)
