@@ -322,6 +322,17 @@ def test_half_of_ten_files_wait_for_a_person_on_the_leader(
     assert lead(leader).outcome is Outcome.PUBLISHED
 
 
+def test_a_leader_that_lost_its_state_too_counts_what_it_published(leader: Instance) -> None:
+    """A container made anew, with its database elsewhere."""
+    give_logos(leader, 9)
+    lead(leader)
+    shutil.rmtree(leader.data_dir / "replicator")
+    shutil.rmtree(leader.data_dir / "upload")
+    with pytest.raises(ShrinkRefused, match="10 of 10 files"):
+        lead(leader)
+    assert lead(leader, allow_shrink=True).outcome is Outcome.PUBLISHED
+
+
 def test_half_of_ten_files_wait_for_a_person_on_a_replica(
     leader: Instance, replica: Instance, kuma: RecordingKuma
 ) -> None:
