@@ -252,6 +252,11 @@ class Folder:
             if durable:
                 os.fsync(folder.descriptor)
 
+    def create(self, name: str) -> None:
+        """An empty file that was not there; raises FileExistsError, also for a link."""
+        with self._parent(name) as (folder, last):
+            os.close(os.open(last, _CREATE, 0o600, dir_fd=folder.descriptor))
+
     def move(self, name: str, to: Folder, place: str) -> None:
         """Rename a file into another folder, in the place of what is there, durably."""
         with self._parent(name) as (folder, last), to._parent(place) as (above, new):
