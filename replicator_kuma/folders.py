@@ -312,24 +312,6 @@ def give(descriptor: int, owner: Owner | None) -> None:
         os.fchown(descriptor, owner.uid, owner.gid)
 
 
-@contextlib.contextmanager
-def vouched_socket(path: Path, *, owned: bool) -> Iterator[str]:
-    """A path that leads to this very socket, whatever its name becomes; short enough, too.
-
-    ``owned``: it has to be its folder's owner's, or root logs in to another user's server. Raises
-    LinkRefused, HardLinkRefused, and other OSErrors where there is none.
-    """
-    with Folder.open(path.absolute().parent) as above, above.end(path.name) as (folder, last):
-        descriptor = os.open(last, _PATH, dir_fd=folder.descriptor)
-        try:
-            uid, ours = os.fstat(descriptor).st_uid, folder.owner.uid
-            if owned and os.geteuid() == 0 and ours not in (0, uid):
-                raise HardLinkRefused(str(path))
-            yield f"/proc/self/fd/{descriptor}"
-        finally:
-            os.close(descriptor)
-
-
 def _parts(name: str) -> list[str]:
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if ".." in parts or name.startswith("/"):

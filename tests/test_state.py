@@ -62,6 +62,7 @@ FULL = State(
     rolled_back=Position(1, 3),
     went_back=ODD,
     identities=("i" * 64, "j" * 64),
+    published_files=("i" * 64, "3"),
     led_from=7,
     stopped_by_me=True,
     bad=("a", "b"),

@@ -11,7 +11,7 @@ import sqlite3
 import subprocess
 from array import array
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -93,10 +93,7 @@ def test_a_full_mount_is_noticed_before_anything_stops(
     leader: Instance, replica: Instance, kuma: RecordingKuma, mounted: Path
 ) -> None:
     new_logo(leader)
-    with (
-        (mounted / "filler").open("wb", buffering=0) as file,
-        pytest.raises(OSError, match="space"),
-    ):
+    with (mounted / "filler").open("wb", buffering=0) as file, suppress(OSError):
         while True:
             file.write(bytes(4096))
     with pytest.raises(StateError, match="No space left"):
