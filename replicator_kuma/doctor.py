@@ -16,7 +16,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from replicator_kuma import doctor_memory
-from replicator_kuma.errors import DatabaseMissing, ReplicatorError, SettingsError, StateError
+from replicator_kuma.errors import (
+    DatabaseError,
+    DatabaseMissing,
+    ReplicatorError,
+    SettingsError,
+    StateError,
+)
 from replicator_kuma.findings import Finding, Found, Level
 from replicator_kuma.folders import Folder
 from replicator_kuma.settings import Mode, Settings
@@ -132,6 +138,13 @@ class Doctor:
         data = self.settings.data_dir
         if not data.is_dir():
             raise DatabaseMissing(f"{data} is not a folder")
+        try:
+            Folder.open(data).close()
+        except OSError as error:
+            raise DatabaseError(
+                f"{data} cannot be used: {error.strerror}",
+                hint="Set DATA_DIR to the folder itself, or run the replicator as Kuma's own user.",
+            ) from error
         yield Level.OK, str(data), ""
 
     def _restic(self) -> Found:

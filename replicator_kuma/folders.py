@@ -254,6 +254,11 @@ class Folder:
             if durable:
                 os.fsync(folder.descriptor)
 
+    def create(self, name: str) -> None:
+        """An empty file that was not there; raises FileExistsError, also for a link."""
+        with self._parent(name) as (folder, last):
+            os.close(os.open(last, _CREATE, 0o600, dir_fd=folder.descriptor))
+
     def move(self, name: str, to: Folder, place: str) -> None:
         """Rename a file into another folder, in the place of what is there, durably."""
         with self._parent(name) as (folder, last), to._parent(place) as (above, new):
@@ -307,24 +312,6 @@ def give(descriptor: int, owner: Owner | None) -> None:
     found = os.fstat(descriptor)
     if (found.st_uid, found.st_gid) != (owner.uid, owner.gid):  # some mounts take none but theirs
         os.fchown(descriptor, owner.uid, owner.gid)
-
-
-@contextlib.contextmanager
-def vouched_socket(path: Path, *, owned: bool) -> Iterator[str]:
-    """A path that leads to this very socket, whatever its name becomes; short enough, too.
-
-    ``owned``: it has to be its folder's owner's, or root logs in to another user's server. Raises
-    LinkRefused, HardLinkRefused, and other OSErrors where there is none.
-    """
-    with Folder.open(path.absolute().parent) as above, above.end(path.name) as (folder, last):
-        descriptor = os.open(last, _PATH, dir_fd=folder.descriptor)
-        try:
-            uid, ours = os.fstat(descriptor).st_uid, folder.owner.uid
-            if owned and os.geteuid() == 0 and ours not in (0, uid):
-                raise HardLinkRefused(str(path))
-            yield f"/proc/self/fd/{descriptor}"
-        finally:
-            os.close(descriptor)
 
 
 def _parts(name: str) -> list[str]:

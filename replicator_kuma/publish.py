@@ -25,11 +25,11 @@ from replicator_kuma.errors import (
 from replicator_kuma.observe import Lacking, Observation, fingerprint, observed_dump
 from replicator_kuma.planning import fetched, terms_of
 from replicator_kuma.repository import Label, Position, Snapshot, missing
-from replicator_kuma.shrink import carried, count_files, gone, identities
+from replicator_kuma.shrink import FROM, carried, count_files, counted_files, gone, identities
 from replicator_kuma.state import Mark, State
 from replicator_kuma.tries import attempted, tried
 
-Shrinks = Callable[[Observation, Callable[[], int | None]], bool]
+Shrinks = Callable[[Observation, "Since"], bool]
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ def publish(
     position: Position,
     previous: Snapshot | None,
     *,
-    shrinks: Shrinks = lambda _observation, _gone: False,
+    shrinks: Shrinks = lambda _observation, _since: False,
     guarded: Snapshot | None = None,
 ) -> CycleResult:
     """Dump, note the intent, publish at ``position``, note it, tell. Raises ReplicatorErrors.
@@ -64,9 +64,9 @@ def publish(
     dump, observation = observed_dump(instance, "dump")
     if observation.unset:
         raise DatabaseUnset("Kuma has no user; nothing is published")
-    since = _Since(instance, dump, observation, previous)
+    since = Since(instance, dump, observation, previous)
     counted = since if guarded is None else replace(since, previous=guarded, name="guarded")
-    shrunk = shrinks(observation, counted.gone)
+    shrunk = shrinks(observation, counted)
     instance.store.check()
     manifest, state = dump.manifest, instance.state.load()
     label = Label(
@@ -136,7 +136,7 @@ def ids_of(rivals: Sequence[Snapshot]) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class _Since:
+class Since:
     """What is new since the previous snapshot; it is fetched once, when that is first asked.
 
     After the publish where only the message needs it: an edit is to travel first.
@@ -180,6 +180,23 @@ class _Since:
             Lacking(name, "is not there any more: replicas keep the one they have")
             for name in sorted(gone & self.observation.named)
         ]
+
+    def files(self) -> int | None:
+        """How many files it held; None where that can never be told, or does not matter.
+
+        It is fetched only where this instance does not know, and rows name files that are not here.
+        """
+        if self.previous is None:
+            return None
+        noted = self.instance.state.load().published_files
+        known = counted_files(noted, self.previous.label.digest)
+        if known is not None or len(self.observation.lacking) * 2 < FROM:
+            return known
+        try:
+            assert self.plan is not None
+            return len(Dump.open(self.instance.work / self.name).manifest.files)
+        except (RepositoryDamaged, SnapshotRefused, SnapshotNotFound):
+            return None
 
     def gone(self) -> int | None:
         """How many of its monitors are not there any more; raises what may go by.

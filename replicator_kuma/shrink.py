@@ -91,17 +91,19 @@ def shrinks(
 
 
 def files_shrink(
-    limit: Limit, before: Mark | None, noted: tuple[str, ...], files: int, *, allowed: bool
+    limit: Limit,
+    before: Mark | None,
+    held: Callable[[], int | None],
+    files: int,
+    *,
+    allowed: bool,
 ) -> bool:
     """`shrinks` for the files of a dump: a logo less is everyday, half of ten or more is not.
 
-    ``noted`` is what the state knows of the files of a digest (`count_files`); where it is not that
-    of ``before``, nothing is asked.
+    ``held`` tells how many there were; where it cannot, nothing is asked.
     """
-    if before is None or len(noted) != 2 or noted[0] != before.digest or not noted[1].isdecimal():
-        return False
-    there = int(noted[1])
-    if not limit.part(there, there - files):
+    there = held() if before is not None else None
+    if before is None or there is None or not limit.part(there, there - files):
         return False
     if not allowed:
         raise ShrinkRefused(
@@ -114,8 +116,15 @@ def files_shrink(
 
 
 def count_files(digest: str, files: int) -> tuple[str, ...]:
-    """What the state keeps for `files_shrink`."""
+    """What the state keeps of the files of what was published."""
     return digest, str(files)
+
+
+def counted_files(noted: tuple[str, ...], digest: str) -> int | None:
+    """How many files a published digest held; None where the state has another one's."""
+    if len(noted) == 2 and noted[0] == digest and noted[1].isdecimal():
+        return int(noted[1])
+    return None
 
 
 def _counted(gone: Callable[[], int | None], allowed: bool) -> int | None:

@@ -14,6 +14,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -30,6 +31,7 @@ FOLDER = ".replicator-staging"
 
 FileChanges = Iterable[tuple[str, str | None]]
 
+_TRIAL = re.compile(r"\.replicator-[0-9a-f]{16}\.tmp")
 _GET_FLAGS = 2 << 30 | array.array("l").itemsize << 16 | ord("f") << 8 | 1
 _FIXED = 0x10 | 0x20
 """FS_IMMUTABLE_FL, FS_APPEND_FL: neither can be replaced, by root neither"""
@@ -98,11 +100,16 @@ def can_place(data_dir: Path, name: str) -> bool:
 
     Raises StateError where it cannot come there at all. Needs no lock.
     """
-    try:
-        with Folder.open(data_dir) as data, _near(data, name) as (near, rest):
-            return _try_to_place(data, near, rest)
-    except OSError as error:
-        raise _unplaceable(data_dir, name, error) from error
+    for again in (True, False):
+        try:
+            with Folder.open(data_dir) as data, _near(data, name) as (near, rest):
+                return _try_to_place(data, near, rest)
+        except FileNotFoundError as error:  # a cycle has cleared away what was tried here
+            if not again:
+                raise _unplaceable(data_dir, name, error) from error
+        except OSError as error:
+            raise _unplaceable(data_dir, name, error) from error
+    raise AssertionError("unreachable")
 
 
 @contextlib.contextmanager
@@ -152,7 +159,7 @@ def _try_to_place(data: Folder, near: Folder, rest: str) -> bool:
 def _trial(folder: Folder) -> str:
     """An empty file of a new name."""
     name = f".replicator-{secrets.token_hex(8)}.tmp"
-    folder.write(name, lambda _file: None, durable=False)
+    folder.create(name)
     return name
 
 
@@ -252,9 +259,10 @@ def _move(holder: Folder, rest: str, folder: Folder, last: str, data: Folder) ->
         file = holder.open_file(rest)
         if file is None:
             raise
-        with file:
+        with file, folder.make(FOLDER, 0o700) as staged:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            folder.write(last, lambda target: shutil.copyfileobj(file, target), mode, data.owner)
+            staged.write(last, lambda target: shutil.copyfileobj(file, target), mode, data.owner)
+            staged.move(last, folder, last)
 
 
 def _staged(data: Folder, name: str) -> Iterator[tuple[Folder, str]]:
@@ -309,6 +317,8 @@ def discard(data_dir: Path) -> None:
         for holder in _holders(data):
             with holder, contextlib.suppress(OSError):
                 holder.remove_tree(FOLDER)
+                for name in filter(_TRIAL.fullmatch, holder.names()):
+                    holder.remove(name)
 
 
 def link_or_copy(source: str, target: str) -> str:

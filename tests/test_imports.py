@@ -15,7 +15,8 @@ PACKAGE = ROOT / "replicator_kuma"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = (
-    ("errors", "machine", "plain", "variables", "environments", "windows", "drill_note", "folders"),
+    ("errors", "machine", "plain", "variables", "environments", "windows", "drill_note"),
+    ("folders", "sockets"),
     ("dump",),
     ("database", "repository", "kuma", "notify"),
     (

@@ -29,7 +29,7 @@ from replicator_kuma.errors import (
     SnapshotRefused,
     TableMissing,
 )
-from replicator_kuma.folders import vouched_socket
+from replicator_kuma.sockets import vouched_socket
 
 CONNECT_TIMEOUT = 10.0
 """Seconds until the server has taken the login."""

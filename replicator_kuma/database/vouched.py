@@ -16,7 +16,10 @@ from replicator_kuma.errors import DatabaseError, DatabaseMissing
 from replicator_kuma.folders import Folder, HardLinkRefused, LinkRefused
 
 _BESIDE = ("-wal", "-shm", "-journal")
-_HINT = "Run the replicator as Kuma's own user, or let nobody but root write where the link lies."
+_HINT = (
+    "Set DATA_DIR to the folder itself, let nobody but root write where the link lies, or run the "
+    "replicator as Kuma's own user."
+)
 
 Identity = tuple[int, int]
 """Device and inode."""

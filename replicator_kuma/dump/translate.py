@@ -197,11 +197,12 @@ class _Translation:
             target = self.folder / kind
             target.mkdir(mode=0o700, exist_ok=True)
             link_or_copy(dump.folder / kind / f"{name}.jsonl", target / f"{name}.jsonl")
+        files = {file for file in dump.manifest.files if file_table(file) == name}
         if dump is self.live:
-            files = {file for file in dump.manifest.files if file_table(file) == name}
             self.own_files |= files
-            return entry, frozenset(files)
-        return entry, frozenset(self._named(name))
+        else:
+            files.update(self._named(name))
+        return entry, frozenset(files)
 
     def _named(self, table: str) -> Iterator[str]:
         """The files that the rows of a leader's table name, in its dump or not."""

@@ -24,8 +24,9 @@ from pathlib import Path
 from typing import IO
 
 from replicator_kuma.errors import KumaError
-from replicator_kuma.folders import Folder, Owner, give, vouched_socket
+from replicator_kuma.folders import Folder, Owner, give
 from replicator_kuma.kuma import KumaService
+from replicator_kuma.sockets import vouched_socket
 
 PROGRAM = "mariadbd"
 POLL = 0.02

@@ -73,3 +73,16 @@ def test_it_says_that_a_folder_is_a_link(world: World, tmp_path: Path) -> None:
     (world.replica / "upload").symlink_to(tmp_path / "elsewhere")
     (found,) = lines(world, "folders of files")
     assert found.startswith("OK upload, a link, takes files")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="others follow each link")
+def test_it_says_that_root_does_not_go_by_another_user_s_link(world: World) -> None:
+    home = world.folder / "home"
+    home.mkdir()
+    world.replica.rename(world.folder / "real")
+    (home / "data").symlink_to(world.folder / "real")
+    world.replica.symlink_to(home / "data")
+    os.chown(home, 12345, 12345)
+    (found,) = lines(world, "data directory")
+    assert found.startswith("FAIL")
+    assert "Set DATA_DIR to the folder itself" in found
