@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from replicator_kuma import errors
+from replicator_kuma.anchors import below
 from replicator_kuma.errors import AlreadyRunning, ReplicatorError, StateError
-from replicator_kuma.folders import below
 
 NAME = "control.sock"
 CONNECT_DEADLINE = 5.0

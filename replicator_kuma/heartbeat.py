@@ -14,7 +14,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from replicator_kuma.folders import Folder, below
+from replicator_kuma.anchors import below
+from replicator_kuma.folders import Folder
 
 NAME = "supervisor.json"
 ENDED = "supervisor.ended"

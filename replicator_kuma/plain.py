@@ -3,7 +3,7 @@
 Names come from snapshots, from a repository's server, from Kuma's tables: whoever wrote them may
 want to move a cursor, set a title, turn the direction of a line, or end it and begin one of ours.
 
-A folder that is worked in by its descriptor has its own name here, too (`folders.anchored`).
+A folder that is worked in by its descriptor has its own name here, too (`anchors`).
 """
 
 from __future__ import annotations

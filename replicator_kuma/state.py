@@ -20,9 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from replicator_kuma.anchors import anchored, below
 from replicator_kuma.drill_note import Drill
 from replicator_kuma.errors import AlreadyRunning, StateError
-from replicator_kuma.folders import Folder, anchored, below
+from replicator_kuma.folders import Folder
 from replicator_kuma.marks import (
     Arrived,
     Hold,
@@ -235,7 +236,7 @@ class StateFile:
 
     @property
     def folder(self) -> Path:
-        """To work in; asked for again at each use. Raises StateError (`folders.anchored`)."""
+        """To work in; asked for again at each use. Raises StateError (`anchors`)."""
         return anchored(self.name)
 
     def prepare(self) -> None:

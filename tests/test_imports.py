@@ -16,7 +16,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = (
     ("errors", "machine", "plain", "variables", "environments", "windows", "drill_note"),
-    ("folders", "sockets"),
+    ("folders", "sockets", "anchors"),
     ("dump",),
     ("database", "repository", "kuma", "notify"),
     (

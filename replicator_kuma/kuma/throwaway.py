@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from replicator_kuma.anchors import real_path
 from replicator_kuma.errors import Interrupted, KumaError, SettingsError
-from replicator_kuma.folders import real_path
 from replicator_kuma.kuma.polling import list_monitors
 from replicator_kuma.kuma.ready import wait_ready
 from replicator_kuma.kuma.run import mask

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from replicator_kuma.folders import handed_on
+from replicator_kuma.anchors import handed_on
 
 _CHUNK = 1 << 16
 _STDERR_KEPT = 1 << 16

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from replicator_kuma.anchors import anchored
 from replicator_kuma.errors import (
     Interrupted,
     MachineError,
@@ -28,7 +29,6 @@ from replicator_kuma.errors import (
     ResticMissing,
     StateError,
 )
-from replicator_kuma.folders import anchored
 from replicator_kuma.repository import Limits, arguments
 from replicator_kuma.repository.extract import NotTar, Taken, extract
 from replicator_kuma.repository.failures import (
