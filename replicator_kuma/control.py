@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from replicator_kuma import errors
+from replicator_kuma.anchors import below
 from replicator_kuma.errors import AlreadyRunning, MachineError, ReplicatorError, StateError
 
 NAME = "control.sock"
@@ -45,11 +46,11 @@ Handler = Callable[[str, Mapping[str, Any], Progress], dict[str, Any]]
 @contextlib.contextmanager
 def _address(folder: Path) -> Iterator[str]:
     """A path of the socket that fits into 107 bytes, however long the folder's is."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{descriptor}/{NAME}"
-    finally:
-        os.close(descriptor)
+    here = below(folder)
+    if here is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
+    with here:
+        yield f"/proc/self/fd/{here.descriptor}/{NAME}"
 
 
 def error_as_dict(error: BaseException) -> dict[str, Any]:
@@ -101,7 +102,7 @@ class ControlServer:
                 listener.bind(address)
             (self._folder / NAME).chmod(0o600)
             self._inode = (self._folder / NAME).stat().st_ino
-            listener.listen(8)
+            listener.listen(64)
         except OSError as error:
             listener.close()
             raise StateError(f"cannot listen in {self._folder}: {error}") from error

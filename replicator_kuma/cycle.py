@@ -121,11 +121,13 @@ class Instance:
     started: float = field(default_factory=time.time)
     told: str = ""
     """the kind of failure that this process has told of, until a cycle goes well"""
-    work: Path = field(init=False)
-    """scratch folder for dumps, in the state directory; emptied at the start of each cycle"""
+    scratch: str = "work"
+    """name of the folder of `work`"""
 
-    def __post_init__(self) -> None:
-        self.work = self.state.folder / "work"
+    @property
+    def work(self) -> Path:
+        """Scratch folder for dumps, in the state directory; emptied at the start of each cycle."""
+        return self.state.folder / self.scratch
 
     def look_for_store(self) -> Instance:
         """The same, on the database that Kuma has now; raises SettingsError, DatabaseError."""

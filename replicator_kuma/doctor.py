@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from replicator_kuma import doctor_memory
 from replicator_kuma.errors import (
+    DatabaseError,
     DatabaseMissing,
     ReplicatorError,
     SettingsError,
@@ -24,6 +25,7 @@ from replicator_kuma.errors import (
     point_back,
 )
 from replicator_kuma.findings import Finding, Found, Level
+from replicator_kuma.folders import Folder
 from replicator_kuma.settings import Mode, Settings
 
 if TYPE_CHECKING:
@@ -71,6 +73,8 @@ class Doctor:
         yield from self._look("unknown settings", self._look_unknown_settings)
         yield from self._look("references", self._look_references)
         yield from self._look("rows", self._look_rows)
+        yield from self._look("files", self._look_files)
+        yield from self._run("folders of files", self._folders)
         yield from self._look("MariaDB replicas", self._look_misfits)
         yield from self._run("overrides", self._overrides)
         yield from self._run("Uptime Kuma", self._kuma)
@@ -109,35 +113,48 @@ class Doctor:
         from replicator_kuma.state import StateFile
 
         state = StateFile(self.settings.state_dir)
-        if not state.folder.parent.is_dir():
-            raise StateError(f"cannot use {state.folder}: there is no folder above it")
+        if not state.name.parent.is_dir():
+            raise StateError(f"cannot use {state.name}: there is no folder above it")
         state.prepare()
-        probe = state.folder / f".doctor.{os.getpid()}"
+        probe = f"doctor.{os.getpid()}"
         try:
             # A full disk still takes an empty file.
-            probe.write_bytes(bytes(STATE_SIZE))
+            with Folder.open(state.folder) as folder:
+                folder.write(probe, lambda file: file.write(bytes(STATE_SIZE)))
+                folder.remove(probe)
         except OSError as error:
-            raise StateError(f"cannot write in {state.folder}: {error.strerror}") from error
-        finally:
-            with suppress(OSError):
-                probe.unlink()
+            raise StateError(f"cannot write in {state.name}: {error.strerror}") from error
         state.load()
         free = shutil.disk_usage(state.folder).free
         if free < LEAST_SPACE:
-            yield Level.WARN, f"{free >> 20} MiB left in {state.folder}", "Make room on the disk."
+            yield Level.WARN, f"{free >> 20} MiB left in {state.name}", "Make room on the disk."
         data = self.settings.data_dir
         if data.is_dir() and data.stat().st_dev != state.folder.stat().st_dev:
             yield (
                 Level.WARN,
-                f"{state.folder} is on another file system than {data}: files are copied there",
+                f"{state.name} is on another file system than {data}: files are copied there",
                 "Leave REPLICATOR_STATE_DIR in the data directory.",
             )
-        yield Level.OK, f"{state.folder} is writable", ""
+        yield Level.OK, f"{state.name} is writable", ""
+        if os.geteuid() == 0 and data.is_dir() and data.stat().st_uid != 0:
+            yield (
+                Level.OK,
+                f"this is root, and {data} belongs to user {data.stat().st_uid}: no link that this "
+                "user may have made is followed there",
+                "",
+            )
 
     def _data_dir(self) -> Found:
         data = self.settings.data_dir
         if not data.is_dir():
             raise DatabaseMissing(f"{data} is not a folder")
+        try:
+            Folder.open(data).close()
+        except OSError as error:
+            raise DatabaseError(
+                f"{data} cannot be used: {error.strerror}",
+                hint="Set DATA_DIR to the folder itself, or run the replicator as Kuma's own user.",
+            ) from error
         yield Level.OK, str(data), ""
 
     def _restic(self) -> Found:
@@ -311,6 +328,17 @@ class Doctor:
         if self.settings.mode is Mode.BACKUP:
             write_audited(None, reader, reader.schema.require(self._chosen()))
             yield Level.OK, "each replica would take them", ""
+
+    def _look_files(self, reader: Reader) -> Found:
+        from replicator_kuma import doctor_files
+
+        return doctor_files.named(reader, self.settings.data_dir, self._chosen())
+
+    def _folders(self) -> Found:
+        from replicator_kuma import doctor_files
+
+        if self._readable and self.settings.mode and self.settings.mode.replica:
+            yield from doctor_files.folders(self.settings.data_dir)
 
     def _look_misfits(self, reader: Reader) -> Found:
         """Of a leader on SQLite: the rows that a replica on MariaDB could not hold."""

@@ -48,6 +48,8 @@
 
 from __future__ import annotations
 
+from replicator_kuma.plain import named
+
 
 class ReplicatorError(Exception):
     """What happened, and why, in one sentence; ``hint`` says what to type or look at next.
@@ -66,9 +68,10 @@ class ReplicatorError(Exception):
     """A person's word was refused, and all is as it was: it says nothing of how cycles go."""
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
-        super().__init__(message)
+        # here, since it is noted and sent to other processes, whose descriptors are others
+        super().__init__(named(message))
         if hint is not None:
-            self.hint = hint
+            self.hint = named(hint)
 
 
 def point_back(error: ReplicatorError, known: bool) -> None:

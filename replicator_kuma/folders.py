@@ -9,8 +9,7 @@ give away whatever the link leads to. So nothing there is opened by a path that 
   that is not root follows each: it has nothing that Kuma's user has not.
 - A new file gets a name that cannot be foreseen, is made with O_EXCL, and is given to its owner by
   its descriptor, before it takes its place by a rename.
-- The state directory is this user's own, mode 0700. It is addressed by its descriptor
-  (`anchored`): a folder that somebody else puts in its place is never entered.
+- The state directory is this user's own: see `anchors`.
 
 `tests/test_folders.py` finds whatever opens something below these folders in another way.
 """
@@ -24,23 +23,22 @@ import re
 import secrets
 import shutil
 import stat
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import BinaryIO
 
-from replicator_kuma.errors import StateError
-
 _LOOK = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_PATH = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+"""only to look at it: no lock of SQLite goes when such a descriptor is closed"""
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _NONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)
 _MOST_LINKS = 40  # as the kernel's own limit
 _BUFFER = 1 << 18
-_ANCHOR = re.compile(r"/proc/self/fd/(\d+)(?=/|$)")
+ANCHOR = re.compile(r"/proc/self/fd/(\d+)(?=/|$)")
 
 
 class LinkRefused(OSError):
@@ -50,6 +48,17 @@ class LinkRefused(OSError):
         super().__init__(
             errno.ELOOP,
             "root does not follow a link that another user may have made",
+            path,
+        )
+
+
+class HardLinkRefused(OSError):
+    """A second name of a file that belongs to neither root's own folder nor the folder's owner."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            errno.EPERM,
+            "root does not use a hard link that another user may have made",
             path,
         )
 
@@ -77,7 +86,7 @@ class Folder:
     def open(cls, path: Path) -> Folder:
         """A folder by its path, whose last part may be a link that root has made."""
         shown = str(path)
-        if found := _ANCHOR.match(shown):
+        if found := ANCHOR.match(shown):
             start = os.open(".", _LOOK, dir_fd=int(found[1]))
             parts = shown[found.end() :].split("/")
         else:
@@ -118,15 +127,12 @@ class Folder:
         """A regular file, open to be read; None where there is none.
 
         ``follow``: a link is followed as in `Folder.open`. Raises OSError for a file that is there
-        and cannot be read, LinkRefused for a link on the way that must not be followed.
+        and cannot be read, LinkRefused for a link on the way that must not be followed,
+        HardLinkRefused for what may be a second name of a file that is not for its folder's owner.
         """
         try:
             with self._parent(name) as (folder, last):
-                descriptor = (
-                    _follow(folder, last)
-                    if follow
-                    else os.open(last, _READ, dir_fd=folder.descriptor)
-                )
+                descriptor = _opened(folder, last, _READ, follow=follow)
         except LinkRefused:
             raise
         except OSError as error:
@@ -135,17 +141,44 @@ class Folder:
             raise
         return opened_regular(descriptor)
 
-    def stat(self, name: str) -> os.stat_result | None:
-        """As lstat; None where there is nothing. Raises LinkRefused for a folder on the way."""
+    def stat(self, name: str, *, follow: bool = False) -> os.stat_result | None:
+        """As lstat, or stat; None where there is nothing. Raises LinkRefused, HardLinkRefused."""
         try:
             with self._parent(name) as (folder, last):
-                return os.stat(last, dir_fd=folder.descriptor, follow_symlinks=False)
+                if not follow:
+                    return os.stat(last, dir_fd=folder.descriptor, follow_symlinks=False)
+                descriptor = _opened(folder, last, _PATH, follow=True)
+                try:
+                    return os.fstat(descriptor)
+                finally:
+                    os.close(descriptor)
         except LinkRefused:
             raise
         except OSError as error:
             if error.errno in _NONE:
                 return None
             raise
+
+    @contextlib.contextmanager
+    def end(self, name: str) -> Iterator[tuple[Folder, str]]:
+        """Where the links at a name end that may be followed: a folder, and the name in it."""
+        shown = f"{self.shown}/{name}"
+        above, _, name = name.rpartition("/")
+        links, folder = 0, self.folder(above)
+        try:
+            while (target := _target(folder.descriptor, name, shown)) is not None:
+                links += 1
+                if links > _MOST_LINKS:
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), shown)
+                above, _, name = target.rstrip("/").rpartition("/")
+                root = "/" if target.startswith("/") else "."
+                start = os.open(root, _LOOK, dir_fd=folder.descriptor)
+                further = Folder(_walk(start, above.split("/"), shown), shown)
+                folder.close()
+                folder = further
+            yield folder, name
+        finally:
+            folder.close()
 
     def names(self) -> list[str]:
         """What is in it, sorted."""
@@ -170,10 +203,11 @@ class Folder:
     def _make(self, part: str, mode: int, owner: Owner | None) -> Folder:
         os.mkdir(part, mode=0o700, dir_fd=self.descriptor)
         # nobody but us could have put another folder there since, or this open fails: see _own
-        descriptor = os.open(part, _FOLDER, dir_fd=self.descriptor)
+        descriptor = os.open(part, FOLDER, dir_fd=self.descriptor)
         made = Folder(descriptor, f"{self.shown}/{part}")
         try:
-            if os.fstat(descriptor).st_uid != os.geteuid():
+            # nor a folder of ours that was moved here: only an empty one is given away
+            if os.fstat(descriptor).st_uid != os.geteuid() or os.listdir(descriptor):  # noqa: PTH208
                 raise LinkRefused(made.shown)
             give(descriptor, owner)
             os.fchmod(descriptor, mode)
@@ -186,7 +220,7 @@ class Folder:
     def write(
         self,
         name: str,
-        fill: Callable[[BinaryIO], None],
+        fill: Callable[[BinaryIO], object],
         mode: int = 0o600,
         owner: Owner | None = None,
         *,
@@ -213,6 +247,26 @@ class Folder:
                 raise
             if durable:
                 os.fsync(folder.descriptor)
+
+    def create(self, name: str) -> None:
+        """An empty file that was not there; raises FileExistsError, also for a link."""
+        with self._parent(name) as (folder, last):
+            os.close(os.open(last, _CREATE, 0o600, dir_fd=folder.descriptor))
+
+    def move(self, name: str, to: Folder, place: str) -> None:
+        """Rename a file into another folder, in the place of what is there, durably."""
+        with self._parent(name) as (folder, last), to._parent(place) as (above, new):
+            os.rename(last, new, src_dir_fd=folder.descriptor, dst_dir_fd=above.descriptor)
+            os.fsync(above.descriptor)
+
+    def is_mount(self, name: str) -> bool:
+        """Whether something is mounted on this very name."""
+        with self._parent(name) as (folder, last):
+            descriptor = os.open(last, _PATH, dir_fd=folder.descriptor)
+            try:
+                return _mount(descriptor) != _mount(folder.descriptor)
+            finally:
+                os.close(descriptor)
 
     def remove(self, name: str) -> None:
         """Delete a file or a link, durably; nothing where there is none."""
@@ -247,7 +301,10 @@ def opened_regular(descriptor: int) -> BufferedReader | None:
 
 def give(descriptor: int, owner: Owner | None) -> None:
     """Give an open file or folder to a user; only root can, and nobody else has to."""
-    if owner is not None and os.geteuid() == 0:
+    if owner is None or os.geteuid() != 0:
+        return
+    found = os.fstat(descriptor)
+    if (found.st_uid, found.st_gid) != (owner.uid, owner.gid):  # some mounts take none but theirs
         os.fchown(descriptor, owner.uid, owner.gid)
 
 
@@ -281,7 +338,7 @@ def _walk(descriptor: int, parts: list[str], shown: str) -> int:
                 below = os.open("/", _LOOK)
             os.close(descriptor)
             descriptor = below
-        return os.open(".", _FOLDER, dir_fd=descriptor)
+        return os.open(".", FOLDER, dir_fd=descriptor)
     finally:
         os.close(descriptor)
 
@@ -310,102 +367,33 @@ def _trusted(descriptor: int, name: str) -> bool:
     return bool(above.st_mode & stat.S_ISVTX) and link.st_uid == 0
 
 
-def _open(folder: Folder, name: str) -> int:
-    return os.open(name, _READ, dir_fd=folder.descriptor)
+def _mount(descriptor: int) -> str:
+    """The id of the mount that an open descriptor lies on."""
+    text = Path(f"/proc/self/fdinfo/{descriptor}").read_text()
+    return next(line for line in text.splitlines() if line.startswith("mnt_id:"))
 
 
-def _follow(folder: Folder, name: str) -> int:
-    """A file's descriptor, also at the end of links that may be followed."""
-    for _ in range(_MOST_LINKS):
-        target = _target(folder.descriptor, name, f"{folder.shown}/{name}")
-        if target is None:
-            return os.open(name, _READ, dir_fd=folder.descriptor)
-        above, _, name = target.rstrip("/").rpartition("/")
-        start = "/" if target.startswith("/") else "."
-        descriptor = os.open(start, _LOOK, dir_fd=folder.descriptor)
-        folder = Folder(_walk(descriptor, above.split("/"), folder.shown), folder.shown)
-        with folder:
-            if _target(folder.descriptor, name, folder.shown) is None:
-                return os.open(name, _READ, dir_fd=folder.descriptor)
-            folder = Folder(os.dup(folder.descriptor), folder.shown)
-    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), folder.shown)
+def _opened(folder: Folder, name: str, flags: int, *, follow: bool) -> int:
+    """A file's descriptor, also at the end of links that may be followed.
 
-
-# ---------------------------------------------------------------- the state directory
-
-_anchors: dict[str, int] = {}
-_names: dict[int, str] = {}
-_lock = threading.Lock()
-
-
-def anchored(path: Path, *, make: bool = False) -> Path:
-    """The state directory by its descriptor: a path that stays it, whatever its name becomes.
-
-    Where it is not there yet, the path as it is (``make``: it is made, and its parent has to be
-    there: a mistyped DATA_DIR must not come into being). The descriptor is this process's for
-    good; it is taken anew where the folder was deleted or moved by its owner.
-
-    Raises StateError for a link, for another user's folder, and where it cannot be used.
+    Raises LinkRefused, HardLinkRefused.
     """
-    shown = str(path.absolute())
-    if _ANCHOR.match(shown):
-        return path
-    with _lock:
-        try:
-            descriptor = _state_folder(path, make)
-        except FileNotFoundError as error:
-            if not make:
-                return path
-            raise StateError(f"cannot use the state directory {path}: {error.strerror}") from error
-        except OSError as error:
-            raise StateError(f"cannot use the state directory {path}: {error.strerror}") from error
-        known = _anchors.get(shown)
-        if known is not None and os.path.sameopenfile(known, descriptor):
+    with folder.end(name) if follow else contextlib.nullcontext((folder, name)) as (here, last):
+        descriptor = os.open(last, flags, dir_fd=here.descriptor)
+        if not _vouched(here.descriptor, descriptor):
             os.close(descriptor)
-            return Path(f"/proc/self/fd/{known}")
-        _anchors[shown], _names[descriptor] = descriptor, shown
-        return Path(f"/proc/self/fd/{descriptor}")
+            raise HardLinkRefused(f"{folder.shown}/{name}")
+        return descriptor
 
 
-def _state_folder(path: Path, make: bool) -> int:
-    with Folder.open(path.absolute().parent) as parent:
-        name = path.name
-        if make:
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(name, mode=0o700, dir_fd=parent.descriptor)
-        found = os.stat(name, dir_fd=parent.descriptor, follow_symlinks=False)
-        if stat.S_ISLNK(found.st_mode):
-            raise StateError(
-                f"the state directory {path} is a link: it is not used",
-                hint="Set REPLICATOR_STATE_DIR to the folder itself, or remove the link.",
-            )
-        descriptor = os.open(name, _FOLDER, dir_fd=parent.descriptor)
-    try:
-        _own(descriptor, path)
-        os.fchmod(descriptor, 0o700)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
+def _vouched(folder: int, descriptor: int) -> bool:
+    """Whether a file's only name is this one, or who may have made the name could read it anyway.
 
-
-def _own(descriptor: int, path: Path) -> None:
-    """Refuse another user's folder, and one in which somebody has put a link for us."""
-    found, uid = os.fstat(descriptor), os.geteuid()
-    if found.st_uid != uid:
-        raise StateError(
-            f"the state directory {path} belongs to user {found.st_uid}, and this is user {uid}",
-            hint=f"If you trust what is in it: chown -Rh {uid}:{os.getegid()} {path}. "
-            "Or set REPLICATOR_STATE_DIR to a folder of this user's own.",
-        )
-    for name in os.listdir(descriptor):
-        if stat.S_ISLNK(os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mode):
-            raise StateError(
-                f"{path}/{name} is a link: the state directory is not used",
-                hint="Nobody but the replicator writes there: find out who did, and remove it.",
-            )
-
-
-def shown(text: str) -> str:
-    """Text for people, with the state directory's name in the place of its descriptor's."""
-    return _ANCHOR.sub(lambda found: _names.get(int(found[1]), found[0]), text)
+    (The kernel's protected_hardlinks forbids the others, where it is set.)
+    """
+    if os.geteuid() != 0:
+        return True
+    above, found = os.fstat(folder), os.fstat(descriptor)
+    alone = found.st_nlink <= 1 or not stat.S_ISREG(found.st_mode)
+    ours = above.st_uid == 0 and not above.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return alone or ours or found.st_uid == above.st_uid

@@ -56,10 +56,23 @@ class Guard:
         before, left = self.before.monitors, source.manifest.monitors
         if self.limit.exceeded(before, before - left, left):
             raise _refusal(snapshot, before - left, before)
+        self._weigh_files(snapshot, planned)
         before = max(before, planned.live.manifest.monitors)
         count = gone(planned.plan, source)
         if count and self.limit.exceeded(before, count, left):
             raise _refusal(snapshot, count, before)
+
+    def _weigh_files(self, snapshot: Snapshot, planned: Planned) -> None:
+        """The same for files that no row names any more, by the leader's dump."""
+        theirs = planned.source.manifest.files
+        gone = [name for name, to in planned.plan.files if to is None and name not in theirs]
+        before = len(planned.live.manifest.files)
+        if self.limit.part(before, len(gone)):
+            raise SnapshotShrinks(
+                f"{snapshot.position} of {snapshot.label.leader} would take {len(gone)} of "
+                f"{before} files (logos, certificates) from this replica: it keeps its rows until "
+                "somebody says that this is meant"
+            )
 
 
 UNGUARDED = Guard()

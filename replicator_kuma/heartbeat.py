@@ -14,6 +14,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from replicator_kuma.anchors import below
+from replicator_kuma.folders import Folder
+
 NAME = "supervisor.json"
 ENDED = "supervisor.ended"
 EVERY = 5.0
@@ -42,11 +45,9 @@ class Beat:
 
 def write(folder: Path, beat: Beat) -> None:
     """Replace the file; not synced: after a power loss it means nothing anyway. Raises OSError."""
-    temporary = folder / f".{NAME}.tmp"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(dataclasses.asdict(beat), file)
-    temporary.replace(folder / NAME)
+    text = json.dumps(dataclasses.asdict(beat)).encode()
+    with Folder.open(folder) as here:
+        here.write(NAME, lambda file: file.write(text), durable=False)
 
 
 def remove(folder: Path) -> None:
@@ -62,16 +63,22 @@ def seen_at(folder: Path) -> float:
     Seconds since the epoch. Raises nothing.
     """
     times = [0.0]
-    for name in (NAME, ENDED):
-        with contextlib.suppress(OSError):
-            times.append((folder / name).stat().st_mtime)
+    with contextlib.suppress(OSError):
+        here = below(folder)
+        with here or contextlib.nullcontext():
+            found = [here.stat(name) for name in (NAME, ENDED)] if here else []
+            times += [one.st_mtime for one in found if one is not None]
     return max(times)
 
 
 def read(folder: Path) -> Beat | None:
     """The last beat; None when there is none that can be understood."""
     try:
-        return Beat(**json.loads((folder / NAME).read_text()))
+        here = below(folder)
+        with here or contextlib.nullcontext():
+            file = here.open_file(NAME) if here else None
+        with file or contextlib.nullcontext():
+            return Beat(**json.loads(file.read())) if file else None
     except (OSError, ValueError, TypeError):
         return None
 

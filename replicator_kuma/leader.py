@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from replicator_kuma import second
@@ -14,11 +14,11 @@ from replicator_kuma.errors import DatabaseMissing, DatabaseUnset, Fenced, Repli
 from replicator_kuma.known import recognised
 from replicator_kuma.observe import Observation, fingerprint, observe, observed_dump
 from replicator_kuma.planning import fetched
-from replicator_kuma.publish import ids_of, in_own_terms, next_position, publish
+from replicator_kuma.publish import Since, ids_of, in_own_terms, next_position, publish
 from replicator_kuma.recovery import at_work
 from replicator_kuma.repository import Snapshot, missing
 from replicator_kuma.settle import UNCONFIRMED, settle
-from replicator_kuma.shrink import HALF, Limit, meant_by_rollback, shrinks
+from replicator_kuma.shrink import HALF, Limit, files_shrink, meant_by_rollback, shrinks
 from replicator_kuma.state import Mark, State
 from replicator_kuma.tries import attempted, burned_with, doubtful, tried
 
@@ -184,11 +184,11 @@ def decide(view: View, newest: Mark | None) -> Step:
     return Step.PUBLISH
 
 
-def _shrinks(
-    view: View, newest: Mark | None, monitors: int, gone: Callable[[], int | None]
-) -> bool:
-    before = view.back or newest
-    allowed = shrinks(view.limit, before, monitors, allowed=view.allow_shrink, gone=gone)
+def _shrinks(view: View, newest: Mark | None, seen: Observation, since: Since) -> bool:
+    before, limit, files = view.back or newest, view.limit, len(seen.manifest.files)
+    allowed = shrinks(limit, before, seen.monitors, allowed=view.allow_shrink, gone=since.gone)
+    meant = view.allow_shrink or view.back is not None
+    allowed |= files_shrink(limit, newest, since.files, files, allowed=meant)
     return allowed or view.back is not None
 
 
@@ -275,7 +275,7 @@ class Leader:
                     instance,
                     next_position(newest, state.burned),
                     view.newest,
-                    shrinks=lambda seen, gone: _shrinks(view, newest, seen.monitors, gone),
+                    shrinks=lambda seen, since: _shrinks(view, newest, seen, since),
                     guarded=next((s for s in view.snapshots if s.id == back), None),
                 )
             case Step.WAIT:

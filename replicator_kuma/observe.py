@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+import stat
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,15 +14,31 @@ from replicator_kuma.cycle import Instance
 from replicator_kuma.database import Reader
 from replicator_kuma.dump.audit import audited, twice
 from replicator_kuma.dump.catalog import file_table, is_file
-from replicator_kuma.dump.files import hash_file, open_regular
 from replicator_kuma.dump.format import Dump, write_tables
 from replicator_kuma.dump.manifest import Manifest, TableEntry, write_manifest
 from replicator_kuma.dump.schema import Schema
 from replicator_kuma.dump.select import Dangling, select
 from replicator_kuma.errors import DatabaseError, StateError
+from replicator_kuma.folders import Folder, HardLinkRefused, LinkRefused
+from replicator_kuma.plain import plain_line
 
 _TRIES = 3
 _COPY = 1 << 20
+
+
+_OWNERS = {"upload": "a status page", "docker-tls": "a Docker host"}
+
+
+@dataclass(frozen=True)
+class Lacking:
+    """A file that rows name and that the dump does not hold."""
+
+    name: str
+    why: str
+
+    def __str__(self) -> str:
+        who = _OWNERS.get(self.name.partition("/")[0], "a row")
+        return f"{plain_line(self.name)}, which {who} names, {self.why}"
 
 
 @dataclass(frozen=True)
@@ -32,6 +50,9 @@ class Observation:
     users: int
     monitors: int
     dangling: tuple[Dangling, ...] = ()
+    named: frozenset[str] = frozenset()
+    """the files that rows name, there or not"""
+    lacking: tuple[Lacking, ...] = ()
     fingerprint: str = ""
     """`Reader.fingerprint` of the rows, where it was asked for; empty where it proves nothing"""
 
@@ -110,10 +131,7 @@ def _observe_once(
         users, monitors = reader.count("user"), reader.count("monitor")
         schema = reader.schema
         fingerprint = reader.fingerprint() if marked else ""
-    files = {}
-    for name in sorted(named):
-        if sha256 := _copy(instance.data_dir, name, folder):
-            files[name] = sha256
+    files = read_files(instance.data_dir, named, folder)
     manifest = Manifest(
         instance.store.engine,
         schema.fingerprint,
@@ -122,25 +140,93 @@ def _observe_once(
         files,
         schema.settings,
     )
-    return Observation(manifest, schema, users, monitors, dangling, fingerprint)
+    lacking = tuple(lacking_files(instance.data_dir, named, files))
+    return Observation(manifest, schema, users, monitors, dangling, named, lacking, fingerprint)
 
 
-def _copy(data_dir: Path, name: str, folder: Path | None) -> str:
+def lacking_files(
+    data_dir: Path, named: Collection[str], there: Collection[str]
+) -> Iterator[Lacking]:
+    """Each file that rows name and that is not ``there``, and why.
+
+    (A Docker host needs no certificates: where nothing is, nothing lacks.)
+    """
+    for name in sorted(named):
+        if not is_file(name):
+            if not name.startswith("docker-tls/") or _why(data_dir, name) != _GONE:
+                yield Lacking(name, "is not carried: Kuma gives no such name. Copy it yourself")
+        elif name not in there:
+            why = _why(data_dir, name)
+            if name.startswith("upload/") or why != _GONE:
+                yield Lacking(name, f"{why}: replicas keep the one they have")
+
+
+_GONE = "is not there"
+
+
+def _why(data_dir: Path, name: str) -> str:
+    try:
+        with Folder.open(data_dir) as data:
+            found = data.stat(name)
+    except ValueError:  # no name of a file: a host is called `..`
+        return _GONE
+    except OSError as error:
+        return f"cannot be looked at ({error.strerror})"
+    if found is None:
+        return _GONE
+    return "is a link" if stat.S_ISLNK(found.st_mode) else "is no regular file"
+
+
+def read_files(
+    data_dir: Path, named: Collection[str], folder: Path | None = None
+) -> dict[str, str]:
+    """SHA-256 of each file that rows name, by name, copied on the way into a dump ``folder``.
+
+    Raises DatabaseError for one that cannot be read.
+    """
+    wanted, files = sorted(filter(is_file, named)), {}
+    if wanted:
+        with _reading("Kuma's data directory"):
+            opened = Folder.open(data_dir)
+        with opened as data:
+            for name in wanted:
+                if sha256 := _copy(data, name, folder):
+                    files[name] = sha256
+    return files
+
+
+@contextlib.contextmanager
+def _reading(what: str) -> Iterator[None]:
+    """Raise DatabaseError for what cannot be read: replicas would delete what is only not shown."""
+    try:
+        yield
+    except OSError as error:
+        hint = "Let the user that runs replicator-kuma read it."
+        if isinstance(error, LinkRefused | HardLinkRefused):
+            hint = (
+                "Mount the folder in the link's place (mount --bind), or run the replicator as "
+                "Kuma's own user."
+            )
+        raise DatabaseError(f"cannot read {what}: {error.strerror}", hint=hint) from error
+
+
+def _follows(name: str) -> bool:
+    """Whether a file may be a link: a logo is what Kuma wrote, a certificate may be a mount's."""
+    return name.startswith("docker-tls/")
+
+
+def _copy(data: Folder, name: str, folder: Path | None) -> str:
     """The SHA-256 of a file, copied on the way into a dump; empty where there is none.
 
-    Raises DatabaseError for one that cannot be read: replicas would delete what is only not shown.
+    Raises DatabaseError.
     """
-    try:
-        if folder is None:
-            return hash_file(data_dir / name)
-        file = open_regular(data_dir / name)
-    except OSError as error:
-        raise DatabaseError(
-            f"cannot read Kuma's file {name}: {error.strerror}",
-            hint="Let the user that runs replicator-kuma read it.",
-        ) from error
+    with _reading(f"Kuma's file {name}"):
+        file = data.open_file(name, follow=_follows(name))
     if file is None:
         return ""
+    if folder is None:
+        with file, _reading(f"Kuma's file {name}"):
+            return hashlib.file_digest(file, "sha256").hexdigest()
     hasher, target = hashlib.sha256(), folder / "files" / name
     with file:
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -154,15 +240,34 @@ def _copy(data_dir: Path, name: str, folder: Path | None) -> str:
 
 def file_stats(data_dir: Path) -> Iterator[tuple[str, tuple[int, int, int, int]]]:
     """(name, what changes when the file does) of each file that a row could name."""
-    for pattern in ("upload/*", "docker-tls/*/*"):
-        for path in sorted(data_dir.glob(pattern)):
-            name = str(path.relative_to(data_dir))
-            if is_file(name):
-                try:
-                    stat = path.lstat()
-                except FileNotFoundError:  # deleted since it was listed
-                    continue
-                yield name, (stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+    try:
+        data = Folder.open(data_dir)
+    except OSError:
+        return
+    with data:
+        for name in _places(data):
+            try:
+                found = data.stat(name, follow=_follows(name))
+            except OSError:  # what reads it says why
+                continue
+            if found is not None:  # else deleted since it was listed
+                changes = (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+                yield name, changes
+
+
+def _places(data: Folder) -> Iterator[str]:
+    """The names below these folders that a dump may hold, sorted."""
+    for host in (f"docker-tls/{name}" for name in _names(data, "docker-tls")):
+        yield from filter(is_file, (f"{host}/{name}" for name in _names(data, host)))
+    yield from filter(is_file, (f"upload/{name}" for name in _names(data, "upload")))
+
+
+def _names(data: Folder, name: str) -> list[str]:
+    try:
+        with data.folder(name) as folder:
+            return folder.names()
+    except OSError:
+        return []
 
 
 def fingerprint(instance: Instance) -> str:

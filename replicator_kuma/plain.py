@@ -2,6 +2,8 @@
 
 Names come from snapshots, from a repository's server, from Kuma's tables: whoever wrote them may
 want to move a cursor, set a title, turn the direction of a line, or end it and begin one of ours.
+
+A folder that is worked in by its descriptor has its own name here, too (`anchors`).
 """
 
 from __future__ import annotations
@@ -18,16 +20,30 @@ _ODD = (
 )
 _IN_TEXT = re.compile(f"[{_ODD}]")
 _IN_LINE = re.compile(f"[\t\n{_ODD}]")
+_DESCRIPTOR = re.compile(r"/proc/self/fd/(\d+)(?!\d)")
+_folders: dict[int, str] = {}
+
+
+def name_folder(descriptor: int, name: str) -> None:
+    """From now on text shows this name where it has the path of the open descriptor."""
+    _folders[descriptor] = name
+
+
+def named(text: str) -> str:
+    """Text with the names of folders in the place of their descriptors."""
+    if "/proc/self/fd/" not in text:
+        return text
+    return _DESCRIPTOR.sub(lambda found: _folders.get(int(found[1]), found[0]), text)
 
 
 def plain(text: str) -> str:
     """Text of ours, line ends kept, with what does not belong there as escapes (`\\x1b`)."""
-    return _IN_TEXT.sub(_escaped, text)
+    return _IN_TEXT.sub(_escaped, named(text))
 
 
 def plain_line(text: str) -> str:
     """Text of others on one line: its own line ends are escapes too."""
-    return _IN_LINE.sub(_escaped, text)
+    return _IN_LINE.sub(_escaped, named(text))
 
 
 def plain_json(value: Any, indent: int | None = None) -> str:
@@ -35,7 +51,10 @@ def plain_json(value: Any, indent: int | None = None) -> str:
 
     It reads back equal.
     """
-    return _IN_TEXT.sub(_json_escaped, json.dumps(value, indent=indent, ensure_ascii=False))
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    if "/proc/self/fd/" in text:
+        text = _DESCRIPTOR.sub(lambda found: json.dumps(named(found[0]))[1:-1], text)
+    return _IN_TEXT.sub(_json_escaped, text)
 
 
 def _escaped(found: re.Match[str]) -> str:

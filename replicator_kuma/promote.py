@@ -87,7 +87,7 @@ def _promote(instance: Instance, force: bool) -> CycleResult:
         instance,
         position,
         newest,
-        shrinks=lambda seen, gone: _shrinks(instance, before, seen.monitors, force, gone),
+        shrinks=lambda seen, since: _shrinks(instance, before, seen.monitors, force, since.gone),
     )
     state = instance.state.load()
     instance.state.update(

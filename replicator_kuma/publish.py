@@ -23,14 +23,14 @@ from replicator_kuma.errors import (
     SnapshotNotFound,
     SnapshotRefused,
 )
-from replicator_kuma.observe import Observation, fingerprint, observed_dump
+from replicator_kuma.observe import Lacking, Observation, fingerprint, observed_dump
 from replicator_kuma.planning import fetched, terms_of
 from replicator_kuma.repository import Label, Limits, Position, Snapshot, missing
-from replicator_kuma.shrink import carried, gone, identities
+from replicator_kuma.shrink import FROM, carried, count_files, counted_files, gone, identities
 from replicator_kuma.state import Mark, State
 from replicator_kuma.tries import attempted, tried
 
-Shrinks = Callable[[Observation, Callable[[], int | None]], bool]
+Shrinks = Callable[[Observation, "Since"], bool]
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ def publish(
     position: Position,
     previous: Snapshot | None,
     *,
-    shrinks: Shrinks = lambda _observation, _gone: False,
+    shrinks: Shrinks = lambda _observation, _since: False,
     guarded: Snapshot | None = None,
 ) -> CycleResult:
     """Dump, note the intent, publish at ``position``, note it, tell. Raises ReplicatorErrors.
@@ -65,10 +65,10 @@ def publish(
     dump, observation = observed_dump(instance, "dump", publishing=True)
     if observation.unset:
         raise DatabaseUnset("Kuma has no user; nothing is published")
-    since = _Since(instance, dump, observation, previous)
+    since = Since(instance, dump, observation, previous)
     counted = since if guarded is None else replace(since, previous=guarded, name="guarded")
-    shrunk = shrinks(observation, counted.gone)
-    odd = instance.store.check(instance.tables)
+    shrunk = shrinks(observation, counted)
+    amiss = instance.store.check(instance.tables)
     as_replicas_do(dump)
     manifest, state = dump.manifest, instance.state.load()
     label = Label(
@@ -108,6 +108,7 @@ def publish(
     instance.state.update(
         published=published,
         identities=(label.digest, since.identities[1]),
+        published_files=count_files(label.digest, len(manifest.files)),
         intent=None,
         fenced=None,
         rivals=(),
@@ -118,8 +119,9 @@ def publish(
         went_back=None,
     )
     lagging = second.published(instance)
-    warnings = (*(str(dangling) for dangling in observation.dangling), *odd, *lagging)
     summary = since.summary
+    odd = (*observation.dangling, *observation.lacking, *since.lost)
+    warnings = (*map(str, odd), *amiss, *lagging)
     sentence = (
         f"published {position}: {f'{summary.sentence()}; now ' if summary else ''}"
         f"{manifest.monitors} {noun('monitor', manifest.monitors)}, {manifest.rows} rows, "
@@ -149,7 +151,7 @@ def ids_of(rivals: Sequence[Snapshot]) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class _Since:
+class Since:
     """What is new since the previous snapshot; it is fetched once, when that is first asked.
 
     After the publish where only the message needs it: an edit is to travel first.
@@ -180,6 +182,35 @@ class _Since:
             return self.plan.summary if self.plan is not None else None
         except (ReplicatorError, OSError) as error:
             log.debug("cannot compare with the snapshot before: %s", error)
+            return None
+
+    @property
+    def lost(self) -> list[Lacking]:
+        """Certificates that were in the previous one, and that rows still name."""
+        if self.summary is None or self.plan is None:
+            return []
+        known = {lacking.name for lacking in self.observation.lacking}
+        gone = {name for name, sha256 in self.plan.files if sha256 is None} - known
+        return [
+            Lacking(name, "is not there any more: replicas keep the one they have")
+            for name in sorted(gone & self.observation.named)
+        ]
+
+    def files(self) -> int | None:
+        """How many files it held; None where that can never be told, or does not matter.
+
+        It is fetched only where this instance does not know, and rows name files that are not here.
+        """
+        if self.previous is None:
+            return None
+        noted = self.instance.state.load().published_files
+        known = counted_files(noted, self.previous.label.digest)
+        if known is not None or len(self.observation.lacking) * 2 < FROM:
+            return known
+        try:
+            assert self.plan is not None
+            return len(Dump.open(self.instance.work / self.name).manifest.files)
+        except (RepositoryDamaged, SnapshotRefused, SnapshotNotFound):
             return None
 
     def gone(self) -> int | None:
@@ -219,7 +250,7 @@ def in_own_terms(instance: Instance, published: Dump, live: Dump, observation: O
     Raises ReplicatorErrors where it cannot be told.
     """
     policy = Policy(settings=observation.schema.settings, compatible=True)
-    terms = terms_of(instance, observation, policy)
+    terms = replace(terms_of(instance, observation, policy), keeps_files=False)
     return translate(published, live, terms, published.folder.with_suffix(".own")).dump
 
 

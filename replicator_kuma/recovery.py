@@ -83,7 +83,7 @@ def aside(instance: Instance) -> Iterator[Instance]:
     For who only reads: it needs no lock.
     """
     made = copy.copy(instance)
-    made.work = instance.state.folder / f"{PREVIEW}{os.getpid()}"
+    made.scratch = f"{PREVIEW}{os.getpid()}"
     instance.state.prepare()
     try:
         empty_work(made)
@@ -108,7 +108,7 @@ def _forget_scratch(folder: Path) -> None:
     for path in folder.glob(f"{PREVIEW}*"):
         if not Path(f"/proc/{path.name.removeprefix(PREVIEW)}").exists():
             shutil.rmtree(path, ignore_errors=True)
-    for path in folder.glob(".state.*.tmp"):
+    for path in (*folder.glob(".state.*.tmp"), *folder.glob(".supervisor.*.tmp")):
         path.unlink(missing_ok=True)
 
 
@@ -159,8 +159,19 @@ def sort_out(instance: Instance) -> None:
         instance.state.update(pending=replace(pending, drifted=True))
     if rows == pending.target and not pending.seen:
         instance.state.update(pending=replace(pending, seen=True))
-    if rows == pending.target or (instance.data_dir / staging.FOLDER).exists():
+    if rows == pending.target or staging.is_staged(instance.data_dir):
+        _finish(instance, pending)
+
+
+def _finish(instance: Instance, pending: Pending) -> None:
+    """Put the staged files in place; where they are lost, the next apply brings them anew."""
+    try:
         staging.finish(instance.data_dir, pending.files)
+    except staging.StagedLost as error:
+        log.warning("%s: taking the snapshot again", error)
+        known = instance.state.load().pending
+        if known is not None:
+            instance.state.update(pending=replace(known, files=(), drifted=True))
 
 
 def _pending_now(instance: Instance) -> Pending | None:

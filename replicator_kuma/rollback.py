@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 from replicator_kuma import holding
@@ -10,7 +9,7 @@ from replicator_kuma.cycle import CycleResult, Instance, Outcome
 from replicator_kuma.errors import DatabaseMissing, SnapshotNotFound, Unpublished
 from replicator_kuma.leader import Leader, View, alike_key
 from replicator_kuma.observe import Observation
-from replicator_kuma.publish import next_position, publish
+from replicator_kuma.publish import Since, next_position, publish
 from replicator_kuma.recovery import at_work
 from replicator_kuma.replica import Replica
 from replicator_kuma.repository import Snapshot
@@ -81,7 +80,7 @@ def _go(instance: Instance, previous: Snapshot, newest: Mark, snapshot: Snapshot
     return replace(result, sentence=sentence, warnings=(*taken.warnings, *result.warnings))
 
 
-def _meant(_seen: Observation, _gone: Callable[[], int | None]) -> bool:
+def _meant(_seen: Observation, _since: Since) -> bool:
     """Replicas count monitors that others replaced too: the word of going back allows it all."""
     return True
 

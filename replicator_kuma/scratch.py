@@ -11,6 +11,7 @@ import copy
 import fcntl
 import logging
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -42,11 +43,14 @@ def opened(instance: Instance) -> Iterator[Instance]:
     with _locked(folder):
         try:
             _clear(folder)
-            for name in ("data", "state", "work"):
-                _make(folder / name)
+            # SQLite and Kuma look their path up again: nobody can put another in its place whose
+            # name he cannot foresee
+            here = folder / secrets.token_hex(8)
+            for path in (here, here / "data", here / "state", here / "state" / "work"):
+                _make(path)
             made = copy.copy(instance.as_leader())
-            made.data_dir, made.work = folder / "data", folder / "work"
-            made.state, made.kuma, made.find_store = StateFile(folder / "state"), NoKuma(), None
+            made.data_dir, made.scratch = here / "data", "work"
+            made.state, made.kuma, made.find_store = StateFile(here / "state"), NoKuma(), None
             # local tables, overrides and strategy are a replica's own ways
             own = replace(Policy(settings=policy.settings), compatible=policy.compatible)
             made.policy = lambda: own
@@ -74,8 +78,8 @@ def forget(instance: Instance) -> None:
 
 
 def _clear(folder: Path) -> None:
-    end_left(folder / "data")
     for path in folder.iterdir():
+        end_left(path if path.name == "data" else path / "data")  # as 0.3.0 had it
         shutil.rmtree(path, ignore_errors=True)
 
 

@@ -45,8 +45,11 @@ class Limit:
         """Whether so many of ``before`` monitors gone, with ``left`` there now, are too many."""
         if self.percent is None:
             return False
-        part = before >= FROM and gone * 100 >= self.percent * before
-        return part or (before > 0 and left == 0)
+        return self.part(before, gone) or (before > 0 and left == 0)
+
+    def part(self, before: int, gone: int) -> bool:
+        """Whether these are too large a part of ten or more."""
+        return self.percent is not None and before >= FROM and gone * 100 >= self.percent * before
 
 
 HALF = Limit()
@@ -85,6 +88,43 @@ def shrinks(
             "nothing is published until somebody says that this is meant"
         )
     return True
+
+
+def files_shrink(
+    limit: Limit,
+    before: Mark | None,
+    held: Callable[[], int | None],
+    files: int,
+    *,
+    allowed: bool,
+) -> bool:
+    """`shrinks` for the files of a dump: a logo less is everyday, half of ten or more is not.
+
+    ``held`` tells how many there were; where it cannot, nothing is asked.
+    """
+    there = held() if before is not None else None
+    if before is None or there is None or not limit.part(there, there - files):
+        return False
+    if not allowed:
+        raise ShrinkRefused(
+            f"{there - files} of {there} files (logos, certificates) are gone since "
+            f"{before.position}: nothing is published until somebody says that this is meant",
+            hint="Are upload/ and docker-tls/ in Kuma's data directory what they were? If this is "
+            "meant: replicator backup --allow-shrink",
+        )
+    return True
+
+
+def count_files(digest: str, files: int) -> tuple[str, ...]:
+    """What the state keeps of the files of what was published."""
+    return digest, str(files)
+
+
+def counted_files(noted: tuple[str, ...], digest: str) -> int | None:
+    """How many files a published digest held; None where the state has another one's."""
+    if len(noted) == 2 and noted[0] == digest and noted[1].isdecimal():
+        return int(noted[1])
+    return None
 
 
 def _counted(gone: Callable[[], int | None], allowed: bool) -> int | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import fcntl
 import json
 import os
@@ -19,8 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from replicator_kuma.anchors import anchored, below
 from replicator_kuma.drill_note import Drill
 from replicator_kuma.errors import AlreadyRunning, StateError
+from replicator_kuma.folders import Folder
 from replicator_kuma.marks import (
     Arrived,
     Hold,
@@ -50,6 +53,7 @@ __all__ = [
     "Vain",
 ]
 VERSION = 1
+LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True)
@@ -144,6 +148,8 @@ class State:
     published: Mark | None = None
     identities: tuple[str, ...] = ()
     """digest of what was published last, and `shrink.identities` of its monitors"""
+    published_files: tuple[str, ...] = ()
+    """that digest, and how many files it held (`shrink.count_files`)"""
     burned: Position | None = None
     """the highest position that must never be used again by this writer"""
     tried: tuple[str, ...] = ()
@@ -239,7 +245,7 @@ def _decode(raw: dict[str, Any]) -> State:
     fields["vain"] = _decode_vain(fields.get("vain"))
     for name in ("drill", "drill_failed"):
         fields[name] = Drill.read(fields.get(name))
-    for name in ("bad", "identities", "rivals", "told", "tried"):
+    for name in ("bad", "identities", "published_files", "rivals", "told", "tried"):
         fields[name] = tuple(fields.get(name, ()))
     fields["arrived"] = decode_arrived(fields.get("arrived", ()))
     fields["chores"] = tuple(Noted(**noted) for noted in fields.get("chores", ()))
@@ -261,33 +267,37 @@ class StateFile:
     """The state on disk. ``update`` returns only when the change would survive a power loss."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.path = folder / "state.json"
+        self.name = folder
+        """as it was given: for messages, and for who only looks"""
         self._lock_depth = self._lock_holder = 0
         self._new = State(writer=secrets.token_hex(8))
+
+    @property
+    def folder(self) -> Path:
+        """To work in; asked for again at each use. Raises StateError (`anchors`)."""
+        return anchored(self.name)
 
     def prepare(self) -> None:
         """Make the folder (0700); raises StateError when that is impossible.
 
         Its parent has to be there: a mistyped DATA_DIR must not come into being.
         """
-        try:
-            self.folder.mkdir(mode=0o700, exist_ok=True)
-            self.folder.chmod(0o700)
-        except OSError as error:
-            raise StateError(f"cannot use the state directory {self.folder}: {error}") from error
+        anchored(self.name, make=True)
 
     def load(self) -> State:
         """The state; a new one with a new writer id where there is none yet.
 
         Raises StateError when the file is there and cannot be understood: guessing could make a
-        second leader.
+        second leader. Another user's folder may be looked into; nothing is ever written there.
         """
         try:
-            raw = json.loads(self.path.read_text())
-        except FileNotFoundError:
-            return self._new
-        except (OSError, ValueError, RecursionError) as error:
+            text = self._read()
+            if text is None:
+                return self._new
+            raw = json.loads(text)
+        except OSError as error:
+            raise StateError(f"cannot read {self.path}: {error.strerror}") from error
+        except (ValueError, RecursionError) as error:
             raise StateError(f"cannot read {self.path}: {error}") from error
         try:
             if raw["version"] != VERSION:
@@ -295,6 +305,25 @@ class StateFile:
             return _decode(put_together(raw["state"]))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise StateError(f"cannot understand {self.path}: {error!r}") from error
+
+    def _read(self) -> bytes | None:
+        folder = below(self.name)
+        if folder is None:
+            return None
+        with folder:
+            found = folder.stat(self.path.name)
+            file = folder.open_file(self.path.name) if found is not None else None
+            if found is not None and file is None:
+                raise OSError(errno.EINVAL, "it is no regular file")
+        if file is None:
+            return None
+        with file:
+            return file.read()
+
+    @property
+    def path(self) -> Path:
+        """The file, by its name: for messages."""
+        return self.name / "state.json"
 
     def exists(self) -> bool:
         return self.path.exists()
@@ -307,20 +336,12 @@ class StateFile:
 
     def save(self, state: State) -> None:
         self.prepare()
-        temporary = self.path.with_name(f".state.{os.getpid()}.tmp")
         raw = {"version": VERSION, "state": set_apart(encode(state))}
         text = json.dumps(raw, indent=1) + "\n"
         try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(descriptor, "w") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self.path)
-            sync_folder(self.folder)
+            with Folder.open(self.folder) as folder:
+                folder.write(self.path.name, lambda file: file.write(text.encode()))
         except OSError as error:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
             raise StateError(f"cannot write {self.path}: {error}") from error
 
     @contextlib.contextmanager
@@ -339,9 +360,9 @@ class StateFile:
             return
         self.prepare()
         try:
-            descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(self.folder / "lock", LOCK_FLAGS, 0o600)
         except OSError as error:
-            raise StateError(f"cannot open the lock in {self.folder}: {error}") from error
+            raise StateError(f"cannot open the lock in {self.name}: {error}") from error
         try:
             _acquire(descriptor, wait)
             self._lock_depth, self._lock_holder = 1, threading.get_ident()

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Protocol
 
 import schedule
@@ -37,6 +38,7 @@ from replicator_kuma.kuma.child import ChildKuma, exit_status
 from replicator_kuma.kuma.held import HeldKuma
 from replicator_kuma.kuma.ready import PROBE_TIMEOUT, Readiness, probe, taken
 from replicator_kuma.settings import Mode, Settings
+from replicator_kuma.state import LOCK_FLAGS
 from replicator_kuma.tasks import TASKS, Tasks
 from replicator_kuma.timetable import Timetable
 from replicator_kuma.worker import Job, Progress, Worker, within
@@ -123,7 +125,6 @@ class Supervisor:
         self._watch = Watch(self._look, WATCH_EVERY)
         self._scheduler = schedule.Scheduler()
         self._timetable: Timetable | None = None
-        self._folder = self._instance.state.folder
         self._beat_at = 0.0
         self._fatal: BaseException | None = None
 
@@ -146,7 +147,8 @@ class Supervisor:
             finally:
                 self._leaving = True
                 self._watch.stop()
-                heartbeat.remove(self._folder)
+                with contextlib.suppress(StateError):
+                    heartbeat.remove(self._folder)
                 self._instance.notifier.close(AFTER_ALL if self._asked else AFTER_OWN_END)
 
     def _bring_up(self, progress: Progress) -> None:
@@ -234,9 +236,14 @@ class Supervisor:
             job_since=self._worker.since,
             next_cycle=upcoming.timestamp() if upcoming else 0.0,
         )
-        # On a full disk Kuma goes on; the health check will tell.
-        with contextlib.suppress(OSError):
+        # On a full disk, or without its folder, Kuma goes on; the health check will tell.
+        with contextlib.suppress(OSError, StateError):
             heartbeat.write(self._folder, beat)
+
+    @property
+    def _folder(self) -> Path:
+        """The state directory; raises StateError."""
+        return self._instance.state.folder
 
     def _look(self, timeout: float = PROBE_TIMEOUT) -> Readiness | None:
         try:
@@ -347,9 +354,8 @@ class Supervisor:
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         """One supervisor a state directory; the kernel frees the lock however we end."""
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
         try:
-            descriptor = os.open(self._folder / "supervisor.lock", flags, 0o600)
+            descriptor = os.open(self._folder / "supervisor.lock", LOCK_FLAGS, 0o600)
         except OSError as error:
             raise StateError(f"cannot open the lock in {self._folder}: {error}") from error
         try:

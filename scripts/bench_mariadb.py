@@ -89,7 +89,7 @@ class Engines:
         leader = make_instance(
             instance.data_dir, self.bench.repository, name="turned", store=instance.store
         )
-        leader.fleet, leader.state, leader.work = _BACK, state, state.folder / "work"
+        leader.fleet, leader.state = _BACK, state
         return Leader(leader)
 
     def rename(self, database: Database, text: str) -> None:

@@ -16,7 +16,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = (
     ("errors", "machine", "cores", "plain", "variables", "environments", "windows", "drill_note"),
-    ("folders",),
+    ("folders", "sockets", "anchors"),
     ("dump",),
     ("database", "repository", "kuma", "notify"),
     (
@@ -40,7 +40,7 @@ LAYERS = (
     ("publish",),
     ("leader", "replica", "promote", "holding", "undo", "rollback", "history", "housekeeping"),
     ("drill", "kill"),
-    ("doctor_memory", "doctor_writing"),
+    ("doctor_memory", "doctor_files", "doctor_writing"),
     ("tasks", "doctor"),
     ("duty",),
     ("supervisor",),

@@ -62,6 +62,7 @@ FULL = State(
     rolled_back=Position(1, 3),
     went_back=ODD,
     identities=("i" * 64, "j" * 64),
+    published_files=("i" * 64, "3"),
     led_from=7,
     stopped_by_me=True,
     bad=("a", "b"),
@@ -205,7 +206,7 @@ def small_disk(folder: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        subprocess.run(["umount", str(folder)], check=True)
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def test_a_full_disk_keeps_the_state_that_was(tmp_path: Path) -> None:

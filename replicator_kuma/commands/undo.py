@@ -82,7 +82,8 @@ def _show_list(voice: Voice, overrides: Mapping[str, str]) -> None:
     from replicator_kuma.upkeep_status import when
 
     settings = load(voice, overrides, ())
-    (found, damaged), state = kept.look(settings.state_dir), StateFile(settings.state_dir).load()
+    memory = StateFile(settings.state_dir)
+    (found, damaged), state = kept.look(memory.folder), memory.load()
     leads = settings.mode is Mode.BACKUP
     eligible = kept.in_question(found, state, leads=leads)
     barred = kept.first_met(eligible, kept.in_question(damaged, state, leads=leads))

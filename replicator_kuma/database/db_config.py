@@ -7,12 +7,14 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from replicator_kuma.errors import DatabaseError, SettingsError
+from replicator_kuma.folders import Folder, HardLinkRefused, LinkRefused
 
 ENV = "UPTIME_KUMA_DB_"
 _PORT = 3306
@@ -65,6 +67,7 @@ def read_login(data_dir: Path, environ: Mapping[str, str]) -> Login | None:
         path = data_dir / "db-config.json"
         config = _of_file(path)
         source = str(path)
+        _forbid_own_name(config, path)
     match config["type"]:
         case "sqlite":
             return None
@@ -82,9 +85,21 @@ def read_login(data_dir: Path, environ: Mapping[str, str]) -> Login | None:
 
 def _of_file(path: Path) -> dict[str, Any]:
     try:
-        config = json.loads(path.read_text())
+        with Folder.open(path.parent) as folder:
+            file = folder.open_file(path.name, follow=True)
+            if file is None:
+                if folder.stat(path.name) is not None:
+                    raise DatabaseError(f"cannot read {path}: it is no file")
+                return {"type": "sqlite"}
+        with file:
+            config = json.loads(file.read().decode())
     except FileNotFoundError:
         return {"type": "sqlite"}
+    except (LinkRefused, HardLinkRefused) as error:
+        raise DatabaseError(
+            f"cannot read {path}: {error.strerror}",
+            hint="Put the file itself there, or run the replicator as Kuma's own user.",
+        ) from error
     except OSError as error:
         raise DatabaseError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, RecursionError):  # json's exception holds the whole text
@@ -92,6 +107,33 @@ def _of_file(path: Path) -> dict[str, Any]:
     if not isinstance(config, dict) or not isinstance(config.get("type"), str):
         raise DatabaseError(f"{path} names no type of database")
     return config
+
+
+def _forbid_own_name(config: Mapping[str, Any], path: Path) -> None:
+    """Let no other user make root log in by a socket as itself, where it needs no password.
+
+    Raises SettingsError.
+    """
+    if os.geteuid() != 0 or config["type"] != "mariadb" or not config.get("socketPath"):
+        return
+    if config.get("username") != _own_name() or not _may_be_anothers(path):
+        return
+    raise SettingsError(
+        f"{path} asks root to log in to a MariaDB of this machine as {config['username']}, and "
+        "another user may have written that",
+        hint="Give Kuma a user of its own in MariaDB, or run the replicator as Kuma's own user.",
+    )
+
+
+def _may_be_anothers(path: Path) -> bool:
+    """Whether somebody other than root may write this file, or put one in its place."""
+    with Folder.open(path.parent) as above, above.end(path.name) as (folder, name):
+        opened = (os.fstat(each.descriptor) for each in (above, folder))
+        places = (folder.stat(name, follow=True), *opened)
+    return any(
+        found is not None and (found.st_uid != 0 or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
+        for found in places
+    )
 
 
 def _of_environment(environ: Mapping[str, str]) -> dict[str, Any]:

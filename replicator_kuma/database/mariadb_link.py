@@ -29,6 +29,7 @@ from replicator_kuma.errors import (
     SnapshotRefused,
     TableMissing,
 )
+from replicator_kuma.sockets import vouched_socket
 
 CONNECT_TIMEOUT = 10.0
 """Seconds until the server has taken the login."""
@@ -270,7 +271,8 @@ def _reached(login: Login, path: Path | None, timeout: float) -> socket.socket:
         made = socket.socket(socket.AF_UNIX)
         try:
             made.settimeout(timeout)
-            made.connect(str(path))
+            with vouched_socket(path, owned=login.embedded) as place:
+                made.connect(place)
         except BaseException:
             made.close()
             raise

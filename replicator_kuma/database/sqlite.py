@@ -15,6 +15,7 @@ from urllib.parse import quote as url_quote
 from replicator_kuma.database.holders import Holder, holders
 from replicator_kuma.database.migrations import read_migrations
 from replicator_kuma.database.sql import SelectSql, double_quoted
+from replicator_kuma.database.vouched import require_open, vouch
 from replicator_kuma.dump.catalog import HISTORY, LOCAL, SETTINGS, TABLES, Dangle
 from replicator_kuma.dump.represent import Representation
 from replicator_kuma.dump.schema import Column, Schema, TableSchema
@@ -231,14 +232,21 @@ class SqliteStore:
         """A connection in autocommit; raises DatabaseMissing where there is no file."""
         if not self.path.is_file():
             raise DatabaseMissing(f"there is no database {self.path}")
+        expected = vouch(self.path)
         with explained():
-            return sqlite3.connect(
+            connection = sqlite3.connect(
                 f"file:{url_quote(str(self.path.absolute()))}?mode={mode}",
                 uri=True,
                 isolation_level=None,
                 timeout=timeout,
                 check_same_thread=False,
             )
+        try:
+            require_open(self.path, expected)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     @contextlib.contextmanager
     def read(self) -> Iterator[SqliteReader]:

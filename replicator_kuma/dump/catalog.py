@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 
 class Dangle(Enum):
@@ -180,10 +180,12 @@ SECRETS = re.compile(
 )
 """Columns and setting keys whose values are never shown; a name too many costs nothing."""
 
-_UPLOAD = re.compile(r"/upload/(logo[0-9]{1,18}\.png)(?:\?.*)?", re.DOTALL)
+_UPLOAD = re.compile(r"/upload/(logo[0-9]{0,18}\.png)(?:\?.*)?", re.DOTALL)
+"""without a number: the one logo of a Kuma from before 1.13, which its migration kept"""
+_LONGEST_NAME = 200
 _HOST = re.compile(r"(?!\.{1,2}$)[a-z0-9._\[\]:-]{1,253}")
 _FILE = re.compile(
-    r"upload/logo[0-9]{1,18}\.png|docker-tls/(?!\.{1,2}/)[a-z0-9._\[\]:-]{1,253}/(?:ca|cert|key)\.pem"
+    r"upload/logo[0-9]{0,18}\.png|docker-tls/(?!\.{1,2}/)[a-z0-9._\[\]:-]{1,253}/(?:ca|cert|key)\.pem"
 )
 _PEMS = ("ca.pem", "cert.pem", "key.pem")
 
@@ -231,6 +233,38 @@ def files_of(table: str, value: object) -> tuple[str, ...]:
             host = f"[{host}]"  # Kuma names the folder by JavaScript's URL.hostname
         return tuple(f"docker-tls/{host}/{pem}" for pem in _PEMS) if _HOST.fullmatch(host) else ()
     return ()
+
+
+def left_behind(table: str, value: object) -> tuple[str, ...]:
+    """The files in Kuma's data directory that a row's value names and that no dump carries.
+
+    Kuma gives no logo such a name; a script may, or a person who edits the row. A folder of
+    certificates has one where Kuma's JavaScript writes the host's name in another way.
+    """
+    if not isinstance(value, str) or files_of(table, value):
+        return ()
+    if table == "status_page" and value.startswith("/upload/"):
+        return (value[1:].partition("?")[0][:_LONGEST_NAME],)
+    if table == "docker_host":
+        try:
+            host = urlsplit(value).hostname or ""
+        except ValueError:
+            return ()
+        return (f"docker-tls/{host[:_LONGEST_NAME]}",) if host else ()
+    return ()
+
+
+_OUTSIDE = re.compile(
+    r"[?&;\s](?:sslrootcert|sslcert|sslkey|tlscafile|tlscertificatekeyfile|tlscrlfile)=([^&;\s]+)",
+    re.IGNORECASE,
+)
+
+
+def outside_files(connection: object) -> tuple[str, ...]:
+    """Files of the machine that a monitor's connection string names (PostgreSQL, MongoDB)."""
+    if not isinstance(connection, str):
+        return ()
+    return tuple(unquote(name)[:_LONGEST_NAME] for name in _OUTSIDE.findall(connection))
 
 
 FILE_COLUMNS: Mapping[str, str] = {"status_page": "icon", "docker_host": "docker_daemon"}

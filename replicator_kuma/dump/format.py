@@ -29,6 +29,7 @@ from replicator_kuma.dump.catalog import (
     TABLES,
     files_of,
     is_file,
+    left_behind,
 )
 from replicator_kuma.dump.files import hash_file, open_regular
 from replicator_kuma.dump.manifest import (
@@ -116,9 +117,9 @@ def write_tables(
 ) -> tuple[dict[str, TableEntry], frozenset[str]]:
     """Write tables in canonical form below ``folder``; None only hashes.
 
-    Returns the entries by table, and the names of the files that rows point to. ``audit`` sees all
-    rows on their way. Raises what the source and the audit raise, RowFault for a row that is too
-    long to be read again, and OSError.
+    Returns the entries by table, and the names of the files that rows point to (also of those that
+    no dump may hold, see `is_file`). ``audit`` sees all rows on their way. Raises what the source
+    and the audit raise, RowFault for a row that is too long to be read again, and OSError.
     """
     entries: dict[str, TableEntry] = {}
     named: set[str] = set()
@@ -135,7 +136,7 @@ def _naming(
     rows: Iterator[tuple[Any, ...]], table: str, index: int, named: set[str]
 ) -> Iterator[tuple[Any, ...]]:
     for row in rows:
-        named.update(files_of(table, row[index]))
+        named.update(files_of(table, row[index]) or left_behind(table, row[index]))
         yield row
 
 

@@ -37,6 +37,8 @@ class Terms:
     representation: Representation
     policy: Policy = field(default_factory=Policy)
     arrived: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    keeps_files: bool = True
+    """a file that the leader's rows name and its dump lacks: the instance keeps its own"""
     went_back: bool = False
     """to an older dump: what a person deleted here stays remembered, also if that one lacks it"""
 
@@ -198,7 +200,18 @@ class _Translation:
         files = {file for file in dump.manifest.files if file_table(file) == name}
         if dump is self.live:
             self.own_files |= files
+        else:
+            files.update(self._named(name))
         return entry, frozenset(files)
+
+    def _named(self, table: str) -> Iterator[str]:
+        """The files that the rows of a leader's table name, in its dump or not."""
+        column = FILE_COLUMNS.get(table)
+        columns = self.wanted.columns(table)
+        if column in columns:
+            index = columns.index(column)
+            for row in parsed(self.wanted, table):
+                yield from files_of(table, row[index])
 
     # --- settings and local entities ---------------------------------------------------------
 
@@ -249,12 +262,12 @@ class _Translation:
     def _files(self, named: set[str]) -> dict[str, str]:
         """The files that rows name, linked: from the leader's dump, or from here where they stay.
 
-        A rule may name a file that the leader does not have: then this instance's own stays.
+        A leader may have lost a file that its rows name, or never had it: this instance keeps its
+        own.
         """
         theirs, ours, found = self.wanted.manifest.files, self.live.manifest.files, {}
-        ruled = {rule.table for rule in self.terms.policy.overrides.rules}
         for name in sorted(named):
-            lent = name not in theirs and file_table(name) in ruled
+            lent = name not in theirs and self.terms.keeps_files
             own = name in ours and (name in self.own_files or lent)
             dump = self.live if own else self.wanted
             if sha256 := dump.manifest.files.get(name):

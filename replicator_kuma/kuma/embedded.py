@@ -25,7 +25,9 @@ from typing import IO
 
 from replicator_kuma import cores
 from replicator_kuma.errors import KumaError
+from replicator_kuma.folders import Folder, Owner, give
 from replicator_kuma.kuma import KumaService
+from replicator_kuma.sockets import vouched_socket
 
 PROGRAM = "mariadbd"
 POLL = 0.02
@@ -36,6 +38,8 @@ LIMIT = 600.0
 _NAMES = {"mariadbd", "mysqld"}
 _SOCKETS = ("run/mariadb.sock", "run/mariadb/mysqld.sock")
 """below the data directory; the second is that of builds before 2.0"""
+_OURS = {"mariadb.sock", "mysqld.pid", "mariadb.sock.lock"}
+"""what lies in the folder of the socket"""
 _GREETING = 0.2
 """seconds that a look waits for a server's first byte; one that still starts has none"""
 
@@ -202,7 +206,6 @@ class EmbeddedDatabase:
         )
 
     def _start(self, said: IO[bytes]) -> subprocess.Popen[bytes]:
-        owner = self.datadir.stat().st_uid
         folder = self.sockets[0].parent
         argv = [
             PROGRAM,
@@ -212,10 +215,9 @@ class EmbeddedDatabase:
             "--skip-networking",
         ]
         try:
-            folder.mkdir(exist_ok=True)
+            owner = self._prepare(folder.name)
             if os.geteuid() == 0:
                 argv.insert(1, f"--user={_name_of(owner)}")
-                os.chown(folder, owner, -1)
             logger.info("starting MariaDB without Kuma, to put its rows back")
             with cores.allowed():
                 return subprocess.Popen(
@@ -232,6 +234,18 @@ class EmbeddedDatabase:
                 f"{error.strerror}",
                 hint="Start Kuma, and see that its MariaDB gets up.",
             ) from error
+
+    def _prepare(self, run: str) -> int:
+        """Make the folder of the socket, for the owner of the data, who is returned.
+
+        By descriptors: no other folder may become that user's. Raises OSError.
+        """
+        with Folder.open(self.datadir.parent) as data, data.folder(self.datadir.name) as database:
+            owner = Owner(database.owner.uid, -1)
+            with data.make(run, 0o755, owner) as folder:
+                if not set(folder.names()) - _OURS:
+                    give(folder.descriptor, owner)
+            return owner.uid
 
     def _wait_up(self, process: subprocess.Popen[bytes], said: IO[bytes]) -> None:
         # without a limit: it may have to recover, and must not be ended before it is up
@@ -290,12 +304,9 @@ def _greets(path: Path) -> bool:
 
 
 def _connect(connection: socket.socket, path: Path) -> None:
-    """By way of its folder: a volume's path on the host may be longer than a socket's may be."""
-    folder = os.open(path.parent, os.O_PATH | os.O_CLOEXEC)
-    try:
-        connection.connect(f"/proc/self/fd/{folder}/{path.name}")
-    finally:
-        os.close(folder)
+    """By its descriptor: a volume's path on the host may be longer than a socket's may be."""
+    with vouched_socket(path, owned=True) as place:
+        connection.connect(place)
 
 
 def _command_line(pid: int) -> list[str]:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from replicator_kuma import cores
+from replicator_kuma.anchors import real_path
 from replicator_kuma.errors import Interrupted, KumaError, SettingsError
 from replicator_kuma.kuma.polling import list_monitors
 from replicator_kuma.kuma.ready import wait_ready
@@ -146,7 +147,7 @@ def scratch_environment(real: Mapping[str, str], data_dir: Path, port: int) -> d
     kept = {k: v for k, v in real.items() if k in _KEPT or k.startswith(_KEPT_PREFIX)}
     return {
         **kept,
-        "DATA_DIR": f"{data_dir}/",
+        "DATA_DIR": f"{real_path(data_dir)}/",
         "UPTIME_KUMA_HOST": "127.0.0.1",
         "UPTIME_KUMA_PORT": str(port),
     }
@@ -154,7 +155,7 @@ def scratch_environment(real: Mapping[str, str], data_dir: Path, port: int) -> d
 
 def end_left(data_dir: Path) -> None:
     """End what a killed drill left running on this very scratch data directory."""
-    mark = f"DATA_DIR={data_dir}/".encode()
+    mark = f"DATA_DIR={real_path(data_dir)}/".encode()
     for path in Path("/proc").glob("[0-9]*/environ"):
         with contextlib.suppress(OSError):
             if mark in path.read_bytes().split(b"\0"):

@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import IO
 
 from replicator_kuma import cores
+from replicator_kuma.anchors import handed_on
 
 _CHUNK = 1 << 16
 _STDERR_KEPT = 1 << 16
@@ -106,6 +107,7 @@ class Child:
                     stderr=subprocess.PIPE,
                     bufsize=0,
                     start_new_session=True,
+                    pass_fds=handed_on(arguments),
                 )
         except BaseException:
             self._selector.close()

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from replicator_kuma.anchors import anchored
 from replicator_kuma.errors import (
     Interrupted,
     MachineError,
@@ -26,6 +27,7 @@ from replicator_kuma.errors import (
     RepositoryMissing,
     RepositoryUnreachable,
     ResticMissing,
+    StateError,
 )
 from replicator_kuma.repository import Limits, arguments
 from replicator_kuma.repository.extract import NotTar, Taken, extract
@@ -103,18 +105,32 @@ class ResticRepository:
     ) -> None:
         self._binary = str(binary)
         self._environment = dict(environment)
-        self._cache = cache_dir
+        self._cache_dir = cache_dir
         self._host = host
         self._timeouts = timeouts
         self._interrupted = interrupted
         self._on_retry = on_retry
         self._sleep = sleep
         self._mask = Mask(environment)
-        self._where = Where.of(environment, cache_dir)
         self._version: arguments.Version | None = None
         self._answered = False
         self.warnings: list[str] = []
         """what the last listing ignored: snapshots of the fleet whose label is broken"""
+
+    @property
+    def _cache(self) -> Path | None:
+        """restic's cache, in a state directory; None where that is none of this user's."""
+        if self._cache_dir is None:
+            return None
+        try:
+            anchored(self._cache_dir.parent, make=True)
+            return anchored(self._cache_dir, make=True)
+        except StateError:
+            return None  # what has to write there says so
+
+    @property
+    def _where(self) -> Where:
+        return Where.of(self._environment, self._cache)
 
     def version(self) -> str:
         """restic's version, like "0.18.0"; raises ResticMissing."""
@@ -287,14 +303,15 @@ class ResticRepository:
     @contextlib.contextmanager
     def _alone(self, deadline: Deadline) -> Iterator[None]:
         """Hold the file lock of this cache folder; the kernel releases it whatever happens."""
-        if self._cache is None:
+        cache = self._cache
+        if cache is None:
             yield
             return
         try:
-            self._cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = os.open(self._cache / "init.lock", os.O_CREAT | os.O_RDWR, 0o600)
+            flags = os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+            descriptor = os.open(cache / "init.lock", flags, 0o600)
         except OSError as error:
-            raise RepositoryError(f"cannot write to {self._cache}: {error.strerror}") from error
+            raise RepositoryError(f"cannot write to {cache}: {error.strerror}") from error
         with open(descriptor, "wb") as file:  # noqa: PTH123  (a descriptor, not a path)
             while True:
                 try:

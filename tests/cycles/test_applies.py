@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -214,10 +216,25 @@ def test_rows_that_change_all_the_time_are_left_alone(
     assert left_behind(replica) == []
 
 
-def test_files_that_cannot_be_placed_leave_kuma_running(
+def test_files_that_cannot_be_placed_are_noticed_before_anything_stops(
     leader: Instance, replica: Instance, kuma: RecordingKuma
 ) -> None:
-    """The rows are committed by then; the files follow as soon as they can."""
+    place = in_the_way(leader, replica)
+    for _ in range(2):
+        with pytest.raises(StateError, match=r"cannot put Kuma's files in place.*logo2.png"):
+            follow(replica)
+    assert kuma.up
+    assert "stop" not in kuma.log
+    assert cycles.name_of(db(replica), 3) != "two"
+    assert left_behind(replica) == []
+    (place / "in the way").unlink()
+    place.rmdir()
+    follow(replica)
+    assert place.read_bytes() == b"another logo"
+
+
+def in_the_way(leader: Instance, replica: Instance) -> Path:
+    """A new row and a new logo, whose place on the replica is a folder."""
     rename(db(leader), 3, "two")
     (leader.data_dir / "upload" / "logo2.png").write_bytes(b"another logo")
     lead(leader)
@@ -225,6 +242,24 @@ def test_files_that_cannot_be_placed_leave_kuma_running(
     place.unlink()
     place.mkdir()
     (place / "in the way").touch()
+    return place
+
+
+def test_files_that_cannot_be_placed_after_the_commit_leave_kuma_running(
+    leader: Instance, replica: Instance, kuma: RecordingKuma
+) -> None:
+    """What is in the way came after the try; the files follow as soon as they can."""
+    place = replica.data_dir / "upload" / "logo2.png"
+    rename(db(leader), 3, "two")
+    (leader.data_dir / "upload" / "logo2.png").write_bytes(b"another logo")
+    lead(leader)
+
+    def block() -> None:
+        place.unlink()
+        place.mkdir()
+        (place / "in the way").touch()
+
+    kuma.on_stop = block
     for _ in range(2):
         with pytest.raises(StateError, match="cannot put Kuma's files in place"):
             follow(replica)
@@ -238,6 +273,24 @@ def test_files_that_cannot_be_placed_leave_kuma_running(
     assert state.pending is None
     assert state.applied is not None
     assert state.applied.position == Position(1, 2)
+    assert left_behind(replica) == []
+
+
+def test_staged_files_that_are_changed_or_gone_are_an_error_and_come_anew(
+    leader: Instance, replica: Instance, kuma: RecordingKuma
+) -> None:
+    place = replica.data_dir / "upload" / "logo2.png"
+    rename(db(leader), 3, "two")
+    (leader.data_dir / "upload" / "logo2.png").write_bytes(b"another logo")
+    lead(leader)
+    kuma.on_stop = lambda: shutil.rmtree(replica.data_dir / staging.FOLDER)
+    with pytest.raises(StateError, match=r"staged is gone or changed.*logo2.png"):
+        follow(replica)
+    assert kuma.up
+    assert place.read_bytes() == cycles.LOGO
+    kuma.on_stop = None
+    assert follow(replica).outcome is Outcome.APPLIED
+    assert place.read_bytes() == b"another logo"
     assert left_behind(replica) == []
 
 
@@ -320,7 +373,12 @@ def test_the_name_of_the_staging_folder_survives_a_power_loss(
     (tmp_path / "dump" / "files" / "upload").mkdir(parents=True)
     (tmp_path / "dump" / "files" / "upload" / "logo1.png").write_bytes(cycles.LOGO)
     (tmp_path / "data").mkdir()
-    synced: list[Path] = []
-    monkeypatch.setattr(staging, "sync_folder", synced.append)
+    synced: list[str] = []
+
+    def fsync(opened: int) -> None:
+        synced.append(str(Path(f"/proc/self/fd/{opened}").readlink()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
     staging.stage(tmp_path / "data", tmp_path / "dump", [("upload/logo1.png", "0" * 64)])
-    assert synced[-1] == tmp_path / "data"
+    assert str(tmp_path / "data") in synced
+    assert str(tmp_path / "data" / staging.FOLDER / "upload") in synced

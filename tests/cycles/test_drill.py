@@ -108,12 +108,18 @@ def test_a_drill_is_of_the_newest_or_of_the_one_that_is_named(
     assert state.drill.position == "1.2", "an older one says nothing of a recovery today"
 
 
+def scratch_of(leader: Instance) -> Path:
+    """The folder of the one drill that is at work, or was killed."""
+    (found,) = (leader.state.folder / "drill").iterdir()
+    return found
+
+
 def test_what_is_loaded_is_the_snapshot_s_rows_and_files(leader: Instance) -> None:
     lead(leader)
     course = steps(leader)
     for _ in range(3):  # asked, fetched, loaded
         next(course)
-    scratch = leader.state.folder / "drill"
+    scratch = scratch_of(leader)
     assert stat.S_IMODE(scratch.stat().st_mode) == 0o700
     loaded, live = scratch / "data" / "kuma.db", leader.data_dir / "kuma.db"
     assert stat.S_IMODE(loaded.stat().st_mode) == 0o600
@@ -276,9 +282,7 @@ def test_a_full_disk_fails_and_leaves_nothing(
 ) -> None:
     lead(leader)
     with tmpfs(tmp_path / "small", size) as small:
-        leader.state.folder = small / "state"
-        leader.state.path = leader.state.folder / "state.json"
-        leader.work = leader.state.folder / "work"
+        leader.state.name = small / "state"
         before = everything(leader.data_dir)
         with pytest.raises(DrillFailed) as caught:
             drill(leader)
@@ -309,7 +313,7 @@ def test_what_the_database_holds_is_looked_at_again(leader: Instance, words: str
     course = steps(leader)
     for _ in range(3):
         next(course)
-    scratch = leader.state.folder / "drill" / "data" / "kuma.db"
+    scratch = scratch_of(leader) / "data" / "kuma.db"
     databases.edit(scratch, FAULTS[words])
     with pytest.raises(DrillFailed, match=f"failed to check: .*{words}"):
         next(course)
@@ -321,7 +325,7 @@ def test_a_damaged_database_is_noticed(leader: Instance) -> None:
     course = steps(leader)
     for _ in range(3):
         next(course)
-    scratch = leader.state.folder / "drill" / "data" / "kuma.db"
+    scratch = scratch_of(leader) / "data" / "kuma.db"
     with closing(sqlite3.connect(scratch)) as connection:
         connection.execute("PRAGMA journal_mode = DELETE")
         found = "SELECT rootpage FROM sqlite_master WHERE name = 'heartbeat'"
@@ -397,7 +401,7 @@ def killed_in_the_middle(leader: Instance) -> None:
         finally:
             os.kill(os.getpid(), signal.SIGKILL)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
-    assert (leader.state.folder / "drill" / "data" / "kuma.db").exists()
+    assert (scratch_of(leader) / "data" / "kuma.db").exists()
 
 
 def test_what_a_killed_drill_left_goes_with_the_next_cycle(leader: Instance) -> None:
@@ -418,7 +422,7 @@ def test_a_throw_away_kuma_of_a_killed_drill_ends_with_the_next_cycle(
     leader: Instance, tmp_path: Path
 ) -> None:
     lead(leader)
-    mark = f"DATA_DIR={leader.state.folder / 'drill' / 'data'}/".encode()
+    mark = f"DATA_DIR={leader.state.name / 'drill'}/".encode()
     silent = ThrowAway(python("import time; time.sleep(60)"), tmp_path, {}, 60)
     pid = os.fork()
     if pid == 0:

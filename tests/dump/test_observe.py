@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from replicator_kuma import observe as observing
 from replicator_kuma.cycle import Instance, Outcome
 from replicator_kuma.dump.format import Dump
 from replicator_kuma.errors import DatabaseError, StateError
+from replicator_kuma.folders import Folder
 from replicator_kuma.observe import observe
 from tests.support.databases import build, edit
 from tests.support.pairs import Pair
@@ -73,6 +76,71 @@ def test_what_is_no_file_is_none(leader: Instance, kind: str, tmp_path: Path) ->
     assert set(observe(leader, tmp_path / "dump").manifest.files) == {CA}
 
 
+def test_a_certificate_may_be_a_link_as_in_a_mounted_secret(
+    leader: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kubernetes changes such files by turning one link, two links away."""
+    folder, content = leader.data_dir / "docker-tls" / "docker.example", b"certificate"
+    (folder / "ca.pem").unlink()
+    (folder / "..one").mkdir()
+    (folder / "..one" / "ca.pem").write_bytes(content)
+    (folder / "..data").symlink_to("..one")
+    (folder / "ca.pem").symlink_to("..data/ca.pem")
+    assert observe(leader).manifest.files[CA] == hashlib.sha256(content).hexdigest()
+    monkeypatch.setattr("replicator_kuma.database.sqlite._SETTLE_NS", 0)
+    before = observing.fingerprint(leader)
+    (folder / "..two").mkdir()
+    (folder / "..two" / "ca.pem").write_bytes(b"another")
+    (folder / "..data").unlink()
+    (folder / "..data").symlink_to("..two")
+    assert observing.fingerprint(leader) != before
+    assert observe(leader).manifest.files[CA] == hashlib.sha256(b"another").hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("break_it", "told"),
+    [
+        (Path.unlink, f"{LOGO}, which a status page names, is not there: replicas keep"),
+        (lambda path: path.unlink() or path.mkdir(), f"{LOGO}, .* is no regular file"),
+        (lambda path: path.unlink() or path.symlink_to("logo9.png"), f"{LOGO}, .* is a link"),
+    ],
+    ids=["gone", "folder", "link"],
+)
+def test_a_file_that_rows_name_and_that_does_not_travel_is_told_once(
+    pair: Pair, break_it: Callable[[Path], object], told: str
+) -> None:
+    pair.publish()
+    break_it(pair.leader.data_dir / LOGO)
+    result = pair.publish()
+    assert result.outcome is Outcome.PUBLISHED
+    assert len(result.warnings) == 1
+    assert re.match(told, result.warnings[0])
+    assert pair.publish().outcome is Outcome.NOTHING
+
+
+@pytest.mark.parametrize(
+    ("statement", "name"),
+    [
+        ("UPDATE status_page SET icon = '/upload/brand.svg?t=1' WHERE id = 2", "upload/brand.svg"),
+        ("UPDATE status_page SET icon = '/upload/LOGO2.png' WHERE id = 2", "upload/LOGO2.png"),
+        ("UPDATE status_page SET icon = '/upload/a' || char(27) || 'b' WHERE id = 2", "upload/a"),
+    ],
+)
+def test_a_name_that_is_not_carried_is_told(pair: Pair, statement: str, name: str) -> None:
+    edit(pair.leader_db, statement)
+    (warning,) = pair.publish().warnings
+    assert warning.startswith(name)
+    assert "is not carried" in warning
+    assert "\x1b" not in warning
+
+
+def test_certificates_that_are_gone_are_told_by_what_was_published(pair: Pair) -> None:
+    pair.publish()
+    (pair.leader.data_dir / CA).unlink()
+    (warning,) = pair.publish().warnings
+    assert warning.startswith(f"{CA}, which a Docker host names, is not there any more")
+
+
 def failing_open(name: str, code: int) -> Callable[..., int]:
     opened = os.open
 
@@ -92,7 +160,7 @@ def test_an_unreadable_file_is_no_missing_one(
     pair.publish()
     before = list(pair.repository.folder.iterdir())
     edit(pair.leader_db, "UPDATE tag SET color = '#123' WHERE id = 1")
-    monkeypatch.setattr(os, "open", failing_open(LOGO, code))
+    monkeypatch.setattr(os, "open", failing_open("logo2.png", code))
     with pytest.raises(DatabaseError, match=f"cannot read Kuma's file {LOGO}"):
         pair.publish()
     assert list(pair.repository.folder.iterdir()) == before
@@ -159,15 +227,15 @@ def test_a_file_that_nobody_names_may_change(
 def test_a_file_that_goes_while_files_are_listed(
     leader: Instance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    listed = Path.glob
+    listed = Folder.names
 
-    def glob(path: Path, pattern: str) -> Iterator[Path]:
-        for found in list(listed(path, pattern)):
-            if found.name == "logo2.png":
-                found.unlink()
-            yield found
+    def names(folder: Folder) -> list[str]:
+        found = listed(folder)
+        if "logo2.png" in found:
+            (leader.data_dir / LOGO).unlink()
+        return found
 
-    monkeypatch.setattr(Path, "glob", glob)
+    monkeypatch.setattr(Folder, "names", names)
     assert [name for name, _stat in observing.file_stats(leader.data_dir)] == [CA]
 
 

@@ -158,7 +158,9 @@ def left_behind(instance: Instance) -> list[str]:
     state = instance.state.folder
     odd = [p for p in state.iterdir() if p.name not in ("state.json", "lock", "kept")]
     halves = [p for p in state.glob("kept/*") if not p.name.isdecimal()]
-    return sorted(str(p) for p in [*odd, *halves, *instance.data_dir.glob(".replicator*")])
+    ours = (p for name in (".replicator*", ".*.tmp") for p in instance.data_dir.rglob(name))
+    staged = [p for p in ours if state not in p.parents]
+    return sorted(str(p) for p in [*odd, *halves, *staged])
 
 
 def rename(database: Path, monitor: int, name: str) -> None:

@@ -1,0 +1,151 @@
+"""The state directory, by its descriptor: nobody can put another folder in its place.
+
+It lies in DATA_DIR, where Kuma's user may rename it and make a link or a folder of that name. It
+is this user's own, mode 0700, so that nobody else changes what is in it: only its name has to be
+looked up with care, once. From then on it is `/proc/self/fd/N`; `plain.named` shows its name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shlex
+import stat
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from replicator_kuma.errors import StateError
+from replicator_kuma.folders import ANCHOR, FOLDER, Folder, LinkRefused
+from replicator_kuma.plain import name_folder
+
+_anchors: dict[str, int] = {}
+_lock = threading.Lock()
+
+
+def anchored(path: Path, *, make: bool = False) -> Path:
+    """This user's own folder by its descriptor: a path that stays it, whatever its name becomes.
+
+    Where it is not there yet, the path as it is (``make``: it is made, and its parent has to be
+    there: a mistyped DATA_DIR must not come into being). The descriptor is this process's for
+    good; it is taken anew where the folder was deleted or moved by its owner.
+
+    Raises StateError for a link, for another user's folder, and where it cannot be used.
+    """
+    shown = str(path.absolute())
+    try:
+        if ANCHOR.match(shown):  # already, or below one, where nobody else can write
+            if make:
+                path.mkdir(mode=0o700, exist_ok=True)
+            return path
+        with _lock:
+            descriptor = _own_folder(path.absolute(), make)
+            known = _anchors.get(shown)
+            if known is not None and os.path.sameopenfile(known, descriptor):
+                os.close(descriptor)
+                descriptor = known
+            _anchors[shown] = descriptor
+            name_folder(descriptor, shown)
+            return Path(f"/proc/self/fd/{descriptor}")
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and not make:
+            return path
+        raise StateError(
+            f"cannot use the state directory {path}: {error.strerror}", hint=_hint(error)
+        ) from error
+
+
+def _hint(error: OSError) -> str:
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return (
+            f"This is user {os.geteuid()}: run as the user that the folder belongs to, "
+            "or set REPLICATOR_STATE_DIR."
+        )
+    if error.errno == errno.EROFS:
+        return "Set REPLICATOR_STATE_DIR to a folder that can be written to."
+    return "Check REPLICATOR_STATE_DIR, and DATA_DIR, in which it lies by default."
+
+
+def below(path: Path) -> Folder | None:
+    """A state directory to look into only: also another user's; None where there is none.
+
+    Raises OSError: LinkRefused for a link.
+    """
+    try:
+        if ANCHOR.match(str(path)):
+            return Folder.open(path)
+        with Folder.open(path.absolute().parent) as parent:
+            found = parent.stat(path.name)
+            if found is not None and stat.S_ISLNK(found.st_mode):
+                raise LinkRefused(str(path))
+            return parent.folder(path.name)
+    except LinkRefused:
+        raise
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def real_path(path: Path) -> Path:
+    """The path for a program that has none of our descriptors, with the name that holds now."""
+    found = ANCHOR.match(str(path))
+    return Path(f"{Path(found[0]).readlink()}{str(path)[found.end() :]}") if found else path
+
+
+def handed_on(arguments: Sequence[str]) -> tuple[int, ...]:
+    """The descriptors that a child needs which is given these arguments."""
+    found = (ANCHOR.match(argument) for argument in arguments)
+    return tuple({int(anchor[1]) for anchor in found if anchor})
+
+
+def _own_folder(path: Path, make: bool) -> int:
+    with Folder.open(path.parent) as parent:
+        name = path.name
+        if make:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(name, mode=0o700, dir_fd=parent.descriptor)
+        found = os.stat(name, dir_fd=parent.descriptor, follow_symlinks=False)
+        if stat.S_ISLNK(found.st_mode):
+            raise StateError(
+                f"the state directory {path} is a link, and is not used",
+                hint="Set REPLICATOR_STATE_DIR to the folder itself, or remove the link.",
+            )
+        _require_own(found, path)
+        descriptor = os.open(name, FOLDER, dir_fd=parent.descriptor)
+    try:
+        found = os.fstat(descriptor)
+        _require_own(found, path)
+        _refuse_links(descriptor, path)
+        if found.st_mode & 0o7777 != 0o700:
+            os.fchmod(descriptor, 0o700)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _require_own(found: os.stat_result, path: Path) -> None:
+    uid = os.geteuid()
+    if found.st_uid == uid:
+        return
+    again = f"run as user {found.st_uid}, or " if uid == 0 else ""
+    raise StateError(
+        f"the state directory {path} belongs to user {found.st_uid}, and this is user {uid}",
+        hint=f"If it ran as that user before, {again}give the folder to this user (look first "
+        f"what is in it): chown -Rh {uid}:{os.getegid()} {shlex.quote(str(path))}\n"
+        "Or set REPLICATOR_STATE_DIR to a folder of this user's own.",
+    )
+
+
+def _refuse_links(descriptor: int, path: Path) -> None:
+    """Whoever had the folder before may have put links there: nothing of ours is one."""
+    for name in os.listdir(descriptor):
+        try:
+            found = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+        except FileNotFoundError:
+            continue
+        if stat.S_ISLNK(found.st_mode):
+            raise StateError(
+                f"{path / name} is a link, and the replicator makes none: the folder is not used",
+                hint=f"Find out who made it, then: rm {shlex.quote(str(path / name))}",
+            )
