@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from replicator_kuma.errors import StateError
-from replicator_kuma.folders import ANCHOR, FOLDER, Folder, LinkRefused
+from replicator_kuma.folders import ANCHOR, FOLDER, Folder
 from replicator_kuma.plain import name_folder
 
 _anchors: dict[str, int] = {}
@@ -70,7 +70,7 @@ def _hint(error: OSError) -> str:
 def below(path: Path) -> Folder | None:
     """A state directory to look into only: also another user's; None where there is none.
 
-    Raises OSError: LinkRefused for a link.
+    Raises OSError, also for a link.
     """
     try:
         if ANCHOR.match(str(path)):
@@ -78,10 +78,8 @@ def below(path: Path) -> Folder | None:
         with Folder.open(path.absolute().parent) as parent:
             found = parent.stat(path.name)
             if found is not None and stat.S_ISLNK(found.st_mode):
-                raise LinkRefused(str(path))
+                raise OSError(errno.ELOOP, "the state directory is a link", str(path))
             return parent.folder(path.name)
-    except LinkRefused:
-        raise
     except (FileNotFoundError, NotADirectoryError):
         return None
 

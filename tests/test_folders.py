@@ -11,7 +11,7 @@ import pickle
 import shutil
 import socket
 import sqlite3
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -531,7 +531,7 @@ def test_a_hard_link_of_the_folder_s_owner_is_read(tmp_path: Path) -> None:
 REASONS = {
     ("database/sqlite.py", "sqlite3.connect"): "SQLite opens by path; see database/vouched.py",
 }
-"""What opens something below DATA_DIR by a path, and why it may."""
+"""What opens something below DATA_DIR, the state directory included, by a path; why it may."""
 
 
 def whole_life(leader: Instance, replica: Instance) -> None:
@@ -563,12 +563,6 @@ def whole_life(leader: Instance, replica: Instance) -> None:
             pass
 
 
-def watched(instances: Collection[Instance], *, state: bool) -> tuple[list[Path], list[Path]]:
-    """The folders that are watched, and those below them that are not."""
-    roots = [instance.data_dir for instance in instances]
-    return roots, [] if state else [root / "replicator" for root in roots]
-
-
 def test_nothing_else_opens_anything_below_them(
     leader: Instance, replica: Instance, tmp_path: Path
 ) -> None:
@@ -576,7 +570,7 @@ def test_nothing_else_opens_anything_below_them(
     result = tmp_path / "opened"
 
     def work() -> None:
-        found = opened_by_path(lambda: whole_life(*both), *watched(both, state=False))
+        found = opened_by_path(lambda: whole_life(*both), [one.data_dir for one in both])
         result.write_bytes(pickle.dumps(found))
 
     assert forked(work) == 0

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import replicator_kuma
+from replicator_kuma import anchors
 
 _PACKAGE = str(Path(replicator_kuma.__file__).parent)
 _EVENTS = frozenset(
@@ -55,10 +56,16 @@ class Opens:
         finally:
             self.on = True
 
+    def _held(self, path: str) -> bool:
+        """Whether it begins with the descriptor of a state directory, which nobody can swap."""
+        return path.startswith("/proc/self/fd/") and (
+            int(path.split("/")[4]) in anchors._anchors.values()
+        )
+
     def _look(self, event: str, path: str) -> None:
         if event == "sqlite3.connect" and path.startswith("file:"):
             path = unquote(path.removeprefix("file:").partition("?")[0])
-        if not path.startswith("/"):
+        if not path.startswith("/") or self._held(path):
             return
         for each in (path, os.path.realpath(path)):
             inside = f"{each}/".startswith(self._roots)
