@@ -36,6 +36,7 @@ def build_service(settings: Settings, *, supervised: bool) -> KumaService:
         command=settings.kuma_command,
         cwd=settings.kuma_dir,
         environment=settings.kuma_environment,
+        tools=settings.tool_environment,
         container=settings.kuma_container,
         unit=settings.kuma_unit,
         stop=settings.kuma_stop_command,

@@ -10,18 +10,77 @@ _PATHS = ("RESTIC_CACERT", "RESTIC_TLS_CLIENT_CERT", "GOOGLE_APPLICATION_CREDENT
 _BACKEND = ("RESTIC_", "AWS_", "B2_", "AZURE_", "GOOGLE_", "OS_", "ST_", "RCLONE_")
 _SYSTEM = (
     *("PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "TZ", "LANG", "LC_ALL"),
-    *("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "SSH_AUTH_SOCK", "SSL_CERT_FILE", "SSL_CERT_DIR"),
-    *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"),
+    *("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "SSH_AUTH_SOCK", "KRB5CCNAME"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"),
     *("http_proxy", "https_proxy", "no_proxy", "all_proxy", "GOMAXPROCS", "GOGC"),
 )
 
+_RESTIC = frozenset(
+    f"RESTIC_{name}"
+    for name in (
+        # where the repository is, and what opens it
+        *("REPOSITORY", "REPOSITORY_FILE", "PASSWORD", "PASSWORD_FILE", "PASSWORD_COMMAND"),
+        *("KEY_HINT", "INSECURE_NO_PASSWORD", "CACERT", "TLS_CLIENT_CERT"),
+        *("REST_USERNAME", "REST_PASSWORD", "HTTP_USER_AGENT"),
+        # how it is stored, never what a call means; FEATURES are how a backend is talked to
+        *("COMPRESSION", "PACK_SIZE", "READ_CONCURRENCY", "FEATURES"),
+    )
+)
+_RESTIC_GROUPS = ("RESTIC_AWS_ASSUME_ROLE_",)
+RESTIC_IGNORED = frozenset(
+    f"RESTIC_{name}"
+    for name in (
+        "HOST",  # since 0.17 `snapshots` lists those of this host alone
+        "CACHE_DIR",  # the cache has its place in the state directory
+        "PROGRESS_FPS",  # nobody watches
+        *("FROM_REPOSITORY", "FROM_REPOSITORY_FILE", "FROM_PASSWORD", "FROM_PASSWORD_FILE"),
+        *("FROM_PASSWORD_COMMAND", "FROM_KEY_HINT"),  # of `restic copy`
+        "DEBUG_STACKTRACE_SIGINT",  # SIGINT is how a call is ended here
+    )
+)
+"""Variables of restic 0.14 to 0.18 that its calls here never see: they belong to other uses."""
+_RCLONE_CHOOSES = re.compile(
+    r"RCLONE_(DRY_RUN|INTERACTIVE|IMMUTABLE|IGNORE_\w+|(INCLUDE|EXCLUDE|FILTER|FILES)(_\w+)?"
+    r"|(MAX|MIN)_(AGE|SIZE|DEPTH|DELETE\w*|TRANSFER)|BACKUP_DIR|SUFFIX\w*|DELETE_EXCLUDED)"
+)
+"""What makes rclone pass over files, or only say what it would do: a snapshot would be missing."""
+_SHELL = ("PWD", "OLDPWD", "SHLVL", "_")
+_OWN = ("REPLICATOR_", "RESTORE_", "NTFY_", "UPTIME_KUMA_")
+_PASSWORD_TOOLS = (
+    *("CREDENTIALS_DIRECTORY", "GNUPGHOME", "GPG_", "PASSWORD_STORE_", "VAULT_", "OP_", "BWS_"),
+    *("BW_", "BITWARDENCLI_", "AGE_", "SOPS_", "INFISICAL_", "DOPPLER_"),
+)
+"""What a password command logs in by: Kuma has no use for it."""
+
+
+def handed_to_restic(name: str) -> bool:
+    """Whether restic may see one of its backends' variables, or its own."""
+    if name.startswith("RESTIC_"):
+        return name in _RESTIC or name.startswith(_RESTIC_GROUPS)
+    return name.startswith(_BACKEND) and not _RCLONE_CHOOSES.fullmatch(name)
+
+
+def unknown_to_restic(name: str) -> bool:
+    """Whether it looks like restic's, and is of none that is known: it is not handed on."""
+    return name.startswith("RESTIC_") and not (
+        handed_to_restic(name) or name in RESTIC_IGNORED or name.startswith("RESTIC_TEST_")
+    )
+
 
 def restic_environment(values: Mapping[str, str]) -> dict[str, str]:
-    """What restic may see. It runs in a dump's folder, so relative paths are made absolute."""
+    """What restic may see: what opens the repository, and nothing that changes what a call means.
+
+    A password command is the user's own program: with RESTIC_PASSWORD_COMMAND the user's other
+    variables go along, but never the replicator's and Kuma's. restic runs in a dump's folder, so
+    relative paths are made absolute.
+    """
+    all_of_it = "RESTIC_PASSWORD_COMMAND" in values
     return {
         name: _absolute(name, value)
         for name, value in values.items()
-        if name in _SYSTEM or name.startswith(_BACKEND)
+        if name in _SYSTEM
+        or handed_to_restic(name)
+        or (all_of_it and not name.startswith((*_BACKEND, *_OWN)) and name not in _SHELL)
     }
 
 
@@ -40,8 +99,8 @@ def second_environment(values: Mapping[str, str]) -> dict[str, str]:
     own["RESTIC_REPOSITORY"] = values["REPLICATOR_REPOSITORY_2"]
     if "REPLICATOR_PASSWORD_2" in values:
         own["RESTIC_PASSWORD"] = values["REPLICATOR_PASSWORD_2"]
-    system = {name: value for name, value in values.items() if name in _SYSTEM}
-    return restic_environment({**system, **own})
+    others = {name: value for name, value in values.items() if not name.startswith(_BACKEND)}
+    return restic_environment({**others, **own})
 
 
 def for_second(name: str) -> bool:
@@ -65,6 +124,15 @@ def kuma_environment(values: Mapping[str, str], data_dir: Path) -> dict[str, str
 
     Kuma 1.x pastes names to DATA_DIR without a slash of its own.
     """
-    ours = (*_BACKEND, "REPLICATOR_", "RESTORE_MERGE_STRATEGY", "NTFY_")
+    ours = (*_BACKEND, *_OWN[:-1], *_PASSWORD_TOOLS, "SSH_AUTH_SOCK")
     kept = {name: value for name, value in values.items() if not name.startswith(ours)}
     return {**kept, "DATA_DIR": f"{data_dir}/"}
+
+
+def tool_environment(values: Mapping[str, str], data_dir: Path) -> dict[str, str]:
+    """For `docker`, `systemctl` and the operator's own commands, which may start a Kuma.
+
+    As Kuma's own; and the keys by which they reach another host (`ssh`, DOCKER_HOST=ssh://…).
+    """
+    keys = {name: value for name, value in values.items() if name == "SSH_AUTH_SOCK"}
+    return {**kuma_environment(values, data_dir), **keys}

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-from replicator_kuma.environments import kuma_environment, restic_environment
+from replicator_kuma.environments import kuma_environment, restic_environment, tool_environment
 from replicator_kuma.errors import SettingsError
 from replicator_kuma.retention import Care, read_care
 from replicator_kuma.shrink import Limit
@@ -129,6 +129,8 @@ class Settings:
 
     Kuma's UPTIME_KUMA_DB_… are in it, which say where its database is; one is a password.
     """
+    tool_environment: Mapping[str, str] = field(repr=False)
+    """for the commands that stop and start a Kuma that is no child of ours"""
     warnings: tuple[str, ...] = ()
 
     @property
@@ -220,6 +222,7 @@ def _build(source: Source, needs: Collection[Need]) -> Settings:
         restic_environment=MappingProxyType(restic_environment(source.values)),
         second_environment=MappingProxyType(source.second()),
         kuma_environment=MappingProxyType(kuma_environment(source.values, data_dir)),
+        tool_environment=MappingProxyType(tool_environment(source.values, data_dir)),
         warnings=tuple(source.warnings),
     )
 

@@ -5,12 +5,20 @@ An empty variable counts as unset: compose files write ``NAME=`` for that.
 
 from __future__ import annotations
 
+import codecs
 import re
 import shlex
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
-from replicator_kuma.environments import SECOND, for_second, restic_environment, second_environment
+from replicator_kuma.environments import (
+    SECOND,
+    for_second,
+    handed_to_restic,
+    restic_environment,
+    second_environment,
+    unknown_to_restic,
+)
 from replicator_kuma.variables import BACKEND_SECRETS, VARIABLES
 from replicator_kuma.windows import Window
 
@@ -38,6 +46,23 @@ def parse_duration(text: str) -> float:
     return float(seconds)
 
 
+# what Go's strings.TrimSpace takes away
+_SPACE = (
+    "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000"
+)
+_READ_BY_RESTIC = ("RESTIC_PASSWORD", "RESTIC_REPOSITORY")
+
+
+def _as_restic_reads(raw: bytes) -> str:
+    """A file's text without byte order mark and blanks around it; raises UnicodeError.
+
+    As restic reads its password files (internal/textfile, then strings.TrimSpace).
+    """
+    utf_16 = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return raw.decode("utf-16" if utf_16 else "utf-8-sig").strip(_SPACE)
+
+
 def _place(environment: Mapping[str, str]) -> str | None:
     repository = environment.get("RESTIC_REPOSITORY")
     return repository.removeprefix("local:").rstrip("/") if repository else None
@@ -57,9 +82,9 @@ class Source:
         ours = ("REPLICATOR_REPOSITORY_2", "REPLICATOR_PASSWORD_2", "NTFY_URL", "NTFY_TOKEN")
         for name in (*BACKEND_SECRETS, *second, *ours):
             self._read_file(name)
-        for name in ("RESTIC_PASSWORD", "RESTIC_REPOSITORY"):
+        for name in _READ_BY_RESTIC:
             self._check_file(name)
-        self.warnings = list(self._unknown())
+        self.warnings = [*self._unknown(), *self._odd_values()]
 
     def problem(self, name: str, expected: str) -> None:
         value = self.values.get(name, "")
@@ -75,20 +100,23 @@ class Source:
             self.problems.append(f"{name} and {name}_FILE are both set: expected one of them")
             return None
         try:
-            text = Path(path).read_text()
+            text = _as_restic_reads(Path(path).read_bytes())
         except (OSError, UnicodeError) as error:
+            if isinstance(error, UnicodeError) and name in _READ_BY_RESTIC:
+                return ""  # restic takes any bytes for a password
             reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
             self.problem(f"{name}_FILE", f"a readable file ({reason})")
             return None
-        if not text.strip():
-            self.problem(f"{name}_FILE", "a file that is not empty")
+        if not text or "\0" in text:
+            kind = "that is not empty" if not text else "of text, without NUL bytes"
+            self.problem(f"{name}_FILE", f"a file {kind}")
             return None
         return text
 
     def _read_file(self, name: str) -> None:
         text = self._file(name)
         if self.values.pop(f"{name}_FILE", None) is not None and text is not None:
-            self.values[name] = text.removesuffix("\n").removesuffix("\r")
+            self.values[name] = text
 
     def _check_file(self, name: str) -> None:
         """restic reads these two by itself; a bad file is better reported before it tries."""
@@ -113,6 +141,24 @@ class Source:
             hint = f"; did you mean {near[0]}?" if near else ""
             warnings.append(f"{name} is not a variable of replicator-kuma{hint}")
         return warnings
+
+    def _odd_values(self) -> Iterator[str]:
+        """What an env file of Windows, or one with quotes, leaves in a value."""
+        for name, value in sorted(self.values.items()):
+            if unknown_to_restic(name):
+                yield f"{name} is no variable of restic that is known here: restic does not get it"
+            if name not in VARIABLES and not handed_to_restic(name.removeprefix(SECOND)):
+                continue
+            if value.endswith("\r"):
+                yield (
+                    f"{name} ends in a carriage return, which is taken for a part of it: was its "
+                    "file written on Windows? Try: dos2unix"
+                )
+            elif value[0] == value[-1] and value[0] in "\"'" and not name.endswith("_COMMAND"):
+                yield (
+                    f"{name} stands in quotes, which are taken for a part of it: an env file "
+                    "needs none"
+                )
 
     def text(self, name: str) -> str:
         return self.values.get(name, VARIABLES[name].default)

@@ -56,9 +56,10 @@ _ALL = (
     ),
     Variable(
         "RESTIC_PASSWORD",
-        "the repository's password (or `RESTIC_PASSWORD_FILE`, `RESTIC_PASSWORD_COMMAND`). All of "
-        "restic's variables are passed through: `RESTIC_…`, `AWS_…`, `B2_…`, `AZURE_…`, "
-        "`GOOGLE_…`, `OS_…`, `ST_…`, `RCLONE_…`, proxies",
+        "the repository's password (or `RESTIC_PASSWORD_FILE`, `RESTIC_PASSWORD_COMMAND`). What "
+        "opens a repository is passed to restic: `RESTIC_…`, `AWS_…`, `B2_…`, `AZURE_…`, "
+        "`GOOGLE_…`, `OS_…`, `ST_…`, `RCLONE_…`, proxies; not what changes what a call means, "
+        "like `RESTIC_HOST`",
         secret=True,
         note="required",
     ),

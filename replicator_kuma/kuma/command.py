@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from replicator_kuma.errors import KumaError
-from replicator_kuma.kuma.run import failure, run
+from replicator_kuma.kuma.run import Finished, failure, run
 
 ASK_DEADLINE = 30.0
 START_DEADLINE = 120.0
@@ -15,6 +16,8 @@ POLL = 0.2
 
 # A shell's codes for "not executable", "not found", "ended by a signal", and ssh's own 255.
 _FIRST_BROKEN = 126
+# A start command that reaches another host, where Kuma does not inherit our environment.
+_ELSEWHERE = re.compile(r"\b(ssh|docker|podman)\b")
 
 
 class CommandKuma:
@@ -39,7 +42,9 @@ class CommandKuma:
         start_deadline: float = START_DEADLINE,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
+        self._environment = environment
         self._stop = stop
         self._start = start
         self._status = status
@@ -54,7 +59,7 @@ class CommandKuma:
         if self._status is None:
             return not self._stopped_by_us
         what = "The status command of Uptime Kuma"
-        finished = run(["sh", "-c", self._status], what, deadline=ASK_DEADLINE, end_late=False)
+        finished = self._run(self._status, what, ASK_DEADLINE)
         if finished.code < 0 or finished.code >= _FIRST_BROKEN:
             raise failure(what, finished, hint="It must end with 0 (runs) or 1 (does not).")
         return finished.code == 0
@@ -68,7 +73,7 @@ class CommandKuma:
             return
         what = "The stop command of Uptime Kuma"
         end = self._clock() + self._stop_deadline
-        finished = run(["sh", "-c", self._stop], what, deadline=self._stop_deadline, end_late=False)
+        finished = self._run(self._stop, what, self._stop_deadline)
         if finished.code != 0:
             raise failure(what, finished)
         while self._status is not None and self.running():
@@ -89,13 +94,7 @@ class CommandKuma:
         if self._status is not None and self.running():
             return
         what = "The start command of Uptime Kuma"
-        finished = run(
-            ["sh", "-c", self._start],
-            what,
-            deadline=self._start_deadline,
-            capture=False,
-            end_late=False,
-        )
+        finished = self._run(self._start, what, self._start_deadline, starts=True)
         if finished.code != 0:
             raise failure(
                 what,
@@ -104,3 +103,17 @@ class CommandKuma:
                 "command again; what it printed stands above.",
             )
         self._stopped_by_us = False
+
+    def _run(self, line: str, what: str, deadline: float, *, starts: bool = False) -> Finished:
+        environment = self._environment
+        if starts and environment is not None and not _ELSEWHERE.search(line):
+            # what is left behind is a Kuma: keys of ssh are none of its business
+            environment = {k: v for k, v in environment.items() if k != "SSH_AUTH_SOCK"}
+        return run(
+            ["sh", "-c", line],
+            what,
+            deadline=deadline,
+            capture=not starts,
+            end_late=False,
+            environment=environment,
+        )

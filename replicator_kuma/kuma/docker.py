@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from replicator_kuma.errors import KumaError
-from replicator_kuma.kuma.run import failure, run
+from replicator_kuma.kuma.run import Finished, failure, run
 
 ASK_DEADLINE = 30.0
 START_DEADLINE = 120.0
@@ -20,7 +22,15 @@ class DockerKuma:
     name = "docker"
     manages = True
 
-    def __init__(self, container: str, *, docker: str = "docker", stop_timeout: int = 3600) -> None:
+    def __init__(
+        self,
+        container: str,
+        *,
+        docker: str = "docker",
+        stop_timeout: int = 3600,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._environment = environment
         self._container = container
         self._docker = docker
         self._stop_timeout = stop_timeout
@@ -29,7 +39,7 @@ class DockerKuma:
         """Whether the container runs, paused or restarting included; raises KumaError."""
         what = f"docker inspect {self._container}"
         argv = [self._docker, "inspect", "--type", "container", "-f", "{{.State.Running}}"]
-        finished = run([*argv, "--", self._container], what, deadline=ASK_DEADLINE)
+        finished = self._run([*argv, "--", self._container], what, ASK_DEADLINE)
         answer = finished.output.strip().lower()
         if finished.code != 0:
             raise failure(what, finished, hint=_HINT)
@@ -47,6 +57,9 @@ class DockerKuma:
 
     def _do(self, verb: list[str], deadline: float) -> None:
         what = f"docker {verb[0]} {self._container}"
-        finished = run([self._docker, *verb, "--", self._container], what, deadline=deadline)
+        finished = self._run([self._docker, *verb, "--", self._container], what, deadline)
         if finished.code != 0:
             raise failure(what, finished, hint=_HINT)
+
+    def _run(self, argv: list[str], what: str, deadline: float) -> Finished:
+        return run(argv, what, deadline=deadline, environment=self._environment)

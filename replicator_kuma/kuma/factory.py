@@ -17,6 +17,7 @@ def make_service(
     command: Sequence[str] = (),
     cwd: Path | str = ".",
     environment: Mapping[str, str] | None = None,
+    tools: Mapping[str, str] | None = None,
     container: str = "",
     docker: str = "docker",
     unit: str = "",
@@ -26,6 +27,8 @@ def make_service(
     data_dir: Path | None = None,
 ) -> KumaService:
     """The service called ``kind``; of the options it reads only its own.
+
+    ``environment`` is for Kuma, ``tools`` for the commands that stop and start it elsewhere.
 
     With ``data_dir`` it looks after the MariaDB that Kuma may have inside that. Raises
     SettingsError for an unknown kind and for an option that the kind needs and has not.
@@ -42,29 +45,35 @@ def make_service(
 
         _need(kind, ("the command line that starts Kuma", command))
         return ChildKuma(command, cwd, environment or {}, database=database)
-    service = _beside(kind, container, docker, unit, stop, start, status)
+    service = _beside(kind, container, docker, unit, (stop, start, status), tools)
     return service if database is None else EmbeddedKuma(service, database)
 
 
 def _beside(
-    kind: str, container: str, docker: str, unit: str, stop: str, start: str, status: str
+    kind: str,
+    container: str,
+    docker: str,
+    unit: str,
+    commands: tuple[str, str, str],
+    tools: Mapping[str, str] | None,
 ) -> KumaService:
     """A Kuma that is no child of ours."""
+    stop, start, status = commands
     if kind == "docker":
         from replicator_kuma.kuma.docker import DockerKuma
 
         _need(kind, ("the name of Kuma's container", container))
-        return DockerKuma(container, docker=docker or "docker")
+        return DockerKuma(container, docker=docker or "docker", environment=tools)
     if kind == "systemd":
         from replicator_kuma.kuma.systemd import SystemdKuma
 
         _need(kind, ("the name of Kuma's unit", unit))
-        return SystemdKuma(unit)
+        return SystemdKuma(unit, environment=tools)
     if kind == "command":
         from replicator_kuma.kuma.command import CommandKuma
 
         _need(kind, ("a stop command", stop), ("a start command", start))
-        return CommandKuma(stop, start, status or None)
+        return CommandKuma(stop, start, status or None, environment=tools)
     raise SettingsError(f"REPLICATOR_KUMA is {kind!r}; it must be one of {', '.join(KINDS)}")
 
 

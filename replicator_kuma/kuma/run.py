@@ -6,7 +6,7 @@ import contextlib
 import re
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO
 
@@ -46,6 +46,7 @@ def run(
     deadline: float,
     capture: bool = True,
     end_late: bool = True,
+    environment: Mapping[str, str] | None = None,
 ) -> Finished:
     """Run one command to its end; any exit code is a result, see ``failure``.
 
@@ -53,7 +54,7 @@ def run(
     its output goes to unnamed files, not pipes: a pipe stays open as long as anything that the
     command has left in the background, and reading it would wait for Kuma to end. At its
     deadline the command is ended, with ``end_late=False`` it is left alone. Only the command
-    itself is ever signalled: its children may be Kuma.
+    itself is ever signalled: its children may be Kuma. Without ``environment`` it has ours.
 
     Raises KumaError where it cannot be started or overruns its deadline.
     """
@@ -66,6 +67,7 @@ def run(
             with cores.allowed():
                 process = subprocess.Popen(
                     argv,
+                    env=None if environment is None else dict(environment),
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=complaint,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from replicator_kuma.errors import KumaError
 from replicator_kuma.kuma.run import failure, run
 
@@ -26,7 +28,14 @@ class SystemdKuma:
     name = "systemd"
     manages = True
 
-    def __init__(self, unit: str, *, systemctl: str = "systemctl") -> None:
+    def __init__(
+        self,
+        unit: str,
+        *,
+        systemctl: str = "systemctl",
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._environment = environment
         self._unit = unit
         self._systemctl = systemctl
 
@@ -34,7 +43,10 @@ class SystemdKuma:
         """Whether the unit is active or on its way; raises KumaError."""
         what = f"systemctl is-active {self._unit}"
         finished = run(
-            [self._systemctl, "is-active", "--", self._unit], what, deadline=ASK_DEADLINE
+            [self._systemctl, "is-active", "--", self._unit],
+            what,
+            deadline=ASK_DEADLINE,
+            environment=self._environment,
         )
         # The exit code is 3 for all but "active": only the word tells them apart.
         state = finished.output.strip()
@@ -57,6 +69,6 @@ class SystemdKuma:
     def _do(self, verb: str, deadline: float) -> None:
         what = f"systemctl {verb} {self._unit}"
         argv = [self._systemctl, "--no-ask-password", verb, "--", self._unit]
-        finished = run(argv, what, deadline=deadline)
+        finished = run(argv, what, deadline=deadline, environment=self._environment)
         if finished.code != 0:
             raise failure(what, finished, hint=_HINT)

@@ -101,6 +101,8 @@ PHRASES: tuple[tuple[re.Pattern[str], type[ReplicatorError]], ...] = (
     ),
 )
 
+_UNRESOLVED = re.compile(r"Resolving password failed: (.*)")
+
 # Lines of restic's own retries that no retry changes; anything else may still go by.
 HOPELESS = re.compile(
     r"returned error, retrying after [^:\n]*: .*("
@@ -187,6 +189,8 @@ def classify(
         return Failure(Interrupted(f"stopped by a signal: {what}"))
     if ended.stopped is Stop.FLOOD:
         return Failure(RepositoryUnreachable(f"{what}: restic's answer has no end"))
+    if (missing := _no_password(what, ended, mask)) and ended.stopped is None:
+        return Failure(missing)
     kind = _kind(ended, where)
     if ended.stopped is Stop.DEADLINE:
         text = f"{what}: no answer within {seconds:g} s"
@@ -200,6 +204,23 @@ def _explained(kind: type[ReplicatorError], message: str, ended: Ended) -> Repli
     """The error, with a hint of its own where restic says what is full."""
     full = kind is RepositoryUnreachable and _NO_SPACE in ended.stderr
     return kind(message, hint=_NO_SPACE_HINT) if full else kind(message)
+
+
+def _no_password(what: str, ended: Ended, mask: Mask) -> WrongPassword | None:
+    """The error where restic had none to try: its command failed, or its file is not there."""
+    text = _plain(ended.stderr)
+    found = _UNRESOLVED.search(text)
+    if found is None:
+        return None
+    said = text[: found.start()].removesuffix("Fatal: ").split("\n")
+    command = " / ".join(line.strip() for line in said[-4:] if line.strip())
+    why = found[1].removeprefix("Fatal: ") + (f": {command}" if command else "")
+    return WrongPassword(
+        f"{what}: the password could not be had: {mask(why)[:_REASON_LIMIT]}",
+        hint="RESTIC_PASSWORD_COMMAND or RESTIC_PASSWORD_FILE failed; whether the password fits "
+        "was not asked. Run the command by hand, as the user and with the variables that the "
+        "replicator has.",
+    )
 
 
 def partial_listing(stderr: str, mask: Mask, where: Where = _ANYWHERE) -> Failure | None:

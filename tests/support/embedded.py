@@ -161,7 +161,9 @@ class Inside:
             commands[name] = shlex.join(["sh", str(self.notes / name)])
         return make_service(
             "command",
-            **commands,
+            stop=commands["stop"],
+            start=commands["start"],
+            status=commands["status"],
             environment=self.environment,
             data_dir=self.data_dir,
         )
