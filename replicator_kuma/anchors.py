@@ -20,6 +20,7 @@ from replicator_kuma.errors import StateError
 from replicator_kuma.folders import ANCHOR, FOLDER, Folder
 from replicator_kuma.plain import name_folder
 
+_NO_MORE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _anchors: dict[str, int] = {}
 _lock = threading.Lock()
 
@@ -31,7 +32,8 @@ def anchored(path: Path, *, make: bool = False) -> Path:
     there: a mistyped DATA_DIR must not come into being). The descriptor is this process's for
     good; it is taken anew where the folder was deleted or moved by its owner.
 
-    Raises StateError for a link, for another user's folder, and where it cannot be used.
+    Raises StateError for a link, for another user's folder, and where it cannot be used; OSError
+    where the machine has no descriptors or memory left.
     """
     shown = str(path.absolute())
     try:
@@ -51,6 +53,8 @@ def anchored(path: Path, *, make: bool = False) -> Path:
     except OSError as error:
         if isinstance(error, FileNotFoundError) and not make:
             return path
+        if error.errno in _NO_MORE:  # the machine's fault (`machine.refusal`), not the folder's
+            raise
         raise StateError(
             f"cannot use the state directory {path}: {error.strerror}", hint=_hint(error)
         ) from error

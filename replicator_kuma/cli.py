@@ -5,7 +5,10 @@ Each command is a module of `commands`, imported when it is called: `--version` 
 
 from __future__ import annotations
 
+import codecs
 import importlib
+import io
+import json
 import sys
 import traceback
 from collections.abc import Sequence
@@ -66,9 +69,13 @@ def cli() -> None:
     cores.forbid()
 
 
+_ESCAPED = "replicator-escaped"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code (the table in `errors`)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    _say_in_any_encoding()
     try:
         code = cli.main(arguments, prog_name="replicator", standalone_mode=False)
         return code if isinstance(code, int) else 0
@@ -89,6 +96,20 @@ def main(argv: Sequence[str] | None = None) -> int:
             err=True,
         )
         return BUG
+
+
+def _say_in_any_encoding() -> None:
+    """What a terminal has no character for is shown as JSON's escape: `\\u00e9`, in JSON too."""
+    codecs.register_error(_ESCAPED, _escape)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=_ESCAPED)
+
+
+def _escape(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
 
 
 def _tell(error: ReplicatorError, *, as_json: bool) -> None:

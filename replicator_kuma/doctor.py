@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -41,7 +42,12 @@ SHOWN_MISFITS = 20
 
 
 def _from_error(check: str, error: ReplicatorError) -> Finding:
-    return Finding(check, Level.FAIL, str(error), error.hint, error.exit_code)
+    return Finding(check, Level.FAIL, str(error), _beyond_doctor(error.hint), error.exit_code)
+
+
+def _beyond_doctor(hint: str) -> str:
+    """What is left to try for somebody who has just run doctor."""
+    return re.sub(r"(,? or run|\s*Try): replicator doctor", "", hint)
 
 
 @dataclass

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
+from typing import IO
 
 from replicator_kuma.errors import MachineError
 
@@ -27,3 +29,11 @@ def refusal(error: BaseException) -> MachineError | None:
     name = error.filename
     where = f": {os.fsdecode(name)}" if isinstance(name, str | bytes) else ""
     return MachineError(f"the machine refuses: {os.strerror(error.errno)}{where}")
+
+
+def unnamed_file() -> IO[bytes]:
+    """A file for what a program prints: in TMPDIR, or in memory where that cannot be used."""
+    try:
+        return tempfile.TemporaryFile()
+    except OSError:
+        return os.fdopen(os.memfd_create("output"), "w+b")

@@ -119,8 +119,14 @@ class Source:
             self.values[name] = text
 
     def _check_file(self, name: str) -> None:
-        """restic reads these two by itself; a bad file is better reported before it tries."""
-        self._file(name)
+        """restic reads these two by itself; a bad file is better reported before it tries.
+
+        A relative path in a file is meant as in a variable: restic runs in a dump's folder.
+        """
+        text = self._file(name)
+        if name == "RESTIC_REPOSITORY" and text and restic_environment({name: text})[name] != text:
+            self.values[name] = text
+            del self.values[f"{name}_FILE"]
 
     def _unknown(self) -> list[str]:
         known = [name for name in VARIABLES if name.startswith("REPLICATOR_")]

@@ -71,7 +71,7 @@ def _translate(error: sqlite3.DatabaseError) -> DatabaseError:
             return DatabaseCorrupt(f"Kuma's database is damaged: {error}", hint=hint)
         case sqlite3.SQLITE_CANTOPEN:
             return DatabaseMissing(f"Kuma's database cannot be opened: {error}")
-        case sqlite3.SQLITE_READONLY:
+        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
             return DatabaseError(f"Kuma's database cannot be written: {error}", hint=_NOT_OURS)
         case sqlite3.SQLITE_FULL:
             return DatabaseError(
@@ -206,6 +206,11 @@ class SqliteStore:
         self._settings = settings
 
     @property
+    def file(self) -> Path:
+        """The real file, as SQLite finds it: where kuma.db is a link, -wal and -shm lie there."""
+        return Path(os.path.realpath(self.path))
+
+    @property
     def representation(self) -> Representation:
         from replicator_kuma.database.sqlite_values import SqliteRepresentation
 
@@ -231,7 +236,10 @@ class SqliteStore:
     def connect(self, mode: str = "rw", timeout: float = BUSY_TIMEOUT) -> sqlite3.Connection:
         """A connection in autocommit; raises DatabaseMissing where there is no file."""
         if not self.path.is_file():
-            raise DatabaseMissing(f"there is no database {self.path}")
+            leads = f": it is a link to {self.file}" if self.path.is_symlink() else ""
+            raise DatabaseMissing(f"there is no database {self.path}{leads}")
+        if not os.access(self.path, os.R_OK):
+            raise DatabaseError(f"this user may not read {self.path}", hint=_NOT_OURS)
         expected = vouch(self.path)
         with explained():
             connection = sqlite3.connect(
@@ -333,7 +341,7 @@ class SqliteStore:
             connection.close()
 
     def check_writable(self) -> None:
-        if not (os.access(self.path, os.W_OK) and os.access(self.path.parent, os.W_OK)):
+        if not (os.access(self.file, os.W_OK) and os.access(self.file.parent, os.W_OK)):
             raise DatabaseError(f"this user may not write to {self.path}", hint=_NOT_OURS)
         connection = self.connect()
         try:
@@ -351,10 +359,10 @@ class SqliteStore:
         return holders(self.path)
 
     def fingerprint(self) -> str:
-        newest, parts = 0, []
+        newest, parts, file = 0, [], self.file
         for suffix in ("", "-wal", "-journal"):
             try:
-                stat = Path(f"{self.path}{suffix}").stat()
+                stat = Path(f"{file}{suffix}").stat()
             except FileNotFoundError:
                 parts.append("-")
                 continue

@@ -16,7 +16,6 @@ import pwd
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from replicator_kuma import cores
 from replicator_kuma.errors import KumaError
 from replicator_kuma.folders import Folder, Owner, give
 from replicator_kuma.kuma import KumaService
+from replicator_kuma.machine import unnamed_file
 from replicator_kuma.sockets import vouched_socket
 
 PROGRAM = "mariadbd"
@@ -184,7 +184,7 @@ class EmbeddedDatabase:
         """
         self.end_left()
         self.require_free()
-        with tempfile.TemporaryFile() as said:
+        with unnamed_file() as said:
             process = self._start(said)
             try:
                 self._wait_up(process, said)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import re
 import subprocess
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO
 
 from replicator_kuma import cores
 from replicator_kuma.errors import KumaError
+from replicator_kuma.machine import unnamed_file
 
 # How long a client that overran its deadline has to end by itself.
 GRACE = 5.0
@@ -60,8 +60,8 @@ def run(
     """
     _reap_left()
     with contextlib.ExitStack() as stack:
-        output = stack.enter_context(tempfile.TemporaryFile()) if capture else None
-        complaint = stack.enter_context(tempfile.TemporaryFile()) if capture else None
+        output = stack.enter_context(unnamed_file()) if capture else None
+        complaint = stack.enter_context(unnamed_file()) if capture else None
         try:
             # A session of its own: Ctrl-C must not end a stop that is half done.
             with cores.allowed():

@@ -107,7 +107,7 @@ class Child:
                     stderr=subprocess.PIPE,
                     bufsize=0,
                     start_new_session=True,
-                    pass_fds=handed_on(arguments),
+                    pass_fds=handed_on([*arguments, *environment.values()]),
                 )
         except BaseException:
             self._selector.close()

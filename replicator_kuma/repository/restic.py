@@ -103,7 +103,7 @@ class ResticRepository:
         on_retry: Callable[[ReplicatorError, float], None] = lambda _error, _pause: None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._binary = str(binary)
+        self._binary = str(Path(binary).absolute() if os.sep in str(binary) else binary)
         self._environment = dict(environment)
         self._cache_dir = cache_dir
         self._host = host
@@ -120,13 +120,17 @@ class ResticRepository:
     @property
     def _cache(self) -> Path | None:
         """restic's cache, in a state directory; None where that is none of this user's."""
-        if self._cache_dir is None:
-            return None
         try:
-            anchored(self._cache_dir.parent, make=True)
-            return anchored(self._cache_dir, make=True)
+            return self._own_cache()
         except StateError:
             return None  # what has to write there says so
+
+    def _own_cache(self) -> Path | None:
+        """The same; raises StateError."""
+        if self._cache_dir is None:
+            return None
+        anchored(self._cache_dir.parent, make=True)
+        return anchored(self._cache_dir, make=True)
 
     @property
     def _where(self) -> Where:
@@ -303,7 +307,10 @@ class ResticRepository:
     @contextlib.contextmanager
     def _alone(self, deadline: Deadline) -> Iterator[None]:
         """Hold the file lock of this cache folder; the kernel releases it whatever happens."""
-        cache = self._cache
+        try:
+            cache = self._own_cache()
+        except StateError as error:
+            raise RepositoryError(f"cannot write to {self._cache_dir}: {error}") from error
         if cache is None:
             yield
             return
@@ -362,7 +369,7 @@ class ResticRepository:
         try:
             return Child(
                 [self._binary, *call],
-                self._environment,
+                self._with_room_for_scratch(),
                 deadline,
                 cwd=cwd,
                 interrupted=self._interrupted,
@@ -372,6 +379,24 @@ class ResticRepository:
             if error.errno in _STARVED:
                 raise MachineError(f"cannot start restic now: {error.strerror}") from error
             raise ResticMissing(f"cannot run {self._binary}: {error.strerror}") from error
+
+    def _with_room_for_scratch(self) -> Mapping[str, str]:
+        """Its environment; where TMPDIR cannot be used, with the state directory in its place.
+
+        restic writes packs there before it sends them, and deletes each as soon as it is open.
+        """
+        usual = Path(self._environment.get("TMPDIR") or "/tmp")
+        if self._cache_dir is None or (usual.is_dir() and os.access(usual, os.W_OK | os.X_OK)):
+            return self._environment
+        try:
+            folder = anchored(self._cache_dir.parent, make=True)
+        except StateError as error:
+            raise MachineError(
+                f"restic needs a folder for temporary files: {usual} cannot be written to, and "
+                f"{error}",
+                hint="Set TMPDIR to a folder that can be written to.",
+            ) from error
+        return {**self._environment, "TMPDIR": str(folder)}
 
     def _run(self, call: Sequence[str], deadline: Deadline, cwd: Path | None = None) -> Output:
         return capture(self._start(call, deadline, cwd), _OUTPUT_LIMIT)

@@ -7,9 +7,9 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 
@@ -19,6 +19,7 @@ from replicator_kuma.build import build
 from replicator_kuma.control import ControlServer
 from replicator_kuma.errors import RepositoryUnreachable, WrongPassword
 from replicator_kuma.findings import Finding, Level, exit_code
+from replicator_kuma.folders import Folder
 from replicator_kuma.heartbeat import Beat, trouble
 from replicator_kuma.repository import Position
 from replicator_kuma.settings import Settings
@@ -472,15 +473,19 @@ def test_doctor_on_an_empty_file(world: World) -> None:
 
 def test_doctor_on_a_full_disk(world: World) -> None:
     """/dev/full takes an empty write, as a full disk takes an empty file."""
-    world.monkeypatch.setattr(Path, "write_bytes", lambda _self, data: full(data))
+    write = Folder.write
+
+    def filled(self: Folder, name: str, fill: Callable[[BinaryIO], object]) -> None:
+        def into_full(_file: BinaryIO) -> None:
+            with Path("/dev/full").open("wb", 0) as disk:
+                fill(disk)
+
+        write(self, name, into_full)
+
+    world.monkeypatch.setattr(Folder, "write", filled)
     found = findings(world)["state directory"]
     assert [entry["exit_code"] for entry in found] == [19]
-    assert list((world.replica / "replicator").glob(".doctor*")) == []
-
-
-def full(data: bytes) -> int:
-    with Path("/dev/full").open("wb", 0) as file:
-        return file.write(data) if data else 0
+    assert list((world.replica / "replicator").glob("*doctor*")) == []
 
 
 def test_doctor_in_an_empty_fleet(world: World) -> None:

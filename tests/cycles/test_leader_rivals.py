@@ -142,7 +142,7 @@ def test_a_second_leader_of_the_same_name_fences_the_first(
 
 def test_a_container_made_anew_goes_on(leader: Instance, repository: FolderRepository) -> None:
     lead(leader)
-    shutil.rmtree(leader.state.folder)
+    shutil.rmtree(leader.state.name)
     anew = cycles.instance(leader.data_dir, repository, name="leader")
     assert lead(anew).sentence == "nothing changed since 1.1"
     rename(db(anew), 3, "new name")
@@ -155,7 +155,7 @@ def test_a_container_made_anew_whose_first_cycle_fails_goes_on(
     leader: Instance, repository: FolderRepository
 ) -> None:
     lead(leader)
-    shutil.rmtree(leader.state.folder)
+    shutil.rmtree(leader.state.name)
     anew = cycles.instance(leader.data_dir, repository, name="leader")
     repository.fail["snapshots"] = RepositoryUnreachable("no network")
     with pytest.raises(RepositoryUnreachable):
@@ -306,7 +306,7 @@ def test_a_fenced_leader_of_a_lost_state_stays_fenced_when_its_name_leads_again(
 ) -> None:
     lead(leader)
     rival_of(leader, repository)
-    shutil.rmtree(leader.state.folder)
+    shutil.rmtree(leader.state.name)
     anew = cycles.instance(leader.data_dir, repository, name="leader")
     with pytest.raises(Fenced):
         lead(anew)

@@ -99,8 +99,11 @@ def _no_restic(world: World) -> Iterator[None]:
 # --- the machine --------------------------------------------------------------------------------
 
 
-def _refusing(below: Callable[[World], Path], code: int) -> Injection:
-    """Each write below a folder fails, by way of Python's audit events."""
+def _refusing(below: Callable[[World], Path], code: int, *names: str) -> Injection:
+    """Each write below a folder fails, by way of Python's audit events.
+
+    Files that are written by their folder's descriptor are known by how their names begin.
+    """
 
     @contextlib.contextmanager
     def inject(world: World) -> Iterator[None]:
@@ -114,7 +117,7 @@ def _refusing(below: Callable[[World], Path], code: int) -> Injection:
                 path, writes = (arguments[0] if arguments else ""), event in _EFFECTS
             if writes and isinstance(path, str | os.PathLike):
                 name = os.fspath(path)
-                if isinstance(name, str) and name.startswith(folder):
+                if isinstance(name, str) and name.startswith((folder, *names)):
                     raise OSError(code, os.strerror(code), name)
 
         forget = hear(hook)
@@ -378,10 +381,11 @@ def _migrates_for_a_while(server: Stage) -> None:
 
 # --- all of them --------------------------------------------------------------------------------
 
+_STATE = (".state.json.",)
 _EVERYWHERE = (
     Fault("state: disk full", _full(lambda w: w.state), mounts=True),
-    Fault("state: read-only", _refusing(lambda w: w.state / "", errno.EROFS)),
-    Fault("state: I/O error", _refusing(lambda w: w.state / "", errno.EIO)),
+    Fault("state: read-only", _refusing(lambda w: w.state / "", errno.EROFS, *_STATE)),
+    Fault("state: I/O error", _refusing(lambda w: w.state / "", errno.EIO, *_STATE)),
     Fault("scratch: disk full", _refusing(lambda w: w.instance.work, errno.ENOSPC)),
     Fault("data: disk full", _full(lambda w: w.data), mounts=True),
     Fault("data: read-only", _data_read_only, mounts=True),

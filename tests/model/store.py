@@ -194,7 +194,7 @@ def observe(instance: Instance, folder: Path | None = None, *, marked: bool = Fa
 
 
 def observed_dump(
-    instance: Instance, name: str, *, marked: bool = False
+    instance: Instance, name: str, *, marked: bool = False, publishing: bool = False
 ) -> tuple[Dump, Observation]:
     seen = observe(instance)
     return Dump(instance.work / name, seen.manifest), seen

@@ -416,6 +416,9 @@ def test_fifty_calls_of_every_end_leave_no_descriptor(
         fake("exit 12", CALM),
         fake("sleep 60", quick),
     ]
+    for repository in repositories:
+        with contextlib.suppress(RepositoryError):
+            repository.check_access()  # the cache folder's descriptor is held for good
     before = descriptors()
     for round_number in range(4):
         for repository in repositories:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from replicator_kuma import apply
+from replicator_kuma.anchors import real_path
 from replicator_kuma.database.sqlite import SqliteStore
 from replicator_kuma.database.sqlite_write import SqliteWriter
 from replicator_kuma.errors import KumaError
@@ -62,7 +63,7 @@ class Counter:
 
     def __init__(self, limit: int, scratch: tuple[str, ...]) -> None:
         self.left = limit
-        self.scratch = (*scratch, "/dev/null")
+        self.scratch = (*(str(real_path(Path(each))) for each in scratch), "/dev/null")
         self._in_scratch = False
         self._last = ("", "")
         self._times = 0
@@ -83,6 +84,7 @@ class Counter:
 
     def _effect(self, event: str, path: Any) -> None:
         name = os.fsdecode(path) if isinstance(path, (str, bytes, os.PathLike)) else ""
+        name = str(real_path(Path(name))) if name.startswith("/proc/") else name
         if event == "shutil.rmtree":
             self._in_scratch = name.startswith(self.scratch)
         if name.startswith("/"):
