@@ -404,6 +404,7 @@ def stand_ins(world: World) -> Iterator[None]:
             stack.enter_context(mock.patch.object(planning, name, getattr(store, name)))
         stack.enter_context(mock.patch.object(replica, "apply", store.apply))
         stack.enter_context(mock.patch.object(publish, "_what_changed", return_value=None))
+        stack.enter_context(mock.patch.object(publish, "as_replicas_do"))  # it has no folder
         yield
 
 
