@@ -20,7 +20,12 @@ from replicator_kuma.database.detect import open_store
 from replicator_kuma.database.sqlite import SqliteStore
 from replicator_kuma.dump.catalog import HISTORY
 from replicator_kuma.dump.select import select
-from replicator_kuma.errors import DatabaseError, DatabaseLocked, SettingsError
+from replicator_kuma.errors import (
+    DatabaseError,
+    DatabaseLocked,
+    DatabaseMissing,
+    SettingsError,
+)
 from tests.support.databases import build, edit, query
 from tests.support.dumps import digest_of
 from tests.support.pairs import HastyStore
@@ -370,3 +375,46 @@ def test_which_database(config: str, error: type[Exception], tmp_path: Path) -> 
     (tmp_path / "db-config.json").write_text(config)
     with pytest.raises(error):
         open_store(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["absolute", "relative", "chain", "folder"])
+def test_a_linked_database_is_followed_as_sqlite_does(
+    database: Path, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """-wal and -shm lie beside the real file: a change that is only there is seen."""
+    monkeypatch.setattr(module, "_SETTLE_NS", 0)
+    away, data = tmp_path / "away", tmp_path / "linked"
+    away.mkdir()
+    database.rename(away / "real.db" if kind != "folder" else away / "kuma.db")
+    real = away / ("real.db" if kind != "folder" else "kuma.db")
+    if kind == "folder":
+        data.symlink_to(away)
+    else:
+        data.mkdir()
+    if kind == "absolute":
+        (data / "kuma.db").symlink_to(real)
+    elif kind == "relative":
+        (data / "kuma.db").symlink_to("../away/real.db")
+    elif kind == "chain":
+        (tmp_path / "between").symlink_to("away/real.db")
+        (data / "kuma.db").symlink_to("../between")
+    store = SqliteStore(data)
+    with closing(sqlite3.connect(data / "kuma.db", isolation_level=None)) as kuma:
+        kuma.execute("PRAGMA journal_mode = WAL")
+        kuma.execute("UPDATE tag SET color = 'first' WHERE id = 1")
+        before = store.fingerprint()
+        assert before
+        assert store.fingerprint() == before
+        kuma.execute("UPDATE tag SET color = 'second' WHERE id = 1")
+        assert store.fingerprint() != before
+        assert store.in_use()
+    assert not store.in_use()
+    store.check()
+    store.check_writable()
+    assert sorted(path.name for path in real.parent.iterdir()) == [real.name]
+
+
+def test_a_link_to_nowhere_is_named(tmp_path: Path) -> None:
+    (tmp_path / "kuma.db").symlink_to(tmp_path / "gone.db")
+    with pytest.raises(DatabaseMissing, match=r"it is a link to .*gone\.db"):
+        SqliteStore(tmp_path).connect()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from pathlib import Path
 
@@ -299,3 +300,42 @@ def test_each_kind_can_be_made(kind: str) -> None:
 def test_what_is_missing_is_named(kind: str, words: str) -> None:
     with pytest.raises(SettingsError, match=words):
         make_service(kind)
+
+
+# ------------------------------------------------------------------ what they see
+
+
+@pytest.mark.parametrize("kind", ["docker", "command", "systemd"])
+def test_their_programs_see_what_they_are_given_and_no_more(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RESTIC_PASSWORD", SECRET)
+    tools = {"PATH": "/usr/bin:/bin", "SSH_AUTH_SOCK": "/run/agent", "DOCKER_HOST": "ssh://nas"}
+    note = f"env >> {tmp_path}/seen; echo active; echo true"
+    program = recorder(tmp_path, "program", note)
+    service: KumaService
+    if kind == "docker":
+        service = DockerKuma("kuma", docker=str(program), environment=tools)
+    elif kind == "systemd":
+        service = SystemdKuma("kuma", systemctl=str(program), environment=tools)
+    else:
+        service = CommandKuma(str(program), str(program), environment=tools)
+    with contextlib.suppress(KumaError):
+        service.running()
+        service.stop()
+    seen = (tmp_path / "seen").read_text()
+    assert "DOCKER_HOST=ssh://nas" in seen
+    assert "SSH_AUTH_SOCK=/run/agent" in seen
+    (tmp_path / "seen").unlink()
+    service.start()
+    seen += (tmp_path / "seen").read_text()
+    assert SECRET not in seen
+
+
+@pytest.mark.parametrize(("line", "given"), [("env", False), ("true ssh; env", True)])
+def test_a_kuma_that_a_command_starts_has_no_key_of_ssh(
+    tmp_path: Path, line: str, given: bool
+) -> None:
+    tools = {"PATH": "/usr/bin:/bin", "SSH_AUTH_SOCK": "/run/agent"}
+    CommandKuma("true", f"{{ {line}; }} > {tmp_path}/seen", environment=tools).start()
+    assert ("SSH_AUTH_SOCK" in (tmp_path / "seen").read_text()) is given
