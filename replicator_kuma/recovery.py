@@ -185,7 +185,7 @@ def _pending_now(instance: Instance) -> Pending | None:
 
 def _forget(instance: Instance, pending: Pending) -> None:
     """Drop an apply of which nothing was written; the one that it was laid over stands."""
-    log.warning("an earlier run ended before its changes were written: the rows are as they were")
+    log.warning("an apply ended before its changes were written: the rows are as they were")
     stands = pending.earlier and replace(pending.earlier, files=())
     if pending.rollback:
         # The way back was not taken: still unconfirmed are the rows that it leads away from.
