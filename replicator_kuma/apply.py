@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -179,7 +180,10 @@ def _rehearse(instance: Instance, planned: Planned) -> None:
         return
     instance.progress("trying the changes on a copy")
     try:
-        with rehearsal(instance.store, instance.work / "rehearsal") as writer:
+        # SQLite looks its path up again: nobody can put another file in the place of a name that
+        # he cannot foresee
+        folder = instance.work / secrets.token_hex(8)
+        with rehearsal(instance.store, folder) as writer:
             if writer is not None:
                 for name in planned.live.manifest.tables:
                     writer.sweep(select(writer.schema, name))

@@ -6,6 +6,7 @@ What is opened by a descriptor has a relative name: no event of that names a pat
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -17,6 +18,7 @@ import replicator_kuma
 from replicator_kuma import anchors
 
 _PACKAGE = str(Path(replicator_kuma.__file__).parent)
+_UNFORESEEN = re.compile(r"/[0-9a-f]{16}/")
 _EVENTS = frozenset(
     {
         *("open", "sqlite3.connect"),
@@ -56,16 +58,20 @@ class Opens:
         finally:
             self.on = True
 
-    def _held(self, path: str) -> bool:
-        """Whether it begins with the descriptor of a state directory, which nobody can swap."""
-        return path.startswith("/proc/self/fd/") and (
+    def _held(self, event: str, path: str) -> bool:
+        """Whether it begins with the descriptor of a state directory, which nobody can swap.
+
+        SQLite looks for the real path again: a part of that has to be a name none can foresee.
+        """
+        held = path.startswith("/proc/self/fd/") and (
             int(path.split("/")[4]) in anchors._anchors.values()
         )
+        return held and (event != "sqlite3.connect" or _UNFORESEEN.search(path) is not None)
 
     def _look(self, event: str, path: str) -> None:
         if event == "sqlite3.connect" and path.startswith("file:"):
             path = unquote(path.removeprefix("file:").partition("?")[0])
-        if not path.startswith("/") or self._held(path):
+        if not path.startswith("/") or self._held(event, path):
             return
         for each in (path, os.path.realpath(path)):
             inside = f"{each}/".startswith(self._roots)
