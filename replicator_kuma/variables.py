@@ -208,7 +208,12 @@ _ALL = (
     ),
     Variable("REPLICATOR_KUMA_UNIT", "`systemd`: the unit's name", option="--kuma-unit"),
     Variable("REPLICATOR_KUMA_STOP_COMMAND", "`command`: what stops Kuma, and waits for its end"),
-    Variable("REPLICATOR_KUMA_START_COMMAND", "`command`: what starts Kuma, and returns"),
+    Variable(
+        "REPLICATOR_KUMA_START_COMMAND",
+        "`command`: what starts Kuma, and returns. It has none of the replicator's and restic's "
+        "variables, and `SSH_AUTH_SOCK` only where the line itself runs `ssh`, `docker` or "
+        "`podman`",
+    ),
     Variable(
         "REPLICATOR_KUMA_STATUS_COMMAND",
         "`command`: ends with 0 while Kuma runs, with 1 when it does not",
