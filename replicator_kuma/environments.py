@@ -70,11 +70,11 @@ def unknown_to_restic(name: str) -> bool:
 def restic_environment(values: Mapping[str, str]) -> dict[str, str]:
     """What restic may see: what opens the repository, and nothing that changes what a call means.
 
-    A password command is the user's own program: with RESTIC_PASSWORD_COMMAND the user's other
-    variables go along, but never the replicator's and Kuma's. restic runs in a dump's folder, so
-    relative paths are made absolute.
+    A password command is the user's own program: with RESTIC_PASSWORD_COMMAND, or a command of
+    rclone's, the user's other variables go along, but never the replicator's and Kuma's. restic
+    runs in a dump's folder, so relative paths are made absolute.
     """
-    all_of_it = "RESTIC_PASSWORD_COMMAND" in values
+    all_of_it = any(name.endswith("_COMMAND") and handed_to_restic(name) for name in values)
     return {
         name: _absolute(name, value)
         for name, value in values.items()
@@ -133,6 +133,11 @@ def tool_environment(values: Mapping[str, str], data_dir: Path) -> dict[str, str
     """For `docker`, `systemctl` and the operator's own commands, which may start a Kuma.
 
     As Kuma's own; and the keys by which they reach another host (`ssh`, DOCKER_HOST=ssh://…).
+    DATA_DIR only where the user has set it: `docker compose` takes it before that of its .env.
     """
-    keys = {name: value for name, value in values.items() if name == "SSH_AUTH_SOCK"}
-    return {**kuma_environment(values, data_dir), **keys}
+    found = kuma_environment(values, data_dir)
+    if "DATA_DIR" not in values:
+        del found["DATA_DIR"]
+    if "SSH_AUTH_SOCK" in values:
+        found["SSH_AUTH_SOCK"] = values["SSH_AUTH_SOCK"]
+    return found

@@ -151,7 +151,7 @@ class Source:
     def _odd_values(self) -> Iterator[str]:
         """What an env file of Windows, or one with quotes, leaves in a value."""
         for name, value in sorted(self.values.items()):
-            if unknown_to_restic(name):
+            if unknown_to_restic(name.removeprefix(SECOND)):
                 yield f"{name} is no variable of restic that is known here: restic does not get it"
             if name not in VARIABLES and not handed_to_restic(name.removeprefix(SECOND)):
                 continue

@@ -59,6 +59,9 @@ def test_restic_gets_nothing_that_changes_what_a_call_means(name: str) -> None:
 
 def test_a_variable_of_restic_that_nobody_knows_is_named() -> None:
     assert unknown_to_restic("RESTIC_WHAT_IS_NEW")
+    of_second = {"REPLICATOR_REPOSITORY_2": "/srv/two", "REPLICATOR_PASSWORD_2": "x"}
+    loaded = Settings.load({**PLACE, **of_second, "REPLICATOR_2_RESTIC_WHAT_IS_NEW": "1"})
+    assert any(line.startswith("REPLICATOR_2_RESTIC_WHAT_IS_NEW is no") for line in loaded.warnings)
     known = (*RESTIC_IGNORED, *OPENS, *PLACE, "RESTIC_TEST_CLEANUP", "PATH")
     assert not any(map(unknown_to_restic, known))
     found = Settings.load({**PLACE, "RESTIC_WHAT_IS_NEW": "1", "RESTIC_HOST": "x"}).warnings
@@ -98,10 +101,36 @@ def test_a_second_password_command_sees_nothing_of_the_first_repository() -> Non
     assert not {"battery staple", "s3", "tk", "second"} & set(found.values())
 
 
+@pytest.mark.parametrize(
+    "name", ["RCLONE_PASSWORD_COMMAND", "RCLONE_CONFIG_NAS_BEARER_TOKEN_COMMAND"]
+)
+def test_a_backend_s_own_command_has_the_user_s_variables_too(name: str) -> None:
+    user = {"GNUPGHOME": "/keys", "PASSWORD_STORE_DIR": "/store"}
+    assert restic_environment({**PLACE, **user, name: "pass nas", "NTFY_TOKEN": "tk"}) == {
+        **PLACE,
+        **user,
+        name: "pass nas",
+    }
+    second = {"REPLICATOR_REPOSITORY_2": "/srv/two", f"REPLICATOR_2_{name}": "pass nas"}
+    found = second_environment({**SECRETS, **user, **second})
+    assert found.items() >= {**user, name: "pass nas"}.items()
+    assert not {"battery staple", "s3", "tk"} & set(found.values())
+    first = {"REPLICATOR_REPOSITORY_2": "/srv/two", **user, name: "pass one"}
+    assert second_environment(first) == {"RESTIC_REPOSITORY": "/srv/two"}, "not its command"
+
+
+def test_tools_get_a_data_dir_only_where_the_user_has_set_it() -> None:
+    """`docker compose` takes a variable of ours before the one in its own .env."""
+    assert "DATA_DIR" not in tool_environment(KUMA, DATA)
+    assert tool_environment({**KUMA, "DATA_DIR": "/srv/kuma"}, DATA)["DATA_DIR"] == "/app/data/"
+
+
 def test_kuma_gets_no_secret_of_ours() -> None:
     kuma = kuma_environment({**SECRETS, **KUMA}, DATA)
     assert kuma == {**KUMA, "DATA_DIR": "/app/data/"}
-    tool = tool_environment({**SECRETS, **KUMA, "DOCKER_HOST": "ssh://nas"}, DATA)
+    tool = tool_environment(
+        {**SECRETS, **KUMA, "DATA_DIR": "/app/data", "DOCKER_HOST": "ssh://nas"}, DATA
+    )
     assert tool == {**kuma, "DOCKER_HOST": "ssh://nas", "SSH_AUTH_SOCK": "/run/agent"}
 
 

@@ -96,13 +96,18 @@ class CommandKuma:
         what = "The start command of Uptime Kuma"
         finished = self._run(self._start, what, self._start_deadline, starts=True)
         if finished.code != 0:
-            raise failure(
-                what,
-                finished,
-                hint="Kuma is stopped. Start it, or mend REPLICATOR_KUMA_START_COMMAND and run the "
-                "command again; what it printed stands above.",
+            hint = (
+                "Kuma is stopped. Start it, or mend REPLICATOR_KUMA_START_COMMAND and run the "
+                "command again; what it printed stands above."
             )
+            raise failure(what, finished, hint=hint + self._withheld())
         self._stopped_by_us = False
+
+    def _withheld(self) -> str:
+        """A sentence where the start command was not given SSH_AUTH_SOCK, and may need it."""
+        if "SSH_AUTH_SOCK" not in (self._environment or {}) or _ELSEWHERE.search(self._start):
+            return ""
+        return " It has SSH_AUTH_SOCK only where its line itself has the word ssh."
 
     def _run(self, line: str, what: str, deadline: float, *, starts: bool = False) -> Finished:
         environment = self._environment

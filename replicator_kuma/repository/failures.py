@@ -101,7 +101,7 @@ PHRASES: tuple[tuple[re.Pattern[str], type[ReplicatorError]], ...] = (
     ),
 )
 
-_UNRESOLVED = re.compile(r"Resolving password failed: (.*)")
+_UNRESOLVED = re.compile(r"Resolving password failed: (.*)|(an empty password is not .*)")
 
 # Lines of restic's own retries that no retry changes; anything else may still go by.
 HOPELESS = re.compile(
@@ -207,17 +207,17 @@ def _explained(kind: type[ReplicatorError], message: str, ended: Ended) -> Repli
 
 
 def _no_password(what: str, ended: Ended, mask: Mask) -> WrongPassword | None:
-    """The error where restic had none to try: its command failed, or its file is not there."""
+    """The error where restic had none to try: its command failed or said nothing, or no file."""
     text = _plain(ended.stderr)
     found = _UNRESOLVED.search(text)
     if found is None:
         return None
     said = text[: found.start()].removesuffix("Fatal: ").split("\n")
     command = " / ".join(line.strip() for line in said[-4:] if line.strip())
-    why = found[1].removeprefix("Fatal: ") + (f": {command}" if command else "")
+    why = (found[1] or found[2]).removeprefix("Fatal: ") + (f": {command}" if command else "")
     return WrongPassword(
         f"{what}: the password could not be had: {mask(why)[:_REASON_LIMIT]}",
-        hint="RESTIC_PASSWORD_COMMAND or RESTIC_PASSWORD_FILE failed; whether the password fits "
+        hint="RESTIC_PASSWORD_COMMAND or RESTIC_PASSWORD_FILE gave none; whether the password fits "
         "was not asked. Run the command by hand, as the user and with the variables that the "
         "replicator has.",
     )

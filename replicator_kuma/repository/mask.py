@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from urllib.parse import quote, unquote
 
 _SECRET_NAME = re.compile(r"PASS|SECRET|TOKEN|KEY|CREDENTIAL|AUTH|SAS$|_COMMAND$", re.IGNORECASE)
-# These name a file or a socket, which a message should show.
-_PLACE_NAME = re.compile(r"_FILE$|_SOCK$|^GOOGLE_APPLICATION_CREDENTIALS$|_URL$", re.IGNORECASE)
+# These name a file, a folder or a socket, which a message should show.
+_PLACE_NAME = re.compile(
+    r"_FILE$|_SOCK$|_DIR(ECTORY)?$|^GOOGLE_APPLICATION_CREDENTIALS$|_URL$", re.IGNORECASE
+)
 _USERINFO = re.compile(r"://[^/@\s]*(?::[^@\s]*)?@")
 _URL_PASSWORD = re.compile(r"://[^/@\s:]*:(\S+)@")
 

@@ -339,3 +339,13 @@ def test_a_kuma_that_a_command_starts_has_no_key_of_ssh(
     tools = {"PATH": "/usr/bin:/bin", "SSH_AUTH_SOCK": "/run/agent"}
     CommandKuma("true", f"{{ {line}; }} > {tmp_path}/seen", environment=tools).start()
     assert ("SSH_AUTH_SOCK" in (tmp_path / "seen").read_text()) is given
+
+
+@pytest.mark.parametrize(("keys", "told"), [({"SSH_AUTH_SOCK": "/run/agent"}, True), ({}, False)])
+def test_a_start_command_that_failed_without_its_key_is_told_why(
+    keys: dict[str, str], told: bool
+) -> None:
+    with pytest.raises(KumaError) as caught:
+        CommandKuma("true", "exit 7", environment={"PATH": "/usr/bin:/bin", **keys}).start()
+    assert caught.value.hint is not None
+    assert ("SSH_AUTH_SOCK" in caught.value.hint) is told

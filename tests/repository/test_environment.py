@@ -51,6 +51,33 @@ def test_a_password_command_that_fails_is_no_wrong_password(
     repository(restic, tmp_path, values).check_access()
 
 
+def test_a_password_command_that_says_nothing_is_no_wrong_password(
+    restic: Path, place: Path, tmp_path: Path
+) -> None:
+    values = environment(place)
+    del values["RESTIC_PASSWORD"]
+    values["RESTIC_PASSWORD_COMMAND"] = "true"
+    with pytest.raises(WrongPassword) as caught:
+        repository(restic, tmp_path, values).check_access()
+    assert "RESTIC_PASSWORD_COMMAND" in caught.value.hint
+    assert "another password" not in caught.value.hint
+
+
+def test_where_a_password_command_looked_is_shown(
+    restic: Path, place: Path, tmp_path: Path
+) -> None:
+    values = environment(place)
+    del values["RESTIC_PASSWORD"]
+    values["CREDENTIALS_DIRECTORY"] = str(tmp_path / "credentials")
+    values["VAULT_TOKEN"] = "hvs.canary"
+    command = 'echo with $VAULT_TOKEN >&2; cat "$CREDENTIALS_DIRECTORY"/restic'
+    values["RESTIC_PASSWORD_COMMAND"] = f"sh -c '{command}'"
+    with pytest.raises(WrongPassword) as caught:
+        repository(restic, tmp_path, values).check_access()
+    assert f"{tmp_path}/credentials/restic: No such file" in str(caught.value)
+    assert "hvs.canary" not in str(caught.value)
+
+
 FILES = {
     "mark": b"\xef\xbb\xbfbattery\r\n",
     "blank line": b"battery\n\n",
