@@ -88,6 +88,24 @@ def below(path: Path) -> Folder | None:
         return None
 
 
+def read(path: Path, name: str) -> bytes | None:
+    """A small file of a state directory that may be another user's; None where there is none.
+
+    Raises OSError for what cannot be read, for a link, and for what is no regular file.
+    """
+    with contextlib.ExitStack() as stack:
+        folder = below(path)
+        if folder is None:
+            return None
+        stack.enter_context(folder)
+        file = folder.open_file(name)
+        if file is None:
+            if folder.stat(name) is not None:
+                raise OSError(errno.EINVAL, "it is no regular file", str(path / name))
+            return None
+        return stack.enter_context(file).read()
+
+
 def real_path(path: Path) -> Path:
     """The path for a program that has none of our descriptors, with the name that holds now."""
     found = ANCHOR.match(str(path))

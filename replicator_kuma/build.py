@@ -221,18 +221,22 @@ def _wait_ready(
     """Nobody waits for a Kuma that nobody here starts."""
 
     def wait() -> None:
-        from replicator_kuma.kuma.ready import wait_ready
-
         if kuma.manages:
-            wait_ready(
-                settings.kuma_url,
-                kuma.running,
-                settings.ready_timeout,
-                interrupted=interrupted,
-                on_state=_say,
-            )
+            _await_kuma(settings, kuma, interrupted)
 
     return wait
+
+
+def _await_kuma(settings: Settings, kuma: KumaService, interrupted: Callable[[], bool]) -> None:
+    from replicator_kuma.kuma.ready import wait_ready
+
+    wait_ready(
+        settings.kuma_url,
+        kuma.running,
+        settings.ready_timeout,
+        interrupted=interrupted,
+        on_state=_say,
+    )
 
 
 def _listens(settings: Settings) -> bool:
@@ -247,16 +251,10 @@ def _answers(
     """A Kuma that is starting gets its time; one that nobody sees is not to be stopped."""
 
     def wait() -> None:
-        from replicator_kuma.kuma.ready import NotReady, wait_ready
+        from replicator_kuma.kuma.ready import NotReady
 
         try:
-            wait_ready(
-                settings.kuma_url,
-                kuma.running,
-                settings.ready_timeout,
-                interrupted=interrupted,
-                on_state=_say,
-            )
+            _await_kuma(settings, kuma, interrupted)
         except NotReady as error:
             if error.state is None:
                 return  # it does not run any more

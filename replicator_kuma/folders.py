@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import BufferedReader, FileIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 _LOOK = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -38,6 +38,8 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _NONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)
 _MOST_LINKS = 40  # as the kernel's own limit
 _BUFFER = 1 << 18
+_T = TypeVar("_T")
+
 ANCHOR = re.compile(r"/proc/self/fd/(\d+)(?=/|$)")
 
 
@@ -130,28 +132,20 @@ class Folder:
         and cannot be read, LinkRefused for a link on the way that must not be followed,
         HardLinkRefused for what may be a second name of a file that is not for its folder's owner.
         """
-        try:
-            with self._parent(name) as (folder, last):
-                descriptor = _opened(folder, last, _READ, follow=follow)
-        except LinkRefused:
-            raise
-        except OSError as error:
-            if error.errno in _NONE:
-                return None
-            raise
-        return opened_regular(descriptor)
+        descriptor = self._found(
+            name, lambda folder, last: _opened(folder, last, _READ, follow=follow)
+        )
+        return None if descriptor is None else opened_regular(descriptor)
 
     def stat(self, name: str, *, follow: bool = False) -> os.stat_result | None:
         """As lstat, or stat; None where there is nothing. Raises LinkRefused, HardLinkRefused."""
+        return self._found(name, _stat_of_end if follow else _stat)
+
+    def _found(self, name: str, look: Callable[[Folder, str], _T]) -> _T | None:
+        """What ``look`` makes of a folder and the name in it; None where there is no such file."""
         try:
             with self._parent(name) as (folder, last):
-                if not follow:
-                    return os.stat(last, dir_fd=folder.descriptor, follow_symlinks=False)
-                descriptor = _opened(folder, last, _PATH, follow=True)
-                try:
-                    return os.fstat(descriptor)
-                finally:
-                    os.close(descriptor)
+                return look(folder, last)
         except LinkRefused:
             raise
         except OSError as error:
@@ -289,6 +283,18 @@ class Folder:
                     os.unlink(last, dir_fd=folder.descriptor)
         except FileNotFoundError:
             return
+
+
+def _stat(folder: Folder, name: str) -> os.stat_result:
+    return os.stat(name, dir_fd=folder.descriptor, follow_symlinks=False)
+
+
+def _stat_of_end(folder: Folder, name: str) -> os.stat_result:
+    descriptor = _opened(folder, name, _PATH, follow=True)
+    try:
+        return os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def opened_regular(descriptor: int) -> BufferedReader | None:

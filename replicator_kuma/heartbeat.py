@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from replicator_kuma.anchors import below
+from replicator_kuma import anchors
 from replicator_kuma.folders import Folder
 
 NAME = "supervisor.json"
@@ -64,7 +64,7 @@ def seen_at(folder: Path) -> float:
     """
     times = [0.0]
     with contextlib.suppress(OSError):
-        here = below(folder)
+        here = anchors.below(folder)
         with here or contextlib.nullcontext():
             found = [here.stat(name) for name in (NAME, ENDED)] if here else []
             times += [one.st_mtime for one in found if one is not None]
@@ -74,11 +74,8 @@ def seen_at(folder: Path) -> float:
 def read(folder: Path) -> Beat | None:
     """The last beat; None when there is none that can be understood."""
     try:
-        here = below(folder)
-        with here or contextlib.nullcontext():
-            file = here.open_file(NAME) if here else None
-        with file or contextlib.nullcontext():
-            return Beat(**json.loads(file.read())) if file else None
+        text = anchors.read(folder, NAME)
+        return None if text is None else Beat(**json.loads(text))
     except (OSError, ValueError, TypeError):
         return None
 

@@ -226,8 +226,8 @@ def finish(data_dir: Path, files: FileChanges) -> None:
     discard(data_dir)
     if lost:
         raise StagedLost(
-            f"what was staged is gone or changed: {', '.join(lost)} came not into place in "
-            f"{data_dir}"
+            f"what was staged is gone or changed: {', '.join(lost)} did not come into place "
+            f"in {data_dir}"
         )
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import fcntl
 import json
 import os
@@ -20,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from replicator_kuma.anchors import anchored, below
+from replicator_kuma.anchors import anchored, read
 from replicator_kuma.drill_note import Drill
 from replicator_kuma.errors import AlreadyRunning, StateError
 from replicator_kuma.folders import Folder
@@ -291,7 +290,7 @@ class StateFile:
         second leader. Another user's folder may be looked into; nothing is ever written there.
         """
         try:
-            text = self._read()
+            text = read(self.name, self.path.name)
             if text is None:
                 return self._new
             raw = json.loads(text)
@@ -305,20 +304,6 @@ class StateFile:
             return _decode(put_together(raw["state"]))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise StateError(f"cannot understand {self.path}: {error!r}") from error
-
-    def _read(self) -> bytes | None:
-        folder = below(self.name)
-        if folder is None:
-            return None
-        with folder:
-            found = folder.stat(self.path.name)
-            file = folder.open_file(self.path.name) if found is not None else None
-            if found is not None and file is None:
-                raise OSError(errno.EINVAL, "it is no regular file")
-        if file is None:
-            return None
-        with file:
-            return file.read()
 
     @property
     def path(self) -> Path:

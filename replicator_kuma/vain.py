@@ -50,10 +50,10 @@ def blocked(state: State) -> Vain | None:
 def error_of(vain: Vain) -> StoppedInVain:
     """What cycles and `doctor` say of it, with the exit code of the cause."""
     error = StoppedInVain(
-        f"Kuma is not stopped again for {vain.position}: that was in vain {vain.outages} times. "
-        f"The cause was: {vain.sentence}",
-        hint=f"{vain.hint} Once the cause or the snapshot has changed it goes on by itself; at "
-        "once: replicator restore --now".lstrip(),
+        f"Kuma is not stopped again for {vain.position}: the apply failed {vain.outages} times "
+        f"after Kuma had stopped. The last cause: {vain.sentence}",
+        hint=f"{vain.hint} It is tried again when the cause is gone or a new snapshot comes. To "
+        "try it now: replicator restore --now".lstrip(),
     )
     error.exit_code = vain.exit_code
     return error
@@ -64,15 +64,15 @@ def note(instance: Instance, wanted: str, mark: Mark, error: Exception) -> None:
     with contextlib.suppress(StateError):
         before = instance.state.load().vain
         outages = before.outages if before is not None and before.aim == wanted else 0
-        known = isinstance(error, ReplicatorError)
+        ours = error if isinstance(error, ReplicatorError) else None
         vain = Vain(
             aim=wanted,
             position=str(mark.position),
             outages=outages + 1,
             at=time.time(),
             sentence=describe(error),
-            hint=error.hint if isinstance(error, ReplicatorError) else "",
-            exit_code=error.exit_code if known and isinstance(error, ReplicatorError) else 1,
+            hint=ours.hint if ours else "",
+            exit_code=ours.exit_code if ours else 1,
             grounds=_grounds(instance),
             holders=_holders(instance),
             room=_room(instance),

@@ -78,7 +78,8 @@ _ALL = (
     ),
     Variable(
         "REPLICATOR_STATE_DIR",
-        "the replicator's memory, lock, restic's cache; on the same file system as the data",
+        "the replicator's memory, lock, restic's cache; on the same file system as the data. It "
+        "must belong to the user that runs the replicator, and be no link",
         option="--state-dir",
         note="`replicator/` in `DATA_DIR`",
     ),

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import sqlite3
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -28,6 +24,7 @@ from tests.support import cycles, databases
 from tests.support.compare import config_differences
 from tests.support.cycles import db, follow, lead, rename
 from tests.support.instances import RecordingKuma
+from tests.support.openers import opened
 
 RESTART = ["stop", "start", "ready?"]
 IN_VAIN = ["stop", "start"]
@@ -133,35 +130,12 @@ def test_who_keeps_the_write_lock_is_named_and_kuma_not_stopped(
     behind: Instance, kuma: RecordingKuma
 ) -> None:
     with (
-        _open(db(behind), "BEGIN IMMEDIATE") as pid,
+        opened(db(behind), "BEGIN IMMEDIATE") as pid,
         pytest.raises(DatabaseLocked, match=f"process {pid} "),
     ):
         follow(behind)
     assert kuma.log == []
     assert follow(behind).outcome is Outcome.APPLIED
-
-
-@contextmanager
-def _open(database: Path, sql: str = "SELECT 1", name: str = "litestream") -> Iterator[int]:
-    """A process of that name which has the database open in WAL mode; yields its id."""
-    code = (
-        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1], isolation_level=None); "
-        "c.execute('PRAGMA journal_mode = WAL'); c.execute('SELECT * FROM user').fetchall(); "
-        "c.execute(sys.argv[2]); print('open', flush=True); sys.stdin.read()"
-    )
-    with subprocess.Popen(
-        [name, "-c", code, str(database), sql],
-        executable=sys.executable,
-        env={**os.environ, "PYTHONHOME": sys.base_prefix},  # it finds that by its name
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"open\n"
-        try:
-            yield process.pid
-        finally:
-            process.communicate()
 
 
 def _port(instance: Instance, kuma: RecordingKuma) -> None:
@@ -174,7 +148,7 @@ def test_a_reader_that_stays_is_no_kuma(
 ) -> None:
     _port(behind, kuma)
     caplog.set_level("INFO")
-    with _open(db(behind)) as pid:
+    with opened(db(behind)) as pid:
         found = holders(db(behind))
         assert [(h.pid, h.command, h.maybe_kuma) for h in found] == [(pid, "litestream", False)]
         assert follow(behind).outcome is Outcome.APPLIED
@@ -192,7 +166,7 @@ def test_beside_one_that_nobody_sees_it_writes_only_where_kuma_had_a_port(
 ) -> None:
     """A container's process is not in /proc of another container."""
     monkeypatch.setattr(type(behind.store), "holders", lambda _store: ())
-    with _open(db(behind)):
+    with opened(db(behind)):
         behind.listens = lambda: False
         with pytest.raises(KumaError, match="cannot be seen from here"):
             follow(behind)
@@ -204,7 +178,7 @@ def test_a_port_that_stays_open_is_a_kuma_that_was_not_stopped(
     behind: Instance, kuma: RecordingKuma
 ) -> None:
     behind.listens = lambda: True
-    with _open(db(behind)), pytest.raises(KumaError, match=r"process \d+ \(litestream\)"):
+    with opened(db(behind)), pytest.raises(KumaError, match=r"process \d+ \(litestream\)"):
         follow(behind)
     assert kuma.log == IN_VAIN
 
@@ -213,12 +187,14 @@ def test_under_a_node_that_stays_nothing_is_written_and_kuma_stops_twice_at_most
     behind: Instance, leader: Instance, kuma: RecordingKuma
 ) -> None:
     _port(behind, kuma)
-    with _open(db(behind), name="node") as pid:
+    with opened(db(behind), name="node") as pid:
         for _ in range(2):
             with pytest.raises(KumaError, match=rf"process {pid} \(node\)"):
                 follow(behind)
         for _ in range(3):
-            with pytest.raises(StoppedInVain, match=r"in vain 2 times.* open ") as held:
+            with pytest.raises(
+                StoppedInVain, match=r"failed 2 times after Kuma had stopped.* open "
+            ) as held:
                 follow(behind)
         assert kuma.log == IN_VAIN * 2
         assert held.value.exit_code == KumaError.exit_code
@@ -240,8 +216,8 @@ def test_two_that_may_be_kuma_are_met_before_the_stop(
     behind: Instance, kuma: RecordingKuma
 ) -> None:
     with (
-        _open(db(behind), name="node"),
-        _open(db(behind), name="node"),
+        opened(db(behind), name="node"),
+        opened(db(behind), name="node"),
         pytest.raises(KumaError, match="each may be a Kuma"),
     ):
         follow(behind)
@@ -280,7 +256,7 @@ def test_what_fails_after_two_stops_waits_for_another_cause_or_snapshot(
 def test_where_kuma_does_not_run_an_apply_costs_nothing_and_is_tried(
     behind: Instance, kuma: RecordingKuma
 ) -> None:
-    with _open(db(behind), name="node"):
+    with opened(db(behind), name="node"):
         for _ in range(2):
             with pytest.raises(KumaError):
                 follow(behind)
