@@ -44,13 +44,13 @@ class Holder:
 
 def holders(database: Path) -> tuple[Holder, ...]:
     """Other processes that have the database, its WAL or its journal open, by process id."""
-    files, inodes = set(), set()
+    files, inodes, real = set(), set(), os.path.realpath(database)
     for suffix in _SUFFIXES:
         with contextlib.suppress(OSError):
-            found = Path(f"{database.resolve()}{suffix}").stat()
+            found = Path(f"{real}{suffix}").stat()
             files.add((found.st_dev, found.st_ino))
             inodes.add(found.st_ino)
-    names = {f"{database.resolve().name}{suffix}" for suffix in _SUFFIXES}
+    names = {f"{Path(real).name}{suffix}" for suffix in _SUFFIXES}
     pids = {pid for pid in _processes() if _has_open(pid, names, files)} | set(_lockers(inodes))
     described = (_describe(pid) for pid in sorted(pids - {os.getpid()}))
     return tuple(holder for holder in described if holder is not None)
