@@ -76,13 +76,19 @@ def _translate(error: sqlite3.DatabaseError) -> DatabaseError:
             hint = _DEFINITION if str(error).startswith("malformed database schema (") else None
             return DatabaseCorrupt(f"Kuma's database is damaged: {error}", hint=hint)
         case sqlite3.SQLITE_CANTOPEN:
-            return DatabaseMissing(f"Kuma's database cannot be opened: {error}")
+            # it is there and readable (`_require_file`): what SQLite makes beside it is not
+            return DatabaseError(f"Kuma's database cannot be opened: {error}", hint=_NOT_OURS)
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
             return DatabaseError(f"Kuma's database cannot be written: {error}", hint=_NOT_OURS)
         case sqlite3.SQLITE_FULL:
             return DatabaseError(
                 "no space left for Kuma's database; nothing was changed",
                 hint="Free some space in DATA_DIR and in TMPDIR.",
+            )
+        case sqlite3.SQLITE_IOERR:
+            return DatabaseError(
+                f"Kuma's database cannot be read or written: {error}",
+                hint="Look at the disk, or at the server that the folder comes from: dmesg, df.",
             )
     return DatabaseError(f"Kuma's database: {error}")
 

@@ -484,3 +484,13 @@ def test_a_data_directory_with_any_bytes_in_its_name(database: Path, tmp_path: P
     database.rename(data / "kuma.db")
     with SqliteStore(data).read() as reader:
         assert reader.count("monitor") == 12
+
+
+def test_what_stands_in_the_way_of_the_wal_is_not_a_missing_database(database: Path) -> None:
+    """SQLite says "unable to open database file", and the file is there."""
+    Path(f"{database}-wal").mkdir()
+    store = SqliteStore(database.parent)
+    with pytest.raises(DatabaseError, match=r"cannot be opened|no regular") as caught, store.read():
+        pass
+    assert not isinstance(caught.value, DatabaseMissing)
+    assert "DATA_DIR" not in caught.value.hint
