@@ -18,6 +18,8 @@ _READER = 2.0
 _HINT = "Is it a second Kuma? End it. Or close what else is connected to Kuma's database."
 
 log = logging.getLogger(__name__)
+_told = set[str]()
+"""a side-car stays for months: what is no Kuma is named once"""
 
 
 def seen_up(instance: Instance) -> bool:
@@ -37,7 +39,9 @@ def by_kuma(instance: Instance, *, was_up: bool = False) -> str:
         over = time.monotonic() >= end
         if (found or over) and _ruled_out(instance, found, was_up=was_up):
             who = _words(found) or "a process that cannot be seen from here"
-            log.info("%s has Kuma's database open, and is no Kuma: writing beside it", who)
+            level = logging.DEBUG if who in _told else logging.INFO
+            log.log(level, "%s has Kuma's database open, and is no Kuma: writing beside it", who)
+            _told.add(who)
             return ""
         if over:
             return _words(found) or "something that cannot be seen from here"

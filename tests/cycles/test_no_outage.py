@@ -169,13 +169,21 @@ def _port(instance: Instance, kuma: RecordingKuma) -> None:
     instance.listens = lambda: kuma.up
 
 
-def test_a_reader_that_stays_is_no_kuma(behind: Instance, kuma: RecordingKuma) -> None:
+def test_a_reader_that_stays_is_no_kuma(
+    behind: Instance, leader: Instance, kuma: RecordingKuma, caplog: pytest.LogCaptureFixture
+) -> None:
     _port(behind, kuma)
+    caplog.set_level("INFO")
     with _open(db(behind)) as pid:
         found = holders(db(behind))
         assert [(h.pid, h.command, h.maybe_kuma) for h in found] == [(pid, "litestream", False)]
         assert follow(behind).outcome is Outcome.APPLIED
-    assert kuma.log == RESTART
+        assert kuma.log == RESTART
+        rename(db(leader), 3, "another")
+        lead(leader)
+        assert follow(behind).outcome is Outcome.APPLIED
+    named = [r for r in caplog.records if f"process {pid} (litestream)" in r.getMessage()]
+    assert len(named) == 1, "it is named once, not at each apply"
     assert holders(db(behind)) == ()
 
 
