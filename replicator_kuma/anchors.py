@@ -55,19 +55,27 @@ def anchored(path: Path, *, make: bool = False) -> Path:
             return path
         if error.errno in _NO_MORE:  # the machine's fault (`machine.refusal`), not the folder's
             raise
-        raise StateError(
-            f"cannot use the state directory {path}: {error.strerror}", hint=_hint(error)
-        ) from error
+        raise unusable(f"cannot use the state directory {path}", error) from error
+
+
+def unusable(what: str, error: OSError) -> StateError:
+    """The error for an OSError in the state directory; its hint says what to do about it."""
+    return StateError(f"{what}: {error.strerror or str(error)[:300]}", hint=_hint(error))
 
 
 def _hint(error: OSError) -> str:
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return (
-            f"This is user {os.geteuid()}: run as the user that the folder belongs to, "
-            "or set REPLICATOR_STATE_DIR."
-        )
-    if error.errno == errno.EROFS:
-        return "Set REPLICATOR_STATE_DIR to a folder that can be written to."
+    match error.errno:
+        case errno.EACCES | errno.EPERM:
+            return (
+                f"This is user {os.geteuid()}: run as the user that the folder belongs to, "
+                "or set REPLICATOR_STATE_DIR."
+            )
+        case errno.EROFS:
+            return "Set REPLICATOR_STATE_DIR to a folder that can be written to."
+        case errno.ENOSPC | errno.EDQUOT:
+            return "Make room where the state directory is. Try: df -h, df -i"
+        case errno.EIO:
+            return "The disk of the state directory fails: look at dmesg."
     return "Check REPLICATOR_STATE_DIR, and DATA_DIR, in which it lies by default."
 
 

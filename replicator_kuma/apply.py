@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from replicator_kuma import occupied, staging, vain
+from replicator_kuma.anchors import unusable
 from replicator_kuma.cycle import Instance
 from replicator_kuma.database import Reader, Writer
 from replicator_kuma.database.rehearsal import HINT, rehearsal, triggers
@@ -190,7 +191,7 @@ def _rehearse(instance: Instance, planned: Planned) -> None:
                 execute(writer, todo)
                 _verify(writer, todo, wanted)
     except OSError as error:
-        raise StateError(f"cannot make a copy to try the changes on: {error}") from error
+        raise unusable("cannot make a copy to try the changes on", error) from error
     except (DatabaseError, SnapshotRefused) as error:
         with instance.store.read() as reader:
             unchanged = _same(planned.live.manifest, reader)
@@ -255,7 +256,7 @@ def _keep_before(instance: Instance, live: Dump, earlier: Pending | None) -> Non
         staging.sync_tree(partial)
         partial.rename(folder)
     except OSError as error:
-        raise StateError(f"cannot keep the rows from before: {str(error)[:300]}") from error
+        raise unusable("cannot keep the rows from before", error) from error
 
 
 class _Changed(Exception):

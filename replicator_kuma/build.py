@@ -101,11 +101,18 @@ def _place(
         settings.restic,
         environment,
         # a mistyped DATA_DIR must not come into being by a command that only looks
-        settings.state_dir / "cache" if settings.state_dir.parent.is_dir() else None,
+        settings.state_dir / "cache" if _is_folder(settings.state_dir.parent) else None,
         settings.instance,
         interrupted=interrupted,
         on_retry=_say_retry,
     )
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # no permission on the way: what has to work there says so
+        return False
 
 
 def _say_retry(error: ReplicatorError, pause: float) -> None:
@@ -193,17 +200,18 @@ def read_policy(settings: Settings) -> Callable[[], Policy]:
 def _overrides(path: Path | None) -> Overrides:
     if path is None:
         return Overrides()
+    again = "Mend the file"
     try:
         return Overrides.parse(path.read_text(encoding="utf-8"))
     except OSError as error:
-        why = f"cannot be read: {error.strerror}"
+        why, again = f"cannot be read: {error.strerror}", "Put it there, readable for this user"
     except UnicodeError:
         why = "is not UTF-8 text"
     except ValueError as error:
         why = f"cannot be understood: {error}"
     raise SettingsError(
         f"the file of REPLICATOR_OVERRIDES, {path}, {why}",
-        hint="Nothing was applied. Mend the file: it is read again at the next cycle.",
+        hint=f"Nothing was applied. {again}: it is read again at the next cycle.",
     )
 
 

@@ -9,14 +9,17 @@ import codecs
 import importlib
 import io
 import json
+import os
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import IO
 
 import click
 
 from replicator_kuma import __version__, cores
 from replicator_kuma.errors import ReplicatorError
+from replicator_kuma.machine import refusal
 from replicator_kuma.plain import plain, plain_json
 
 COMMANDS = (
@@ -88,7 +91,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except Exception:
+    except Exception as error:
+        if (refused := refusal(error)) is not None:
+            _tell(refused, as_json=False)
+            _let_go_of_output()
+            return refused.exit_code
         traceback.print_exc()
         click.echo(
             f"This is a bug in replicator-kuma {__version__}. "
@@ -99,11 +106,36 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _say_in_any_encoding() -> None:
-    """What a terminal has no character for is shown as JSON's escape: `\\u00e9`, in JSON too."""
+    """What a terminal has no character for is shown as JSON's escape: `\\u00e9`, in JSON too.
+
+    Where a stream is closed, what is said goes nowhere: a file that is opened later must not get
+    its number, for children write there.
+    """
+    sys.stdin = sys.stdin or _nowhere(0, "r")
+    sys.stdout = sys.stdout or _nowhere(1, "w")
+    sys.stderr = sys.stderr or _nowhere(2, "w")
     codecs.register_error(_ESCAPED, _escape)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=_ESCAPED)
+
+
+def _nowhere(number: int, mode: str) -> IO[str]:
+    descriptor = os.open(os.devnull, os.O_RDWR)
+    if descriptor != number:
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    os.set_inheritable(number, True)
+    return open(number, mode, encoding="utf-8", closefd=False)
+
+
+def _let_go_of_output() -> None:
+    """What standard output did not take is dropped: Python would try again at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def _escape(error: UnicodeError) -> tuple[str, int]:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from replicator_kuma import errors
-from replicator_kuma.anchors import below
+from replicator_kuma.anchors import below, unusable
 from replicator_kuma.errors import AlreadyRunning, MachineError, ReplicatorError, StateError
 
 NAME = "control.sock"
@@ -105,7 +105,7 @@ class ControlServer:
             listener.listen(64)
         except OSError as error:
             listener.close()
-            raise StateError(f"cannot listen in {self._folder}: {error}") from error
+            raise unusable(f"cannot listen in {self._folder}", error) from error
         self._socket = listener
         threading.Thread(target=self._accept, args=(listener,), name="control", daemon=True).start()
 
@@ -281,7 +281,7 @@ def _connect(folder: Path) -> socket.socket | None:
         connection.close()
         if error.errno in (errno.ENOENT, errno.ECONNREFUSED, errno.ENOTDIR):
             return None
-        raise StateError(f"cannot reach the supervisor in {folder}: {error}") from error
+        raise unusable(f"cannot reach the supervisor in {folder}", error) from error
     return connection
 
 

@@ -17,6 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from replicator_kuma import doctor_memory
+from replicator_kuma.anchors import unusable
 from replicator_kuma.errors import (
     DatabaseError,
     DatabaseMissing,
@@ -27,6 +28,7 @@ from replicator_kuma.errors import (
 )
 from replicator_kuma.findings import Finding, Found, Level
 from replicator_kuma.folders import Folder
+from replicator_kuma.machine import refusal
 from replicator_kuma.settings import Mode, Settings
 
 if TYPE_CHECKING:
@@ -94,6 +96,10 @@ class Doctor:
         except ReplicatorError as error:
             self._point_back(error)
             yield _from_error(name, error)
+        except OSError as error:
+            if (refused := refusal(error)) is None:
+                raise
+            yield _from_error(name, refused)
 
     def _point_back(self, error: ReplicatorError) -> None:
         from replicator_kuma.state import StateFile
@@ -129,7 +135,7 @@ class Doctor:
                 folder.write(probe, lambda file: file.write(bytes(STATE_SIZE)))
                 folder.remove(probe)
         except OSError as error:
-            raise StateError(f"cannot write in {state.name}: {error.strerror}") from error
+            raise unusable(f"cannot write in {state.name}", error) from error
         state.load()
         free = shutil.disk_usage(state.folder).free
         if free < LEAST_SPACE:

@@ -203,7 +203,10 @@ def _find(course: _Course, wanted: str | None) -> Snapshot:
             raise
         raise course.failed("find", error) from error
     if wanted is None and not snapshots:
-        raise SnapshotNotFound(f"fleet {instance.fleet!r} has no snapshot yet: nothing to drill")
+        raise SnapshotNotFound(
+            f"fleet {instance.fleet!r} has no snapshot yet: nothing to drill",
+            hint=SnapshotNotFound.none_yet,
+        )
     found = snapshots[-1] if wanted is None else find(snapshots, wanted)
     course.position = str(found.position)
     return found

@@ -234,6 +234,8 @@ class SnapshotShrinks(SnapshotRefused):
 class SnapshotNotFound(ReplicatorError):
     exit_code = 13
     hint = "Try: replicator snapshots"
+    none_yet = "Does the leader run, with this RESTIC_REPOSITORY and REPLICATOR_FLEET? See its log."
+    """The hint where the fleet has no snapshot at all, so that none can be listed."""
 
 
 class NothingKept(ReplicatorError):

@@ -168,7 +168,10 @@ def decide(view: View, newest: Mark | None) -> Step:
     if newest is not None and empty:
         return Step.TAKE_BACK
     if view.digest is None:
-        raise DatabaseMissing("there is no database yet; Kuma has not been started here")
+        raise DatabaseMissing(
+            "there is no database yet; Kuma has not been started here",
+            hint="Start Kuma once, so that it makes one. If it has one already, check DATA_DIR.",
+        )
     if view.users == 0:
         raise DatabaseUnset("Kuma has no user; nothing is published")
     if newest is None:

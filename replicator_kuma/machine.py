@@ -28,7 +28,28 @@ def refusal(error: BaseException) -> MachineError | None:
         return None
     name = error.filename
     where = f": {os.fsdecode(name)}" if isinstance(name, str | bytes) else ""
-    return MachineError(f"the machine refuses: {os.strerror(error.errno)}{where}")
+    return MachineError(
+        f"the machine refuses: {os.strerror(error.errno)}{where}", hint=remedy(error)
+    )
+
+
+def remedy(error: BaseException) -> str | None:
+    """What to do about an OSError of a local file or folder; None where nothing is sure."""
+    match getattr(error, "errno", None):
+        case errno.EACCES | errno.EPERM:
+            return (
+                f"This is user {os.geteuid()}, who has no permission for it. Look at its owner and "
+                "rights, and at those of the folders above it."
+            )
+        case errno.EROFS:
+            return "It is mounted read-only. Mount it so that it can be written to."
+        case errno.ENOSPC | errno.EDQUOT:
+            return "Make room there. Try: df -h, df -i (and the quota, where there is one)"
+        case errno.EMFILE | errno.ENFILE:
+            return "Raise the limit of open files (ulimit -n), or find out what has them open."
+        case errno.EIO:
+            return "The disk fails: look at dmesg."
+    return None
 
 
 def unnamed_file() -> IO[bytes]:

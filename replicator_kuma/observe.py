@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from replicator_kuma.anchors import unusable
 from replicator_kuma.cycle import Instance
 from replicator_kuma.database import Reader
 from replicator_kuma.dump.audit import audited, twice
@@ -18,7 +19,7 @@ from replicator_kuma.dump.format import Dump, write_tables
 from replicator_kuma.dump.manifest import Manifest, TableEntry, write_manifest
 from replicator_kuma.dump.schema import Schema
 from replicator_kuma.dump.select import Dangling, select
-from replicator_kuma.errors import DatabaseError, StateError
+from replicator_kuma.errors import DatabaseError
 from replicator_kuma.folders import Folder, HardLinkRefused, LinkRefused
 from replicator_kuma.plain import plain_line
 
@@ -82,7 +83,7 @@ def observe(
         try:
             observation = _observe_once(instance, target, marked, publishing)
         except OSError as error:
-            raise StateError(f"cannot write a dump below {folder}: {error}") from error
+            raise unusable(f"cannot write a dump below {folder}", error) from error
         after = dict(file_stats(instance.data_dir))
         names = observation.manifest.files
         if all(before.get(name) == after.get(name) for name in names):

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from replicator_kuma import drift, kept, scratch, staging
+from replicator_kuma.anchors import unusable
 from replicator_kuma.cycle import Instance
 from replicator_kuma.database import Reader
 from replicator_kuma.dump.format import Dump, write_tables
@@ -25,7 +26,6 @@ from replicator_kuma.errors import (
     DatabaseUnreachable,
     ReplicatorError,
     SnapshotRefused,
-    StateError,
     point_back,
 )
 from replicator_kuma.known import identity
@@ -73,7 +73,7 @@ def empty_work(instance: Instance) -> None:
         shutil.rmtree(instance.work, ignore_errors=True)
         instance.work.mkdir(mode=0o700)
     except OSError as error:
-        raise StateError(f"cannot make a scratch folder: {error}") from error
+        raise unusable("cannot make a scratch folder", error) from error
 
 
 @contextlib.contextmanager

@@ -308,7 +308,9 @@ class Replica:
             else:
                 newest = newest_to_follow(instance.state.load(), instance.fleet, snapshots)
             if newest is None:
-                raise SnapshotNotFound(f"fleet {instance.fleet!r} has no snapshot yet")
+                raise SnapshotNotFound(
+                    f"fleet {instance.fleet!r} has no snapshot yet", hint=SnapshotNotFound.none_yet
+                )
             made = Replica(instance)._plan(newest)[0]
             yield replace(made, hold=told(instance.state.load()))
 

@@ -31,7 +31,9 @@ def rollback(
         leader = Leader(instance)
         view, newest, _state = leader.ask(leader.observe(), allow_shrink=True)
         if newest is None or view.newest is None:
-            raise SnapshotNotFound("this fleet has no snapshot to go back to")
+            raise SnapshotNotFound(
+                "this fleet has no snapshot to go back to", hint=SnapshotNotFound.none_yet
+            )
         snapshot = holding.chosen(view.snapshots, wanted, at)
         if not force:
             _require_published(leader, view, newest)

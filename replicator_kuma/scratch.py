@@ -17,10 +17,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from replicator_kuma.anchors import unusable
 from replicator_kuma.cycle import Instance
 from replicator_kuma.database import scratch as databases
 from replicator_kuma.dump.policy import Policy
-from replicator_kuma.errors import AlreadyRunning, ReplicatorError, StateError
+from replicator_kuma.errors import AlreadyRunning, ReplicatorError
 from replicator_kuma.kuma.none import NoKuma
 from replicator_kuma.kuma.throwaway import end_left
 from replicator_kuma.state import StateFile
@@ -87,7 +88,7 @@ def _make(folder: Path) -> None:
     try:
         folder.mkdir(mode=0o700)
     except OSError as error:
-        raise StateError(f"cannot make a scratch folder: {error}") from error
+        raise unusable("cannot make a scratch folder", error) from error
 
 
 @contextlib.contextmanager
@@ -97,7 +98,7 @@ def _locked(folder: Path) -> Iterator[None]:
         folder.mkdir(mode=0o700, exist_ok=True)
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise StateError(f"cannot use the scratch folder {folder}: {error}") from error
+        raise unusable(f"cannot use the scratch folder {folder}", error) from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -175,13 +175,21 @@ def _message(problems: list[str], warnings: list[str]) -> str:
     return "\n  ".join([f"{title}:", *problems, *(f"(note: {line})" for line in warnings)])
 
 
+def _no_folder(path: Path) -> str | None:
+    """Why a path is no folder ("": it is not there, or a file); None where it is one."""
+    try:
+        return None if path.is_dir() else ""
+    except OSError as error:
+        return f" ({error.strerror})"
+
+
 def _build(source: Source, needs: Collection[Need]) -> Settings:
     data_dir, mode, strategy = source.path("DATA_DIR"), _mode(source, needs), _strategy(source)
     include, exclude = _tables(source, mode, strategy)
     if Need.REPOSITORY in needs:
         _need_repository(source)
-    if Need.DATA in needs and data_dir.is_absolute() and not data_dir.is_dir():
-        source.problem("DATA_DIR", "a folder that is there: Kuma's data directory")
+    if Need.DATA in needs and data_dir.is_absolute() and (why := _no_folder(data_dir)) is not None:
+        source.problem("DATA_DIR", f"a folder that is there: Kuma's data directory{why}")
     return Settings(
         mode=mode,
         fleet=_fleet(source),

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from replicator_kuma.anchors import anchored, read
+from replicator_kuma.anchors import anchored, read, unusable
 from replicator_kuma.drill_note import Drill
 from replicator_kuma.errors import AlreadyRunning, StateError
 from replicator_kuma.folders import Folder
@@ -295,7 +295,7 @@ class StateFile:
                 return self._new
             raw = json.loads(text)
         except OSError as error:
-            raise StateError(f"cannot read {self.path}: {error.strerror}") from error
+            raise unusable(f"cannot read {self.path}", error) from error
         except (ValueError, RecursionError) as error:
             raise StateError(f"cannot read {self.path}: {error}") from error
         try:
@@ -327,7 +327,7 @@ class StateFile:
             with Folder.open(self.folder) as folder:
                 folder.write(self.path.name, lambda file: file.write(text.encode()))
         except OSError as error:
-            raise StateError(f"cannot write {self.path}: {error}") from error
+            raise unusable(f"cannot write {self.path}", error) from error
 
     @contextlib.contextmanager
     def lock(self, wait: float = 0.0) -> Iterator[None]:
@@ -347,7 +347,7 @@ class StateFile:
         try:
             descriptor = os.open(self.folder / "lock", LOCK_FLAGS, 0o600)
         except OSError as error:
-            raise StateError(f"cannot open the lock in {self.name}: {error}") from error
+            raise unusable(f"cannot open the lock in {self.name}", error) from error
         try:
             _acquire(descriptor, wait)
             self._lock_depth, self._lock_holder = 1, threading.get_ident()

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import schedule
 
 from replicator_kuma import control_options, heartbeat
+from replicator_kuma.anchors import unusable
 from replicator_kuma.chores import Chores
 from replicator_kuma.control import ControlServer
 from replicator_kuma.cycle import Instance
@@ -357,7 +358,7 @@ class Supervisor:
         try:
             descriptor = os.open(self._folder / "supervisor.lock", LOCK_FLAGS, 0o600)
         except OSError as error:
-            raise StateError(f"cannot open the lock in {self._folder}: {error}") from error
+            raise unusable(f"cannot open the lock in {self._folder}", error) from error
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -15,11 +15,13 @@ from typing import Any
 
 from replicator_kuma.errors import DatabaseError, SettingsError
 from replicator_kuma.folders import Folder, HardLinkRefused, LinkRefused
+from replicator_kuma.machine import remedy
 
 ENV = "UPTIME_KUMA_DB_"
 _PORT = 3306
 _SOCKETS = ("run/mariadb.sock", "run/mariadb/mysqld.sock")
 """Of the embedded MariaDB, below the data directory: the second is that of builds before 2.0."""
+_OF_KUMA = "Kuma writes this file at its set-up: look at it, or take it from a backup."
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def _of_file(path: Path) -> dict[str, Any]:
             file = folder.open_file(path.name, follow=True)
             if file is None:
                 if folder.stat(path.name) is not None:
-                    raise DatabaseError(f"cannot read {path}: it is no file")
+                    raise DatabaseError(f"cannot read {path}: it is no file", hint=_OF_KUMA)
                 return {"type": "sqlite"}
         with file:
             config = json.loads(file.read().decode())
@@ -101,11 +103,11 @@ def _of_file(path: Path) -> dict[str, Any]:
             hint="Put the file itself there, or run the replicator as Kuma's own user.",
         ) from error
     except OSError as error:
-        raise DatabaseError(f"cannot read {path}: {error.strerror}") from error
+        raise DatabaseError(f"cannot read {path}: {error.strerror}", hint=remedy(error)) from error
     except (ValueError, RecursionError):  # json's exception holds the whole text
-        raise DatabaseError(f"{path} is not JSON") from None
+        raise DatabaseError(f"{path} is not JSON", hint=_OF_KUMA) from None
     if not isinstance(config, dict) or not isinstance(config.get("type"), str):
-        raise DatabaseError(f"{path} names no type of database")
+        raise DatabaseError(f"{path} names no type of database", hint=_OF_KUMA)
     return config
 
 

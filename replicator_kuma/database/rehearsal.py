@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import shutil
 import sqlite3
 from collections.abc import Collection, Iterator
@@ -65,7 +66,7 @@ def rehearsal(store: Store, folder: Path) -> Iterator[Writer | None]:
 def _copied(store: SqliteStore, path: Path) -> sqlite3.Connection:
     path.touch(mode=0o600)
     connection = sqlite3.connect(
-        f"file:{url_quote(str(path.absolute()))}", uri=True, isolation_level=None
+        f"file:{url_quote(os.fsencode(path.absolute()))}", uri=True, isolation_level=None
     )
     try:
         with explained():
@@ -82,7 +83,7 @@ def _fill(connection: sqlite3.Connection, store: SqliteStore) -> None:
         connection.execute(f"PRAGMA {pragma}")
     # rows that stand there break no rule by being copied
     connection.execute("PRAGMA ignore_check_constraints = ON")
-    source = url_quote(str(store.path.absolute()))
+    source = url_quote(os.fsencode(store.path.absolute()))
     connection.execute("ATTACH ? AS live", (f"file:{source}?mode=ro",))
     connection.execute("BEGIN")
     found = connection.execute(

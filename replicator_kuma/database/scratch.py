@@ -18,6 +18,7 @@ from replicator_kuma.database.sql import double_quoted
 from replicator_kuma.database.sqlite import SqliteStore, explained
 from replicator_kuma.dump.catalog import LOCAL, TABLES
 from replicator_kuma.errors import DatabaseError, SnapshotRefused, StateError
+from replicator_kuma.machine import remedy
 
 MIGRATIONS = ("knex_migrations", "knex_migrations_lock")
 """Copied whole: by these rows Kuma 2.x knows which schema it has."""
@@ -75,7 +76,7 @@ def _sqlite(live: SqliteStore, data_dir: Path) -> SqliteStore:
     except (DatabaseError, OSError) as error:
         raise StateError(
             f"cannot make a scratch database: {error}",
-            hint="Free some space there, then try again.",
+            hint=remedy(error) or "Look at the room and the rights in the state directory.",
         ) from error
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import errno
 import os
 import sqlite3
 import time
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote as url_quote
 
@@ -35,6 +37,10 @@ BUSY_TIMEOUT = 5.0
 _NOT_OURS = (
     "Look at the rights of kuma.db, of its -wal and -shm and of their folder, and whether they are "
     "mounted read-only. Run the replicator as root, or as Kuma's own user."
+)
+_NO_FILE = (
+    "Look what made it: Docker makes a folder where a file that it is to mount is not there. Mount "
+    "the folder that holds kuma.db, and no single file."
 )
 _SETTLE_NS = 2_000_000_000
 """A file changed within the last two seconds can change again without a new time stamp."""
@@ -70,13 +76,19 @@ def _translate(error: sqlite3.DatabaseError) -> DatabaseError:
             hint = _DEFINITION if str(error).startswith("malformed database schema (") else None
             return DatabaseCorrupt(f"Kuma's database is damaged: {error}", hint=hint)
         case sqlite3.SQLITE_CANTOPEN:
-            return DatabaseMissing(f"Kuma's database cannot be opened: {error}")
+            # it is there and readable (`_require_file`): what SQLite makes beside it is not
+            return DatabaseError(f"Kuma's database cannot be opened: {error}", hint=_NOT_OURS)
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
             return DatabaseError(f"Kuma's database cannot be written: {error}", hint=_NOT_OURS)
         case sqlite3.SQLITE_FULL:
             return DatabaseError(
                 "no space left for Kuma's database; nothing was changed",
                 hint="Free some space in DATA_DIR and in TMPDIR.",
+            )
+        case sqlite3.SQLITE_IOERR:
+            return DatabaseError(
+                f"Kuma's database cannot be read or written: {error}",
+                hint="Look at the disk, or at the server that the folder comes from: dmesg, df.",
             )
     return DatabaseError(f"Kuma's database: {error}")
 
@@ -231,19 +243,21 @@ class SqliteStore:
         return SqliteStore(data_dir, self._settings)
 
     def exists(self) -> bool:
-        return self.path.exists()
+        try:
+            self.path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:
+            return True  # it is there, in a way that `connect` explains
+        return True
 
     def connect(self, mode: str = "rw", timeout: float = BUSY_TIMEOUT) -> sqlite3.Connection:
         """A connection in autocommit; raises DatabaseMissing where there is no file."""
-        if not self.path.is_file():
-            leads = f": it is a link to {self.file}" if self.path.is_symlink() else ""
-            raise DatabaseMissing(f"there is no database {self.path}{leads}")
-        if not os.access(self.path, os.R_OK):
-            raise DatabaseError(f"this user may not read {self.path}", hint=_NOT_OURS)
+        self._require_file()
         expected = vouch(self.path)
         with explained():
             connection = sqlite3.connect(
-                f"file:{url_quote(str(self.path.absolute()))}?mode={mode}",
+                f"file:{url_quote(os.fsencode(self.path.absolute()))}?mode={mode}",
                 uri=True,
                 isolation_level=None,
                 timeout=timeout,
@@ -255,6 +269,31 @@ class SqliteStore:
             connection.close()
             raise
         return connection
+
+    def _require_file(self) -> None:
+        """Raise DatabaseMissing or DatabaseError where SQLite would find no file that it may read.
+
+        SQLite itself says "unable to open database file", whatever the reason is.
+        """
+        try:
+            mode = self.path.stat().st_mode
+        except OSError as error:
+            raise self._unreachable(error) from error
+        if not S_ISREG(mode):
+            kind, hint = ("a folder", _NO_FILE) if S_ISDIR(mode) else ("no regular file", None)
+            raise DatabaseMissing(f"{self.path} is {kind}, and no database", hint=hint)
+        if not os.access(self.path, os.R_OK):
+            raise DatabaseError(f"this user may not read {self.path}", hint=_NOT_OURS)
+
+    def _unreachable(self, error: OSError) -> DatabaseError:
+        """Why there is no way to the file."""
+        if error.errno == errno.ELOOP:
+            return DatabaseMissing(f"there is no database {self.path}: the link leads to itself")
+        linked = os.path.islink(self.path)  # noqa: PTH114  (Path's raises, without permission)
+        leads = f": it is a link to {self.file}" if linked else ""
+        if isinstance(error, PermissionError):
+            return DatabaseError(f"this user may not reach {self.path}{leads}", hint=_NOT_OURS)
+        return DatabaseMissing(f"there is no database {self.path}{leads}")
 
     @contextlib.contextmanager
     def read(self) -> Iterator[SqliteReader]:
@@ -341,6 +380,7 @@ class SqliteStore:
             connection.close()
 
     def check_writable(self) -> None:
+        self._require_file()
         if not (os.access(self.file, os.W_OK) and os.access(self.file.parent, os.W_OK)):
             raise DatabaseError(f"this user may not write to {self.path}", hint=_NOT_OURS)
         connection = self.connect()
@@ -363,9 +403,11 @@ class SqliteStore:
         for suffix in ("", "-wal", "-journal"):
             try:
                 stat = Path(f"{file}{suffix}").stat()
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 parts.append("-")
                 continue
+            except OSError as error:
+                raise self._unreachable(error) from error
             if suffix and not stat.st_size:  # a read alone makes an empty one: there is nothing
                 parts.append("-")
                 continue

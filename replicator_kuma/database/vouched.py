@@ -51,8 +51,13 @@ def _look(folder: Folder, name: str) -> None:
     found = folder.stat(name)
     if found is None:
         return
-    if not stat.S_ISREG(found.st_mode):
+    if stat.S_ISLNK(found.st_mode):
         raise LinkRefused(name)
+    if not stat.S_ISREG(found.st_mode):
+        raise DatabaseError(
+            f"{name} beside Kuma's database is no regular file",
+            hint="SQLite makes that file by itself. Stop Kuma, and move away what is there.",
+        )
     folder.stat(name, follow=True)  # raises for another's hard link
 
 

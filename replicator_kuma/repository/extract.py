@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from replicator_kuma.errors import MachineError, RepositoryError, SnapshotRefused
-from replicator_kuma.machine import refusal
+from replicator_kuma.machine import refusal, remedy
 from replicator_kuma.repository import Limits
 
 _COPY = 1 << 20
@@ -89,7 +89,7 @@ def extract(stream: Readable, into: Path, accept: Callable[[str], bool], limits:
             kind = MachineError if refusal(error) else RepositoryError
             raise kind(
                 f"cannot write the fetched snapshot: {error.strerror}",
-                hint=f"Check the space and the permissions of {into}.",
+                hint=f"{remedy(error) or 'Look at it.'} It is about {into}.",
             ) from error
         raise
     return target

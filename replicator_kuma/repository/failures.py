@@ -46,6 +46,7 @@ from pathlib import Path
 from replicator_kuma.errors import (
     CacheFull,
     Interrupted,
+    MachineError,
     PublishIncomplete,
     ReplicatorError,
     RepositoryDamaged,
@@ -133,9 +134,31 @@ _LASTING = re.compile(
     re.MULTILINE,
 )
 _NO_SPACE = "no space left on device"
-_NO_SPACE_HINT = (
-    "Make room where it says so: in the repository, in REPLICATOR_STATE_DIR (restic's cache is "
-    "there) or in TMPDIR."
+_LOCAL = (
+    (
+        _NO_SPACE,
+        "Make room where it says so: in the repository, or in REPLICATOR_STATE_DIR (restic's cache "
+        "is there).",
+    ),
+    (
+        "read-only file system",
+        "The file system of the repository is mounted read-only. To publish there, mount it so "
+        "that it can be written to.",
+    ),
+    (
+        "permission denied",
+        "There is no permission for this file. Look at its owner and rights, and at the user that "
+        "the replicator (or the server of the repository) runs as.",
+    ),
+)
+"""What a file system says, and what to do; a network has nothing to do with it."""
+_SCRATCH = re.compile(
+    r"/restic-(temp-pack|check-cache|temp)-\S*: "
+    rf"({_NO_SPACE}|disk quota exceeded|read-only file system|permission denied|no such file)"
+)
+_SCRATCH_HINT = (
+    "restic found no room for its temporary files: make some there, or set TMPDIR to a folder that "
+    "has room and can be written to."
 )
 _NO_KEY_READ = re.compile(r"List\(key\)|Load\(<key/")
 _PARTIAL_LISTING = re.compile(r"could not load snapshot|failed to load snapshot|^Ignoring \"", re.M)
@@ -201,9 +224,12 @@ def classify(
 
 
 def _explained(kind: type[ReplicatorError], message: str, ended: Ended) -> ReplicatorError:
-    """The error, with a hint of its own where restic says what is full."""
-    full = kind is RepositoryUnreachable and _NO_SPACE in ended.stderr
-    return kind(message, hint=_NO_SPACE_HINT) if full else kind(message)
+    """The error, with a hint of its own where restic says what is full or not permitted."""
+    if kind is not RepositoryUnreachable:
+        return kind(message)
+    if _SCRATCH.search(_plain(ended.stderr)):
+        return MachineError(message, hint=_SCRATCH_HINT)
+    return kind(message, hint=next((hint for said, hint in _LOCAL if said in ended.stderr), None))
 
 
 def _no_password(what: str, ended: Ended, mask: Mask) -> WrongPassword | None:

@@ -29,6 +29,7 @@ from replicator_kuma.errors import (
     ResticMissing,
     StateError,
 )
+from replicator_kuma.machine import remedy
 from replicator_kuma.repository import Limits, arguments
 from replicator_kuma.repository.extract import NotTar, Taken, extract
 from replicator_kuma.repository.failures import (
@@ -310,7 +311,9 @@ class ResticRepository:
         try:
             cache = self._own_cache()
         except StateError as error:
-            raise RepositoryError(f"cannot write to {self._cache_dir}: {error}") from error
+            raise RepositoryError(
+                f"cannot write to {self._cache_dir}: {error}", hint=error.hint
+            ) from error
         if cache is None:
             yield
             return
@@ -318,7 +321,9 @@ class ResticRepository:
             flags = os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
             descriptor = os.open(cache / "init.lock", flags, 0o600)
         except OSError as error:
-            raise RepositoryError(f"cannot write to {cache}: {error.strerror}") from error
+            raise RepositoryError(
+                f"cannot write to {cache}: {error.strerror}", hint=remedy(error)
+            ) from error
         with open(descriptor, "wb") as file:  # noqa: PTH123  (a descriptor, not a path)
             while True:
                 try:
@@ -341,8 +346,7 @@ class ResticRepository:
             left = keys.is_dir() and any(keys.iterdir())
         except OSError as error:
             raise RepositoryUnreachable(
-                f"create the repository: {error.strerror}: {keys}",
-                hint="Check who owns the repository's folder, and who runs this command.",
+                f"create the repository: {error.strerror}: {keys}", hint=remedy(error)
             ) from error
         if left:
             raise RepositoryDamaged("create the repository: it has keys, but its config is gone")
@@ -378,7 +382,10 @@ class ResticRepository:
         except OSError as error:
             if error.errno in _STARVED:
                 raise MachineError(f"cannot start restic now: {error.strerror}") from error
-            raise ResticMissing(f"cannot run {self._binary}: {error.strerror}") from error
+            hint = remedy(error) if error.errno == errno.EACCES else None
+            raise ResticMissing(
+                f"cannot run {self._binary}: {error.strerror}", hint=hint
+            ) from error
 
     def _with_room_for_scratch(self) -> Mapping[str, str]:
         """Its environment; where TMPDIR cannot be used, with the state directory in its place.

@@ -58,3 +58,32 @@ def test_no_encoding_is_a_bug(tmp_path: Path, encoding: str) -> None:
     found = json.loads(replicator(data, encoding, "doctor", "--json").decode(encoding))
     messages = [one["message"] for one in found["findings"]]
     assert any(f"instance {PLACE}" in message for message in messages)
+
+
+def shell(data: Path, command: str) -> subprocess.CompletedProcess[str]:
+    """A command line with `$R` for the program."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "DATA_DIR": str(data),
+        "REPLICATOR_MODE": "BACKUP",
+        "R": f"{sys.executable} -m replicator_kuma",
+    }
+    return subprocess.run(
+        ["sh", "-c", command], env=environment, capture_output=True, text=True, timeout=60
+    )
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_is_no_bug(tmp_path: Path, closed: str) -> None:
+    done = shell(tmp_path, f"$R log {closed}")
+    assert done.returncode == 3  # no repository is named: what it ends with on a terminal, too
+    assert "Traceback" not in done.stdout + done.stderr
+    assert shell(tmp_path, f"$R status --help {closed}").returncode == 0
+
+
+def test_an_output_that_is_full_is_the_machine_s(tmp_path: Path) -> None:
+    done = shell(tmp_path, "$R status --help >/dev/full")
+    assert done.returncode == 28
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr

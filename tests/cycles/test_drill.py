@@ -148,8 +148,9 @@ def test_a_replica_s_own_ways_do_not_count(
 
 
 def test_nothing_is_drilled_where_nothing_was_published(leader: Instance) -> None:
-    with pytest.raises(SnapshotNotFound):
+    with pytest.raises(SnapshotNotFound) as caught:
         drill(leader)
+    assert caught.value.hint == SnapshotNotFound.none_yet  # a listing would be empty
     assert leader.state.load().drill is None
 
 

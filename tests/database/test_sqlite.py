@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -28,6 +29,7 @@ from replicator_kuma.errors import (
 )
 from tests.support.databases import build, edit, query
 from tests.support.dumps import digest_of
+from tests.support.forked import forked
 from tests.support.pairs import HastyStore
 
 _CHILD = """
@@ -427,3 +429,77 @@ def test_a_link_to_nowhere_is_named(tmp_path: Path) -> None:
     (tmp_path / "kuma.db").symlink_to(tmp_path / "gone.db")
     with pytest.raises(DatabaseMissing, match=r"it is a link to .*gone\.db"):
         SqliteStore(tmp_path).connect()
+
+
+def test_a_link_to_itself_is_named(tmp_path: Path) -> None:
+    (tmp_path / "kuma.db").symlink_to("kuma.db")
+    store = SqliteStore(tmp_path)
+    for look in (store.connect, store.fingerprint, store.check, store.check_writable):
+        with pytest.raises(DatabaseError, match="leads to itself"):
+            look()
+    assert store.holders() == ()
+
+
+@pytest.mark.parametrize("kind", ["folder", "fifo"])
+def test_what_is_no_file_is_no_database(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "kuma.db"
+    path.mkdir() if kind == "folder" else os.mkfifo(path)
+    with pytest.raises(DatabaseMissing, match=f"is (a|no regular) {kind.replace('fifo', 'file')}"):
+        SqliteStore(tmp_path).connect()
+
+
+def _as_somebody_else(work: Callable[[], object]) -> None:
+    def there() -> None:
+        if os.geteuid() == 0:
+            os.setgroups([])
+            os.setuid(65534)
+        work()
+
+    assert forked(there) == 0
+
+
+@pytest.mark.parametrize("closed", ["file", "its folder", "data directory"])
+def test_what_this_user_may_not_read_is_not_missing(database: Path, closed: str) -> None:
+    """Nobody is sent to look at DATA_DIR for what is a matter of rights."""
+    with tempfile.TemporaryDirectory() as name:  # pytest's own are closed to others
+        place = Path(name)
+        for folder in (place, place / "away", place / "data"):
+            folder.mkdir(exist_ok=True)
+            folder.chmod(0o755)
+        real, link = place / "away" / "kuma.db", place / "data" / "kuma.db"
+        shutil.copy(database, real)
+        link.symlink_to(real)
+        shut = {"file": real, "its folder": real.parent, "data directory": link.parent}[closed]
+        shut.chmod(0)
+
+        def look() -> None:
+            store = SqliteStore(link.parent)
+            assert store.exists()
+            for call in (store.connect, store.check, store.read().__enter__):
+                with pytest.raises(DatabaseError, match="this user may not") as caught:
+                    call()
+                assert not isinstance(caught.value, DatabaseMissing)
+                assert "rights" in caught.value.hint
+
+        try:
+            _as_somebody_else(look)
+        finally:
+            shut.chmod(0o755)
+
+
+def test_a_data_directory_with_any_bytes_in_its_name(database: Path, tmp_path: Path) -> None:
+    data = tmp_path / os.fsdecode(b"d\xff ?#%")
+    data.mkdir()
+    database.rename(data / "kuma.db")
+    with SqliteStore(data).read() as reader:
+        assert reader.count("monitor") == 12
+
+
+def test_what_stands_in_the_way_of_the_wal_is_not_a_missing_database(database: Path) -> None:
+    """SQLite says "unable to open database file", and the file is there."""
+    Path(f"{database}-wal").mkdir()
+    store = SqliteStore(database.parent)
+    with pytest.raises(DatabaseError, match=r"cannot be opened|no regular") as caught, store.read():
+        pass
+    assert not isinstance(caught.value, DatabaseMissing)
+    assert "DATA_DIR" not in caught.value.hint

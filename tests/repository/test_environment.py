@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from replicator_kuma.errors import WrongPassword
+from replicator_kuma.errors import (
+    MachineError,
+    RepositoryUnreachable,
+    ResticMissing,
+    WrongPassword,
+)
+from replicator_kuma.repository.failures import classify
+from replicator_kuma.repository.mask import Mask
+from replicator_kuma.repository.process import Ended
 from replicator_kuma.repository.upkeep import KeptRepository
 from replicator_kuma.settings import Need, Settings
-from tests.repository.places import PASSWORD, environment, label, make_dump
+from tests.repository.places import PASSWORD, environment, label, make_dump, tmpfs
 
 BASE = {"PATH": os.environ["PATH"], "REPLICATOR_MODE": "BACKUP"}
 
@@ -133,6 +142,49 @@ def test_restic_has_a_place_for_temporary_files(
     finally:
         if kind == "read-only":
             subprocess.run(["umount", "-l", away], check=True, timeout=10)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
+def test_a_full_folder_for_temporary_files_is_the_machine_s(
+    restic: Path, place: Path, tmp_path: Path
+) -> None:
+    with tmpfs(tmp_path / "small", "64k") as small:
+        (small / "ballast").write_bytes(bytes(shutil.disk_usage(small).free))
+        found = repository(restic, tmp_path, {**environment(place), "TMPDIR": str(small)})
+        make_dump(tmp_path / "dump")
+        with pytest.raises(MachineError, match="no space left on device") as caught:
+            found.publish(tmp_path / "dump", label(7))
+        assert "TMPDIR" in caught.value.hint
+        (small / "ballast").unlink()
+    found.publish(tmp_path / "dump", label(7))
+
+
+@pytest.mark.parametrize(
+    ("said", "hint"),
+    [
+        ("read-only file system", "read-only"),
+        ("permission denied", "permission"),
+        ("no space left on device", "Make room"),
+    ],
+)
+def test_what_a_file_system_refuses_is_no_matter_of_the_network(said: str, hint: str) -> None:
+    ended = Ended(1, f"Fatal: unable to open config file: stat /repo/config: {said}")
+    error = classify("list snapshots", ended, 60, Mask({})).error
+    assert type(error) is RepositoryUnreachable  # exit code 5, as ever
+    assert hint in error.hint
+    assert "network" not in error.hint
+    ended = Ended(1, f"Fatal: Write: write /t/restic-temp-pack-185005331: {said}")
+    error = classify("publish", ended, 60, Mask({})).error
+    assert type(error) is MachineError
+    assert "TMPDIR" in error.hint
+
+
+def test_a_restic_without_permission_is_not_one_to_install(place: Path, tmp_path: Path) -> None:
+    binary = tmp_path / "restic"
+    binary.touch(mode=0o600)
+    with pytest.raises(ResticMissing, match="Permission denied") as caught:
+        repository(binary, tmp_path, environment(place)).check_access()
+    assert "permission" in caught.value.hint
 
 
 def test_a_relative_repository_in_a_file_is_meant_from_here(

@@ -52,7 +52,9 @@ innodb-print-all-deadlocks
 
 # Kuma as something that an operator's commands start and stop: it outlives a replicator that dies.
 _SCRIPTS = {
+    # of one that was killed: its number would pass for that of the new one
     "start": """
+rm -f "{here}/pid"
 setsid sh -c 'echo $$ > "{here}/pid"; exec {kuma}' > "{here}/out" 2>&1 < /dev/null &
 while ! [ -s "{here}/pid" ]; do sleep 0.01; done
 """,
@@ -61,10 +63,11 @@ kill -TERM "$(cat "{here}/pid")"
 while sh "{here}/status"; do sleep 0.02; done
 rm "{here}/pid"
 """,
-    # nobody may reap what has ended: a zombie is gone too
+    # nobody may reap what has ended: a zombie is gone too. Not by its command line: that is empty
+    # for a moment while a program replaces another.
     "status": """
 [ -s "{here}/pid" ] || exit 1
-grep -q . "/proc/$(cat "{here}/pid")/cmdline"
+grep -q '^State:[[:space:]]*[^ZX]' "/proc/$(cat "{here}/pid")/status"
 """,
 }
 
