@@ -67,7 +67,7 @@ rm "{here}/pid"
     # for a moment while a program replaces another.
     "status": """
 [ -s "{here}/pid" ] || exit 1
-grep -q '^State:[[:space:]]*[^ZX]' "/proc/$(cat "{here}/pid")/status"
+grep -q '^State:[[:space:]]*[^ZX[:space:]]' "/proc/$(cat "{here}/pid")/status"
 """,
 }
 
