@@ -112,6 +112,8 @@ class Instance:
     """a fingerprint of how Kuma is stopped, started and asked"""
     by_itself: bool = False
     """no person has asked for this cycle: what was in vain before is not tried again"""
+    leads: bool | None = None
+    """by its REPLICATOR_MODE, for hints only; None: none is set"""
     force: bool = False
     """write also under a running Kuma that nobody told how to stop"""
     keep_running: bool = False
@@ -144,6 +146,7 @@ class Instance:
         made, policy = copy.copy(self), self.policy
         made.policy = lambda: replace(policy(), overrides=Overrides(), truncate=False)
         made.tables = self.leading or self.tables
+        made.leads = True
         return made
 
     def step(self, message: str) -> None:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from replicator_kuma import kill
+from replicator_kuma import kill, promotion
 from replicator_kuma import tasks as shared
 from replicator_kuma.cycle import CycleResult, Instance, silent
 from replicator_kuma.errors import (
@@ -136,7 +136,8 @@ class Duty:
         """Undo fits both roles; a leader is never restored over by a slip."""
         leads = {"backup": True, "rollback": True, "restore": False, "undo": self._leader}
         if leads[command] != self._leader:
-            raise SettingsError(f"{command} does not fit REPLICATOR_MODE={self._role}")
+            state = self._instance.state.load()
+            raise promotion.unfit(command, self._role, state, leads=self._leader)
 
     def cycle(
         self,

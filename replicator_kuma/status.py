@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from replicator_kuma import heartbeat, hold_status, upkeep_status
+from replicator_kuma import heartbeat, hold_status, promotion, upkeep_status
 from replicator_kuma.drill_note import Drill
 from replicator_kuma.errors import Fenced, ReplicatorError, SnapshotShrinks
 from replicator_kuma.health import no_room
@@ -128,6 +128,7 @@ class Report:
             "newest_leader": self.newest.label.leader if self.newest else None,
             "newest_unknown": self.unknown or None,
             "behind": self.behind,
+            "promoted": promotion.as_dict(state) if self._awaits_mode else None,
             "fenced": self.fenced,
             "shrink_refused": self.shrink,
             "unconfirmed": str(state.pending.mark.position) if state.pending else None,
@@ -168,6 +169,13 @@ class Report:
         return self._follows and published.position == newest.position
 
     @property
+    def _awaits_mode(self) -> bool:
+        """Whether `promote` made it the leader, and nobody else since, and its mode is old."""
+        if not (self._follows and promotion.awaits_mode(self.state)):
+            return False
+        return self.newest is None or self._promoted
+
+    @property
     def _drifts(self) -> bool:
         """Whether rows are known to differ; a leader's own rows are what they are."""
         return bool(self.state.drift) and self._follows
@@ -205,6 +213,8 @@ class Report:
         state = self.state
         roles = {mode.value: "replica" if mode.replica else "leader" for mode in Mode}
         role = roles.get(self.role, "no role set")
+        if self._awaits_mode:
+            role = "promoted, but by its REPLICATOR_MODE still a replica"
         yield "instance", f"{self.instance}, {role} of fleet {self.fleet}"
         yield "published", _words(state.published)
         yield "applied", _words(state.applied)
@@ -223,7 +233,10 @@ class Report:
         if self.fenced:
             yield "fenced", self.fenced
             yield "to do", Fenced.hint
-        if self._promoted:
+        if self._awaits_mode:
+            yield "promoted", promotion.sentence(state)
+            yield "to do", promotion.TO_DO
+        elif self._promoted:
             yield "to do", _MODE
         if self.shrink:
             yield "not applied", f"{self.shrink} (replicator restore --now --allow-shrink)"

@@ -30,6 +30,7 @@ LAYERS = (
             "retention",
             "upkeep_status",
         ),
+        *("advice", "promotion"),
         *("moments", "marks", "older", "hold_status", "known", "findings", "health"),
     ),
     ("observe",),

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
-from replicator_kuma.commands.common import Voice, interruptible, load
+from replicator_kuma.commands.common import Voice, advised, interruptible, load
 from replicator_kuma.cycle import CycleResult, Instance
-from replicator_kuma.errors import SettingsError
+from replicator_kuma.errors import ReplicatorError, SettingsError
 from replicator_kuma.settings import Mode, Need, Settings
 
 Work = Callable[[Instance], CycleResult]
@@ -34,7 +34,7 @@ def one_cycle(
     needs = (Need.ROLE, Need.DATA) if any_role else needs
     settings = load(voice, overrides, needs)
     if mode is not None and (settings.mode is None or settings.mode.replica != mode.replica):
-        raise _wrong_mode(command, settings.mode)
+        raise wrong_mode(command, settings)
     role = settings.mode if (mode or any_role) and settings.mode else Mode.BACKUP
     with voice.progress() as progress:
         result = _handed_over(settings, overrides, command, options, progress)
@@ -46,15 +46,15 @@ def one_cycle(
     return result
 
 
-def _wrong_mode(command: str, mode: Mode | None) -> SettingsError:
-    is_leader = mode is Mode.BACKUP
-    return SettingsError(
-        f"{command} does not fit REPLICATOR_MODE={mode.value if mode else ''}: this instance is "
-        f"{'the leader' if is_leader else 'a replica'}",
-        hint="A leader is made a replica by REPLICATOR_MODE=RESTORE."
-        if is_leader
-        else "A replica becomes the leader by: replicator promote",
-    )
+def wrong_mode(command: str, settings: Settings) -> SettingsError:
+    """The error for a command that belongs to the other role."""
+    from replicator_kuma.promotion import unfit
+    from replicator_kuma.state import State, StateFile
+
+    mode, state = settings.mode, State(writer="")
+    with suppress(ReplicatorError):
+        state = StateFile(settings.state_dir).load()
+    return unfit(command, mode.value if mode else "", state, leads=mode is Mode.BACKUP)
 
 
 def _handed_over(
@@ -91,7 +91,7 @@ def opened(
     """The instance for a one-shot command; its messages are on their way at the end."""
     from replicator_kuma.build import build
 
-    with interruptible() as interrupted:
+    with advised(settings), interruptible() as interrupted:
         instance = build(settings, progress=progress, interrupted=interrupted, force=force)
         try:
             yield instance
