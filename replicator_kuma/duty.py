@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from replicator_kuma import kill, promotion
+from replicator_kuma import kill, promotion, sameness
 from replicator_kuma import tasks as shared
 from replicator_kuma.cycle import CycleResult, Instance, silent
 from replicator_kuma.errors import (
@@ -137,7 +137,8 @@ class Duty:
         leads = {"backup": True, "rollback": True, "restore": False, "undo": self._leader}
         if leads[command] != self._leader:
             state = self._instance.state.load()
-            raise promotion.unfit(command, self._role, state, leads=self._leader)
+            what = f"{command}, done by the supervisor that runs here,"
+            raise promotion.unfit(what, self._role, state, leads=self._leader)
 
     def cycle(
         self,
@@ -201,7 +202,7 @@ class Duty:
             if theirs != ours:
                 raise SettingsError(
                     f"the supervisor that runs here has {name} {ours}, not {theirs}",
-                    hint="Change its settings and restart it, or leave the option out.",
+                    hint=sameness.HINT,
                 )
 
     @contextlib.contextmanager

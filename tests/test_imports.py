@@ -30,7 +30,7 @@ LAYERS = (
             "retention",
             "upkeep_status",
         ),
-        *("advice", "promotion"),
+        *("advice", "promotion", "sameness"),
         *("moments", "marks", "older", "hold_status", "known", "findings", "health"),
     ),
     ("observe",),
