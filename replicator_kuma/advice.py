@@ -7,9 +7,11 @@ places where both are known: around cycles, in `doctor`, around commands that as
 from __future__ import annotations
 
 from replicator_kuma.errors import (
+    NothingKept,
     ReplicatorError,
     RepositoryLost,
     RepositoryMissing,
+    SnapshotNotFound,
     SnapshotRefused,
     point_back,
 )
@@ -44,6 +46,17 @@ _REFUSED = {
     "followed by itself. To go back to an earlier one: replicator snapshots, then: replicator "
     "restore --now --snapshot POSITION",
 }
+_NO_SNAPSHOT = {
+    True: "Publish the first one: replicator backup",
+    False: SnapshotNotFound.none_yet,
+}
+_KEPT = (
+    "What is kept: replicator undo --list. Or go back by snapshots: replicator snapshots, then: "
+)
+_NOTHING_KEPT = {
+    True: f"{_KEPT}replicator rollback POSITION",
+    False: f"{_KEPT}replicator restore --now --snapshot POSITION",
+}
 
 
 def advise(error: ReplicatorError, leads: bool | None, state: State) -> None:
@@ -52,13 +65,18 @@ def advise(error: ReplicatorError, leads: bool | None, state: State) -> None:
     ``leads`` None: no role is set. A hint that an error was raised with stays.
     """
     point_back(error, state.has_snapshot)
-    if leads is None or error.hint != type(error).hint:
+    if leads is None:
+        return
+    if error.hint == SnapshotNotFound.none_yet:
+        error.hint = _NO_SNAPSHOT[leads]
+    if error.hint != type(error).hint:
         return
     known = state.has_snapshot or state.intent is not None
     hints = {
         RepositoryLost: _LOST,
         RepositoryMissing: _MISSING_BEFORE if known else _MISSING_FIRST,
         SnapshotRefused: _REFUSED,
+        NothingKept: _NOTHING_KEPT,
     }
     if (found := hints.get(type(error))) is not None:
         error.hint = found[leads]

@@ -72,6 +72,8 @@ def _hint(error: OSError) -> str:
             )
         case errno.EROFS:
             return "Set REPLICATOR_STATE_DIR to a folder that can be written to."
+        case errno.ELOOP:
+            return "Set REPLICATOR_STATE_DIR to the folder itself, or remove the link."
         case errno.ENOSPC | errno.EDQUOT:
             return "Make room where the state directory is. Try: df -h, df -i"
         case errno.EIO:

@@ -34,6 +34,8 @@ MAX_ANSWER = 16 * 1024 * 1024
 MAX_CLIENTS = 32
 """at once, those that wait for their turn included"""
 
+_CLIENT = "Nothing was done. Run the command again; if that fails too, restart `replicator run`."
+
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[str], None]
@@ -142,7 +144,10 @@ class ControlServer:
                 logger.warning("refused a client of another user on the control socket")
                 return
             if not self._places.acquire(blocking=False):
-                busy = AlreadyRunning(f"the supervisor has {MAX_CLIENTS} clients already")
+                busy = AlreadyRunning(
+                    f"the supervisor has {MAX_CLIENTS} clients already",
+                    hint="See what they are (ps -ef | grep replicator), and try again later.",
+                )
                 _Line(connection).send_error(busy)
                 return
             on_refusal.callback(self._places.release)
@@ -233,7 +238,7 @@ def _read_request(connection: socket.socket) -> tuple[str, dict[str, Any]]:
     finally:
         connection.settimeout(CONNECT_DEADLINE)
     if line is None:
-        raise StateError("the control socket got no whole request")
+        raise StateError("the control socket got no whole request", hint=_CLIENT)
     try:
         raw = json.loads(line.decode(), parse_constant=_no_number)
     except (ValueError, RecursionError):
@@ -242,7 +247,7 @@ def _read_request(connection: socket.socket) -> tuple[str, dict[str, Any]]:
         command, options = raw["command"], raw["options"]
         if isinstance(command, str) and isinstance(options, dict):
             return command, options
-    raise StateError("the control socket got a request that is none")
+    raise StateError("the control socket got a request that is none", hint=_CLIENT)
 
 
 def _read_line(connection: socket.socket, until: float) -> bytes | None:

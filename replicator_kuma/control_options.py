@@ -11,6 +11,7 @@ from replicator_kuma.errors import SettingsError
 _LONGEST_TEXT = 4096
 _MOST_NAMES = 200
 _LONGEST_WAIT = 366 * 86400
+_OTHER = "A supervisor of another version may run here. Restart `replicator run`."
 _YEARS_1_TO_9999 = (-62_135_596_800, 253_402_300_799)
 
 
@@ -70,14 +71,16 @@ OPTIONS: Mapping[str, Mapping[str, Kind]] = {
 def check(command: str, options: Mapping[str, Any]) -> None:
     """Raise SettingsError for a command or an option that is unknown, or of another kind."""
     if command not in OPTIONS:
-        raise SettingsError(f"the supervisor knows no command {command[:40]!r}")
+        raise SettingsError(f"the supervisor knows no command {command[:40]!r}", hint=_OTHER)
     known = OPTIONS[command]
     for name, value in options.items():
         if name not in known:
             raise SettingsError(
                 f"the supervisor knows no option {name[:40]!r} of {command}",
-                hint="A supervisor of another version may run here. Restart it.",
+                hint=_OTHER,
             )
         kind = known[name]
         if not (kind.fits(value) or (value is None and kind.optional)):
-            raise SettingsError(f"the option {name} of {command} must be {kind.expected}")
+            raise SettingsError(
+                f"the option {name} of {command} must be {kind.expected}", hint=_OTHER
+            )

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -25,8 +24,9 @@ from replicator_kuma.errors import (
     ReplicatorError,
     SettingsError,
     StateError,
+    TwoLeaders,
 )
-from replicator_kuma.findings import Finding, Found, Level
+from replicator_kuma.findings import Finding, Found, Level, beyond_doctor
 from replicator_kuma.folders import Folder
 from replicator_kuma.machine import refusal
 from replicator_kuma.settings import Mode, Settings
@@ -44,12 +44,7 @@ SHOWN_MISFITS = 20
 
 
 def _from_error(check: str, error: ReplicatorError) -> Finding:
-    return Finding(check, Level.FAIL, str(error), _beyond_doctor(error.hint), error.exit_code)
-
-
-def _beyond_doctor(hint: str) -> str:
-    """What is left to try for somebody who has just run doctor."""
-    return re.sub(r"(,? or run|\s*Try): replicator doctor", "", hint)
+    return Finding(check, Level.FAIL, str(error), beyond_doctor(error.hint), error.exit_code)
 
 
 @dataclass
@@ -92,7 +87,8 @@ class Doctor:
     def _run(self, name: str, check: Callable[[], Found]) -> Iterator[Finding]:
         try:
             for level, message, hint in check():
-                yield Finding(name, level, message, hint, 1 if level is Level.FAIL else 0)
+                code = 1 if level is Level.FAIL else 0
+                yield Finding(name, level, message, beyond_doctor(hint), code)
         except ReplicatorError as error:
             self._advise(error)
             yield _from_error(name, error)
@@ -204,18 +200,20 @@ class Doctor:
         with suppress(StateError):  # `state directory` has said so
             self._judge(self._snapshots)
         if not self._snapshots:
-            yield Level.WARN, "this fleet has no snapshot yet", "Run its leader."
+            first = "Publish the first: replicator backup" if self._leads else "Run its leader."
+            yield Level.WARN, "this fleet has no snapshot yet", first
             return
         newest = self._snapshots[-1]
-        writers = {
-            s.label.leader for s in self._snapshots if s.position.epoch == newest.position.epoch
-        }
-        if len(writers) > 1:
+        epoch = [s.label for s in self._snapshots if s.position.epoch == newest.position.epoch]
+        names = ", ".join(sorted({label.leader for label in epoch}))
+        if len({label.writer for label in epoch}) > 1:
             yield (
                 Level.WARN,
-                f"epoch {newest.position.epoch} has snapshots of {', '.join(sorted(writers))}",
-                "Keep one leader. Try: replicator promote",
+                f"epoch {newest.position.epoch} has snapshots of two writers: {names}",
+                TwoLeaders.hint,
             )
+        elif "," in names:
+            yield Level.OK, f"the leader has had several names in this epoch: {names}", ""
         yield Level.OK, f"{newest.position} of {newest.label.leader}, {newest.time[:19]}", ""
 
     def _judge(self, snapshots: list[Snapshot]) -> None:

@@ -35,7 +35,8 @@ def checks(settings: Settings) -> Iterator[tuple[str, Callable[[], Found]]]:
                 words = called(name) if settings.second_environment else name
                 yield "damage", partial(_damage, state, name, words)
         yield "last drill", partial(_drill, state)
-        yield "applies", partial(_applies, state)
+        if settings.mode is not Mode.BACKUP:  # a leader applies what a person names only
+            yield "applies", partial(_applies, state)
         yield "last cycle", partial(_last_cycle, state)
     yield "supervisor", partial(_supervisor, settings)
 

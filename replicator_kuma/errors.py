@@ -91,7 +91,10 @@ class DatabaseError(ReplicatorError):
 
 
 class DatabaseMissing(DatabaseError):
-    hint = "Check DATA_DIR: it must be the folder that holds Kuma's kuma.db or db-config.json."
+    hint = (
+        "Check DATA_DIR: it must be the folder that holds Kuma's kuma.db or db-config.json. If "
+        "Kuma never ran here, start it once: it makes them."
+    )
 
 
 class DatabaseUnreachable(DatabaseError):
@@ -104,14 +107,19 @@ class DatabaseUnreachable(DatabaseError):
 
 class DatabaseLocked(DatabaseError):
     retryable = True
-    hint = "Another program holds Kuma's database. Close it; the next cycle tries again."
+    hint = (
+        "Another program holds Kuma's database. Close it, then run this again; a scheduled cycle "
+        "does so by itself."
+    )
 
 
 class DatabaseCorrupt(DatabaseError):
     hint = (
         "Nothing was published or changed. Stop Kuma and keep a copy of kuma.db (with -wal and "
-        "-shm): no snapshot holds these rows. What can be saved of them: "
-        'sqlite3 kuma.db ".recover" | sqlite3 saved.db'
+        "-shm): no snapshot holds these rows. What can be saved of them, into a new file: "
+        "sqlite3 kuma.db .recover | sqlite3 saved.db\nWhere that says «SQL logic error», this "
+        "sqlite3 has no .recover (Debian's has none); then: "
+        "sqlite3 kuma.db .dump | sed 's/^ROLLBACK.*/COMMIT;/' | sqlite3 saved.db"
     )
     way_back = (
         "Nothing was published or changed. Stop Kuma, move kuma.db (with -wal and -shm) away and "
@@ -149,8 +157,8 @@ class TableMissing(DatabaseError):
         "name the right folder?"
     )
     way_back = (
-        "This database does not have the tables of its own schema. Moved away, it is made anew at "
-        "Kuma's next start and filled from the newest snapshot."
+        "This database does not have the tables of its own schema. A kuma.db that is moved away, "
+        "with Kuma stopped, is made anew at Kuma's next start and filled from the newest snapshot."
     )
 
 
@@ -240,7 +248,11 @@ class SnapshotNotFound(ReplicatorError):
 
 class NothingKept(ReplicatorError):
     exit_code = 27
-    hint = "Try: replicator undo --list. Or by snapshots: replicator restore --now --snapshot ID"
+    hint = (
+        "What is kept: replicator undo --list. Or go back by snapshots: replicator snapshots, "
+        "then: replicator restore --now --snapshot POSITION (on a leader: replicator rollback "
+        "POSITION)"
+    )
 
 
 class KeptDamaged(NothingKept):
@@ -274,8 +286,9 @@ class StoppedInVain(KumaError):
 class KumaRunning(ReplicatorError):
     exit_code = 15
     hint = (
-        "Stop Kuma first, or tell how to: REPLICATOR_KUMA=docker, systemd or command. "
-        "--force writes all the same; Kuma then shows old rows until it restarts."
+        "Stop Kuma, run this again, and start Kuma. Or tell how to stop it: REPLICATOR_KUMA="
+        "docker, systemd or command. restore, promote, undo and rollback write all the same with "
+        "--force; restart Kuma then: it shows old rows, and may write them back, until it does."
     )
 
 
@@ -288,9 +301,9 @@ class AlreadyRunning(ReplicatorError):
 class Fenced(ReplicatorError):
     exit_code = 17
     hint = (
-        "Three ways: follow the other, by REPLICATOR_MODE=RESTORE here; lead, by: replicator "
-        "promote, which fences the other; or, if the other publishes by mistake, stop it first, "
-        "then: replicator promote"
+        "Three ways: follow the other, by REPLICATOR_MODE=RESTORE here and a restart; lead, by: "
+        "replicator promote, which fences the other; or, if the other publishes by mistake, stop "
+        "it first, then: replicator promote"
     )
 
 
@@ -303,7 +316,10 @@ class TwoLeaders(Fenced):
 
 class ShrinkRefused(ReplicatorError):
     exit_code = 18
-    hint = "If this is meant: replicator backup --allow-shrink"
+    hint = (
+        "If this is meant: replicator backup --allow-shrink. If not, go back to the rows that were "
+        "published: replicator snapshots, then: replicator rollback POSITION --force"
+    )
 
 
 class DrillFailed(ReplicatorError):
@@ -314,8 +330,9 @@ class DrillFailed(ReplicatorError):
 class StateError(ReplicatorError):
     exit_code = 19
     hint = (
-        "Check REPLICATOR_STATE_DIR: space, permissions. A damaged state.json may be moved away: "
-        "a replica then begins anew, a leader goes by its REPLICATOR_INSTANCE name."
+        "Check REPLICATOR_STATE_DIR: space, permissions. A damaged state.json may be moved away "
+        "while nothing of the replicator runs: a replica then begins anew, a leader goes by its "
+        "REPLICATOR_INSTANCE name, which must be as before."
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -32,6 +33,11 @@ class Finding:
             "hint": self.hint,
             "exit_code": self.exit_code,
         }
+
+
+def beyond_doctor(hint: str) -> str:
+    """What is left to try for somebody who has just run doctor."""
+    return re.sub(r"(,? or run|\s*Try): replicator doctor\.?", "", hint).strip()
 
 
 Found = Iterator[tuple[Level, str, str]]

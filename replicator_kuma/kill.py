@@ -94,7 +94,7 @@ def _require_quiet(instance: Instance, kuma: HeldKuma, url: str) -> None:
     if instance.state.load().pending is not None:
         raise AlreadyRunning(
             "an apply is not confirmed yet: Kuma is not killed in the middle of it",
-            hint="See: replicator status",
+            hint="See how far it is (replicator status), and run the drill again then.",
         )
     if probe(url) is not Readiness.READY:
         # killed in a migration it would never start again

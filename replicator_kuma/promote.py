@@ -63,10 +63,11 @@ def promote(instance: Instance, force: bool = False) -> CycleResult:
     leading = instance.as_leader()
     with at_work(leading):
         settle(instance)
-        return _promote(leading, force)
+        return _promote(leading, force, by_mode=instance.leads is True)
 
 
-def _promote(instance: Instance, force: bool) -> CycleResult:
+def _promote(instance: Instance, force: bool, *, by_mode: bool) -> CycleResult:
+    """``by_mode``: its REPLICATOR_MODE is BACKUP already, as a fenced leader's is."""
     instance.step("asking the repository")
     snapshots = instance.repository.snapshots(instance.fleet)
     newest = _newest(recognised(instance, snapshots), snapshots)
@@ -103,7 +104,7 @@ def _promote(instance: Instance, force: bool) -> CycleResult:
         live_digest=result.digest or "",
         role="BACKUP",
         hold=None,
-        promoted_at=time.time(),
+        promoted_at=0.0 if by_mode else time.time(),
         **drift.NONE,
         # what Kuma has yet to confirm is kept then, as the next one
         led_from=kept.highest(instance.state.folder) + (state.pending is not None),
@@ -111,8 +112,9 @@ def _promote(instance: Instance, force: bool) -> CycleResult:
     sentence = (
         f"this instance leads fleet {instance.fleet!r} from {result.position} on{taken}. "
         f"{f'It held {held_words(hold)}: the hold ends. ' if hold else ''}"
-        "Now set REPLICATOR_MODE=BACKUP here, and REPLICATOR_MODE=RESTORE on the old leader "
-        "before it comes back: what that one had not published goes then"
+        f"Now set {'' if by_mode else 'REPLICATOR_MODE=BACKUP here, and '}"
+        "REPLICATOR_MODE=RESTORE on the old leader before it comes back: what that one had not "
+        "published goes then"
     )
     return CycleResult(
         Outcome.PUBLISHED,

@@ -50,12 +50,12 @@ def sentence(state: State) -> str:
 
 def unfit(command: str, mode: str, state: State, *, leads: bool) -> SettingsError:
     """The error for a command of the other role; ``mode`` is REPLICATOR_MODE, "" where unset."""
-    message = f"{command} does not fit REPLICATOR_MODE={mode}: "
+    message = f"{command} does not fit REPLICATOR_MODE={mode}"
     if not leads and (said := words(state)):
-        return SettingsError(f"{message}but this instance was {said}", hint=TO_DO)
+        return SettingsError(f"{message}, but this instance was {said}", hint=TO_DO)
     if leads:
-        return SettingsError(f"{message}this instance is the leader", hint=_ON_LEADER)
-    return SettingsError(f"{message}this instance is a replica", hint=_ON_REPLICA)
+        return SettingsError(f"{message}: this instance is the leader", hint=_ON_LEADER)
+    return SettingsError(f"{message}: this instance is a replica", hint=_ON_REPLICA)
 
 
 def as_dict(state: State) -> dict[str, Any] | None:

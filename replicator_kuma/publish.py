@@ -141,7 +141,8 @@ def as_replicas_do(dump: Dump) -> None:
     except SnapshotRefused as error:
         raise DatabaseError(
             f"no replica would take what is here now: {error}",
-            hint="Nothing was published. Try: replicator doctor",
+            hint="Nothing was published; replicas keep what they have. Change in Kuma what is "
+            "named here, then: replicator backup",
         ) from error
 
 

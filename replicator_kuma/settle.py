@@ -132,7 +132,8 @@ def roll_back(instance: Instance, cause: KumaError) -> None:
         instance.state.update(stopped_by_me=False)
         raise KumaError(
             f"Kuma did not come back, and the rows from before could not be written: {error}",
-            hint=f"They are kept in {folder}. Look at Kuma's log, then: replicator restore --now",
+            hint=f"They are kept in {folder}. Look at Kuma's log, then: replicator "
+            f"{'backup' if instance.leads else 'restore --now'}, which goes on with it.",
         ) from cause
     instance.progress("starting Kuma on them")
     instance.kuma.start()

@@ -33,6 +33,8 @@ FileChanges = Iterable[tuple[str, str | None]]
 
 _TRIAL = re.compile(r"\.replicator-[0-9a-f]{16}\.tmp")
 _GET_FLAGS = 2 << 30 | array.array("l").itemsize << 16 | ord("f") << 8 | 1
+_PAGES = "group,incident,maintenance_status_page,monitor_group,status_page,status_page_cname"
+"""status_page and all that refers to it: a choice that is allowed"""
 _FIXED = 0x10 | 0x20
 """FS_IMMUTABLE_FL, FS_APPEND_FL: neither can be replaced, by root neither"""
 
@@ -76,15 +78,16 @@ def _unplaceable(data_dir: Path, name: str, error: OSError) -> StateError:
 
 def _hint(error: OSError, place: Path) -> str:
     """What to do so that a file can be put in its place."""
-    table = "status_page" if place.name.startswith("logo") else "docker_host"
-    without = f"or do without its rows: REPLICATOR_EXCLUDE_TABLES={table} and what refers to it"
+    # monitors refer to Docker hosts: nobody can do without those
+    logo = place.name.startswith("logo")
+    without = f", or do without status pages: REPLICATOR_EXCLUDE_TABLES={_PAGES}" if logo else ""
     match error.errno:
         case errno.EROFS:
-            return f"Mount {place.parent} so that it can be written, {without}."
+            return f"Mount {place.parent} so that it can be written{without}."
         case errno.ENOSPC | errno.EDQUOT:
             return f"Free some space for {place.parent}."
         case errno.EBUSY:
-            return f"Something is mounted on {place}: mount its folder instead, {without}."
+            return f"Something is mounted on {place}: mount its folder instead{without}."
         case errno.EISDIR | errno.ENOTDIR | errno.EEXIST:
             return f"{place} is to be a file, and {place.parent} a folder: move away what is there."
     if isinstance(error, LinkRefused):

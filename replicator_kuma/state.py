@@ -302,7 +302,11 @@ class StateFile:
             raise StateError(f"cannot read {self.path}: {error}") from error
         try:
             if raw["version"] != VERSION:
-                raise StateError(f"{self.path} was written by another version of replicator-kuma")
+                raise StateError(
+                    f"{self.path} was written by another version of replicator-kuma",
+                    hint="Install that version again, or a newer one. Do not move the file away: "
+                    "it knows what this instance has published and applied.",
+                )
             return _decode(put_together(raw["state"]))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise StateError(f"cannot understand {self.path}: {error!r}") from error

@@ -241,7 +241,10 @@ class Report:
         if self.shrink:
             yield "not applied", f"{self.shrink} (replicator restore --now --allow-shrink)"
         if state.stopped_by_me and self._supervisor() is None:
-            yield "Kuma", "stopped by an earlier run that did not start it again: run it once more"
+            yield (
+                "Kuma",
+                "stopped by an earlier run that did not start it again: the next cycle does",
+            )
         if words := hold_status.unconfirmed_words(state):
             yield "unconfirmed", words
         yield "last cycle", _last_words(state)

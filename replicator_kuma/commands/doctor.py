@@ -36,14 +36,16 @@ def command(ctx: click.Context, overrides: dict[str, str], voice: Voice) -> None
     """
     from replicator_kuma.doctor import Doctor
     from replicator_kuma.errors import SettingsError
-    from replicator_kuma.findings import Finding, Level, exit_code
+    from replicator_kuma.findings import Finding, Level, beyond_doctor, exit_code
     from replicator_kuma.settings import Need, Settings
 
     findings: list[Finding] = []
     try:
         settings = Settings.load(None, overrides, (Need.ROLE, Need.REPOSITORY))
     except SettingsError as error:
-        failed = Finding("settings", Level.FAIL, str(error), error.hint, error.exit_code)
+        failed = Finding(
+            "settings", Level.FAIL, str(error), beyond_doctor(error.hint), error.exit_code
+        )
         findings.append(failed)
         _show(voice, failed)
     else:

@@ -86,12 +86,17 @@ def command(
 def _kill(overrides: dict[str, str], voice: Voice) -> None:
     """Only the supervisor knows its child, and which work is under way."""
     from replicator_kuma.commands.once import handed_over
-    from replicator_kuma.errors import SettingsError
+    from replicator_kuma.errors import AlreadyRunning, SettingsError
     from replicator_kuma.kill import COMMAND
 
     settings = load(voice, overrides, (Need.DATA,))
     with voice.progress() as progress:
-        result = handed_over(voice, settings, overrides, COMMAND, {}, progress)
+        try:
+            result = handed_over(voice, settings, overrides, COMMAND, {}, progress)
+        except AlreadyRunning as error:
+            if error.hint == AlreadyRunning.hint:  # a drill has no --wait
+                error.hint = "Run the drill again once that has ended."
+            raise
     if result is None:
         raise SettingsError(
             "drill --kill is for an Uptime Kuma that replicator run has as its child, and none "

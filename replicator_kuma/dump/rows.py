@@ -289,7 +289,8 @@ class Rows:
                 raise SettingsError(
                     f"REPLICATOR_OVERRIDES sets {self.table}.{reference.column} to {value!r}: "
                     f"there is no such {reference.table}",
-                    hint="Use the id of a row that the snapshot holds. Try: replicator doctor",
+                    hint="Nothing was applied. Use an id that the leader has. Which it has, there: "
+                    f'sqlite3 kuma.db "SELECT * FROM {reference.table}"',
                 )
 
     def _converted(self, row: Row) -> list[Value]:

@@ -121,7 +121,8 @@ class ChildKuma:
         except OSError as error:
             raise KumaError(
                 f"Uptime Kuma could not be started in {self._cwd}: {error.strerror}",
-                hint="Check the command after `replicator run --` and the folder that it needs.",
+                hint="Check REPLICATOR_KUMA_COMMAND (or what stands after `replicator run --`) and "
+                "REPLICATOR_KUMA_DIR, the folder of Kuma's program.",
             ) from error
         self._started_at = self._clock()
         self._asked_to_end = False

@@ -17,6 +17,7 @@ POLL = 0.2
 # A shell's codes for "not executable", "not found", "ended by a signal", and ssh's own 255.
 _FIRST_BROKEN = 126
 # A start command that reaches another host, where Kuma does not inherit our environment.
+_STATUS = "REPLICATOR_KUMA_STATUS_COMMAND must end with 0 (Kuma runs) or 1 (it does not)."
 _ELSEWHERE = re.compile(r"\b(ssh|docker|podman)\b")
 
 
@@ -61,7 +62,7 @@ class CommandKuma:
         what = "The status command of Uptime Kuma"
         finished = self._run(self._status, what, ASK_DEADLINE)
         if finished.code < 0 or finished.code >= _FIRST_BROKEN:
-            raise failure(what, finished, hint="It must end with 0 (runs) or 1 (does not).")
+            raise failure(what, finished, hint=_STATUS)
         return finished.code == 0
 
     def stop(self) -> None:
@@ -75,7 +76,12 @@ class CommandKuma:
         end = self._clock() + self._stop_deadline
         finished = self._run(self._stop, what, self._stop_deadline)
         if finished.code != 0:
-            raise failure(what, finished)
+            raise failure(
+                what,
+                finished,
+                hint="REPLICATOR_KUMA_STOP_COMMAND must end with 0 once Kuma has ended. Try it by "
+                "hand, as the user that runs the replicator.",
+            )
         while self._status is not None and self.running():
             if self._clock() > end:
                 raise KumaError(
@@ -97,8 +103,8 @@ class CommandKuma:
         finished = self._run(self._start, what, self._start_deadline, starts=True)
         if finished.code != 0:
             hint = (
-                "Kuma is stopped. Start it, or mend REPLICATOR_KUMA_START_COMMAND and run the "
-                "command again; what it printed stands above."
+                "Kuma is stopped. Start it by hand, or mend REPLICATOR_KUMA_START_COMMAND: the "
+                "next cycle (or the command, run again) starts Kuma by it."
             )
             raise failure(what, finished, hint=hint + self._withheld())
         self._stopped_by_us = False

@@ -202,7 +202,7 @@ class EmbeddedDatabase:
         raise KumaError(
             "Kuma's embedded MariaDB does not answer, and this host's mariadbd may not be that of "
             "Kuma's own container",
-            hint="Look at Kuma's log, and see that Kuma gets up. Then: replicator restore",
+            hint="Look at Kuma's log, and see that Kuma gets up. Then run this again.",
         )
 
     def _start(self, said: IO[bytes]) -> subprocess.Popen[bytes]:

@@ -62,7 +62,8 @@ def probe(url: str, timeout: float = PROBE_TIMEOUT) -> Readiness:
         connection = _connection(url, timeout)
     except (ValueError, HTTPException):
         raise KumaError(
-            "The address of Uptime Kuma is not one like http://127.0.0.1:3001"
+            "The address of Uptime Kuma is not one like http://127.0.0.1:3001",
+            hint="Set REPLICATOR_KUMA_URL to where it answers.",
         ) from None
     try:
         with _ends_at(connection, timeout):
@@ -187,7 +188,10 @@ def _not_ready(url: str, state: Readiness, timeout: float) -> NotReady:
             hint="Check the address and the port (http or https?), and look at Kuma's own log.",
         )
     return NotReady(
-        f"Uptime Kuma does not answer at {address}, {timeout:g} s after its start", state
+        f"Uptime Kuma does not answer at {address}, {timeout:g} s after its start",
+        state,
+        hint="Look at Kuma's own log. Does it answer elsewhere? Then set REPLICATOR_KUMA_URL. Does "
+        "its start take longer? Then set REPLICATOR_READY_TIMEOUT.",
     )
 
 

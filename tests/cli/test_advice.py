@@ -6,8 +6,13 @@ import shutil
 
 import pytest
 
+from replicator_kuma.dump.catalog import choose
+from replicator_kuma.errors import DatabaseError
+from replicator_kuma.staging import _PAGES
+from replicator_kuma.state import Last, StateFile, Vain
 from tests.cli.conftest import Done, World
 from tests.support.cycles import rename
+from tests.support.databases import edit, query
 
 
 @pytest.fixture
@@ -92,3 +97,66 @@ def test_a_restore_on_the_leader(fleet: World) -> None:
     rename(fleet.leader / "kuma.db", 1, "a mistake")
     assert fleet.on_leader("backup").code == 0
     assert fleet.on_leader("rollback", "1.1", "--force").code == 0
+
+
+def test_nothing_to_undo_by_role(fleet: World) -> None:
+    leaders = hint(fleet.on_leader("undo"), 27)
+    assert leaders.rstrip().endswith("replicator rollback POSITION")
+    assert fleet.on_replica("undo", "--force").code == 0
+    assert "restore --now --snapshot POSITION" in hint(fleet.on_replica("undo", "--force"), 27)
+
+
+def test_no_snapshot_yet_by_role(world: World) -> None:
+    assert world.on_leader("init").code == 0
+    assert "replicator backup" in hint(world.on_leader("diff"), 13)
+    assert "Does the leader run" in hint(world.on_replica("diff"), 13)
+    assert "Publish the first: replicator backup" in world.on_leader("doctor").out
+
+
+def test_a_shrink_that_is_not_meant_is_undone(fleet: World) -> None:
+    edit(fleet.leader / "kuma.db", "PRAGMA foreign_keys = ON", "DELETE FROM monitor WHERE id > 3")
+    said = hint(fleet.on_leader("backup"), 18)
+    assert "replicator rollback POSITION --force" in said
+    assert fleet.on_leader("rollback", "1.1", "--force").code == 0
+    assert query(fleet.leader / "kuma.db", "SELECT count(*) FROM monitor") == [(12,)]
+
+
+def test_doctor_never_advises_to_run_doctor(fleet: World) -> None:
+    """Not in settings that are wrong, not in how the last cycle ended."""
+    wrong = fleet.call(
+        "doctor", "--mode", "BACKUP", "--data-dir", "relative/../x", "--fleet", "a b"
+    )
+    assert wrong.code == 3
+    state = StateFile(fleet.leader / "replicator")
+    state.update(last=Last(1.0, False, "no", "", "DatabaseError", 4, DatabaseError.hint))
+    for done in (wrong, fleet.on_leader("doctor")):
+        assert "replicator doctor" not in done.out + done.err
+
+
+def test_an_apply_that_was_held_back_is_nothing_to_a_leader(fleet: World) -> None:
+    state = StateFile(fleet.leader / "replicator")
+    state.update(vain=Vain("aim", "1.1", 3, 1.0, "the disk was full", exit_code=28))
+    assert "restore --now" not in fleet.on_leader("doctor").out
+    shutil.copyfile(state.path, fleet.replica / "replicator" / "state.json")
+    assert "restore --now" in fleet.on_replica("doctor").out
+
+
+def test_a_leader_that_was_renamed_is_no_second_one(fleet: World) -> None:
+    rename(fleet.leader / "kuma.db", 1, "x")
+    done = fleet.call(
+        "backup", "--mode", "BACKUP", "--data-dir", str(fleet.leader), "--instance", "z"
+    )
+    assert done.code == 0
+    found = fleet.on_replica("doctor").out
+    assert "several names in this epoch: alpha, z" in found
+    assert "promote" not in found
+
+
+def test_a_state_of_a_later_version_is_not_to_be_moved_away(fleet: World) -> None:
+    path = fleet.leader / "replicator" / "state.json"
+    path.write_text(path.read_text().replace('"version": 1', '"version": 2'))
+    assert "Do not move the file away" in hint(fleet.on_leader("backup"), 19)
+
+
+def test_the_tables_that_a_hint_names_can_be_left_out() -> None:
+    assert not choose(None, frozenset(_PAGES.split(","))) & {"status_page", "group"}

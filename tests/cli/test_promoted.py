@@ -30,7 +30,7 @@ def promoted(world: World) -> World:
 def test_a_leader_s_command_says_what_to_set(promoted: World, command: str) -> None:
     done = promoted.on_replica(*command.split())
     assert done.code == 3
-    assert f"{command.split()[0]} does not fit REPLICATOR_MODE=RESTORE: but this" in done.err
+    assert f"{command.split()[0]} does not fit REPLICATOR_MODE=RESTORE, but this" in done.err
     assert_said(done.err)
     assert TO_DO in done.err
     assert "replicator promote" not in done.err
@@ -124,3 +124,10 @@ def test_rows_that_were_lost_are_taken_back(promoted: World) -> None:
     done = promoted.on_replica("restore", "-v", "--now", "--force")
     assert done.code == 0, done.err
     assert name_of(database, 1)
+
+
+def test_a_leader_that_is_promoted_has_its_mode_already(promoted: World) -> None:
+    done = promoted.on_leader("promote")
+    assert done.code == 0
+    assert "Now set REPLICATOR_MODE=RESTORE on the old leader" in done.out
+    assert promoted.on_leader("status", "--json", "--offline").json["promoted"] is None

@@ -3,7 +3,9 @@ are named, and no advice counts on a snapshot that does not exist."""
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
+import subprocess
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -257,6 +259,16 @@ def test_who_never_published_is_not_told_to_move_the_only_copy_away(
         pair.publish()
     assert "away" not in new.value.hint
     assert "newest snapshot" not in new.value.hint
+
+
+@pytest.mark.skipif(shutil.which("sqlite3") is None, reason="no sqlite3 to type it with")
+def test_what_is_to_be_typed_for_a_damaged_file_saves_rows(pair: Pair) -> None:
+    """Not every sqlite3 has .recover, and one without it makes an empty file of a whole one."""
+    overwrite(pair.leader_db, pages_of(pair.leader_db, "tag")[0], 1)
+    command = DatabaseCorrupt.hint.rpartition("then: ")[2]
+    subprocess.run(command, shell=True, cwd=pair.leader_db.parent, check=True, timeout=60)
+    saved = pair.leader_db.with_name("saved.db")
+    assert query(saved, "SELECT count(*) FROM monitor") == [(12,)]
 
 
 def test_an_index_is_mended_where_it_is(pair: Pair) -> None:
