@@ -22,6 +22,11 @@ from replicator_kuma.repository import Snapshot
 from replicator_kuma.repository.pair import SECOND
 from replicator_kuma.upkeep_status import called, seen_away
 
+_GONE = (
+    "Is its disk or share mounted? If it is really gone, it is made anew on the leader: replicator "
+    "init"
+)
+
 log = logging.getLogger(__name__)
 
 
@@ -53,7 +58,9 @@ def look_who_is_away(instance: Instance) -> None:
     known = {each.name for each in before}
     for each in now:
         if each.name not in known:
-            words = f"{called(each.name)} is away: {each.why}. {errors[each.name].hint}"
+            error = errors[each.name]
+            to_do = _GONE if isinstance(error, RepositoryMissing) else error.hint
+            words = f"{called(each.name)} is away: {each.why}. {to_do}"
             log.warning("only one of two repositories is read: %s", words)
     for each in before:
         if each.name not in errors and instance.pair is not None:

@@ -39,6 +39,10 @@ _OF_SECOND = (
     ("RESTIC_PASSWORD", "REPLICATOR_PASSWORD_2"),
     ("restic snapshots", "replicator doctor"),
 )
+_MAKE_ANEW = (
+    "Check RESTIC_REPOSITORY; is its disk or share mounted? If it is really gone, run on the "
+    "leader: replicator init. It gets the newest snapshot at the leader's next cycle."
+)
 _LIMITS = Limits()
 
 
@@ -72,7 +76,22 @@ class Pair:
         """Raise unless both are there, answer and open with their passwords."""
         for place in self.places:
             with named(place):
-                place.check_access()  # type: ignore[attr-defined]
+                try:
+                    place.check_access()  # type: ignore[attr-defined]
+                except RepositoryMissing as error:
+                    if self._another_is_there(place):
+                        error.hint = _MAKE_ANEW
+                    raise
+
+    def _another_is_there(self, than: Place) -> bool:
+        for place in self.places:
+            try:
+                if place is not than:
+                    place.check_access()  # type: ignore[attr-defined]
+                    return True
+            except ReplicatorError as error:
+                logger.debug("%s: %s", place.name, error)
+        return False
 
     def init(self) -> bool:
         """Create both; False when both were there."""

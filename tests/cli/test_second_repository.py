@@ -209,3 +209,21 @@ def test_a_leader_says_who_lags_behind_instead(world: World, second: AskedReposi
     assert world.on_leader("backup").code == 0
     assert world.on_leader("status", "--json").json["away"] == []
     assert "read from one of two" not in world.on_leader("status").out
+
+
+def test_one_of_two_that_is_gone_is_made_anew_and_nobody_promotes(
+    world: World, second: AskedRepository
+) -> None:
+    """The fleet has published, and nothing is lost: the other has it."""
+    assert world.on_leader("backup").code == 0
+    assert world.on_replica("restore").code == 0
+    shutil.rmtree(second.folder)
+    for call in (world.on_leader, world.on_replica):
+        found = call("doctor")
+        assert found.code == 8
+        assert "promote" not in found.out
+        assert "run on the leader: replicator init" in found.out
+    assert world.on_leader("init").code == 0
+    assert world.on_leader("backup").code == 0
+    assert [str(s.position) for s in second.snapshots("default")] == ["1.1"]
+    assert world.on_leader("doctor").code == 0
