@@ -21,6 +21,10 @@ ENV = "UPTIME_KUMA_DB_"
 _PORT = 3306
 _SOCKETS = ("run/mariadb.sock", "run/mariadb/mysqld.sock")
 """Of the embedded MariaDB, below the data directory: the second is that of builds before 2.0."""
+_AS_KUMA = (
+    "Give the replicator what Kuma itself has: the same db-config.json, or the same UPTIME_KUMA_DB_… "
+    "variables."
+)
 _OF_KUMA = "Kuma writes this file at its set-up: look at it, or take it from a backup."
 
 
@@ -156,27 +160,36 @@ def _of_environment(environ: Mapping[str, str]) -> dict[str, Any]:
 def _value_or_file(environ: Mapping[str, str], name: str) -> str | None:
     value, path = environ.get(ENV + name), environ.get(f"{ENV}{name}_FILE")
     if value and path:
-        raise SettingsError(f"both {ENV}{name} and {ENV}{name}_FILE are set: Kuma takes one only")
+        raise SettingsError(
+            f"both {ENV}{name} and {ENV}{name}_FILE are set: Kuma takes one only",
+            hint=_AS_KUMA,
+        )
     if not path:
         return value
     try:
         return Path(path).read_text(encoding="utf-8").strip()
     except OSError as error:
-        raise SettingsError(f"cannot read {ENV}{name}_FILE ({path}): {error.strerror}") from error
+        raise SettingsError(
+            f"cannot read {ENV}{name}_FILE ({path}): {error.strerror}", hint=_AS_KUMA
+        ) from error
     except UnicodeDecodeError:
-        raise SettingsError(f"{ENV}{name}_FILE ({path}) is no UTF-8") from None
+        raise SettingsError(f"{ENV}{name}_FILE ({path}) is no UTF-8", hint=_AS_KUMA) from None
 
 
 def _login(config: Mapping[str, Any], source: str) -> Login:
     missing = [name for name in ("dbName", "username") if not config.get(name)]
     if missing:
-        raise SettingsError(f"{source} names no {' and no '.join(missing)} for MariaDB")
+        raise SettingsError(
+            f"{source} names no {' and no '.join(missing)} for MariaDB", hint=_AS_KUMA
+        )
     try:
         port = int(config.get("port") or _PORT)  # the set-up page stores it as text
         if not 0 < port < 65536:
             raise ValueError
     except (TypeError, ValueError, OverflowError):
-        raise SettingsError(f"{source}: the port of MariaDB is no number of 1 to 65535") from None
+        raise SettingsError(
+            f"{source}: the port of MariaDB is no number of 1 to 65535", hint=_AS_KUMA
+        ) from None
     socket = config.get("socketPath")
     return Login(
         database=str(config["dbName"]),
