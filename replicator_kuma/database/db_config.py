@@ -22,8 +22,8 @@ _PORT = 3306
 _SOCKETS = ("run/mariadb.sock", "run/mariadb/mysqld.sock")
 """Of the embedded MariaDB, below the data directory: the second is that of builds before 2.0."""
 _AS_KUMA = (
-    "Give the replicator what Kuma itself has: the same db-config.json, or the same UPTIME_KUMA_DB_… "
-    "variables."
+    "Give the replicator what Kuma itself has: the same db-config.json, or the same "
+    "UPTIME_KUMA_DB_… variables."
 )
 _OF_KUMA = "Kuma writes this file at its set-up: look at it, or take it from a backup."
 
