@@ -159,7 +159,10 @@ def build(
         kuma=kuma,
         wait_ready=_wait_ready(settings, kuma, interrupted),
         notifier=make_notifier(
-            settings.ntfy_url, settings.instance, token=settings.ntfy_token or None
+            settings.ntfy_url,
+            settings.instance,
+            token=settings.ntfy_token or None,
+            tell=settings.tell,
         ),
         policy=policy,
         shrink_limit=settings.shrink_limit,

@@ -9,10 +9,11 @@ from functools import partial
 from replicator_kuma import heartbeat, vain
 from replicator_kuma.errors import DrillFailed, RepositoryDamaged, StateError
 from replicator_kuma.findings import Found, Level
+from replicator_kuma.moments import when
 from replicator_kuma.repository.pair import SECOND
 from replicator_kuma.settings import Mode, Settings
 from replicator_kuma.state import State, StateFile
-from replicator_kuma.upkeep_status import called, when
+from replicator_kuma.upkeep_status import called
 
 _MEND = (
     "Nothing is removed there until it is whole. What mends it: docs/repository.md, «Damage»; "

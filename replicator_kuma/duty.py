@@ -29,6 +29,7 @@ from replicator_kuma.errors import (
 from replicator_kuma.failure_log import FailureLog, describe
 from replicator_kuma.kill import Killed
 from replicator_kuma.kuma.held import HeldKuma
+from replicator_kuma.notify import Kind
 from replicator_kuma.settings import Mode, Settings
 from replicator_kuma.tasks import TASKS, Tasks
 
@@ -383,7 +384,7 @@ class Duty:
         except Exception as end:  # a state that cannot be read: Kuma is there and may get up yet
             self._failures.failed(end)
             self._instance.notifier.send(
-                "Uptime Kuma does not come back", describe(end), urgent=True
+                Kind.FAILURES, "Uptime Kuma does not come back", describe(end), urgent=True
             )
 
     def _attempt(self, what: str, step: Callable[[], object]) -> None:

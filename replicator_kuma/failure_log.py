@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from replicator_kuma.errors import ReplicatorError
+from replicator_kuma.plain import counted
 
 _DAILY = 24
 """What lasts until somebody acts is said again after so many hours."""
@@ -62,7 +63,7 @@ class FailureLog:
         if not self._kinds:
             return
         count = sum(kind.count for kind in self._kinds.values())
-        failures = f"{count} failures" if count > 1 else "one failure"
+        failures = counted(count, "failure")
         logger.info("works again after %s, %s", lasting(self._clock() - self._since), failures)
         self._kinds.clear()
 

@@ -36,6 +36,11 @@ def named(text: str) -> str:
     return _DESCRIPTOR.sub(lambda found: _folders.get(int(found[1]), found[0]), text)
 
 
+def counted(count: int, noun: str) -> str:
+    """`1 snapshot`, `2 snapshots`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def plain(text: str) -> str:
     """Text of ours, line ends kept, with what does not belong there as escapes (`\\x1b`)."""
     return _IN_TEXT.sub(_escaped, named(text))

@@ -29,6 +29,7 @@ from replicator_kuma.guard import UNGUARDED, Guard, noted
 from replicator_kuma.hold_status import told
 from replicator_kuma.holding import find
 from replicator_kuma.known import recognised
+from replicator_kuma.notify import Kind
 from replicator_kuma.recovery import aside, at_work, empty_work, forgiven, holds
 from replicator_kuma.repository import Snapshot, missing
 from replicator_kuma.schema_gate import gate, require_schema
@@ -272,7 +273,7 @@ class Replica:
             f"digest {snapshot.label.digest[:12]}, {time.monotonic() - started:.1f} s"
         )
         sentence = "; ".join((sentence, *planned.brief))
-        instance.notifier.send("restore", sentence)
+        instance.notifier.send(Kind.APPLIES, "restore", sentence)
         return CycleResult(
             Outcome.APPLIED,
             sentence,

@@ -17,6 +17,7 @@ from types import MappingProxyType
 
 from replicator_kuma.environments import kuma_environment, restic_environment, tool_environment
 from replicator_kuma.errors import SettingsError
+from replicator_kuma.notify import Kind
 from replicator_kuma.retention import Care, read_care
 from replicator_kuma.shrink import Limit
 from replicator_kuma.source import PASSWORDS, Source
@@ -120,6 +121,8 @@ class Settings:
     log_level: str
     ntfy_url: str = field(repr=False)
     ntfy_token: str = field(repr=False)
+    tell: frozenset[Kind]
+    """of what messages are sent"""
     restic_environment: Mapping[str, str] = field(repr=False)
     """all that restic and its backends may see, and nothing else"""
     second_environment: Mapping[str, str] = field(repr=False)
@@ -227,6 +230,7 @@ def _build(source: Source, needs: Collection[Need]) -> Settings:
         log_level=source.choice("REPLICATOR_LOG_LEVEL", LOG_LEVELS),
         ntfy_url=_ntfy_url(source),
         ntfy_token=source.text("NTFY_TOKEN"),
+        tell=_tell(source),
         restic_environment=MappingProxyType(restic_environment(source.values)),
         second_environment=MappingProxyType(source.second()),
         kuma_environment=MappingProxyType(kuma_environment(source.values, data_dir)),
@@ -387,6 +391,14 @@ def _kuma_url(source: Source) -> str:
         values.get(f"UPTIME_KUMA_{name}") or values.get(name) for name in ("SSL_KEY", "SSL_CERT")
     )
     return f"{'https' if secure else 'http'}://{host}:{port}"
+
+
+def _tell(source: Source) -> frozenset[Kind]:
+    kinds = {kind.value: kind for kind in Kind}
+    names = source.names("REPLICATOR_TELL")
+    if names - set(kinds) or not names:
+        source.problem("REPLICATOR_TELL", f"some of {','.join(kinds)}")
+    return frozenset(kinds[name] for name in names if name in kinds)
 
 
 def _ntfy_url(source: Source) -> str:

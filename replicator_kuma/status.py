@@ -16,10 +16,10 @@ from replicator_kuma.errors import Fenced, ReplicatorError, SnapshotShrinks
 from replicator_kuma.health import no_room
 from replicator_kuma.heartbeat import Beat
 from replicator_kuma.known import in_ids_of
-from replicator_kuma.moments import shown
+from replicator_kuma.moments import shown, when
+from replicator_kuma.plain import counted
 from replicator_kuma.settings import Mode, Settings
 from replicator_kuma.state import Away, Last, Mark, State, StateFile
-from replicator_kuma.upkeep_status import when
 
 if TYPE_CHECKING:
     from replicator_kuma.repository import Snapshot
@@ -59,7 +59,7 @@ class Choices:
 
     def words(self) -> str:
         """The same in one line: what is not the default."""
-        rules = "1 rule" if self.rules == 1 else f"{self.rules} rules"
+        rules = counted(self.rules, "rule")
         parts = (
             self.left_out and f"without {', '.join(self.left_out)}",
             self.local and f"own {', '.join(self.local)}",
@@ -360,7 +360,7 @@ def _words(mark: Mark | None) -> str:
     if mark is None:
         return "nothing"
     return (
-        f"{mark.position} of {mark.leader}, {mark.monitors} monitors, "
+        f"{mark.position} of {mark.leader}, {counted(mark.monitors, 'monitor')}, "
         f"digest {mark.digest[:12]}, snapshot {mark.snapshot[:8]}"
     )
 

@@ -186,6 +186,12 @@ _ALL = (
     ),
     Variable("NTFY_TOKEN", "an access token for it", secret=True),
     Variable(
+        "REPLICATOR_TELL",
+        "of what messages are sent: `failures` (with recoveries, and drills that fail), "
+        "`applies`, `publishes`, `drills`",
+        default="failures,applies,publishes,drills",
+    ),
+    Variable(
         "REPLICATOR_KUMA",
         "how Kuma is stopped and started: `child` (of `replicator run`), `docker`, `systemd`, "
         "`command`, `none`",

@@ -52,7 +52,7 @@ def test_one_failure_is_told_with_its_recovery(clock: Clock, said: Said) -> None
     clock.now += 300
     log.succeeded()
     hint = RepositoryUnreachable.hint
-    assert said() == [f"no route. {hint}", "works again after 5 min, one failure"]
+    assert said() == [f"no route. {hint}", "works again after 5 min, 1 failure"]
 
 
 def test_a_day_of_failures_is_a_few_lines_with_how_often_and_how_long(

@@ -49,7 +49,7 @@ LAYERS = (
 """A module may import its own layer and those above it in this list."""
 
 ENDS = ("database", "repository", "kuma", "notify")
-DUMP_ALLOWED = {"errors", "folders", "dump"}
+DUMP_ALLOWED = {"errors", "folders", "plain", "dump"}
 
 
 def part(module: str) -> str:

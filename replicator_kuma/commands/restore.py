@@ -71,7 +71,14 @@ def command(
     if dry_run:
         from replicator_kuma.commands.preview import show_preview
 
-        show_preview(voice, overrides, snapshot, at)
+        if goes:
+            does = ["restore", "--now", "--snapshot"]
+        elif resume:
+            does = ["restore", "--resume"]
+        else:
+            does = ["restore", "--now"]
+        does[2:2] = ["--allow-shrink"] * allow_shrink + ["--force"] * force
+        show_preview(voice, overrides, snapshot, at, does)
         return
     if now and not goes and not resume:
         _refuse_while_held(overrides)

@@ -21,6 +21,7 @@ from replicator_kuma.cycle import CycleResult, Instance, Outcome
 from replicator_kuma.errors import Interrupted, KumaError
 from replicator_kuma.kuma import KumaService
 from replicator_kuma.kuma.held import HeldKuma
+from replicator_kuma.notify import Kind
 from replicator_kuma.repository import Position
 from replicator_kuma.settings import Need, Settings
 from replicator_kuma.tasks import Tasks
@@ -34,7 +35,7 @@ def note(what: str) -> None:
 
 
 class NotingNotifier:
-    def send(self, title: str, message: str, *, urgent: bool = False) -> None:
+    def send(self, kind: Kind, title: str, message: str, *, urgent: bool = False) -> None:
         note(f"notify {title}")
 
     def close(self, timeout: float = 2.0) -> None:

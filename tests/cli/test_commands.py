@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shlex
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -89,6 +90,26 @@ def test_a_preview_tells_and_touches_nothing(world: World, arguments: tuple[str,
     assert StateFile(world.replica / "replicator").load().applied is None
 
 
+def test_a_preview_ends_with_the_command_for_it(world: World) -> None:
+    """The position is named: what was newest at a time may be another one a minute later."""
+    published(world)
+    edit(world.leader / "kuma.db", "UPDATE monitor SET name = 'newer' WHERE id = 2")
+    assert world.on_leader("backup").code == 0
+    world.repository.date("1.2", "2031-01-02T00:00:00Z")
+    given = ("--at", "2031-01-01 12:00", "--dry-run")
+    last = world.on_leader("rollback", *given).out.splitlines()[-1]
+    assert last.startswith("nothing was changed; to do it: replicator rollback 1.1 --mode BACKUP")
+    assert last.endswith(f"--data-dir {world.leader}")
+    assert world.on_replica("restore").code == 0
+    command = world.on_replica("restore", "--now", *given, "--json").json["command"]
+    assert command.startswith("replicator restore --now --snapshot 1.1 --mode RESTORE")
+    assert world.on_replica(*shlex.split(command)[1:]).code == 0
+    done = world.on_replica("restore", "--now", *given)
+    assert "to do it" not in done.out  # it is so already
+    done = world.on_replica("restore", "--resume", "--dry-run")
+    assert "to do it: replicator restore --resume --mode" in done.out
+
+
 def test_a_preview_of_nothing(world: World) -> None:
     published(world)
     assert world.on_replica("restore").code == 0
@@ -159,7 +180,7 @@ def test_snapshots(world: World) -> None:
     head, row = world.on_leader("snapshots").out.splitlines()
     columns = ["position", "time", "leader", "digest", "rows", "monitors", "id"]
     assert head.split() == columns
-    assert row.split()[:5] == ["*", "1.1", "2031-01-01", "00:00:00", "alpha"]
+    assert row.split()[:4] == ["*", "1.1", "2031-01-01T00:00:00Z", "alpha"]
     [entry] = world.on_replica("snapshots", "--json").json
     assert (entry["position"], entry["leader"], entry["held"]) == ("1.1", "alpha", False)
     assert entry["monitors"] == 12
@@ -202,7 +223,7 @@ def test_status(world: World) -> None:
     report = world.on_replica("status", "--json").json
     assert (report["behind"], report["applied"]["position"]) == (0, "1.1")
     text = world.on_replica("status").out
-    assert "1.1 of alpha, 2031-01-01 00:00:00, in place" in text
+    assert "1.1 of alpha, 2031-01-01T00:00:00Z, in place" in text
     assert "beta, replica of fleet default" in text
     leader = world.on_leader("status").out
     assert "published:     1.1 of alpha" in leader
