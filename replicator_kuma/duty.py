@@ -22,11 +22,12 @@ from replicator_kuma.errors import (
     Interrupted,
     KumaError,
     ReplicatorError,
+    RepositoryUnreachable,
     SettingsError,
     StateError,
     TableMissing,
 )
-from replicator_kuma.failure_log import FailureLog, describe
+from replicator_kuma.failure_log import FailureLog, describe, lasting
 from replicator_kuma.kill import Killed
 from replicator_kuma.kuma.held import HeldKuma
 from replicator_kuma.notify import Kind
@@ -90,6 +91,8 @@ class Duty:
         self._ready = False
         self.up = False
         """Kuma's start is behind us, however it went"""
+        self.until_next: Callable[[], float | None] = lambda: None
+        """seconds until the next cycle; None while none is planned"""
 
     # --- cycles -----------------------------------------------------------------------------
 
@@ -187,8 +190,16 @@ class Duty:
         except Interrupted:
             logger.info("the cycle was interrupted; the next one goes on")
         except Exception as error:  # a job must never raise: schedule would run it in a hot loop
-            self._failures.failed(error)
+            self._failures.failed(error, self._then(error))
         return None
+
+    def _then(self, error: Exception) -> str:
+        """What comes after a failure to reach the repository: nothing that anybody has to do."""
+        if not (self._ready and isinstance(error, RepositoryUnreachable)):
+            return ""
+        left = self.until_next()
+        again = f", next try in {lasting(left)}" if left is not None else ""
+        return f"monitoring goes on{again}"
 
     @property
     def _role(self) -> str:

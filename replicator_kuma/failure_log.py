@@ -38,8 +38,11 @@ class FailureLog:
         self._kinds: dict[type[BaseException], _Kind] = {}
         self._since = 0.0
 
-    def failed(self, error: Exception) -> None:
-        """Log one failure, or keep silent because this kind was logged lately."""
+    def failed(self, error: Exception, then: str = "") -> None:
+        """Log one failure, or keep silent because this kind was logged lately.
+
+        ``then``: what comes next, in words, between the failure and its hint.
+        """
         now = self._clock()
         if not self._kinds:
             self._since = now
@@ -54,7 +57,8 @@ class FailureLog:
         kind.said_at = now
         again = f" ({kind.count} times in {lasting(now - kind.since)})" if kind.count > 1 else ""
         if isinstance(error, ReplicatorError):
-            logger.error("%s%s. %s", describe(error), again, error.hint)
+            next_try = f"; {then}" if then else ""
+            logger.error("%s%s%s. %s", describe(error), again, next_try, error.hint)
         else:
             logger.error("%s%s", describe(error), again, exc_info=error)
 

@@ -151,7 +151,7 @@ def _compared(instance: Instance, newer: _Read, older: _Read) -> Entry:
 
 def _marks(snapshot: Snapshot) -> Iterator[str]:
     if snapshot.label.shrunk == snapshot.position:
-        yield "a person allowed that monitors go by it"
+        yield "deleting monitors was allowed (rollback or --allow-shrink)"
 
 
 def _differences(newer: _Read, older: _Read) -> Iterator[str]:

@@ -243,7 +243,12 @@ class Replica:
         """Note that the live rows are the snapshot's; a pending apply is Kuma's to confirm."""
         instance, state = self.instance, self.instance.state.load()
         if state.pending is not None:
-            return _waiting(snapshot, "its rows are in place; Kuma has to confirm them")
+            return CycleResult(
+                Outcome.WAITING,
+                f"{snapshot.position} is written; waiting for Kuma to come up on it",
+                snapshot.position,
+                None,
+            )
         policy = planned.policy.fingerprint(instance.tables)
         again = drift.stood(state, snapshot.id, policy)
         changes = drift.equal(state) if again else {**drift.NONE, "healed": "", "healed_at": 0.0}

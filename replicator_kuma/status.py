@@ -197,8 +197,15 @@ class Report:
             "pid": beat.pid,
             "kuma": beat.kuma,
             "job": beat.job or None,
+            "job_since": when(self._job_since(beat)),
+            "step": beat.step or None,
             "next_cycle": when(beat.next_cycle),
         }
+
+    @staticmethod
+    def _job_since(beat: heartbeat.Beat) -> float:
+        """Seconds since the epoch; 0 without a job."""
+        return time.time() - (time.monotonic() - beat.job_since) if beat.job else 0.0
 
     def lines(self) -> Iterator[tuple[str, str]]:
         """The same for people: pairs of a name and a value."""
@@ -206,7 +213,8 @@ class Report:
         roles = {mode.value: "replica" if mode.replica else "leader" for mode in Mode}
         role = roles.get(self.role, "no role set")
         yield "instance", f"{self.instance}, {role} of fleet {self.fleet}"
-        yield "published", _words(state.published)
+        if state.published is not None or not self._follows:
+            yield "published", _words(state.published)
         yield "applied", _words(state.applied)
         yield "newest", self._newest_words()
         yield "engine", self.engine or "cannot be told"
@@ -248,7 +256,11 @@ class Report:
             yield "supervisor", "not running"
         else:
             yield "supervisor", f"process {supervisor['pid']}, Kuma {supervisor['kuma']}"
-            yield "next cycle", supervisor["next_cycle"] or "not scheduled yet"
+            if supervisor["job"]:
+                step = f", {supervisor['step']}" if supervisor["step"] else ""
+                yield supervisor["job"], f"running since {supervisor['job_since']}{step}"
+            if supervisor["job"] != "cycle":
+                yield "next cycle", supervisor["next_cycle"] or "not scheduled yet"
 
     def _newest_words(self) -> str:
         if self.unknown:

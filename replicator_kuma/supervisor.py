@@ -126,6 +126,7 @@ class Supervisor:
         self._watch = Watch(self._look, WATCH_EVERY)
         self._scheduler = schedule.Scheduler()
         self._timetable: Timetable | None = None
+        self._duty.until_next = lambda: self._timetable.left if self._timetable else None
         self._beat_at = 0.0
         self._fatal: BaseException | None = None
 
@@ -235,6 +236,7 @@ class Supervisor:
             kuma_bad_since=self._watch.bad_since,
             job=self._worker.current,
             job_since=self._worker.since,
+            step=self._worker.step,
             next_cycle=upcoming.timestamp() if upcoming else 0.0,
         )
         # On a full disk, or without its folder, Kuma goes on; the health check will tell.

@@ -124,3 +124,8 @@ def test_what_lasts_until_somebody_acts_is_said_once_a_day(clock: Clock, said: S
     assert len(said()) == 2
     log.succeeded()
     assert said()[-1].startswith("works again after")
+
+
+def test_what_comes_next_stands_before_the_hint(clock: Clock, said: Said) -> None:
+    FailureLog(clock).failed(RepositoryUnreachable("no route"), "next try in 12 s")
+    assert said() == [f"no route; next try in 12 s. {RepositoryUnreachable.hint}"]
