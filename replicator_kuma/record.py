@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from replicator_kuma import freshness
 from replicator_kuma.cycle import CycleResult, Instance
 from replicator_kuma.errors import AlreadyRunning, Interrupted, ReplicatorError, StateError
 from replicator_kuma.failure_log import describe
@@ -68,7 +69,14 @@ def _failed(instance: Instance, role: str, error: Exception, now: float) -> None
     told = _told(state)
     tell = last.error not in told and not _flaps(state, error, now)
     kinds = (*told, last.error) if tell else told or (HELD_BACK,)
-    instance.state.update(last=last, failing_since=since, role=role, verified_at=0.0, told=kinds)
+    instance.state.update(
+        last=last,
+        failing_since=since,
+        role=role,
+        verified_at=0.0,
+        told=kinds,
+        **freshness.noted_failure(state, error),
+    )
     if tell:
         _tell_failure(instance, role, error)
 
@@ -115,6 +123,7 @@ def _succeeded(instance: Instance, role: str, result: CycleResult, now: float) -
         recovered_at=recovered_at,
         role=role,
         told=(),
+        **freshness.noted(state, result.outcome.value, now),
     )
     if told:
         instance.told = ""

@@ -167,7 +167,17 @@ class Settings:
     @classmethod
     def of_folders(cls, overrides: Mapping[str, str]) -> Settings:
         """Where the instance is, and no more: the file of a secret must not make it unhealthy."""
-        names = ("DATA_DIR", "REPLICATOR_STATE_DIR")
+        return cls._of(("DATA_DIR", "REPLICATOR_STATE_DIR"), overrides)
+
+    @classmethod
+    def of_schedule(cls, overrides: Mapping[str, str]) -> Settings:
+        """The same, with its role and how often its cycles come."""
+        intervals = ("REPLICATOR_BACKUP_INTERVAL", "REPLICATOR_RESTORE_INTERVAL")
+        folders = ("DATA_DIR", "REPLICATOR_STATE_DIR")
+        return cls._of((*folders, "REPLICATOR_MODE", *intervals), overrides)
+
+    @classmethod
+    def _of(cls, names: Collection[str], overrides: Mapping[str, str]) -> Settings:
         return cls.load({name: os.environ[name] for name in names if name in os.environ}, overrides)
 
 

@@ -202,6 +202,10 @@ class State:
     """when a cycle first found the rows equal after that heal; 0: none has"""
     last: Last | None = None
     last_ok_at: float = 0.0
+    fresh_at: float = 0.0
+    """when a cycle last went well and did not only wait; 0: none, or 0.3.0 wrote this"""
+    refused: str = ""
+    """why a cycle was refused in a way that only a person ends, until one goes well"""
     failing_since: float = 0.0
     recovered_at: float = 0.0
     """when it was last told that cycles work again"""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from replicator_kuma import heartbeat, hold_status, upkeep_status
 from replicator_kuma.drill_note import Drill
 from replicator_kuma.errors import Fenced, ReplicatorError, SnapshotShrinks
+from replicator_kuma.freshness import last_success
 from replicator_kuma.health import no_room
 from replicator_kuma.heartbeat import Beat
 from replicator_kuma.known import in_ids_of
@@ -151,6 +152,8 @@ class Report:
             else None,
             "not_noted": self.full,
             "last_ok_at": when(state.last_ok_at),
+            "last_success_at": when(last_success(state)),
+            "refused": state.refused or None,
             "failing_since": when(state.failing_since),
             "drill": {"at": when(state.drill.at), **state.drill.as_dict()} if state.drill else None,
             "drill_failed": state.drill_failed.sentence if state.drill_failed else None,

@@ -30,7 +30,7 @@ LAYERS = (
             "retention",
             "upkeep_status",
         ),
-        *("moments", "marks", "older", "hold_status", "known", "findings", "health"),
+        *("moments", "marks", "older", "hold_status", "known", "findings", "health", "freshness"),
     ),
     ("observe",),
     ("planning", "drift", "guard", "scratch", "schema_gate"),

@@ -80,6 +80,8 @@ FULL = State(
     healed_at=6.5,
     last=Last(at=2.5, ok=False, sentence="no network", error="X", exit_code=5, hint="try"),
     last_ok_at=3.5,
+    fresh_at=3.25,
+    refused="r",
     failing_since=4.5,
     recovered_at=13.5,
     role="BACKUP",

@@ -284,8 +284,9 @@ def test_health_under_cron_is_the_last_cycle_s(world: World) -> None:
     state = StateFile(replica)
     last = state.load().last
     assert last is not None
-    state.update(last=dataclasses.replace(last, at=last.at - 7300))
-    assert healthy("--max-age", "2h") == (1, "the last cycle ended 2 h 1 min ago")
+    state.update(last=dataclasses.replace(last, at=last.at - 7300), fresh_at=last.at - 7300)
+    sentence = "a cycle last went well 2 h 1 min ago, more than 2 h"
+    assert healthy("--max-age", "2h") == (1, sentence)
     assert healthy("--max-age", "3h") == healthy() == (0, None)
     world.repository.fail["snapshots"] = RepositoryUnreachable("no network")
     assert world.on_replica("restore").code == 5
