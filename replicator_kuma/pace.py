@@ -10,7 +10,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -113,33 +113,41 @@ def left(every: float, age: float, lead: float, start: float) -> float:
     return min(max(by_interval, STARTS * start - age), LONGEST - age)
 
 
-def start_of(active: int, beaten: int, last: float) -> float:
-    """Seconds that a start takes: measured once all have beaten, before that estimated.
+@dataclass(frozen=True)
+class Beats:
+    """The first beats of the active monitors after a start of Kuma; seconds after it."""
 
-    ``last``: when the last of the ``beaten`` made its first beat, in seconds after the start. One
-    that never beats so makes the start longer by its share, and not endless.
-    """
-    if not beaten:
-        return active * PER_MONITOR
-    return last * active / beaten
+    active: int = 0
+    beaten: int = 0
+    """how many of them have beaten"""
+    first: float = 0.0
+    last: float = 0.0
+
+    def start(self) -> float:
+        """Seconds that the start takes: measured once all have beaten, before that estimated.
+
+        One that never beats so makes it longer by its share, and not endless.
+        """
+        steps = self.beaten - 1
+        each = (self.last - self.first) / steps if steps > 0 else PER_MONITOR
+        return self.last + each * (self.active - self.beaten)
 
 
-def first_beats(store: Store, since: float) -> tuple[int, int, float]:
-    """How many active monitors there are, how many have beaten since, and when the last began to.
+def first_beats(store: Store, since: float) -> Beats:
+    """What the monitors have done since Kuma was started, in seconds since the epoch.
 
-    ``since``: seconds since the epoch; the last number: seconds after it. By an index of Kuma's,
-    one look a monitor. Raises DatabaseError.
+    By an index of Kuma's, one look a monitor. Raises DatabaseError.
     """
     text = datetime.fromtimestamp(since, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
     with store.read() as reader:
         if not {"monitor", "heartbeat"} <= reader.schema.tables.keys():
-            return 0, 0, 0.0
-        [(active, beaten, last)] = reader.query(
-            "SELECT count(*), count(began), max(began) FROM (SELECT (SELECT min(h.time) "
+            return Beats()
+        [(active, beaten, first, last)] = reader.query(
+            "SELECT count(*), count(began), min(began), max(began) FROM (SELECT (SELECT min(h.time) "
             f"FROM heartbeat h WHERE h.monitor_id = m.id AND h.time > '{text}') AS began "
             f"FROM monitor m WHERE m.active = 1 AND m.type <> '{PUSH}') AS beats"
         )
-    return int(active), int(beaten), _seconds(last, since)
+    return Beats(int(active), int(beaten), _seconds(first, since), _seconds(last, since))
 
 
 def _seconds(last: object, since: float) -> float:
@@ -180,13 +188,17 @@ def look(instance: Instance) -> Wait | None:
 
 
 def _start(instance: Instance, restart: Restart, age: float) -> float:
-    """`start_of` this restart; 0 where its beats cannot be read, as those of a Kuma that migrates.
+    """Seconds that this restart takes; 0 where its beats cannot be read, as those of a Kuma that migrates.
 
     A beat cannot be older than the start, whatever the clocks say.
     """
     with contextlib.suppress(DatabaseError):
-        active, beaten, last = first_beats(instance.store, restart.at)
-        found = start_of(active, beaten, min(last, age))
-        log.debug("%d of %d monitors have beaten: the start takes %.0f s", beaten, active, found)
-        return found
+        beats = first_beats(instance.store, restart.at)
+        beats = replace(beats, first=min(beats.first, age), last=min(beats.last, age))
+        start = beats.start()
+        log.debug(
+            "%d of %d monitors have beaten: the start takes %.1f s",
+            *(beats.beaten, beats.active, start),
+        )
+        return start
     return 0.0
