@@ -213,7 +213,7 @@ def _come_back_unchanged(instance: Instance, stopped: bool) -> None:
         return
     try:
         instance.kuma.start()
-        instance.state.update(stopped_by_me=False)
+        instance.state.update(stopped_by_me=False, **instance.pace.restarted())
     except ReplicatorError as error:
         log.error("Kuma was stopped, and is not started again: %s", error)
 
@@ -233,6 +233,7 @@ def _come_back(instance: Instance, was_running: bool) -> None:
         stop_after_write(instance)
     instance.progress("starting Kuma")
     try:
+        instance.pace.starting()
         kuma.start()
         instance.state.update(stopped_by_me=False)
         instance.progress(WAITING)

@@ -14,6 +14,7 @@ from replicator_kuma.dump.overrides import Overrides
 from replicator_kuma.dump.policy import Policy
 from replicator_kuma.errors import DatabaseError, KumaError, ReplicatorError, SettingsError
 from replicator_kuma.kuma import KumaService
+from replicator_kuma.pace import Pace
 from replicator_kuma.repository.pair import SECOND, Pair
 from replicator_kuma.settings import Mode, Settings
 from replicator_kuma.state import StateFile
@@ -170,6 +171,7 @@ def build(
         listens=lambda: _listens(settings),
         answers=_answers(settings, kuma, interrupted),
         setup=_setup(settings, kuma),
+        pace=Pace(settings.restore_interval),
         database_up=_database_up(settings, kuma.name),
         progress=progress,
         interrupted=interrupted,

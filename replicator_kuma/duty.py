@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from replicator_kuma import kill
+from replicator_kuma import kill, pace
 from replicator_kuma import tasks as shared
 from replicator_kuma.cycle import CycleResult, Instance, silent
 from replicator_kuma.errors import (
@@ -37,6 +37,8 @@ from replicator_kuma.tasks import TASKS, Tasks
 logger = logging.getLogger(__name__)
 
 START_BUDGET = 30.0
+A_MOMENT = 0.1
+"""seconds after which a time that was waited for is surely over"""
 DB_TYPE = "UPTIME_KUMA_DB_TYPE"
 
 
@@ -89,6 +91,10 @@ class Duty:
         self._schema: object = None
         """of Kuma's database before its first start, until it is ready"""
         self._ready = False
+        self.again_at: float | None = None
+        """when a snapshot that waits may be applied, by time.monotonic; None: none waits"""
+        self._waited = False
+        """the last cycle has told that a snapshot waits"""
         self.up = False
         """Kuma's start is behind us, however it went"""
         self.until_next: Callable[[], float | None] = lambda: None
@@ -167,17 +173,23 @@ class Duty:
         role: str = "",
     ) -> CycleResult:
         self._instance.progress = progress
+        self.again_at = None
         try:
             with self.locked():
                 result = shared.run(self._instance, role or self._role, work)
         finally:
             self._instance.progress = silent
+        if result.waits_until:
+            seconds = min(max(result.waits_until - time.time(), 0.0), pace.LONGEST)
+            self.again_at = time.monotonic() + seconds + A_MOMENT
         self._tell(result)
         return result
 
     def _tell(self, result: CycleResult) -> None:
         self._failures.succeeded()
-        quiet = result.outcome.value == "nothing"
+        waits = bool(result.waits_until)
+        quiet = result.outcome.value == "nothing" or (waits and self._waited)
+        self._waited = waits
         logger.log(logging.DEBUG if quiet else logging.INFO, "%s", result.sentence)
         for warning in result.warnings:
             logger.warning("%s", warning)
@@ -239,6 +251,7 @@ class Duty:
 
         Raises only where Kuma could not be started at all.
         """
+        self._instance.at_start = True
         try:
             with self.locked():
                 settled = self._bring_up(progress)
@@ -248,6 +261,7 @@ class Duty:
         except Interrupted:
             logger.info("the start was interrupted")
         finally:
+            self._instance.at_start = False
             self.up = True
 
     def _bring_up(self, progress: Callable[[str], None]) -> bool:

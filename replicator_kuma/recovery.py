@@ -45,6 +45,7 @@ def at_work(instance: Instance) -> Iterator[State]:
 
     Around every cycle, with the lock held. Dumps hold secrets: the folder goes with the block.
     """
+    instance.pace.begin()
     try:
         yield _begin(instance)
     except ReplicatorError as error:
@@ -52,6 +53,7 @@ def at_work(instance: Instance) -> Iterator[State]:
             point_back(error, instance.state.load().has_snapshot)
         raise
     finally:
+        instance.pace.end()
         shutil.rmtree(instance.work, ignore_errors=True)
 
 
@@ -274,6 +276,8 @@ def confirm(instance: Instance) -> None:
         pending = state.pending
         changes: dict[str, object] = {"pending": None, "stopped_by_me": False}
         changes["purge"] = state.purge or pending.purge
+        if instance.kuma.manages:
+            changes |= instance.pace.restarted(long_since=not pending.rollback)
         if pending.rollback:
             kept.disown(instance.state.folder)
             changes |= _suspect(state, pending, identity(instance.fleet, pending.mark))

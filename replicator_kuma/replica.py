@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from replicator_kuma import drift, holding, kept, planning, second, vain
+from replicator_kuma import drift, holding, kept, pace, planning, second, vain
 from replicator_kuma.apply import apply
 from replicator_kuma.cycle import CycleResult, Instance, Outcome
 from replicator_kuma.dump import words
@@ -179,7 +179,18 @@ class Replica:
             return self._compare(snapshot, reconcile)
         policy = self.instance.policy().fingerprint(self.instance.tables)
         vain.require_new(self.instance, vain.aim(self.instance, Mark.of(snapshot), policy))
-        return self.take(snapshot, guard)
+        return self._in_turn(snapshot) or self.take(snapshot, guard)
+
+    def _in_turn(self, snapshot: Snapshot) -> CycleResult | None:
+        """The end of a cycle that may not restart Kuma yet; None: it may.
+
+        Asked before anything is fetched. Whether the snapshot changes rows here, only that tells.
+        """
+        wait = pace.look(self.instance)
+        if wait is None:
+            return None
+        sentence = wait.sentence(snapshot.position)
+        return CycleResult(Outcome.WAITING, sentence, snapshot.position, waits_until=wait.until)
 
     def _applied(self, state: State, newest: Snapshot) -> bool:
         """Whether it came over, by the choices of today, and what it came to is known."""
@@ -195,8 +206,10 @@ class Replica:
             return _waiting(newest, str(error))
         if step is drift.Step.EQUAL:
             return _nothing(newest, f"{newest.position} is applied; nothing newer")
-        if step in (drift.Step.HEAL, drift.Step.ASK):
-            return self.take(newest, only_ask=step is drift.Step.ASK)
+        if step is drift.Step.ASK:
+            return self.take(newest, only_ask=True)
+        if step is drift.Step.HEAL:
+            return self._in_turn(newest) or self.take(newest)
         return _differs(newest)
 
     def take(
@@ -259,6 +272,7 @@ class Replica:
             arrived=planning.remembered(planned.arrived),
             keeps_own=planned.keeps_own,
             unchanged="",
+            waits_until=0.0,
             hold=state.hold if state.hold and holds(state.hold, snapshot.id) else None,
             **changes,
             **no_rollback(state, snapshot.position),

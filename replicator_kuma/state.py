@@ -46,6 +46,7 @@ __all__ = [
     "Mark",
     "Noted",
     "Pending",
+    "Restart",
     "State",
     "StateFile",
     "Upkeep",
@@ -141,6 +142,16 @@ class Vain:
 
 
 @dataclass(frozen=True)
+class Restart:
+    """Kuma's last restart for an apply; seconds since the epoch."""
+
+    at: float
+    """when Kuma was started again"""
+    begun: float
+    """when the cycle began that had stopped it"""
+
+
+@dataclass(frozen=True)
 class State:
     writer: str
     intent: Mark | None = None
@@ -182,6 +193,9 @@ class State:
     """common id of a snapshot after which Kuma came up on the old rows only late"""
     vain: Vain | None = None
     """the last apply for which Kuma was stopped and that was not written; None: none since"""
+    restart: Restart | None = None
+    waits_until: float = 0.0
+    """when the snapshot that waits for its turn may be applied (`pace`); 0: none waits"""
     purge: bool = False
     verified_at: float = 0.0
     """when a leader last asked the repository, and it agreed; 0: it is to ask in any case"""
@@ -246,6 +260,7 @@ def _decode(raw: dict[str, Any]) -> State:
     if fields.get("last") is not None:
         fields["last"] = Last(**fields["last"])
     fields["vain"] = _decode_vain(fields.get("vain"))
+    fields["restart"] = _decode_restart(fields.get("restart"))
     for name in ("drill", "drill_failed"):
         fields[name] = Drill.read(fields.get(name))
     for name in ("bad", "identities", "published_files", "rivals", "told", "tried"):
@@ -264,6 +279,10 @@ def _decode_vain(value: Any) -> Vain | None:
     fields = {key: item for key, item in value.items() if key in known}
     fields["holders"] = tuple(map(str, fields.get("holders", ())))
     return Vain(**fields)
+
+
+def _decode_restart(value: Any) -> Restart | None:
+    return None if value is None else Restart(float(value["at"]), float(value["begun"]))
 
 
 class StateFile:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from replicator_kuma import heartbeat, hold_status, upkeep_status
+from replicator_kuma import heartbeat, hold_status, pace, upkeep_status
 from replicator_kuma.drill_note import Drill
 from replicator_kuma.errors import Fenced, ReplicatorError, SnapshotShrinks
 from replicator_kuma.freshness import last_success
@@ -110,6 +110,13 @@ class Report:
         return None if self.role == Mode.BACKUP.value else self.state.shrink or None
 
     @property
+    def waits_until(self) -> float:
+        """When the newest snapshot may be applied, in seconds since the epoch; 0: it may now."""
+        until = self.state.waits_until
+        ahead = 0 < until - time.time() <= pace.LONGEST  # else the clock was set
+        return until if self._follows and ahead else 0.0
+
+    @property
     def exit_code(self) -> int:
         """What `replicator status` ends with: that of a refusal which only a person ends, or 0."""
         if self.fenced:
@@ -131,6 +138,7 @@ class Report:
             "behind": self.behind,
             "fenced": self.fenced,
             "shrink_refused": self.shrink,
+            "waits_until": when(self.waits_until),
             "unconfirmed": str(state.pending.mark.position) if state.pending else None,
             "bad_snapshots": list(state.bad),
             "engine": self.engine or None,
@@ -238,6 +246,8 @@ class Report:
             yield "to do", _MODE
         if self.shrink:
             yield "not applied", f"{self.shrink} (replicator restore --now --allow-shrink)"
+        if self.waits_until:
+            yield "waits", _waits_words(state, self.waits_until)
         if state.stopped_by_me and self._supervisor() is None:
             yield "Kuma", "stopped by an earlier run that did not start it again: run it once more"
         if words := hold_status.unconfirmed_words(state):
@@ -377,6 +387,14 @@ def _words(mark: Mark | None) -> str:
     return (
         f"{mark.position} of {mark.leader}, {counted(mark.monitors, 'monitor')}, "
         f"digest {mark.digest[:12]}, snapshot {mark.snapshot[:8]}"
+    )
+
+
+def _waits_words(state: State, until: float) -> str:
+    since = f" at {when(state.restart.at)}" if state.restart else ""
+    return (
+        f"a change is applied at {when(until)}: Kuma was restarted{since}, and its monitors are to "
+        "beat first (at once: replicator restore --now)"
     )
 
 

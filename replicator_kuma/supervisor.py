@@ -212,6 +212,9 @@ class Supervisor:
             self._cycles = self._scheduler.every().second.do(self._scheduled_cycle)
         self._timetable.hold(self._cycles, datetime.now())
         self._scheduler.run_pending()
+        again = self._duty.again_at
+        if again is not None and time.monotonic() >= again:
+            self._submit_cycle()
 
     def _scheduled_cycle(self) -> None:
         if self._timetable is not None:
@@ -228,7 +231,6 @@ class Supervisor:
         if now - self._beat_at < heartbeat.EVERY:
             return
         self._beat_at = now
-        upcoming = self._scheduler.next_run
         beat = heartbeat.Beat(
             pid=os.getpid(),
             monotonic=now,
@@ -237,11 +239,21 @@ class Supervisor:
             job=self._worker.current,
             job_since=self._worker.since,
             step=self._worker.step,
-            next_cycle=upcoming.timestamp() if upcoming else 0.0,
+            next_cycle=self._next_cycle(),
         )
         # On a full disk, or without its folder, Kuma goes on; the health check will tell.
         with contextlib.suppress(OSError, StateError):
             heartbeat.write(self._folder, beat)
+
+    def _next_cycle(self) -> float:
+        """Seconds since the epoch; 0: none is scheduled yet."""
+        upcoming, again = self._scheduler.next_run, self._duty.again_at
+        if upcoming is None:
+            return 0.0
+        regular = float(upcoming.timestamp())
+        if again is None:
+            return regular
+        return min(regular, time.time() + max(0.0, again - time.monotonic()))
 
     @property
     def _folder(self) -> Path:

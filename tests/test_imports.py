@@ -20,7 +20,17 @@ LAYERS = (
     ("dump",),
     ("database", "repository", "kuma", "notify"),
     (
-        *("state", "source", "settings", "staging", "heartbeat", "logs", "cycle", "control"),
+        *(
+            "state",
+            "source",
+            "settings",
+            "staging",
+            "heartbeat",
+            "logs",
+            "cycle",
+            "control",
+            "pace",
+        ),
         *(
             "control_options",
             "shrink",

@@ -19,7 +19,7 @@ import pytest
 from replicator_kuma.drill_note import Drill
 from replicator_kuma.errors import AlreadyRunning, StateError
 from replicator_kuma.repository import Position
-from replicator_kuma.state import Away, Hold, Last, Noted, State, StateFile, Upkeep, Vain
+from replicator_kuma.state import Away, Hold, Last, Noted, Restart, State, StateFile, Upkeep, Vain
 from tests.support.cycles import MARK, PENDING
 from tests.support.waiting import wait_until
 
@@ -66,6 +66,8 @@ FULL = State(
     led_from=7,
     stopped_by_me=True,
     bad=("a", "b"),
+    restart=Restart(9.5, 8.5),
+    waits_until=10.5,
     purge=True,
     suspect="f" * 64,
     verified_at=1.5,

@@ -2,7 +2,7 @@
 
 Each task notes its call, then does what <task>.json beside the notes says: hold (seconds,
 interruptible), repository (the holding is a call of restic: the start's budget ends it),
-stop, start, start_after_interrupt (Kuma), error (class name), outcome.
+stop, start, start_after_interrupt (Kuma), error (class name), outcome, waits (seconds).
 """
 
 from __future__ import annotations
@@ -75,7 +75,9 @@ class Script:
             raise getattr(errors, name)("scripted failure") if hasattr(errors, name) else ValueError
         outcome = Outcome(script.get("outcome", "nothing"))
         position = Position(1, 1) if script.get("position") else None
-        return CycleResult(outcome, f"scripted {what} went well", position, warnings=("careful",))
+        until = time.time() + script["waits"] if script.get("waits") else 0.0
+        sentence = f"scripted {what} went well"
+        return CycleResult(outcome, sentence, position, warnings=("careful",), waits_until=until)
 
     def tasks(self) -> Tasks:
         def roll_back(instance: Instance, cause: KumaError) -> None:
