@@ -21,6 +21,7 @@ from replicator_kuma.errors import (
     DatabaseUnreachable,
     Interrupted,
     KumaError,
+    KumaKilled,
     ReplicatorError,
     SettingsError,
     StateError,
@@ -296,6 +297,8 @@ class Duty:
         """
         with contextlib.suppress(StateError):
             state = self._instance.state.load()
+            if state.vain is not None and state.vain.signal:
+                return False  # it may have ended Kuma before this start, and outside of a cycle
             tried = state.bad or state.vain is not None
             return not tried or state.last is None or state.last.ok
         return True
@@ -382,9 +385,9 @@ class Duty:
             raise
         except Exception as end:  # a state that cannot be read: Kuma is there and may get up yet
             self._failures.failed(end)
-            self._instance.notifier.send(
-                "Uptime Kuma does not come back", describe(end), urgent=True
-            )
+            killed = isinstance(end, KumaKilled)
+            title = "Uptime Kuma was killed" if killed else "Uptime Kuma does not come back"
+            self._instance.notifier.send(title, describe(end), urgent=True)
 
     def _attempt(self, what: str, step: Callable[[], object]) -> None:
         """A step whose failure must not keep Kuma from running."""

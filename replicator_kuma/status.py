@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from replicator_kuma import heartbeat, hold_status, upkeep_status
+from replicator_kuma import heartbeat, hold_status, upkeep_status, vain
 from replicator_kuma.drill_note import Drill
 from replicator_kuma.errors import Fenced, ReplicatorError, SnapshotShrinks
 from replicator_kuma.health import no_room
@@ -132,6 +132,7 @@ class Report:
             "shrink_refused": self.shrink,
             "unconfirmed": str(state.pending.mark.position) if state.pending else None,
             "bad_snapshots": list(state.bad),
+            "killed": vain.killed_sentence(state) or None,
             "engine": self.engine or None,
             "strategy": self.choices.strategy or None,
             "policy": self.choices.as_dict(),
@@ -231,6 +232,8 @@ class Report:
             yield "Kuma", "stopped by an earlier run that did not start it again: run it once more"
         if words := hold_status.unconfirmed_words(state):
             yield "unconfirmed", words
+        if words := vain.killed_sentence(state):
+            yield "killed", words
         yield "last cycle", _last_words(state)
         if self.full:
             yield "not noted", self.full
