@@ -74,9 +74,9 @@ def apply(instance: Instance, planned: Planned, mark: Mark) -> None:
         instance.answers()
     was_running = kuma.running() if kuma.manages else _kuma_runs(instance)
     stops = was_running and kuma.manages and not inside
-    wanted = vain.aim(instance, mark, planned.policy.fingerprint(instance.tables))
+    wanted = vain.aim(instance, mark, str(planned.stands(instance.tables)["policy"]))
+    vain.require_new(instance, wanted)
     if stops:
-        vain.require_new(instance, wanted)
         occupied.require_one_kuma(instance)
     _rehearse(instance, planned)
     was_up = stops and occupied.seen_up(instance)

@@ -247,6 +247,7 @@ def _await_kuma(settings: Settings, kuma: KumaService, interrupted: Callable[[],
         settings.kuma_url,
         kuma.running,
         settings.ready_timeout,
+        ended_with=kuma.ended_with,
         interrupted=interrupted,
         on_state=_say,
     )

@@ -21,6 +21,7 @@ from replicator_kuma.errors import (
     DatabaseUnreachable,
     Interrupted,
     KumaError,
+    KumaKilled,
     ReplicatorError,
     RepositoryUnreachable,
     SettingsError,
@@ -322,6 +323,8 @@ class Duty:
         """
         with contextlib.suppress(StateError):
             state = self._instance.state.load()
+            if state.vain is not None and state.vain.signal:
+                return False  # it may have ended Kuma before this start, and outside of a cycle
             tried = state.bad or state.vain is not None
             return not tried or state.last is None or state.last.ok
         return True
@@ -408,9 +411,9 @@ class Duty:
             raise
         except Exception as end:  # a state that cannot be read: Kuma is there and may get up yet
             self._failures.failed(end)
-            self._instance.notifier.send(
-                Kind.FAILURES, "Uptime Kuma does not come back", describe(end), urgent=True
-            )
+            killed = isinstance(end, KumaKilled)
+            title = "Uptime Kuma was killed" if killed else "Uptime Kuma does not come back"
+            self._instance.notifier.send(Kind.FAILURES, title, describe(end), urgent=True)
 
     def _attempt(self, what: str, step: Callable[[], object]) -> None:
         """A step whose failure must not keep Kuma from running."""

@@ -16,9 +16,11 @@ from replicator_kuma.cycle import CycleResult, Instance, Outcome
 from replicator_kuma.errors import (
     Held,
     Interrupted,
+    KumaKilled,
     ReplicatorError,
     RepositoryUnreachable,
     SnapshotNotFound,
+    StoppedInVain,
     TwoLeaders,
 )
 from replicator_kuma.hold_status import held_words, in_place, told
@@ -145,7 +147,7 @@ def take_and_hold(replica: Replica, snapshot: Snapshot) -> CycleResult:
     instance.state.update(hold=hold, floor=floor(state))
     try:
         result = replica.take(snapshot)
-    except Interrupted:
+    except (Interrupted, KumaKilled):
         raise  # the next cycle goes on
     except Exception:
         revert(instance, state)
@@ -226,7 +228,7 @@ def _undo_again(instance: Instance, hold: Hold) -> CycleResult:
 
     try:
         return put_back(instance, hold.kept)
-    except Interrupted:
+    except (Interrupted, KumaKilled, StoppedInVain):
         raise
     except ReplicatorError:
         state = instance.state.load()

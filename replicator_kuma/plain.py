@@ -38,8 +38,13 @@ def named(text: str) -> str:
 
 
 def killed_by(number: int) -> str:
-    """`killed by signal 9 (out of memory?)`, for a program that ended by a signal."""
-    return f"killed by signal {number}{' (out of memory?)' if number == signal.SIGKILL else ''}"
+    """An end by a signal, in words: `killed by signal 9 (out of memory?)`."""
+    if number == signal.SIGKILL:
+        return f"killed by signal {number} (out of memory?)"
+    try:
+        return f"killed by signal {number} ({signal.Signals(number).name})"
+    except ValueError:
+        return f"killed by signal {number}"
 
 
 def counted(count: int, noun: str) -> str:

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
-from replicator_kuma import drift, kept, scratch, staging
+from replicator_kuma import drift, kept, scratch, staging, vain
 from replicator_kuma.anchors import unusable
 from replicator_kuma.cycle import Instance
 from replicator_kuma.database import Reader
@@ -280,7 +280,8 @@ def confirm(instance: Instance) -> None:
             changes |= instance.pace.restarted(long_since=not pending.rollback)
         if pending.rollback:
             kept.disown(instance.state.folder)
-            changes |= _suspect(state, pending, identity(instance.fleet, pending.mark))
+            if not vain.killed(state, vain.aim(instance, pending.mark, pending.policy)):
+                changes |= _suspect(state, pending, identity(instance.fleet, pending.mark))
             changes["rolled_back"] = None
         else:
             _announce(instance, state, pending)

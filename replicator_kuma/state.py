@@ -139,6 +139,8 @@ class Vain:
     """who had the database open while Kuma was stopped"""
     room: int = 0
     """bytes that were free"""
+    signal: int = 0
+    """what ended Kuma on its rows; 0: it is another cause"""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from replicator_kuma import heartbeat, hold_status, pace, upkeep_status
+from replicator_kuma import heartbeat, hold_status, pace, upkeep_status, vain
 from replicator_kuma.drill_note import Drill
 from replicator_kuma.errors import Fenced, ReplicatorError, SnapshotShrinks
 from replicator_kuma.freshness import last_success
@@ -141,6 +141,7 @@ class Report:
             "waits_until": when(self.waits_until),
             "unconfirmed": str(state.pending.mark.position) if state.pending else None,
             "bad_snapshots": list(state.bad),
+            "killed": vain.killed_sentence(state) or None,
             "engine": self.engine or None,
             "strategy": self.choices.strategy or None,
             "policy": self.choices.as_dict(),
@@ -252,6 +253,8 @@ class Report:
             yield "Kuma", "stopped by an earlier run that did not start it again: run it once more"
         if words := hold_status.unconfirmed_words(state):
             yield "unconfirmed", words
+        if words := vain.killed_sentence(state):
+            yield "killed", words
         yield "last cycle", _last_words(state)
         if self.full:
             yield "not noted", self.full

@@ -35,9 +35,11 @@ from replicator_kuma.errors import (
 )
 from replicator_kuma.failure_log import describe
 from replicator_kuma.kuma import KumaService
-from replicator_kuma.kuma.child import ChildKuma, exit_status
+from replicator_kuma.kuma.child import ChildKuma
+from replicator_kuma.kuma.ended import exit_status, signal_of
 from replicator_kuma.kuma.held import HeldKuma
 from replicator_kuma.kuma.ready import PROBE_TIMEOUT, Readiness, probe, taken
+from replicator_kuma.plain import killed_by
 from replicator_kuma.settings import Mode, Settings
 from replicator_kuma.state import LOCK_FLAGS
 from replicator_kuma.tasks import TASKS, Tasks
@@ -291,7 +293,9 @@ class Supervisor:
             code = KumaError.exit_code
             logger.error("Uptime Kuma was stopped and could not be started again")
         else:
-            logger.error("Uptime Kuma ended by itself, with exit code %d", code)
+            killed = signal_of(code)
+            how = killed_by(killed) if killed else f"ended by itself, with exit code {code}"
+            logger.error("Uptime Kuma %s", f"was {how}" if killed else how)
             if code == 0 and taken(self._settings.kuma_url):
                 # Kuma calls that a success, and nothing would start it again.
                 code = KumaError.exit_code

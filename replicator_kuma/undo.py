@@ -17,6 +17,7 @@ from replicator_kuma.errors import (
     Interrupted,
     KeptDamaged,
     KumaError,
+    KumaKilled,
     NothingKept,
     ReplicatorError,
     SettingsError,
@@ -62,7 +63,7 @@ def undo(instance: Instance, number: int | None = None, *, hold: bool = True) ->
         instance.state.update(hold=wish, floor=holding.floor(state))
         try:
             result = _carry_out(there, planned, one)
-        except Interrupted:
+        except (Interrupted, KumaKilled):
             raise  # the next cycle goes on
         except Exception:
             holding.revert(instance, state)

@@ -320,6 +320,7 @@ def test_a_kuma_that_is_killed_gives_the_code_of_the_signal(tmp_path: Path) -> N
         }
         os.kill(pid, signal.SIGKILL)
         assert run.wait() == 137
+        assert "Uptime Kuma was killed by signal 9 (out of memory?)" in run.log
 
 
 def test_kuma_stopped_by_a_cycle_does_not_end_the_supervisor(tmp_path: Path) -> None:

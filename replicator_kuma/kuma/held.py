@@ -32,6 +32,9 @@ class HeldKuma:
     def running(self) -> bool:
         return self.service.running()
 
+    def ended_with(self) -> int | None:
+        return self.service.ended_with()
+
     def stop(self) -> None:
         self.in_hand = True
         self.stopped_by_us = True

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from replicator_kuma.errors import Interrupted, KumaError
+from replicator_kuma.kuma.ended import signal_of
+from replicator_kuma.plain import killed_by
 
 if TYPE_CHECKING:
     from http.client import HTTPConnection
@@ -41,13 +43,22 @@ class Readiness(Enum):
 
 
 class NotReady(KumaError):
-    """Kuma did not come back; ``state`` is what was seen last, None where its process ended."""
+    """Kuma did not come back; ``state`` is what was seen last, None where its process ended.
+
+    ``status`` is the exit status of one that ended, where that is known.
+    """
 
     def __init__(
-        self, message: str, state: Readiness | None = None, *, hint: str | None = None
+        self,
+        message: str,
+        state: Readiness | None = None,
+        *,
+        status: int | None = None,
+        hint: str | None = None,
     ) -> None:
         super().__init__(message, hint=hint)
         self.state = state
+        self.status = status
 
 
 def probe(url: str, timeout: float = PROBE_TIMEOUT) -> Readiness:
@@ -132,6 +143,7 @@ def wait_ready(
     alive: Callable[[], bool],
     timeout: float = TIMEOUT,
     *,
+    ended_with: Callable[[], int | None] = lambda: None,
     interrupted: Callable[[], bool] = lambda: False,
     on_state: Callable[[Readiness], None] | None = None,
     poll: float = POLL,
@@ -142,21 +154,19 @@ def wait_ready(
 
     Time spent migrating does not count against ``timeout``. ``on_state`` is told of each state
     when it begins. Raises NotReady when the time is up, on the set-up page, and at once when
-    the process is gone; Interrupted (no KumaError: Kuma did not fail) as soon as
-    ``interrupted()`` is true; and what ``alive`` raises.
+    the process is gone, with what ``ended_with()`` tells of that; Interrupted (no KumaError: Kuma
+    did not fail) as soon as ``interrupted()`` is true; and what ``alive`` raises.
     """
     left = timeout
     before = clock()
     seen: Readiness | None = None
     while True:
-        if interrupted():
-            raise Interrupted(
-                "Asked to end while waiting for Uptime Kuma", hint="It goes on starting."
-            )
+        _unless(interrupted)
         state = probe(url, max(POLL, min(PROBE_TIMEOUT, left)))
         # Asked after the probe: another server on Kuma's port must not pass for it.
         if not alive():
-            raise NotReady("Uptime Kuma's process ended before it was ready")
+            _unless(interrupted)  # who ends us ends Kuma: that is no failure of its own
+            raise _ended(ended_with)
         if state is not seen and on_state is not None:
             on_state(state)
         seen = state
@@ -169,6 +179,22 @@ def wait_ready(
         if state is Readiness.SETUP or left <= 0:
             raise _not_ready(url, state, timeout)
         sleep(poll)
+
+
+def _unless(interrupted: Callable[[], bool]) -> None:
+    """Raise Interrupted where a signal wants us to end."""
+    if interrupted():
+        raise Interrupted("Asked to end while waiting for Uptime Kuma", hint="It goes on starting.")
+
+
+def _ended(ended_with: Callable[[], int | None]) -> NotReady:
+    status: int | None = None
+    with contextlib.suppress(KumaError):  # nobody can tell, then
+        status = ended_with()
+    if number := signal_of(status):
+        return NotReady(f"Uptime Kuma was {killed_by(number)} before it was ready", status=status)
+    told = "" if status is None else f", with exit code {status}"
+    return NotReady(f"Uptime Kuma's process ended before it was ready{told}", status=status)
 
 
 def _not_ready(url: str, state: Readiness, timeout: float) -> NotReady:

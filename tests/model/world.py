@@ -75,6 +75,10 @@ class TinyKuma:
     def running(self) -> bool:
         return True
 
+    def ended_with(self) -> int | None:
+        """Nobody can tell."""
+        return None
+
     def stop(self) -> None:
         return None
 
