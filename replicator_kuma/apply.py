@@ -104,12 +104,13 @@ def apply(instance: Instance, planned: Planned, mark: Mark) -> None:
         carry_out(instance, planned, note)
     except BaseException as error:
         bad = isinstance(error, SnapshotRefused | NotAsWritten)
+        why = "it did not read back" if isinstance(error, NotAsWritten) else "it was refused"
         if stopped and not bad and isinstance(error, Exception) and not instance.interrupted():
             vain.note(instance, wanted, mark, error)
         _come_back_unchanged(instance, stops)
         if stops and bad:
             with contextlib.suppress(StateError):  # each new attempt would be an outage for nothing
-                call_bad(instance, mark)
+                call_bad(instance, mark, f"{why}: {error}")
         raise
     _come_back(instance, was_running)
 

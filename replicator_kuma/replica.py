@@ -29,6 +29,7 @@ from replicator_kuma.guard import UNGUARDED, Guard, noted
 from replicator_kuma.hold_status import told
 from replicator_kuma.holding import find
 from replicator_kuma.known import recognised
+from replicator_kuma.moments import when
 from replicator_kuma.notify import Kind
 from replicator_kuma.recovery import aside, at_work, empty_work, forgiven, holds
 from replicator_kuma.repository import Snapshot, missing
@@ -84,9 +85,11 @@ def newest_to_follow(state: State, fleet: str, snapshots: Sequence[Snapshot]) ->
 def refuse_bad(state: State, newest: Snapshot) -> None:
     """Raise SnapshotRefused for one that has stopped Kuma in vain: a person may try it again."""
     if newest.label.common_id in state.bad:
+        why = "it was refused here, or Kuma did not start on it"
+        if state.bad_why is not None and state.bad_why.position == str(newest.position):
+            why = f"{state.bad_why.sentence}, {when(state.bad_why.at)}"
         raise SnapshotRefused(
-            f"{newest.position} is not tried again: it was refused here, or Kuma did not start "
-            "on it",
+            f"{newest.position} is not tried again: {why}",
             hint="Look at the logs. To try it all the same: replicator restore --now",
         )
 

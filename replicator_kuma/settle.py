@@ -24,6 +24,7 @@ from replicator_kuma.kuma.ended import signal_of
 from replicator_kuma.kuma.ready import NotReady
 from replicator_kuma.plain import killed_by
 from replicator_kuma.recovery import (
+    NOT_STARTED,
     as_kept,
     asked,
     before_folder,
@@ -204,7 +205,7 @@ def _judged(instance: Instance, pending: Pending, cause: KumaError) -> KumaError
     said = f"Kuma did not start on snapshot {position}; {runs}"
     unknown = isinstance(cause, NotReady) and cause.state is None and cause.status is None
     if not unknown:
-        call_bad(instance, pending.mark)
+        call_bad(instance, pending.mark, f"{NOT_STARTED} ({cause})")
         instance.state.update(suspect="")
     elif instance.state.load().suspect == identity(instance.fleet, pending.mark) != "":
         # it may have been killed, or not: once, but not twice

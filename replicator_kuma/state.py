@@ -41,6 +41,7 @@ from replicator_kuma.repository.snapshot import Position
 __all__ = [
     "Arrived",
     "Away",
+    "Bad",
     "Hold",
     "Last",
     "Mark",
@@ -144,6 +145,16 @@ class Vain:
 
 
 @dataclass(frozen=True)
+class Bad:
+    """Why the snapshot that was called bad last is not tried again."""
+
+    position: str
+    at: float
+    """seconds since the epoch"""
+    sentence: str
+
+
+@dataclass(frozen=True)
 class Restart:
     """Kuma's last restart for an apply; seconds since the epoch."""
 
@@ -191,6 +202,8 @@ class State:
     stopped_by_me: bool = False
     bad: tuple[str, ...] = ()
     """common ids of snapshots that stopped Kuma in vain: refused, or Kuma did not start on them"""
+    bad_why: Bad | None = None
+    """of the last of them; None where 0.3.0 noted it"""
     suspect: str = ""
     """common id of a snapshot after which Kuma came up on the old rows only late"""
     vain: Vain | None = None
@@ -263,6 +276,8 @@ def _decode(raw: dict[str, Any]) -> State:
         fields["last"] = Last(**fields["last"])
     fields["vain"] = _decode_vain(fields.get("vain"))
     fields["restart"] = _decode_restart(fields.get("restart"))
+    if fields.get("bad_why") is not None:
+        fields["bad_why"] = Bad(**fields["bad_why"])
     for name in ("drill", "drill_failed"):
         fields[name] = Drill.read(fields.get(name))
     for name in ("bad", "identities", "published_files", "rivals", "told", "tried"):
