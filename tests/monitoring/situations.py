@@ -100,6 +100,7 @@ def _emptied(world: World) -> None:
 
 
 def _full(world: World) -> None:
+    world.as_cron_has_it()  # later nothing can be written there; nor can a cycle's end
     world.fill()
     world.watched.cycle()  # its end cannot be noted: the notification, which follows, tells
 
@@ -173,9 +174,10 @@ def experience(situation: Situation, template: Path, folder: Path, receiver: Rec
         if situation.disk == "replica":
             folder = world.watched.data_dir / "replicator"
             world.watched.until(lambda: _silent(folder), "no sign of life")
-        found = dict(zip(ASKED, world.watched.ask(*ASKED), strict=True))
-        world.watched.stop()
-        found[CRON] = _by_cron(situation, world)
+        else:
+            world.as_cron_has_it()
+        cron = f"{HEALTH} --state-dir {world.by_cron}"
+        found = dict(zip((*ASKED, CRON), world.watched.ask(*ASKED, cron), strict=True))
         seen = {name: Told(code, _words(name, out, world)) for name, (code, out) in found.items()}
         seen[NOTIFICATION] = Told(None, "; ".join(posts()) or "none")
     return Seen(seen)
@@ -184,15 +186,6 @@ def experience(situation: Situation, template: Path, folder: Path, receiver: Rec
 def _silent(folder: Path) -> bool:
     beat = heartbeat.read(folder)
     return beat is None or time.monotonic() - beat.monotonic > STALE
-
-
-def _by_cron(situation: Situation, world: World) -> tuple[int, str]:
-    """What the health check says where no supervisor has ever run."""
-    for path in (world.watched.data_dir / "replicator").glob("supervisor.*"):
-        path.unlink()
-    if situation.disk == "replica":
-        world.fill()  # the files that went have left some room
-    return world.watched.ask(HEALTH)[0]
 
 
 _SHOWN = ("last cycle", "not noted", "fenced", "holding", "not applied")
@@ -211,6 +204,7 @@ def _words(name: str, text: str, world: World) -> str:
 
 def _plain(text: str, world: World) -> str:
     """Without what is another one in each run: times, ports, names of restic's files."""
+    text = text.replace(str(world.by_cron), str(world.watched.data_dir / "replicator"))
     text = text.replace(str(world.folder), "/srv")
     text = re.sub(r"no answer within [\d.]+ s(: \S.*)?$", "no answer within N s", text)
     text = re.sub(r"\d{4}-\d\d-\d\d[T ][\d:]+(Z| UTC|[+-]\d\d:?\d\d)?", "TIME", text)

@@ -177,6 +177,16 @@ class World:
     def repository(self) -> Path:
         return self.folder / "repository"
 
+    @property
+    def by_cron(self) -> Path:
+        """The state directory where no supervisor has ever run (`as_cron_has_it`)."""
+        return self.watched.data_dir / "by-cron"
+
+    def as_cron_has_it(self) -> None:
+        """What is noted now, without a supervisor's sign of life."""
+        self.by_cron.mkdir(mode=0o700)
+        shutil.copy(self.watched.data_dir / "replicator" / "state.json", self.by_cron)
+
     def edit(self, sql: str = "UPDATE monitor SET name = 'edited' WHERE id = 1") -> None:
         """Somebody changes the leader's configuration."""
         databases.edit(self.leader.database, sql)
