@@ -143,8 +143,9 @@ def first_beats(store: Store, since: float) -> Beats:
         if not {"monitor", "heartbeat"} <= reader.schema.tables.keys():
             return Beats()
         [(active, beaten, first, last)] = reader.query(
-            "SELECT count(*), count(began), min(began), max(began) FROM "
-            f"(SELECT (SELECT min(h.time) FROM heartbeat h WHERE h.monitor_id = m.id AND h.time > '{text}') AS began "
+            "SELECT count(*), count(began), min(began), max(began) FROM ("
+            "SELECT (SELECT min(h.time) FROM heartbeat h "
+            f"WHERE h.monitor_id = m.id AND h.time > '{text}') AS began "
             f"FROM monitor m WHERE m.active = 1 AND m.type <> '{PUSH}') AS beats"
         )
     return Beats(int(active), int(beaten), _seconds(first, since), _seconds(last, since))
