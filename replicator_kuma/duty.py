@@ -104,8 +104,14 @@ class Duty:
     # --- cycles -----------------------------------------------------------------------------
 
     def scheduled(self, progress: Callable[[str], None] = silent) -> CycleResult | None:
-        """A cycle by schedule: its error is logged here and goes no further; None then."""
-        return self._quietly(progress)
+        """A cycle by schedule: its error is logged here and goes no further; None then.
+
+        What the start would have put right, and left because Kuma had just been restarted, it does.
+        """
+        owed = self._instance.at_start
+        result = self._quietly(progress, reconcile=owed and self._may_reconcile())
+        self._instance.at_start = owed and self.again_at is not None
+        return result
 
     def handle(
         self, command: str, options: Mapping[str, Any], progress: Callable[[str], None]
@@ -115,6 +121,7 @@ class Duty:
         if command == kill.COMMAND:
             return self._kill_kuma(progress)
         self._instance.force = bool(options.get("force"))
+        self._instance.at_start = False
         try:
             if command == "promote":
                 return self._run(
@@ -262,7 +269,7 @@ class Duty:
         except Interrupted:
             logger.info("the start was interrupted")
         finally:
-            self._instance.at_start = False
+            self._instance.at_start = self.again_at is not None
             self.up = True
 
     def _bring_up(self, progress: Callable[[str], None]) -> bool:

@@ -143,9 +143,10 @@ def first_beats(store: Store, since: float) -> Beats:
         if not {"monitor", "heartbeat"} <= reader.schema.tables.keys():
             return Beats()
         [(active, beaten, first, last)] = reader.query(
-            "SELECT count(*), count(began), min(began), max(began) FROM (SELECT (SELECT "
-            f"min(h.time) FROM heartbeat h WHERE h.monitor_id = m.id AND h.time > '{text}') "
-            f"AS began FROM monitor m WHERE m.active = 1 AND m.type <> '{PUSH}') AS beats"
+            "SELECT count(*), count(began), min(began), max(began) FROM ("
+            "SELECT (SELECT min(h.time) FROM heartbeat h "
+            f"WHERE h.monitor_id = m.id AND h.time > '{text}') AS began "
+            f"FROM monitor m WHERE m.active = 1 AND m.type <> '{PUSH}') AS beats"
         )
     return Beats(int(active), int(beaten), _seconds(first, since), _seconds(last, since))
 
@@ -188,7 +189,7 @@ def look(instance: Instance) -> Wait | None:
 
 
 def _start(instance: Instance, restart: Restart, age: float) -> float:
-    """Seconds that this restart takes; 0 where its beats cannot be read (Kuma migrates).
+    """Seconds that this start of Kuma takes; 0 where its beats cannot be read.
 
     A beat cannot be older than the start, whatever the clocks say.
     """

@@ -91,7 +91,8 @@ _ALL = (
     ),
     Variable(
         "REPLICATOR_RESTORE_INTERVAL",
-        "how often a replica looks for a new snapshot",
+        "how often a replica looks for a new snapshot. Also the least time between two restarts of "
+        "its Kuma, or three times what Kuma's start takes where that is longer; at most 15 minutes",
         default="6m",
         option="--restore-interval",
     ),

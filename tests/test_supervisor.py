@@ -440,11 +440,12 @@ def test_what_waits_comes_when_its_time_is_up_and_not_an_interval_later(tmp_path
     run = Run(tmp_path / "r", "RESTORE", REPLICATOR_RESTORE_INTERVAL="1h")
     run.script("restore", outcome="waiting", waits=1.5)
     with run:
-        run.until("restore True None")
-        run.until("restore False None", times=2)
+        run.until("restore True None", times=3)
+        assert "restore False None" not in run.calls, "what the start owes, it still does"
+        run.script("restore", outcome="waiting", waits=3.0)
+        run.until("restore True None", times=run.calls.count("restore True None") + 1)
         run.script("restore")
-        known = run.calls.count("restore False None")
-        run.until("restore False None", times=known + 1)
+        run.until("restore True None", times=run.calls.count("restore True None") + 1)
         regular = lambda: float(str(beat(run)["next_cycle"])) > time.time() + 600  # noqa: E731
         wait_until(regular, "the next cycle to be the regular one", 10)
         assert run.end()[0] == 0
@@ -459,7 +460,12 @@ def test_the_sign_of_life_tells_of_the_cycle_for_what_waits(tmp_path: Path) -> N
         run.until("confirm")
         wait_until(lambda: "next_cycle" in beat(run) and beat(run)["next_cycle"], "a schedule")
         assert 200 < float(str(beat(run)["next_cycle"])) - time.time() < 301
-        assert run.calls.count("restore False None") == 0
+        assert run.calls.count("restore True None") == 1
+        run.script("restore")
+        run.send(signal.SIGUSR1)
+        run.until("restore True None", times=2)
+        run.send(signal.SIGUSR1)
+        run.until("restore False None")
 
 
 def beat(run: Run) -> dict[str, object]:

@@ -56,6 +56,8 @@ def command(
 
     Without --now one cycle, for cron: a snapshot that is applied is left alone. Where
     `replicator run` is running, it does the work and this command shows the result.
+    A snapshot that comes soon after a restart of Kuma waits, so that the monitors get to beat;
+    with --now nothing waits.
     A replica that was sent to a snapshot follows no newer one until --resume.
 
     \b

@@ -24,7 +24,7 @@ from replicator_kuma.folders import Folder
 from replicator_kuma.heartbeat import Beat, trouble
 from replicator_kuma.repository import Position
 from replicator_kuma.settings import Settings
-from replicator_kuma.state import Mark, Pending, StateFile
+from replicator_kuma.state import Mark, Pending, Restart, StateFile
 from tests.cli.conftest import World
 from tests.support.databases import edit, query
 
@@ -61,6 +61,29 @@ def test_a_cycle_there_and_back(world: World) -> None:
     done = world.on_replica("restore", "--now", "--json").json
     assert done["outcome"] == "applied"
     assert done["changes"]["tables"]["monitor"]["changed"] == 1
+
+
+def test_a_cycle_of_cron_waits_after_a_restart_of_kuma(world: World) -> None:
+    published(world)
+    assert world.on_replica("restore").code == 0
+    edit(world.leader / "kuma.db", "UPDATE monitor SET name = 'newer' WHERE id = 2")
+    assert world.on_leader("backup").code == 0
+    began = time.time()
+    StateFile(world.replica / "replicator").update(restart=Restart(began - 40, began - 45))
+    world.monkeypatch.setenv("REPLICATOR_KUMA", "command")
+    for name, line in (("STOP", "exit 9"), ("START", "exit 9"), ("STATUS", "exit 0")):
+        world.monkeypatch.setenv(f"REPLICATOR_KUMA_{name}_COMMAND", line)
+    done = world.on_replica("restore")
+    assert (done.code, done.out, done.err) == (0, "", "")
+    assert world.on_replica("restore", "-v").out.startswith("1.2 waits until ")
+    result = world.on_replica("restore", "--json").json
+    shown = world.on_replica("status", "--json").json
+    assert (result["outcome"], result["position"]) == ("waiting", "1.2")
+    assert result["waits_until"] is not None
+    assert result["waits_until"] == shown["waits_until"]
+    assert "a change is applied at " in world.on_replica("status").out
+    assert world.on_replica("status", "--health").code == 0
+    assert world.on_replica("restore", "--now").code == 14, "at once: the stop is tried"
 
 
 def test_an_older_snapshot_by_position(world: World) -> None:
