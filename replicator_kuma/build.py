@@ -248,9 +248,22 @@ def _await_kuma(settings: Settings, kuma: KumaService, interrupted: Callable[[],
         kuma.running,
         settings.ready_timeout,
         ended_with=kuma.ended_with,
+        stranger=lambda: _stranger(settings, kuma),
         interrupted=interrupted,
         on_state=_say,
     )
+
+
+def _stranger(settings: Settings, kuma: KumaService) -> str:
+    """Which other Kuma answers where our child should, in words; "" where none is seen to."""
+    pid = getattr(kuma, "child_pid", None)
+    if pid is None:
+        return ""
+    from replicator_kuma.kuma.ready import place
+    from replicator_kuma.processes import other_kuma
+
+    other = other_kuma(*place(settings.kuma_url), pid)
+    return "" if other is None else str(other)
 
 
 def _listens(settings: Settings) -> bool:

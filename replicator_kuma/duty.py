@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from replicator_kuma import kill, pace
+from replicator_kuma import kill, occupied, pace
 from replicator_kuma import tasks as shared
 from replicator_kuma.cycle import CycleResult, Instance, silent
 from replicator_kuma.errors import (
@@ -31,8 +31,9 @@ from replicator_kuma.errors import (
 from replicator_kuma.failure_log import FailureLog, describe, lasting
 from replicator_kuma.kill import Killed
 from replicator_kuma.kuma.held import HeldKuma
+from replicator_kuma.kuma.ready import place, shown
 from replicator_kuma.notify import Kind
-from replicator_kuma.settings import Mode, Settings
+from replicator_kuma.settings import Mode, Settings, kuma_port
 from replicator_kuma.tasks import TASKS, Tasks
 
 logger = logging.getLogger(__name__)
@@ -273,6 +274,7 @@ class Duty:
             self.up = True
 
     def _bring_up(self, progress: Callable[[str], None]) -> bool:
+        self._require_alone()
         self._attempt("recovery", lambda: self._tasks.before_start(self._instance))
         if self._instance.store.embedded:
             # its tables can be reached only once it runs; the cycle that comes then confirms
@@ -288,22 +290,21 @@ class Duty:
             first = self._cycle_before_start(progress)
         if not has_database and (not self._leader or (first and first.position)):
             self._kuma.first_start = self._without_setup_page()
-        self._warn_of_another()
         self._kuma.start()
         self._confirm_ready()
         return first is not None and has_database
 
-    def _warn_of_another(self) -> None:
-        """A Kuma whose supervisor was killed lives on outside a container, and keeps the port."""
+    def _require_alone(self) -> None:
+        """Raise KumaError where our child would be a second Kuma, or find its port taken."""
+        if self._kuma.name != "child" or self._kuma.running():
+            return
+        url = self._settings.kuma_url
         try:
-            other = not self._kuma.running() and self._instance.store.in_use()
-        except ReplicatorError:
-            return  # what is wrong with the database, the cycle tells
-        if other and self._kuma.name == "child":
-            logger.warning(
-                "another process has Kuma's database open: if it is a Kuma that an earlier run "
-                "left behind, end it, because two cannot share a port and a database"
-            )
+            host, listens = place(url)
+        except ValueError:
+            return  # no address: what waits there says so
+        own = kuma_port(self._settings.kuma_environment)
+        occupied.require_alone(self._instance, occupied.Place(shown(url), host, listens, own))
 
     def _cycle_before_start(self, progress: Callable[[str], None]) -> CycleResult | None:
         """Only what the repository can give within its budget: Kuma must not wait for it."""

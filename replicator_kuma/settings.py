@@ -382,6 +382,12 @@ def _kuma(source: Source) -> str:
     return value
 
 
+def kuma_port(values: Mapping[str, str]) -> int:
+    """The port that Kuma takes by its own variables."""
+    ports = (values.get("UPTIME_KUMA_PORT", ""), values.get("PORT", ""), "3001")
+    return int(next(text for text in ports if text.isascii() and text.isdigit()))
+
+
 def _kuma_url(source: Source) -> str:
     """Where Kuma listens, by the same variables and the same order of precedence as Kuma's own."""
     url = source.text("REPLICATOR_KUMA_URL")
@@ -395,8 +401,7 @@ def _kuma_url(source: Source) -> str:
         host = "127.0.0.1"
     elif ":" in host and not host.startswith("["):
         host = f"[{host}]"
-    ports = (values.get("UPTIME_KUMA_PORT", ""), values.get("PORT", ""), "3001")
-    port = next(text for text in ports if text.isascii() and text.isdigit())
+    port = kuma_port(values)
     secure = all(
         values.get(f"UPTIME_KUMA_{name}") or values.get(name) for name in ("SSL_KEY", "SSL_CERT")
     )

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 import schedule
 
-from replicator_kuma import control_options, heartbeat
+from replicator_kuma import control_options, heartbeat, occupied
 from replicator_kuma.anchors import unusable
 from replicator_kuma.chores import Chores
 from replicator_kuma.control import ControlServer
@@ -296,13 +296,10 @@ class Supervisor:
             killed = signal_of(code)
             how = killed_by(killed) if killed else f"ended by itself, with exit code {code}"
             logger.error("Uptime Kuma %s", f"was {how}" if killed else how)
-            if code == 0 and taken(self._settings.kuma_url):
-                # Kuma calls that a success, and nothing would start it again.
-                code = KumaError.exit_code
-                logger.error(
-                    "another program listens where Uptime Kuma is to answer. Is an earlier one "
-                    "still running? Look for it: ss -ltnp"
-                )
+            if not killed and taken(self._settings.kuma_url):
+                # Some versions of Kuma call that a success, and nothing would start it again.
+                code = code or KumaError.exit_code
+                logger.error("%s", occupied.taken_words(self._settings.kuma_url))
         self._interrupt()
         self._worker.close(AFTER_KUMA)
         if child:
@@ -374,7 +371,7 @@ class Supervisor:
     def _alone(self) -> Iterator[None]:
         """One supervisor a state directory; the kernel frees the lock however we end."""
         try:
-            descriptor = os.open(self._folder / "supervisor.lock", LOCK_FLAGS, 0o600)
+            descriptor = os.open(self._folder / heartbeat.LOCK, LOCK_FLAGS, 0o600)
         except OSError as error:
             raise unusable(f"cannot open the lock in {self._folder}", error) from error
         try:

@@ -16,7 +16,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = (
     ("errors", "machine", "cores", "plain", "variables", "environments", "windows", "drill_note"),
-    ("folders", "sockets", "anchors"),
+    ("folders", "sockets", "anchors", "processes"),
     ("dump",),
     ("database", "repository", "kuma", "notify"),
     (

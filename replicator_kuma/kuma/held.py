@@ -44,6 +44,11 @@ class HeldKuma:
             self.service.stop()
 
     @property
+    def child_pid(self) -> int | None:
+        """The process id of a Kuma that is our child; None where it is none, or never started."""
+        return self.service.pid if isinstance(self.service, ChildKuma) else None
+
+    @property
     def child(self) -> ChildKuma:
         """What a drill may kill; raises SettingsError where Kuma is no child of ours."""
         if not isinstance(self.service, ChildKuma):

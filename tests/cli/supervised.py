@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from replicator_kuma import duty, errors, heartbeat, logs, supervisor
+from replicator_kuma import duty, errors, heartbeat, logs, occupied, supervisor
 from replicator_kuma.build import build, build_service
 from replicator_kuma.cycle import CycleResult, Instance, Outcome
 from replicator_kuma.errors import Interrupted, KumaError
@@ -113,6 +113,7 @@ def void(_result: CycleResult) -> None:
 def main() -> int:
     duty.START_BUDGET = float(os.environ.get("SCRIPT_BUDGET", "30"))
     supervisor.WATCH_EVERY = 0.2
+    occupied.PATIENCE = float(os.environ.get("SCRIPT_PATIENCE", "0.2"))
     heartbeat.EVERY = 0.2
     settings = Settings.load(None, {}, (Need.ROLE, Need.REPOSITORY))
     logs.configure(settings.log_level, settings.log_format)
@@ -132,7 +133,7 @@ def main() -> int:
     try:
         return supervisor.Supervisor(settings, service, builder, script.tasks()).run()
     except errors.ReplicatorError as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{error}. {error.hint}\n")
         return error.exit_code
 
 

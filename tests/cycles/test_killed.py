@@ -16,10 +16,12 @@ import pytest
 
 from replicator_kuma import vain
 from replicator_kuma.cycle import Instance, Outcome
+from replicator_kuma.duty import Budget, Duty
 from replicator_kuma.errors import KumaError, KumaKilled, SnapshotRefused, StoppedInVain
 from replicator_kuma.kuma.child import ChildKuma
 from replicator_kuma.kuma.held import HeldKuma
 from replicator_kuma.kuma.ready import NotReady, taken, wait_ready
+from replicator_kuma.settings import Settings
 from replicator_kuma.undo import undo
 from tests.cli.harness import FAKE_KUMA
 from tests.support.compare import config_differences
@@ -300,3 +302,60 @@ def test_a_kill_tells_of_itself_once_and_of_the_way_on(house: House) -> None:
         "restore",
         "restore works again",
     ]
+
+
+def supervised(house: House, folder: Path) -> Duty:
+    """What a supervisor's worker does at its start, in this process."""
+    settings = Settings.load(
+        {
+            "DATA_DIR": str(house.replica.data_dir),
+            "REPLICATOR_STATE_DIR": str(house.replica.state.folder),
+            "REPLICATOR_MODE": "RESTORE",
+            "REPLICATOR_INSTANCE": "beta",
+            "UPTIME_KUMA_PORT": str(house.child.port),
+            "RESTIC_REPOSITORY": str(folder),
+        }
+    )
+    house.kuma.in_hand, house.kuma.started = True, False
+    budget = Budget(lambda: False)
+    return Duty(settings, house.replica, house.kuma, lambda: False, budget)
+
+
+def unconfirmed(house: House) -> None:
+    """The rows of 1.2 are in place; replicator and Kuma died before it was ready on them."""
+
+    def dies() -> None:
+        raise KeyboardInterrupt
+
+    wait, house.replica.wait_ready = house.replica.wait_ready, dies
+    with pytest.raises(KeyboardInterrupt):
+        follow(house.replica)
+    house.replica.wait_ready = wait
+    assert house.child.pid is not None
+    os.kill(house.child.pid, signal.SIGKILL)
+    wait_until(lambda: not house.kuma.running(), "Kuma's end")
+
+
+@pytest.mark.parametrize("kills", [1, 2])
+def test_a_kill_at_a_supervisors_start(house: House, tmp_path: Path, kills: int) -> None:
+    unconfirmed(house)
+    house.child.ends = ["once it runs"] * kills
+    supervised(house, tmp_path).bring_up()
+    house.assert_old()
+    assert [text.partition(":")[0] for text in house.sent] == ["Uptime Kuma was killed"]
+    house.assert_followed()
+
+
+def test_a_kill_at_the_next_start_too_tries_no_snapshot_by_force(
+    house: House, tmp_path: Path
+) -> None:
+    """A start puts drifted rows right; that must not try again what is put off."""
+    for _ in range(vain.ALLOWED):
+        house.child.ends = ["at once"]
+        with pytest.raises(KumaKilled):
+            follow(house.replica)
+    house.kuma.stop()
+    house.child.starts = 0
+    supervised(house, tmp_path).bring_up()
+    assert house.child.starts == 1
+    house.assert_old()
