@@ -121,6 +121,8 @@ class Instance:
     """nobody has asked for this cycle, though it reconciles: it belongs to the start of `run`"""
     pace: Pace = field(default_factory=Pace)
     """the least time between two restarts of Kuma; by default there is none"""
+    leads: bool | None = None
+    """by its REPLICATOR_MODE, for hints only; None: none is set"""
     force: bool = False
     """write also under a running Kuma that nobody told how to stop"""
     keep_running: bool = False
@@ -153,6 +155,7 @@ class Instance:
         made, policy = copy.copy(self), self.policy
         made.policy = lambda: replace(policy(), overrides=Overrides(), truncate=False)
         made.tables = self.leading or self.tables
+        made.leads = True
         return made
 
     def step(self, message: str) -> None:

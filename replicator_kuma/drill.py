@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from replicator_kuma import planning, scratch, staging
+from replicator_kuma.advice import advise
 from replicator_kuma.apply import carry_out
 from replicator_kuma.cycle import Instance
 from replicator_kuma.database import scratch as databases
@@ -117,7 +118,11 @@ class _Course:
         self.failed_at = step
         said = str(error.strerror if isinstance(error, OSError) else error)
         of = f"the drill of {self.position}" if self.position else "the drill"
-        hint = error.hint if isinstance(error, ReplicatorError) else None
+        hint = None
+        if isinstance(error, ReplicatorError):
+            with contextlib.suppress(ReplicatorError):
+                advise(error, self.instance.leads, self.instance.state.load())
+            hint = error.hint
         return DrillFailed(f"{of} failed to {step}: {said}", hint=hint)
 
 

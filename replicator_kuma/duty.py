@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from replicator_kuma import kill, occupied, pace
+from replicator_kuma import kill, occupied, pace, promotion, sameness
 from replicator_kuma import tasks as shared
 from replicator_kuma.cycle import CycleResult, Instance, silent
 from replicator_kuma.errors import (
@@ -155,7 +155,9 @@ class Duty:
         """Undo fits both roles; a leader is never restored over by a slip."""
         leads = {"backup": True, "rollback": True, "restore": False, "undo": self._leader}
         if leads[command] != self._leader:
-            raise SettingsError(f"{command} does not fit REPLICATOR_MODE={self._role}")
+            state = self._instance.state.load()
+            what = f"{command}, done by the supervisor that runs here,"
+            raise promotion.unfit(what, self._role, state, leads=self._leader)
 
     def cycle(
         self,
@@ -233,7 +235,7 @@ class Duty:
             if theirs != ours:
                 raise SettingsError(
                     f"the supervisor that runs here has {name} {ours}, not {theirs}",
-                    hint="Change its settings and restart it, or leave the option out.",
+                    hint=sameness.HINT,
                 )
 
     @contextlib.contextmanager

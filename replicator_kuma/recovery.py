@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from replicator_kuma import drift, kept, scratch, staging, vain
+from replicator_kuma.advice import advise
 from replicator_kuma.anchors import unusable
 from replicator_kuma.cycle import Instance
 from replicator_kuma.database import Reader
@@ -26,7 +27,6 @@ from replicator_kuma.errors import (
     DatabaseUnreachable,
     ReplicatorError,
     SnapshotRefused,
-    point_back,
 )
 from replicator_kuma.known import identity
 from replicator_kuma.shrink import no_rollback
@@ -52,7 +52,7 @@ def at_work(instance: Instance) -> Iterator[State]:
         yield _begin(instance)
     except ReplicatorError as error:
         with contextlib.suppress(ReplicatorError):
-            point_back(error, instance.state.load().has_snapshot)
+            advise(error, instance.leads, instance.state.load())
         raise
     finally:
         instance.pace.end()

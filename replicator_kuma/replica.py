@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from replicator_kuma import drift, holding, kept, pace, planning, second, vain
+from replicator_kuma import drift, holding, kept, pace, planning, promotion, second, vain
 from replicator_kuma.apply import apply
 from replicator_kuma.cycle import CycleResult, Instance, Outcome
 from replicator_kuma.dump import words
@@ -31,6 +31,8 @@ from replicator_kuma.holding import find
 from replicator_kuma.known import recognised
 from replicator_kuma.moments import when
 from replicator_kuma.notify import Kind
+from replicator_kuma.observe import observe
+from replicator_kuma.promotion import awaits_mode
 from replicator_kuma.recovery import aside, at_work, empty_work, forgiven, holds
 from replicator_kuma.repository import Snapshot, missing
 from replicator_kuma.schema_gate import gate, require_schema
@@ -100,6 +102,8 @@ class Preview:
 
     snapshot: Snapshot
     plan: Plan
+    state: State
+    """of this instance, as it was when the plan was made"""
     hold: Hold | None = None
     """where a person has sent this replica, which may be elsewhere"""
 
@@ -169,6 +173,8 @@ class Replica:
             # promoted, and its mode is not set yet: what its rules left out here now would be
             # published as gone once it is
             self.instance = instance.as_leader()
+            if awaits_mode(state) and (result := self._await_mode(newest)):
+                return result
         guard = UNGUARDED if allow_shrink else Guard.of(instance, state, newest)
         return self.stand(newest, reconcile, guard)
 
@@ -194,6 +200,28 @@ class Replica:
             return None
         sentence = wait.sentence(snapshot.position)
         return CycleResult(Outcome.WAITING, sentence, snapshot.position, waits_until=wait.until)
+
+    def _await_mode(self, newest: Snapshot) -> CycleResult | None:
+        """What a promoted instance says until its mode is set; None where its rows were lost.
+
+        What was edited here since is the fleet's next change, and no drift: it stays.
+        """
+        instance = self.instance
+        if not instance.store.exists():
+            return None
+        try:
+            seen = observe(instance)
+        except DatabaseMigrating as error:
+            return _waiting(newest, str(error))
+        if seen.users == 0 and seen.monitors == 0:
+            return None
+        said = promotion.sentence(instance.state.load())
+        if seen.manifest.digest == newest.label.digest:
+            instance.state.update(**drift.NONE)
+        else:
+            changed = drift.note_unpublished(instance, newest.position, seen.manifest.digest)
+            said = f"{said}; {changed}"
+        return CycleResult(Outcome.WAITING, said, newest.position, newest.label.digest)
 
     def _applied(self, state: State, newest: Snapshot) -> bool:
         """Whether it came over, by the choices of today, and what it came to is known."""
@@ -315,7 +343,7 @@ class Replica:
             instance.step("comparing the rows")
             require_schema(instance, snapshot, seen.result().live, wanted)
             planned = planning.prepare(instance, wanted, seen.result())
-        return Preview(snapshot, planned.plan), planned
+        return Preview(snapshot, planned.plan, instance.state.load()), planned
 
     @contextlib.contextmanager
     def preview(self, snapshot: str | None = None, at: float | None = None) -> Iterator[Preview]:
@@ -334,8 +362,10 @@ class Replica:
                 raise SnapshotNotFound(
                     f"fleet {instance.fleet!r} has no snapshot yet", hint=SnapshotNotFound.none_yet
                 )
-            made = Replica(instance)._plan(newest)[0]
-            yield replace(made, hold=told(instance.state.load()))
+            state = instance.state.load()
+            own = awaits_mode(state) and _same(state.published, newest)
+            made = Replica(instance.as_leader() if own else instance)._plan(newest)[0]
+            yield replace(made, state=state, hold=told(state))
 
 
 @contextlib.contextmanager
@@ -358,6 +388,13 @@ def _beside(work: Callable[[], T]) -> Iterator[Future[T]]:
         yield future
     finally:
         thread.join()
+
+
+def _same(mark: Mark | None, snapshot: Snapshot) -> bool:
+    """By what all copies of a snapshot have in common."""
+    label = snapshot.label
+    wanted = (label.position, label.writer, label.digest)
+    return mark is not None and (mark.position, mark.writer, mark.digest) == wanted
 
 
 def _nothing(snapshot: Snapshot, sentence: str) -> CycleResult:

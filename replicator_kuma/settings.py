@@ -135,6 +135,8 @@ class Settings:
     tool_environment: Mapping[str, str] = field(repr=False)
     """for the commands that stop and start a Kuma that is no child of ours"""
     warnings: tuple[str, ...] = ()
+    given: frozenset[str] = frozenset()
+    """the variables that are set, options among them; the rest are defaults"""
 
     @property
     def interval(self) -> float:
@@ -246,6 +248,7 @@ def _build(source: Source, needs: Collection[Need]) -> Settings:
         kuma_environment=MappingProxyType(kuma_environment(source.values, data_dir)),
         tool_environment=MappingProxyType(tool_environment(source.values, data_dir)),
         warnings=tuple(source.warnings),
+        given=frozenset(source.values),
     )
 
 

@@ -196,6 +196,8 @@ class State:
     """a leader's `rollback` to there was begun, and has yet to be published"""
     went_back: Mark | None = None
     """what it has put in place: that monitors went by it was meant"""
+    promoted_at: float = 0.0
+    """when `promote` made this the leader, until a cycle as the leader ends; 0: it did not"""
     led_from: int = 0
     """the newest kept set when this became the leader: those up to there are a replica's"""
     pending: Pending | None = None

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from replicator_kuma import heartbeat, hold_status, pace, upkeep_status, vain
+from replicator_kuma import heartbeat, hold_status, pace, promotion, upkeep_status, vain
 from replicator_kuma.drill_note import Drill
 from replicator_kuma.errors import Fenced, ReplicatorError, SnapshotShrinks
 from replicator_kuma.freshness import last_success
@@ -136,6 +136,7 @@ class Report:
             "newest_leader": self.newest.label.leader if self.newest else None,
             "newest_unknown": self.unknown or None,
             "behind": self.behind,
+            "promoted": promotion.as_dict(state) if self._awaits_mode else None,
             "fenced": self.fenced,
             "shrink_refused": self.shrink,
             "waits_until": when(self.waits_until),
@@ -178,6 +179,13 @@ class Report:
         if published is None or newest is None:
             return False
         return self._follows and published.position == newest.position
+
+    @property
+    def _awaits_mode(self) -> bool:
+        """Whether `promote` made it the leader, and nobody else since, and its mode is old."""
+        if not (self._follows and promotion.awaits_mode(self.state)):
+            return False
+        return self.newest is None or self._promoted
 
     @property
     def _drifts(self) -> bool:
@@ -224,6 +232,8 @@ class Report:
         state = self.state
         roles = {mode.value: "replica" if mode.replica else "leader" for mode in Mode}
         role = roles.get(self.role, "no role set")
+        if self._awaits_mode:
+            role = "promoted, but by its REPLICATOR_MODE still a replica"
         yield "instance", f"{self.instance}, {role} of fleet {self.fleet}"
         if state.published is not None or not self._follows:
             yield "published", _words(state.published)
@@ -243,7 +253,10 @@ class Report:
         if self.fenced:
             yield "fenced", self.fenced
             yield "to do", Fenced.hint
-        if self._promoted:
+        if self._awaits_mode:
+            yield "promoted", promotion.sentence(state)
+            yield "to do", promotion.TO_DO
+        elif self._promoted:
             yield "to do", _MODE
         if self.shrink:
             yield "not applied", f"{self.shrink} (replicator restore --now --allow-shrink)"

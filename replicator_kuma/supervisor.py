@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 import schedule
 
-from replicator_kuma import control_options, heartbeat, occupied
+from replicator_kuma import control_options, heartbeat, occupied, sameness
 from replicator_kuma.anchors import unusable
 from replicator_kuma.chores import Chores
 from replicator_kuma.control import ControlServer
@@ -415,6 +415,8 @@ class Supervisor:
             return self._duty.handle(command, options, tell).as_dict()
 
         control_options.check(command, options)
+        if command == sameness.COMMAND:
+            return sameness.answer(self._settings, options)
         wait = options.get("wait", 0.0)
         result: dict[str, Any] = self._worker.call(Job(command, work, progress), wait)
         return result

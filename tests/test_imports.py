@@ -41,6 +41,7 @@ LAYERS = (
             "upkeep_status",
         ),
         *("moments", "marks", "older", "hold_status", "known", "findings", "health", "freshness"),
+        *("advice", "promotion", "sameness"),
     ),
     ("observe",),
     ("planning", "drift", "guard", "scratch", "schema_gate"),

@@ -74,6 +74,7 @@ FULL = State(
     went_back=ODD,
     identities=("i" * 64, "j" * 64),
     published_files=("i" * 64, "3"),
+    promoted_at=9.5,
     led_from=7,
     stopped_by_me=True,
     bad=("a", "b"),

@@ -562,7 +562,7 @@ def test_a_command_with_other_settings_is_refused(tmp_path: Path) -> None:
     with Run(tmp_path / "r", "RESTORE") as run:
         run.until("confirm")
         wrong = run.command("backup", "--mode", "BACKUP", "--wait")
-        assert (wrong.returncode, "not BACKUP" in wrong.stderr) == (3, True), wrong.stderr
+        assert (wrong.returncode, "RESTORE there, BACKUP here" in wrong.stderr) == (3, True)
         assert run.command("restore", "--fleet", "other", "--wait").returncode == 3
 
 

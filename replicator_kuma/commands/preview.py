@@ -32,6 +32,7 @@ def show_preview(
     ``snapshot`` or ``at`` names: the output ends with the whole command. It plans in a scratch
     folder of its own, so it needs no lock: it only reads.
     """
+    from replicator_kuma import promotion
     from replicator_kuma.commands.once import opened
     from replicator_kuma.commands.snapshots import describe
     from replicator_kuma.hold_status import as_dict
@@ -43,7 +44,8 @@ def show_preview(
         opened(settings, progress) as instance,
         Replica(instance).preview(snapshot, at) as preview,
     ):
-        hold = preview.hold if settings.mode is not Mode.BACKUP else None
+        by_mode = settings.mode is not Mode.BACKUP
+        hold = preview.hold if by_mode else None
         named = snapshot is not None or at is not None
         target = snapshot or str(preview.snapshot.position)
         command = ""
@@ -53,12 +55,15 @@ def show_preview(
             head = {
                 "snapshot": describe(preview.snapshot),
                 "holding": as_dict(hold),
+                "promoted": promotion.as_dict(preview.state) if by_mode else None,
                 "sentence": preview.summary.sentence(),
                 "changes_by_table": preview.summary.as_dict(),
                 "command": command or None,
             }
             stream(head, "changes", preview.changes())
             return
+        if by_mode and (said := promotion.sentence(preview.state)):
+            voice.show(f"{said}; until then no restore by itself changes the rows here")
         position, leader = preview.snapshot.position, preview.snapshot.label.leader
         if hold is not None:
             voice.show(_held(hold, position, named=named))

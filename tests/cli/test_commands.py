@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 import pytest
 
-from replicator_kuma import control_options, heartbeat
+from replicator_kuma import control_options, heartbeat, sameness
 from replicator_kuma import doctor as doctor_module
 from replicator_kuma.build import build
 from replicator_kuma.control import ControlServer
@@ -622,6 +622,8 @@ def test_a_supervisor_lets_each_command_ask(world: World, side: str, line: str) 
 
     def answer(command: str, options: Mapping[str, Any], _progress: object) -> dict[str, Any]:
         control_options.check(command, options)
+        if command == sameness.COMMAND:
+            return {"same": list(options["digests"]), "has": {}}
         asked.append((command, options))
         return {"sentence": "done", "warnings": []}
 
