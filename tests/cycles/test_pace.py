@@ -10,7 +10,7 @@ from replicator_kuma.cycle import CycleResult, Instance, Outcome
 from replicator_kuma.dump.policy import Policy
 from replicator_kuma.errors import Interrupted, KumaError, StoppedInVain
 from replicator_kuma.pace import LONGEST
-from replicator_kuma.state import StateFile
+from replicator_kuma.state import Restart, StateFile
 from tests.support import databases
 from tests.support.clock import Clocks
 from tests.support.cycles import (
@@ -115,6 +115,19 @@ def test_the_first_change_goes_at_once_and_the_next_waits(
     assert edits.arrived == 2
     assert kuma.log.count("stop") == 2
     assert replica.state.load().waits_until == 0.0
+
+
+def test_the_state_knows_when_the_cycle_began_and_when_kuma_was_started(
+    edits: Edits, replica: Instance, clocks: Clocks, kuma: RecordingKuma
+) -> None:
+    """The interval counts from the one, the monitors' first beats from the other."""
+    began = clocks.wall
+    kuma.on_stop = lambda: clocks.pass_by(4)
+    replica.wait_ready = lambda: clocks.pass_by(10)
+    edits.once()
+    assert replica.state.load().restart == Restart(began + 4, began)
+    beats(replica, clocks, each=0.5)
+    assert edits.once().waits_until == pytest.approx(began + 55)
 
 
 def test_what_waits_is_not_fetched_and_holds_no_lock(
