@@ -101,8 +101,14 @@ def _emptied(world: World) -> None:
 
 def _full(world: World) -> None:
     world.as_cron_has_it()  # later nothing can be written there; nor can a cycle's end
-    world.fill()
+    world.fill(world.replica.data_dir)
     world.watched.cycle()  # its end cannot be noted: the notification, which follows, tells
+
+
+def _repository_full(world: World) -> None:
+    world.fill(world.repository)
+    world.edit()
+    _cycle_ended(world, well=False)
 
 
 def _fenced(world: World) -> None:
@@ -140,7 +146,8 @@ SITUATIONS = (
     ),
     Situation("the repository is read-only", BACKUP, _read_only, disk="repository"),
     Situation("the repository was emptied", RESTORE, _emptied),
-    Situation("the disk is full", RESTORE, _full, disk="replica"),
+    Situation("the repository's disk is full", BACKUP, _repository_full, disk="repository"),
+    Situation("its own disk is full", RESTORE, _full, disk="replica"),
     Situation("fenced", BACKUP, _fenced),
     Situation("held", RESTORE, _held, told=False),
     Situation("a snapshot is refused", RESTORE, _refused),
