@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 
-from replicator_kuma import heartbeat, vain
+from replicator_kuma import heartbeat, promotion, vain
 from replicator_kuma.errors import DrillFailed, RepositoryDamaged, StateError
 from replicator_kuma.findings import Found, Level
+from replicator_kuma.moments import when
 from replicator_kuma.repository.pair import SECOND
 from replicator_kuma.settings import Mode, Settings
 from replicator_kuma.state import State, StateFile
-from replicator_kuma.upkeep_status import called, when
+from replicator_kuma.upkeep_status import called
 
 _MEND = (
     "Nothing is removed there until it is whole. What mends it: docs/repository.md, «Damage»; "
@@ -28,6 +30,8 @@ def checks(settings: Settings) -> Iterator[tuple[str, Callable[[], Found]]]:
     with suppress(StateError):  # `state directory` has said so
         state = StateFile(settings.state_dir).load()
     if state is not None:
+        if settings.mode is not Mode.BACKUP and promotion.awaits_mode(state):
+            yield "promoted", partial(_promoted, state)
         if settings.mode is Mode.BACKUP:  # who never checks cannot say that it is whole again
             for name in ("repository", SECOND) if settings.second_environment else ("repository",):
                 words = called(name) if settings.second_environment else name
@@ -36,6 +40,10 @@ def checks(settings: Settings) -> Iterator[tuple[str, Callable[[], Found]]]:
         yield "applies", partial(_applies, state)
         yield "last cycle", partial(_last_cycle, state)
     yield "supervisor", partial(_supervisor, settings)
+
+
+def _promoted(state: State) -> Found:
+    yield Level.WARN, promotion.sentence(state), promotion.TO_DO
 
 
 def _damage(state: State, name: str, words: str) -> Found:
@@ -75,6 +83,16 @@ def _last_cycle(state: State) -> Found:
 
 def _supervisor(settings: Settings) -> Found:
     beat = heartbeat.read(settings.state_dir)
+    if beat is not None and heartbeat.lost(settings.state_dir):
+        seen = when(heartbeat.seen_at(settings.state_dir))
+        file = settings.state_dir / heartbeat.NAME
+        yield (
+            Level.WARN,
+            f"replicator run (process {beat.pid}) ended without a word; last sign of life {seen}",
+            "Was it killed? Look at the log of what starts it, and at: journalctl --dmesg. Start "
+            f"it again. If cycles are cron's now: rm {shlex.quote(str(file))}",
+        )
+        return
     if beat is None or not heartbeat.alive(beat):
         yield Level.OK, "none here: cycles run by cron or by hand", ""
         return

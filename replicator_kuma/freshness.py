@@ -18,8 +18,8 @@ from replicator_kuma.errors import (
     StoppedInVain,
 )
 from replicator_kuma.failure_log import describe, lasting
+from replicator_kuma.moments import when
 from replicator_kuma.state import State
-from replicator_kuma.upkeep_status import when
 
 INTERVALS = 3
 LEAST = 1800.0

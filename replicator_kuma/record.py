@@ -10,6 +10,7 @@ from replicator_kuma.cycle import CycleResult, Instance
 from replicator_kuma.errors import AlreadyRunning, Interrupted, ReplicatorError, StateError
 from replicator_kuma.failure_log import describe
 from replicator_kuma.machine import refusal
+from replicator_kuma.notify import Kind
 from replicator_kuma.state import Last, State
 
 FLAPPING = 3600.0
@@ -105,7 +106,9 @@ def _tell_failure(instance: Instance, role: str, error: Exception) -> None:
     if instance.told != type(error).__name__:
         instance.told = type(error).__name__
         hint = f"\n{error.hint}" if isinstance(error, ReplicatorError) and error.hint else ""
-        instance.notifier.send(_title(role, "fails"), describe(error) + hint, urgent=True)
+        instance.notifier.send(
+            Kind.FAILURES, _title(role, "fails"), describe(error) + hint, urgent=True
+        )
 
 
 def _succeeded(instance: Instance, role: str, result: CycleResult, now: float) -> None:
@@ -124,7 +127,7 @@ def _succeeded(instance: Instance, role: str, result: CycleResult, now: float) -
     )
     if told:
         instance.told = ""
-        instance.notifier.send(_title(role, "works again"), result.sentence)
+        instance.notifier.send(Kind.FAILURES, _title(role, "works again"), result.sentence)
 
 
 def _title(role: str, what: str) -> str:

@@ -64,6 +64,10 @@ class CommandKuma:
             raise failure(what, finished, hint="It must end with 0 (runs) or 1 (does not).")
         return finished.code == 0
 
+    def ended_with(self) -> int | None:
+        """None: the status command tells only that Kuma is gone."""
+        return None
+
     def stop(self) -> None:
         """Run the stop command, then wait until the status command tells that Kuma is gone.
 
