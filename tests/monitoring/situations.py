@@ -213,7 +213,8 @@ def _plain(text: str, world: World) -> str:
     """Without what is another one in each run: times, ports, names of restic's files."""
     text = text.replace(str(world.by_cron), str(world.watched.data_dir / "replicator"))
     text = text.replace(str(world.folder), "/srv")
-    text = re.sub(r"no answer within [\d.]+ s(: \S.*)?$", "no answer within N s", text)
+    text = re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:8000", text)
+    text = re.sub(r"(no answer within|tried for) [\d.]+ s", r"\1 N s", text)
     text = re.sub(r"\d{4}-\d\d-\d\d[T ][\d:]+(Z| UTC|[+-]\d\d:?\d\d)?", "TIME", text)
     text = re.sub(r"[0-9a-f]{32,}-tmp-\d+", "…", text)
     return re.sub(r"(\b\d+ (d|h|min|s) )+ago", "N min ago", text)
