@@ -23,7 +23,8 @@ from replicator_kuma.repository.restic import ResticRepository, Timeouts
 
 HANGS = "TEST_REPOSITORY_HANGS"
 """names a file: while it is there, a repository is given up after a short time"""
-SHORT, LONG = 1.5, 120.0
+SHORT, LONG = 4.0, 120.0
+"""seconds; restic needs a moment to say why it gets no answer"""
 STALE = 8.0
 """seconds; a supervisor's sign of life is 60 s old at most otherwise"""
 

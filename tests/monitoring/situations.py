@@ -101,8 +101,14 @@ def _emptied(world: World) -> None:
 
 def _full(world: World) -> None:
     world.as_cron_has_it()  # later nothing can be written there; nor can a cycle's end
-    world.fill()
+    world.fill(world.replica.data_dir)
     world.watched.cycle()  # its end cannot be noted: the notification, which follows, tells
+
+
+def _repository_full(world: World) -> None:
+    world.fill(world.repository)
+    world.edit()
+    _cycle_ended(world, well=False)
 
 
 def _fenced(world: World) -> None:
@@ -140,7 +146,8 @@ SITUATIONS = (
     ),
     Situation("the repository is read-only", BACKUP, _read_only, disk="repository"),
     Situation("the repository was emptied", RESTORE, _emptied),
-    Situation("the disk is full", RESTORE, _full, disk="replica"),
+    Situation("the repository's disk is full", BACKUP, _repository_full, disk="repository"),
+    Situation("its own disk is full", RESTORE, _full, disk="replica"),
     Situation("fenced", BACKUP, _fenced),
     Situation("held", RESTORE, _held, told=False),
     Situation("a snapshot is refused", RESTORE, _refused),
@@ -206,7 +213,8 @@ def _plain(text: str, world: World) -> str:
     """Without what is another one in each run: times, ports, names of restic's files."""
     text = text.replace(str(world.by_cron), str(world.watched.data_dir / "replicator"))
     text = text.replace(str(world.folder), "/srv")
-    text = re.sub(r"no answer within [\d.]+ s(: \S.*)?$", "no answer within N s", text)
+    text = re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:8000", text)
+    text = re.sub(r"(no answer within|tried for) [\d.]+ s", r"\1 N s", text)
     text = re.sub(r"\d{4}-\d\d-\d\d[T ][\d:]+(Z| UTC|[+-]\d\d:?\d\d)?", "TIME", text)
     text = re.sub(r"[0-9a-f]{32,}-tmp-\d+", "…", text)
     return re.sub(r"(\b\d+ (d|h|min|s) )+ago", "N min ago", text)

@@ -195,10 +195,9 @@ class World:
         """Nobody waits long for the repository any more (`entry.Deadlines`)."""
         (self.folder / "hangs").touch()
 
-    def fill(self) -> None:
-        """Somebody's file takes all that is left of the replica's disk."""
-        filler = self.replica.data_dir / "of-somebody"
-        with filler.open("ab", buffering=0) as file, contextlib.suppress(OSError):
+    def fill(self, disk: Path) -> None:
+        """Somebody's file takes all that is left there."""
+        with (disk / "of-somebody").open("ab", buffering=0) as file, contextlib.suppress(OSError):
             while True:
                 file.write(bytes(4096))
 
