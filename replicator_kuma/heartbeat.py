@@ -99,8 +99,9 @@ def lost(folder: Path) -> bool:
         with contextlib.ExitStack() as stack:
             here = anchors.below(folder)
             file = stack.enter_context(here).open_file(LOCK) if here is not None else None
-            if file is not None:
-                fcntl.flock(stack.enter_context(file), fcntl.LOCK_SH | fcntl.LOCK_NB)
+            if file is None:
+                return not alive(read(folder))
+            fcntl.flock(stack.enter_context(file), fcntl.LOCK_SH | fcntl.LOCK_NB)
         return True
     return False
 

@@ -21,7 +21,7 @@ from replicator_kuma.heartbeat import Beat
 from replicator_kuma.moments import moment_of
 from replicator_kuma.repository import Label, Position, Snapshot
 from replicator_kuma.settings import Settings
-from replicator_kuma.state import Mark, StateFile
+from replicator_kuma.state import Mark, StateFile, Vain
 from replicator_kuma.status import Report, report
 
 LOCAL = "RESTORE_LOCAL_ENTITY_REPLICATION"
@@ -289,3 +289,26 @@ def test_who_was_promoted_and_has_the_old_mode_is_told(tmp_path: Path) -> None:
     assert "to do" not in lines(replace(report(settings(tmp_path, "BACKUP")), newest=newest))
     later = replace(newest, label=replace(label, position=Position(2, 2)))
     assert "to do" not in lines(replace(followed, newest=later))
+
+
+def test_a_kill_while_kuma_started_is_told_until_the_snapshot_is_applied(tmp_path: Path) -> None:
+    file = StateFile(tmp_path / "replicator")
+    file.prepare()
+    assert "killed" not in lines(report(settings(tmp_path)))
+    killed = Vain(
+        aim="a:b",
+        position="1.2",
+        outages=1,
+        at=time.time(),
+        sentence="Uptime Kuma was killed by signal 9 (out of memory?) while it started on 1.2",
+        signal=9,
+    )
+    for outages, again in ((1, "at the next cycle"), (2, "not before 20")):
+        file.update(vain=replace(killed, outages=outages))
+        known = report(settings(tmp_path))
+        said = lines(known)["killed"]
+        assert said.startswith(killed.sentence)
+        assert again in said
+        assert known.as_dict()["killed"] == said
+    file.update(vain=replace(killed, signal=0))
+    assert "killed" not in lines(report(settings(tmp_path)))
