@@ -14,6 +14,7 @@ from replicator_kuma.dump.overrides import Overrides
 from replicator_kuma.dump.policy import Policy
 from replicator_kuma.errors import DatabaseError, KumaError, ReplicatorError, SettingsError
 from replicator_kuma.kuma import KumaService
+from replicator_kuma.pace import Pace
 from replicator_kuma.repository.pair import SECOND, Pair
 from replicator_kuma.settings import Mode, Settings
 from replicator_kuma.state import StateFile
@@ -159,7 +160,10 @@ def build(
         kuma=kuma,
         wait_ready=_wait_ready(settings, kuma, interrupted),
         notifier=make_notifier(
-            settings.ntfy_url, settings.instance, token=settings.ntfy_token or None
+            settings.ntfy_url,
+            settings.instance,
+            token=settings.ntfy_token or None,
+            tell=settings.tell,
         ),
         policy=policy,
         shrink_limit=settings.shrink_limit,
@@ -167,6 +171,7 @@ def build(
         listens=lambda: _listens(settings),
         answers=_answers(settings, kuma, interrupted),
         setup=_setup(settings, kuma),
+        pace=Pace(settings.restore_interval),
         database_up=_database_up(settings, kuma.name),
         progress=progress,
         interrupted=interrupted,
@@ -243,9 +248,23 @@ def _await_kuma(settings: Settings, kuma: KumaService, interrupted: Callable[[],
         settings.kuma_url,
         kuma.running,
         settings.ready_timeout,
+        ended_with=kuma.ended_with,
+        stranger=lambda: _stranger(settings, kuma),
         interrupted=interrupted,
         on_state=_say,
     )
+
+
+def _stranger(settings: Settings, kuma: KumaService) -> str:
+    """Which other Kuma answers where our child should, in words; "" where none is seen to."""
+    pid = getattr(kuma, "child_pid", None)
+    if pid is None:
+        return ""
+    from replicator_kuma.kuma.ready import place
+    from replicator_kuma.processes import other_kuma
+
+    other = other_kuma(*place(settings.kuma_url), pid)
+    return "" if other is None else str(other)
 
 
 def _listens(settings: Settings) -> bool:

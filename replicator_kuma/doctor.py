@@ -29,6 +29,8 @@ from replicator_kuma.errors import (
 from replicator_kuma.findings import Finding, Found, Level, beyond_doctor
 from replicator_kuma.folders import Folder
 from replicator_kuma.machine import refusal
+from replicator_kuma.moments import shown
+from replicator_kuma.plain import counted
 from replicator_kuma.settings import Mode, Settings
 
 if TYPE_CHECKING:
@@ -192,7 +194,8 @@ class Doctor:
         self._snapshots = list(repository.snapshots(self.settings.fleet))
         for warning in repository.warnings:
             yield Level.WARN, warning, ""
-        yield Level.OK, f"{len(self._snapshots)} snapshots of fleet {self.settings.fleet}", ""
+        found = counted(len(self._snapshots), "snapshot")
+        yield Level.OK, f"{found} of fleet {self.settings.fleet}", ""
 
     def _newest(self) -> Found:
         if self._snapshots is None:
@@ -214,7 +217,7 @@ class Doctor:
             )
         elif "," in names:
             yield Level.OK, f"the leader has had several names in this epoch: {names}", ""
-        yield Level.OK, f"{newest.position} of {newest.label.leader}, {newest.time[:19]}", ""
+        yield Level.OK, f"{newest.position} of {newest.label.leader}, {shown(newest.time)}", ""
 
     def _judge(self, snapshots: list[Snapshot]) -> None:
         """Raise what the next cycle would say to these snapshots: it is asked itself."""

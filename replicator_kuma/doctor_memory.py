@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -9,10 +10,11 @@ from functools import partial
 from replicator_kuma import heartbeat, promotion, vain
 from replicator_kuma.errors import DrillFailed, RepositoryDamaged, StateError
 from replicator_kuma.findings import Found, Level
+from replicator_kuma.moments import when
 from replicator_kuma.repository.pair import SECOND
 from replicator_kuma.settings import Mode, Settings
 from replicator_kuma.state import State, StateFile
-from replicator_kuma.upkeep_status import called, when
+from replicator_kuma.upkeep_status import called
 
 _MEND = (
     "Nothing is removed there until it is whole. What mends it: docs/repository.md, «Damage»; "
@@ -82,6 +84,16 @@ def _last_cycle(state: State) -> Found:
 
 def _supervisor(settings: Settings) -> Found:
     beat = heartbeat.read(settings.state_dir)
+    if beat is not None and heartbeat.lost(settings.state_dir):
+        seen = when(heartbeat.seen_at(settings.state_dir))
+        file = settings.state_dir / heartbeat.NAME
+        yield (
+            Level.WARN,
+            f"replicator run (process {beat.pid}) ended without a word; last sign of life {seen}",
+            "Was it killed? Look at the log of what starts it, and at: journalctl --dmesg. Start "
+            f"it again. If cycles are cron's now: rm {shlex.quote(str(file))}",
+        )
+        return
     if beat is None or not heartbeat.alive(beat):
         yield Level.OK, "none here: cycles run by cron or by hand", ""
         return

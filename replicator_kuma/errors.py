@@ -31,6 +31,7 @@
     ├── Unpublished                  29   rows here were never published, and would be lost
     ├── Held                         26   a person holds this replica at a position
     ├── KumaError                    14   Kuma did not stop, start or come back
+    │   ├── KumaKilled                    a signal ended it while it started: no fault of the rows
     │   └── StoppedInVain                 it did, for an apply that failed: not again for nothing
     ├── KumaRunning                  15   refused to write under a running Kuma
     ├── AlreadyRunning               16   another cycle holds the lock
@@ -275,6 +276,13 @@ class Held(ReplicatorError):
 class KumaError(ReplicatorError):
     exit_code = 14
     hint = "Look at Kuma's own log."
+
+
+class KumaKilled(KumaError):
+    hint = (
+        "This is no fault of the snapshot: a replica tries it again by itself. Was there too "
+        "little memory? Look for it: journalctl --dmesg --grep=oom (or dmesg)"
+    )
 
 
 class StoppedInVain(KumaError):

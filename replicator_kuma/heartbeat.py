@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fcntl
 import json
 import os
 import time
@@ -18,6 +19,7 @@ from replicator_kuma import anchors
 from replicator_kuma.folders import Folder
 
 NAME = "supervisor.json"
+LOCK = "supervisor.lock"
 ENDED = "supervisor.ended"
 EVERY = 5.0
 STALE = 60.0
@@ -41,6 +43,8 @@ class Beat:
     job_since: float = 0.0
     next_cycle: float = 0.0
     """seconds since the epoch"""
+    step: str = ""
+    """what the job does now, in words"""
 
 
 def write(folder: Path, beat: Beat) -> None:
@@ -75,9 +79,31 @@ def read(folder: Path) -> Beat | None:
     """The last beat; None when there is none that can be understood."""
     try:
         text = anchors.read(folder, NAME)
-        return None if text is None else Beat(**json.loads(text))
+        if text is None:
+            return None
+        found = json.loads(text)
+        return Beat(**{name: found[name] for name in found if name in Beat.__dataclass_fields__})
     except (OSError, ValueError, TypeError):
         return None
+
+
+def lost(folder: Path) -> bool:
+    """Whether the last supervisor has ended without a word: killed, or with its machine.
+
+    One that ends in order takes its beat away; while it lives it has its lock, whatever process
+    ids mean in this container. False where that cannot be told. Raises nothing.
+    """
+    if read(folder) is None:
+        return False
+    with contextlib.suppress(OSError):
+        with contextlib.ExitStack() as stack:
+            here = anchors.below(folder)
+            file = stack.enter_context(here).open_file(LOCK) if here is not None else None
+            if file is None:
+                return not alive(read(folder))
+            fcntl.flock(stack.enter_context(file), fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return True
+    return False
 
 
 def alive(beat: Beat | None, now: float | None = None) -> bool:

@@ -16,18 +16,19 @@ from replicator_kuma.cycle import CycleResult, Instance, Outcome
 from replicator_kuma.errors import (
     Held,
     Interrupted,
+    KumaKilled,
     ReplicatorError,
     RepositoryUnreachable,
     SnapshotNotFound,
+    StoppedInVain,
     TwoLeaders,
 )
 from replicator_kuma.hold_status import held_words, in_place, told
-from replicator_kuma.moments import moment_of
+from replicator_kuma.moments import moment_of, when
 from replicator_kuma.recovery import at_work, holds
 from replicator_kuma.repository import Position, Snapshot, missing
 from replicator_kuma.settle import settle
 from replicator_kuma.state import Hold, Mark, State
-from replicator_kuma.upkeep_status import when
 
 if TYPE_CHECKING:
     from replicator_kuma.replica import Replica
@@ -146,7 +147,7 @@ def take_and_hold(replica: Replica, snapshot: Snapshot) -> CycleResult:
     instance.state.update(hold=hold, floor=floor(state))
     try:
         result = replica.take(snapshot)
-    except Interrupted:
+    except (Interrupted, KumaKilled):
         raise  # the next cycle goes on
     except Exception:
         revert(instance, state)
@@ -227,7 +228,7 @@ def _undo_again(instance: Instance, hold: Hold) -> CycleResult:
 
     try:
         return put_back(instance, hold.kept)
-    except Interrupted:
+    except (Interrupted, KumaKilled, StoppedInVain):
         raise
     except ReplicatorError:
         state = instance.state.load()

@@ -9,11 +9,17 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import dataclass
 
 from replicator_kuma.cycle import Instance
 from replicator_kuma.database.holders import Holder
-from replicator_kuma.errors import KumaError
+from replicator_kuma.errors import DatabaseError, DatabaseMigrating, KumaError, ReplicatorError
+from replicator_kuma.kuma.ready import Readiness, probe, shown
+from replicator_kuma.kuma.ready import place as place_of
+from replicator_kuma.processes import listeners
 
+PATIENCE = 10.0
+"""seconds that another Kuma may take to end, before a start is given up"""
 _READER = 2.0
 _HINT = "Is it a second Kuma? End it. Or close what else is connected to Kuma's database."
 
@@ -74,6 +80,114 @@ def require_one_kuma(instance: Instance) -> None:
             "stopped",
             hint=_HINT,
         )
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a child is to listen: ``url`` is for people; ``port`` is the one that it takes itself.
+
+    (A proxy may stand in front of it; what listens at another port is in its way if it is a Kuma.)
+    """
+
+    url: str
+    host: str
+    listens: int
+    port: int
+
+
+def require_alone(instance: Instance, place: Place) -> None:
+    """Raise KumaError where a Kuma that we start would be the second one, or find no port.
+
+    A Kuma whose supervisor was killed lives on outside a container. One that is just ending gets
+    ten seconds. Raises Interrupted.
+    """
+    end, said = time.monotonic() + PATIENCE, False
+    while (error := _another(instance, place)) is not None:
+        if time.monotonic() >= end:
+            raise error
+        if not said:
+            log.warning("%s; waiting %g s for its end", error, PATIENCE)
+        said = True
+        instance.step("waiting for the end of another Uptime Kuma")
+        time.sleep(0.2)
+
+
+def _another(instance: Instance, place: Place) -> KumaError | None:
+    at_port = [
+        one
+        for one in listeners(place.host, place.listens)
+        if place.listens == place.port or (one.process is not None and one.process.maybe_kuma)
+    ]
+    holding = _holding(instance)
+    kuma = next((holder for holder in holding if holder.serves_kuma), None)
+    if not at_port:
+        if kuma is None:
+            return None
+        said, first = f"{kuma} has Kuma's database open, and is another Uptime Kuma", kuma.pid
+    else:
+        process = at_port[0].process
+        first = process.pid if process is not None else 0
+        said = f"{at_port[0]} listens at {place.url}, where Uptime Kuma is to listen"
+        if first in {holder.pid for holder in holding}:
+            said += ", and has its database open"
+            kuma = kuma or next(holder for holder in holding if holder.pid == first)
+        elif process is not None and process.maybe_kuma:
+            kuma = Holder(**vars(process))
+    return KumaError(
+        f"{said}: it was not started a second time"
+        if kuma is not None
+        else f"{said}: it was not started",
+        hint=_way_out(instance, place, first, kuma is not None),
+    )
+
+
+def taken_words(url: str) -> str:
+    """Who listens where Kuma, which has ended, was to answer; in words, with what to do."""
+    try:
+        found = listeners(*place_of(url))
+    except ValueError:
+        found = ()
+    who = str(found[0]) if found else "another program"
+    first = found[0].process if found else None
+    way = f"kill {first.pid}" if first is not None else "ss -ltnp shows it to root"
+    return (
+        f"{who} listens at {shown(url)}, where Uptime Kuma is to answer. Is it an earlier Kuma? "
+        f"Then end it: {way}"
+    )
+
+
+def _holding(instance: Instance) -> tuple[Holder, ...]:
+    if instance.store.engine != "sqlite":
+        return ()
+    try:
+        return instance.store.holders()
+    except DatabaseError:
+        return ()  # what is wrong with the database, the cycle tells
+
+
+def _way_out(instance: Instance, place: Place, pid: int, is_kuma: bool) -> str:
+    elsewhere = "give Kuma another port: UPTIME_KUMA_PORT (and REPLICATOR_KUMA_URL, if that is set)"
+    if not pid:
+        return f"Find it, as root: ss -ltnp. End it, or {elsewhere}."
+    if not is_kuma:
+        return f"End it, if nobody needs it: kill {pid}. Or {elsewhere}."
+    wait = ""
+    if _migrates(instance, place):
+        wait = "It changes its database: do not end it before it has finished. "
+    return (
+        f"{wait}A replicator run that was killed may have left it behind. End it, wait until it is "
+        f"gone, and start again: kill {pid}"
+    )
+
+
+def _migrates(instance: Instance, place: Place) -> bool:
+    try:
+        with instance.store.read():
+            return probe(place.url) is Readiness.MIGRATING
+    except DatabaseMigrating:
+        return True
+    except ReplicatorError:
+        return False
 
 
 def _words(found: tuple[Holder, ...]) -> str:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from replicator_kuma.errors import SettingsError
+from replicator_kuma.moments import when
 from replicator_kuma.state import State
-from replicator_kuma.upkeep_status import when
 
 TO_DO = (
     "Set REPLICATOR_MODE=BACKUP here, then restart `replicator run` (under cron: set it where cron "

@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from replicator_kuma import drift, holding, kept, planning, promotion, second, vain
+from replicator_kuma import drift, holding, kept, pace, planning, promotion, second, vain
 from replicator_kuma.apply import apply
 from replicator_kuma.cycle import CycleResult, Instance, Outcome
 from replicator_kuma.dump import words
@@ -29,6 +29,8 @@ from replicator_kuma.guard import UNGUARDED, Guard, noted
 from replicator_kuma.hold_status import told
 from replicator_kuma.holding import find
 from replicator_kuma.known import recognised
+from replicator_kuma.moments import when
+from replicator_kuma.notify import Kind
 from replicator_kuma.observe import observe
 from replicator_kuma.promotion import awaits_mode
 from replicator_kuma.recovery import aside, at_work, empty_work, forgiven, holds
@@ -85,9 +87,11 @@ def newest_to_follow(state: State, fleet: str, snapshots: Sequence[Snapshot]) ->
 def refuse_bad(state: State, newest: Snapshot) -> None:
     """Raise SnapshotRefused for one that has stopped Kuma in vain: a person may try it again."""
     if newest.label.common_id in state.bad:
+        why = "it was refused here, or Kuma did not start on it"
+        if state.bad_why is not None and state.bad_why.position == str(newest.position):
+            why = f"{state.bad_why.sentence}, {when(state.bad_why.at)}"
         raise SnapshotRefused(
-            f"{newest.position} is not tried again: it was refused here, or Kuma did not start "
-            "on it",
+            f"{newest.position} is not tried again: {why}",
             hint="Look at the logs. To try it all the same: replicator restore --now",
         )
 
@@ -184,7 +188,18 @@ class Replica:
             return self._compare(snapshot, reconcile)
         policy = self.instance.policy().fingerprint(self.instance.tables)
         vain.require_new(self.instance, vain.aim(self.instance, Mark.of(snapshot), policy))
-        return self.take(snapshot, guard)
+        return self._in_turn(snapshot) or self.take(snapshot, guard)
+
+    def _in_turn(self, snapshot: Snapshot) -> CycleResult | None:
+        """The end of a cycle that may not restart Kuma yet; None: it may.
+
+        Asked before anything is fetched. Whether the snapshot changes rows here, only that tells.
+        """
+        wait = pace.look(self.instance)
+        if wait is None:
+            return None
+        sentence = wait.sentence(snapshot.position)
+        return CycleResult(Outcome.WAITING, sentence, snapshot.position, waits_until=wait.until)
 
     def _await_mode(self, newest: Snapshot) -> CycleResult | None:
         """What a promoted instance says until its mode is set; None where its rows were lost.
@@ -222,8 +237,10 @@ class Replica:
             return _waiting(newest, str(error))
         if step is drift.Step.EQUAL:
             return _nothing(newest, f"{newest.position} is applied; nothing newer")
-        if step in (drift.Step.HEAL, drift.Step.ASK):
-            return self.take(newest, only_ask=step is drift.Step.ASK)
+        if step is drift.Step.ASK:
+            return self.take(newest, only_ask=True)
+        if step is drift.Step.HEAL:
+            return self._in_turn(newest) or self.take(newest)
         return _differs(newest)
 
     def take(
@@ -270,7 +287,12 @@ class Replica:
         """Note that the live rows are the snapshot's; a pending apply is Kuma's to confirm."""
         instance, state = self.instance, self.instance.state.load()
         if state.pending is not None:
-            return _waiting(snapshot, "its rows are in place; Kuma has to confirm them")
+            return CycleResult(
+                Outcome.WAITING,
+                f"{snapshot.position} is written; waiting for Kuma to come up on it",
+                snapshot.position,
+                None,
+            )
         policy = planned.policy.fingerprint(instance.tables)
         again = drift.stood(state, snapshot.id, policy)
         changes = drift.equal(state) if again else {**drift.NONE, "healed": "", "healed_at": 0.0}
@@ -281,6 +303,7 @@ class Replica:
             arrived=planning.remembered(planned.arrived),
             keeps_own=planned.keeps_own,
             unchanged="",
+            waits_until=0.0,
             hold=state.hold if state.hold and holds(state.hold, snapshot.id) else None,
             **changes,
             **no_rollback(state, snapshot.position),
@@ -300,7 +323,7 @@ class Replica:
             f"digest {snapshot.label.digest[:12]}, {time.monotonic() - started:.1f} s"
         )
         sentence = "; ".join((sentence, *planned.brief))
-        instance.notifier.send("restore", sentence)
+        instance.notifier.send(Kind.APPLIES, "restore", sentence)
         return CycleResult(
             Outcome.APPLIED,
             sentence,

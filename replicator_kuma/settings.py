@@ -17,6 +17,7 @@ from types import MappingProxyType
 
 from replicator_kuma.environments import kuma_environment, restic_environment, tool_environment
 from replicator_kuma.errors import SettingsError
+from replicator_kuma.notify import Kind
 from replicator_kuma.retention import Care, read_care
 from replicator_kuma.shrink import Limit
 from replicator_kuma.source import PASSWORDS, Source
@@ -120,6 +121,8 @@ class Settings:
     log_level: str
     ntfy_url: str = field(repr=False)
     ntfy_token: str = field(repr=False)
+    tell: frozenset[Kind]
+    """of what messages are sent"""
     restic_environment: Mapping[str, str] = field(repr=False)
     """all that restic and its backends may see, and nothing else"""
     second_environment: Mapping[str, str] = field(repr=False)
@@ -166,7 +169,17 @@ class Settings:
     @classmethod
     def of_folders(cls, overrides: Mapping[str, str]) -> Settings:
         """Where the instance is, and no more: the file of a secret must not make it unhealthy."""
-        names = ("DATA_DIR", "REPLICATOR_STATE_DIR")
+        return cls._of(("DATA_DIR", "REPLICATOR_STATE_DIR"), overrides)
+
+    @classmethod
+    def of_schedule(cls, overrides: Mapping[str, str]) -> Settings:
+        """The same, with its role and how often its cycles come."""
+        intervals = ("REPLICATOR_BACKUP_INTERVAL", "REPLICATOR_RESTORE_INTERVAL")
+        folders = ("DATA_DIR", "REPLICATOR_STATE_DIR")
+        return cls._of((*folders, "REPLICATOR_MODE", *intervals), overrides)
+
+    @classmethod
+    def _of(cls, names: Collection[str], overrides: Mapping[str, str]) -> Settings:
         return cls.load({name: os.environ[name] for name in names if name in os.environ}, overrides)
 
 
@@ -229,6 +242,7 @@ def _build(source: Source, needs: Collection[Need]) -> Settings:
         log_level=source.choice("REPLICATOR_LOG_LEVEL", LOG_LEVELS),
         ntfy_url=_ntfy_url(source),
         ntfy_token=source.text("NTFY_TOKEN"),
+        tell=_tell(source),
         restic_environment=MappingProxyType(restic_environment(source.values)),
         second_environment=MappingProxyType(source.second()),
         kuma_environment=MappingProxyType(kuma_environment(source.values, data_dir)),
@@ -371,6 +385,12 @@ def _kuma(source: Source) -> str:
     return value
 
 
+def kuma_port(values: Mapping[str, str]) -> int:
+    """The port that Kuma takes by its own variables."""
+    ports = (values.get("UPTIME_KUMA_PORT", ""), values.get("PORT", ""), "3001")
+    return int(next(text for text in ports if text.isascii() and text.isdigit()))
+
+
 def _kuma_url(source: Source) -> str:
     """Where Kuma listens, by the same variables and the same order of precedence as Kuma's own."""
     url = source.text("REPLICATOR_KUMA_URL")
@@ -384,12 +404,19 @@ def _kuma_url(source: Source) -> str:
         host = "127.0.0.1"
     elif ":" in host and not host.startswith("["):
         host = f"[{host}]"
-    ports = (values.get("UPTIME_KUMA_PORT", ""), values.get("PORT", ""), "3001")
-    port = next(text for text in ports if text.isascii() and text.isdigit())
+    port = kuma_port(values)
     secure = all(
         values.get(f"UPTIME_KUMA_{name}") or values.get(name) for name in ("SSL_KEY", "SSL_CERT")
     )
     return f"{'https' if secure else 'http'}://{host}:{port}"
+
+
+def _tell(source: Source) -> frozenset[Kind]:
+    kinds = {kind.value: kind for kind in Kind}
+    names = source.names("REPLICATOR_TELL")
+    if names - set(kinds) or not names:
+        source.problem("REPLICATOR_TELL", f"some of {','.join(kinds)}")
+    return frozenset(kinds[name] for name in names if name in kinds)
 
 
 def _ntfy_url(source: Source) -> str:

@@ -8,17 +8,23 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from replicator_kuma import staging
+from replicator_kuma import staging, vain
 from replicator_kuma.cycle import Instance
 from replicator_kuma.dump.format import Dump
 from replicator_kuma.errors import (
     DatabaseMigrating,
     DatabaseUnreachable,
     KumaError,
+    KumaKilled,
     KumaRunning,
     ReplicatorError,
 )
+from replicator_kuma.known import identity
+from replicator_kuma.kuma.ended import signal_of
+from replicator_kuma.kuma.ready import NotReady
+from replicator_kuma.plain import killed_by
 from replicator_kuma.recovery import (
+    NOT_STARTED,
     as_kept,
     asked,
     before_folder,
@@ -33,6 +39,8 @@ _NOT_READY_HINT = (
     "longer than its start takes?"
 )
 
+_STARTS = 3
+"""of Kuma on the rows from before, where signals end it"""
 WAITING = "waiting until Kuma is ready"
 UNCONFIRMED = "Kuma has not confirmed these rows: the first cycle once it runs publishes them"
 
@@ -108,7 +116,8 @@ def stop_after_write(instance: Instance) -> None:
 def roll_back(instance: Instance, cause: KumaError) -> None:
     """Kuma does not come back on new rows: put those from before in place, and start it on them.
 
-    Always raises KumaError. The snapshot is called bad only if Kuma starts on the old rows.
+    Always raises KumaError. The snapshot is called bad only if Kuma starts on the old rows, and
+    only if Kuma itself has failed on the new ones: a signal that ended it tells nothing of them.
     """
     if instance.store.embedded:  # a start leaves it to those who come after Kuma
         with contextlib.suppress(ReplicatorError):
@@ -118,10 +127,40 @@ def roll_back(instance: Instance, cause: KumaError) -> None:
         raise cause
     if _started_blind(instance, pending):
         raise cause  # it may have failed for want of a database: the cycle that comes restarts it
+    number = _killed_by(cause)
     if pending.rollback:  # they are in place: another stop would only keep a slow Kuma down
+        if number:  # the next cycle confirms them
+            _start_again(instance)
+            raise KumaKilled(
+                f"Uptime Kuma was {killed_by(number)} while it started on the rows from before "
+                f"{pending.mark.position}; it runs on them now"
+            ) from cause
         raise KumaError(
             f"Kuma is not ready, on the rows from before: {cause}", hint=_NOT_READY_HINT
         ) from cause
+    if number:  # first of all: whoever goes on from here is to know it
+        vain.note_killed(instance, pending.mark, pending.policy, number)
+    _go_back(instance, pending, folder, cause)
+    instance.progress("starting Kuma on them")
+    try:
+        _start_again(instance)
+    except KumaError as error:
+        raise KumaError(
+            "Kuma is not ready, neither on the snapshot's rows nor on those from before, which are "
+            f"in place: {error}",
+            hint=_NOT_READY_HINT,
+        ) from cause
+    confirm(instance)
+    raise _judged(instance, pending, cause) from cause
+
+
+def _killed_by(error: KumaError) -> int:
+    """The signal that ended a Kuma that was waited for; 0 where it failed in another way."""
+    return signal_of(error.status) if isinstance(error, NotReady) else 0
+
+
+def _go_back(instance: Instance, pending: Pending, folder: Path, cause: KumaError) -> None:
+    """Put the rows from before in place, and leave Kuma stopped; started where that fails."""
     log.error("Kuma did not come back (%s): putting the rows from before in place", cause)
     instance.progress("putting the rows from before in place")
     instance.state.update(stopped_by_me=True)
@@ -135,24 +174,47 @@ def roll_back(instance: Instance, cause: KumaError) -> None:
             hint=f"They are kept in {folder}. Look at Kuma's log, then: replicator "
             f"{'backup' if instance.leads else 'restore --now'}, which goes on with it.",
         ) from cause
-    instance.progress("starting Kuma on them")
-    instance.kuma.start()
-    instance.state.update(stopped_by_me=False)
-    try:
-        instance.wait_ready()
-    except KumaError as error:
-        raise KumaError(
-            "Kuma is not ready, neither on the snapshot's rows nor on those from before, which are "
-            f"in place: {error}",
-            hint=_NOT_READY_HINT,
-        ) from cause
-    confirm(instance)
-    call_bad(instance, pending.mark)
-    instance.state.update(suspect="")
-    raise KumaError(
-        f"Kuma did not start on snapshot {pending.mark.position}; it runs on the rows from before",
+
+
+def _start_again(instance: Instance) -> None:
+    """Start Kuma on the rows from before, and wait; one that a signal ends is started again.
+
+    Raises KumaError once that has happened three times in a row; it is left started even then.
+    """
+    for left in reversed(range(_STARTS)):
+        instance.kuma.start()
+        instance.state.update(stopped_by_me=False)
+        try:
+            instance.wait_ready()
+        except KumaError as error:
+            if not _killed_by(error):
+                raise
+            log.error("%s, on the rows from before: starting it again", error)
+            if not left:
+                instance.kuma.start()
+                raise
+        else:
+            return
+
+
+def _judged(instance: Instance, pending: Pending, cause: KumaError) -> KumaError:
+    """What to raise once Kuma runs on the rows from before; notes what that says of the others."""
+    position, runs = pending.mark.position, "it runs on the rows from before"
+    if number := _killed_by(cause):
+        how = killed_by(number)
+        return KumaKilled(f"Uptime Kuma was {how} while it started on {position}; {runs}")
+    said = f"Kuma did not start on snapshot {position}; {runs}"
+    unknown = isinstance(cause, NotReady) and cause.state is None and cause.status is None
+    if not unknown:
+        call_bad(instance, pending.mark, f"{NOT_STARTED} ({cause})")
+        instance.state.update(suspect="")
+    elif instance.state.load().suspect == identity(instance.fleet, pending.mark) != "":
+        # it may have been killed, or not: once, but not twice
+        return KumaError(said, hint="Look at Kuma's log. The next cycle tries it once more.")
+    return KumaError(
+        said,
         hint="Look at Kuma's log. This snapshot is not tried again by itself; the next one is.",
-    ) from cause
+    )
 
 
 def _migrating(instance: Instance) -> bool:

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 import schedule
 
-from replicator_kuma import control_options, heartbeat, sameness
+from replicator_kuma import control_options, heartbeat, occupied, sameness
 from replicator_kuma.anchors import unusable
 from replicator_kuma.chores import Chores
 from replicator_kuma.control import ControlServer
@@ -35,9 +35,11 @@ from replicator_kuma.errors import (
 )
 from replicator_kuma.failure_log import describe
 from replicator_kuma.kuma import KumaService
-from replicator_kuma.kuma.child import ChildKuma, exit_status
+from replicator_kuma.kuma.child import ChildKuma
+from replicator_kuma.kuma.ended import exit_status, signal_of
 from replicator_kuma.kuma.held import HeldKuma
 from replicator_kuma.kuma.ready import PROBE_TIMEOUT, Readiness, probe, taken
+from replicator_kuma.plain import killed_by
 from replicator_kuma.settings import Mode, Settings
 from replicator_kuma.state import LOCK_FLAGS
 from replicator_kuma.tasks import TASKS, Tasks
@@ -126,6 +128,7 @@ class Supervisor:
         self._watch = Watch(self._look, WATCH_EVERY)
         self._scheduler = schedule.Scheduler()
         self._timetable: Timetable | None = None
+        self._duty.until_next = lambda: self._timetable.left if self._timetable else None
         self._beat_at = 0.0
         self._fatal: BaseException | None = None
 
@@ -211,6 +214,9 @@ class Supervisor:
             self._cycles = self._scheduler.every().second.do(self._scheduled_cycle)
         self._timetable.hold(self._cycles, datetime.now())
         self._scheduler.run_pending()
+        again = self._duty.again_at
+        if again is not None and time.monotonic() >= again:
+            self._submit_cycle()
 
     def _scheduled_cycle(self) -> None:
         if self._timetable is not None:
@@ -227,7 +233,6 @@ class Supervisor:
         if now - self._beat_at < heartbeat.EVERY:
             return
         self._beat_at = now
-        upcoming = self._scheduler.next_run
         beat = heartbeat.Beat(
             pid=os.getpid(),
             monotonic=now,
@@ -235,11 +240,22 @@ class Supervisor:
             kuma_bad_since=self._watch.bad_since,
             job=self._worker.current,
             job_since=self._worker.since,
-            next_cycle=upcoming.timestamp() if upcoming else 0.0,
+            step=self._worker.step,
+            next_cycle=self._next_cycle(),
         )
         # On a full disk, or without its folder, Kuma goes on; the health check will tell.
         with contextlib.suppress(OSError, StateError):
             heartbeat.write(self._folder, beat)
+
+    def _next_cycle(self) -> float:
+        """Seconds since the epoch; 0: none is scheduled yet."""
+        upcoming, again = self._scheduler.next_run, self._duty.again_at
+        if upcoming is None:
+            return 0.0
+        regular = float(upcoming.timestamp())
+        if again is None:
+            return regular
+        return min(regular, time.time() + max(0.0, again - time.monotonic()))
 
     @property
     def _folder(self) -> Path:
@@ -277,14 +293,13 @@ class Supervisor:
             code = KumaError.exit_code
             logger.error("Uptime Kuma was stopped and could not be started again")
         else:
-            logger.error("Uptime Kuma ended by itself, with exit code %d", code)
-            if code == 0 and taken(self._settings.kuma_url):
-                # Kuma calls that a success, and nothing would start it again.
-                code = KumaError.exit_code
-                logger.error(
-                    "another program listens where Uptime Kuma is to answer. Is an earlier one "
-                    "still running? Look for it: ss -ltnp"
-                )
+            killed = signal_of(code)
+            how = killed_by(killed) if killed else f"ended by itself, with exit code {code}"
+            logger.error("Uptime Kuma %s", f"was {how}" if killed else how)
+            if not killed and taken(self._settings.kuma_url):
+                # Some versions of Kuma call that a success, and nothing would start it again.
+                code = code or KumaError.exit_code
+                logger.error("%s", occupied.taken_words(self._settings.kuma_url))
         self._interrupt()
         self._worker.close(AFTER_KUMA)
         if child:
@@ -356,7 +371,7 @@ class Supervisor:
     def _alone(self) -> Iterator[None]:
         """One supervisor a state directory; the kernel frees the lock however we end."""
         try:
-            descriptor = os.open(self._folder / "supervisor.lock", LOCK_FLAGS, 0o600)
+            descriptor = os.open(self._folder / heartbeat.LOCK, LOCK_FLAGS, 0o600)
         except OSError as error:
             raise unusable(f"cannot open the lock in {self._folder}", error) from error
         try:

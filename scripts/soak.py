@@ -45,18 +45,20 @@ class Tally:
 
     edits: int = 0
     kills: int = 0
+    kuma_kills: int = 0
+    """of Kuma alone"""
     outages: int = 0
 
     @property
     def unseen_ends(self) -> int:
         """So many publishes, at most, have ended with nobody there who saw it."""
-        return self.kills + self.outages
+        return self.kills + self.kuma_kills + self.outages
 
 
 def storm(fleet: Fleet, server: Server, chance: random.Random, minutes: float) -> Tally:
     """Edits, kills and outages until the time is up; then the server answers again."""
     tally, end = Tally(), time.monotonic() + 60 * minutes
-    next_edit = next_kill = next_turn = time.monotonic() + 2
+    next_edit = next_kill = next_kuma_kill = next_turn = time.monotonic() + 2
     while (now := time.monotonic()) < end:
         if now >= next_edit:
             fleet.edit(chance)
@@ -66,6 +68,9 @@ def storm(fleet: Fleet, server: Server, chance: random.Random, minutes: float) -
             fleet.kill(chance)
             tally.kills += 1
             next_kill = now + chance.uniform(4, 15)
+        if now >= next_kuma_kill:
+            tally.kuma_kills += fleet.kill_kuma(chance)
+            next_kuma_kill = now + chance.uniform(0.3, 5)
         if now >= next_turn and server.how:
             server.mend()
             next_turn = now + chance.uniform(5, 20)
@@ -139,6 +144,7 @@ def soak(kind: str, seed: int, minutes: float, folder: Path) -> None:
             seconds = settle(fleet)
             listed = listing()
             repeats = check_history(fleet, tally, listed)
+            assert fleet.bad() == [], "a kill was taken for a judgement on a snapshot"
             calm(fleet, chance, listing)
             fleet.stop()
             for side in fleet.replicas:
@@ -149,7 +155,8 @@ def soak(kind: str, seed: int, minutes: float, folder: Path) -> None:
         server.mend()
         server.stop()
     say(
-        f"{kind}: {tally.edits} edits, {tally.kills} kills, {tally.outages} outages, "
+        f"{kind}: {tally.edits} edits, {tally.kills} kills, {tally.kuma_kills} of Kuma alone, "
+        f"{tally.outages} outages, "
         f"{fleet.restarts} restarts, {fleet.looks} looks at whole rows; {len(listed)} snapshots, "
         f"{repeats} of them again after an end that nobody saw; all equal {seconds:.0f} s after "
         f"the storm; then {CALM_EDITS} changes, {CALM_EDITS} snapshots"

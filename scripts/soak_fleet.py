@@ -169,18 +169,31 @@ class Fleet:
         side = chance.choice(self.sides)
         if side.process is None or side.process.poll() is not None:
             return
-        children = [
-            int(pid)
-            for path in Path(f"/proc/{side.process.pid}/task").glob("*/children")
-            for pid in path.read_text().split()
-        ]
+        kumas = _kumas(side.process.pid)
         side.process.kill()
         side.process.wait(10)
-        for pid in children:
+        for pid in kumas:
             with contextlib.suppress(OSError):
-                if str(FAKE_KUMA).encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
-                    os.kill(pid, signal.SIGKILL)
+                os.kill(pid, signal.SIGKILL)
         self._dead[side.name] = time.monotonic() + chance.uniform(0, 4)
+
+    def kill_kuma(self, chance: random.Random) -> bool:
+        """SIGKILL for a Kuma alone, as from the OOM killer; False where it does not run now."""
+        side = chance.choice(self.sides)
+        if side.process is None or side.process.poll() is not None:
+            return False
+        kumas = _kumas(side.process.pid)
+        for pid in kumas:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        return bool(kumas)
+
+    def bad(self) -> list[str]:
+        """Snapshots that a replica holds bad; here Kuma starts on each, where it is let live."""
+        states = (instance.state.load() for instance in self._seen_by[1:])
+        return [
+            snapshot for state in states for snapshot in (*state.bad, state.suspect) if snapshot
+        ]
 
     def restart_the_dead(self) -> None:
         """As `restart: always` does."""
@@ -205,3 +218,14 @@ class Fleet:
             if side.process is not None and side.process.poll() is None:
                 with contextlib.suppress(ProcessLookupError):
                     side.kill()
+
+
+def _kumas(supervisor: int) -> list[int]:
+    """The process ids of its Kuma."""
+    found = []
+    for path in Path(f"/proc/{supervisor}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            for pid in path.read_text().split():
+                if str(FAKE_KUMA).encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    found.append(int(pid))
+    return found

@@ -16,11 +16,21 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = (
     ("errors", "machine", "cores", "plain", "variables", "environments", "windows", "drill_note"),
-    ("folders", "sockets", "anchors"),
+    ("folders", "sockets", "anchors", "processes"),
     ("dump",),
     ("database", "repository", "kuma", "notify"),
     (
-        *("state", "source", "settings", "staging", "heartbeat", "logs", "cycle", "control"),
+        *(
+            "state",
+            "source",
+            "settings",
+            "staging",
+            "heartbeat",
+            "logs",
+            "cycle",
+            "control",
+            "pace",
+        ),
         *(
             "control_options",
             "shrink",
@@ -30,8 +40,8 @@ LAYERS = (
             "retention",
             "upkeep_status",
         ),
+        *("moments", "marks", "older", "hold_status", "known", "findings", "health", "freshness"),
         *("advice", "promotion", "sameness"),
-        *("moments", "marks", "older", "hold_status", "known", "findings", "health"),
     ),
     ("observe",),
     ("planning", "drift", "guard", "scratch", "schema_gate"),
@@ -50,7 +60,7 @@ LAYERS = (
 """A module may import its own layer and those above it in this list."""
 
 ENDS = ("database", "repository", "kuma", "notify")
-DUMP_ALLOWED = {"errors", "folders", "dump"}
+DUMP_ALLOWED = {"errors", "folders", "plain", "dump"}
 
 
 def part(module: str) -> str:

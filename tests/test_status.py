@@ -18,9 +18,10 @@ from replicator_kuma.dump.policy import Policy
 from replicator_kuma.errors import SettingsError
 from replicator_kuma.health import health
 from replicator_kuma.heartbeat import Beat
+from replicator_kuma.moments import moment_of
 from replicator_kuma.repository import Label, Position, Snapshot
 from replicator_kuma.settings import Settings
-from replicator_kuma.state import Mark, StateFile
+from replicator_kuma.state import Mark, StateFile, Vain
 from replicator_kuma.status import Report, report
 
 LOCAL = "RESTORE_LOCAL_ENTITY_REPLICATION"
@@ -218,6 +219,28 @@ def after_drills(folder: Path, *, last: Drill, failed: Drill | None) -> Report:
     return report(settings(folder))
 
 
+def test_a_cycle_that_runs_is_shown_with_what_it_does(tmp_path: Path) -> None:
+    beat = Beat(os.getpid(), time.monotonic(), "ready", 0.0, "cycle", time.monotonic() - 5.0)
+    beat = replace(beat, next_cycle=time.time() + 60, step="asking the repository")
+    (tmp_path / "replicator").mkdir(mode=0o700)
+    heartbeat.write(tmp_path / "replicator", beat)
+    known = report(settings(tmp_path))
+    since = known.as_dict()["supervisor"]["job_since"]
+    assert abs(moment_of(since) - (time.time() - 5)) <= 2
+    assert lines(known)["cycle"] == f"running since {since}, asking the repository"
+    assert "next cycle" not in lines(known)
+    heartbeat.write(tmp_path / "replicator", replace(beat, job="", job_since=0.0, step=""))
+    assert lines(report(settings(tmp_path)))["next cycle"].endswith("Z")
+
+
+def test_a_heartbeat_of_another_version_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "replicator"
+    path.mkdir(mode=0o700)
+    more = {"pid": os.getpid(), "monotonic": time.monotonic(), "kuma": "ready", "more": 1}
+    (path / heartbeat.NAME).write_text(json.dumps(more))
+    assert heartbeat.alive(heartbeat.read(path))
+
+
 def test_the_last_drill_is_shown(tmp_path: Path) -> None:
     known = after_drills(tmp_path, last=WENT_WELL, failed=None)
     assert lines(known)["last drill"].endswith("s ago: 1.8 can be recovered")
@@ -266,3 +289,26 @@ def test_who_was_promoted_and_has_the_old_mode_is_told(tmp_path: Path) -> None:
     assert "to do" not in lines(replace(report(settings(tmp_path, "BACKUP")), newest=newest))
     later = replace(newest, label=replace(label, position=Position(2, 2)))
     assert "to do" not in lines(replace(followed, newest=later))
+
+
+def test_a_kill_while_kuma_started_is_told_until_the_snapshot_is_applied(tmp_path: Path) -> None:
+    file = StateFile(tmp_path / "replicator")
+    file.prepare()
+    assert "killed" not in lines(report(settings(tmp_path)))
+    killed = Vain(
+        aim="a:b",
+        position="1.2",
+        outages=1,
+        at=time.time(),
+        sentence="Uptime Kuma was killed by signal 9 (out of memory?) while it started on 1.2",
+        signal=9,
+    )
+    for outages, again in ((1, "at the next cycle"), (2, "not before 20")):
+        file.update(vain=replace(killed, outages=outages))
+        known = report(settings(tmp_path))
+        said = lines(known)["killed"]
+        assert said.startswith(killed.sentence)
+        assert again in said
+        assert known.as_dict()["killed"] == said
+    file.update(vain=replace(killed, signal=0))
+    assert "killed" not in lines(report(settings(tmp_path)))

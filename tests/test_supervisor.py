@@ -289,12 +289,14 @@ def test_a_start_that_is_interrupted_complains_of_nothing(tmp_path: Path) -> Non
 
 
 def test_a_kuma_whose_port_is_taken_is_a_failure(tmp_path: Path) -> None:
-    """Kuma itself ends with 0 then, and no restart policy would start it again."""
+    """Kuma itself ends with 0 then (2.0), and no restart policy would start it again."""
     run = Run(tmp_path / "r", "RESTORE")
-    run.script("behaviour", die_after=0.5, exit_code=0, serves=False)
-    with socket.create_server(("127.0.0.1", run.port)), run:
-        assert run.wait() == 14
-    assert "another program listens where Uptime Kuma is to answer" in run.log
+    run.script("behaviour", die_after=1.0, exit_code=0, serves=False)
+    with run:
+        run.until("kuma start -")
+        with socket.create_server(("127.0.0.1", run.port)):
+            assert run.wait() == 14
+    assert "where Uptime Kuma is to answer. Is it an earlier Kuma?" in run.log
 
 
 def test_kumas_own_end_becomes_ours(tmp_path: Path) -> None:
@@ -320,6 +322,7 @@ def test_a_kuma_that_is_killed_gives_the_code_of_the_signal(tmp_path: Path) -> N
         }
         os.kill(pid, signal.SIGKILL)
         assert run.wait() == 137
+        assert "Uptime Kuma was killed by signal 9 (out of memory?)" in run.log
 
 
 def test_kuma_stopped_by_a_cycle_does_not_end_the_supervisor(tmp_path: Path) -> None:
@@ -433,6 +436,38 @@ def test_a_cycle_that_is_asked_for_during_another_comes_after_it(tmp_path: Path)
         run.until("backup False False")
         assert run.end()[0] == 0
     assert run.calls.count("backup False False") == 1
+
+
+def test_what_waits_comes_when_its_time_is_up_and_not_an_interval_later(tmp_path: Path) -> None:
+    run = Run(tmp_path / "r", "RESTORE", REPLICATOR_RESTORE_INTERVAL="1h")
+    run.script("restore", outcome="waiting", waits=1.5)
+    with run:
+        run.until("restore True None", times=3)
+        assert "restore False None" not in run.calls, "what the start owes, it still does"
+        run.script("restore", outcome="waiting", waits=3.0)
+        run.until("restore True None", times=run.calls.count("restore True None") + 1)
+        run.script("restore")
+        run.until("restore True None", times=run.calls.count("restore True None") + 1)
+        regular = lambda: float(str(beat(run)["next_cycle"])) > time.time() + 600  # noqa: E731
+        wait_until(regular, "the next cycle to be the regular one", 10)
+        assert run.end()[0] == 0
+    told = [line for line in run.log.splitlines() if "scripted restore went well" in line]
+    assert [line.split()[1] for line in told[:3]] == ["info", "debug", "debug"]
+
+
+def test_the_sign_of_life_tells_of_the_cycle_for_what_waits(tmp_path: Path) -> None:
+    run = Run(tmp_path / "r", "RESTORE", REPLICATOR_RESTORE_INTERVAL="1h")
+    run.script("restore", outcome="waiting", waits=300.0)
+    with run:
+        run.until("confirm")
+        wait_until(lambda: "next_cycle" in beat(run) and beat(run)["next_cycle"], "a schedule")
+        assert 200 < float(str(beat(run)["next_cycle"])) - time.time() < 301
+        assert run.calls.count("restore True None") == 1
+        run.script("restore")
+        run.send(signal.SIGUSR1)
+        run.until("restore True None", times=2)
+        run.send(signal.SIGUSR1)
+        run.until("restore False None")
 
 
 def beat(run: Run) -> dict[str, object]:

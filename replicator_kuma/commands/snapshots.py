@@ -60,7 +60,7 @@ def describe(snapshot: Snapshot) -> dict[str, Any]:
     label = snapshot.label
     return {
         "position": str(label.position),
-        "time": snapshot.time,
+        "time": shown(snapshot.time),
         "leader": label.leader,
         "digest": label.digest,
         "schema": label.schema,

@@ -17,6 +17,12 @@ class KumaService(Protocol):
     def running(self) -> bool:
         """Whether Kuma's process is there (ready or not)."""
 
+    def ended_with(self) -> int | None:
+        """The exit status of a Kuma that is gone, 128 + n where signal n ended it.
+
+        None where nobody can tell, and where we asked it to end.
+        """
+
     def stop(self) -> None:
         """Ask Kuma to end and wait until it is gone. Harmless when it is not running.
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from replicator_kuma import cores
 from replicator_kuma.errors import KumaError
 from replicator_kuma.kuma.embedded import EmbeddedDatabase
+from replicator_kuma.kuma.ended import exit_status
 
 logger = logging.getLogger(__name__)
 
@@ -20,11 +21,6 @@ POLL = 0.02
 SAY_EVERY = 60.0
 STOP_DEADLINE = 3600.0
 """what a job gives a Kuma to end in, as docker, systemctl and commands get it"""
-
-
-def exit_status(code: int) -> int:
-    """The exit status that a shell would report: 128 + n for a process that signal n ended."""
-    return code if code >= 0 else 128 - code
 
 
 def _log_wait(seconds: float) -> None:
@@ -82,6 +78,11 @@ class ChildKuma:
     def running(self) -> bool:
         """Whether the process is there; one that has ended is reaped by asking."""
         return self._process is not None and self._process.poll() is None
+
+    def ended_with(self) -> int | None:
+        """The exit status of a child that is gone; None before, and where we asked it to end."""
+        code = self.exit_code
+        return None if code is None or self._asked_to_end else exit_status(code)
 
     def leftover(self) -> bool:
         """Whether its MariaDB outlives a Kuma that is gone; a look asks that to end, once.
@@ -160,7 +161,7 @@ class ChildKuma:
         """Forward a signal to Kuma's process, and only to it; harmless when it is gone."""
         if self._process is None:
             return
-        if signum in (signal.SIGTERM, signal.SIGINT):
-            # Either ends Kuma: a stop() that follows waits for that, it does not ask again.
+        if signum in (signal.SIGTERM, signal.SIGINT, signal.SIGKILL):
+            # Each ends Kuma: a stop() that follows waits for that, it does not ask again.
             self._asked_to_end = True
         self._process.send_signal(signum)

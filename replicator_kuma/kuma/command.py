@@ -65,6 +65,10 @@ class CommandKuma:
             raise failure(what, finished, hint=_STATUS)
         return finished.code == 0
 
+    def ended_with(self) -> int | None:
+        """None: the status command tells only that Kuma is gone."""
+        return None
+
     def stop(self) -> None:
         """Run the stop command, then wait until the status command tells that Kuma is gone.
 

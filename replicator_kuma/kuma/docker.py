@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping
 
 from replicator_kuma.errors import KumaError
+from replicator_kuma.kuma.ended import exit_status
 from replicator_kuma.kuma.run import Finished, failure, run
 
 ASK_DEADLINE = 30.0
@@ -46,6 +48,17 @@ class DockerKuma:
         if answer not in {"true", "false"}:
             raise KumaError(f"{what} answered neither true nor false", hint=_HINT)
         return answer == "true"
+
+    def ended_with(self) -> int | None:
+        """The exit status of a container that has ended; None where docker tells none."""
+        form = "{{.State.OOMKilled}} {{.State.ExitCode}}"
+        argv = [self._docker, "inspect", "--type", "container", "-f", form]
+        what = f"docker inspect {self._container}"
+        words = self._run([*argv, "--", self._container], what, ASK_DEADLINE).output.split()
+        if len(words) != 2 or not words[1].isdecimal():
+            return None
+        # of a container of several processes the kernel may have taken another than the first
+        return exit_status(-signal.SIGKILL) if words[0] == "true" else int(words[1])
 
     def stop(self) -> None:
         """Stop the container and wait until it is; raises KumaError."""

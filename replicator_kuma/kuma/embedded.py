@@ -273,6 +273,10 @@ class EmbeddedKuma:
         """Whether Kuma's process is there; raises KumaError."""
         return self._service.running()
 
+    def ended_with(self) -> int | None:
+        """The exit status of a Kuma that is gone; raises KumaError."""
+        return self._service.ended_with()
+
     def stop(self) -> None:
         """Stop Kuma and wait for the end of its MariaDB; raises KumaError."""
         self._service.stop()

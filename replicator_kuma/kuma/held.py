@@ -32,6 +32,9 @@ class HeldKuma:
     def running(self) -> bool:
         return self.service.running()
 
+    def ended_with(self) -> int | None:
+        return self.service.ended_with()
+
     def stop(self) -> None:
         self.in_hand = True
         self.stopped_by_us = True
@@ -39,6 +42,11 @@ class HeldKuma:
             self.service.stop(STOP_DEADLINE)
         else:
             self.service.stop()
+
+    @property
+    def child_pid(self) -> int | None:
+        """The process id of a Kuma that is our child; None where it is none, or never started."""
+        return self.service.pid if isinstance(self.service, ChildKuma) else None
 
     @property
     def child(self) -> ChildKuma:

@@ -13,6 +13,10 @@ class NoKuma:
         """True: it cannot be told from here, so Kuma may be running."""
         return True
 
+    def ended_with(self) -> int | None:
+        """None: nobody can tell."""
+        return None
+
     def stop(self) -> None:
         """Nothing."""
 

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from replicator_kuma.errors import Interrupted, KumaError
+from replicator_kuma.kuma.ended import signal_of
+from replicator_kuma.plain import killed_by
 
 if TYPE_CHECKING:
     from http.client import HTTPConnection
@@ -41,13 +43,22 @@ class Readiness(Enum):
 
 
 class NotReady(KumaError):
-    """Kuma did not come back; ``state`` is what was seen last, None where its process ended."""
+    """Kuma did not come back; ``state`` is what was seen last, None where its process ended.
+
+    ``status`` is the exit status of one that ended, where that is known.
+    """
 
     def __init__(
-        self, message: str, state: Readiness | None = None, *, hint: str | None = None
+        self,
+        message: str,
+        state: Readiness | None = None,
+        *,
+        status: int | None = None,
+        hint: str | None = None,
     ) -> None:
         super().__init__(message, hint=hint)
         self.state = state
+        self.status = status
 
 
 def probe(url: str, timeout: float = PROBE_TIMEOUT) -> Readiness:
@@ -104,9 +115,7 @@ def _hang_up(connection: socket.socket) -> None:
 def taken(url: str) -> bool:
     """Whether anybody listens at an address, whatever it is."""
     try:
-        parts = urlsplit(url)
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        socket.create_connection((parts.hostname or "", port), PROBE_TIMEOUT).close()
+        socket.create_connection(place(url), PROBE_TIMEOUT).close()
     except (OSError, ValueError):
         return False
     return True
@@ -133,6 +142,8 @@ def wait_ready(
     alive: Callable[[], bool],
     timeout: float = TIMEOUT,
     *,
+    ended_with: Callable[[], int | None] = lambda: None,
+    stranger: Callable[[], str] = lambda: "",
     interrupted: Callable[[], bool] = lambda: False,
     on_state: Callable[[Readiness], None] | None = None,
     poll: float = POLL,
@@ -142,22 +153,25 @@ def wait_ready(
     """Return once Kuma serves and ``alive()`` says that its process is there.
 
     Time spent migrating does not count against ``timeout``. ``on_state`` is told of each state
-    when it begins. Raises NotReady when the time is up, on the set-up page, and at once when
-    the process is gone; Interrupted (no KumaError: Kuma did not fail) as soon as
-    ``interrupted()`` is true; and what ``alive`` raises.
+    when it begins. ``stranger()`` tells, in words, which other Kuma it is that answers, "" for the
+    awaited one; another's answers are none. Raises NotReady when the time is up, on the set-up
+    page, and at once when the process is gone, with what ``ended_with()`` tells of that;
+    Interrupted (no KumaError: Kuma did not fail) as soon as ``interrupted()`` is true; and what
+    ``alive`` raises.
     """
     left = timeout
     before = clock()
     seen: Readiness | None = None
+    who = ""
     while True:
-        if interrupted():
-            raise Interrupted(
-                "Asked to end while waiting for Uptime Kuma", hint="It goes on starting."
-            )
+        _unless(interrupted)
         state = probe(url, max(POLL, min(PROBE_TIMEOUT, left)))
         # Asked after the probe: another server on Kuma's port must not pass for it.
         if not alive():
-            raise NotReady("Uptime Kuma's process ended before it was ready")
+            _unless(interrupted)  # who ends us ends Kuma: that is no failure of its own
+            raise _ended(ended_with, who)
+        if state is not Readiness.STARTING and (who := stranger()):
+            state = Readiness.OTHER
         if state is not seen and on_state is not None:
             on_state(state)
         seen = state
@@ -168,13 +182,47 @@ def wait_ready(
             left -= now - before
         before = now
         if state is Readiness.SETUP or left <= 0:
-            raise _not_ready(url, state, timeout)
+            raise _not_ready(url, state, timeout, who)
         sleep(poll)
 
 
-def _not_ready(url: str, state: Readiness, timeout: float) -> NotReady:
+def _unless(interrupted: Callable[[], bool]) -> None:
+    """Raise Interrupted where a signal wants us to end."""
+    if interrupted():
+        raise Interrupted("Asked to end while waiting for Uptime Kuma", hint="It goes on starting.")
+
+
+def _ended(ended_with: Callable[[], int | None], who: str) -> NotReady:
+    status: int | None = None
+    with contextlib.suppress(KumaError):  # nobody can tell, then
+        status = ended_with()
+    if number := signal_of(status):
+        return NotReady(f"Uptime Kuma was {killed_by(number)} before it was ready", status=status)
+    told = "" if status is None else f", with exit code {status}"
+    told += f"; another one answers at its address: {who}" if who else ""
+    return NotReady(f"Uptime Kuma's process ended before it was ready{told}", status=status)
+
+
+def shown(url: str) -> str:
+    """An address without the login that it may hold."""
     parts = urlsplit(url)
-    address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
+
+def place(url: str) -> tuple[str, int]:
+    """The host and port of an address; raises ValueError."""
+    parts = urlsplit(url)
+    return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def _not_ready(url: str, state: Readiness, timeout: float, who: str) -> NotReady:
+    address = shown(url)
+    if who:
+        return NotReady(
+            f"What answers at {address} is another Uptime Kuma: {who}",
+            state,
+            hint="Two cannot share a port. End one of them.",
+        )
     if state is Readiness.SETUP:
         return NotReady(
             f"Uptime Kuma waits at {address} for somebody to choose a database",

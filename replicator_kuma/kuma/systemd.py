@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping
 
 from replicator_kuma.errors import KumaError
+from replicator_kuma.kuma.ended import exit_status
 from replicator_kuma.kuma.run import failure, run
 
 ASK_DEADLINE = 30.0
@@ -15,6 +17,8 @@ STOP_DEADLINE = 3600.0
 _THERE = {"active", "activating", "deactivating", "reloading", "refreshing"}
 _GONE = {"inactive", "failed", "maintenance"}
 _NO_SUCH_UNIT = 4
+# CLD_EXITED; CLD_KILLED and CLD_DUMPED, with the signal as the status
+_EXITED, _KILLED = {"1", "exited"}, {"2", "killed", "3", "dumped"}
 _HINT = "Check the unit's name and the right to manage it. Try: systemctl status"
 
 
@@ -57,6 +61,23 @@ class SystemdKuma:
         if finished.code == _NO_SUCH_UNIT or state == "unknown":
             raise KumaError(f"systemd knows no unit {self._unit}", hint=_HINT)
         raise failure(what, finished, hint=_HINT)
+
+    def ended_with(self) -> int | None:
+        """The exit status of a unit that has ended; None where systemd tells none."""
+        asked = "--property=Result,ExecMainCode,ExecMainStatus"
+        finished = run(
+            [self._systemctl, "show", asked, "--", self._unit],
+            f"systemctl show {self._unit}",
+            deadline=ASK_DEADLINE,
+            environment=self._environment,
+        )
+        told = dict(line.partition("=")[::2] for line in finished.output.splitlines())
+        if told.get("Result") == "oom-kill":  # of any process: systemd itself ends the others
+            return exit_status(-signal.SIGKILL)
+        code, status = told.get("ExecMainCode", ""), told.get("ExecMainStatus", "")
+        if not status.isdecimal() or code not in {*_EXITED, *_KILLED}:
+            return None
+        return exit_status(-int(status)) if code in _KILLED else int(status)
 
     def stop(self) -> None:
         """Stop the unit and wait until it is; raises KumaError."""

@@ -21,6 +21,7 @@ from pathlib import Path
 from replicator_kuma import cores
 from replicator_kuma.anchors import real_path
 from replicator_kuma.errors import Interrupted, KumaError, SettingsError
+from replicator_kuma.kuma.ended import exit_status
 from replicator_kuma.kuma.polling import list_monitors
 from replicator_kuma.kuma.ready import wait_ready
 from replicator_kuma.kuma.run import mask
@@ -102,6 +103,7 @@ class ThrowAway:
                     url,
                     lambda: process.poll() is None,
                     self.timeout,
+                    ended_with=lambda: exit_status(process.wait()),
                     interrupted=self.interrupted,
                 )
                 if not visit.in_use():

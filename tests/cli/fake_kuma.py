@@ -2,7 +2,7 @@
 
 Its behaviour is read at each start from behaviour.json beside its log, so that a test can change
 it between two starts: starting, migrating (seconds), stopping (seconds), exit_code, die_after,
-die_at_start (exit code), serves (false: it never listens).
+die_at_start (exit code), serves (false: it never listens), opens (true: its database too).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import sys
 import threading
 import time
@@ -52,13 +53,16 @@ def main() -> int:
         def log_message(self, *_args: object) -> None:
             """Quiet."""
 
+    if behaviour.get("opens"):
+        database = sqlite3.connect(Path(os.environ["DATA_DIR"]) / "kuma.db")
+        database.execute("SELECT count(*) FROM user").fetchall()
     signal.signal(signal.SIGTERM, lambda number, _frame: signals.append(number))
     while not signals and time.monotonic() - born < behaviour.get("starting", 0):
         time.sleep(0.01)
     server = ThreadingHTTPServer(
         ("127.0.0.1", PORT if behaviour.get("serves", True) else 0), Handler
     )
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     while not signals:
         time.sleep(0.01)
         if "die_after" in behaviour and time.monotonic() - born > behaviour["die_after"]:

@@ -23,6 +23,7 @@ from replicator_kuma.dump.manifest import digest
 from replicator_kuma.errors import (
     DatabaseUnreachable,
     KumaError,
+    KumaKilled,
     KumaRunning,
     ReplicatorError,
     SnapshotRefused,
@@ -447,12 +448,36 @@ def test_a_kuma_that_does_not_get_up_on_new_rows_runs_on_the_old(
     assert world.inside.memory() == world.names()
     assert world.inside.ready()
     nothing_open(replica)
+    starts = 2
+    if service == "command" and behaviour["how"] == "exit":
+        # nobody can tell whether it was killed: once more, then
+        assert replica.state.load().bad == ()
+        with pytest.raises(KumaError, match="it runs on the rows from before"):
+            follow(replica)
+        starts = 3
     assert len(replica.state.load().bad) == 1
     with pytest.raises(SnapshotRefused):
         follow(replica)
-    assert world.inside.calls.count("ready") == 2
+    assert world.inside.calls.count("ready") == starts
     beats = world.inside.database.query("SELECT count(*) FROM heartbeat WHERE monitor_id IN (4, 5)")
     assert beats == [(4,)]
+
+
+@pytest.mark.parametrize("with_mariadb", [False, True], ids=["its MariaDB lives", "it is gone"])
+def test_a_kill_on_new_rows_is_no_judgement(world: World, with_mariadb: bool) -> None:
+    replica = world.up("child")
+    world.inside.behave(refuses=ON_NEW, how="kill", with_mariadb=with_mariadb)
+    old = observe(replica).manifest.digest
+    world.publish_two()
+    with pytest.raises(KumaKilled, match=r"signal 9 .*; it runs on the rows from before"):
+        follow(replica)
+    assert observe(replica).manifest.digest == old
+    assert world.inside.memory() == world.names()
+    state = replica.state.load()
+    assert (state.bad, state.suspect, state.pending) == ((), "", None)
+    world.inside.behave()
+    assert follow(replica).outcome is Outcome.APPLIED
+    settled(world, replica)
 
 
 def test_a_way_back_that_dies_is_taken_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

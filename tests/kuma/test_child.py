@@ -13,8 +13,10 @@ import pytest
 
 from replicator_kuma.errors import KumaError
 from replicator_kuma.kuma import KumaService
-from replicator_kuma.kuma.child import ChildKuma, exit_status
+from replicator_kuma.kuma.child import ChildKuma
+from replicator_kuma.kuma.ended import exit_status, signal_of
 from replicator_kuma.kuma.held import HeldKuma
+from replicator_kuma.plain import killed_by
 from tests.kuma.programs import OBEDIENT, SLOW, python
 from tests.kuma.server import Clock
 from tests.support.waiting import wait_until
@@ -187,3 +189,35 @@ def test_a_job_does_not_wait_for_ever_for_a_kuma_that_does_not_end(tmp_path: Pat
             held.stop()
         assert service.running(), "it is never killed: it may be migrating"
         assert 3600 <= clock.now < 3700
+
+
+def test_how_a_child_ended_is_told_where_nobody_asked_it_to(tmp_path: Path) -> None:
+    service = ChildKuma(python(OBEDIENT), tmp_path, {})
+    assert service.ended_with() is None
+    service.start()
+    assert service.ended_with() is None
+    assert service.pid is not None
+    os.kill(service.pid, signal.SIGKILL)
+    wait_until(lambda: not service.running(), "the child is gone")
+    assert service.ended_with() == 137
+    for number in (signal.SIGTERM, signal.SIGKILL):  # its end is ours
+        (tmp_path / "up").unlink(missing_ok=True)
+        service.start()
+        wait_until((tmp_path / "up").exists, "the child is up")
+        service.signal(number)
+        wait_until(lambda: not service.running(), "the child is gone")
+        assert service.ended_with() is None
+
+
+@pytest.mark.parametrize(
+    ("status", "number"),
+    [(None, 0), (0, 0), (1, 0), (128, 0), (129, 1), (137, 9), (192, 64), (193, 0), (255, 0)],
+)
+def test_which_exit_statuses_tell_of_a_signal(status: int | None, number: int) -> None:
+    assert signal_of(status) == number
+
+
+def test_a_signal_in_words() -> None:
+    assert killed_by(9) == "killed by signal 9 (out of memory?)"
+    assert killed_by(11) == "killed by signal 11 (SIGSEGV)"
+    assert killed_by(40) == "killed by signal 40"

@@ -269,6 +269,34 @@ def test_a_dead_process_is_an_error_at_once_whoever_answers(
     assert clock.sleeps == 0
 
 
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (None, r"process ended before it was ready$"),
+        (3, r"process ended before it was ready, with exit code 3$"),
+        (137, r"killed by signal 9 \(out of memory\?\) before it was ready$"),
+    ],
+)
+def test_a_process_that_ended_tells_how(status: int | None, words: str) -> None:
+    clock = Clock()
+    with stage() as server, pytest.raises(NotReady, match=words) as caught:
+        wait_ready(server.url, lambda: False, ended_with=lambda: status, clock=clock)
+    assert caught.value.status == status
+
+
+def test_an_end_that_we_asked_for_is_no_failure_of_kuma() -> None:
+    """The signal may come between the look at ours and the one at Kuma."""
+    clock, asked = Clock(), [False, True]
+    with stage() as server, pytest.raises(Interrupted):
+        wait_ready(
+            server.url,
+            lambda: False,
+            ended_with=lambda: 143,
+            interrupted=lambda: asked.pop(0),
+            clock=clock,
+        )
+
+
 def test_a_wait_can_be_interrupted_and_that_is_not_kumas_fault() -> None:
     clock = Clock()
     with stage() as server, pytest.raises(Interrupted) as caught:

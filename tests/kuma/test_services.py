@@ -63,7 +63,50 @@ def test_docker_that_is_not_installed(tmp_path: Path) -> None:
     assert "Install no-such-docker" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        ("false 1", 1),
+        ("false 0", 0),
+        ("false 137", 137),
+        ("true 137", 137),
+        ("true 0", 137),
+        ("", None),
+        ("false what", None),
+    ],
+)
+def test_docker_tells_how_a_container_ended(
+    tmp_path: Path, answer: str, status: int | None
+) -> None:
+    docker = recorder(tmp_path, "docker", f"echo '{answer}'")
+    assert DockerKuma("kuma-1", docker=str(docker)).ended_with() == status
+    form = "{{.State.OOMKilled}} {{.State.ExitCode}}"
+    assert calls(tmp_path) == [f"docker inspect --type container -f {form} -- kuma-1"]
+
+
 # ------------------------------------------------------------------ systemd
+
+
+@pytest.mark.parametrize(
+    ("result", "code", "number", "status"),
+    [
+        ("exit-code", "1", "3", 3),
+        ("success", "1", "0", 0),
+        ("signal", "2", "9", 137),
+        ("core-dump", "3", "6", 134),
+        ("oom-kill", "1", "0", 137),
+        ("success", "0", "0", None),
+        ("", "", "", None),
+    ],
+)
+def test_systemd_tells_how_a_unit_ended(
+    tmp_path: Path, result: str, code: str, number: str, status: int | None
+) -> None:
+    lines = f"Result={result}\\nExecMainCode={code}\\nExecMainStatus={number}\\n"
+    systemctl = recorder(tmp_path, "systemctl", f"printf '{lines}'")
+    assert SystemdKuma("kuma", systemctl=str(systemctl)).ended_with() == status
+    asked = "--property=Result,ExecMainCode,ExecMainStatus"
+    assert calls(tmp_path) == [f"systemctl show {asked} -- kuma"]
 
 
 @pytest.mark.parametrize(
@@ -179,7 +222,7 @@ def test_a_start_command_may_leave_kuma_behind(tmp_path: Path) -> None:
         (f"echo token={SECRET} bad >&2; exit 1", "true", None, "stop command .* code 1: .*bad"),
         ("true", "exit 9", None, "start command .* code 9$"),
         ("true", "true", "no-such-tool", "status command .* code 127: .*not found"),
-        ("true", "true", "kill -9 $$", "status command .* code -9"),
+        ("true", "true", "kill -9 $$", "status command .* was killed by signal 9"),
     ],
 )
 def test_a_failing_command_is_an_error_without_its_text(

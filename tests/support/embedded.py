@@ -183,7 +183,9 @@ class Inside:
             kuma=RecordingKuma(),
         )
         made.kuma = kuma
-        made.wait_ready = lambda: wait_ready(self.url, kuma.running, self.patience)
+        made.wait_ready = lambda: wait_ready(
+            self.url, kuma.running, self.patience, ended_with=kuma.ended_with
+        )
         made.database_up = self.embedded().up
         return made
 

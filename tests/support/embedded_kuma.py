@@ -4,7 +4,7 @@ It serves /api/entry-page, and writes a heartbeat of every monitor that it knows
 it does is noted in DATA_DIR/kuma/calls, what it read at its start in memory.json beside it, the
 heartbeats that MariaDB took in beats. How it behaves is read at each start from behaviour.json:
 slow (seconds until it answers), refuses (a query: where it gives a number but 0, it does not get
-up), how (exit, hang; with_mariadb: that one ends first), beat (seconds between heartbeats).
+up), how (exit, hang, kill; with_mariadb: that one ends first), beat (seconds between heartbeats).
 """
 
 from __future__ import annotations
@@ -167,6 +167,8 @@ def main() -> int:
         note("refused")
         if behaviour.get("with_mariadb"):
             mariadb.end()
+        if behaviour.get("how") == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
         while behaviour.get("how") == "hang":
             time.sleep(0.1)
         os._exit(1)
