@@ -40,12 +40,14 @@ _CUT = (
 )
 _SHRUNK = (
     "Nothing was published. To lead with the monitors that are here: replicator promote --force. "
-    "To take it all the same, first: replicator restore --now --allow-shrink"
+    "To take it all the same, first {}: replicator restore --now --allow-shrink"
 )
 _WHICH = (
-    "To lead with one of them: replicator restore --now --snapshot ID, then replicator promote. To "
-    "lead with the rows that are here: replicator promote --force"
+    "To lead with one of them, {}: replicator restore --now --snapshot ID, then replicator "
+    "promote. To lead with the rows that are here: replicator promote --force"
 )
+_AS_REPLICA = {True: "with REPLICATOR_MODE=RESTORE here", False: "here"}
+"""Where a restore fits: by whether the mode is BACKUP."""
 _GONE = (
     "Nothing was published. Check RESTIC_REPOSITORY and REPLICATOR_FLEET. If the snapshots are "
     "really gone, lead with the rows that are here: replicator promote --force"
@@ -88,7 +90,7 @@ def _promote(instance: Instance, force: bool, *, by_mode: bool) -> CycleResult:
     if newest is None:
         _require_force_without_snapshots(instance, force)
     else:
-        taken, more = _take(instance, newest, snapshots, force)
+        taken, more = _take(instance, newest, snapshots, force, _AS_REPLICA[by_mode])
         warnings += more
     before = held(instance.state.load()) if newest is None else Mark.of(newest)
     position = Position(_epoch(instance, newest) + 1, 1)
@@ -206,21 +208,26 @@ def _require_force_without_snapshots(instance: Instance, force: bool) -> None:
 
 
 def _take(
-    instance: Instance, newest: Snapshot, snapshots: Sequence[Snapshot], force: bool
+    instance: Instance,
+    newest: Snapshot,
+    snapshots: Sequence[Snapshot],
+    force: bool,
+    where: str,
 ) -> tuple[str, tuple[str, ...]]:
-    """Words for what was taken, and the warnings that came with it."""
+    """Words for what was taken, and the warnings that came with it. ``where`` a restore fits."""
     state = instance.state.load()
     if state.published is not None and state.published.snapshot == newest.id:
         return "", ()  # its own rows are newer than its own snapshot
     try:
         _require_newer(state, newest)
-        _require_one(state, newest, snapshots)
+        _require_one(state, newest, snapshots, where)
         result = Replica(instance).take(newest, Guard.of(instance, state, newest))
         if result.outcome is Outcome.WAITING and instance.state.load().pending is None:
             raise DatabaseError(result.sentence)
     except ReplicatorError as error:
         if not force:
-            for kind, hint in ((SnapshotMisfit, _CUT), (SnapshotShrinks, _SHRUNK)):
+            hints = ((SnapshotMisfit, _CUT), (SnapshotShrinks, _SHRUNK.format(where)))
+            for kind, hint in hints:
                 if isinstance(error, kind):
                     raise kind(str(error), hint=hint) from error
             raise
@@ -229,7 +236,7 @@ def _take(
     return f", with the rows of {newest.position}", result.warnings
 
 
-def _require_one(state: State, newest: Snapshot, snapshots: Sequence[Snapshot]) -> None:
+def _require_one(state: State, newest: Snapshot, snapshots: Sequence[Snapshot], where: str) -> None:
     """Which of two leaders' rows are to be the fleet's, a person says."""
     tied = [s for s in snapshots if s.position == newest.position]
     applied = state.applied is not None and state.applied.snapshot == newest.id
@@ -237,7 +244,7 @@ def _require_one(state: State, newest: Snapshot, snapshots: Sequence[Snapshot]) 
         raise TwoLeaders(
             f"{len(tied)} snapshots with different rows are {newest.position}: which of them is "
             "the newest nobody can tell",
-            hint=_WHICH,
+            hint=_WHICH.format(where),
         )
 
 

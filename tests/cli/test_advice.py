@@ -160,3 +160,20 @@ def test_a_state_of_a_later_version_is_not_to_be_moved_away(fleet: World) -> Non
 
 def test_the_tables_that_a_hint_names_can_be_left_out() -> None:
     assert not choose(None, frozenset(_PAGES.split(","))) & {"status_page", "group"}
+
+
+def test_a_fenced_leader_is_told_where_a_restore_fits(fleet: World) -> None:
+    """Its mode is BACKUP: `restore` is refused there."""
+    assert fleet.on_replica("promote").code == 0
+    edit(fleet.replica / "kuma.db", "PRAGMA foreign_keys = ON", "DELETE FROM monitor WHERE id > 3")
+    fleet.monkeypatch.setenv("REPLICATOR_SHRINK_LIMIT", "off")
+    new = ("--mode", "BACKUP", "--data-dir", str(fleet.replica), "--instance", "beta")
+    assert fleet.call("backup", *new).code == 0
+    fleet.monkeypatch.delenv("REPLICATOR_SHRINK_LIMIT")
+    said = hint(fleet.on_leader("promote"), 22)
+    assert (
+        "first with REPLICATOR_MODE=RESTORE here: replicator restore --now --allow-shrink" in said
+    )
+    old = ("--mode", "RESTORE", "--data-dir", str(fleet.leader), "--instance", "alpha")
+    assert fleet.call("restore", *old, "--now", "--allow-shrink", "--force").code == 0
+    assert fleet.on_leader("promote").code == 0
