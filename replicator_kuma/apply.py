@@ -104,12 +104,13 @@ def apply(instance: Instance, planned: Planned, mark: Mark) -> None:
         carry_out(instance, planned, note)
     except BaseException as error:
         bad = isinstance(error, SnapshotRefused | NotAsWritten)
+        why = "it did not read back" if isinstance(error, NotAsWritten) else "it was refused"
         if stopped and not bad and isinstance(error, Exception) and not instance.interrupted():
             vain.note(instance, wanted, mark, error)
         _come_back_unchanged(instance, stops)
         if stops and bad:
             with contextlib.suppress(StateError):  # each new attempt would be an outage for nothing
-                call_bad(instance, mark)
+                call_bad(instance, mark, f"{why}: {error}")
         raise
     _come_back(instance, was_running)
 
@@ -213,7 +214,7 @@ def _come_back_unchanged(instance: Instance, stopped: bool) -> None:
         return
     try:
         instance.kuma.start()
-        instance.state.update(stopped_by_me=False)
+        instance.state.update(stopped_by_me=False, **instance.pace.restarted())
     except ReplicatorError as error:
         log.error("Kuma was stopped, and is not started again: %s", error)
 
@@ -233,6 +234,7 @@ def _come_back(instance: Instance, was_running: bool) -> None:
         stop_after_write(instance)
     instance.progress("starting Kuma")
     try:
+        instance.pace.starting()
         kuma.start()
         instance.state.update(stopped_by_me=False)
         instance.progress(WAITING)

@@ -14,6 +14,7 @@ from replicator_kuma.dump.overrides import Overrides
 from replicator_kuma.dump.policy import Policy
 from replicator_kuma.errors import DatabaseError, KumaError, ReplicatorError, SettingsError
 from replicator_kuma.kuma import KumaService
+from replicator_kuma.pace import Pace
 from replicator_kuma.repository.pair import SECOND, Pair
 from replicator_kuma.settings import Mode, Settings
 from replicator_kuma.state import StateFile
@@ -159,7 +160,10 @@ def build(
         kuma=kuma,
         wait_ready=_wait_ready(settings, kuma, interrupted),
         notifier=make_notifier(
-            settings.ntfy_url, settings.instance, token=settings.ntfy_token or None
+            settings.ntfy_url,
+            settings.instance,
+            token=settings.ntfy_token or None,
+            tell=settings.tell,
         ),
         policy=policy,
         shrink_limit=settings.shrink_limit,
@@ -167,9 +171,11 @@ def build(
         listens=lambda: _listens(settings),
         answers=_answers(settings, kuma, interrupted),
         setup=_setup(settings, kuma),
+        pace=Pace(settings.restore_interval),
         database_up=_database_up(settings, kuma.name),
         progress=progress,
         interrupted=interrupted,
+        leads=None if settings.mode is None else not settings.mode.replica,
         force=force,
         keep_running=service is not None,
     )

@@ -17,6 +17,7 @@ from random import Random
 from replicator_kuma.cycle import Instance
 from replicator_kuma.errors import Interrupted, ReplicatorError, StateError
 from replicator_kuma.failure_log import describe
+from replicator_kuma.notify import Kind
 from replicator_kuma.state import Noted, State
 from replicator_kuma.windows import Window
 from replicator_kuma.worker import Job, Progress, Worker
@@ -222,10 +223,10 @@ def notify(instance: Instance, name: str, end: str | Exception, before: Noted) -
     """Tell that a chore begins to fail, begins to fail in another way, or works again."""
     if not isinstance(end, Exception):
         if not before.ok:
-            instance.notifier.send(f"{name} works again", end)
+            instance.notifier.send(Kind.FAILURES, f"{name} works again", end)
     elif before.ok or before.error != type(end).__name__:
         hint = f"\n{end.hint}" if isinstance(end, ReplicatorError) and end.hint else ""
-        instance.notifier.send(f"{name} fails", describe(end) + hint, urgent=True)
+        instance.notifier.send(Kind.FAILURES, f"{name} fails", describe(end) + hint, urgent=True)
 
 
 def run_now(instance: Instance, name: str, steps: Steps, wait: float = 0.0) -> str:

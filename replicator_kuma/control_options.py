@@ -9,6 +9,7 @@ from typing import Any
 from replicator_kuma.errors import SettingsError
 
 _LONGEST_TEXT = 4096
+_MOST_NAMES = 200
 _LONGEST_WAIT = 366 * 86400
 _YEARS_1_TO_9999 = (-62_135_596_800, 253_402_300_799)
 
@@ -33,6 +34,10 @@ def _is_text(value: Any) -> bool:
     return True
 
 
+def _are_texts(value: Mapping[Any, Any]) -> bool:
+    return len(value) <= _MOST_NAMES and all(map(_is_text, (*value, *value.values())))
+
+
 def _is_number(value: Any, least: float, most: float) -> bool:
     """A comparison with NaN is false; a bool is an int for Python, and none here."""
     return isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
@@ -46,6 +51,7 @@ MOMENT = Kind("seconds since 1970", lambda value: _is_number(value, *_YEARS_1_TO
 NUMBER = Kind(
     "a whole number above 0", lambda value: isinstance(value, int) and _is_number(value, 1, 2**53)
 )
+DIGESTS = Kind("digests by name", lambda value: isinstance(value, dict) and _are_texts(value))
 
 _ANY = {"fleet": NAME, "mode": NAME, "wait": WAIT}
 _CYCLE = {**_ANY, "force": FLAG}
@@ -57,6 +63,7 @@ OPTIONS: Mapping[str, Mapping[str, Kind]] = {
     "undo": {**_CYCLE, "number": NUMBER},
     "rollback": {**_CYCLE, **_GOES},
     "drill-kill": _ANY,
+    "settings": {"salt": NAME, "digests": DIGESTS, "wait": WAIT},
 }
 
 

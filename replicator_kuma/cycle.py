@@ -17,7 +17,9 @@ from replicator_kuma.dump.plan import Summary
 from replicator_kuma.dump.policy import Policy
 from replicator_kuma.errors import Interrupted
 from replicator_kuma.kuma import KumaService
+from replicator_kuma.moments import when
 from replicator_kuma.notify import Notifier
+from replicator_kuma.pace import Pace
 from replicator_kuma.repository import Place, Position, Repository
 from replicator_kuma.repository.pair import Pair
 from replicator_kuma.shrink import HALF, Limit
@@ -45,6 +47,8 @@ class CycleResult:
     digest: str | None = None
     changes: Summary | None = None
     warnings: tuple[str, ...] = ()
+    waits_until: float = 0.0
+    """when the snapshot that this cycle left alone may be applied, in seconds since the epoch"""
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON that `--json` prints (a documented contract: docs/json.md)."""
@@ -55,6 +59,7 @@ class CycleResult:
             "digest": self.digest,
             "changes": self.changes.as_dict() if self.changes else None,
             "warnings": list(self.warnings),
+            "waits_until": when(self.waits_until),
         }
 
 
@@ -112,6 +117,12 @@ class Instance:
     """a fingerprint of how Kuma is stopped, started and asked"""
     by_itself: bool = False
     """no person has asked for this cycle: what was in vain before is not tried again"""
+    at_start: bool = False
+    """nobody has asked for this cycle, though it reconciles: it belongs to the start of `run`"""
+    pace: Pace = field(default_factory=Pace)
+    """the least time between two restarts of Kuma; by default there is none"""
+    leads: bool | None = None
+    """by its REPLICATOR_MODE, for hints only; None: none is set"""
     force: bool = False
     """write also under a running Kuma that nobody told how to stop"""
     keep_running: bool = False
@@ -144,6 +155,7 @@ class Instance:
         made, policy = copy.copy(self), self.policy
         made.policy = lambda: replace(policy(), overrides=Overrides(), truncate=False)
         made.tables = self.leading or self.tables
+        made.leads = True
         return made
 
     def step(self, message: str) -> None:

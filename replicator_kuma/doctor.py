@@ -17,6 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from replicator_kuma import doctor_memory
+from replicator_kuma.advice import advise
 from replicator_kuma.anchors import unusable
 from replicator_kuma.errors import (
     DatabaseError,
@@ -24,11 +25,12 @@ from replicator_kuma.errors import (
     ReplicatorError,
     SettingsError,
     StateError,
-    point_back,
 )
 from replicator_kuma.findings import Finding, Found, Level
 from replicator_kuma.folders import Folder
 from replicator_kuma.machine import refusal
+from replicator_kuma.moments import shown
+from replicator_kuma.plain import counted
 from replicator_kuma.settings import Mode, Settings
 
 if TYPE_CHECKING:
@@ -94,18 +96,23 @@ class Doctor:
             for level, message, hint in check():
                 yield Finding(name, level, message, hint, 1 if level is Level.FAIL else 0)
         except ReplicatorError as error:
-            self._point_back(error)
+            self._advise(error)
             yield _from_error(name, error)
         except OSError as error:
             if (refused := refusal(error)) is None:
                 raise
             yield _from_error(name, refused)
 
-    def _point_back(self, error: ReplicatorError) -> None:
+    @property
+    def _leads(self) -> bool | None:
+        mode = self.settings.mode
+        return None if mode is None else not mode.replica
+
+    def _advise(self, error: ReplicatorError) -> None:
         from replicator_kuma.state import StateFile
 
         with suppress(ReplicatorError):
-            point_back(error, StateFile(self.settings.state_dir).load().has_snapshot)
+            advise(error, self._leads, StateFile(self.settings.state_dir).load())
 
     def _look(self, name: str, look: Callable[[Reader], Found]) -> Iterator[Finding]:
         return self._run(name, partial(self._reading, look))
@@ -191,7 +198,8 @@ class Doctor:
         self._snapshots = list(repository.snapshots(self.settings.fleet))
         for warning in repository.warnings:
             yield Level.WARN, warning, ""
-        yield Level.OK, f"{len(self._snapshots)} snapshots of fleet {self.settings.fleet}", ""
+        found = counted(len(self._snapshots), "snapshot")
+        yield Level.OK, f"{found} of fleet {self.settings.fleet}", ""
 
     def _newest(self) -> Found:
         if self._snapshots is None:
@@ -211,7 +219,7 @@ class Doctor:
                 f"epoch {newest.position.epoch} has snapshots of {', '.join(sorted(writers))}",
                 "Keep one leader. Try: replicator promote",
             )
-        yield Level.OK, f"{newest.position} of {newest.label.leader}, {newest.time[:19]}", ""
+        yield Level.OK, f"{newest.position} of {newest.label.leader}, {shown(newest.time)}", ""
 
     def _judge(self, snapshots: list[Snapshot]) -> None:
         """Raise what the next cycle would say to these snapshots: it is asked itself."""

@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 
-from replicator_kuma import heartbeat, vain
+from replicator_kuma import heartbeat, promotion, vain
 from replicator_kuma.errors import DrillFailed, RepositoryDamaged, StateError
 from replicator_kuma.findings import Found, Level
+from replicator_kuma.moments import when
 from replicator_kuma.repository.pair import SECOND
 from replicator_kuma.settings import Mode, Settings
 from replicator_kuma.state import State, StateFile
-from replicator_kuma.upkeep_status import called, when
+from replicator_kuma.upkeep_status import called
 
 _MEND = (
     "Nothing is removed there until it is whole. What mends it: docs/repository.md, «Damage»; "
@@ -29,6 +30,8 @@ def checks(settings: Settings) -> Iterator[tuple[str, Callable[[], Found]]]:
     with suppress(StateError):  # `state directory` has said so
         state = StateFile(settings.state_dir).load()
     if state is not None:
+        if settings.mode is not Mode.BACKUP and promotion.awaits_mode(state):
+            yield "promoted", partial(_promoted, state)
         if settings.mode is Mode.BACKUP:  # who never checks cannot say that it is whole again
             for name in ("repository", SECOND) if settings.second_environment else ("repository",):
                 words = called(name) if settings.second_environment else name
@@ -37,6 +40,10 @@ def checks(settings: Settings) -> Iterator[tuple[str, Callable[[], Found]]]:
         yield "applies", partial(_applies, state)
         yield "last cycle", partial(_last_cycle, state)
     yield "supervisor", partial(_supervisor, settings)
+
+
+def _promoted(state: State) -> Found:
+    yield Level.WARN, promotion.sentence(state), promotion.TO_DO
 
 
 def _damage(state: State, name: str, words: str) -> Found:

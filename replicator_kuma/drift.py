@@ -103,6 +103,17 @@ def note(instance: Instance, step: Step, position: Position | str, digest: str) 
     _note(instance, state, unchanged="", drift=since, drift_words=words, drift_digest=digest)
 
 
+def note_unpublished(instance: Instance, position: Position, digest: str) -> str:
+    """Remember that rows of a promoted instance are newer than its snapshot; returns the words."""
+    state = instance.state.load()
+    words = f"rows here have changed since {position}, and are not published yet"
+    if words != state.drift_words:
+        log.warning("%s", words)
+    since = state.drift or time.time()
+    _note(instance, state, unchanged="", drift=since, drift_words=words, drift_digest=digest)
+    return words
+
+
 def _note(instance: Instance, state: State, **noted: object) -> None:
     if any(getattr(state, name) != value for name, value in noted.items()):
         instance.state.update(**noted)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from replicator_kuma import planning, scratch, staging
+from replicator_kuma.advice import advise
 from replicator_kuma.apply import carry_out
 from replicator_kuma.cycle import Instance
 from replicator_kuma.database import scratch as databases
@@ -21,7 +22,6 @@ from replicator_kuma.database.sqlite import SqliteStore
 from replicator_kuma.drill_note import Drill, still_failed
 from replicator_kuma.dump.catalog import Dangle
 from replicator_kuma.dump.format import Dump
-from replicator_kuma.dump.plan import noun
 from replicator_kuma.errors import (
     AlreadyRunning,
     DrillFailed,
@@ -38,7 +38,9 @@ from replicator_kuma.errors import (
 from replicator_kuma.holding import find
 from replicator_kuma.kuma.polling import session_token
 from replicator_kuma.kuma.throwaway import ThrowAway, Visit
+from replicator_kuma.notify import Kind
 from replicator_kuma.observe import observe
+from replicator_kuma.plain import counted
 from replicator_kuma.repository import Snapshot, missing
 from replicator_kuma.schema_gate import require_schema
 from replicator_kuma.state import Mark, Pending, State
@@ -69,7 +71,7 @@ class Drilled:
         seen = "; a throw-away Uptime Kuma showed them" if self.kuma else ""
         return (
             f"{label.position} of {label.leader} can be recovered in {self.seconds:.1f} s "
-            f"({parts}): {label.monitors} {noun('monitor', label.monitors)}, {label.rows} rows, "
+            f"({parts}): {counted(label.monitors, 'monitor')}, {counted(label.rows, 'row')}, "
             f"digest {label.digest[:12]}{seen}"
         )
 
@@ -116,7 +118,11 @@ class _Course:
         self.failed_at = step
         said = str(error.strerror if isinstance(error, OSError) else error)
         of = f"the drill of {self.position}" if self.position else "the drill"
-        hint = error.hint if isinstance(error, ReplicatorError) else None
+        hint = None
+        if isinstance(error, ReplicatorError):
+            with contextlib.suppress(ReplicatorError):
+                advise(error, self.instance.leads, self.instance.state.load())
+            hint = error.hint
         return DrillFailed(f"{of} failed to {step}: {said}", hint=hint)
 
 
@@ -165,12 +171,14 @@ def steps(
         if snapshot is None:
             _note(instance, course, str(error), kuma is not None)
             if tell:
-                instance.notifier.send("drill fails", f"{error}\n{error.hint}", urgent=True)
+                instance.notifier.send(
+                    Kind.DRILLS, "drill fails", f"{error}\n{error.hint}", urgent=True
+                )
         raise
     if snapshot is None:
         before = _note(instance, course, drilled.sentence, kuma is not None)
         if tell and before.drill is not None and not before.drill.ok:
-            instance.notifier.send("drill works again", drilled.sentence)
+            instance.notifier.send(Kind.DRILLS, "drill works again", drilled.sentence)
     return drilled
 
 
@@ -262,8 +270,8 @@ def _check(at: Instance, planned: planning.Planned, snapshot: Snapshot) -> tuple
     label, source, wanted = snapshot.label, planned.source.manifest, planned.wanted.manifest
     if (label.rows, label.monitors) != (source.rows, source.monitors):
         raise SnapshotRefused(
-            f"its tags say {label.rows} rows and {label.monitors} monitors, it holds "
-            f"{source.rows} and {source.monitors}"
+            f"its tags say {counted(label.rows, 'row')} and "
+            f"{counted(label.monitors, 'monitor')}, it holds {source.rows} and {source.monitors}"
         )
     at.store.check()
     seen = observe(at)
@@ -275,7 +283,9 @@ def _check(at: Instance, planned: planning.Planned, snapshot: Snapshot) -> tuple
         for name, entry in wanted.only(at.tables).tables.items():
             rows = reader.count(name)
             if name != "setting" and rows != entry.rows:
-                raise NotAsWritten(f"{name} has {rows} rows, and should have {entry.rows}")
+                raise NotAsWritten(
+                    f"{name} has {counted(rows, 'row')}, and should have {entry.rows}"
+                )
     if seen.manifest.digest != planning.expected_digest(at, planned.live.manifest, wanted):
         raise NotAsWritten("what was loaded has another digest than what was wanted")
     return tuple(map(str, seen.dangling))

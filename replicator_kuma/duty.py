@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from replicator_kuma import kill, occupied
+from replicator_kuma import kill, occupied, pace, promotion, sameness
 from replicator_kuma import tasks as shared
 from replicator_kuma.cycle import CycleResult, Instance, silent
 from replicator_kuma.errors import (
@@ -23,20 +23,24 @@ from replicator_kuma.errors import (
     KumaError,
     KumaKilled,
     ReplicatorError,
+    RepositoryUnreachable,
     SettingsError,
     StateError,
     TableMissing,
 )
-from replicator_kuma.failure_log import FailureLog, describe
+from replicator_kuma.failure_log import FailureLog, describe, lasting
 from replicator_kuma.kill import Killed
 from replicator_kuma.kuma.held import HeldKuma
 from replicator_kuma.kuma.ready import place, shown
+from replicator_kuma.notify import Kind
 from replicator_kuma.settings import Mode, Settings, kuma_port
 from replicator_kuma.tasks import TASKS, Tasks
 
 logger = logging.getLogger(__name__)
 
 START_BUDGET = 30.0
+A_MOMENT = 0.1
+"""seconds after which a time that was waited for is surely over"""
 DB_TYPE = "UPTIME_KUMA_DB_TYPE"
 
 
@@ -89,14 +93,26 @@ class Duty:
         self._schema: object = None
         """of Kuma's database before its first start, until it is ready"""
         self._ready = False
+        self.again_at: float | None = None
+        """when a snapshot that waits may be applied, by time.monotonic; None: none waits"""
+        self._waited = False
+        """the last cycle has told that a snapshot waits"""
         self.up = False
         """Kuma's start is behind us, however it went"""
+        self.until_next: Callable[[], float | None] = lambda: None
+        """seconds until the next cycle; None while none is planned"""
 
     # --- cycles -----------------------------------------------------------------------------
 
     def scheduled(self, progress: Callable[[str], None] = silent) -> CycleResult | None:
-        """A cycle by schedule: its error is logged here and goes no further; None then."""
-        return self._quietly(progress)
+        """A cycle by schedule: its error is logged here and goes no further; None then.
+
+        What the start would have put right, and left because Kuma had just been restarted, it does.
+        """
+        owed = self._instance.at_start
+        result = self._quietly(progress, reconcile=owed and self._may_reconcile())
+        self._instance.at_start = owed and self.again_at is not None
+        return result
 
     def handle(
         self, command: str, options: Mapping[str, Any], progress: Callable[[str], None]
@@ -106,6 +122,7 @@ class Duty:
         if command == kill.COMMAND:
             return self._kill_kuma(progress)
         self._instance.force = bool(options.get("force"))
+        self._instance.at_start = False
         try:
             if command == "promote":
                 return self._run(
@@ -138,7 +155,9 @@ class Duty:
         """Undo fits both roles; a leader is never restored over by a slip."""
         leads = {"backup": True, "rollback": True, "restore": False, "undo": self._leader}
         if leads[command] != self._leader:
-            raise SettingsError(f"{command} does not fit REPLICATOR_MODE={self._role}")
+            state = self._instance.state.load()
+            what = f"{command}, done by the supervisor that runs here,"
+            raise promotion.unfit(what, self._role, state, leads=self._leader)
 
     def cycle(
         self,
@@ -165,17 +184,23 @@ class Duty:
         role: str = "",
     ) -> CycleResult:
         self._instance.progress = progress
+        self.again_at = None
         try:
             with self.locked():
                 result = shared.run(self._instance, role or self._role, work)
         finally:
             self._instance.progress = silent
+        if result.waits_until:
+            seconds = min(max(result.waits_until - time.time(), 0.0), pace.LONGEST)
+            self.again_at = time.monotonic() + seconds + A_MOMENT
         self._tell(result)
         return result
 
     def _tell(self, result: CycleResult) -> None:
         self._failures.succeeded()
-        quiet = result.outcome.value == "nothing"
+        waits = bool(result.waits_until)
+        quiet = result.outcome.value == "nothing" or (waits and self._waited)
+        self._waited = waits
         logger.log(logging.DEBUG if quiet else logging.INFO, "%s", result.sentence)
         for warning in result.warnings:
             logger.warning("%s", warning)
@@ -188,8 +213,16 @@ class Duty:
         except Interrupted:
             logger.info("the cycle was interrupted; the next one goes on")
         except Exception as error:  # a job must never raise: schedule would run it in a hot loop
-            self._failures.failed(error)
+            self._failures.failed(error, self._then(error))
         return None
+
+    def _then(self, error: Exception) -> str:
+        """What comes after a failure to reach the repository: nothing that anybody has to do."""
+        if not (self._ready and isinstance(error, RepositoryUnreachable)):
+            return ""
+        left = self.until_next()
+        again = f", next try in {lasting(left)}" if left is not None else ""
+        return f"monitoring goes on{again}"
 
     @property
     def _role(self) -> str:
@@ -202,7 +235,7 @@ class Duty:
             if theirs != ours:
                 raise SettingsError(
                     f"the supervisor that runs here has {name} {ours}, not {theirs}",
-                    hint="Change its settings and restart it, or leave the option out.",
+                    hint=sameness.HINT,
                 )
 
     @contextlib.contextmanager
@@ -229,6 +262,7 @@ class Duty:
 
         Raises only where Kuma could not be started at all.
         """
+        self._instance.at_start = True
         try:
             with self.locked():
                 settled = self._bring_up(progress)
@@ -238,6 +272,7 @@ class Duty:
         except Interrupted:
             logger.info("the start was interrupted")
         finally:
+            self._instance.at_start = self.again_at is not None
             self.up = True
 
     def _bring_up(self, progress: Callable[[str], None]) -> bool:
@@ -388,7 +423,7 @@ class Duty:
             self._failures.failed(end)
             killed = isinstance(end, KumaKilled)
             title = "Uptime Kuma was killed" if killed else "Uptime Kuma does not come back"
-            self._instance.notifier.send(title, describe(end), urgent=True)
+            self._instance.notifier.send(Kind.FAILURES, title, describe(end), urgent=True)
 
     def _attempt(self, what: str, step: Callable[[], object]) -> None:
         """A step whose failure must not keep Kuma from running."""

@@ -201,8 +201,8 @@ class RepositoryDamaged(RepositoryError):
 class RepositoryLost(RepositoryError):
     exit_code = 10
     hint = (
-        "This fleet has published before. Check RESTIC_REPOSITORY and REPLICATOR_FLEET. If the "
-        "repository is really gone and you want to begin again: replicator promote --force"
+        "Nothing was changed. Check RESTIC_REPOSITORY and REPLICATOR_FLEET. If the snapshots are "
+        "really gone, its leader begins again by: replicator promote --force"
     )
 
 

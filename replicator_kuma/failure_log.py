@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from replicator_kuma.errors import ReplicatorError
+from replicator_kuma.plain import counted
 
 _DAILY = 24
 """What lasts until somebody acts is said again after so many hours."""
@@ -37,8 +38,11 @@ class FailureLog:
         self._kinds: dict[type[BaseException], _Kind] = {}
         self._since = 0.0
 
-    def failed(self, error: Exception) -> None:
-        """Log one failure, or keep silent because this kind was logged lately."""
+    def failed(self, error: Exception, then: str = "") -> None:
+        """Log one failure, or keep silent because this kind was logged lately.
+
+        ``then``: what comes next, in words, between the failure and its hint.
+        """
         now = self._clock()
         if not self._kinds:
             self._since = now
@@ -53,7 +57,8 @@ class FailureLog:
         kind.said_at = now
         again = f" ({kind.count} times in {lasting(now - kind.since)})" if kind.count > 1 else ""
         if isinstance(error, ReplicatorError):
-            logger.error("%s%s. %s", describe(error), again, error.hint)
+            next_try = f"; {then}" if then else ""
+            logger.error("%s%s%s. %s", describe(error), again, next_try, error.hint)
         else:
             logger.error("%s%s", describe(error), again, exc_info=error)
 
@@ -62,7 +67,7 @@ class FailureLog:
         if not self._kinds:
             return
         count = sum(kind.count for kind in self._kinds.values())
-        failures = f"{count} failures" if count > 1 else "one failure"
+        failures = counted(count, "failure")
         logger.info("works again after %s, %s", lasting(self._clock() - self._since), failures)
         self._kinds.clear()
 

@@ -1,4 +1,7 @@
-"""Whether an instance works: what a container's health check asks, and a monitor of a cron job.
+"""Whether an instance works, and whether it replicates: two questions, asked by other programs.
+
+`health` is a container's health check: who restarts what is broken asks it. `fresh` is for a
+monitor: no restart mends a repository that is away.
 
 Under `replicator run` it is the supervisor's sign of life that tells. Where none has ever run, or
 a cycle has ended after it, the last cycle does: nobody else would see that it failed.
@@ -10,10 +13,10 @@ import shutil
 import time
 from pathlib import Path
 
-from replicator_kuma import control, heartbeat
+from replicator_kuma import control, freshness, heartbeat
 from replicator_kuma.errors import StateError
-from replicator_kuma.failure_log import lasting
-from replicator_kuma.settings import Settings
+from replicator_kuma.freshness import Freshness
+from replicator_kuma.settings import Mode, Settings
 from replicator_kuma.state import State, StateFile
 
 AFTER = 3 * heartbeat.EVERY
@@ -23,7 +26,7 @@ AFTER = 3 * heartbeat.EVERY
 def health(settings: Settings, max_age: float | None = None) -> str | None:
     """Why this instance is broken, None when it is not; reads two small files.
 
-    ``max_age``: how many seconds ago the last cycle may have ended.
+    ``max_age``: how many seconds ago a cycle may last have gone well.
     """
     folder = settings.state_dir
     supervised = heartbeat.seen_at(folder) > 0
@@ -39,6 +42,22 @@ def health(settings: Settings, max_age: float | None = None) -> str | None:
     if trouble := _too_old(state, max_age):
         return trouble
     return state.drill_failed.sentence if state.drill_failed is not None else None
+
+
+def fresh(settings: Settings, max_age: float | None = None) -> Freshness:
+    """How fresh this instance's rows are; reads one small file. A StateError is part of it.
+
+    ``max_age``: how many seconds ago a cycle may last have gone well; None for three intervals of
+    its role, and half an hour at least.
+    """
+    try:
+        state = StateFile(settings.state_dir).load()
+    except StateError as error:
+        return freshness.unknown(error, max_age)
+    leads = (settings.mode.value if settings.mode else state.role) == Mode.BACKUP.value
+    interval = settings.backup_interval if leads else settings.restore_interval
+    patience = max_age or freshness.patience(interval)
+    return freshness.judge(state, leads, patience, time.time(), no_room(settings.state_dir))
 
 
 def _is_history(state: State, folder: Path) -> bool:
@@ -74,8 +93,7 @@ def _by_cycles(state: State, folder: Path) -> str | None:
 def _too_old(state: State, max_age: float | None) -> str | None:
     if max_age is None or state.last is None:
         return None
-    age = time.time() - state.last.at
-    return f"the last cycle ended {lasting(age)} ago" if age > max_age else None
+    return freshness.late(state, max_age, time.time())
 
 
 def no_room(folder: Path) -> str | None:

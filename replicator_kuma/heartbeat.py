@@ -43,6 +43,8 @@ class Beat:
     job_since: float = 0.0
     next_cycle: float = 0.0
     """seconds since the epoch"""
+    step: str = ""
+    """what the job does now, in words"""
 
 
 def write(folder: Path, beat: Beat) -> None:
@@ -77,7 +79,10 @@ def read(folder: Path) -> Beat | None:
     """The last beat; None when there is none that can be understood."""
     try:
         text = anchors.read(folder, NAME)
-        return None if text is None else Beat(**json.loads(text))
+        if text is None:
+            return None
+        found = json.loads(text)
+        return Beat(**{name: found[name] for name in found if name in Beat.__dataclass_fields__})
     except (OSError, ValueError, TypeError):
         return None
 

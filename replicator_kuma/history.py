@@ -10,7 +10,7 @@ from typing import Any
 from replicator_kuma.cycle import Instance
 from replicator_kuma.dump import words
 from replicator_kuma.dump.format import Dump
-from replicator_kuma.dump.plan import Plan, noun, plan
+from replicator_kuma.dump.plan import Plan, plan
 from replicator_kuma.dump.versions import named
 from replicator_kuma.errors import (
     ReplicatorError,
@@ -18,6 +18,7 @@ from replicator_kuma.errors import (
     SnapshotNotFound,
     SnapshotRefused,
 )
+from replicator_kuma.plain import counted
 from replicator_kuma.planning import fetched
 from replicator_kuma.repository import Position, Snapshot
 
@@ -43,7 +44,7 @@ class Entry:
         if self.since is not None:
             return "rows cannot be compared"
         label = self.snapshot.label
-        return f"{label.monitors} {noun('monitor', label.monitors)}, {label.rows} rows"
+        return f"{counted(label.monitors, 'monitor')}, {counted(label.rows, 'row')}"
 
     def changes(self) -> Iterator[dict[str, Any]]:
         """One dict a row change, secrets masked, monitors first."""
@@ -150,7 +151,7 @@ def _compared(instance: Instance, newer: _Read, older: _Read) -> Entry:
 
 def _marks(snapshot: Snapshot) -> Iterator[str]:
     if snapshot.label.shrunk == snapshot.position:
-        yield "a person allowed that monitors go by it"
+        yield "deleting monitors was allowed (rollback or --allow-shrink)"
 
 
 def _differences(newer: _Read, older: _Read) -> Iterator[str]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from replicator_kuma.moments import when
 from replicator_kuma.state import Hold, State
-from replicator_kuma.upkeep_status import when
 
 
 def held_words(hold: Hold) -> str:

@@ -24,12 +24,11 @@ from replicator_kuma.errors import (
     TwoLeaders,
 )
 from replicator_kuma.hold_status import held_words, in_place, told
-from replicator_kuma.moments import moment_of
+from replicator_kuma.moments import moment_of, when
 from replicator_kuma.recovery import at_work, holds
 from replicator_kuma.repository import Position, Snapshot, missing
 from replicator_kuma.settle import settle
 from replicator_kuma.state import Hold, Mark, State
-from replicator_kuma.upkeep_status import when
 
 if TYPE_CHECKING:
     from replicator_kuma.replica import Replica

@@ -16,11 +16,13 @@ from replicator_kuma.chores import Steps
 from replicator_kuma.cycle import Instance
 from replicator_kuma.errors import Fenced, Interrupted, ReplicatorError, RepositoryDamaged
 from replicator_kuma.leader import View, own_newest
+from replicator_kuma.notify import Kind
+from replicator_kuma.plain import counted
 from replicator_kuma.repository import Listing, Place, Snapshot
 from replicator_kuma.repository.pair import named
 from replicator_kuma.retention import Care, Keep, superfluous
 from replicator_kuma.state import State, Upkeep
-from replicator_kuma.upkeep_status import counted, size, upkeep_as_dict
+from replicator_kuma.upkeep_status import size, upkeep_as_dict
 
 NAME = "housekeeping"
 REFUSED = (
@@ -49,9 +51,9 @@ class Done:
             yield self.held
         for name, noted in self.notes.items():
             count = len(self.forgotten.get(name, ()))
-            words = [f"{counted(count)} removed, {noted.snapshots} stay"]
+            words = [f"{counted(count, 'snapshot')} removed, {noted.snapshots} stay"]
             if noted.refused:
-                stay = f"{counted(noted.snapshots)} stay"
+                stay = f"{counted(noted.snapshots, 'snapshot')} stay"
                 words = [f"{stay}: nothing may be removed there"]
             if noted.checked_at >= noted.at:
                 words.append(f"part {noted.part} of {noted.parts} is whole")
@@ -145,7 +147,7 @@ def _one(instance: Instance, place: Place, care: Care, done: Done, begun: float)
         except RepositoryDamaged as error:
             raise _damaged(instance, done, noted, error) from error
         if refused and not noted.refused:
-            instance.notifier.send(f"{NAME}: {place.name}", REFUSED)
+            instance.notifier.send(Kind.FAILURES, f"{NAME}: {place.name}", REFUSED)
         noted = replace(noted, refused=refused)
         _note(instance, done, noted)
         yield
@@ -167,7 +169,7 @@ def _remove(
     found, done.held = going(instance.name, instance.state.load(), listed, care.keep, away)
     gone = found[place.name]
     if gone:
-        instance.step(f"{place.name}: removing {len(gone)} snapshots")
+        instance.step(f"{place.name}: removing {counted(len(gone), 'snapshot')}")
         left = set(place.forget(instance.fleet, [s.id for s in gone]))
         done.forgotten[place.name] = [s for s in gone if s.id not in left]
         if left:

@@ -324,8 +324,8 @@ def _full(error: OSError) -> bool:
 def _drop_oldest(state: Path, spare: int = 0) -> bool:
     for one in sets(state):
         if one.number != spare:
-            log.warning("the disk is full: the rows kept from before %s go", one.to)
             with contextlib.suppress(OSError):
                 _remove(state, one.number)
+                log.warning("disk full: deleted the undo copy from before %s to make room", one.to)
                 return True
     return False

@@ -26,6 +26,7 @@ from replicator_kuma.errors import (
 )
 from replicator_kuma.kuma.held import HeldKuma
 from replicator_kuma.kuma.ready import Readiness, probe
+from replicator_kuma.notify import Kind
 
 POLL = 0.1
 COMMAND = "drill-kill"
@@ -79,12 +80,14 @@ def kill(instance: Instance, kuma: HeldKuma, url: str, patience: float) -> Kille
             ended = Drill(time.time(), False, str(failed), failed_at="kill")
             with contextlib.suppress(ReplicatorError):
                 instance.state.update(drill_failed=ended)
-            instance.notifier.send("drill fails", f"{failed}\n{failed.hint}", urgent=True)
+            instance.notifier.send(
+                Kind.DRILLS, "drill fails", f"{failed}\n{failed.hint}", urgent=True
+            )
             raise failed from error
         before = instance.state.load().drill_failed
         if before is not None and before.failed_at == "kill":
             instance.state.update(drill_failed=None)
-            instance.notifier.send("drill works again", killed.sentence)
+            instance.notifier.send(Kind.DRILLS, "drill works again", killed.sentence)
     return killed
 
 

@@ -216,7 +216,7 @@ class Leader:
             return self._cycle(state, allow_shrink, verify)
 
     def _cycle(self, state: State, allow_shrink: bool, verify: bool) -> CycleResult:
-        due = verify or self._due(state)
+        due = verify or bool(state.promoted_at) or self._due(state)
         quiet = state.published is not None and state.intent is None and state.fenced is None
         quiet = quiet and not state.lagging and state.went_back is None
         mark = fingerprint(self.instance)
@@ -343,7 +343,7 @@ class Leader:
         state, burned = view.state, burned_with(view.state, newest)
         # a hold was a word to the replica that this was
         changes: dict[str, object] = {"intent": None, "fenced": None, "rivals": (), "hold": None}
-        changes |= {"unchanged": "", "burned": burned}
+        changes |= {"unchanged": "", "burned": burned, "promoted_at": 0.0}
         if newest is not None and (burned is None or newest.position > burned):
             changes["tried"] = ()
         elif state.intent is not None and burned == state.intent.position:

@@ -14,7 +14,10 @@ NAME = "replicator_kuma"
 
 class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        line = f"{_when(record)} {record.levelname.lower():7} {plain(record.getMessage())}"
+        # Kuma's own lines stand between ours
+        line = (
+            f"replicator: {_when(record)} {record.levelname.lower():7} {plain(record.getMessage())}"
+        )
         return (
             f"{line}\n{plain(self.formatException(record.exc_info))}" if record.exc_info else line
         )

@@ -1,14 +1,15 @@
-"""Instants as people type them, and as restic writes them: seconds since the epoch."""
+"""Instants as people type them and as they are shown: RFC 3339 in UTC, on every screen."""
 
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 
 from replicator_kuma.source import parse_duration
 
 _AGO = re.compile(r"(.+?)\s*ago", re.IGNORECASE)
 _UNITS = (("d", "days?"), ("h", "hours?|hrs?"), ("m", "minutes?|mins?"), ("s", "seconds?|secs?"))
+_FORM = "%Y-%m-%dT%H:%M:%SZ"
 EXPECTED = 'a time like 2031-05-01T10:00:00Z, "2031-05-01 10:00", 2031-05-01 or "2h ago"'
 
 
@@ -29,10 +30,17 @@ def _short(duration: str) -> str:
     return re.sub(r"[\s,]+", "", duration)
 
 
+def when(moment: float) -> str | None:
+    """Seconds since the epoch as `2031-05-01T10:00:00Z`; None for 0, which is never."""
+    if not moment:
+        return None
+    return datetime.fromtimestamp(moment, UTC).strftime(_FORM)
+
+
 def shown(text: str) -> str:
-    """An ISO 8601 text as this machine's time of day, as `parse_moment` reads it again."""
+    """An ISO 8601 text in the same form; what is none, as it is, cut after 19 characters."""
     try:
-        return f"{datetime.fromisoformat(text).astimezone():%Y-%m-%d %H:%M:%S}"
+        return datetime.fromisoformat(text).astimezone(UTC).strftime(_FORM)
     except (ValueError, OverflowError):
         return text[:19]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 from typing import Any
 
 # Control characters but tab and line end; what turns or hides text or ends a line; what is no
@@ -34,6 +35,21 @@ def named(text: str) -> str:
     if "/proc/self/fd/" not in text:
         return text
     return _DESCRIPTOR.sub(lambda found: _folders.get(int(found[1]), found[0]), text)
+
+
+def killed_by(number: int) -> str:
+    """An end by a signal, in words: `killed by signal 9 (out of memory?)`."""
+    if number == signal.SIGKILL:
+        return f"killed by signal {number} (out of memory?)"
+    try:
+        return f"killed by signal {number} ({signal.Signals(number).name})"
+    except ValueError:
+        return f"killed by signal {number}"
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 snapshot`, `2 snapshots`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def plain(text: str) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 
-from replicator_kuma import kept, second
+from replicator_kuma import drift, kept, promotion, second
 from replicator_kuma.cycle import CycleResult, Instance, Outcome
 from replicator_kuma.dump.catalog import TABLES
 from replicator_kuma.errors import (
@@ -45,6 +46,10 @@ _WHICH = (
     "To lead with one of them: replicator restore --now --snapshot ID, then replicator promote. To "
     "lead with the rows that are here: replicator promote --force"
 )
+_GONE = (
+    "Nothing was published. Check RESTIC_REPOSITORY and REPLICATOR_FLEET. If the snapshots are "
+    "really gone, lead with the rows that are here: replicator promote --force"
+)
 _FEW = "Nothing was published. To lead with the rows that are here: replicator promote --force"
 
 
@@ -55,9 +60,10 @@ def promote(instance: Instance, force: bool = False) -> CycleResult:
     when the newest snapshot cannot be taken, and begins again in an emptied repository. Call
     under the lock. Raises ReplicatorErrors; without a publish nothing has changed but the rows.
     """
-    with at_work(instance):
+    leading = instance.as_leader()
+    with at_work(leading):
         settle(instance)
-        return _promote(instance.as_leader(), force)
+        return _promote(leading, force)
 
 
 def _promote(instance: Instance, force: bool) -> CycleResult:
@@ -67,9 +73,11 @@ def _promote(instance: Instance, force: bool) -> CycleResult:
     if not force:
         second.require_both(instance)
     if newest is not None and not force and _leads(instance, newest, snapshots):
+        said = promotion.sentence(instance.state.load())
         return CycleResult(
             Outcome.NOTHING,
-            f"this instance leads fleet {instance.fleet!r} already, at {newest.position}",
+            f"this instance leads fleet {instance.fleet!r} already, at {newest.position}"
+            f"{f'; {said}' if said else ''}",
             newest.position,
             newest.label.digest,
         )
@@ -95,6 +103,8 @@ def _promote(instance: Instance, force: bool) -> CycleResult:
         live_digest=result.digest or "",
         role="BACKUP",
         hold=None,
+        promoted_at=time.time(),
+        **drift.NONE,
         # what Kuma has yet to confirm is kept then, as the next one
         led_from=kept.highest(instance.state.folder) + (state.pending is not None),
     )
@@ -186,7 +196,7 @@ def _require_force_without_snapshots(instance: Instance, force: bool) -> None:
     if force:
         return
     if state.applied is not None or state.published is not None:
-        raise RepositoryLost("the repository holds no snapshot of this fleet any more")
+        raise RepositoryLost("the repository holds no snapshot of this fleet any more", hint=_GONE)
     raise SnapshotNotFound(
         f"fleet {instance.fleet!r} has no snapshot: there is nothing to take over",
         hint="A fleet's first leader needs no promote: set REPLICATOR_MODE=BACKUP and start it.",
@@ -234,4 +244,6 @@ def _require_newer(state: State, newest: Snapshot) -> None:
     published = state.published.position if state.published is not None else None
     for known, how in ((floor(state), "applied here"), (published, "published from here")):
         if known is not None and newest.position < known:
-            raise RepositoryLost(f"the newest snapshot is {newest.position}, but {known} was {how}")
+            raise RepositoryLost(
+                f"the newest snapshot is {newest.position}, but {known} was {how}", hint=_GONE
+            )

@@ -11,7 +11,7 @@ from functools import cached_property
 from replicator_kuma import second
 from replicator_kuma.cycle import CycleResult, Instance, Outcome
 from replicator_kuma.dump.format import Dump
-from replicator_kuma.dump.plan import Plan, Summary, noun, plan
+from replicator_kuma.dump.plan import Plan, Summary, plan
 from replicator_kuma.dump.policy import Policy
 from replicator_kuma.dump.translate import translate
 from replicator_kuma.errors import (
@@ -23,7 +23,9 @@ from replicator_kuma.errors import (
     SnapshotNotFound,
     SnapshotRefused,
 )
+from replicator_kuma.notify import Kind
 from replicator_kuma.observe import Lacking, Observation, fingerprint, observed_dump
+from replicator_kuma.plain import counted
 from replicator_kuma.planning import fetched, terms_of
 from replicator_kuma.repository import Label, Limits, Position, Snapshot, missing
 from replicator_kuma.shrink import FROM, carried, count_files, counted_files, gone, identities
@@ -66,8 +68,8 @@ def publish(
     if observation.unset:
         raise DatabaseUnset("Kuma has no user; nothing is published")
     since = Since(instance, dump, observation, previous)
-    counted = since if guarded is None else replace(since, previous=guarded, name="guarded")
-    shrunk = shrinks(observation, counted)
+    against = since if guarded is None else replace(since, previous=guarded, name="guarded")
+    shrunk = shrinks(observation, against)
     amiss = instance.store.check(instance.tables)
     as_replicas_do(dump)
     manifest, state = dump.manifest, instance.state.load()
@@ -124,10 +126,10 @@ def publish(
     warnings = (*map(str, odd), *amiss, *lagging)
     sentence = (
         f"published {position}: {f'{summary.sentence()}; now ' if summary else ''}"
-        f"{manifest.monitors} {noun('monitor', manifest.monitors)}, {manifest.rows} rows, "
-        f"digest {manifest.digest[:12]}"
+        f"{counted(manifest.monitors, 'monitor')}, "
+        f"{counted(manifest.rows, 'row')}, digest {manifest.digest[:12]}"
     )
-    instance.notifier.send("backup", sentence)
+    instance.notifier.send(Kind.PUBLISHES, "backup", sentence)
     return CycleResult(
         Outcome.PUBLISHED, sentence, position, manifest.digest, summary, warnings=warnings
     )

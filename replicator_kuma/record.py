@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from replicator_kuma import freshness
 from replicator_kuma.cycle import CycleResult, Instance
 from replicator_kuma.errors import AlreadyRunning, Interrupted, ReplicatorError, StateError
 from replicator_kuma.failure_log import describe
 from replicator_kuma.machine import refusal
+from replicator_kuma.notify import Kind
 from replicator_kuma.state import Last, State
 
 FLAPPING = 3600.0
@@ -67,7 +69,14 @@ def _failed(instance: Instance, role: str, error: Exception, now: float) -> None
     told = _told(state)
     tell = last.error not in told and not _flaps(state, error, now)
     kinds = (*told, last.error) if tell else told or (HELD_BACK,)
-    instance.state.update(last=last, failing_since=since, role=role, verified_at=0.0, told=kinds)
+    instance.state.update(
+        last=last,
+        failing_since=since,
+        role=role,
+        verified_at=0.0,
+        told=kinds,
+        **freshness.noted_failure(state, error),
+    )
     if tell:
         _tell_failure(instance, role, error)
 
@@ -97,7 +106,9 @@ def _tell_failure(instance: Instance, role: str, error: Exception) -> None:
     if instance.told != type(error).__name__:
         instance.told = type(error).__name__
         hint = f"\n{error.hint}" if isinstance(error, ReplicatorError) and error.hint else ""
-        instance.notifier.send(_title(role, "fails"), describe(error) + hint, urgent=True)
+        instance.notifier.send(
+            Kind.FAILURES, _title(role, "fails"), describe(error) + hint, urgent=True
+        )
 
 
 def _succeeded(instance: Instance, role: str, result: CycleResult, now: float) -> None:
@@ -112,10 +123,11 @@ def _succeeded(instance: Instance, role: str, result: CycleResult, now: float) -
         recovered_at=recovered_at,
         role=role,
         told=(),
+        **freshness.noted(state, result.outcome.value, now),
     )
     if told:
         instance.told = ""
-        instance.notifier.send(_title(role, "works again"), result.sentence)
+        instance.notifier.send(Kind.FAILURES, _title(role, "works again"), result.sentence)
 
 
 def _title(role: str, what: str) -> str:

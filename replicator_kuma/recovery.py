@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from replicator_kuma import drift, kept, scratch, staging, vain
+from replicator_kuma.advice import advise
 from replicator_kuma.anchors import unusable
 from replicator_kuma.cycle import Instance
 from replicator_kuma.database import Reader
@@ -26,15 +27,16 @@ from replicator_kuma.errors import (
     DatabaseUnreachable,
     ReplicatorError,
     SnapshotRefused,
-    point_back,
 )
 from replicator_kuma.known import identity
 from replicator_kuma.shrink import no_rollback
-from replicator_kuma.state import Hold, Mark, Pending, State
+from replicator_kuma.state import Bad, Hold, Mark, Pending, State
 
 PARTIAL = "before.part"
 PREVIEW = "preview-"
 """Scratch folders of previews, with their process id; they need no lock."""
+
+NOT_STARTED = "Kuma did not start on it"
 
 log = logging.getLogger(__name__)
 
@@ -45,13 +47,15 @@ def at_work(instance: Instance) -> Iterator[State]:
 
     Around every cycle, with the lock held. Dumps hold secrets: the folder goes with the block.
     """
+    instance.pace.begin()
     try:
         yield _begin(instance)
     except ReplicatorError as error:
         with contextlib.suppress(ReplicatorError):
-            point_back(error, instance.state.load().has_snapshot)
+            advise(error, instance.leads, instance.state.load())
         raise
     finally:
+        instance.pace.end()
         shutil.rmtree(instance.work, ignore_errors=True)
 
 
@@ -274,6 +278,8 @@ def confirm(instance: Instance) -> None:
         pending = state.pending
         changes: dict[str, object] = {"pending": None, "stopped_by_me": False}
         changes["purge"] = state.purge or pending.purge
+        if instance.kuma.manages:
+            changes |= instance.pace.restarted(long_since=not pending.rollback)
         if pending.rollback:
             kept.disown(instance.state.folder)
             if not vain.killed(state, vain.aim(instance, pending.mark, pending.policy)):
@@ -372,19 +378,20 @@ def _suspect(state: State, pending: Pending, snapshot: str) -> dict[str, object]
     if pending.undoes:
         return {"hold": state.hold and replace(state.hold, mark=state.applied, kept=0)}
     if state.suspect == snapshot:
-        return {"bad": _bad(state, snapshot), "suspect": ""}
+        return {**_bad(state, snapshot, pending.mark, NOT_STARTED), "suspect": ""}
     return {"suspect": snapshot}
 
 
-def _bad(state: State, snapshot: str) -> tuple[str, ...]:
+def _bad(state: State, snapshot: str, mark: Mark, why: str) -> dict[str, object]:
     """The snapshots that are not tried again by themselves, and one more; the last twenty."""
-    return (*(known for known in state.bad if known != snapshot), snapshot)[-20:]
+    bad = (*(known for known in state.bad if known != snapshot), snapshot)[-20:]
+    return {"bad": bad, "bad_why": Bad(str(mark.position), time.time(), why)}
 
 
-def call_bad(instance: Instance, mark: Mark) -> None:
+def call_bad(instance: Instance, mark: Mark, why: str) -> None:
     """Remember a snapshot for which Kuma was stopped in vain: it is not tried again by itself."""
     if snapshot := identity(instance.fleet, mark):  # an undo's rows are of none
-        instance.state.update(bad=_bad(instance.state.load(), snapshot))
+        instance.state.update(**_bad(instance.state.load(), snapshot, mark, why))
 
 
 def forgiven(state: State, snapshot: str) -> dict[str, object]:

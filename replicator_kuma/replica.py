@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from replicator_kuma import drift, holding, kept, planning, second, vain
+from replicator_kuma import drift, holding, kept, pace, planning, promotion, second, vain
 from replicator_kuma.apply import apply
 from replicator_kuma.cycle import CycleResult, Instance, Outcome
 from replicator_kuma.dump import words
@@ -29,6 +29,10 @@ from replicator_kuma.guard import UNGUARDED, Guard, noted
 from replicator_kuma.hold_status import told
 from replicator_kuma.holding import find
 from replicator_kuma.known import recognised
+from replicator_kuma.moments import when
+from replicator_kuma.notify import Kind
+from replicator_kuma.observe import observe
+from replicator_kuma.promotion import awaits_mode
 from replicator_kuma.recovery import aside, at_work, empty_work, forgiven, holds
 from replicator_kuma.repository import Snapshot, missing
 from replicator_kuma.schema_gate import gate, require_schema
@@ -83,9 +87,11 @@ def newest_to_follow(state: State, fleet: str, snapshots: Sequence[Snapshot]) ->
 def refuse_bad(state: State, newest: Snapshot) -> None:
     """Raise SnapshotRefused for one that has stopped Kuma in vain: a person may try it again."""
     if newest.label.common_id in state.bad:
+        why = "it was refused here, or Kuma did not start on it"
+        if state.bad_why is not None and state.bad_why.position == str(newest.position):
+            why = f"{state.bad_why.sentence}, {when(state.bad_why.at)}"
         raise SnapshotRefused(
-            f"{newest.position} is not tried again: it was refused here, or Kuma did not start "
-            "on it",
+            f"{newest.position} is not tried again: {why}",
             hint="Look at the logs. To try it all the same: replicator restore --now",
         )
 
@@ -96,6 +102,8 @@ class Preview:
 
     snapshot: Snapshot
     plan: Plan
+    state: State
+    """of this instance, as it was when the plan was made"""
     hold: Hold | None = None
     """where a person has sent this replica, which may be elsewhere"""
 
@@ -165,6 +173,8 @@ class Replica:
             # promoted, and its mode is not set yet: what its rules left out here now would be
             # published as gone once it is
             self.instance = instance.as_leader()
+            if awaits_mode(state) and (result := self._await_mode(newest)):
+                return result
         guard = UNGUARDED if allow_shrink else Guard.of(instance, state, newest)
         return self.stand(newest, reconcile, guard)
 
@@ -178,7 +188,40 @@ class Replica:
             return self._compare(snapshot, reconcile)
         policy = self.instance.policy().fingerprint(self.instance.tables)
         vain.require_new(self.instance, vain.aim(self.instance, Mark.of(snapshot), policy))
-        return self.take(snapshot, guard)
+        return self._in_turn(snapshot) or self.take(snapshot, guard)
+
+    def _in_turn(self, snapshot: Snapshot) -> CycleResult | None:
+        """The end of a cycle that may not restart Kuma yet; None: it may.
+
+        Asked before anything is fetched. Whether the snapshot changes rows here, only that tells.
+        """
+        wait = pace.look(self.instance)
+        if wait is None:
+            return None
+        sentence = wait.sentence(snapshot.position)
+        return CycleResult(Outcome.WAITING, sentence, snapshot.position, waits_until=wait.until)
+
+    def _await_mode(self, newest: Snapshot) -> CycleResult | None:
+        """What a promoted instance says until its mode is set; None where its rows were lost.
+
+        What was edited here since is the fleet's next change, and no drift: it stays.
+        """
+        instance = self.instance
+        if not instance.store.exists():
+            return None
+        try:
+            seen = observe(instance)
+        except DatabaseMigrating as error:
+            return _waiting(newest, str(error))
+        if seen.users == 0 and seen.monitors == 0:
+            return None
+        said = promotion.sentence(instance.state.load())
+        if seen.manifest.digest == newest.label.digest:
+            instance.state.update(**drift.NONE)
+        else:
+            changed = drift.note_unpublished(instance, newest.position, seen.manifest.digest)
+            said = f"{said}; {changed}"
+        return CycleResult(Outcome.WAITING, said, newest.position, newest.label.digest)
 
     def _applied(self, state: State, newest: Snapshot) -> bool:
         """Whether it came over, by the choices of today, and what it came to is known."""
@@ -194,8 +237,10 @@ class Replica:
             return _waiting(newest, str(error))
         if step is drift.Step.EQUAL:
             return _nothing(newest, f"{newest.position} is applied; nothing newer")
-        if step in (drift.Step.HEAL, drift.Step.ASK):
-            return self.take(newest, only_ask=step is drift.Step.ASK)
+        if step is drift.Step.ASK:
+            return self.take(newest, only_ask=True)
+        if step is drift.Step.HEAL:
+            return self._in_turn(newest) or self.take(newest)
         return _differs(newest)
 
     def take(
@@ -242,7 +287,12 @@ class Replica:
         """Note that the live rows are the snapshot's; a pending apply is Kuma's to confirm."""
         instance, state = self.instance, self.instance.state.load()
         if state.pending is not None:
-            return _waiting(snapshot, "its rows are in place; Kuma has to confirm them")
+            return CycleResult(
+                Outcome.WAITING,
+                f"{snapshot.position} is written; waiting for Kuma to come up on it",
+                snapshot.position,
+                None,
+            )
         policy = planned.policy.fingerprint(instance.tables)
         again = drift.stood(state, snapshot.id, policy)
         changes = drift.equal(state) if again else {**drift.NONE, "healed": "", "healed_at": 0.0}
@@ -253,6 +303,7 @@ class Replica:
             arrived=planning.remembered(planned.arrived),
             keeps_own=planned.keeps_own,
             unchanged="",
+            waits_until=0.0,
             hold=state.hold if state.hold and holds(state.hold, snapshot.id) else None,
             **changes,
             **no_rollback(state, snapshot.position),
@@ -272,7 +323,7 @@ class Replica:
             f"digest {snapshot.label.digest[:12]}, {time.monotonic() - started:.1f} s"
         )
         sentence = "; ".join((sentence, *planned.brief))
-        instance.notifier.send("restore", sentence)
+        instance.notifier.send(Kind.APPLIES, "restore", sentence)
         return CycleResult(
             Outcome.APPLIED,
             sentence,
@@ -292,7 +343,7 @@ class Replica:
             instance.step("comparing the rows")
             require_schema(instance, snapshot, seen.result().live, wanted)
             planned = planning.prepare(instance, wanted, seen.result())
-        return Preview(snapshot, planned.plan), planned
+        return Preview(snapshot, planned.plan, instance.state.load()), planned
 
     @contextlib.contextmanager
     def preview(self, snapshot: str | None = None, at: float | None = None) -> Iterator[Preview]:
@@ -311,8 +362,10 @@ class Replica:
                 raise SnapshotNotFound(
                     f"fleet {instance.fleet!r} has no snapshot yet", hint=SnapshotNotFound.none_yet
                 )
-            made = Replica(instance)._plan(newest)[0]
-            yield replace(made, hold=told(instance.state.load()))
+            state = instance.state.load()
+            own = awaits_mode(state) and _same(state.published, newest)
+            made = Replica(instance.as_leader() if own else instance)._plan(newest)[0]
+            yield replace(made, state=state, hold=told(state))
 
 
 @contextlib.contextmanager
@@ -335,6 +388,13 @@ def _beside(work: Callable[[], T]) -> Iterator[Future[T]]:
         yield future
     finally:
         thread.join()
+
+
+def _same(mark: Mark | None, snapshot: Snapshot) -> bool:
+    """By what all copies of a snapshot have in common."""
+    label = snapshot.label
+    wanted = (label.position, label.writer, label.digest)
+    return mark is not None and (mark.position, mark.writer, mark.digest) == wanted
 
 
 def _nothing(snapshot: Snapshot, sentence: str) -> CycleResult:

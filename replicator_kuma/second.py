@@ -17,6 +17,7 @@ from replicator_kuma.errors import (
     SnapshotRefused,
 )
 from replicator_kuma.failure_log import lasting
+from replicator_kuma.notify import Kind
 from replicator_kuma.planning import fetched
 from replicator_kuma.repository import Snapshot
 from replicator_kuma.repository.pair import SECOND
@@ -111,7 +112,9 @@ def _note(instance: Instance) -> tuple[tuple[str, ...], bool]:
         return (), False  # the one that lagged behind was taken away
     if bool(now) != bool(before):
         title = "a repository lags behind" if now else "both repositories are equal again"
-        instance.notifier.send(title, now or "what lagged behind has the newest snapshot")
+        instance.notifier.send(
+            Kind.FAILURES, title, now or "what lagged behind has the newest snapshot"
+        )
     return warnings, bool(now) != bool(before)
 
 

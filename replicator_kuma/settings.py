@@ -17,6 +17,7 @@ from types import MappingProxyType
 
 from replicator_kuma.environments import kuma_environment, restic_environment, tool_environment
 from replicator_kuma.errors import SettingsError
+from replicator_kuma.notify import Kind
 from replicator_kuma.retention import Care, read_care
 from replicator_kuma.shrink import Limit
 from replicator_kuma.source import PASSWORDS, Source
@@ -120,6 +121,8 @@ class Settings:
     log_level: str
     ntfy_url: str = field(repr=False)
     ntfy_token: str = field(repr=False)
+    tell: frozenset[Kind]
+    """of what messages are sent"""
     restic_environment: Mapping[str, str] = field(repr=False)
     """all that restic and its backends may see, and nothing else"""
     second_environment: Mapping[str, str] = field(repr=False)
@@ -132,6 +135,8 @@ class Settings:
     tool_environment: Mapping[str, str] = field(repr=False)
     """for the commands that stop and start a Kuma that is no child of ours"""
     warnings: tuple[str, ...] = ()
+    given: frozenset[str] = frozenset()
+    """the variables that are set, options among them; the rest are defaults"""
 
     @property
     def interval(self) -> float:
@@ -164,7 +169,17 @@ class Settings:
     @classmethod
     def of_folders(cls, overrides: Mapping[str, str]) -> Settings:
         """Where the instance is, and no more: the file of a secret must not make it unhealthy."""
-        names = ("DATA_DIR", "REPLICATOR_STATE_DIR")
+        return cls._of(("DATA_DIR", "REPLICATOR_STATE_DIR"), overrides)
+
+    @classmethod
+    def of_schedule(cls, overrides: Mapping[str, str]) -> Settings:
+        """The same, with its role and how often its cycles come."""
+        intervals = ("REPLICATOR_BACKUP_INTERVAL", "REPLICATOR_RESTORE_INTERVAL")
+        folders = ("DATA_DIR", "REPLICATOR_STATE_DIR")
+        return cls._of((*folders, "REPLICATOR_MODE", *intervals), overrides)
+
+    @classmethod
+    def _of(cls, names: Collection[str], overrides: Mapping[str, str]) -> Settings:
         return cls.load({name: os.environ[name] for name in names if name in os.environ}, overrides)
 
 
@@ -227,11 +242,13 @@ def _build(source: Source, needs: Collection[Need]) -> Settings:
         log_level=source.choice("REPLICATOR_LOG_LEVEL", LOG_LEVELS),
         ntfy_url=_ntfy_url(source),
         ntfy_token=source.text("NTFY_TOKEN"),
+        tell=_tell(source),
         restic_environment=MappingProxyType(restic_environment(source.values)),
         second_environment=MappingProxyType(source.second()),
         kuma_environment=MappingProxyType(kuma_environment(source.values, data_dir)),
         tool_environment=MappingProxyType(tool_environment(source.values, data_dir)),
         warnings=tuple(source.warnings),
+        given=frozenset(source.values),
     )
 
 
@@ -392,6 +409,14 @@ def _kuma_url(source: Source) -> str:
         values.get(f"UPTIME_KUMA_{name}") or values.get(name) for name in ("SSL_KEY", "SSL_CERT")
     )
     return f"{'https' if secure else 'http'}://{host}:{port}"
+
+
+def _tell(source: Source) -> frozenset[Kind]:
+    kinds = {kind.value: kind for kind in Kind}
+    names = source.names("REPLICATOR_TELL")
+    if names - set(kinds) or not names:
+        source.problem("REPLICATOR_TELL", f"some of {','.join(kinds)}")
+    return frozenset(kinds[name] for name in names if name in kinds)
 
 
 def _ntfy_url(source: Source) -> str:

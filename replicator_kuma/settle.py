@@ -20,9 +20,11 @@ from replicator_kuma.errors import (
     ReplicatorError,
 )
 from replicator_kuma.known import identity
-from replicator_kuma.kuma.ended import killed_words, signal_of
+from replicator_kuma.kuma.ended import signal_of
 from replicator_kuma.kuma.ready import NotReady
+from replicator_kuma.plain import killed_by
 from replicator_kuma.recovery import (
+    NOT_STARTED,
     as_kept,
     asked,
     before_folder,
@@ -130,7 +132,7 @@ def roll_back(instance: Instance, cause: KumaError) -> None:
         if number:  # the next cycle confirms them
             _start_again(instance)
             raise KumaKilled(
-                f"Uptime Kuma was {killed_words(number)} while it started on the rows from before "
+                f"Uptime Kuma was {killed_by(number)} while it started on the rows from before "
                 f"{pending.mark.position}; it runs on them now"
             ) from cause
         raise KumaError(
@@ -198,12 +200,12 @@ def _judged(instance: Instance, pending: Pending, cause: KumaError) -> KumaError
     """What to raise once Kuma runs on the rows from before; notes what that says of the others."""
     position, runs = pending.mark.position, "it runs on the rows from before"
     if number := _killed_by(cause):
-        how = killed_words(number)
+        how = killed_by(number)
         return KumaKilled(f"Uptime Kuma was {how} while it started on {position}; {runs}")
     said = f"Kuma did not start on snapshot {position}; {runs}"
     unknown = isinstance(cause, NotReady) and cause.state is None and cause.status is None
     if not unknown:
-        call_bad(instance, pending.mark)
+        call_bad(instance, pending.mark, f"{NOT_STARTED} ({cause})")
         instance.state.update(suspect="")
     elif instance.state.load().suspect == identity(instance.fleet, pending.mark) != "":
         # it may have been killed, or not: once, but not twice

@@ -41,11 +41,13 @@ from replicator_kuma.repository.snapshot import Position
 __all__ = [
     "Arrived",
     "Away",
+    "Bad",
     "Hold",
     "Last",
     "Mark",
     "Noted",
     "Pending",
+    "Restart",
     "State",
     "StateFile",
     "Upkeep",
@@ -143,6 +145,26 @@ class Vain:
 
 
 @dataclass(frozen=True)
+class Bad:
+    """Why the snapshot that was called bad last is not tried again."""
+
+    position: str
+    at: float
+    """seconds since the epoch"""
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Restart:
+    """Kuma's last restart for an apply; seconds since the epoch."""
+
+    at: float
+    """when Kuma was started again"""
+    begun: float
+    """when the cycle began that had stopped it"""
+
+
+@dataclass(frozen=True)
 class State:
     writer: str
     intent: Mark | None = None
@@ -174,16 +196,23 @@ class State:
     """a leader's `rollback` to there was begun, and has yet to be published"""
     went_back: Mark | None = None
     """what it has put in place: that monitors went by it was meant"""
+    promoted_at: float = 0.0
+    """when `promote` made this the leader, until a cycle as the leader ends; 0: it did not"""
     led_from: int = 0
     """the newest kept set when this became the leader: those up to there are a replica's"""
     pending: Pending | None = None
     stopped_by_me: bool = False
     bad: tuple[str, ...] = ()
     """common ids of snapshots that stopped Kuma in vain: refused, or Kuma did not start on them"""
+    bad_why: Bad | None = None
+    """of the last of them; None where 0.3.0 noted it"""
     suspect: str = ""
     """common id of a snapshot after which Kuma came up on the old rows only late"""
     vain: Vain | None = None
     """the last apply for which Kuma was stopped and that was not written; None: none since"""
+    restart: Restart | None = None
+    waits_until: float = 0.0
+    """when the snapshot that waits for its turn may be applied (`pace`); 0: none waits"""
     purge: bool = False
     verified_at: float = 0.0
     """when a leader last asked the repository, and it agreed; 0: it is to ask in any case"""
@@ -204,6 +233,10 @@ class State:
     """when a cycle first found the rows equal after that heal; 0: none has"""
     last: Last | None = None
     last_ok_at: float = 0.0
+    fresh_at: float = 0.0
+    """when a cycle last went well and did not only wait; 0: none, or 0.3.0 wrote this"""
+    refused: str = ""
+    """why a cycle was refused in a way that only a person ends, until one goes well"""
     failing_since: float = 0.0
     recovered_at: float = 0.0
     """when it was last told that cycles work again"""
@@ -244,6 +277,9 @@ def _decode(raw: dict[str, Any]) -> State:
     if fields.get("last") is not None:
         fields["last"] = Last(**fields["last"])
     fields["vain"] = _decode_vain(fields.get("vain"))
+    fields["restart"] = _decode_restart(fields.get("restart"))
+    if fields.get("bad_why") is not None:
+        fields["bad_why"] = Bad(**fields["bad_why"])
     for name in ("drill", "drill_failed"):
         fields[name] = Drill.read(fields.get(name))
     for name in ("bad", "identities", "published_files", "rivals", "told", "tried"):
@@ -262,6 +298,10 @@ def _decode_vain(value: Any) -> Vain | None:
     fields = {key: item for key, item in value.items() if key in known}
     fields["holders"] = tuple(map(str, fields.get("holders", ())))
     return Vain(**fields)
+
+
+def _decode_restart(value: Any) -> Restart | None:
+    return None if value is None else Restart(float(value["at"]), float(value["begun"]))
 
 
 class StateFile:

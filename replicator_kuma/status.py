@@ -10,16 +10,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from replicator_kuma import heartbeat, hold_status, upkeep_status, vain
+from replicator_kuma import heartbeat, hold_status, pace, promotion, upkeep_status, vain
 from replicator_kuma.drill_note import Drill
 from replicator_kuma.errors import Fenced, ReplicatorError, SnapshotShrinks
+from replicator_kuma.freshness import last_success
 from replicator_kuma.health import no_room
 from replicator_kuma.heartbeat import Beat
 from replicator_kuma.known import in_ids_of
-from replicator_kuma.moments import shown
+from replicator_kuma.moments import shown, when
+from replicator_kuma.plain import counted
 from replicator_kuma.settings import Mode, Settings
 from replicator_kuma.state import Away, Last, Mark, State, StateFile
-from replicator_kuma.upkeep_status import when
 
 if TYPE_CHECKING:
     from replicator_kuma.repository import Snapshot
@@ -59,7 +60,7 @@ class Choices:
 
     def words(self) -> str:
         """The same in one line: what is not the default."""
-        rules = "1 rule" if self.rules == 1 else f"{self.rules} rules"
+        rules = counted(self.rules, "rule")
         parts = (
             self.left_out and f"without {', '.join(self.left_out)}",
             self.local and f"own {', '.join(self.local)}",
@@ -109,6 +110,13 @@ class Report:
         return None if self.role == Mode.BACKUP.value else self.state.shrink or None
 
     @property
+    def waits_until(self) -> float:
+        """When the newest snapshot may be applied, in seconds since the epoch; 0: it may now."""
+        until = self.state.waits_until
+        ahead = 0 < until - time.time() <= pace.LONGEST  # else the clock was set
+        return until if self._follows and ahead else 0.0
+
+    @property
     def exit_code(self) -> int:
         """What `replicator status` ends with: that of a refusal which only a person ends, or 0."""
         if self.fenced:
@@ -128,8 +136,10 @@ class Report:
             "newest_leader": self.newest.label.leader if self.newest else None,
             "newest_unknown": self.unknown or None,
             "behind": self.behind,
+            "promoted": promotion.as_dict(state) if self._awaits_mode else None,
             "fenced": self.fenced,
             "shrink_refused": self.shrink,
+            "waits_until": when(self.waits_until),
             "unconfirmed": str(state.pending.mark.position) if state.pending else None,
             "bad_snapshots": list(state.bad),
             "killed": vain.killed_sentence(state) or None,
@@ -152,6 +162,8 @@ class Report:
             else None,
             "not_noted": self.full,
             "last_ok_at": when(state.last_ok_at),
+            "last_success_at": when(last_success(state)),
+            "refused": state.refused or None,
             "failing_since": when(state.failing_since),
             "drill": {"at": when(state.drill.at), **state.drill.as_dict()} if state.drill else None,
             "drill_failed": state.drill_failed.sentence if state.drill_failed else None,
@@ -167,6 +179,13 @@ class Report:
         if published is None or newest is None:
             return False
         return self._follows and published.position == newest.position
+
+    @property
+    def _awaits_mode(self) -> bool:
+        """Whether `promote` made it the leader, and nobody else since, and its mode is old."""
+        if not (self._follows and promotion.awaits_mode(self.state)):
+            return False
+        return self.newest is None or self._promoted
 
     @property
     def _drifts(self) -> bool:
@@ -198,16 +217,26 @@ class Report:
             "pid": beat.pid,
             "kuma": beat.kuma,
             "job": beat.job or None,
+            "job_since": when(self._job_since(beat)),
+            "step": beat.step or None,
             "next_cycle": when(beat.next_cycle),
         }
+
+    @staticmethod
+    def _job_since(beat: heartbeat.Beat) -> float:
+        """Seconds since the epoch; 0 without a job."""
+        return time.time() - (time.monotonic() - beat.job_since) if beat.job else 0.0
 
     def lines(self) -> Iterator[tuple[str, str]]:
         """The same for people: pairs of a name and a value."""
         state = self.state
         roles = {mode.value: "replica" if mode.replica else "leader" for mode in Mode}
         role = roles.get(self.role, "no role set")
+        if self._awaits_mode:
+            role = "promoted, but by its REPLICATOR_MODE still a replica"
         yield "instance", f"{self.instance}, {role} of fleet {self.fleet}"
-        yield "published", _words(state.published)
+        if state.published is not None or not self._follows:
+            yield "published", _words(state.published)
         yield "applied", _words(state.applied)
         yield "newest", self._newest_words()
         yield "engine", self.engine or "cannot be told"
@@ -224,10 +253,15 @@ class Report:
         if self.fenced:
             yield "fenced", self.fenced
             yield "to do", Fenced.hint
-        if self._promoted:
+        if self._awaits_mode:
+            yield "promoted", promotion.sentence(state)
+            yield "to do", promotion.TO_DO
+        elif self._promoted:
             yield "to do", _MODE
         if self.shrink:
             yield "not applied", f"{self.shrink} (replicator restore --now --allow-shrink)"
+        if self.waits_until:
+            yield "waits", _waits_words(state, self.waits_until)
         if state.stopped_by_me and self._supervisor() is None:
             yield "Kuma", "stopped by an earlier run that did not start it again: run it once more"
         if words := hold_status.unconfirmed_words(state):
@@ -251,7 +285,11 @@ class Report:
             yield "supervisor", "not running"
         else:
             yield "supervisor", f"process {supervisor['pid']}, Kuma {supervisor['kuma']}"
-            yield "next cycle", supervisor["next_cycle"] or "not scheduled yet"
+            if supervisor["job"]:
+                step = f", {supervisor['step']}" if supervisor["step"] else ""
+                yield supervisor["job"], f"running since {supervisor['job_since']}{step}"
+            if supervisor["job"] != "cycle":
+                yield "next cycle", supervisor["next_cycle"] or "not scheduled yet"
 
     def _newest_words(self) -> str:
         if self.unknown:
@@ -363,8 +401,16 @@ def _words(mark: Mark | None) -> str:
     if mark is None:
         return "nothing"
     return (
-        f"{mark.position} of {mark.leader}, {mark.monitors} monitors, "
+        f"{mark.position} of {mark.leader}, {counted(mark.monitors, 'monitor')}, "
         f"digest {mark.digest[:12]}, snapshot {mark.snapshot[:8]}"
+    )
+
+
+def _waits_words(state: State, until: float) -> str:
+    since = f" at {when(state.restart.at)}" if state.restart else ""
+    return (
+        f"a change is applied at {when(until)}: Kuma was restarted{since}, and its monitors are to "
+        "beat first (at once: replicator restore --now)"
     )
 
 

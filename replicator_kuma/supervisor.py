@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 import schedule
 
-from replicator_kuma import control_options, heartbeat, occupied
+from replicator_kuma import control_options, heartbeat, occupied, sameness
 from replicator_kuma.anchors import unusable
 from replicator_kuma.chores import Chores
 from replicator_kuma.control import ControlServer
@@ -36,9 +36,10 @@ from replicator_kuma.errors import (
 from replicator_kuma.failure_log import describe
 from replicator_kuma.kuma import KumaService
 from replicator_kuma.kuma.child import ChildKuma
-from replicator_kuma.kuma.ended import exit_status, killed_words, signal_of
+from replicator_kuma.kuma.ended import exit_status, signal_of
 from replicator_kuma.kuma.held import HeldKuma
 from replicator_kuma.kuma.ready import PROBE_TIMEOUT, Readiness, probe, taken
+from replicator_kuma.plain import killed_by
 from replicator_kuma.settings import Mode, Settings
 from replicator_kuma.state import LOCK_FLAGS
 from replicator_kuma.tasks import TASKS, Tasks
@@ -127,6 +128,7 @@ class Supervisor:
         self._watch = Watch(self._look, WATCH_EVERY)
         self._scheduler = schedule.Scheduler()
         self._timetable: Timetable | None = None
+        self._duty.until_next = lambda: self._timetable.left if self._timetable else None
         self._beat_at = 0.0
         self._fatal: BaseException | None = None
 
@@ -212,6 +214,9 @@ class Supervisor:
             self._cycles = self._scheduler.every().second.do(self._scheduled_cycle)
         self._timetable.hold(self._cycles, datetime.now())
         self._scheduler.run_pending()
+        again = self._duty.again_at
+        if again is not None and time.monotonic() >= again:
+            self._submit_cycle()
 
     def _scheduled_cycle(self) -> None:
         if self._timetable is not None:
@@ -228,7 +233,6 @@ class Supervisor:
         if now - self._beat_at < heartbeat.EVERY:
             return
         self._beat_at = now
-        upcoming = self._scheduler.next_run
         beat = heartbeat.Beat(
             pid=os.getpid(),
             monotonic=now,
@@ -236,11 +240,22 @@ class Supervisor:
             kuma_bad_since=self._watch.bad_since,
             job=self._worker.current,
             job_since=self._worker.since,
-            next_cycle=upcoming.timestamp() if upcoming else 0.0,
+            step=self._worker.step,
+            next_cycle=self._next_cycle(),
         )
         # On a full disk, or without its folder, Kuma goes on; the health check will tell.
         with contextlib.suppress(OSError, StateError):
             heartbeat.write(self._folder, beat)
+
+    def _next_cycle(self) -> float:
+        """Seconds since the epoch; 0: none is scheduled yet."""
+        upcoming, again = self._scheduler.next_run, self._duty.again_at
+        if upcoming is None:
+            return 0.0
+        regular = float(upcoming.timestamp())
+        if again is None:
+            return regular
+        return min(regular, time.time() + max(0.0, again - time.monotonic()))
 
     @property
     def _folder(self) -> Path:
@@ -279,7 +294,7 @@ class Supervisor:
             logger.error("Uptime Kuma was stopped and could not be started again")
         else:
             killed = signal_of(code)
-            how = killed_words(killed) if killed else f"ended by itself, with exit code {code}"
+            how = killed_by(killed) if killed else f"ended by itself, with exit code {code}"
             logger.error("Uptime Kuma %s", f"was {how}" if killed else how)
             if not killed and taken(self._settings.kuma_url):
                 # Some versions of Kuma call that a success, and nothing would start it again.
@@ -400,6 +415,8 @@ class Supervisor:
             return self._duty.handle(command, options, tell).as_dict()
 
         control_options.check(command, options)
+        if command == sameness.COMMAND:
+            return sameness.answer(self._settings, options)
         wait = options.get("wait", 0.0)
         result: dict[str, Any] = self._worker.call(Job(command, work, progress), wait)
         return result

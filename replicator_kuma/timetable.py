@@ -51,6 +51,11 @@ class Timetable:
         self._slot += self._interval * (1 + late // self._interval)
         self.due = self._jittered()
 
+    @property
+    def left(self) -> float:
+        """Seconds until the next cycle; 0 where it is due."""
+        return max(0.0, self.due - self._clock())
+
     def hold(self, job: schedule.Job, now: datetime) -> None:
         """Set a job's next run, which `schedule` keeps by the wall clock, to what is due.
 

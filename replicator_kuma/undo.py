@@ -24,11 +24,12 @@ from replicator_kuma.errors import (
     SnapshotRefused,
 )
 from replicator_kuma.kept import Kept
+from replicator_kuma.moments import when
+from replicator_kuma.notify import Kind
 from replicator_kuma.planning import Back, Planned, look, prepare, remembered
 from replicator_kuma.recovery import as_kept, aside, at_work
 from replicator_kuma.settle import UNCONFIRMED, settle
 from replicator_kuma.state import Arrived, Hold, Mark, State
-from replicator_kuma.upkeep_status import when
 
 log = logging.getLogger(__name__)
 
@@ -246,7 +247,7 @@ def _carry_out(there: Instance, planned: Planned, one: Kept) -> CycleResult:
         f"put the rows from before {one.to} back, {came}, kept since {when(one.at)}: "
         f"{summary.sentence()}"
     )
-    there.notifier.send("undo", sentence)
+    there.notifier.send(Kind.APPLIES, "undo", sentence)
     position = one.was.position if one.was is not None else None
     digest = planned.wanted.manifest.digest
     return CycleResult(Outcome.APPLIED, sentence, position, digest, summary)

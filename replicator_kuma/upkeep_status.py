@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from replicator_kuma.errors import ReplicatorError
+from replicator_kuma.moments import when
+from replicator_kuma.plain import counted
 from replicator_kuma.repository.pair import SECOND
 from replicator_kuma.state import Away, Noted, State, Upkeep
-
-
-def when(moment: float) -> str | None:
-    """RFC 3339 in UTC; None for never."""
-    if not moment:
-        return None
-    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def counted(count: int) -> str:
-    return "1 snapshot" if count == 1 else f"{count} snapshots"
 
 
 def size(count: int) -> str:
@@ -113,7 +103,7 @@ def _words(noted: Upkeep) -> str:
     if noted.damaged:
         return f"DAMAGED: {noted.damaged}"
     parts = [
-        f"{counted(noted.snapshots)} of this fleet",
+        f"{counted(noted.snapshots, 'snapshot')} of this fleet",
         f"{size(noted.bytes)} in all",
     ]
     if noted.checked_at:

@@ -22,9 +22,9 @@ from replicator_kuma.errors import (
 )
 from replicator_kuma.failure_log import describe
 from replicator_kuma.known import identity
-from replicator_kuma.kuma.ended import killed_words
+from replicator_kuma.moments import when
+from replicator_kuma.plain import killed_by
 from replicator_kuma.state import Mark, State, Vain
-from replicator_kuma.upkeep_status import when
 
 ALLOWED = 2
 """outages for the same snapshot, before its cause has to change"""
@@ -130,7 +130,7 @@ def note_killed(instance: Instance, mark: Mark, policy: str, number: int) -> Non
             position=str(mark.position),
             outages=outages + 1,
             at=time.time(),
-            sentence=f"Uptime Kuma was {killed_words(number)} while it started on {mark.position}",
+            sentence=f"Uptime Kuma was {killed_by(number)} while it started on {mark.position}",
             exit_code=KumaKilled.exit_code,
             signal=number,
         )

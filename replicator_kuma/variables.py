@@ -91,7 +91,8 @@ _ALL = (
     ),
     Variable(
         "REPLICATOR_RESTORE_INTERVAL",
-        "how often a replica looks for a new snapshot",
+        "how often a replica looks for a new snapshot. Also the least time between two restarts of "
+        "its Kuma, or three times what Kuma's start takes where that is longer; at most 15 minutes",
         default="6m",
         option="--restore-interval",
     ),
@@ -185,6 +186,12 @@ _ALL = (
         secret=True,
     ),
     Variable("NTFY_TOKEN", "an access token for it", secret=True),
+    Variable(
+        "REPLICATOR_TELL",
+        "of what messages are sent: `failures` (with recoveries, and drills that fail), "
+        "`applies`, `publishes`, `drills`",
+        default="failures,applies,publishes,drills",
+    ),
     Variable(
         "REPLICATOR_KUMA",
         "how Kuma is stopped and started: `child` (of `replicator run`), `docker`, `systemd`, "

@@ -5,6 +5,7 @@ So the main loop is free for signals whatever a job waits for, and two cycles ne
 
 from __future__ import annotations
 
+import functools
 import logging
 import queue
 import threading
@@ -72,6 +73,8 @@ class Worker:
         self._waiting = 0
         self._closed = False
         self.current = ""
+        self.step = ""
+        """what the job under way said last"""
         self.since = 0.0
         self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
 
@@ -143,19 +146,23 @@ class Worker:
             time.sleep(0.02)
         return not self._pending
 
+    def _tell(self, job: Job, step: str) -> None:
+        self.step = step
+        job.progress(step)
+
     def _run(self) -> None:
         while True:
             job = self._queue.get()
-            self.current, self.since = job.name, time.monotonic()
+            self.current, self.step, self.since = job.name, "", time.monotonic()
             try:
                 if self._closed:
                     raise Interrupted("the supervisor is ending")
-                job.result = job.work(job.progress)
+                job.result = job.work(functools.partial(self._tell, job))
             except BaseException as error:
                 job.error = error
             finally:
                 self._after()
-                self.current, self.since = "", 0.0
+                self.current, self.step, self.since = "", "", 0.0
                 with self._lock:
                     self._pending.remove(job)
                 job.done.set()

@@ -21,6 +21,8 @@ FITS: dict[str, list[Any]] = {
     "snapshot": ["1.7", None],
     "at": [-1.5, 0, 1790000000.25, None],
     "number": [1, 2**53, None],
+    "salt": ["0f"],
+    "digests": [{}, {"REPLICATOR_FLEET": "0f"}, None],
 }
 ALWAYS_WRONG: list[Any] = [[], {}, {"a": 1}, [1], float("nan"), float("inf"), -float("inf")]
 WRONG: dict[str, list[Any]] = {
@@ -34,6 +36,8 @@ WRONG: dict[str, list[Any]] = {
     "snapshot": [True, 1.7, 7, "a\0", "\udcff"],
     "at": [True, "2h ago", 10**400, -(10**400), 1e300],
     "number": [True, 0, -1, 1.0, 1.5, "1", 10**400],
+    "salt": [None, 1, True],
+    "digests": ["x", {"a": "\0"}, {"\ud800": "x"}, dict.fromkeys(map(str, range(201)), "x")],
 }
 
 
@@ -44,7 +48,8 @@ def test_each_option_is_of_its_kind(command: str) -> None:
     for name in OPTIONS[command]:
         for value in FITS[name]:
             check(command, {name: value})
-        for value in ALWAYS_WRONG + WRONG[name]:
+        always = [v for v in ALWAYS_WRONG if not (name == "digests" and v == {})]
+        for value in always + WRONG[name]:
             with pytest.raises(SettingsError, match=f"the option {name} of {command} must be"):
                 check(command, {name: value})
 

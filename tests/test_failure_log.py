@@ -52,7 +52,7 @@ def test_one_failure_is_told_with_its_recovery(clock: Clock, said: Said) -> None
     clock.now += 300
     log.succeeded()
     hint = RepositoryUnreachable.hint
-    assert said() == [f"no route. {hint}", "works again after 5 min, one failure"]
+    assert said() == [f"no route. {hint}", "works again after 5 min, 1 failure"]
 
 
 def test_a_day_of_failures_is_a_few_lines_with_how_often_and_how_long(
@@ -124,3 +124,8 @@ def test_what_lasts_until_somebody_acts_is_said_once_a_day(clock: Clock, said: S
     assert len(said()) == 2
     log.succeeded()
     assert said()[-1].startswith("works again after")
+
+
+def test_what_comes_next_stands_before_the_hint(clock: Clock, said: Said) -> None:
+    FailureLog(clock).failed(RepositoryUnreachable("no route"), "next try in 12 s")
+    assert said() == [f"no route; next try in 12 s. {RepositoryUnreachable.hint}"]

@@ -20,7 +20,17 @@ LAYERS = (
     ("dump",),
     ("database", "repository", "kuma", "notify"),
     (
-        *("state", "source", "settings", "staging", "heartbeat", "logs", "cycle", "control"),
+        *(
+            "state",
+            "source",
+            "settings",
+            "staging",
+            "heartbeat",
+            "logs",
+            "cycle",
+            "control",
+            "pace",
+        ),
         *(
             "control_options",
             "shrink",
@@ -30,7 +40,8 @@ LAYERS = (
             "retention",
             "upkeep_status",
         ),
-        *("moments", "marks", "older", "hold_status", "known", "findings", "health"),
+        *("moments", "marks", "older", "hold_status", "known", "findings", "health", "freshness"),
+        *("advice", "promotion", "sameness"),
     ),
     ("observe",),
     ("planning", "drift", "guard", "scratch", "schema_gate"),
@@ -49,7 +60,7 @@ LAYERS = (
 """A module may import its own layer and those above it in this list."""
 
 ENDS = ("database", "repository", "kuma", "notify")
-DUMP_ALLOWED = {"errors", "folders", "dump"}
+DUMP_ALLOWED = {"errors", "folders", "plain", "dump"}
 
 
 def part(module: str) -> str:

@@ -11,6 +11,7 @@ import pytest
 
 from replicator_kuma.cycle import CycleResult, Instance, Outcome
 from replicator_kuma.errors import MachineError, RepositoryLocked, RepositoryUnreachable, StateError
+from replicator_kuma.notify import Kind
 from replicator_kuma.record import recorded
 from replicator_kuma.state import StateFile
 from tests.support.folder_repository import FolderRepository
@@ -23,7 +24,7 @@ class Told:
     def __init__(self) -> None:
         self.titles: list[str] = []
 
-    def send(self, title: str, message: str, *, urgent: bool = False) -> None:
+    def send(self, kind: Kind, title: str, message: str, *, urgent: bool = False) -> None:
         self.titles.append(title)
 
     def close(self, timeout: float = 2.0) -> None:

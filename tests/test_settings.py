@@ -9,6 +9,7 @@ import pytest
 from replicator_kuma import variables
 from replicator_kuma.dump.catalog import SETTINGS, SETTINGS_NEVER
 from replicator_kuma.errors import SettingsError
+from replicator_kuma.notify import Kind
 from replicator_kuma.retention import Care, Keep
 from replicator_kuma.settings import Mode, Need, Settings, Strategy
 from replicator_kuma.shrink import Limit
@@ -102,6 +103,7 @@ def test_every_variable_is_read_or_passed_on() -> None:
         "REPLICATOR_CHECK_PARTS": "5",
         "NTFY_URL": "https://ntfy.example.com/topic",
         "NTFY_TOKEN": "tk_secret",
+        "REPLICATOR_TELL": "failures, drills",
         "REPLICATOR_KUMA": "command",
         "REPLICATOR_KUMA_COMMAND": "node 'a b.js'",
         "REPLICATOR_KUMA_DIR": "/kuma",
@@ -140,6 +142,7 @@ def test_every_variable_is_read_or_passed_on() -> None:
         "https://ntfy.example.com/topic",
         "tk_secret",
     )
+    assert settings.tell == {Kind.FAILURES, Kind.DRILLS}
     assert settings.kuma_service(supervised=True) == "command"
     assert settings.kuma_service(supervised=False) == "command"
     assert settings.kuma_command == ("node", "a b.js")
@@ -203,6 +206,8 @@ def test_a_mistyped_mode_is_refused_even_where_none_is_needed() -> None:
         ("RESTORE_MERGE_STRATEGY", "MERGE"),
         ("REPLICATOR_OVERRIDES", "overrides.toml"),
         ("REPLICATOR_SCHEMA", "loose"),
+        ("REPLICATOR_TELL", "failures,alarms"),
+        ("REPLICATOR_TELL", ","),
         ("REPLICATOR_ON_MISFIT", "ignore"),
         ("REPLICATOR_SHRINK_LIMIT", "none"),
     ],

@@ -1,4 +1,4 @@
-"""Times of snapshots as people see them: as `--at` reads them again on the same machine."""
+"""Times as people see them: one form with its zone, which `--at` reads again anywhere."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from replicator_kuma.moments import moment_of, parse_moment, shown
+from replicator_kuma.moments import moment_of, parse_moment, shown, when
 
 
 @pytest.fixture(params=["UTC", "Asia/Tokyo", "America/New_York"])
@@ -25,6 +25,13 @@ def zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
 )
 def test_what_is_shown_is_read_as_the_same_instant(text: str) -> None:
     assert parse_moment(shown(text), now=0.0) == int(moment_of(text))
+
+
+@pytest.mark.usefixtures("zone")
+def test_every_zone_shows_the_same() -> None:
+    assert shown("2026-11-22T01:24:18.123456789+09:00") == "2026-11-21T16:24:18Z"
+    assert when(moment_of("2026-11-21T16:24:18Z")) == "2026-11-21T16:24:18Z"
+    assert when(0) is None
 
 
 def test_what_is_no_time_is_shown_as_it_is() -> None:

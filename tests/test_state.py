@@ -19,7 +19,18 @@ import pytest
 from replicator_kuma.drill_note import Drill
 from replicator_kuma.errors import AlreadyRunning, StateError
 from replicator_kuma.repository import Position
-from replicator_kuma.state import Away, Hold, Last, Noted, State, StateFile, Upkeep, Vain
+from replicator_kuma.state import (
+    Away,
+    Bad,
+    Hold,
+    Last,
+    Noted,
+    Restart,
+    State,
+    StateFile,
+    Upkeep,
+    Vain,
+)
 from tests.support.cycles import MARK, PENDING
 from tests.support.waiting import wait_until
 
@@ -63,9 +74,13 @@ FULL = State(
     went_back=ODD,
     identities=("i" * 64, "j" * 64),
     published_files=("i" * 64, "3"),
+    promoted_at=9.5,
     led_from=7,
     stopped_by_me=True,
     bad=("a", "b"),
+    restart=Restart(9.5, 8.5),
+    bad_why=Bad("1.7", 14.5, "Kuma did not start on it"),
+    waits_until=10.5,
     purge=True,
     suspect="f" * 64,
     verified_at=1.5,
@@ -80,6 +95,8 @@ FULL = State(
     healed_at=6.5,
     last=Last(at=2.5, ok=False, sentence="no network", error="X", exit_code=5, hint="try"),
     last_ok_at=3.5,
+    fresh_at=3.25,
+    refused="r",
     failing_since=4.5,
     recovered_at=13.5,
     role="BACKUP",

@@ -18,6 +18,7 @@ from replicator_kuma.dump.policy import Policy
 from replicator_kuma.errors import SettingsError
 from replicator_kuma.health import health
 from replicator_kuma.heartbeat import Beat
+from replicator_kuma.moments import moment_of
 from replicator_kuma.repository import Label, Position, Snapshot
 from replicator_kuma.settings import Settings
 from replicator_kuma.state import Mark, StateFile, Vain
@@ -216,6 +217,28 @@ def after_drills(folder: Path, *, last: Drill, failed: Drill | None) -> Report:
     state = StateFile(folder / "replicator")
     state.save(replace(state.load(), drill=last, drill_failed=failed))
     return report(settings(folder))
+
+
+def test_a_cycle_that_runs_is_shown_with_what_it_does(tmp_path: Path) -> None:
+    beat = Beat(os.getpid(), time.monotonic(), "ready", 0.0, "cycle", time.monotonic() - 5.0)
+    beat = replace(beat, next_cycle=time.time() + 60, step="asking the repository")
+    (tmp_path / "replicator").mkdir(mode=0o700)
+    heartbeat.write(tmp_path / "replicator", beat)
+    known = report(settings(tmp_path))
+    since = known.as_dict()["supervisor"]["job_since"]
+    assert abs(moment_of(since) - (time.time() - 5)) <= 2
+    assert lines(known)["cycle"] == f"running since {since}, asking the repository"
+    assert "next cycle" not in lines(known)
+    heartbeat.write(tmp_path / "replicator", replace(beat, job="", job_since=0.0, step=""))
+    assert lines(report(settings(tmp_path)))["next cycle"].endswith("Z")
+
+
+def test_a_heartbeat_of_another_version_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "replicator"
+    path.mkdir(mode=0o700)
+    more = {"pid": os.getpid(), "monotonic": time.monotonic(), "kuma": "ready", "more": 1}
+    (path / heartbeat.NAME).write_text(json.dumps(more))
+    assert heartbeat.alive(heartbeat.read(path))
 
 
 def test_the_last_drill_is_shown(tmp_path: Path) -> None:

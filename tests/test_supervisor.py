@@ -438,6 +438,38 @@ def test_a_cycle_that_is_asked_for_during_another_comes_after_it(tmp_path: Path)
     assert run.calls.count("backup False False") == 1
 
 
+def test_what_waits_comes_when_its_time_is_up_and_not_an_interval_later(tmp_path: Path) -> None:
+    run = Run(tmp_path / "r", "RESTORE", REPLICATOR_RESTORE_INTERVAL="1h")
+    run.script("restore", outcome="waiting", waits=1.5)
+    with run:
+        run.until("restore True None", times=3)
+        assert "restore False None" not in run.calls, "what the start owes, it still does"
+        run.script("restore", outcome="waiting", waits=3.0)
+        run.until("restore True None", times=run.calls.count("restore True None") + 1)
+        run.script("restore")
+        run.until("restore True None", times=run.calls.count("restore True None") + 1)
+        regular = lambda: float(str(beat(run)["next_cycle"])) > time.time() + 600  # noqa: E731
+        wait_until(regular, "the next cycle to be the regular one", 10)
+        assert run.end()[0] == 0
+    told = [line for line in run.log.splitlines() if "scripted restore went well" in line]
+    assert [line.split()[1] for line in told[:3]] == ["info", "debug", "debug"]
+
+
+def test_the_sign_of_life_tells_of_the_cycle_for_what_waits(tmp_path: Path) -> None:
+    run = Run(tmp_path / "r", "RESTORE", REPLICATOR_RESTORE_INTERVAL="1h")
+    run.script("restore", outcome="waiting", waits=300.0)
+    with run:
+        run.until("confirm")
+        wait_until(lambda: "next_cycle" in beat(run) and beat(run)["next_cycle"], "a schedule")
+        assert 200 < float(str(beat(run)["next_cycle"])) - time.time() < 301
+        assert run.calls.count("restore True None") == 1
+        run.script("restore")
+        run.send(signal.SIGUSR1)
+        run.until("restore True None", times=2)
+        run.send(signal.SIGUSR1)
+        run.until("restore False None")
+
+
 def beat(run: Run) -> dict[str, object]:
     path = run.data / "replicator" / "supervisor.json"
     return dict(json.loads(path.read_text())) if path.exists() else {}
@@ -530,7 +562,7 @@ def test_a_command_with_other_settings_is_refused(tmp_path: Path) -> None:
     with Run(tmp_path / "r", "RESTORE") as run:
         run.until("confirm")
         wrong = run.command("backup", "--mode", "BACKUP", "--wait")
-        assert (wrong.returncode, "not BACKUP" in wrong.stderr) == (3, True), wrong.stderr
+        assert (wrong.returncode, "RESTORE there, BACKUP here" in wrong.stderr) == (3, True)
         assert run.command("restore", "--fleet", "other", "--wait").returncode == 3
 
 

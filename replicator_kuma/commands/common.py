@@ -250,6 +250,22 @@ def load(
 
 
 @contextlib.contextmanager
+def advised(settings: Settings) -> Iterator[None]:
+    """An error that leaves the block has the hint that is true for this role and this state."""
+    from replicator_kuma.advice import advise
+    from replicator_kuma.errors import ReplicatorError
+    from replicator_kuma.state import StateFile
+
+    try:
+        yield
+    except ReplicatorError as error:
+        leads = None if settings.mode is None else not settings.mode.replica
+        with contextlib.suppress(ReplicatorError):
+            advise(error, leads, StateFile(settings.state_dir).load())
+        raise
+
+
+@contextlib.contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
     """Inside, the first Ctrl-C or SIGTERM asks the cycle to end between two steps.
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from replicator_kuma.commands.common import (
@@ -87,15 +85,13 @@ def command(
 
 def _kill(overrides: dict[str, str], voice: Voice) -> None:
     """Only the supervisor knows its child, and which work is under way."""
-    from replicator_kuma import control
+    from replicator_kuma.commands.once import handed_over
     from replicator_kuma.errors import SettingsError
     from replicator_kuma.kill import COMMAND
 
     settings = load(voice, overrides, (Need.DATA,))
-    told = {"REPLICATOR_FLEET": "fleet", "REPLICATOR_MODE": "mode"}
-    options: dict[str, Any] = {k: overrides[n] for n, k in told.items() if n in overrides}
     with voice.progress() as progress:
-        result = control.ask(settings.state_dir, COMMAND, options, progress)
+        result = handed_over(voice, settings, overrides, COMMAND, {}, progress)
     if result is None:
         raise SettingsError(
             "drill --kill is for an Uptime Kuma that replicator run has as its child, and none "

@@ -8,6 +8,7 @@ from replicator_kuma.commands.common import (
     IDENTITY,
     REPOSITORY,
     Voice,
+    advised,
     interruptible,
     load,
     settings_options,
@@ -32,11 +33,11 @@ def command(overrides: dict[str, str], voice: Voice, dry_run: bool, wait: float)
     Example:
       REPLICATOR_KEEP_LAST=10 replicator housekeeping --dry-run
     """
-    from replicator_kuma.errors import SettingsError
+    from replicator_kuma.commands.once import wrong_mode
 
     settings = load(voice, overrides, (Need.ROLE, Need.REPOSITORY))
     if settings.mode is not Mode.BACKUP:
-        raise SettingsError("housekeeping is the leader's: it does not fit a replica")
+        raise wrong_mode("housekeeping", settings)
     (_show if dry_run else _run)(voice, settings, wait)
 
 
@@ -44,7 +45,7 @@ def _show(voice: Voice, settings: Settings, _wait: float) -> None:
     from replicator_kuma import housekeeping
     from replicator_kuma.build import build
 
-    with interruptible() as interrupted:
+    with advised(settings), interruptible() as interrupted:
         found = housekeeping.plan(build(settings, interrupted=interrupted), settings.care)
     done = housekeeping.Done(forgotten=found)
     for name, snapshots in found.items():
@@ -64,7 +65,7 @@ def _run(voice: Voice, settings: Settings, wait: float) -> None:
     from replicator_kuma.build import build
 
     done = housekeeping.Done()
-    with voice.progress() as progress, interruptible() as interrupted:
+    with advised(settings), voice.progress() as progress, interruptible() as interrupted:
         instance = build(settings, progress=progress, interrupted=interrupted)
         try:
             steps = housekeeping.steps(instance, settings.care, done)

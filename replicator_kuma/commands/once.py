@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
 
-from replicator_kuma.commands.common import Voice, interruptible, load
+from replicator_kuma.commands.common import Voice, advised, interruptible, load
 from replicator_kuma.cycle import CycleResult, Instance
-from replicator_kuma.errors import SettingsError
+from replicator_kuma.errors import ReplicatorError, SettingsError
 from replicator_kuma.settings import Mode, Need, Settings
+
+if TYPE_CHECKING:
+    from replicator_kuma.sameness import Difference
+    from replicator_kuma.state import State
 
 Work = Callable[[Instance], CycleResult]
 
@@ -34,10 +39,10 @@ def one_cycle(
     needs = (Need.ROLE, Need.DATA) if any_role else needs
     settings = load(voice, overrides, needs)
     if mode is not None and (settings.mode is None or settings.mode.replica != mode.replica):
-        raise _wrong_mode(command, settings.mode)
+        raise wrong_mode(command, settings)
     role = settings.mode if (mode or any_role) and settings.mode else Mode.BACKUP
     with voice.progress() as progress:
-        result = _handed_over(settings, overrides, command, options, progress)
+        result = handed_over(voice, settings, overrides, command, options, progress)
         if result is None:
             result = _by_ourselves(settings, options, work, progress, role)
     lagging = "" if any_role or role is not Mode.BACKUP else _lagging(settings)
@@ -46,29 +51,90 @@ def one_cycle(
     return result
 
 
-def _wrong_mode(command: str, mode: Mode | None) -> SettingsError:
-    is_leader = mode is Mode.BACKUP
-    return SettingsError(
-        f"{command} does not fit REPLICATOR_MODE={mode.value if mode else ''}: this instance is "
-        f"{'the leader' if is_leader else 'a replica'}",
-        hint="A leader is made a replica by REPLICATOR_MODE=RESTORE."
-        if is_leader
-        else "A replica becomes the leader by: replicator promote",
-    )
+def wrong_mode(command: str, settings: Settings) -> SettingsError:
+    """The error for a command that belongs to the other role."""
+    from replicator_kuma.promotion import unfit
+
+    mode = settings.mode
+    role = mode.value if mode else ""
+    return unfit(command, role, _state(settings), leads=mode is Mode.BACKUP)
 
 
-def _handed_over(
+_TOLD = {"REPLICATOR_FLEET": "fleet", "REPLICATOR_MODE": "mode"}
+"""What a supervisor of 0.3.0 compares itself."""
+_OLD = {*_TOLD, "DATA_DIR"}
+"""That, and what it was found by."""
+
+
+def handed_over(
+    voice: Voice,
     settings: Settings,
     overrides: Mapping[str, str],
     command: str,
     options: Mapping[str, Any],
     progress: Callable[[str], None],
 ) -> dict[str, Any] | None:
+    """The result of the running supervisor, which goes by its own settings; None without one.
+
+    Raises SettingsError, with nothing done, where an option says otherwise. What the environment
+    says otherwise is told.
+    """
     from replicator_kuma import control
 
-    told = {"REPLICATOR_FLEET": "fleet", "REPLICATOR_MODE": "mode"}
-    said = {key: overrides[name] for name, key in told.items() if name in overrides}
+    _compare(voice, settings, overrides, options.get("wait"), progress)
+    said = {key: overrides[name] for name, key in _TOLD.items() if name in overrides}
     return control.ask(settings.state_dir, command, {**options, **said}, progress)
+
+
+def _compare(
+    voice: Voice,
+    settings: Settings,
+    overrides: Mapping[str, str],
+    wait: float | None,
+    progress: Callable[[str], None],
+) -> None:
+    from replicator_kuma import control, sameness
+
+    said, salt = sameness.given(settings), secrets.token_hex(16)
+    asked = {"salt": salt, "digests": sameness.digests(said, salt), "wait": wait}
+    told: Mapping[str, Any] | None = None
+    try:
+        told = control.ask(settings.state_dir, sameness.COMMAND, asked, progress)
+        if told is None:
+            return  # nobody runs: the work is done here, by these settings
+    except SettingsError:
+        pass  # 0.3.0 knows no such question
+    options = [n for n in overrides if n in said and (told is not None or n not in _OLD)]
+    if found := sameness.differences(settings, options, told):
+        raise SettingsError(
+            "the supervisor that runs here has other settings than this command: "
+            + "; ".join(map(str, found)),
+            hint=_hint(settings, found),
+        )
+    others = [n for n in said if n not in overrides]
+    if told is not None and (found := sameness.differences(settings, others, told)):
+        voice.warn(
+            "the supervisor that runs here does this by its own settings, which are others: "
+            + "; ".join(map(str, found))
+        )
+
+
+def _hint(settings: Settings, found: Iterable[Difference]) -> str:
+    from replicator_kuma.promotion import TO_DO, awaits_mode
+    from replicator_kuma.sameness import HINT
+
+    if any(each.name == "REPLICATOR_MODE" for each in found) and awaits_mode(_state(settings)):
+        return TO_DO
+    return HINT
+
+
+def _state(settings: Settings) -> State:
+    """What is remembered here; nothing where that cannot be read."""
+    from replicator_kuma.state import State, StateFile
+
+    with suppress(ReplicatorError):
+        return StateFile(settings.state_dir).load()
+    return State(writer="")
 
 
 def _by_ourselves(
@@ -91,7 +157,7 @@ def opened(
     """The instance for a one-shot command; its messages are on their way at the end."""
     from replicator_kuma.build import build
 
-    with interruptible() as interrupted:
+    with advised(settings), interruptible() as interrupted:
         instance = build(settings, progress=progress, interrupted=interrupted, force=force)
         try:
             yield instance

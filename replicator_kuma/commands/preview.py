@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from replicator_kuma.commands.common import Voice, load
 from replicator_kuma.plain import plain_json
+from replicator_kuma.repository.mask import Mask
 from replicator_kuma.settings import Mode, Need
+from replicator_kuma.variables import VARIABLES
 
 if TYPE_CHECKING:
     from replicator_kuma.repository import Position
@@ -17,12 +20,19 @@ if TYPE_CHECKING:
 
 
 def show_preview(
-    voice: Voice, overrides: Mapping[str, str], snapshot: str | None, at: float | None = None
+    voice: Voice,
+    overrides: Mapping[str, str],
+    snapshot: str | None,
+    at: float | None = None,
+    does: Sequence[str] = (),
 ) -> None:
     """Print the plan, secrets masked; touches nothing. Raises ReplicatorErrors.
 
-    It plans in a scratch folder of its own, so it needs no lock: it only reads.
+    ``does`` are the words of the command that would carry it out, but for the snapshot that
+    ``snapshot`` or ``at`` names: the output ends with the whole command. It plans in a scratch
+    folder of its own, so it needs no lock: it only reads.
     """
+    from replicator_kuma import promotion
     from replicator_kuma.commands.once import opened
     from replicator_kuma.commands.snapshots import describe
     from replicator_kuma.hold_status import as_dict
@@ -34,22 +44,40 @@ def show_preview(
         opened(settings, progress) as instance,
         Replica(instance).preview(snapshot, at) as preview,
     ):
-        hold = preview.hold if settings.mode is not Mode.BACKUP else None
+        by_mode = settings.mode is not Mode.BACKUP
+        hold = preview.hold if by_mode else None
+        named = snapshot is not None or at is not None
+        target = snapshot or str(preview.snapshot.position)
+        command = ""
+        if does and not preview.plan.empty:
+            command = _command((*does, target) if named else does, overrides)
         if voice.json:
             head = {
                 "snapshot": describe(preview.snapshot),
                 "holding": as_dict(hold),
+                "promoted": promotion.as_dict(preview.state) if by_mode else None,
                 "sentence": preview.summary.sentence(),
                 "changes_by_table": preview.summary.as_dict(),
+                "command": command or None,
             }
             stream(head, "changes", preview.changes())
             return
+        if by_mode and (said := promotion.sentence(preview.state)):
+            voice.show(f"{said}; until then no restore by itself changes the rows here")
         position, leader = preview.snapshot.position, preview.snapshot.label.leader
         if hold is not None:
-            voice.show(_held(hold, position, named=snapshot is not None or at is not None))
+            voice.show(_held(hold, position, named=named))
         voice.show(f"to {position} of {leader}: {preview.summary.sentence()}")
         for line in preview.words():
             voice.show(line)
+        if command:
+            voice.show(f"nothing was changed; to do it: {command}")
+
+
+def _command(words: Sequence[str], overrides: Mapping[str, str]) -> str:
+    """What to type for it in the same shell, with the options that were given."""
+    options = [text for name in overrides for text in (VARIABLES[name].option, overrides[name])]
+    return Mask(overrides)(shlex.join(("replicator", *words, *options)))
 
 
 def _held(hold: Hold, position: Position, *, named: bool) -> str:

@@ -56,6 +56,8 @@ def command(
 
     Without --now one cycle, for cron: a snapshot that is applied is left alone. Where
     `replicator run` is running, it does the work and this command shows the result.
+    A snapshot that comes soon after a restart of Kuma waits, so that the monitors get to beat;
+    with --now nothing waits.
     A replica that was sent to a snapshot follows no newer one until --resume.
 
     \b
@@ -71,7 +73,14 @@ def command(
     if dry_run:
         from replicator_kuma.commands.preview import show_preview
 
-        show_preview(voice, overrides, snapshot, at)
+        if goes:
+            does = ["restore", "--now", "--snapshot"]
+        elif resume:
+            does = ["restore", "--resume"]
+        else:
+            does = ["restore", "--now"]
+        does[2:2] = ["--allow-shrink"] * allow_shrink + ["--force"] * force
+        show_preview(voice, overrides, snapshot, at, does)
         return
     if now and not goes and not resume:
         _refuse_while_held(overrides)

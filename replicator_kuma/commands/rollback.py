@@ -57,7 +57,8 @@ def command(
     if dry_run:
         from replicator_kuma.commands.preview import show_preview
 
-        show_preview(voice, overrides, snapshot, at)
+        does = ("rollback", "--force") if force else ("rollback",)
+        show_preview(voice, overrides, snapshot, at, does)
         return
     from replicator_kuma import tasks
     from replicator_kuma.commands.once import one_cycle

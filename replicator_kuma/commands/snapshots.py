@@ -11,6 +11,7 @@ from replicator_kuma.commands.common import (
     IDENTITY,
     REPOSITORY,
     Voice,
+    advised,
     interruptible,
     load,
     settings_options,
@@ -39,7 +40,7 @@ def command(overrides: dict[str, str], voice: Voice) -> None:
 
     settings = load(voice, overrides)
     report = status.report(settings)
-    with voice.progress() as progress, interruptible() as interrupted:
+    with advised(settings), voice.progress() as progress, interruptible() as interrupted:
         progress("asking the repository")
         found = build_repository(settings, interrupted=interrupted).snapshots(settings.fleet)
     mark = status.compare(report, found).held
@@ -59,7 +60,7 @@ def describe(snapshot: Snapshot) -> dict[str, Any]:
     label = snapshot.label
     return {
         "position": str(label.position),
-        "time": snapshot.time,
+        "time": shown(snapshot.time),
         "leader": label.leader,
         "digest": label.digest,
         "schema": label.schema,

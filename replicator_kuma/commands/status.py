@@ -16,6 +16,13 @@ from replicator_kuma.commands.common import (
 )
 
 UNHEALTHY = 1
+BY_INTERVAL = "by interval"
+"""`--fresh` alone"""
+
+
+def _parse_fresh(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """Seconds; 0 for what the interval says, None where it was not asked."""
+    return 0.0 if value == BY_INTERVAL else parse_age(ctx, param, value)
 
 
 @click.command("status")
@@ -29,7 +36,17 @@ UNHEALTHY = 1
     "--max-age",
     metavar="DURATION",
     callback=parse_age,
-    help="With --health: how long ago the last cycle may have ended, like 30m.",
+    help="With --health: how long ago a cycle may last have gone well, like 30m.",
+)
+@click.option(
+    "--fresh",
+    is_flag=False,
+    flag_value=BY_INTERVAL,
+    metavar="[DURATION]",
+    callback=_parse_fresh,
+    help="For a monitor: is replication on time? Exits with 0 (a cycle went well at most DURATION "
+    "ago), 1 (late) or 2 (fenced, refused or held), and prints one line. Without DURATION: three "
+    "intervals, at least 30m.",
 )
 @click.option("--offline", is_flag=True, help="Do not ask the repository for its newest snapshot.")
 @voice_options()
@@ -41,6 +58,7 @@ def command(
     voice: Voice,
     only_health: bool,
     max_age: float | None,
+    fresh: float | None,
     offline: bool,
 ) -> None:
     """Show the role, the positions and the last cycle of this instance.
@@ -49,19 +67,26 @@ def command(
     lose most of its monitors; a cycle that failed is shown, and changes no exit code. --health
     says whether this container works: a repository that is out of reach, or another leader, does
     not make it unhealthy; a drill that failed does, until one goes well. Where `replicator run`
-    has never run, cron's last cycle counts: it is healthy if that went well.
+    has never run, cron's last cycle counts: it is healthy if that went well. --fresh says whether
+    replication is on time, under `replicator run` and cron alike (docs/monitoring.md).
 
     \b
     Examples:
       replicator status --json
-      replicator status --health --max-age 30m
+      replicator status --health
+      replicator status --fresh
+      replicator status --fresh 2h
     """
     from replicator_kuma import status
 
+    if only_health and fresh is not None:
+        raise click.UsageError("--health and --fresh are two questions: ask one of them")
+    if max_age is not None and not only_health:
+        raise click.UsageError("--max-age needs --health")
+    if fresh is not None:
+        ctx.exit(_fresh(voice, overrides, fresh or None))
     if only_health:
         ctx.exit(_health(voice, overrides, max_age))
-    if max_age is not None:
-        raise click.UsageError("--max-age needs --health")
     settings = load(voice, overrides, ())
     report = status.report(settings)
     if not offline:
@@ -96,3 +121,18 @@ def _health(voice: Voice, overrides: dict[str, str], max_age: float | None) -> i
     voice.data({"healthy": trouble is None, "trouble": trouble})
     voice.show(trouble or "healthy")
     return UNHEALTHY if trouble else 0
+
+
+def _fresh(voice: Voice, overrides: dict[str, str], max_age: float | None) -> int:
+    from replicator_kuma.errors import ReplicatorError
+    from replicator_kuma.freshness import unknown
+    from replicator_kuma.health import fresh
+    from replicator_kuma.settings import Settings
+
+    try:
+        found = fresh(Settings.of_schedule(overrides), max_age)
+    except ReplicatorError as error:
+        found = unknown(error, max_age)
+    voice.data(found.as_dict())
+    voice.show(found.line)
+    return found.verdict.exit_code

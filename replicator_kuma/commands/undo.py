@@ -77,9 +77,9 @@ def command(
 def _show_list(voice: Voice, overrides: Mapping[str, str]) -> None:
     from replicator_kuma import kept
     from replicator_kuma.commands.snapshots import table
+    from replicator_kuma.moments import when
     from replicator_kuma.settings import Mode
     from replicator_kuma.state import StateFile
-    from replicator_kuma.upkeep_status import when
 
     settings = load(voice, overrides, ())
     memory = StateFile(settings.state_dir)
@@ -108,7 +108,7 @@ def _show_list(voice: Voice, overrides: Mapping[str, str]) -> None:
 def describe(one: Kept | Damaged) -> dict[str, Any]:
     """A set of kept rows as `--json` prints it."""
     from replicator_kuma.kept import Damaged
-    from replicator_kuma.upkeep_status import when
+    from replicator_kuma.moments import when
 
     if isinstance(one, Damaged):
         unknown = ("time", "from", "to", "sentence", "undoes", "bytes")

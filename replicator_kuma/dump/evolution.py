@@ -17,6 +17,7 @@ from replicator_kuma.dump.meanings import Lost, Row, Sides
 from replicator_kuma.dump.schema import Column, Schema
 from replicator_kuma.dump.values import Value
 from replicator_kuma.errors import SchemaMismatch
+from replicator_kuma.plain import counted
 
 __all__ = ["Evolution", "Lost", "TableMap"]
 
@@ -98,7 +99,7 @@ class Evolution:
         """
         if not self.compatible:
             raise SchemaMismatch(f"the Kuma here has no table {name!r}")
-        count = "1 row" if rows == 1 else f"{rows} rows"
+        count = counted(rows, "row")
         return f"{name}: {count} left out, since the Kuma here has no such table"
 
 

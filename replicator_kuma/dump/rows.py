@@ -217,7 +217,7 @@ class Rows:
         """A rule that leaves out every monitor has lost its `where`: nobody means that."""
         if self.table == "monitor" and self._skipped and not self._kept:
             raise SettingsError(
-                f"the rules of REPLICATOR_OVERRIDES leave out all {self._skipped} monitors",
+                f"the rules of REPLICATOR_OVERRIDES leave out every monitor ({self._skipped})",
                 hint="Nothing was applied. Look for a rule whose where is missing or too wide.",
             )
 

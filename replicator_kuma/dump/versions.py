@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from replicator_kuma.plain import counted
+
 _SEEN = {
     "443c77c53eedadbf": "2.0.0-dev.0 of npm",
     "3d5382b7b81e6c45": "1.23",
-    "21ca7ef615f45ffd": "2.0.2",
-    "27e89a40ad78d19b": "2.1.3 to 2.3.2",
+    "21ca7ef615f45ffd": "2.0",
+    "0cc70d6f0f4fda59": "2.1.0",
+    "27e89a40ad78d19b": "2.1.1 to 2.3",
+    "b37ed8a51cec8b51": "2.4",
+    "3769579af38f34c2": "2.5.0",
+    "a8e38070b2b7a8b2": "2.5.1 to 2.5.3",
 }
-"""Fingerprints of real databases of these versions, older ones first."""
+"""Fingerprints of the migrations that these versions have, older ones first."""
 
 
 def named(fingerprint: str) -> str | None:
@@ -36,7 +42,7 @@ def describe(ours: Collection[str], theirs: Collection[str]) -> str:
     lacking, beyond = sorted(set(theirs) - set(ours)), sorted(set(ours) - set(theirs))
     parts = []
     if lacking:
-        parts.append(f"it lacks {len(lacking)} migrations up to {lacking[-1]!r}")
+        parts.append(f"it lacks {counted(len(lacking), 'migration')} up to {lacking[-1]!r}")
     if beyond:
         parts.append(f"it has {len(beyond)} more, up to {beyond[-1]!r}")
     return f": {' and '.join(parts)}" if parts else ""

@@ -6,8 +6,6 @@ Kuma was started on.
 
 from __future__ import annotations
 
-import signal
-
 _FIRST = 128
 _LAST_SIGNAL = 64
 
@@ -21,13 +19,3 @@ def signal_of(status: int | None) -> int:
     """The signal that an exit status tells of; 0 for another end, and where nobody can tell."""
     number = 0 if status is None else status - _FIRST
     return number if 0 < number <= _LAST_SIGNAL else 0
-
-
-def killed_words(number: int) -> str:
-    """An end by a signal, in words: "killed by signal 9 (out of memory?)"."""
-    if number == signal.SIGKILL:
-        return f"killed by signal {number} (out of memory?)"
-    try:
-        return f"killed by signal {number} ({signal.Signals(number).name})"
-    except ValueError:
-        return f"killed by signal {number}"

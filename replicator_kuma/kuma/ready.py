@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from replicator_kuma.errors import Interrupted, KumaError
-from replicator_kuma.kuma.ended import killed_words, signal_of
+from replicator_kuma.kuma.ended import signal_of
+from replicator_kuma.plain import killed_by
 
 if TYPE_CHECKING:
     from http.client import HTTPConnection
@@ -195,9 +196,7 @@ def _ended(ended_with: Callable[[], int | None], who: str) -> NotReady:
     with contextlib.suppress(KumaError):  # nobody can tell, then
         status = ended_with()
     if number := signal_of(status):
-        return NotReady(
-            f"Uptime Kuma was {killed_words(number)} before it was ready", status=status
-        )
+        return NotReady(f"Uptime Kuma was {killed_by(number)} before it was ready", status=status)
     told = "" if status is None else f", with exit code {status}"
     told += f"; another one answers at its address: {who}" if who else ""
     return NotReady(f"Uptime Kuma's process ended before it was ready{told}", status=status)

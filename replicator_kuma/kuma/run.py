@@ -12,6 +12,7 @@ from typing import IO
 from replicator_kuma import cores
 from replicator_kuma.errors import KumaError
 from replicator_kuma.machine import unnamed_file
+from replicator_kuma.plain import killed_by
 
 # How long a client that overran its deadline has to end by itself.
 GRACE = 5.0
@@ -84,8 +85,10 @@ def run(
 
 def failure(what: str, finished: Finished, *, hint: str | None = None) -> KumaError:
     """The error for a command that ended otherwise than it should."""
+    code = finished.code
+    end = f"ended with exit code {code}" if code >= 0 else f"was {killed_by(-code)}"
     reason = f": {finished.complaint}" if finished.complaint else ""
-    return KumaError(f"{what} ended with exit code {finished.code}{reason}", hint=hint)
+    return KumaError(f"{what} {end}{reason}", hint=hint)
 
 
 def mask(text: str) -> str:

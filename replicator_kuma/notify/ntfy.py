@@ -9,13 +9,13 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 from replicator_kuma.errors import SettingsError
-from replicator_kuma.notify import Notifier
+from replicator_kuma.notify import Chosen, Kind, Notifier, NullNotifier
 from replicator_kuma.plain import plain
 
 if TYPE_CHECKING:
@@ -139,16 +139,6 @@ def _clean(text: str, limit: int) -> str:
     return data[: limit - 3].decode(errors="ignore") + "…"
 
 
-class NullNotifier:
-    """Tells nobody."""
-
-    def send(self, title: str, message: str, *, urgent: bool = False) -> None:
-        """Nothing."""
-
-    def close(self, timeout: float = 2.0) -> None:
-        """Nothing."""
-
-
 class NtfyNotifier:
     """Publishes to one topic; raises SettingsError for a URL that is none, nothing later on.
 
@@ -180,8 +170,8 @@ class NtfyNotifier:
         self._lost = 0
         self._said_at: float | None = None
 
-    def send(self, title: str, message: str, *, urgent: bool = False) -> None:
-        """Queue a message; its title gets the instance's name in front."""
+    def send(self, kind: Kind, title: str, message: str, *, urgent: bool = False) -> None:
+        """Queue a message of any kind; its title gets the instance's name in front."""
         try:
             body = encode(self._target.topic, f"{self._instance}: {title}", message, urgent=urgent)
             with self._changed:
@@ -302,11 +292,17 @@ def _judge(status: int) -> tuple[str | None, bool]:
     return f"HTTP {status}", status == 429 or status >= 500
 
 
-def make_notifier(url: str | None, instance: str, *, token: str | None = None) -> Notifier:
-    """The notifier for NTFY_URL and NTFY_TOKEN; tells nobody where the URL is unset or empty.
+def make_notifier(
+    url: str | None,
+    instance: str,
+    *,
+    token: str | None = None,
+    tell: Collection[Kind] = tuple(Kind),
+) -> Notifier:
+    """The notifier for NTFY_URL, NTFY_TOKEN and REPLICATOR_TELL; tells nobody without a URL.
 
     Raises SettingsError.
     """
     if not url or not url.strip():
         return NullNotifier()
-    return NtfyNotifier(url, instance, token=token)
+    return Chosen(NtfyNotifier(url, instance, token=token), tell)

@@ -56,6 +56,8 @@ from replicator_kuma.errors import (
     SnapshotNotFound,
     WrongPassword,
 )
+from replicator_kuma.plain import killed_by
+from replicator_kuma.repository import network
 from replicator_kuma.repository.mask import Mask
 from replicator_kuma.repository.process import Ended, Stop
 
@@ -215,12 +217,23 @@ def classify(
     if (missing := _no_password(what, ended, mask)) and ended.stopped is None:
         return Failure(missing)
     kind = _kind(ended, where)
+    away = network.words(reason) if kind is RepositoryUnreachable else None
     if ended.stopped is Stop.DEADLINE:
-        text = f"{what}: no answer within {seconds:g} s"
-        return Failure(_explained(kind, f"{text}: {reason}" if reason else text, ended))
-    message = f"{what}: {reason or f'restic ended with code {ended.code} and no word'}"
+        tried = f" (tried for {seconds:g} s)"
+        text = f"{what}: no answer within {seconds:g} s{f': {reason}' if reason else ''}"
+        return Failure(_explained(kind, away + tried if away else text, ended))
+    message = away or f"{what}: {_killed(ended) or reason or _silent(ended)}"
     lasting = kind is not RepositoryUnreachable or _LASTING.search(ended.stderr)
     return Failure(_explained(kind, message, ended), transient=not lasting)
+
+
+def _killed(ended: Ended) -> str:
+    """What is said of a restic that somebody else ended."""
+    return f"restic was {killed_by(-ended.code)}" if ended.code < 0 else ""
+
+
+def _silent(ended: Ended) -> str:
+    return f"restic ended with code {ended.code} and said nothing"
 
 
 def _explained(kind: type[ReplicatorError], message: str, ended: Ended) -> ReplicatorError:

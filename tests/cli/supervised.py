@@ -2,7 +2,7 @@
 
 Each task notes its call, then does what <task>.json beside the notes says: hold (seconds,
 interruptible), repository (the holding is a call of restic: the start's budget ends it),
-stop, start, start_after_interrupt (Kuma), error (class name), outcome.
+stop, start, start_after_interrupt (Kuma), error (class name), outcome, waits (seconds).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from replicator_kuma.cycle import CycleResult, Instance, Outcome
 from replicator_kuma.errors import Interrupted, KumaError
 from replicator_kuma.kuma import KumaService
 from replicator_kuma.kuma.held import HeldKuma
+from replicator_kuma.notify import Kind
 from replicator_kuma.repository import Position
 from replicator_kuma.settings import Need, Settings
 from replicator_kuma.tasks import Tasks
@@ -34,7 +35,7 @@ def note(what: str) -> None:
 
 
 class NotingNotifier:
-    def send(self, title: str, message: str, *, urgent: bool = False) -> None:
+    def send(self, kind: Kind, title: str, message: str, *, urgent: bool = False) -> None:
         note(f"notify {title}")
 
     def close(self, timeout: float = 2.0) -> None:
@@ -74,7 +75,9 @@ class Script:
             raise getattr(errors, name)("scripted failure") if hasattr(errors, name) else ValueError
         outcome = Outcome(script.get("outcome", "nothing"))
         position = Position(1, 1) if script.get("position") else None
-        return CycleResult(outcome, f"scripted {what} went well", position, warnings=("careful",))
+        until = time.time() + script["waits"] if script.get("waits") else 0.0
+        sentence = f"scripted {what} went well"
+        return CycleResult(outcome, sentence, position, warnings=("careful",), waits_until=until)
 
     def tasks(self) -> Tasks:
         def roll_back(instance: Instance, cause: KumaError) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shlex
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -13,7 +14,7 @@ from typing import Any, BinaryIO
 
 import pytest
 
-from replicator_kuma import control_options, heartbeat
+from replicator_kuma import control_options, heartbeat, sameness
 from replicator_kuma import doctor as doctor_module
 from replicator_kuma.build import build
 from replicator_kuma.control import ControlServer
@@ -23,7 +24,7 @@ from replicator_kuma.folders import Folder
 from replicator_kuma.heartbeat import Beat, trouble
 from replicator_kuma.repository import Position
 from replicator_kuma.settings import Settings
-from replicator_kuma.state import Mark, Pending, StateFile
+from replicator_kuma.state import Mark, Pending, Restart, StateFile
 from tests.cli.conftest import World
 from tests.support.databases import edit, query
 
@@ -62,6 +63,29 @@ def test_a_cycle_there_and_back(world: World) -> None:
     assert done["changes"]["tables"]["monitor"]["changed"] == 1
 
 
+def test_a_cycle_of_cron_waits_after_a_restart_of_kuma(world: World) -> None:
+    published(world)
+    assert world.on_replica("restore").code == 0
+    edit(world.leader / "kuma.db", "UPDATE monitor SET name = 'newer' WHERE id = 2")
+    assert world.on_leader("backup").code == 0
+    began = time.time()
+    StateFile(world.replica / "replicator").update(restart=Restart(began - 40, began - 45))
+    world.monkeypatch.setenv("REPLICATOR_KUMA", "command")
+    for name, line in (("STOP", "exit 9"), ("START", "exit 9"), ("STATUS", "exit 0")):
+        world.monkeypatch.setenv(f"REPLICATOR_KUMA_{name}_COMMAND", line)
+    done = world.on_replica("restore")
+    assert (done.code, done.out, done.err) == (0, "", "")
+    assert world.on_replica("restore", "-v").out.startswith("1.2 waits until ")
+    result = world.on_replica("restore", "--json").json
+    shown = world.on_replica("status", "--json").json
+    assert (result["outcome"], result["position"]) == ("waiting", "1.2")
+    assert result["waits_until"] is not None
+    assert result["waits_until"] == shown["waits_until"]
+    assert "a change is applied at " in world.on_replica("status").out
+    assert world.on_replica("status", "--health").code == 0
+    assert world.on_replica("restore", "--now").code == 14, "at once: the stop is tried"
+
+
 def test_an_older_snapshot_by_position(world: World) -> None:
     published(world)
     edit(world.leader / "kuma.db", "UPDATE monitor SET name = 'newer' WHERE id = 2")
@@ -87,6 +111,26 @@ def test_a_preview_tells_and_touches_nothing(world: World, arguments: tuple[str,
     assert sum(change["table"] == "monitor" for change in data["changes"]) >= 9
     assert (world.replica / "kuma.db").read_bytes() == before
     assert StateFile(world.replica / "replicator").load().applied is None
+
+
+def test_a_preview_ends_with_the_command_for_it(world: World) -> None:
+    """The position is named: what was newest at a time may be another one a minute later."""
+    published(world)
+    edit(world.leader / "kuma.db", "UPDATE monitor SET name = 'newer' WHERE id = 2")
+    assert world.on_leader("backup").code == 0
+    world.repository.date("1.2", "2031-01-02T00:00:00Z")
+    given = ("--at", "2031-01-01 12:00", "--dry-run")
+    last = world.on_leader("rollback", *given).out.splitlines()[-1]
+    assert last.startswith("nothing was changed; to do it: replicator rollback 1.1 --mode BACKUP")
+    assert last.endswith(f"--data-dir {world.leader}")
+    assert world.on_replica("restore").code == 0
+    command = world.on_replica("restore", "--now", *given, "--json").json["command"]
+    assert command.startswith("replicator restore --now --snapshot 1.1 --mode RESTORE")
+    assert world.on_replica(*shlex.split(command)[1:]).code == 0
+    done = world.on_replica("restore", "--now", *given)
+    assert "to do it" not in done.out  # it is so already
+    done = world.on_replica("restore", "--resume", "--dry-run")
+    assert "to do it: replicator restore --resume --mode" in done.out
 
 
 def test_a_preview_of_nothing(world: World) -> None:
@@ -159,7 +203,7 @@ def test_snapshots(world: World) -> None:
     head, row = world.on_leader("snapshots").out.splitlines()
     columns = ["position", "time", "leader", "digest", "rows", "monitors", "id"]
     assert head.split() == columns
-    assert row.split()[:5] == ["*", "1.1", "2031-01-01", "00:00:00", "alpha"]
+    assert row.split()[:4] == ["*", "1.1", "2031-01-01T00:00:00Z", "alpha"]
     [entry] = world.on_replica("snapshots", "--json").json
     assert (entry["position"], entry["leader"], entry["held"]) == ("1.1", "alpha", False)
     assert entry["monitors"] == 12
@@ -202,7 +246,7 @@ def test_status(world: World) -> None:
     report = world.on_replica("status", "--json").json
     assert (report["behind"], report["applied"]["position"]) == (0, "1.1")
     text = world.on_replica("status").out
-    assert "1.1 of alpha, 2031-01-01 00:00:00, in place" in text
+    assert "1.1 of alpha, 2031-01-01T00:00:00Z, in place" in text
     assert "beta, replica of fleet default" in text
     leader = world.on_leader("status").out
     assert "published:     1.1 of alpha" in leader
@@ -263,8 +307,9 @@ def test_health_under_cron_is_the_last_cycle_s(world: World) -> None:
     state = StateFile(replica)
     last = state.load().last
     assert last is not None
-    state.update(last=dataclasses.replace(last, at=last.at - 7300))
-    assert healthy("--max-age", "2h") == (1, "the last cycle ended 2 h 1 min ago")
+    state.update(last=dataclasses.replace(last, at=last.at - 7300), fresh_at=last.at - 7300)
+    sentence = "a cycle last went well 2 h 1 min ago, more than 2 h"
+    assert healthy("--max-age", "2h") == (1, sentence)
     assert healthy("--max-age", "3h") == healthy() == (0, None)
     world.repository.fail["snapshots"] = RepositoryUnreachable("no network")
     assert world.on_replica("restore").code == 5
@@ -577,6 +622,8 @@ def test_a_supervisor_lets_each_command_ask(world: World, side: str, line: str) 
 
     def answer(command: str, options: Mapping[str, Any], _progress: object) -> dict[str, Any]:
         control_options.check(command, options)
+        if command == sameness.COMMAND:
+            return {"same": list(options["digests"]), "has": {}}
         asked.append((command, options))
         return {"sentence": "done", "warnings": []}
 

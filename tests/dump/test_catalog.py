@@ -21,7 +21,7 @@ from replicator_kuma.dump.catalog import (
     files_of,
     is_file,
 )
-from replicator_kuma.dump.schema import Schema
+from replicator_kuma.dump.schema import Schema, fingerprint
 from replicator_kuma.dump.select import select
 from replicator_kuma.errors import TableMissing
 from tests.support import compare
@@ -207,8 +207,28 @@ def test_every_kind_of_dangling_reference_is_in_use() -> None:
 
 def test_versions_are_named_by_their_schema(tmp_path: Path) -> None:
     names = [versions.named(schema_of(tmp_path, v).fingerprint) for v in VERSIONS]
-    assert names == ["1.23", "2.0.2", "2.1.3 to 2.3.2"]
+    assert names == ["1.23", "2.0", "2.1.1 to 2.3"]
     assert versions.named("0" * 16) is None
+
+
+def test_versions_after_those_of_the_described_schemas_are_named(tmp_path: Path) -> None:
+    """By the migrations that were seen in their own databases, after their first start."""
+    names = schema_of(tmp_path, "2.3").migrations
+    for later, version in _LATER.items():
+        names = (*names, *later)
+        assert versions.named(fingerprint(names)) == version
+
+
+_LATER = {
+    ("2026-05-20-0000-add-bearer-token.js", "2026-05-25-0000-add-gamedig-token.js"): "2.4",
+    (
+        "2026-03-27-0000-add-ntp-monitor.js",
+        "2026-06-19-1411-add-rybbit-analytics-type.js",
+        "2026-06-19-1412-analytics-type-to-string.js",
+        "2026-07-22-0000-fix-stat-daily-overflow.js",
+    ): "2.5.0",
+    ("2026-08-18-0000-sqlite-only-drop-analytics-type-check.js",): "2.5.1 to 2.5.3",
+}
 
 
 def test_schemas_are_told_apart_in_words() -> None:
@@ -216,11 +236,11 @@ def test_schemas_are_told_apart_in_words() -> None:
     assert versions.describe(["a"], ["a", "b", "c"]) == ": it lacks 2 migrations up to 'c'"
     assert versions.describe(["a", "z"], ["a"]) == ": it has 1 more, up to 'z'"
     both = versions.describe(["a", "z"], ["a", "b"])
-    assert both == ": it lacks 1 migrations up to 'b' and it has 1 more, up to 'z'"
+    assert both == ": it lacks 1 migration up to 'b' and it has 1 more, up to 'z'"
 
 
 def test_no_older_kuma_is_advised_for_a_newer_database() -> None:
     older, newer = "21ca7ef615f45ffd", "27e89a40ad78d19b"
-    assert "Upgrade the leader to Uptime Kuma 2.1.3 to 2.3.2" in versions.advice(newer, older)
-    assert "Install Uptime Kuma 2.1.3 to 2.3.2 here" in versions.advice(older, newer)
+    assert "Upgrade the leader to Uptime Kuma 2.1.1 to 2.3" in versions.advice(newer, older)
+    assert "Install Uptime Kuma 2.1.1 to 2.3 here" in versions.advice(older, newer)
     assert "unless this one is newer" in versions.advice("0" * 16, older)

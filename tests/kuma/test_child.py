@@ -14,8 +14,9 @@ import pytest
 from replicator_kuma.errors import KumaError
 from replicator_kuma.kuma import KumaService
 from replicator_kuma.kuma.child import ChildKuma
-from replicator_kuma.kuma.ended import exit_status, killed_words, signal_of
+from replicator_kuma.kuma.ended import exit_status, signal_of
 from replicator_kuma.kuma.held import HeldKuma
+from replicator_kuma.plain import killed_by
 from tests.kuma.programs import OBEDIENT, SLOW, python
 from tests.kuma.server import Clock
 from tests.support.waiting import wait_until
@@ -217,6 +218,6 @@ def test_which_exit_statuses_tell_of_a_signal(status: int | None, number: int) -
 
 
 def test_a_signal_in_words() -> None:
-    assert killed_words(9) == "killed by signal 9 (out of memory?)"
-    assert killed_words(11) == "killed by signal 11 (SIGSEGV)"
-    assert killed_words(40) == "killed by signal 40"
+    assert killed_by(9) == "killed by signal 9 (out of memory?)"
+    assert killed_by(11) == "killed by signal 11 (SIGSEGV)"
+    assert killed_by(40) == "killed by signal 40"

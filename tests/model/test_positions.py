@@ -22,7 +22,7 @@ from replicator_kuma.errors import Fenced
 from replicator_kuma.leader import View
 from replicator_kuma.repository import Snapshot
 from replicator_kuma.state import Mark, State
-from tests.model.world import Choices, Violation, World, play
+from tests.model.world import Choices, Violation, World, let_go, play
 
 INTERLEAVINGS = int(os.environ.get("REPLICATOR_TEST_INTERLEAVINGS", "3000"))
 FIRST_SEED = int(os.environ.get("REPLICATOR_TEST_SEED", "0"))
@@ -57,6 +57,8 @@ def played(choices: Choices, steps: int) -> str:
             play(World(Path(folder), choices), steps)
         except Violation as error:
             return str(error)
+        finally:
+            let_go(Path(folder))
     return ""
 
 

@@ -22,11 +22,11 @@ from random import Random
 from typing import Any
 from unittest import mock
 
-from replicator_kuma import drift, leader, marks, planning, publish, replica, state
+from replicator_kuma import anchors, drift, leader, marks, planning, publish, replica, state
 from replicator_kuma.cycle import CycleResult, Instance, Outcome
 from replicator_kuma.errors import Fenced, ReplicatorError
 from replicator_kuma.leader import Leader
-from replicator_kuma.notify.ntfy import NullNotifier
+from replicator_kuma.notify import NullNotifier
 from replicator_kuma.promote import promote
 from replicator_kuma.replica import Replica
 from replicator_kuma.repository import Label, Position
@@ -296,6 +296,7 @@ class World:
 
     def lose(self, disk: Disk, *, rows: bool) -> None:
         """A container made anew; or the whole disk, with an empty database in its place."""
+        let_go(disk.folder)
         shutil.rmtree(disk.folder / "replicator", ignore_errors=True)
         disk.lineage += 1
         if rows:
@@ -315,6 +316,7 @@ class World:
     def put_back(self, disk: Disk, number: int) -> None:
         """An image, of this disk or of another: an old one, or a clone."""
         source, kept, content = self.images[number]
+        let_go(disk.folder)
         shutil.rmtree(disk.folder / "replicator", ignore_errors=True)
         if kept is not None:
             shutil.copytree(kept, disk.folder / "replicator")
@@ -455,6 +457,15 @@ class First:
     position: Position
     confirmed: tuple[str, str]
     states: dict[str, bytes]
+
+
+def let_go(folder: Path) -> None:
+    """Close what the program holds of state directories below: it means to keep one for good.
+
+    Thousands of instances in one process would leave no descriptors.
+    """
+    for name in [name for name in anchors._anchors if Path(name).is_relative_to(folder)]:
+        os.close(anchors._anchors.pop(name))
 
 
 @functools.cache

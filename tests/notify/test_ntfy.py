@@ -16,10 +16,9 @@ from typing import Any
 import pytest
 
 from replicator_kuma.errors import SettingsError
-from replicator_kuma.notify import Notifier
+from replicator_kuma.notify import Kind, Notifier, NullNotifier
 from replicator_kuma.notify.ntfy import (
     NtfyNotifier,
-    NullNotifier,
     encode,
     make_notifier,
     parse_target,
@@ -96,8 +95,8 @@ def notifier(address: str, **options: Any) -> NtfyNotifier:
 
 def test_a_message_arrives_whole(server: Server) -> None:
     told = notifier(server.address)
-    told.send("Größe — 監視", "2 monitors added\n1 changed ✓")
-    told.send("Backups fail", "no network", urgent=True)
+    told.send(Kind.FAILURES, "Größe — 監視", "2 monitors added\n1 changed ✓")
+    told.send(Kind.FAILURES, "Backups fail", "no network", urgent=True)
     told.close(10)
     assert [(post.path, post.authorization) for post in server.posts] == [("/", None)] * 2
     assert server.posts[0].body == {
@@ -118,7 +117,7 @@ def test_a_login_travels_in_a_header_also_where_netrc_knows_better(
     netrc.chmod(0o600)
     monkeypatch.setenv("NETRC", str(netrc))
     told = notifier(server.address, token="tk_0")
-    told.send("a", "b")
+    told.send(Kind.FAILURES, "a", "b")
     told.close(10)
     assert server.posts[0].authorization == "Bearer tk_0"
 
@@ -197,12 +196,24 @@ def test_a_token_that_is_none_is_refused_unseen(token: str) -> None:
 def test_no_url_tells_nobody(url: str | None) -> None:
     told: Notifier = make_notifier(url, "berlin")
     assert isinstance(told, NullNotifier)
-    told.send("a", "b", urgent=True)
+    told.send(Kind.FAILURES, "a", "b", urgent=True)
     told.close()
 
 
-def test_a_url_makes_a_notifier() -> None:
-    assert isinstance(make_notifier("https://ntfy.sh/x", "berlin", token="tk_"), NtfyNotifier)
+@pytest.mark.parametrize(
+    ("tell", "arrives"),
+    [
+        (tuple(Kind), ["applies", "publishes", "drills", "failures"]),
+        ((Kind.FAILURES,), ["drills", "failures"]),
+        ((Kind.APPLIES, Kind.DRILLS), ["applies", "drills"]),
+    ],
+)
+def test_what_is_chosen_is_told(server: Server, tell: tuple[Kind, ...], arrives: list[str]) -> None:
+    told = make_notifier(f"http://{server.address}/{TOPIC}", "berlin", tell=tell)
+    for kind in (Kind.APPLIES, Kind.PUBLISHES, Kind.DRILLS, Kind.FAILURES):
+        told.send(kind, "title", kind.value)
+    told.close()
+    assert [post.body["message"] for post in server.posts] == arrives
 
 
 # ------------------------------------------------------------------ when it fails
@@ -212,7 +223,7 @@ def test_a_url_makes_a_notifier() -> None:
 def test_a_busy_server_is_tried_again(server: Server, status: int) -> None:
     server.statuses = [status, status]
     told = notifier(server.address)
-    told.send("a", "b")
+    told.send(Kind.FAILURES, "a", "b")
     told.close(10)
     assert len(server.posts) == 3
 
@@ -220,7 +231,7 @@ def test_a_busy_server_is_tried_again(server: Server, status: int) -> None:
 def test_three_tries_are_enough(server: Server, caplog: pytest.LogCaptureFixture) -> None:
     server.statuses = [503] * 9
     told = notifier(server.address)
-    told.send("a", "b")
+    told.send(Kind.FAILURES, "a", "b")
     told.close(10)
     assert len(server.posts) == 3
     assert "HTTP 503 (1 notifications lost)" in caplog.text
@@ -235,7 +246,7 @@ def test_a_refusal_is_final(
 ) -> None:
     server.statuses = [status]
     told = notifier(server.address)
-    told.send("a", "b")
+    told.send(Kind.FAILURES, "a", "b")
     told.close(10)
     assert len(server.posts) == 1
     assert words in caplog.text
@@ -250,7 +261,7 @@ def test_failures_are_logged_once_with_no_secret_and_so_is_their_end(
         f"http://me:hunter-0-two@{server.address}/{TOPIC}?auth=QmVhcmVyIHRrXzM", "berlin"
     )
     for _ in range(4):
-        told.send("a", "b")
+        told.send(Kind.FAILURES, "a", "b")
     told.close(10)
     ours = [record for record in caplog.records if record.name.startswith("replicator_kuma")]
     assert [record.levelname for record in ours] == ["WARNING", "INFO"]
@@ -268,7 +279,7 @@ def test_a_failure_that_lasts_is_logged_again_with_a_count(
     server.statuses = [400] * 4
     told = notifier(server.address)
     for _ in range(4):
-        told.send("a", "b")
+        told.send(Kind.FAILURES, "a", "b")
     told.close(10)
     assert [message.partition("(")[2][:20] for message in caplog.messages] == [
         "1 notifications lost",
@@ -284,7 +295,7 @@ def test_what_nobody_foresaw_is_told_by_its_kind_alone(
 
     monkeypatch.setattr("requests.post", post)
     told = notifier("127.0.0.1:9")
-    told.send("a", "b")
+    told.send(Kind.FAILURES, "a", "b")
     told.close(10)
     assert "ntfy at 127.0.0.1:9: RuntimeError" in caplog.text
     assert TOPIC not in caplog.text
@@ -292,7 +303,7 @@ def test_what_nobody_foresaw_is_told_by_its_kind_alone(
 
 def test_nobody_there(caplog: pytest.LogCaptureFixture) -> None:
     told = notifier(f"127.0.0.1:{free_port()}")
-    told.send("a", "b")
+    told.send(Kind.FAILURES, "a", "b")
     told.close(10)
     assert "no connection" in caplog.text
     assert TOPIC not in caplog.text
@@ -310,7 +321,7 @@ def test_a_server_without_a_known_certificate_name(caplog: pytest.LogCaptureFixt
 
         threading.Thread(target=hang_up, daemon=True).start()
         told = NtfyNotifier(f"https://{address}/{TOPIC}", "berlin")
-        told.send("a", "b")
+        told.send(Kind.FAILURES, "a", "b")
         told.close(10)
     assert "certificate is not accepted" in caplog.text
 
@@ -322,7 +333,7 @@ def test_a_dead_server_delays_nothing(caplog: pytest.LogCaptureFixture) -> None:
         longest = 0.0
         for number in range(20):
             began = time.monotonic()
-            told.send("a", str(number))
+            told.send(Kind.FAILURES, "a", str(number))
             longest = max(longest, time.monotonic() - began)
         assert longest < 2.0
         began = time.monotonic()
@@ -335,7 +346,7 @@ def test_no_answer_in_time_is_a_failure(caplog: pytest.LogCaptureFixture) -> Non
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"127.0.0.1:{listener.getsockname()[1]}"
         told = notifier(address, timeout=0.05, retry_delays=())
-        told.send("a", "b")
+        told.send(Kind.FAILURES, "a", "b")
         told.close(10)
     assert "no answer within 0.05 s" in caplog.text
 
@@ -343,10 +354,10 @@ def test_no_answer_in_time_is_a_failure(caplog: pytest.LogCaptureFixture) -> Non
 def test_a_full_queue_loses_its_oldest(server: Server, caplog: pytest.LogCaptureFixture) -> None:
     server.held.clear()
     told = notifier(server.address, capacity=2)
-    told.send("a", "first")
+    told.send(Kind.FAILURES, "a", "first")
     wait_until(lambda: server.posts, "the first message is under way")
     for text in ("lost", "kept", "newest"):
-        told.send("a", text)
+        told.send(Kind.FAILURES, "a", text)
     server.held.set()
     told.close(10)
     assert [post.body["message"] for post in server.posts] == ["first", "kept", "newest"]
@@ -355,12 +366,12 @@ def test_a_full_queue_loses_its_oldest(server: Server, caplog: pytest.LogCapture
 def test_a_close_does_not_wait_for_the_next_try(server: Server) -> None:
     server.statuses = [503]
     told = notifier(server.address, retry_delays=(60.0,))
-    told.send("a", "b")
+    told.send(Kind.FAILURES, "a", "b")
     wait_until(lambda: server.posts, "the first try")
     began = time.monotonic()
     told.close(0.1)
     assert time.monotonic() - began < 10.0
-    told.send("after", "the end")
+    told.send(Kind.FAILURES, "after", "the end")
     told.close()
     wait_until(
         lambda: not any(thread.name == "ntfy" for thread in threading.enumerate()),
@@ -377,6 +388,6 @@ def test_close_without_a_message_is_quick() -> None:
 
 def test_what_cannot_be_sent_raises_nothing(caplog: pytest.LogCaptureFixture) -> None:
     told = notifier("127.0.0.1:9")
-    told.send("a", None)  # type: ignore[arg-type]
+    told.send(Kind.FAILURES, "a", None)  # type: ignore[arg-type]
     told.close(1)
     assert "A notification was lost: TypeError" in caplog.text

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from replicator_kuma.notify import Kind
 from replicator_kuma.notify.ntfy import NtfyNotifier
 
 TOKEN, TOPIC = "tk_s3cr3t", "topic-s3cr3t"
@@ -69,7 +70,7 @@ def send(server: Answering, answer: bytes, caplog: pytest.LogCaptureFixture) -> 
     url = f"http://127.0.0.1:{server.port}/{TOPIC}"
     notifier = NtfyNotifier(url, "here", token=TOKEN, timeout=2, retry_delays=())
     with caplog.at_level(logging.DEBUG, logger="replicator_kuma"):
-        notifier.send("title", "message")
+        notifier.send(Kind.FAILURES, "title", "message")
         notifier.close(10)
     assert "were not delivered before the end" not in caplog.text
     assert "s3cr3t" not in caplog.text

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from replicator_kuma.errors import RepositoryDamaged
 from replicator_kuma.repository import arguments
 from replicator_kuma.repository.failures import Where, classify, hopeless, partial_listing
 from replicator_kuma.repository.mask import Mask
@@ -180,7 +181,7 @@ AWAY_LINE = "Load(<data/c0>, 402, 793) returned error, retrying after 1s: connec
 def test_each_end_of_restic_has_one_meaning(code: int, stderr: str, kind: str) -> None:
     failure = classify("call", ended(code, stderr), 60, NO_MASK)
     assert type(failure.error).__name__ == kind
-    assert str(failure.error).startswith("call: ")
+    assert str(failure.error).startswith(("call: ", "the repository "))
 
 
 def test_only_what_may_go_by_is_tried_again() -> None:
@@ -195,6 +196,45 @@ def test_only_what_may_go_by_is_tried_again() -> None:
     assert not classify("call", ended(12, ""), 60, NO_MASK).transient
 
 
+@pytest.mark.parametrize(
+    ("said", "sentence"),
+    [
+        (
+            'Head "http://:***@10.0.0.2:8000/x/config": dial tcp 10.0.0.2:8000: connect: '
+            "connection refused",
+            "the repository at 10.0.0.2:8000 refuses connections",
+        ),
+        (
+            'Head "https://nas/x/config": dial tcp: lookup nas on 10.0.0.1:53: no such host',
+            "the name of the repository's server, nas, cannot be resolved",
+        ),
+        (
+            'Fatal: client.GetObject: Get "http://[fd00::2]:9000/bucket/": dial tcp '
+            "[fd00::2]:9000: connect: no route to host",
+            "there is no route to the repository at [fd00::2]:9000",
+        ),
+        (
+            "subprocess ssh: ssh: connect to host nas port 22: Connection refused",
+            "the repository at nas refuses connections",
+        ),
+        (
+            "subprocess ssh: ssh: Could not resolve hostname nas: Name or service not known",
+            "the name of the repository's server, nas, cannot be resolved",
+        ),
+        ("read tcp 10.0.0.1:4->10.0.0.2:8000: i/o timeout", "the repository gives no answer"),
+    ],
+)
+def test_a_network_speaks_plainly(said: str, sentence: str) -> None:
+    assert str(classify("call", ended(1, said), 60, NO_MASK).error) == sentence
+    late = Ended(-15, f"Stat(<config/>) returned error, retrying after 1s: {said}", Stop.DEADLINE)
+    assert str(classify("call", late, 60, NO_MASK).error) == f"{sentence} (tried for 60 s)"
+
+
+def test_what_a_network_says_of_damage_stays_damage() -> None:
+    text = f"Load(<data/c0>, 0, 0) failed: id {'0' * 64} not found in repository: connection reset"
+    assert type(classify("call", ended(1, text), 60, NO_MASK).error) is RepositoryDamaged
+
+
 def test_a_reason_is_one_short_line_for_people() -> None:
     noise = "Stat(<config/>) returned error, retrying after 1s: dial tcp: no\n"
     json_end = '{"message_type":"exit_error","code":1,"message":"Fatal: it broke\\nIs there"}\n'
@@ -203,7 +243,7 @@ def test_a_reason_is_one_short_line_for_people() -> None:
     assert str(classify("call", ended(1, noise), 60, NO_MASK).error) == "call: dial tcp: no"
     assert len(str(classify("call", ended(1, long_line), 60, NO_MASK).error)) < 450
     assert str(classify("call", ended(7, ""), 60, NO_MASK).error) == (
-        "call: restic ended with code 7 and no word"
+        "call: restic ended with code 7 and said nothing"
     )
 
 

@@ -128,7 +128,7 @@ def test_a_hang_is_told_in_seconds(fake: Fake) -> None:
 
 def test_a_hang_tells_what_restic_said(fake: Fake) -> None:
     line = "Stat(<config/>) returned error, retrying after 1.1s: dial tcp: connection refused"
-    with pytest.raises(RepositoryUnreachable, match=r"within 0\.5 s: dial tcp: connection refused"):
+    with pytest.raises(RepositoryUnreachable, match=r"refuses connections \(tried for 0\.5 s\)"):
         fake(f"echo '{line}' >&2; sleep 600").snapshots("default")
 
 
@@ -243,7 +243,10 @@ def test_a_code_that_nobody_knows_is_unreachable(
 
 def test_a_restic_that_dies_is_unreachable(fake: Fake, dump: Path, tmp_path: Path) -> None:
     for call in every_call(fake("kill -9 $$", CALM), dump, tmp_path / "into"):
-        with pytest.raises(RepositoryUnreachable, match="code -9"):
+        with pytest.raises(
+            RepositoryUnreachable,
+            match=r"restic was killed by signal 9 \(out of memory\?\)",
+        ):
             call()
 
 
@@ -271,7 +274,7 @@ def test_transient_failures_are_tried_again(fake: Fake, tmp_path: Path) -> None:
 
 
 def test_a_listing_in_trouble_ends_after_four_attempts(fake: Fake, tmp_path: Path) -> None:
-    with pytest.raises(RepositoryUnreachable, match="connection reset"):
+    with pytest.raises(RepositoryUnreachable, match="cuts connections"):
         fake("echo 'connection reset' >&2; exit 1", CALM).snapshots("default")
     assert len(calls(tmp_path)) == 1 + 4
 
@@ -297,7 +300,7 @@ def test_pauses_are_capped_and_differ_between_instances(fake: Fake) -> None:
 
 
 def test_a_publish_of_unknown_end_is_not_repeated(fake: Fake, dump: Path, tmp_path: Path) -> None:
-    with pytest.raises(RepositoryUnreachable, match="connection reset"):
+    with pytest.raises(RepositoryUnreachable, match="cuts connections"):
         fake("echo 'connection reset' >&2; exit 1", CALM).publish(dump, label(1))
     assert len(calls(tmp_path)) == 1 + 1
 

@@ -1,10 +1,14 @@
-"""Time as the product would need it: without coverage's tracing, which costs several times that."""
+"""Time as the product would need it, without coverage's tracing; and clocks that a test sets."""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from replicator_kuma.pace import Pace
 
 
 def untraced_seconds(work: Callable[[], object]) -> float:
@@ -17,3 +21,24 @@ def untraced_seconds(work: Callable[[], object]) -> float:
         return time.process_time() - began
     finally:
         sys.settrace(tracer)
+
+
+@dataclass
+class Clocks:
+    """A wall clock and a monotonic one, for `Pace`: both move by ``pass_by``, one by ``set``."""
+
+    wall: float = datetime(2031, 6, 1, 4, 0, tzinfo=UTC).timestamp()
+    ticks: float = 5_000.0
+
+    def pass_by(self, seconds: float) -> None:
+        self.wall += seconds
+        self.ticks += seconds
+
+    def pace(self, every: float) -> Pace:
+        """What one process keeps of its restarts."""
+        return Pace(every, wall=lambda: self.wall, ticks=lambda: self.ticks)
+
+    def text(self, seconds: float = 0.0) -> str:
+        """A moment as Kuma writes it into a heartbeat."""
+        moment = datetime.fromtimestamp(self.wall + seconds, UTC)
+        return moment.strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]

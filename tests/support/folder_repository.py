@@ -77,6 +77,14 @@ class FolderRepository:
         (self.folder / f"{name}.json").write_text(json.dumps(note))
         return name
 
+    def date(self, position: str, time: str) -> None:
+        """Give the snapshots at a position another time."""
+        for path in self.folder.glob("*.json"):
+            note = json.loads(path.read_text())
+            label = Label.from_tags(note["tags"])
+            if label is not None and str(label.position) == position:
+                path.write_text(json.dumps({**note, "time": time}))
+
     def fetch(
         self,
         snapshot: Snapshot,

@@ -12,6 +12,7 @@ from replicator_kuma.database import Store
 from replicator_kuma.database.sqlite import SqliteStore
 from replicator_kuma.dump.catalog import TABLES
 from replicator_kuma.errors import KumaError
+from replicator_kuma.notify import Kind
 from replicator_kuma.repository import Repository
 from replicator_kuma.repository.pair import Pair
 from replicator_kuma.state import StateFile
@@ -62,7 +63,7 @@ class RecordingNotifier:
     def __init__(self) -> None:
         self.sent: list[str] = []
 
-    def send(self, title: str, message: str, *, urgent: bool = False) -> None:
+    def send(self, kind: Kind, title: str, message: str, *, urgent: bool = False) -> None:
         self.sent.append(f"{title}: {message}")
 
     def close(self, timeout: float = 2.0) -> None:

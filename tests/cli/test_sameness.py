@@ -1,0 +1,196 @@
+"""A command that is handed to the supervisor goes by its settings, or is refused."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from replicator_kuma import control, sameness
+from replicator_kuma.commands import common
+from replicator_kuma.control import ControlServer
+from replicator_kuma.settings import Settings
+from replicator_kuma.state import StateFile
+from tests.cli.conftest import World
+from tests.cli.harness import Run
+from tests.support.old_control import REQUESTS, OldSupervisor
+
+URL = "rest:https://user:s3cret-word@example.org/there"
+OTHER = "rest:https://user:0ther-word@example.org/here"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """A supervised leader with a setting of each kind; its cycles are scripted."""
+    made = Run(
+        tmp_path_factory.mktemp("same") / "r",
+        "BACKUP",
+        RESTIC_REPOSITORY=URL,
+        REPLICATOR_EXCLUDE_TABLES="incident",
+    )
+    with made:
+        made.until("backup False True")
+        yield made
+
+
+OPTIONS = [
+    ("backup", "--repo", OTHER, "RESTIC_REPOSITORY"),
+    ("backup", "--fleet", "other", "REPLICATOR_FLEET"),
+    ("backup", "--mode", "RESTORE", ""),
+    ("backup", "--instance", "other", "REPLICATOR_INSTANCE"),
+    ("backup", "--restic", "/opt/other/restic", "REPLICATOR_RESTIC"),
+    ("backup", "--tables", "user,setting", "REPLICATOR_TABLES"),
+    ("backup", "--exclude-tables", "api_key", "REPLICATOR_EXCLUDE_TABLES"),
+    ("undo", "--kuma-url", "http://127.0.0.1:9", "REPLICATOR_KUMA_URL"),
+    ("undo", "--kuma", "none", "REPLICATOR_KUMA"),
+    ("promote", "--kuma-container", "kuma", "REPLICATOR_KUMA_CONTAINER"),
+    ("promote", "--kuma-unit", "kuma", "REPLICATOR_KUMA_UNIT"),
+    ("drill --kill", "--kuma-command", "node other.js", "REPLICATOR_KUMA_COMMAND"),
+    ("drill --kill", "--kuma-dir", "/opt", "REPLICATOR_KUMA_DIR"),
+]
+
+
+@pytest.mark.parametrize(("command", "option", "value", "name"), OPTIONS)
+def test_an_option_that_the_supervisor_has_otherwise_is_refused(
+    run: Run, command: str, option: str, value: str, name: str
+) -> None:
+    before = len(run.calls)
+    done = run.command(*command.split(), option, value)
+    assert done.returncode == 3, done
+    assert len(run.calls) == before
+    assert not {"s3cret-word", "0ther-word"} & set(done.stderr.replace("@", ":").split(":"))
+    if name:
+        assert f"{option} ({name}): " in done.stderr
+        assert " there, " in done.stderr
+        assert "restart `replicator run`" in done.stderr
+
+
+def test_each_option_of_a_variable_is_compared_or_finds_the_supervisor() -> None:
+    groups = (*common.IDENTITY, *common.REPOSITORY, *common.TABLES, *common.KUMA)
+    tried = {name for *_rest, name in OPTIONS} | {"REPLICATOR_MODE", "DATA_DIR"}
+    assert set(groups) - tried == {"REPLICATOR_STATE_DIR"}
+
+
+def test_the_same_option_goes_on(run: Run) -> None:
+    before = run.calls.count("backup True True")
+    same = ("--repo", URL, "--fleet", "default", "--exclude-tables", "incident", "--mode", "BACKUP")
+    done = run.command("backup", "--allow-shrink", *same, "--data-dir", str(run.data))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert run.calls.count("backup True True") == before + 1
+
+
+def test_the_word_of_both_is_in_the_message_without_secrets(run: Run) -> None:
+    done = run.command("backup", "--repo", OTHER)
+    assert "rest:https://***@example.org/there there" in done.stderr
+    assert "rest:https://***@example.org/here here" in done.stderr
+    only = run.command("backup", "--repo", URL.replace("s3cret", "n3w"))
+    assert "another one there than here" in only.stderr
+
+
+def test_an_environment_that_differs_is_told_and_the_work_is_done(run: Run) -> None:
+    before = run.calls.count("backup False True")
+    done = run.command("backup", RESTIC_REPOSITORY=OTHER, RESTIC_PASSWORD="an0ther-one")
+    assert done.returncode == 0
+    assert run.calls.count("backup False True") == before + 1
+    assert "Warning: the supervisor that runs here does this by its own settings" in done.stderr
+    assert "--repo (RESTIC_REPOSITORY): rest:https://***@example.org/there there" in done.stderr
+    assert "RESTIC_PASSWORD: another one there than here" in done.stderr
+    for secret in ("s3cret", "0ther-word", "an0ther-one", "only-a-test"):
+        assert secret not in done.stderr
+
+
+def test_passwords_do_not_cross_the_socket(world: World) -> None:
+    sent: list[str] = []
+
+    def answer(command: str, options: object, _progress: object) -> dict[str, object]:
+        sent.append(json.dumps([command, options]))
+        return {"same": [], "has": {}, "sentence": "done", "warnings": []}
+
+    folder = world.leader / "replicator"
+    folder.mkdir(mode=0o700)
+    world.monkeypatch.setenv("RESTIC_REPOSITORY", OTHER)
+    server = ControlServer(folder, answer)
+    server.start()
+    try:
+        world.on_leader("backup")
+    finally:
+        server.close()
+    assert "RESTIC_PASSWORD" in sent[0]
+    assert not any("only-a-test" in line or "0ther-word" in line for line in sent)
+
+
+def test_a_password_is_one_wherever_it_stands(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("one\n")
+    common = {"REPLICATOR_MODE": "BACKUP", "DATA_DIR": str(tmp_path)}
+    inline = Settings.load({**common, "RESTIC_PASSWORD": "one", "RESTIC_REPOSITORY": "/r/"})
+    by_file = Settings.load(
+        {**common, "RESTIC_PASSWORD_FILE": str(file), "RESTIC_REPOSITORY": "local:/r"}
+    )
+    asked = {"salt": "s", "digests": sameness.digests(sameness.given(by_file), "s")}
+    found = sameness.answer(inline, asked)
+    assert {"RESTIC_PASSWORD", "RESTIC_REPOSITORY"} <= set(found["same"])
+    assert found["has"] == {}
+
+
+# --- versions that meet -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def old(world: World) -> Iterator[OldSupervisor]:
+    """A supervisor of 0.3.0 beside the leader."""
+    folder = world.leader / "replicator"
+    folder.mkdir(mode=0o700)
+    handler = OldSupervisor()
+    server = ControlServer(folder, handler)
+    server.start()
+    yield handler
+    server.close()
+
+
+def test_a_supervisor_of_0_3_0_does_what_it_can_compare(world: World, old: OldSupervisor) -> None:
+    for line in ("backup --wait", "backup --fleet default --wait=1s", "rollback 1.7 --force"):
+        here = ("--data-dir", str(world.leader), "--mode", "BACKUP")
+        done = world.call(*line.split(), *here)
+        assert (done.code, done.err) == (0, ""), done
+    assert old.done == ["backup", "backup", "rollback"]
+
+
+def test_a_supervisor_of_0_3_0_is_not_asked_for_what_it_would_ignore(
+    world: World, old: OldSupervisor
+) -> None:
+    done = world.on_leader("backup", "--repo", "/elsewhere")
+    assert (done.code, old.done) == (3, [])
+    assert "--repo (RESTIC_REPOSITORY): a supervisor of another version cannot" in done.err
+
+
+def test_a_command_of_0_3_0_is_served(run: Run) -> None:
+    for line in REQUESTS:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(20)
+            client.connect(str(run.data / "replicator" / control.NAME))
+            client.sendall(line)
+            with client.makefile() as answers:
+                last = [json.loads(each) for each in answers][-1]
+        assert last["result"]["sentence"].startswith("scripted"), line
+
+
+def test_promoted_and_the_supervisor_not_restarted(tmp_path: Path) -> None:
+    """REPLICATOR_MODE=BACKUP stands in the shell; `run` was started before."""
+    from tests.support.cycles import MARK
+
+    with Run(tmp_path / "r", "RESTORE") as run:
+        run.until("confirm")
+        state = StateFile(run.data / "replicator")
+        with state.lock(wait=20):
+            state.update(published=MARK, applied=MARK, promoted_at=1.0)
+        for done in (
+            run.command("backup", REPLICATOR_MODE="BACKUP"),
+            run.command("backup", "--mode", "BACKUP"),
+        ):
+            assert done.returncode == 3
+            assert "then restart `replicator run`" in done.stderr
+        assert "promoted at 1970-01-01T00:00:01Z to epoch 1" in run.command("backup").stderr

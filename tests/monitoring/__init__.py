@@ -1,0 +1,1 @@
+"""What machines are told of replication that stands: the table of docs/monitoring.md."""
