@@ -134,9 +134,9 @@ def _another(instance: Instance, place: Place) -> KumaError | None:
         elif process is not None and process.maybe_kuma:
             kuma = Holder(**vars(process))
     return KumaError(
-        f"{said}: it was not started a second time"
+        f"{said}: it is not started a second time"
         if kuma is not None
-        else f"{said}: it was not started",
+        else f"{said}: it is not started",
         hint=_way_out(instance, place, first, kuma is not None),
     )
 

@@ -21,6 +21,8 @@ PROC = Path("/proc")
 _ENGINES = frozenset({"node", "nodejs", "bun", "deno"})
 """Programs that run Kuma's server."""
 _SERVER = "server/server.js"
+_TITLE = "uptime-kuma"
+"""what a Kuma that is up calls itself: its arguments are gone then"""
 _LISTEN = "0A"
 """a socket's state in /proc/net/tcp; TIME_WAIT and the others keep nobody from listening"""
 
@@ -39,7 +41,7 @@ class Process:
     session: int = 0
     """the id of its session"""
     serves_kuma: bool = False
-    """its command line names Kuma's server"""
+    """it is Kuma's server, by its command line or its title"""
 
     def __str__(self) -> str:
         return f"process {self.pid} ({self.command})"
@@ -83,12 +85,12 @@ def describe(pid: int) -> Process | None:
         arguments = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
     except (OSError, IndexError):
         return None
-    programs = [Path(arguments[0]).name, name]
+    programs = [Path(arguments[0].strip()).name, name]
     with contextlib.suppress(OSError):
         programs.append((folder / "exe").readlink().name)
     shown = next((program for program in programs if program), "?")
     # not by a path with Kuma's name in it: a side-car is told the database's
-    serves = any(a.endswith(_SERVER) for a in arguments)
+    serves = _TITLE in programs or any(a.endswith(_SERVER) for a in arguments)
     maybe = serves or not _ENGINES.isdisjoint(programs)
     return Process(pid, words[19], plain_line(shown[:40]), maybe, int(words[3]), serves)
 

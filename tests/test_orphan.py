@@ -99,7 +99,7 @@ def test_port_and_database_are_one_sentence_with_what_to_type(tmp_path: Path) ->
         assert last.startswith(began)
         assert (
             f") listens at http://127.0.0.1:{run.port}, where Uptime Kuma is to listen, and has "
-            "its database open: it was not started a second time. "
+            "its database open: it is not started a second time. "
         ) in last
         assert last.endswith(f"End it, wait until it is gone, and start again: kill {pid}")
         assert last.count("process ") == 1
@@ -118,6 +118,9 @@ def test_a_kuma_on_another_port_that_has_the_database_is_named(tmp_path: Path) -
     build(run.data / "kuma.db", monitors=1)
     with opened(run.data / "kuma.db", name="node"), run:
         run.until("kuma start -")  # whatever node runs there, Kuma's server it is not
+    with opened(run.data / "kuma.db", name="uptime-kuma          ") as pid:  # its title
+        said = refused(run)
+    assert f"process {pid} (uptime-kuma) has Kuma's database open, and is another" in said
     code = (
         "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); "
         "c.execute('SELECT * FROM user').fetchall(); print('open', flush=True); sys.stdin.read()"
