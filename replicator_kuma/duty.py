@@ -196,8 +196,9 @@ class Duty:
         return result
 
     def _tell(self, result: CycleResult) -> None:
-        self._failures.succeeded()
         waits = bool(result.waits_until)
+        if not waits:  # what failed before may have been an apply, and is not tried again yet
+            self._failures.succeeded()
         quiet = result.outcome.value == "nothing" or (waits and self._waited)
         self._waited = waits
         logger.log(logging.DEBUG if quiet else logging.INFO, "%s", result.sentence)
