@@ -121,7 +121,7 @@ class Duty:
         if command == kill.COMMAND:
             return self._kill_kuma(progress)
         self._instance.force = bool(options.get("force"))
-        self._instance.at_start = False
+        owed, self._instance.at_start = self._instance.at_start, False
         try:
             if command == "promote":
                 return self._run(
@@ -139,6 +139,7 @@ class Duty:
             )
         finally:
             self._instance.force = False
+            self._instance.at_start = owed and self.again_at is not None
 
     def _kill_kuma(self, progress: Callable[[str], None]) -> Killed:
         settings = self._settings
@@ -183,10 +184,15 @@ class Duty:
         role: str = "",
     ) -> CycleResult:
         self._instance.progress = progress
-        self.again_at = None
+        planned, self.again_at = self.again_at, None
         try:
             with self.locked():
                 result = shared.run(self._instance, role or self._role, work)
+        except Exception:
+            # what waits is still there; a time that is over comes no second time
+            if planned is not None and planned > time.monotonic():
+                self.again_at = planned
+            raise
         finally:
             self._instance.progress = silent
         if result.waits_until:

@@ -18,7 +18,7 @@ import pytest
 
 from replicator_kuma import control, heartbeat
 from replicator_kuma.cycle import Outcome
-from replicator_kuma.errors import Interrupted, RepositoryMissing, SettingsError
+from replicator_kuma.errors import Interrupted, NothingKept, RepositoryMissing, SettingsError
 from replicator_kuma.kuma.ready import Readiness
 from replicator_kuma.repository import Position
 from replicator_kuma.state import Last, Mark, Pending, StateFile
@@ -453,6 +453,19 @@ def test_what_waits_comes_when_its_time_is_up_and_not_an_interval_later(tmp_path
         assert run.end()[0] == 0
     told = [line for line in run.log.splitlines() if "scripted restore went well" in line]
     assert [line.split()[1] for line in told[:3]] == ["info", "debug", "debug"]
+
+
+def test_a_command_that_is_refused_puts_off_nothing_that_waits(tmp_path: Path) -> None:
+    run = Run(tmp_path / "r", "RESTORE", REPLICATOR_RESTORE_INTERVAL="1h")
+    run.script("restore", outcome="waiting", waits=4.0)
+    run.script("undo", error="NothingKept")
+    with run:
+        run.until("confirm")
+        wait_until(lambda: "next_cycle" in beat(run) and beat(run)["next_cycle"], "a schedule")
+        run.script("restore")
+        assert run.command("undo").returncode == NothingKept.exit_code
+        assert run.calls.count("restore True None") == 1
+        run.until("restore True None", times=2)
 
 
 def test_the_sign_of_life_tells_of_the_cycle_for_what_waits(tmp_path: Path) -> None:
