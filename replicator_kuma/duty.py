@@ -31,9 +31,8 @@ from replicator_kuma.errors import (
 from replicator_kuma.failure_log import FailureLog, describe, lasting
 from replicator_kuma.kill import Killed
 from replicator_kuma.kuma.held import HeldKuma
-from replicator_kuma.kuma.ready import place, shown
 from replicator_kuma.notify import Kind
-from replicator_kuma.settings import Mode, Settings, kuma_port
+from replicator_kuma.settings import Mode, Settings, kuma_address
 from replicator_kuma.tasks import TASKS, Tasks
 
 logger = logging.getLogger(__name__)
@@ -197,8 +196,9 @@ class Duty:
         return result
 
     def _tell(self, result: CycleResult) -> None:
-        self._failures.succeeded()
         waits = bool(result.waits_until)
+        if not waits:  # what failed before may have been an apply, and is not tried again yet
+            self._failures.succeeded()
         quiet = result.outcome.value == "nothing" or (waits and self._waited)
         self._waited = waits
         logger.log(logging.DEBUG if quiet else logging.INFO, "%s", result.sentence)
@@ -300,13 +300,9 @@ class Duty:
         """Raise KumaError where our child would be a second Kuma, or find its port taken."""
         if self._kuma.name != "child" or self._kuma.running():
             return
-        url = self._settings.kuma_url
-        try:
-            host, listens = place(url)
-        except ValueError:
-            return  # no address: what waits there says so
-        own = kuma_port(self._settings.kuma_environment)
-        occupied.require_alone(self._instance, occupied.Place(shown(url), host, listens, own))
+        own, everywhere = kuma_address(self._settings.kuma_environment)
+        where = occupied.Place(own, everywhere, self._settings.kuma_url)
+        occupied.require_alone(self._instance, where)
 
     def _cycle_before_start(self, progress: Callable[[str], None]) -> CycleResult | None:
         """Only what the repository can give within its budget: Kuma must not wait for it."""

@@ -47,6 +47,12 @@ class Beat:
     """what the job does now, in words"""
 
 
+_KINDS = {
+    field.name: (int, float) if field.type == "float" else str if field.type == "str" else int
+    for field in dataclasses.fields(Beat)
+}
+
+
 def write(folder: Path, beat: Beat) -> None:
     """Replace the file; not synced: after a power loss it means nothing anyway. Raises OSError."""
     text = json.dumps(dataclasses.asdict(beat)).encode()
@@ -82,8 +88,11 @@ def read(folder: Path) -> Beat | None:
         if text is None:
             return None
         found = json.loads(text)
-        return Beat(**{name: found[name] for name in found if name in Beat.__dataclass_fields__})
-    except (OSError, ValueError, TypeError):
+        known = {name: found[name] for name in found if name in _KINDS}
+        if not all(isinstance(value, _KINDS[name]) for name, value in known.items()):
+            return None
+        return Beat(**known)
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
 
 

@@ -16,7 +16,7 @@ from replicator_kuma.database.holders import Holder
 from replicator_kuma.errors import DatabaseError, DatabaseMigrating, KumaError, ReplicatorError
 from replicator_kuma.kuma.ready import Readiness, probe, shown
 from replicator_kuma.kuma.ready import place as place_of
-from replicator_kuma.processes import listeners
+from replicator_kuma.processes import Listener, listeners
 
 PATIENCE = 10.0
 """seconds that another Kuma may take to end, before a start is given up"""
@@ -84,15 +84,33 @@ def require_one_kuma(instance: Instance) -> None:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a child is to listen: ``url`` is for people; ``port`` is the one that it takes itself.
+    """Where a child is to listen, and where it is then asked whether it is ready.
 
-    (A proxy may stand in front of it; what listens at another port is in its way if it is a Kuma.)
+    These may be two: a proxy may stand in front of it.
     """
 
-    url: str
-    host: str
-    listens: int
-    port: int
+    own: str
+    """its own address"""
+    everywhere: bool
+    """it takes its port at all addresses of this machine"""
+    asked: str
+    """REPLICATOR_KUMA_URL"""
+
+    def in_its_way(self) -> tuple[str, list[Listener]]:
+        """Who keeps it from listening, or would answer in its place; and at which address.
+
+        What listens where only a proxy is to listen is in its way if it is a Kuma. Raises
+        ValueError where one of them is no address.
+        """
+        own, asked = place_of(self.own), place_of(self.asked)
+        if found := listeners(*own):
+            return self.own, list(found)
+        same_port = self.everywhere and asked[1] == own[1]
+        return self.asked, [
+            one
+            for one in listeners(*asked)
+            if same_port or (one.process is not None and one.process.serves_kuma)
+        ]
 
 
 def require_alone(instance: Instance, place: Place) -> None:
@@ -113,11 +131,10 @@ def require_alone(instance: Instance, place: Place) -> None:
 
 
 def _another(instance: Instance, place: Place) -> KumaError | None:
-    at_port = [
-        one
-        for one in listeners(place.host, place.listens)
-        if place.listens == place.port or (one.process is not None and one.process.maybe_kuma)
-    ]
+    try:
+        url, at_port = place.in_its_way()
+    except ValueError:
+        return None  # who waits for an answer there says so
     holding = _holding(instance)
     kuma = next((holder for holder in holding if holder.serves_kuma), None)
     if not at_port:
@@ -127,7 +144,7 @@ def _another(instance: Instance, place: Place) -> KumaError | None:
     else:
         process = at_port[0].process
         first = process.pid if process is not None else 0
-        said = f"{at_port[0]} listens at {place.url}, where Uptime Kuma is to listen"
+        said = f"{at_port[0]} listens at {shown(url)}, where Uptime Kuma is to listen"
         if first in {holder.pid for holder in holding}:
             said += ", and has its database open"
             kuma = kuma or next(holder for holder in holding if holder.pid == first)
@@ -183,7 +200,7 @@ def _way_out(instance: Instance, place: Place, pid: int, is_kuma: bool) -> str:
 def _migrates(instance: Instance, place: Place) -> bool:
     try:
         with instance.store.read():
-            return probe(place.url) is Readiness.MIGRATING
+            return probe(place.asked) is Readiness.MIGRATING
     except DatabaseMigrating:
         return True
     except ReplicatorError:

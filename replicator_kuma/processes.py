@@ -144,8 +144,8 @@ def listeners(host: str, port: int, first: int | None = None) -> tuple[Listener,
 def other_kuma(host: str, port: int, child: int) -> Process | None:
     """The Kuma, older than our child, that answers at its address in its place; None: none is seen.
 
-    (A proxy in front of our child is no Kuma. One that is younger may be our child's, in a
-    container that it has started.)
+    (A proxy in front of our child is no Kuma, though node may run it. One that is younger may be
+    our child's, in a container that it has started.)
     """
     ours = describe(child)
     if ours is None:
@@ -153,7 +153,7 @@ def other_kuma(host: str, port: int, child: int) -> Process | None:
     found = [one.process for one in listeners(host, port, child) if one.process is not None]
     if any(belongs_to(one, child) for one in found):
         return None
-    return next((one for one in found if one.maybe_kuma and began_before(one, ours)), None)
+    return next((one for one in found if one.serves_kuma and began_before(one, ours)), None)
 
 
 def _addresses(host: str, port: int) -> set[str]:

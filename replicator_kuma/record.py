@@ -86,7 +86,7 @@ def _flaps(state: State, error: Exception, now: float) -> bool:
 
     (What fails now and then would be two messages each time.)
     """
-    begins = state.last is None or state.last.ok
+    begins = not state.failing_since
     goes_by = isinstance(error, ReplicatorError) and error.retryable
     return begins and goes_by and 0 <= now - state.recovered_at < FLAPPING
 
@@ -96,7 +96,7 @@ def _told(state: State) -> tuple[str, ...]:
 
     (A fence behind a flapping network is told once, not each time that the network is back.)
     """
-    if state.last is None or state.last.ok:
+    if state.last is None or (state.last.ok and not state.failing_since):
         return ()
     return state.told or (state.last.error,)
 
@@ -114,16 +114,24 @@ def _tell_failure(instance: Instance, role: str, error: Exception) -> None:
 def _succeeded(instance: Instance, role: str, result: CycleResult, now: float) -> None:
     state = instance.state.load()
     last = Last(at=now, ok=True, sentence=result.sentence, outcome=result.outcome.value)
+    noted = {
+        "last": last,
+        "last_ok_at": now,
+        "role": role,
+        "waits_until": result.waits_until,
+        **freshness.noted(state, result.outcome.value, now),
+    }
+    if result.waits_until and state.failing_since:
+        # what failed was not tried again: the apply that is put off may fail as before
+        instance.state.update(**noted)
+        return
     told = bool(instance.told) or any(kind != HELD_BACK for kind in _told(state))
     recovered_at = now if told else state.recovered_at
     instance.state.update(
-        last=last,
-        last_ok_at=now,
+        **noted,
         failing_since=0.0,
         recovered_at=recovered_at,
-        role=role,
         told=(),
-        **freshness.noted(state, result.outcome.value, now),
     )
     if told:
         instance.told = ""

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from replicator_kuma.kuma.run import mask
 from replicator_kuma.repository.mask import Mask
 from replicator_kuma.settings import Settings
 from replicator_kuma.variables import VARIABLES
@@ -42,7 +43,7 @@ def values(settings: Settings) -> dict[str, str]:
         "RESTIC_PASSWORD": _value(first, "RESTIC_PASSWORD"),
         "REPLICATOR_REPOSITORY_2": _place(_value(second, "RESTIC_REPOSITORY")),
         "REPLICATOR_PASSWORD_2": _value(second, "RESTIC_PASSWORD"),
-        "REPLICATOR_RESTIC": os.path.realpath(shutil.which(settings.restic) or settings.restic),
+        "REPLICATOR_RESTIC": os.path.realpath(_restic(settings) or settings.restic),
         "REPLICATOR_TABLES": _list(settings.include or ()),
         "REPLICATOR_EXCLUDE_TABLES": _list(settings.exclude_leading),
         "REPLICATOR_SETTINGS": _list(settings.setting_keys),
@@ -66,7 +67,15 @@ def values(settings: Settings) -> dict[str, str]:
 def given(settings: Settings) -> dict[str, str]:
     """Those of `values` that the environment or the command line says, no defaults."""
     said = settings.given | {name.removesuffix("_FILE") for name in settings.given}
+    if "REPLICATOR_STATE_DIR" not in said:
+        # it is where the supervisor was found: one folder, which each may have mounted elsewhere
+        said -= {"DATA_DIR"}
     return {n: v for n, v in values(settings).items() if n in said and (v or n not in SECRET)}
+
+
+def not_here(settings: Settings) -> set[str]:
+    """What cannot be told in this environment: cron has another PATH, without restic's folder."""
+    return set() if _restic(settings) else {"REPLICATOR_RESTIC"}
 
 
 def shown(settings: Settings, name: str) -> str:
@@ -78,7 +87,7 @@ def shown(settings: Settings, name: str) -> str:
         return _NEVER_SHOWN
     for environment in (settings.restic_environment, settings.second_environment):
         value = Mask(environment)(value)
-    return value
+    return mask(value)
 
 
 def digests(said: Mapping[str, str], salt: str) -> dict[str, str]:
@@ -90,7 +99,7 @@ def answer(settings: Settings, options: Mapping[str, Any]) -> dict[str, Any]:
     """The supervisor's word: ``same`` names, and what it ``has`` in place of the others."""
     ours, asked = values(settings), options.get("digests") or {}
     own = digests({n: v for n, v in ours.items() if n in asked}, options.get("salt") or "")
-    same = sorted(name for name, digest in own.items() if digest == asked[name])
+    same = sorted(n for n, d in own.items() if d == asked[n] or _only_restic_knows(settings, n))
     return {"same": same, "has": {n: shown(settings, n) for n in sorted(own.keys() - set(same))}}
 
 
@@ -120,6 +129,19 @@ def differences(
     return [
         Difference(name, shown(settings, name), has.get(name)) for name in names if name not in same
     ]
+
+
+def _restic(settings: Settings) -> str | None:
+    return shutil.which(settings.restic)
+
+
+def _only_restic_knows(settings: Settings, name: str) -> bool:
+    """Whether it is a password that a command tells: restic runs it, and nobody else."""
+    places = {
+        "RESTIC_PASSWORD": settings.restic_environment,
+        "REPLICATOR_PASSWORD_2": settings.second_environment,
+    }
+    return "RESTIC_PASSWORD_COMMAND" in places.get(name, {})
 
 
 def _value(environment: Mapping[str, str], name: str) -> str:

@@ -385,10 +385,19 @@ def _kuma(source: Source) -> str:
     return value
 
 
-def kuma_port(values: Mapping[str, str]) -> int:
-    """The port that Kuma takes by its own variables."""
+def kuma_address(values: Mapping[str, str]) -> tuple[str, bool]:
+    """Where Kuma itself answers, by its own variables; and whether it takes all addresses."""
     ports = (values.get("UPTIME_KUMA_PORT", ""), values.get("PORT", ""), "3001")
-    return int(next(text for text in ports if text.isascii() and text.isdigit()))
+    port = int(next(text for text in ports if text.isascii() and text.isdigit()))
+    host = values.get("UPTIME_KUMA_HOST") or values.get("HOST") or ""
+    if everywhere := host in ("", "0.0.0.0", "::", "[::]"):
+        host = "127.0.0.1"
+    elif ":" in host and not host.startswith("["):
+        host = f"[{host}]"
+    secure = all(
+        values.get(f"UPTIME_KUMA_{name}") or values.get(name) for name in ("SSL_KEY", "SSL_CERT")
+    )
+    return f"{'https' if secure else 'http'}://{host}:{port}", everywhere
 
 
 def _kuma_url(source: Source) -> str:
@@ -398,17 +407,7 @@ def _kuma_url(source: Source) -> str:
         if not re.match(r"https?://[^/\s]+", url):
             source.problem("REPLICATOR_KUMA_URL", "an address like http://127.0.0.1:3001")
         return url.rstrip("/")
-    values = source.values
-    host = values.get("UPTIME_KUMA_HOST") or values.get("HOST") or ""
-    if host in ("", "0.0.0.0", "::", "[::]"):
-        host = "127.0.0.1"
-    elif ":" in host and not host.startswith("["):
-        host = f"[{host}]"
-    port = kuma_port(values)
-    secure = all(
-        values.get(f"UPTIME_KUMA_{name}") or values.get(name) for name in ("SSL_KEY", "SSL_CERT")
-    )
-    return f"{'https' if secure else 'http'}://{host}:{port}"
+    return kuma_address(source.values)[0]
 
 
 def _tell(source: Source) -> frozenset[Kind]:

@@ -40,7 +40,7 @@ from replicator_kuma.kuma.ended import exit_status, signal_of
 from replicator_kuma.kuma.held import HeldKuma
 from replicator_kuma.kuma.ready import PROBE_TIMEOUT, Readiness, probe, taken
 from replicator_kuma.plain import killed_by
-from replicator_kuma.settings import Mode, Settings
+from replicator_kuma.settings import Mode, Settings, kuma_address
 from replicator_kuma.state import LOCK_FLAGS
 from replicator_kuma.tasks import TASKS, Tasks
 from replicator_kuma.timetable import Timetable
@@ -296,10 +296,12 @@ class Supervisor:
             killed = signal_of(code)
             how = killed_by(killed) if killed else f"ended by itself, with exit code {code}"
             logger.error("Uptime Kuma %s", f"was {how}" if killed else how)
-            if not killed and taken(self._settings.kuma_url):
+            # its own: where it is asked a proxy may listen
+            own, _everywhere = kuma_address(self._settings.kuma_environment)
+            if not killed and taken(own):
                 # Some versions of Kuma call that a success, and nothing would start it again.
                 code = code or KumaError.exit_code
-                logger.error("%s", occupied.taken_words(self._settings.kuma_url))
+                logger.error("%s", occupied.taken_words(own))
         self._interrupt()
         self._worker.close(AFTER_KUMA)
         if child:

@@ -271,6 +271,54 @@ def test_a_younger_kuma_and_a_proxy_are_no_strangers(
         assert other_kuma("127.0.0.1", proxy.getsockname()[1], pid) is None
 
 
+@pytest.fixture
+def node_proxy(tmp_path: Path) -> Iterator[int]:
+    """A program of node's in front of Kuma, which answers for it; its port."""
+    port, folder = free_port(), tmp_path / "proxy"
+    folder.mkdir()
+    (folder / "kuma.db").touch()
+    code = (
+        "import pathlib, runpy, sys; pathlib.Path('/proc/self/comm').write_text('node'); "
+        "runpy.run_path(sys.argv.pop(3), run_name='__main__')"
+    )
+    argv = [sys.executable, "-c", code, str(folder), str(port), str(FAKE_KUMA)]
+    environ = {**os.environ, "DATA_DIR": str(folder)}
+    with subprocess.Popen(argv, env=environ) as process:
+        wait_until(lambda: is_ready(f"http://127.0.0.1:{port}"), "the proxy")
+        found = describe(process.pid)
+        assert found is not None
+        assert found.maybe_kuma
+        assert not found.serves_kuma
+        yield port
+        process.terminate()
+
+
+def test_a_proxy_that_node_runs_keeps_no_kuma_from_starting(
+    tmp_path: Path, node_proxy: int
+) -> None:
+    url = f"http://127.0.0.1:{node_proxy}"
+    with Run(tmp_path / "r", "RESTORE", REPLICATOR_KUMA_URL=url, SCRIPT_PATIENCE="0.1") as run:
+        run.until("confirm")
+        assert "Uptime Kuma is ready" in run.log
+
+
+def test_a_proxy_on_kumas_port_at_another_address_keeps_none_from_starting(tmp_path: Path) -> None:
+    run = Run(tmp_path / "r", "RESTORE", UPTIME_KUMA_HOST="127.0.0.1", SCRIPT_PATIENCE="0.1")
+    run.environ["REPLICATOR_KUMA_URL"] = f"http://127.0.0.2:{run.port}"
+    with socket.create_server(("127.0.0.2", run.port)), run:
+        run.until("kuma start -")
+
+
+def test_a_proxy_is_not_blamed_for_a_kuma_that_ends(tmp_path: Path) -> None:
+    run = Run(tmp_path / "r", "RESTORE")
+    run.script("behaviour", die_after=0.5, exit_code=0)
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        run.environ["REPLICATOR_KUMA_URL"] = f"http://127.0.0.1:{proxy.getsockname()[1]}"
+        assert run.start().wait() == 0
+    assert "Uptime Kuma ended by itself, with exit code 0" in run.log
+    assert f"kill {os.getpid()}" not in run.log
+
+
 # ------------------------------------------------------------------ who listens
 
 

@@ -241,6 +241,28 @@ def test_a_heartbeat_of_another_version_is_read(tmp_path: Path) -> None:
     assert heartbeat.alive(heartbeat.read(path))
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "null",
+        '["pid", "monotonic"]',
+        '{"pid": 1, "monotonic": null}',
+        '{"pid": "1", "monotonic": 1.0}',
+        '{"pid": 1, "monotonic": 1.0, "kuma_bad_since": "a while"}',
+        '{"pid": 1, "monotonic": 1.0, "kuma": 5}',
+        "[" * 100_000,
+    ],
+)
+def test_a_heartbeat_that_is_none_is_no_sign_of_life(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "replicator"
+    path.mkdir(mode=0o700)
+    (path / heartbeat.NAME).write_text(text)
+    assert heartbeat.read(path) is None
+    assert not heartbeat.lost(path)
+    assert health(settings(tmp_path)) is not None
+    assert report(settings(tmp_path)).as_dict()["supervisor"] is None
+
+
 def test_the_last_drill_is_shown(tmp_path: Path) -> None:
     known = after_drills(tmp_path, last=WENT_WELL, failed=None)
     assert lines(known)["last drill"].endswith("s ago: 1.8 can be recovered")

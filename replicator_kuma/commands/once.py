@@ -111,8 +111,8 @@ def _compare(
             + "; ".join(map(str, found)),
             hint=_hint(settings, found),
         )
-    others = [n for n in said if n not in overrides]
-    if told is not None and (found := sameness.differences(settings, others, told)):
+    others = said.keys() - overrides.keys() - sameness.not_here(settings)
+    if told is not None and (found := sameness.differences(settings, sorted(others), told)):
         voice.warn(
             "the supervisor that runs here does this by its own settings, which are others: "
             + "; ".join(map(str, found))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -134,6 +136,54 @@ def test_a_password_is_one_wherever_it_stands(tmp_path: Path) -> None:
     found = sameness.answer(inline, asked)
     assert {"RESTIC_PASSWORD", "RESTIC_REPOSITORY"} <= set(found["same"])
     assert found["has"] == {}
+
+
+def asked_of(supervisor: Settings, command: Settings) -> dict[str, Any]:
+    """What a supervisor answers to a command of these settings."""
+    digests = sameness.digests(sameness.given(command), "s")
+    return sameness.answer(supervisor, {"salt": "s", "digests": digests})
+
+
+def test_a_password_that_only_restic_asks_for_is_no_other_one(tmp_path: Path) -> None:
+    common = {"DATA_DIR": str(tmp_path), "RESTIC_REPOSITORY": "/r"}
+    command = {**common, "RESTIC_PASSWORD": "one"}
+    by_command = Settings.load({**common, "RESTIC_PASSWORD_COMMAND": "pass show r"})
+    assert asked_of(by_command, Settings.load(command))["has"] == {}
+    none = Settings.load({**common, "RESTIC_INSECURE_NO_PASSWORD": "true"})
+    assert asked_of(none, Settings.load(command))["has"] == {"RESTIC_PASSWORD": "unset"}
+
+
+def test_a_folder_that_is_mounted_elsewhere_is_the_one_where_the_supervisor_was_found(
+    tmp_path: Path,
+) -> None:
+    command = Settings.load({"DATA_DIR": str(tmp_path)})
+    inside = Settings.load({"DATA_DIR": "/app/data"})
+    assert asked_of(inside, command)["has"] == {}
+    apart = {"REPLICATOR_STATE_DIR": str(tmp_path / "replicator")}
+    command = Settings.load({"DATA_DIR": str(tmp_path), **apart})
+    assert asked_of(inside, command)["has"] == {"DATA_DIR": "/app/data"}
+
+
+def test_a_command_of_kuma_is_shown_without_what_looks_like_a_secret(tmp_path: Path) -> None:
+    common = {"DATA_DIR": str(tmp_path)}
+    own = Settings.load({**common, "REPLICATOR_KUMA_COMMAND": "env X_TOKEN=abc node s.js"})
+    other = Settings.load({**common, "REPLICATOR_KUMA_COMMAND": "node s.js"})
+    has = asked_of(own, other)["has"]
+    assert has == {"REPLICATOR_KUMA_COMMAND": "env X_TOKEN=*** node s.js"}
+
+
+def test_a_path_of_crons_without_restic_is_no_other_restic(tmp_path: Path) -> None:
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "own-restic").write_text("#!/bin/sh\n")
+    (folder / "own-restic").chmod(0o755)
+    path = f"{folder}:{os.environ['PATH']}"
+    with Run(tmp_path / "r", "BACKUP", REPLICATOR_RESTIC="own-restic", PATH=path) as run:
+        run.until("backup False True")
+        done = run.command("backup", PATH=os.environ["PATH"])
+        assert (done.returncode, done.stderr) == (0, "")
+        done = run.command("backup", "--restic", "other", PATH=os.environ["PATH"])
+        assert done.returncode == 3
 
 
 # --- versions that meet -----------------------------------------------------------------------

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 
 import pytest
 
 from replicator_kuma.cycle import CycleResult, Instance, Outcome
 from replicator_kuma.dump.policy import Policy
-from replicator_kuma.errors import Interrupted, KumaError, StoppedInVain
+from replicator_kuma.errors import DatabaseLocked, Interrupted, KumaError, StoppedInVain
 from replicator_kuma.pace import LONGEST
+from replicator_kuma.record import recorded
+from replicator_kuma.replica import Replica
 from replicator_kuma.state import Restart, StateFile
 from tests.support import databases
 from tests.support.clock import Clocks
@@ -26,7 +29,7 @@ from tests.support.cycles import (
     take_over,
 )
 from tests.support.folder_repository import FolderRepository
-from tests.support.instances import RecordingKuma
+from tests.support.instances import RecordingKuma, RecordingNotifier
 
 INTERVAL = 60.0
 ACTIVE = "SELECT id FROM monitor WHERE active = 1 AND type <> 'push' ORDER BY id"
@@ -319,6 +322,68 @@ def test_an_apply_that_failed_after_the_stop_counts_and_is_still_in_vain(
     with pytest.raises(StoppedInVain):
         follow(replica)
     assert kuma.log.count("stop") == 2
+
+
+def test_a_cycle_that_waits_its_turn_tells_no_recovery(
+    edits: Edits, replica: Instance, clocks: Clocks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What failed has not been tried since: the next try may fail again."""
+    notifier = replica.notifier
+    assert isinstance(notifier, RecordingNotifier)
+
+    def cycle() -> Outcome | None:
+        with contextlib.suppress(DatabaseLocked), replica.state.lock():
+            return recorded(replica, "RESTORE", Replica(replica).cycle).outcome
+        return None
+
+    def titles() -> list[str]:
+        return [text.partition(":")[0] for text in notifier.sent]
+
+    def locked(*_given: object) -> None:
+        raise DatabaseLocked("a tool holds it")
+
+    edits.once()
+    clocks.pass_by(LONGEST)
+    edits.publish()
+    told = len(titles())
+    with monkeypatch.context() as context:
+        context.setattr("replicator_kuma.apply.carry_out", locked)
+        assert cycle() is None
+        assert titles()[told:] == ["restore fails"]
+        clocks.pass_by(10)
+        for _ in range(2):
+            assert cycle() is Outcome.WAITING
+        failing_since = replica.state.load().failing_since
+        assert failing_since
+        clocks.pass_by(INTERVAL)
+        assert cycle() is None
+    assert titles()[told:] == ["restore fails"]
+    assert replica.state.load().failing_since == failing_since
+    clocks.pass_by(10)
+    edits.publish()  # the other one is in vain by now
+    assert cycle() is Outcome.WAITING
+    clocks.pass_by(LONGEST)
+    assert cycle() is Outcome.APPLIED
+    assert titles()[told:] == ["restore fails", "restore", "restore works again"]
+    assert not replica.state.load().failing_since
+
+
+def test_rows_that_are_as_they_were_again_leave_nothing_waiting(
+    edits: Edits, replica: Instance
+) -> None:
+    def cycle() -> Outcome:
+        with replica.state.lock():
+            return recorded(replica, "RESTORE", Replica(replica).cycle).outcome
+
+    replica.policy = lambda: Policy(heal=True)
+    edits.once()
+    assert cycle() is Outcome.NOTHING
+    rename(db(replica), 3, "of a person")
+    assert cycle() is Outcome.WAITING
+    assert replica.state.load().waits_until
+    rename(db(replica), 3, "edit 1")
+    assert cycle() is Outcome.NOTHING
+    assert replica.state.load().waits_until == 0.0
 
 
 def test_an_apply_that_was_cut_is_ended_at_once(

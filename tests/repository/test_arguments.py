@@ -222,6 +222,30 @@ def test_only_what_may_go_by_is_tried_again() -> None:
             "the name of the repository's server, nas, cannot be resolved",
         ),
         ("read tcp 10.0.0.1:4->10.0.0.2:8000: i/o timeout", "the repository gives no answer"),
+        (
+            'Get "https://s3.example/b/": dial tcp: lookup s3.example on [::1]:53: read udp '
+            "[::1]:50000->[::1]:53: read: connection refused",
+            "the name of the repository's server, s3.example, cannot be resolved",
+        ),
+        (
+            'Get "https://s3.example/b/": dial tcp: lookup s3.example: i/o timeout',
+            "the name of the repository's server, s3.example, cannot be resolved",
+        ),
+        (
+            'client.Head: Head "http://10.1.2.3:8000/x/config": proxyconnect tcp: dial tcp '
+            "10.0.0.9:3128: connect: connection refused",
+            "the proxy at 10.0.0.9:3128 refuses connections",
+        ),
+        (
+            'Get "https://s3.example/b/": proxyconnect tcp: dial tcp: lookup cache.lan on '
+            "10.0.0.2:53: no such host",
+            "the name of the proxy, cache.lan, cannot be resolved",
+        ),
+        (
+            'Head "https://s3.example/x": socks connect tcp 10.0.0.9:1080->s3.example:443: dial '
+            "tcp 10.0.0.9:1080: i/o timeout",
+            "the proxy at 10.0.0.9:1080 gives no answer",
+        ),
     ],
 )
 def test_a_network_speaks_plainly(said: str, sentence: str) -> None:
