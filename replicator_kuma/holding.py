@@ -176,7 +176,9 @@ def cycle(
     hold = state.hold
     assert hold is not None
     if in_place(state):
-        sentence = f"{_say(instance, newest)}; its rows are in place, Kuma has to confirm them"
+        sentence = (
+            f"{_say(instance, newest)}; its rows are written, waiting for Kuma to come up on them"
+        )
         return CycleResult(Outcome.WAITING, sentence)
     if hold.kept:
         result = _undo_again(instance, hold)

@@ -452,7 +452,7 @@ def test_what_waits_comes_when_its_time_is_up_and_not_an_interval_later(tmp_path
         wait_until(regular, "the next cycle to be the regular one", 10)
         assert run.end()[0] == 0
     told = [line for line in run.log.splitlines() if "scripted restore went well" in line]
-    assert [line.split()[1] for line in told[:3]] == ["info", "debug", "debug"]
+    assert [line.split()[2] for line in told[:3]] == ["info", "debug", "debug"]
 
 
 def test_a_command_that_is_refused_puts_off_nothing_that_waits(tmp_path: Path) -> None:

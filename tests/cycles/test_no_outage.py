@@ -224,6 +224,19 @@ def test_two_that_may_be_kuma_are_met_before_the_stop(
     assert kuma.log == []
 
 
+def test_one_that_is_not_our_own_child_is_met_before_the_stop(
+    behind: Instance, kuma: RecordingKuma
+) -> None:
+    """As `run` has it: the child is known by its process id (`HeldKuma.child_pid`)."""
+    kuma.child_pid = 1 << 30  # type: ignore[attr-defined]
+    with (
+        opened(db(behind), name="node") as pid,
+        pytest.raises(KumaError, match=rf"process {pid} \(node\).*may be another Kuma"),
+    ):
+        follow(behind)
+    assert kuma.log == []
+
+
 def test_what_fails_after_two_stops_waits_for_another_cause_or_snapshot(
     behind: Instance, leader: Instance, kuma: RecordingKuma
 ) -> None:

@@ -133,7 +133,9 @@ def test_a_fence_is_told_once_also_behind_a_network_that_flaps(
     fenced = [text for text in sent if "replica has published position 2.1" in text]
     assert len(fenced) == 1
     assert "replica leads fleet default now, at 2.1" in fenced[0]
-    assert "Three ways: follow the other, by REPLICATOR_MODE=RESTORE here; lead, by: " in fenced[0]
+    assert (
+        "Three ways: follow the other, by REPLICATOR_MODE=RESTORE here and a restart; " in fenced[0]
+    )
     assert "stop it first" in fenced[0]
     assert len([text for text in sent if "no network" in text]) == 1
 

@@ -422,8 +422,8 @@ def test_rules_of_a_replica_do_not_reach_the_fleet_when_it_leads(
     assert cycles.count(db(replica), "monitor") == cycles.count(db(leader), "monitor")
     assert cycles.count(db(replica), "monitor", "interval = 77") == 0
     assert config_differences(db(replica), db(leader)) == []
-    for reconcile in (False, True):  # until its mode is set, it goes on as a replica
-        assert cycles.follow(replica, reconcile=reconcile).outcome is Outcome.NOTHING
+    for reconcile in (False, True):  # until its mode is set, it waits for that
+        assert cycles.follow(replica, reconcile=reconcile).outcome is Outcome.WAITING
     assert config_differences(db(replica), db(leader)) == []
     assert cycles.lead(replica, verify=True).outcome is Outcome.NOTHING
 

@@ -416,15 +416,6 @@ def test_a_linked_database_is_followed_as_sqlite_does(
     assert sorted(path.name for path in real.parent.iterdir()) == [real.name]
 
 
-def test_a_link_to_itself_is_no_bug(tmp_path: Path) -> None:
-    (tmp_path / "kuma.db").symlink_to("kuma.db")
-    store = SqliteStore(tmp_path)
-    assert store.holders() == ()
-    assert not store.exists()
-    with pytest.raises(DatabaseMissing):
-        store.connect()
-
-
 def test_a_link_to_nowhere_is_named(tmp_path: Path) -> None:
     (tmp_path / "kuma.db").symlink_to(tmp_path / "gone.db")
     with pytest.raises(DatabaseMissing, match=r"it is a link to .*gone\.db"):

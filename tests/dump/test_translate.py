@@ -130,7 +130,7 @@ def test_a_monitor_that_is_left_out_takes_its_links_along(case: Case) -> None:
 
 def test_rules_that_leave_out_every_monitor_are_a_mistake(case: Case) -> None:
     case.rules('[[rule]]\ntable = "monitor"\nskip = true')
-    with pytest.raises(SettingsError, match="leave out all 24 monitors"):
+    with pytest.raises(SettingsError, match=r"leave out every monitor \(24\)"):
         case.run()
 
 
