@@ -142,7 +142,7 @@ class Report:
             "waits_until": when(self.waits_until),
             "unconfirmed": str(state.pending.mark.position) if state.pending else None,
             "bad_snapshots": list(state.bad),
-            "killed": vain.killed_sentence(state) or None,
+            "killed": self._killed or None,
             "engine": self.engine or None,
             "strategy": self.choices.strategy or None,
             "policy": self.choices.as_dict(),
@@ -186,6 +186,11 @@ class Report:
         if not (self._follows and promotion.awaits_mode(self.state)):
             return False
         return self.newest is None or self._promoted
+
+    @property
+    def _killed(self) -> str:
+        """That a signal ended Kuma on new rows; a leader applies what a person names, and once."""
+        return vain.killed_sentence(self.state) if self._follows else ""
 
     @property
     def _drifts(self) -> bool:
@@ -269,8 +274,8 @@ class Report:
             )
         if words := hold_status.unconfirmed_words(state):
             yield "unconfirmed", words
-        if words := vain.killed_sentence(state):
-            yield "killed", words
+        if self._killed:
+            yield "killed", self._killed
         yield "last cycle", _last_words(state)
         if self.full:
             yield "not noted", self.full

@@ -332,5 +332,8 @@ def test_a_kill_while_kuma_started_is_told_until_the_snapshot_is_applied(tmp_pat
         assert said.startswith(killed.sentence)
         assert again in said
         assert known.as_dict()["killed"] == said
+    leader = report(settings(tmp_path, "BACKUP"))  # which tries nothing again by itself
+    assert "killed" not in lines(leader)
+    assert leader.as_dict()["killed"] is None
     file.update(vain=replace(killed, signal=0))
     assert "killed" not in lines(report(settings(tmp_path)))
