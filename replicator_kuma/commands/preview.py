@@ -33,7 +33,7 @@ def show_preview(
     folder of its own, so it needs no lock: it only reads.
     """
     from replicator_kuma import promotion
-    from replicator_kuma.commands.once import opened
+    from replicator_kuma.commands.once import opened, wrong_mode
     from replicator_kuma.commands.snapshots import describe
     from replicator_kuma.hold_status import as_dict
     from replicator_kuma.replica import Replica
@@ -48,8 +48,13 @@ def show_preview(
         hold = preview.hold if by_mode else None
         named = snapshot is not None or at is not None
         target = snapshot or str(preview.snapshot.position)
+        changes = bool(does) and not preview.plan.empty
+        own = "restore" if by_mode else "rollback"
+        fits = settings.mode is None or does[:1] == (own,)
+        if hold is not None and not named:  # --now alone is refused
+            does = tuple("--resume" if word == "--now" else word for word in does)
         command = ""
-        if does and not preview.plan.empty:
+        if changes and fits:
             command = _command((*does, target) if named else does, overrides)
         if voice.json:
             head = {
@@ -72,6 +77,9 @@ def show_preview(
             voice.show(line)
         if command:
             voice.show(f"nothing was changed; to do it: {command}")
+        elif changes:
+            error = wrong_mode(does[0], settings)
+            voice.show(f"nothing was changed; {error}. {error.hint}")
 
 
 def _command(words: Sequence[str], overrides: Mapping[str, str]) -> str:

@@ -80,7 +80,7 @@ def command(
         else:
             does = ["restore", "--now"]
         does[2:2] = ["--allow-shrink"] * allow_shrink + ["--force"] * force
-        show_preview(voice, overrides, snapshot, at, does)
+        show_preview(voice, overrides, snapshot, at, tuple(does))
         return
     if now and not goes and not resume:
         _refuse_while_held(overrides)

@@ -131,6 +131,27 @@ def test_a_preview_ends_with_the_command_for_it(world: World) -> None:
     assert "to do it" not in done.out  # it is so already
     done = world.on_replica("restore", "--resume", "--dry-run")
     assert "to do it: replicator restore --resume --mode" in done.out
+    done = world.on_replica("restore", "--now", "--dry-run")  # --now alone is refused: it holds
+    assert "to do it: replicator restore --resume --mode" in done.out
+
+
+@pytest.mark.parametrize(
+    ("side", "line"), [("leader", "restore --now"), ("replica", "rollback 1.1")]
+)
+def test_a_preview_names_no_command_that_its_role_refuses(
+    world: World, side: str, line: str
+) -> None:
+    published(world)
+    edit(world.leader / "kuma.db", "UPDATE monitor SET name = 'newer' WHERE id = 2")
+    call = world.on_leader if side == "leader" else world.on_replica
+    said = call(*line.split()).err
+    done = call(*line.split(), "--dry-run")
+    assert done.code == 0
+    assert "to do it" not in done.out
+    last = done.out.splitlines()[-1]
+    assert last.startswith(f"nothing was changed; {line.split()[0]} does not fit REPLICATOR_MODE=")
+    assert last.removeprefix("nothing was changed; ").partition(". ")[0] in said
+    assert call(*line.split(), "--dry-run", "--json").json["command"] is None
 
 
 def test_a_preview_of_nothing(world: World) -> None:
