@@ -91,6 +91,8 @@ class Report:
     choices: Choices = field(default_factory=lambda: Choices())
     full: str | None = None
     """why the state may be older than the last cycle: the disk is full"""
+    looked_at: float = field(default_factory=time.monotonic)
+    """when ``beat`` was read: what a repository takes to answer makes no supervisor dead"""
 
     @property
     def held(self) -> Mark | None:
@@ -216,7 +218,7 @@ class Report:
 
     def _supervisor(self) -> dict[str, Any] | None:
         beat = self.beat
-        if beat is None or not heartbeat.alive(beat):
+        if beat is None or not heartbeat.alive(beat, self.looked_at):
             return None
         return {
             "pid": beat.pid,

@@ -233,6 +233,17 @@ def test_a_cycle_that_runs_is_shown_with_what_it_does(tmp_path: Path) -> None:
     assert lines(report(settings(tmp_path)))["next cycle"].endswith("Z")
 
 
+def test_a_slow_repository_makes_no_supervisor_dead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "replicator").mkdir(mode=0o700)
+    heartbeat.write(tmp_path / "replicator", Beat(os.getpid(), time.monotonic(), "ready"))
+    known = report(settings(tmp_path))
+    later = time.monotonic() + heartbeat.STALE + 1
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    assert known.as_dict()["supervisor"]["kuma"] == "ready"
+
+
 def test_a_heartbeat_of_another_version_is_read(tmp_path: Path) -> None:
     path = tmp_path / "replicator"
     path.mkdir(mode=0o700)
