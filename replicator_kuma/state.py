@@ -395,7 +395,7 @@ class StateFile:
         except OSError as error:
             raise unusable(f"cannot open the lock in {self.name}", error) from error
         try:
-            _acquire(descriptor, wait)
+            acquire(descriptor, wait)
             self._lock_depth, self._lock_holder = 1, threading.get_ident()
             try:
                 yield
@@ -405,7 +405,8 @@ class StateFile:
             os.close(descriptor)
 
 
-def _acquire(descriptor: int, wait: float) -> None:
+def acquire(descriptor: int, wait: float) -> None:
+    """Lock an open file for this process alone; raises AlreadyRunning after ``wait`` seconds."""
     deadline = time.monotonic() + wait
     while True:
         try:

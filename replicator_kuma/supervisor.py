@@ -7,7 +7,6 @@ Signal handlers set a plain flag, since an Event set in a handler can deadlock.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import signal
@@ -41,7 +40,7 @@ from replicator_kuma.kuma.held import HeldKuma
 from replicator_kuma.kuma.ready import PROBE_TIMEOUT, Readiness, probe, taken
 from replicator_kuma.plain import killed_by
 from replicator_kuma.settings import Mode, Settings, kuma_address
-from replicator_kuma.state import LOCK_FLAGS
+from replicator_kuma.state import LOCK_FLAGS, acquire
 from replicator_kuma.tasks import TASKS, Tasks
 from replicator_kuma.timetable import Timetable
 from replicator_kuma.worker import Job, Progress, Worker, within
@@ -58,6 +57,8 @@ AFTER_ALL = 0.2
 """what messages that are still on their way may take then: Kuma's own end gave them time"""
 AFTER_OWN_END = 2.0
 """the same where Kuma ended by itself: nobody waits for us"""
+A_LOOK = 0.5
+"""what `doctor` may hold the lock, to see whether anybody has it"""
 AN_ANSWER = 1.0
 """what the database may take to say whether Kuma migrates: then nobody knows, and Kuma ends"""
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
@@ -378,8 +379,8 @@ class Supervisor:
             raise unusable(f"cannot open the lock in {self._folder}", error) from error
         try:
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+                acquire(descriptor, A_LOOK)
+            except AlreadyRunning:
                 raise AlreadyRunning(
                     "another supervisor works on this instance", hint="Try: replicator status"
                 ) from None

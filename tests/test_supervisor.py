@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -13,6 +14,8 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
@@ -22,7 +25,7 @@ from replicator_kuma.errors import Interrupted, NothingKept, RepositoryMissing, 
 from replicator_kuma.kuma.ready import Readiness
 from replicator_kuma.repository import Position
 from replicator_kuma.state import Last, Mark, Pending, StateFile
-from replicator_kuma.supervisor import Watch
+from replicator_kuma.supervisor import Supervisor, Watch
 from replicator_kuma.tasks import first_backup
 from replicator_kuma.worker import Job, Worker
 from tests.cli.harness import FAKE_KUMA, Run
@@ -495,6 +498,15 @@ def test_a_second_supervisor_is_refused(tmp_path: Path) -> None:
         assert second.returncode == 16
         assert "another supervisor" in second.stderr
         assert "kuma end" not in run.calls
+
+
+def test_a_look_of_doctor_at_the_lock_keeps_no_supervisor_from_starting(tmp_path: Path) -> None:
+    stub = cast(Supervisor, SimpleNamespace(_folder=tmp_path))
+    with (tmp_path / heartbeat.LOCK).open("w") as looks:
+        fcntl.flock(looks, fcntl.LOCK_SH)
+        threading.Timer(0.1, fcntl.flock, (looks, fcntl.LOCK_UN)).start()
+        with Supervisor._alone(stub):
+            pass
 
 
 def test_a_killed_supervisors_socket_and_locks_are_no_hindrance(tmp_path: Path) -> None:
