@@ -93,7 +93,10 @@ def noted_failure(state: State, error: Exception) -> dict[str, Any]:
     A refusal stays noted while another failure hides it: a repository that goes away does not
     make a refused snapshot an accepted one.
     """
-    refused = describe(error) if isinstance(error, _REFUSALS) else state.refused
+    refusal = isinstance(error, _REFUSALS)
+    if isinstance(error, StoppedInVain) and state.vain is not None and state.vain.signal:
+        refusal = False  # a Kuma that was killed: it is tried again after a pause
+    refused = describe(error) if refusal else state.refused
     return {"fresh_at": last_success(state), "refused": refused}
 
 

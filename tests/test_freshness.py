@@ -24,7 +24,7 @@ from replicator_kuma.freshness import LEAST, WAITING, Verdict, judge, last_succe
 from replicator_kuma.marks import Hold, Mark
 from replicator_kuma.record import recorded
 from replicator_kuma.repository import Position
-from replicator_kuma.state import Last, State
+from replicator_kuma.state import Last, State, Vain
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import make_instance
 
@@ -189,3 +189,12 @@ def test_exit_codes_are_those_of_nagios() -> None:
         "refused": 2,
         "held": 2,
     }
+
+
+def test_a_kuma_that_was_killed_refuses_nothing(instance: Instance) -> None:
+    """The pause before the next try ends by time: nobody has to act."""
+    killed = Vain("a" * 64, "1.7", 2, NOW, "killed", "", 14, signal=9)
+    instance.state.update(vain=killed)
+    assert cycle(instance, StoppedInVain("not again yet"), NOW).refused == ""
+    instance.state.update(vain=dataclasses.replace(killed, signal=0))
+    assert cycle(instance, StoppedInVain("not again"), NOW).refused == "not again"
