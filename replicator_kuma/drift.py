@@ -77,7 +77,7 @@ def look(
             log.info("the rows equal %s again", position)
         _note(instance, state, unchanged=mark, **equal(state))
     elif step is not Step.ASK:
-        note(instance, step, position, digest)
+        note(instance, step, position, digest, gone=not may_heal)
     return step
 
 
@@ -93,10 +93,17 @@ def equal(state: State) -> dict[str, object]:
     return {**NONE, "healed_at": time.time()} if first else {**NONE}
 
 
-def note(instance: Instance, step: Step, position: Position | str, digest: str) -> None:
-    """Remember that rows differ, and since when; said once."""
+def note(
+    instance: Instance, step: Step, position: Position | str, digest: str, *, gone: bool = False
+) -> None:
+    """Remember that rows differ, and since when; said once.
+
+    ``gone``: the snapshot is not in the repository any more.
+    """
     state = instance.state.load()
     words = _words(step, position, by_kuma=not state.healed_at)
+    if step is Step.LEAVE:
+        words = f"rows here are no longer those of {position}: they stay {_until(state, gone)}"
     if step is not Step.HEAL and words != state.drift_words:
         log.warning("%s", words)
     since = state.drift or time.time()
@@ -119,6 +126,18 @@ def _note(instance: Instance, state: State, **noted: object) -> None:
         instance.state.update(**noted)
 
 
+def _until(state: State, gone: bool) -> str:
+    """How long rows that differ stay so."""
+    if gone:
+        return "as they are, for the repository has it no more (replicator restore --resume)"
+    if state.hold is not None and state.hold.mark is not None:
+        again = f"`replicator restore --now --snapshot {state.hold.mark.position}`"
+        return f"until the next start of `replicator run`, or {again}"
+    return (
+        "until the next snapshot, the next start of `replicator run`, or `replicator restore --now`"
+    )
+
+
 def _words(step: Step, position: Position | str, *, by_kuma: bool) -> str:
     if step is Step.CAME_BACK and not by_kuma:
         return (
@@ -129,10 +148,5 @@ def _words(step: Step, position: Position | str, *, by_kuma: bool) -> str:
         return (
             f"the rows of {position} were put in place, and differ again since Kuma's start in "
             "the same way as before: they stay as they are until they change"
-        )
-    if step is Step.LEAVE:
-        return (
-            f"rows here are no longer those of {position}: they stay until the next snapshot, the "
-            "next start of `replicator run`, or `replicator restore --now`"
         )
     return f"rows here are no longer those of {position}: they are to be put right"

@@ -104,6 +104,8 @@ class Preview:
     plan: Plan
     state: State
     """of this instance, as it was when the plan was made"""
+    live_digest: str
+    """of the rows here"""
     hold: Hold | None = None
     """where a person has sent this replica, which may be elsewhere"""
 
@@ -343,7 +345,8 @@ class Replica:
             instance.step("comparing the rows")
             require_schema(instance, snapshot, seen.result().live, wanted)
             planned = planning.prepare(instance, wanted, seen.result())
-        return Preview(snapshot, planned.plan, instance.state.load()), planned
+        digest = planned.live.manifest.digest
+        return Preview(snapshot, planned.plan, instance.state.load(), digest), planned
 
     @contextlib.contextmanager
     def preview(self, snapshot: str | None = None, at: float | None = None) -> Iterator[Preview]:

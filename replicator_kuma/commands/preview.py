@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from replicator_kuma.commands.common import Voice, load
+from replicator_kuma.errors import Unpublished
 from replicator_kuma.plain import plain_json
 from replicator_kuma.repository.mask import Mask
 from replicator_kuma.settings import Mode, Need
 from replicator_kuma.variables import VARIABLES
 
 if TYPE_CHECKING:
+    from replicator_kuma.replica import Preview
     from replicator_kuma.repository import Position
     from replicator_kuma.state import Hold
 
@@ -77,9 +79,21 @@ def show_preview(
             voice.show(line)
         if command:
             voice.show(f"nothing was changed; to do it: {command}")
+            if does[:1] == ("rollback",) and "--force" not in does and _unpublished(preview):
+                voice.show(f"rows here were never published, and would be lost. {Unpublished.hint}")
         elif changes:
             error = wrong_mode(does[0], settings)
             voice.show(f"nothing was changed; {error}. {error.hint}")
+
+
+def _unpublished(preview: Preview) -> bool:
+    """Whether a rollback refuses to lose what was edited here since the last publish."""
+    from replicator_kuma.leader import alike_key
+
+    published, live = preview.state.published, preview.live_digest
+    if published is None or live == published.digest:
+        return False
+    return preview.state.alike != alike_key(published, live)
 
 
 def _command(words: Sequence[str], overrides: Mapping[str, str]) -> str:

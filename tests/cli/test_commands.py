@@ -123,6 +123,10 @@ def test_a_preview_ends_with_the_command_for_it(world: World) -> None:
     last = world.on_leader("rollback", *given).out.splitlines()[-1]
     assert last.startswith("nothing was changed; to do it: replicator rollback 1.1 --mode BACKUP")
     assert last.endswith(f"--data-dir {world.leader}")
+    edit(world.leader / "kuma.db", "UPDATE monitor SET name = 'newest' WHERE id = 2")
+    last = world.on_leader("rollback", *given).out.splitlines()[-1]
+    assert last.startswith("rows here were never published, and would be lost. Publish them first")
+    assert "were never published" not in world.on_leader("rollback", *given, "--force").out
     assert world.on_replica("restore").code == 0
     command = world.on_replica("restore", "--now", *given, "--json").json["command"]
     assert command.startswith("replicator restore --now --snapshot 1.1 --mode RESTORE")

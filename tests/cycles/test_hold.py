@@ -142,6 +142,19 @@ def test_what_is_held_may_be_gone_from_the_repository(
     assert said.outcome is Outcome.NOTHING
     assert said.sentence.endswith("; rows here differ from it")
     assert (name_of(db(ahead), 3), name_of(db(ahead), 4)) == ("two", "edited here")
+    words = ahead.state.load().drift_words
+    assert "replicator restore --resume" in words
+    assert "--now" not in words, "it is refused: nothing is there to put rows right with"
+
+
+def test_rows_that_differ_from_what_is_held_name_a_command_that_works(ahead: Instance) -> None:
+    """`restore --now` alone is refused while a person holds it."""
+    hold_at(ahead, "1.2")
+    rename(db(ahead), 4, "edited here")
+    assert follow(ahead).outcome is Outcome.NOTHING
+    assert "or `replicator restore --now --snapshot 1.2`" in ahead.state.load().drift_words
+    hold_at(ahead, "1.2")
+    assert name_of(db(ahead), 4) != "edited here"
 
 
 def test_another_policy_is_applied_to_what_is_held(
