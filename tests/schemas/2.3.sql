@@ -1,4 +1,4 @@
--- The schema of Uptime Kuma 2.1.3 to 2.3.2, as a new database of it has it after its first start.
+-- The schema of Uptime Kuma 2.1.1 to 2.3, as a new database of it has it after its first start.
 -- tests/fixtures/test_schemas.py compares it with real databases.
 CREATE TABLE "user" (
   "id" INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,
