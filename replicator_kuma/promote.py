@@ -42,6 +42,7 @@ _SHRUNK = (
     "Nothing was published. To lead with the monitors that are here: replicator promote --force. "
     "To take it all the same, first {}: replicator restore --now --allow-shrink"
 )
+_HERE = "REPLICATOR_MODE=BACKUP here and restart `replicator run`, and "
 _WHICH = (
     "To lead with one of them, {}: replicator restore --now --snapshot ID, then replicator "
     "promote. To lead with the rows that are here: replicator promote --force"
@@ -114,9 +115,9 @@ def _promote(instance: Instance, force: bool, *, by_mode: bool) -> CycleResult:
     sentence = (
         f"this instance leads fleet {instance.fleet!r} from {result.position} on{taken}. "
         f"{f'It held {held_words(hold)}: the hold ends. ' if hold else ''}"
-        f"Now set {'' if by_mode else 'REPLICATOR_MODE=BACKUP here, and '}"
-        "REPLICATOR_MODE=RESTORE on the old leader before it comes back: what that one had not "
-        "published goes then"
+        f"Now set {'' if by_mode else _HERE}"
+        "REPLICATOR_MODE=RESTORE on the old leader before it starts: its edits that were never "
+        "published will be lost"
     )
     return CycleResult(
         Outcome.PUBLISHED,

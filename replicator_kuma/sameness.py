@@ -27,7 +27,8 @@ SECRET = frozenset({"RESTIC_PASSWORD", "REPLICATOR_PASSWORD_2"})
 _NEVER_SHOWN = "(secret)"
 HINT = (
     "Leave the option out, and the supervisor's own setting holds. Or change its settings and "
-    "restart `replicator run`. Or stop it: then the command does the work itself, as you say."
+    "restart `replicator run`. Or stop `replicator run` (its Kuma stops with it), and type the "
+    "command again."
 )
 
 

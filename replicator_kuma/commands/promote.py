@@ -36,7 +36,7 @@ def command(overrides: dict[str, str], voice: Voice, force: bool, wait: float) -
 
     \b
     Example:
-      replicator promote && export REPLICATOR_MODE=BACKUP
+      replicator promote
     """
     from replicator_kuma import tasks
     from replicator_kuma.commands.once import one_cycle

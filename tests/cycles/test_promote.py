@@ -62,7 +62,7 @@ def test_a_replica_takes_the_newest_rows_and_opens_the_next_epoch(
     result = take_over(replica)
     assert (result.outcome, result.position) == (Outcome.PUBLISHED, Position(2, 1))
     assert "with the rows of 1.2" in result.sentence
-    assert "set REPLICATOR_MODE=BACKUP here, and REPLICATOR_MODE=RESTORE on" in result.sentence
+    assert "set REPLICATOR_MODE=BACKUP here and restart `replicator run`, and" in result.sentence
     assert config_differences(db(replica), db(leader)) == []
     assert left_behind(replica) == []
     # as a leader it goes on, in whatever mode it is asked first
