@@ -21,6 +21,8 @@ from replicator_kuma.folders import Folder
 NAME = "supervisor.json"
 LOCK = "supervisor.lock"
 ENDED = "supervisor.ended"
+START = "start"
+"""the job that starts Kuma: a cycle that belongs to it may end before it"""
 EVERY = 5.0
 STALE = 60.0
 KUMA_PATIENCE = 300.0

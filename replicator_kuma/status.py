@@ -15,7 +15,7 @@ from replicator_kuma.drill_note import Drill
 from replicator_kuma.errors import Fenced, ReplicatorError, SnapshotShrinks
 from replicator_kuma.freshness import last_success
 from replicator_kuma.health import no_room
-from replicator_kuma.heartbeat import Beat
+from replicator_kuma.heartbeat import START, Beat
 from replicator_kuma.known import in_ids_of
 from replicator_kuma.moments import shown, when
 from replicator_kuma.plain import counted
@@ -229,6 +229,14 @@ class Report:
             "next_cycle": when(beat.next_cycle),
         }
 
+    def _under_way(self) -> str:
+        """The supervisor's job; "" once it has noted its end, which a sign of life tells later."""
+        beat, last = self.beat, self.state.last
+        if beat is None or not beat.job:
+            return ""
+        ended = last is not None and last.at >= self._job_since(beat)
+        return "" if ended and beat.job != START else beat.job
+
     @staticmethod
     def _job_since(beat: heartbeat.Beat) -> float:
         """Seconds since the epoch; 0 without a job."""
@@ -295,10 +303,11 @@ class Report:
             yield "supervisor", "not running"
         else:
             yield "supervisor", f"process {supervisor['pid']}, Kuma {supervisor['kuma']}"
-            if supervisor["job"]:
+            under_way = self._under_way()
+            if under_way:
                 step = f", {supervisor['step']}" if supervisor["step"] else ""
                 yield supervisor["job"], f"running since {supervisor['job_since']}{step}"
-            if supervisor["job"] != "cycle":
+            if under_way != "cycle":
                 yield "next cycle", supervisor["next_cycle"] or "not scheduled yet"
 
     def _newest_words(self) -> str:

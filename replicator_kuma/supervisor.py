@@ -146,7 +146,7 @@ class Supervisor:
             logger.info("%s of fleet %s, instance %s", role, own.fleet, own.instance)
             self._watch.start()
             self._worker.start()
-            self._worker.submit(Job("start", self._bring_up, scheduled=True))
+            self._worker.submit(Job(heartbeat.START, self._bring_up, scheduled=True))
             try:
                 return self._loop()
             finally:

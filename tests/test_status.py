@@ -21,7 +21,7 @@ from replicator_kuma.heartbeat import Beat
 from replicator_kuma.moments import moment_of
 from replicator_kuma.repository import Label, Position, Snapshot
 from replicator_kuma.settings import Settings
-from replicator_kuma.state import Mark, StateFile, Vain
+from replicator_kuma.state import Last, Mark, StateFile, Vain
 from replicator_kuma.status import Report, report
 
 LOCAL = "RESTORE_LOCAL_ENTITY_REPLICATION"
@@ -229,6 +229,9 @@ def test_a_cycle_that_runs_is_shown_with_what_it_does(tmp_path: Path) -> None:
     assert abs(moment_of(since) - (time.time() - 5)) <= 2
     assert lines(known)["cycle"] == f"running since {since}, asking the repository"
     assert "next cycle" not in lines(known)
+    done = replace(known, state=replace(known.state, last=Last(time.time(), True, "done")))
+    assert "cycle" not in lines(done), "its end is noted, and the sign of life is older"
+    assert "next cycle" in lines(done)
     heartbeat.write(tmp_path / "replicator", replace(beat, job="", job_since=0.0, step=""))
     assert lines(report(settings(tmp_path)))["next cycle"].endswith("Z")
 
