@@ -33,8 +33,8 @@ test: tools lint ## lint, then all tests with branch coverage
 
 soak: tools ## each death, 2,000 faults, the model, then minutes of edits, kills and outages (SOAK_MINUTES)
 	REPLICATOR_TEST_EACH=1 $(PY) -m pytest -q -n $(WORKERS) --dist loadfile --timeout=3000 \
-		tests/cycles/test_embedded.py tests/cycles/test_interrupted.py tests/cycles/test_kill.py \
-		tests/cycles/test_mariadb_kill.py tests/cycles/test_undo.py
+		tests/replication/apply/test_embedded.py tests/replication/apply/test_interrupted.py tests/replication/apply/test_kill.py \
+		tests/replication/apply/test_mariadb_kill.py tests/replication/test_undo.py
 	REPLICATOR_TEST_FAULTS=2000 $(PY) -m pytest -q tests/faults/test_many.py -n $(WORKERS) --timeout=3000
 	REPLICATOR_TEST_INTERLEAVINGS=100000 $(PY) -m pytest -q tests/model -n $(WORKERS) --timeout=3000
 	$(PY) -m scripts.soak $(SOAK_ARGS)

@@ -15,38 +15,38 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from replicator_kuma.database.db_config import read_login
-from replicator_kuma.database.mariadb_values import MariadbRepresentation
-from replicator_kuma.database.sqlite import SqliteStore
-from replicator_kuma.dump import values, words
-from replicator_kuma.dump.catalog import SETTINGS_NEVER
-from replicator_kuma.dump.format import Dump, accepts
-from replicator_kuma.dump.kuma_schema import in_mariadb
-from replicator_kuma.dump.manifest import MANIFEST, write_manifest
-from replicator_kuma.dump.overrides import Overrides
-from replicator_kuma.dump.plan import plan
-from replicator_kuma.dump.policy import Policy
-from replicator_kuma.dump.schema import TableSchema
-from replicator_kuma.dump.translate import Terms, translate
-from replicator_kuma.errors import (
+from replicator_kuma.adapters.database.db_config import read_login
+from replicator_kuma.adapters.database.mariadb.values import MariadbRepresentation
+from replicator_kuma.adapters.database.sqlite.store import SqliteStore
+from replicator_kuma.adapters.kuma.readiness import Readiness
+from replicator_kuma.adapters.kuma.readiness import classify as classify_answer
+from replicator_kuma.adapters.notify.ntfy import encode, parse_target
+from replicator_kuma.adapters.repository import Label, Limits
+from replicator_kuma.adapters.repository.restic.arguments import Version
+from replicator_kuma.adapters.repository.restic.client import ResticRepository
+from replicator_kuma.adapters.repository.restic.extract import NotTar, extract
+from replicator_kuma.adapters.repository.restic.failures import classify, hopeless, partial_listing
+from replicator_kuma.adapters.repository.restic.maintenance import KeptRepository
+from replicator_kuma.adapters.repository.restic.process import Deadline, Ended, Output
+from replicator_kuma.base.errors import (
     DatabaseError,
     ReplicatorError,
     RepositoryError,
     SettingsError,
     SnapshotRefused,
 )
-from replicator_kuma.kuma.ready import Readiness
-from replicator_kuma.kuma.ready import classify as classify_answer
-from replicator_kuma.notify.ntfy import encode, parse_target
-from replicator_kuma.plain import plain, plain_json
-from replicator_kuma.repository import Label, Limits
-from replicator_kuma.repository.arguments import Version
-from replicator_kuma.repository.extract import NotTar, extract
-from replicator_kuma.repository.failures import classify, hopeless, partial_listing
-from replicator_kuma.repository.mask import Mask
-from replicator_kuma.repository.process import Deadline, Ended, Output
-from replicator_kuma.repository.restic import ResticRepository
-from replicator_kuma.repository.upkeep import KeptRepository
+from replicator_kuma.base.mask import Mask
+from replicator_kuma.base.text import plain, plain_json
+from replicator_kuma.dump import values, words
+from replicator_kuma.dump.catalog import SETTINGS_NEVER
+from replicator_kuma.dump.format import Dump, accepts
+from replicator_kuma.dump.kuma_columns import in_mariadb
+from replicator_kuma.dump.manifest import MANIFEST, write_manifest
+from replicator_kuma.dump.plan import plan
+from replicator_kuma.dump.schema import TableSchema
+from replicator_kuma.dump.transform.overrides import Overrides
+from replicator_kuma.dump.transform.policy import Policy
+from replicator_kuma.dump.transform.translate import Terms, translate
 from tests.support.databases import build
 from tests.support.dumps import dump_of, signed
 
@@ -333,7 +333,7 @@ class Seeds:
         ]
 
     def _listings(self) -> list[bytes]:
-        from tests.repository.places import label
+        from tests.adapters.repository.places import label
 
         entry = {"id": "ab" * 32, "time": "2031-01-01T00:00:00Z", "tags": label(1).tags()}
         return [json.dumps([entry]).encode(), b"[]", b"null"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from replicator_kuma.cli import main
+from replicator_kuma.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -18,11 +18,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from replicator_kuma.cycle import Instance, Outcome
-from replicator_kuma.kuma.child import ChildKuma
-from replicator_kuma.kuma.ready import wait_ready
-from replicator_kuma.leader import Leader
-from replicator_kuma.replica import Replica
+from replicator_kuma.adapters.kuma.child import ChildKuma
+from replicator_kuma.adapters.kuma.readiness import wait_ready
+from replicator_kuma.replication.instance import Instance, Outcome
+from replicator_kuma.replication.leader.cycle import Leader
+from replicator_kuma.replication.replica.cycle import Replica
 from scripts.bench_data import fill
 from scripts.bench_measures import Bench, Figures
 from tests.support.kuma_server import KumaServer, free_port, kuma_command, kuma_environment

@@ -16,11 +16,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from replicator_kuma.cycle import CycleResult, Instance, Outcome
-from replicator_kuma.database.detect import open_store
-from replicator_kuma.leader import Leader
-from replicator_kuma.replica import Replica
-from replicator_kuma.state import StateFile
+from replicator_kuma.adapters.database.detect import open_store
+from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
+from replicator_kuma.replication.leader.cycle import Leader
+from replicator_kuma.replication.replica.cycle import Replica
+from replicator_kuma.replication.state.state import StateFile
 from scripts.bench_measures import Bench, Figures, cycle_seconds, report
 from tests.support.databases import create as create_sqlite
 from tests.support.instances import make_instance

@@ -19,13 +19,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from replicator_kuma.cycle import CycleResult, Instance, Outcome
+from replicator_kuma.adapters.repository import Label, Limits, Repository, Snapshot
+from replicator_kuma.adapters.repository.restic.client import ResticRepository
 from replicator_kuma.dump.catalog import TABLES
-from replicator_kuma.leader import Leader
-from replicator_kuma.observe import observe
-from replicator_kuma.replica import Replica
-from replicator_kuma.repository import Label, Limits, Repository, Snapshot
-from replicator_kuma.repository.restic import ResticRepository
+from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
+from replicator_kuma.replication.leader.cycle import Leader
+from replicator_kuma.replication.observe import observe
+from replicator_kuma.replication.replica.cycle import Replica
 from scripts.bench_data import fill
 from tests.support.databases import create
 from tests.support.instances import make_instance

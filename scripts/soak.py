@@ -19,10 +19,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from replicator_kuma.repository import Snapshot
+from replicator_kuma.adapters.repository import Snapshot
 from scripts.soak_fleet import Fleet
 from scripts.soak_server import Server, make_server
-from tests.repository.places import connect
+from tests.adapters.repository.places import connect
 from tests.support.compare import damage, orphans
 from tests.support.tools import restic_018
 from tests.support.waiting import wait_until

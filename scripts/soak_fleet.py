@@ -11,12 +11,12 @@ import sys
 import time
 from pathlib import Path
 
-from replicator_kuma.cycle import Instance
+from replicator_kuma.base.errors import DatabaseError
 from replicator_kuma.dump.format import write_tables
 from replicator_kuma.dump.manifest import digest
-from replicator_kuma.errors import DatabaseError
-from replicator_kuma.observe import observe
-from tests.repository.places import PASSWORD, S3_KEY, S3_SECRET
+from replicator_kuma.replication.instance import Instance
+from replicator_kuma.replication.observe import observe
+from tests.adapters.repository.places import PASSWORD, S3_KEY, S3_SECRET
 from tests.support import cycles, databases
 from tests.support.compare import config_differences
 from tests.support.folder_repository import FolderRepository

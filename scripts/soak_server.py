@@ -13,7 +13,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.repository.places import S3_KEY, S3_SECRET, USER, USER_PASSWORD, free_port, rest_url
+from tests.adapters.repository.places import (
+    S3_KEY,
+    S3_SECRET,
+    USER,
+    USER_PASSWORD,
+    free_port,
+    rest_url,
+)
 from tests.support.tools import rclone, rest_server
 from tests.support.waiting import wait_until
 

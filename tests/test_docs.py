@@ -8,8 +8,9 @@ from pathlib import Path
 import click
 import pytest
 
-from replicator_kuma import __version__, variables
-from replicator_kuma.cli import cli
+from replicator_kuma import __version__
+from replicator_kuma.cli.main import cli
+from replicator_kuma.config import variables
 from tests.support import exit_codes
 
 ROOT = Path(__file__).resolve().parents[1]

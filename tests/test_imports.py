@@ -141,7 +141,7 @@ def test_only_settings_read_the_environment() -> None:
         if any(isinstance(n, ast.Attribute) and n.attr in names for n in nodes(path))
         or {f"os.{name}" for name in names} & set(imports(path))
     }
-    assert readers == {"replicator_kuma.settings"}
+    assert readers == {"replicator_kuma.config.settings"}
 
 
 def test_only_commands_print() -> None:

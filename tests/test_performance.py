@@ -20,11 +20,11 @@ from typing import Any
 
 import pytest
 
-from replicator_kuma.cycle import CycleResult, Outcome
-from replicator_kuma.database.mariadb_link import Link
+from replicator_kuma.adapters.database.mariadb.connection import Link
 from replicator_kuma.dump import values
-from replicator_kuma.leader import Leader
-from replicator_kuma.replica import Replica
+from replicator_kuma.replication.instance import CycleResult, Outcome
+from replicator_kuma.replication.leader.cycle import Leader
+from replicator_kuma.replication.replica.cycle import Replica
 from scripts import bench as bench_program
 from scripts.bench_mariadb import Engines
 from scripts.bench_measures import Bench as Measured

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from operator import itemgetter
 from typing import Any
 
+from replicator_kuma.base.errors import DatabaseError, RowFault
 from replicator_kuma.dump.catalog import is_setting
 from replicator_kuma.dump.format import COLUMN
-from replicator_kuma.dump.kuma_schema import COLUMNS, UNIQUE
+from replicator_kuma.dump.kuma_columns import COLUMNS, UNIQUE
 from replicator_kuma.dump.select import Select
 from replicator_kuma.dump.words import describe_row, shown
-from replicator_kuma.errors import DatabaseError, RowFault
 
 Row = tuple[Any, ...]
 Rows = Iterator[Row]

@@ -23,14 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
+from replicator_kuma.base.errors import RowFault, SnapshotRefused
 from replicator_kuma.dump import values
-from replicator_kuma.dump.catalog import (
-    FILE_COLUMNS,
-    TABLES,
-    files_of,
-    is_file,
-    left_behind,
-)
+from replicator_kuma.dump.catalog import FILE_COLUMNS, TABLES, files_of, is_file, left_behind
 from replicator_kuma.dump.files import hash_file, open_regular
 from replicator_kuma.dump.manifest import (
     FORMAT,
@@ -42,7 +37,6 @@ from replicator_kuma.dump.manifest import (
 )
 from replicator_kuma.dump.schema import Schema
 from replicator_kuma.dump.select import Select, select
-from replicator_kuma.errors import RowFault, SnapshotRefused
 
 MAX_LINE = 32 * 1024**2
 """of one row: to read it takes some ten times as much memory"""

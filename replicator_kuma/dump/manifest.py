@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from replicator_kuma.base.errors import SnapshotRefused
 from replicator_kuma.dump.catalog import SETTINGS, TABLES, file_table, is_file, is_setting
 from replicator_kuma.dump.files import open_regular
-from replicator_kuma.errors import SnapshotRefused
 
 FORMAT = 1
 MANIFEST = "manifest.json"

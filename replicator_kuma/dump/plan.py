@@ -20,12 +20,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from replicator_kuma.base.errors import SchemaMismatch, SnapshotRefused
 from replicator_kuma.dump import values
 from replicator_kuma.dump.catalog import TABLES
+from replicator_kuma.dump.dates import moment
 from replicator_kuma.dump.format import Dump
 from replicator_kuma.dump.manifest import Manifest
-from replicator_kuma.dump.times import moment
-from replicator_kuma.errors import SchemaMismatch, SnapshotRefused
 
 _END: tuple[Any, ...] = ()
 _FIRST_TEXT = re.compile(rb'\[("(?:[^"\\]++|\\.)*+"),')

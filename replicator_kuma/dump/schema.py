@@ -7,8 +7,8 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from replicator_kuma.base.errors import TableMissing
 from replicator_kuma.dump.catalog import LOCAL, SETTINGS, TABLES
-from replicator_kuma.errors import TableMissing
 
 
 @dataclass(frozen=True)

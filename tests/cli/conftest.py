@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from replicator_kuma import build as building
-from replicator_kuma.cli import main
+from replicator_kuma.cli.main import main
+from replicator_kuma.config import build as building
 from tests.support.databases import build
 from tests.support.folder_repository import FolderRepository
 

@@ -15,16 +15,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from replicator_kuma import duty, errors, heartbeat, logs, occupied, supervisor
-from replicator_kuma.build import build, build_service
-from replicator_kuma.cycle import CycleResult, Instance, Outcome
-from replicator_kuma.errors import Interrupted, KumaError
-from replicator_kuma.kuma import KumaService
-from replicator_kuma.kuma.held import HeldKuma
-from replicator_kuma.notify import Kind
-from replicator_kuma.repository import Position
-from replicator_kuma.settings import Need, Settings
-from replicator_kuma.tasks import Tasks
+from replicator_kuma.adapters.kuma import KumaService
+from replicator_kuma.adapters.kuma.supervised import HeldKuma
+from replicator_kuma.adapters.notify import Kind
+from replicator_kuma.adapters.repository import Position
+from replicator_kuma.base import errors
+from replicator_kuma.base.errors import Interrupted, KumaError
+from replicator_kuma.config.build import build, build_service
+from replicator_kuma.config.settings import Need, Settings
+from replicator_kuma.daemon import heartbeat, supervisor
+from replicator_kuma.daemon import jobs as duty
+from replicator_kuma.daemon import log as logs
+from replicator_kuma.replication import other_processes as occupied
+from replicator_kuma.replication.actions import Tasks
+from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 
 FOLDER = Path(os.environ["SCRIPT"])
 

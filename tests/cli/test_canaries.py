@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.repository import places
+from tests.adapters.repository import places
 from tests.support import databases, mariadb
 from tests.support.mariadb import Server
 from tests.support.mariadb_build import create

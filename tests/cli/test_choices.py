@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from replicator_kuma.errors import SettingsError
-from replicator_kuma.state import StateFile
+from replicator_kuma.base.errors import SettingsError
+from replicator_kuma.replication.state.state import StateFile
 from tests.cli.conftest import World
 from tests.support.databases import edit, query
 

@@ -12,12 +12,13 @@ from pathlib import Path
 import click
 import pytest
 
-from replicator_kuma import __version__, tasks
-from replicator_kuma.cli import COMMANDS, cli, main
-from replicator_kuma.commands import common
-from replicator_kuma.cycle import CycleResult, Instance, Outcome
-from replicator_kuma.errors import Interrupted, WrongPassword
-from replicator_kuma.variables import VARIABLES
+from replicator_kuma import __version__
+from replicator_kuma.base.errors import Interrupted, WrongPassword
+from replicator_kuma.cli import common
+from replicator_kuma.cli.main import COMMANDS, cli, main
+from replicator_kuma.config.variables import VARIABLES
+from replicator_kuma.replication import actions as tasks
+from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from tests.cli.conftest import World
 from tests.support.waiting import wait_until
 
@@ -35,7 +36,7 @@ def test_version_tells_the_version() -> None:
 def test_a_health_check_is_cheap(tmp_path: Path) -> None:
     """It runs every two minutes in each container: nothing heavy is imported for it."""
     script = (
-        "import sys; before = set(sys.modules); from replicator_kuma.cli import main; "
+        "import sys; before = set(sys.modules); from replicator_kuma.cli.main import main; "
         f"assert main(['status', '--health', '--data-dir', {str(tmp_path)!r}]) == 1; "
         "heavy = {'requests', 'sqlite_utils', 'schedule', 'sqlite3', 'ssl', 'http.client'}; "
         "print(sorted(heavy & set(sys.modules) - before))"

@@ -14,17 +14,18 @@ from typing import Any, BinaryIO
 
 import pytest
 
-from replicator_kuma import control_options, heartbeat, sameness
-from replicator_kuma import doctor as doctor_module
-from replicator_kuma.build import build
-from replicator_kuma.control import ControlServer
-from replicator_kuma.errors import RepositoryUnreachable, WrongPassword
-from replicator_kuma.findings import Finding, Level, exit_code
-from replicator_kuma.folders import Folder
-from replicator_kuma.heartbeat import Beat, trouble
-from replicator_kuma.repository import Position
-from replicator_kuma.settings import Settings
-from replicator_kuma.state import Mark, Pending, Restart, StateFile
+from replicator_kuma.adapters.repository import Position
+from replicator_kuma.base.errors import RepositoryUnreachable, WrongPassword
+from replicator_kuma.base.folders import Folder
+from replicator_kuma.config import same_settings as sameness
+from replicator_kuma.config.build import build
+from replicator_kuma.config.settings import Settings
+from replicator_kuma.daemon import control_options, heartbeat
+from replicator_kuma.daemon.control import ControlServer
+from replicator_kuma.daemon.heartbeat import Beat, trouble
+from replicator_kuma.replication.state.state import Mark, Pending, Restart, StateFile
+from replicator_kuma.reports.doctor import checks as doctor_module
+from replicator_kuma.reports.doctor.findings import Finding, Level, exit_code
 from tests.cli.conftest import World
 from tests.support.databases import edit, query
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from replicator_kuma.cli import main
-from replicator_kuma.errors import RepositoryDamaged
-from replicator_kuma.state import Noted, StateFile
+from replicator_kuma.base.errors import RepositoryDamaged
+from replicator_kuma.cli.main import main
+from replicator_kuma.replication.state.state import Noted, StateFile
 from tests.cli.conftest import World
 
 

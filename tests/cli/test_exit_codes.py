@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 import re
 
-from replicator_kuma import errors
-from replicator_kuma.errors import ReplicatorError
+from replicator_kuma.base import errors
+from replicator_kuma.base.errors import ReplicatorError
 
 CLASSES = [
     value

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from replicator_kuma.adapters.repository import Position
 from replicator_kuma.dump.format import Dump
 from replicator_kuma.dump.manifest import MANIFEST
-from replicator_kuma.repository import Position
-from replicator_kuma.state import StateFile
+from replicator_kuma.replication.state.state import StateFile
+from tests.base.test_text import harmful
 from tests.cli.conftest import World
 from tests.support.databases import edit
 from tests.support.dumps import dump_of, edit_manifest, rewrite
-from tests.test_plain import harmful
 
 NAME = "\u202eevil\u2028 \udcff\U000e0041"
 """What a tag may hold: control characters make a label none."""

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from replicator_kuma import build as building
-from replicator_kuma.chores import noted_of
-from replicator_kuma.errors import RepositoryUnreachable
-from replicator_kuma.repository.pair import Pair
-from replicator_kuma.state import Noted, State, StateFile
+from replicator_kuma.adapters.repository.pair import Pair
+from replicator_kuma.base.errors import RepositoryUnreachable
+from replicator_kuma.config import build as building
+from replicator_kuma.daemon.maintenance import noted_of
+from replicator_kuma.replication.state.state import Noted, State, StateFile
 from tests.cli.conftest import AskedRepository, World
 from tests.cli.harness import Run
 from tests.support import databases

@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from replicator_kuma.cli import main
-from replicator_kuma.errors import RepositoryUnreachable
-from replicator_kuma.repository.restic import Timeouts
-from replicator_kuma.state import StateFile
+from replicator_kuma.adapters.repository.restic.client import Timeouts
+from replicator_kuma.base.errors import RepositoryUnreachable
+from replicator_kuma.cli.main import main
+from replicator_kuma.replication.state.state import StateFile
+from tests.adapters.repository import places
 from tests.cli.conftest import Done
 from tests.cli.harness import FAKE_KUMA
-from tests.repository import places
 from tests.support.databases import build, edit, query
 from tests.support.gate import reading_only
 from tests.support.supervised import Side

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from replicator_kuma import control, sameness
-from replicator_kuma.commands import common
-from replicator_kuma.control import ControlServer
-from replicator_kuma.settings import Settings
-from replicator_kuma.state import StateFile
+from replicator_kuma.cli import common
+from replicator_kuma.config import same_settings as sameness
+from replicator_kuma.config.settings import Settings
+from replicator_kuma.daemon import control
+from replicator_kuma.daemon.control import ControlServer
+from replicator_kuma.replication.state.state import StateFile
 from tests.cli.conftest import World
 from tests.cli.harness import Run
 from tests.support.old_control import REQUESTS, OldSupervisor

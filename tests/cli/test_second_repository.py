@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import pytest
 
-from replicator_kuma import build as building
-from replicator_kuma import heartbeat
-from replicator_kuma.errors import RepositoryUnreachable
-from replicator_kuma.heartbeat import Beat
-from replicator_kuma.repository.pair import Pair
-from replicator_kuma.state import StateFile
+from replicator_kuma.adapters.repository.pair import Pair
+from replicator_kuma.base.errors import RepositoryUnreachable
+from replicator_kuma.config import build as building
+from replicator_kuma.daemon import heartbeat
+from replicator_kuma.daemon.heartbeat import Beat
+from replicator_kuma.replication.state.state import StateFile
 from tests.cli.conftest import AskedRepository, World
 from tests.support.databases import edit
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from replicator_kuma import observe
-from replicator_kuma.cycle import Outcome
+from replicator_kuma.base.errors import SnapshotRefused
 from replicator_kuma.dump.format import write_tables
-from replicator_kuma.errors import SnapshotRefused
+from replicator_kuma.replication import observe
+from replicator_kuma.replication.instance import Outcome
 from tests.support import compare
 from tests.support.databases import VERSIONS, build, edit, query
 from tests.support.dumps import digest_of

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from replicator_kuma.base.errors import DatabaseError, SnapshotRefused
 from replicator_kuma.dump import format as dump_format
 from replicator_kuma.dump.format import MAX_LINE, Dump
 from replicator_kuma.dump.manifest import MANIFEST, MAX_MANIFEST, MAX_ROWS
-from replicator_kuma.errors import DatabaseError, SnapshotRefused
 from tests.support.databases import build, edit
 from tests.support.dumps import dump_of, edit_manifest, rewrite
 from tests.support.tools import ROOT
@@ -28,7 +28,7 @@ import re, sys
 from pathlib import Path
 from replicator_kuma.dump.format import Dump
 from replicator_kuma.dump.plan import plan
-from replicator_kuma.errors import SnapshotRefused
+from replicator_kuma.base.errors import SnapshotRefused
 live, fetched, scratch = sys.argv[1:]
 def peak():
     return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) << 10

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from replicator_kuma.database.sqlite import SqliteStore
-from replicator_kuma.dump import versions
+from replicator_kuma.adapters.database.sqlite.store import SqliteStore
+from replicator_kuma.base.errors import TableMissing
 from replicator_kuma.dump.catalog import (
     LOCAL,
     SETTINGS,
@@ -23,7 +23,7 @@ from replicator_kuma.dump.catalog import (
 )
 from replicator_kuma.dump.schema import Schema, fingerprint
 from replicator_kuma.dump.select import select
-from replicator_kuma.errors import TableMissing
+from replicator_kuma.dump.transform import version_names as versions
 from tests.support import compare
 from tests.support.databases import VERSIONS, create
 

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from replicator_kuma.database.sqlite import SqliteStore
+from replicator_kuma.adapters.database.sqlite.store import SqliteStore
+from replicator_kuma.base.errors import SchemaMismatch
 from replicator_kuma.dump.catalog import TABLES
-from replicator_kuma.dump.evolution import Evolution, Lost, TableMap
 from replicator_kuma.dump.schema import Column, Schema, TableSchema
 from replicator_kuma.dump.select import select
+from replicator_kuma.dump.transform.evolution import Evolution, Lost, TableMap
 from replicator_kuma.dump.values import Value
-from replicator_kuma.errors import SchemaMismatch
 from tests.support.databases import VERSIONS, build, create, insert, quoted, schema_sql
 
 PAIRS = list(itertools.permutations(VERSIONS, 2))

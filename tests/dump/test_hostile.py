@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
+from replicator_kuma.base.errors import SchemaMismatch, SnapshotRefused
 from replicator_kuma.dump import format as dump_format
 from replicator_kuma.dump.format import Dump, accepts
 from replicator_kuma.dump.manifest import MANIFEST, MAX_MANIFEST
 from replicator_kuma.dump.plan import Plan, plan
-from replicator_kuma.errors import SchemaMismatch, SnapshotRefused
 from tests.support.databases import build
 from tests.support.dumps import dump_of, edit_manifest, rewrite, rewrite_runtime, signed
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from replicator_kuma import observe as observing
-from replicator_kuma.cycle import Instance, Outcome
+from replicator_kuma.base.errors import DatabaseError, StateError
+from replicator_kuma.base.folders import Folder
 from replicator_kuma.dump.format import Dump
-from replicator_kuma.errors import DatabaseError, StateError
-from replicator_kuma.folders import Folder
-from replicator_kuma.observe import observe
+from replicator_kuma.replication import observe as observing
+from replicator_kuma.replication.instance import Instance, Outcome
+from replicator_kuma.replication.observe import observe
 from tests.support.databases import build, edit
 from tests.support.pairs import Pair
 
@@ -87,7 +87,7 @@ def test_a_certificate_may_be_a_link_as_in_a_mounted_secret(
     (folder / "..data").symlink_to("..one")
     (folder / "ca.pem").symlink_to("..data/ca.pem")
     assert observe(leader).manifest.files[CA] == hashlib.sha256(content).hexdigest()
-    monkeypatch.setattr("replicator_kuma.database.sqlite._SETTLE_NS", 0)
+    monkeypatch.setattr("replicator_kuma.adapters.database.sqlite.store._SETTLE_NS", 0)
     before = observing.fingerprint(leader)
     (folder / "..two").mkdir()
     (folder / "..two" / "ca.pem").write_bytes(b"another")
@@ -242,7 +242,7 @@ def test_a_file_that_goes_while_files_are_listed(
 def test_fingerprint_tells_files_of_chosen_tables(
     leader: Instance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("replicator_kuma.database.sqlite._SETTLE_NS", 0)
+    monkeypatch.setattr("replicator_kuma.adapters.database.sqlite.store._SETTLE_NS", 0)
     before = observing.fingerprint(leader)
     assert before
     assert observing.fingerprint(leader) == before

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replicator_kuma.database.sqlite import SqliteStore
+from replicator_kuma.adapters.database.sqlite.store import SqliteStore
+from replicator_kuma.base.errors import SettingsError
 from replicator_kuma.dump.catalog import TABLES, Dangle
 from replicator_kuma.dump.format import Dump
-from replicator_kuma.dump.overrides import Overrides
 from replicator_kuma.dump.schema import Column, Schema, TableSchema
 from replicator_kuma.dump.select import select
-from replicator_kuma.errors import SettingsError
+from replicator_kuma.dump.transform.overrides import Overrides
 from tests.support import databases
 from tests.support.databases import VERSIONS
 from tests.support.dumps import dump_of

@@ -13,11 +13,11 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replicator_kuma.apply import _verify, execute
-from replicator_kuma.database.sqlite import SqliteStore
+from replicator_kuma.adapters.database.sqlite.store import SqliteStore
 from replicator_kuma.dump.catalog import TABLES
 from replicator_kuma.dump.plan import Plan, plan
 from replicator_kuma.dump.select import select
+from replicator_kuma.replication.apply.restart import _verify, execute
 from tests.support import compare
 from tests.support.databases import create, edit, query, quoted
 from tests.support.dumps import digest_of, dump_of

@@ -12,17 +12,17 @@ from typing import Any
 
 import pytest
 
-from replicator_kuma.database.sqlite import SqliteStore
+from replicator_kuma.adapters.database.sqlite.store import SqliteStore
+from replicator_kuma.base.errors import SettingsError, SnapshotMisfit, SnapshotRefused
 from replicator_kuma.dump.catalog import SETTINGS, TABLES
 from replicator_kuma.dump.format import Dump, write_tables
 from replicator_kuma.dump.manifest import MANIFEST, Manifest, write_manifest
-from replicator_kuma.dump.overrides import Overrides
 from replicator_kuma.dump.plan import plan
-from replicator_kuma.dump.policy import Policy
-from replicator_kuma.dump.rows import parsed
 from replicator_kuma.dump.schema import Schema
-from replicator_kuma.dump.translate import Terms, Translated, translate
-from replicator_kuma.errors import SettingsError, SnapshotMisfit, SnapshotRefused
+from replicator_kuma.dump.transform.overrides import Overrides
+from replicator_kuma.dump.transform.policy import Policy
+from replicator_kuma.dump.transform.rows import parsed
+from replicator_kuma.dump.transform.translate import Terms, Translated, translate
 from tests.support.databases import build, edit, insert
 from tests.support.dumps import dump_of, rewrite
 

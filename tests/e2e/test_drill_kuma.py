@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from replicator_kuma.database.scratch import quieten, write_config
-from replicator_kuma.database.sqlite import SqliteStore
-from replicator_kuma.errors import KumaError
-from replicator_kuma.kuma.polling import session_token
-from replicator_kuma.kuma.throwaway import LOG, ThrowAway, Visit
+from replicator_kuma.adapters.database.scratch import quieten, write_config
+from replicator_kuma.adapters.database.sqlite.store import SqliteStore
+from replicator_kuma.adapters.kuma.socketio import session_token
+from replicator_kuma.adapters.kuma.throwaway import LOG, ThrowAway, Visit
+from replicator_kuma.base.errors import KumaError
 from tests.support import databases
 from tests.support.kuma_server import KumaClient, kuma_command, kuma_environment
 from tests.support.supervised import Side

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from replicator_kuma import control, duty, heartbeat, supervisor
-from replicator_kuma.database import mariadb_link, sqlite
-from replicator_kuma.failure_log import lasting
-from replicator_kuma.kuma import child, command, docker, embedded, ready, systemd
-from replicator_kuma.notify import ntfy
-from replicator_kuma.repository.restic import Timeouts
+from replicator_kuma.adapters.database.mariadb import connection as mariadb_link
+from replicator_kuma.adapters.database.sqlite import store as sqlite
+from replicator_kuma.adapters.kuma import (
+    child,
+    command,
+    docker,
+    systemd,
+)
+from replicator_kuma.adapters.kuma import (
+    embedded_mariadb as embedded,
+)
+from replicator_kuma.adapters.kuma import (
+    readiness as ready,
+)
+from replicator_kuma.adapters.notify import ntfy
+from replicator_kuma.adapters.repository.restic.client import Timeouts
+from replicator_kuma.base.failure_log import lasting
+from replicator_kuma.daemon import control, heartbeat, supervisor
+from replicator_kuma.daemon import jobs as duty
 
 _RESTIC = "tests/repository/test_restic_hang.py::test_every_call_has_a_deadline"
 _FIRST = "tests/repository/test_restic_hang.py::test_the_first_call_has_a_deadline_of_its_own"

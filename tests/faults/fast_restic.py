@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from replicator_kuma.repository import Label
-from replicator_kuma.repository.restic import ResticRepository, Timeouts
+from replicator_kuma.adapters.repository import Label
+from replicator_kuma.adapters.repository.restic.client import ResticRepository, Timeouts
 
 _SCRIPT = r"""#!/bin/sh
 place=@PLACE@

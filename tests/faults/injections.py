@@ -19,11 +19,11 @@ from typing import Any
 
 import pytest
 
-from replicator_kuma.errors import KumaError
-from replicator_kuma.kuma.ready import wait_ready
+from replicator_kuma.adapters.kuma.readiness import wait_ready
+from replicator_kuma.base.errors import KumaError
+from tests.adapters.kuma.server import Stage, stage
 from tests.faults.fast_restic import KINDS
 from tests.faults.world import LEADER, PHASES, REPLICA, World, hear
-from tests.kuma.server import Stage, stage
 from tests.support import cycles, databases
 
 Injection = Callable[[World], AbstractContextManager[None]]
@@ -367,7 +367,7 @@ def _answers(open_stage: Callable[[Stage], None], patience: float = 0.3) -> Inje
 
 def _migrates_for_a_while(server: Stage) -> None:
     """404 at the first looks, then Kuma's own page."""
-    from tests.kuma.server import ENTRY, MIGRATING
+    from tests.adapters.kuma.server import ENTRY, MIGRATING
 
     class Asked(list[str]):
         def append(self, path: str) -> None:

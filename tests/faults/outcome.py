@@ -6,11 +6,11 @@ import contextlib
 import signal
 from dataclasses import dataclass
 
-from replicator_kuma.cycle import Outcome
+from replicator_kuma.base.errors import KumaError, ReplicatorError, SnapshotRefused
 from replicator_kuma.dump.format import Dump
-from replicator_kuma.errors import KumaError, ReplicatorError, SnapshotRefused
-from replicator_kuma.observe import observe
-from replicator_kuma.recovery import PARTIAL
+from replicator_kuma.replication.apply.interrupted import PARTIAL
+from replicator_kuma.replication.instance import Outcome
+from replicator_kuma.replication.observe import observe
 from tests.faults.injections import NotMet, Point
 from tests.faults.world import LEADER, NEW_LOGO, Template, World
 from tests.support import cycles, databases

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from replicator_kuma import heartbeat
+from replicator_kuma.daemon import heartbeat
 from tests.faults.deadlines import DEADLINES, table
 from tests.support.tools import ROOT
 

@@ -14,23 +14,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from replicator_kuma.cycle import Instance
-from replicator_kuma.database.holders import Holder
-from replicator_kuma.database.sqlite_values import SqliteRepresentation
+from replicator_kuma.adapters.database.holders import Holder
+from replicator_kuma.adapters.database.sqlite.values import SqliteRepresentation
+from replicator_kuma.adapters.repository import Label, Limits, Snapshot
+from replicator_kuma.base.errors import PublishIncomplete, RepositoryUnreachable, SnapshotRefused
 from replicator_kuma.dump.catalog import TABLES
 from replicator_kuma.dump.format import Dump, write_tables
 from replicator_kuma.dump.manifest import Manifest
 from replicator_kuma.dump.plan import Counts, Plan, TablePlan
-from replicator_kuma.dump.policy import Policy
-from replicator_kuma.dump.represent import Representation
 from replicator_kuma.dump.schema import Column, Schema, TableSchema
 from replicator_kuma.dump.select import Dangling, Select
-from replicator_kuma.errors import PublishIncomplete, RepositoryUnreachable, SnapshotRefused
-from replicator_kuma.observe import Observation
-from replicator_kuma.planning import Look, Planned
-from replicator_kuma.recovery import confirm
-from replicator_kuma.repository import Label, Limits, Snapshot
-from replicator_kuma.state import Mark, Pending
+from replicator_kuma.dump.transform.policy import Policy
+from replicator_kuma.dump.transform.represent import Representation
+from replicator_kuma.replication.apply.interrupted import confirm
+from replicator_kuma.replication.apply.prepare import Look, Planned
+from replicator_kuma.replication.instance import Instance
+from replicator_kuma.replication.observe import Observation
+from replicator_kuma.replication.state.state import Mark, Pending
 
 Point = Callable[[str], None]
 """Called by a process before each effect: there others go on, or it dies."""

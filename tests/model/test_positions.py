@@ -17,11 +17,13 @@ from typing import Any
 
 import pytest
 
-from replicator_kuma import leader, promote, publish, replica
-from replicator_kuma.errors import Fenced
-from replicator_kuma.leader import View
-from replicator_kuma.repository import Snapshot
-from replicator_kuma.state import Mark, State
+from replicator_kuma.adapters.repository import Snapshot
+from replicator_kuma.base.errors import Fenced
+from replicator_kuma.replication.leader import cycle as leader
+from replicator_kuma.replication.leader import promote, publish
+from replicator_kuma.replication.leader.cycle import View
+from replicator_kuma.replication.replica import cycle as replica
+from replicator_kuma.replication.state.state import Mark, State
 from tests.model.world import Choices, Violation, World, let_go, play
 
 INTERLEAVINGS = int(os.environ.get("REPLICATOR_TEST_INTERLEAVINGS", "3000"))

@@ -22,15 +22,22 @@ from random import Random
 from typing import Any
 from unittest import mock
 
-from replicator_kuma import anchors, drift, leader, marks, planning, publish, replica, state
-from replicator_kuma.cycle import CycleResult, Instance, Outcome
-from replicator_kuma.errors import Fenced, ReplicatorError
-from replicator_kuma.leader import Leader
-from replicator_kuma.notify import NullNotifier
-from replicator_kuma.promote import promote
-from replicator_kuma.replica import Replica
-from replicator_kuma.repository import Label, Position
-from replicator_kuma.state import State, StateFile
+from replicator_kuma.adapters.notify import NullNotifier
+from replicator_kuma.adapters.repository import Label, Position
+from replicator_kuma.base import state_directory as anchors
+from replicator_kuma.base.errors import Fenced, ReplicatorError
+from replicator_kuma.replication.apply import prepare as planning
+from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
+from replicator_kuma.replication.leader import cycle as leader
+from replicator_kuma.replication.leader import publish
+from replicator_kuma.replication.leader.cycle import Leader
+from replicator_kuma.replication.leader.promote import promote
+from replicator_kuma.replication.replica import cycle as replica
+from replicator_kuma.replication.replica import drift
+from replicator_kuma.replication.replica.cycle import Replica
+from replicator_kuma.replication.state import records as marks
+from replicator_kuma.replication.state import state
+from replicator_kuma.replication.state.state import State, StateFile
 from tests.model import store
 from tests.model.store import Choose, Disk, Point, Shelf, ShelfRepository, Stored, TinyStore
 

@@ -16,10 +16,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from replicator_kuma import duty, heartbeat
-from replicator_kuma.cli import main
-from replicator_kuma.repository import restic
-from replicator_kuma.repository.restic import ResticRepository, Timeouts
+from replicator_kuma.adapters.repository.restic import client as restic
+from replicator_kuma.adapters.repository.restic.client import ResticRepository, Timeouts
+from replicator_kuma.cli.main import main
+from replicator_kuma.daemon import heartbeat
+from replicator_kuma.daemon import jobs as duty
 
 HANGS = "TEST_REPOSITORY_HANGS"
 """names a file: while it is there, a repository is given up after a short time"""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from replicator_kuma import heartbeat
+from replicator_kuma.daemon import heartbeat
 from tests.faults.injections import remount
 from tests.monitoring.entry import STALE
 from tests.monitoring.world import BACKUP, NAMES, RESTORE, Receiver, World, made

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from replicator_kuma.pace import Pace
+from replicator_kuma.replication.restart_cooldown import Pace
 
 
 def untraced_seconds(work: Callable[[], object]) -> float:

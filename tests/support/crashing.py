@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from replicator_kuma import apply
-from replicator_kuma.anchors import real_path
-from replicator_kuma.database.sqlite import SqliteStore
-from replicator_kuma.database.sqlite_write import SqliteWriter
-from replicator_kuma.errors import KumaError
+from replicator_kuma.adapters.database.sqlite.store import SqliteStore
+from replicator_kuma.adapters.database.sqlite.writer import SqliteWriter
+from replicator_kuma.base.errors import KumaError
+from replicator_kuma.base.state_directory import real_path
+from replicator_kuma.replication.apply import restart as apply
 from tests.support.folder_repository import FolderRepository
 from tests.support.forked import forked
 

@@ -9,15 +9,15 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from replicator_kuma import holding
-from replicator_kuma.cycle import CycleResult, Instance
-from replicator_kuma.leader import Leader
-from replicator_kuma.promote import promote
-from replicator_kuma.replica import Replica
-from replicator_kuma.repository import Label, Position, Snapshot
-from replicator_kuma.rollback import rollback
-from replicator_kuma.state import Mark, Pending, State, StateFile
-from replicator_kuma.undo import undo
+from replicator_kuma.adapters.repository import Label, Position, Snapshot
+from replicator_kuma.replication.instance import CycleResult, Instance
+from replicator_kuma.replication.leader.cycle import Leader
+from replicator_kuma.replication.leader.promote import promote
+from replicator_kuma.replication.leader.rollback import rollback
+from replicator_kuma.replication.replica import hold as holding
+from replicator_kuma.replication.replica.cycle import Replica
+from replicator_kuma.replication.state.state import Mark, Pending, State, StateFile
+from replicator_kuma.replication.undo import undo
 from tests.support import databases
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import RecordingKuma, make_instance

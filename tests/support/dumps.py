@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from replicator_kuma.database.sqlite import SqliteStore
+from replicator_kuma.adapters.database.sqlite.store import SqliteStore
 from replicator_kuma.dump.catalog import TABLES
 from replicator_kuma.dump.files import hash_file
 from replicator_kuma.dump.format import Dump, write_tables

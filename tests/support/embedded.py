@@ -14,16 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from replicator_kuma import apply
-from replicator_kuma.cycle import Instance
-from replicator_kuma.database.detect import open_store
-from replicator_kuma.database.mariadb import MariadbStore
-from replicator_kuma.database.mariadb_write import MariadbWriter
-from replicator_kuma.kuma import KumaService
-from replicator_kuma.kuma.child import ChildKuma
-from replicator_kuma.kuma.embedded import EmbeddedDatabase
-from replicator_kuma.kuma.factory import make_service
-from replicator_kuma.kuma.ready import wait_ready
+from replicator_kuma.adapters.database.detect import open_store
+from replicator_kuma.adapters.database.mariadb.store import MariadbStore
+from replicator_kuma.adapters.database.mariadb.writer import MariadbWriter
+from replicator_kuma.adapters.kuma import KumaService
+from replicator_kuma.adapters.kuma.child import ChildKuma
+from replicator_kuma.adapters.kuma.embedded_mariadb import EmbeddedDatabase
+from replicator_kuma.adapters.kuma.factory import make_service
+from replicator_kuma.adapters.kuma.readiness import wait_ready
+from replicator_kuma.replication.apply import restart as apply
+from replicator_kuma.replication.instance import Instance
 from tests.support import mariadb_build
 from tests.support.crashing import Counter
 from tests.support.cycles import LOGO

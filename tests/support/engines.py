@@ -12,8 +12,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from replicator_kuma.database import Store
-from replicator_kuma.database.detect import open_store
+from replicator_kuma.adapters.database import Store
+from replicator_kuma.adapters.database.detect import open_store
 from tests.support import databases, mariadb_build
 from tests.support.mariadb import Database
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from replicator_kuma import errors
-from replicator_kuma.errors import ReplicatorError, RepositoryError
+from replicator_kuma.base import errors
+from replicator_kuma.base.errors import ReplicatorError, RepositoryError
 
 OTHERS = {0: "all went well", 1: "a bug, with a traceback", 2: "a wrong command line"}
 

@@ -8,13 +8,13 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from replicator_kuma.errors import (
+from replicator_kuma.adapters.repository import Label, Limits, Snapshot
+from replicator_kuma.base.errors import (
     ReplicatorError,
     RepositoryDamaged,
     RepositoryMissing,
     SnapshotRefused,
 )
-from replicator_kuma.repository import Label, Limits, Snapshot
 
 
 class FolderRepository:

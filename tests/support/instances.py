@@ -7,15 +7,15 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
-from replicator_kuma.cycle import Instance
-from replicator_kuma.database import Store
-from replicator_kuma.database.sqlite import SqliteStore
+from replicator_kuma.adapters.database import Store
+from replicator_kuma.adapters.database.sqlite.store import SqliteStore
+from replicator_kuma.adapters.notify import Kind
+from replicator_kuma.adapters.repository import Repository
+from replicator_kuma.adapters.repository.pair import Pair
+from replicator_kuma.base.errors import KumaError
 from replicator_kuma.dump.catalog import TABLES
-from replicator_kuma.errors import KumaError
-from replicator_kuma.notify import Kind
-from replicator_kuma.repository import Repository
-from replicator_kuma.repository.pair import Pair
-from replicator_kuma.state import StateFile
+from replicator_kuma.replication.instance import Instance
+from replicator_kuma.replication.state.state import StateFile
 from tests.support.folder_repository import FolderRepository
 
 

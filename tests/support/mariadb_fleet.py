@@ -20,10 +20,10 @@ from typing import Any
 
 import pytest
 
-from replicator_kuma.cycle import Instance, Outcome
-from replicator_kuma.database import Store
-from replicator_kuma.database.detect import open_store
-from replicator_kuma.database.mariadb_link import Link
+from replicator_kuma.adapters.database import Store
+from replicator_kuma.adapters.database.detect import open_store
+from replicator_kuma.adapters.database.mariadb.connection import Link
+from replicator_kuma.replication.instance import Instance, Outcome
 from tests.conftest import need_mariadb
 from tests.support import mariadb_build
 from tests.support.compare import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from replicator_kuma.errors import SettingsError
+from replicator_kuma.base.errors import SettingsError
 
 KNOWN = ("backup", "restore", "promote", "undo", "rollback", "drill-kill")
 

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import replicator_kuma
-from replicator_kuma import anchors
+from replicator_kuma.base import state_directory as anchors
 
 _PACKAGE = str(Path(replicator_kuma.__file__).parent)
 _UNFORESEEN = re.compile(r"/[0-9a-f]{16}/")

@@ -6,10 +6,10 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
-from replicator_kuma.cycle import CycleResult, Instance
-from replicator_kuma.database.sqlite import SqliteStore
-from replicator_kuma.leader import Leader
-from replicator_kuma.replica import Replica
+from replicator_kuma.adapters.database.sqlite.store import SqliteStore
+from replicator_kuma.replication.instance import CycleResult, Instance
+from replicator_kuma.replication.leader.cycle import Leader
+from replicator_kuma.replication.replica.cycle import Replica
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import RecordingKuma, make_instance
 

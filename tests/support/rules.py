@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from replicator_kuma.build import read_policy
-from replicator_kuma.cycle import Instance
+from replicator_kuma.config.build import read_policy
+from replicator_kuma.config.settings import Settings, Strategy
 from replicator_kuma.dump import catalog
-from replicator_kuma.settings import Settings, Strategy
+from replicator_kuma.replication.instance import Instance
 from tests.support import databases
 from tests.support.cycles import db
 

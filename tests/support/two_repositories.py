@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from replicator_kuma.cycle import Instance, Outcome
-from replicator_kuma.errors import RepositoryUnreachable
-from replicator_kuma.promote import promote
-from replicator_kuma.repository import Position
-from replicator_kuma.repository.pair import Pair
+from replicator_kuma.adapters.repository import Position
+from replicator_kuma.adapters.repository.pair import Pair
+from replicator_kuma.base.errors import RepositoryUnreachable
+from replicator_kuma.replication.instance import Instance, Outcome
+from replicator_kuma.replication.leader.promote import promote
 from tests.support.cycles import lead, rename
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import RecordingKuma, RecordingNotifier, make_instance

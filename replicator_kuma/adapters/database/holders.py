@@ -1,0 +1,71 @@
+"""Which other processes have a database file open, as far as this machine's /proc tells.
+
+A process of another pid namespace (another container), or of another machine, is not to be seen.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from replicator_kuma.base.processes import PROC, Process, describe, pids
+
+_SUFFIXES = ("", "-wal", "-shm", "-journal")
+
+
+@dataclass(frozen=True)
+class Holder(Process):
+    """A process; or a connection to a server, and then ``began`` is that server's word."""
+
+    kind: str = "process"
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.pid} ({self.command})"
+
+    @property
+    def mark(self) -> str:
+        """What tells it from all others since the machine's, or the server's, start."""
+        return f"{self.pid}.{self.began}"
+
+
+def holders(database: Path) -> tuple[Holder, ...]:
+    """Other processes that have the database, its WAL or its journal open, by process id."""
+    # not Path.resolve, which raises for a link to itself
+    files, inodes, real = set(), set(), os.path.realpath(database)
+    for suffix in _SUFFIXES:
+        with contextlib.suppress(OSError):
+            found = Path(f"{real}{suffix}").stat()
+            files.add((found.st_dev, found.st_ino))
+            inodes.add(found.st_ino)
+    names = {f"{Path(real).name}{suffix}" for suffix in _SUFFIXES}
+    found_by = {pid for pid in pids() if _has_open(pid, names, files)} | set(_lockers(inodes))
+    described = (describe(pid) for pid in sorted(found_by - {os.getpid()}))
+    return tuple(Holder(**vars(one)) for one in described if one is not None)
+
+
+def _has_open(pid: int, names: set[str], files: set[tuple[int, int]]) -> bool:
+    """By name first: to ask a descriptor for its file may hang where that lies on a network."""
+    folder = PROC / str(pid) / "fd"
+    with contextlib.suppress(OSError):  # another user's, or gone
+        for descriptor in folder.iterdir():
+            with contextlib.suppress(OSError):
+                if descriptor.readlink().name in names:
+                    found = descriptor.stat()
+                    if (found.st_dev, found.st_ino) in files:
+                        return True
+    return False
+
+
+def _lockers(inodes: set[int]) -> Iterator[int]:
+    """Who holds locks on these files: the kernel's list shows other users' processes, too."""
+    with contextlib.suppress(OSError):
+        for line in (PROC / "locks").read_text().splitlines():
+            # 1: POSIX  ADVISORY  READ 1234 fd:01:5678 128 128
+            words = line.split()
+            if len(words) >= 8 and words[1] == "POSIX" and words[4].isdecimal():
+                inode = words[5].rpartition(":")[2]
+                if inode.isdecimal() and int(inode) in inodes and int(words[4]) > 0:
+                    yield int(words[4])

@@ -1,0 +1,1 @@
+"""Kuma's tables in MariaDB."""

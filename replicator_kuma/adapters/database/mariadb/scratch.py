@@ -1,0 +1,129 @@
+"""A drill's scratch database on Kuma's own MariaDB server.
+
+It has one name for each database of Kuma, so that a GRANT can name it and what a killed drill
+left is found again; a mark inside says that it is ours: nothing else is ever dropped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import hashlib
+from collections.abc import Iterator
+
+import pymysql
+
+from replicator_kuma.adapters.database import Store
+from replicator_kuma.adapters.database.mariadb.connection import Link, literal, quoted
+from replicator_kuma.adapters.database.mariadb.store import MariadbStore
+from replicator_kuma.adapters.database.scratch import MIGRATIONS, SCHEMA_SETTINGS
+from replicator_kuma.base.errors import AlreadyRunning, DatabaseError
+
+PREFIX = "replicator_drill_"
+MARK = "replicator_drill_scratch"
+"""An empty table that is made first, and dropped last with all the rest."""
+_LONGEST = 64
+"""characters of a name in MariaDB"""
+
+
+def name_for(database: str) -> str:
+    """The scratch database's name beside Kuma's ``database``."""
+    name = f"{PREFIX}{database}"
+    if len(name) <= _LONGEST:
+        return name
+    return f"{PREFIX}{hashlib.sha256(database.encode()).hexdigest()[:32]}"
+
+
+@contextlib.contextmanager
+def scratch(live: Store) -> Iterator[MariadbStore]:
+    """See `database.scratch.scratch`."""
+    assert isinstance(live, MariadbStore)
+    name = name_for(live.login.database)
+    with live.connect() as link:
+        _alone(link, name)
+        try:
+            _make(link, name)
+            store = copy.copy(live)
+            store.login = dataclasses.replace(live.login, database=name)
+            with store.connect() as inside:
+                _fill(inside, live.login.database)
+            yield store
+        finally:
+            with live.connect() as ending:  # the first may have been silent for too long
+                _drop(ending, name)
+
+
+def forget(live: Store) -> None:
+    """Drop what a killed drill left; nothing while another one is at work."""
+    assert isinstance(live, MariadbStore)
+    name = name_for(live.login.database)
+    with live.connect() as link, contextlib.suppress(AlreadyRunning):
+        _alone(link, name)
+        _drop(link, name)
+
+
+def _alone(link: Link, name: str) -> None:
+    """The server frees it with the connection, however that ends."""
+    if link.value(f"SELECT get_lock({literal(name)}, 0)") != 1:
+        raise AlreadyRunning(
+            f"another drill has the scratch database {name}", hint="Wait for its end."
+        )
+
+
+def _make(link: Link, name: str) -> None:
+    _drop(link, name)
+    if _tables(link, name):
+        raise DatabaseError(
+            f"there is a database {name}, and no drill made it",
+            hint="Look at it, and rename or drop it: a drill needs that name.",
+        )
+    try:
+        link.run(f"CREATE DATABASE IF NOT EXISTS {quoted(name)} CHARACTER SET utf8mb4")
+        link.run(f"CREATE TABLE {quoted(name)}.{quoted(MARK)} (id INT PRIMARY KEY)")
+    except DatabaseError as error:
+        if not isinstance(error.__context__, pymysql.err.MySQLError):
+            raise
+        raise DatabaseError(
+            f"a drill needs a scratch database {name}, and Kuma's login could not make it: {error}",
+            hint=f"{_grant(link, name)} Or drill on another instance, one with SQLite.",
+        ) from None
+
+
+def _grant(link: Link, name: str) -> str:
+    user, _, host = str(link.value("SELECT current_user()")).rpartition("@")
+    pattern = quoted(name.replace("\\", "\\\\").replace("_", "\\_"))  # _ is any character there
+    who = f"{literal(user)}@{literal(host)}"
+    return f"Try, as MariaDB's administrator: GRANT ALL PRIVILEGES ON {pattern}.* TO {who};"
+
+
+def _drop(link: Link, name: str) -> None:
+    """Only what bears our mark: another one's database of that name stays as it is."""
+    if MARK in _tables(link, name):
+        link.run(f"DROP DATABASE {quoted(name)}")
+
+
+def _tables(link: Link, database: str) -> list[str]:
+    sql = (
+        "SELECT table_name FROM information_schema.tables "
+        f"WHERE table_schema = {literal(database)} AND table_type = 'BASE TABLE' ORDER BY 1"
+    )
+    return [str(row[0]) for row in link.all(sql)]
+
+
+def _fill(link: Link, live: str) -> None:
+    """The tables of Kuma's database, empty but for what tells the schema.
+
+    No triggers: one of an operator's may write to another database.
+    """
+    tables = _tables(link, live)
+    for table in tables:
+        link.run(str(link.all(f"SHOW CREATE TABLE {quoted(live)}.{quoted(table)}")[0][1]))
+    for table in MIGRATIONS:
+        if table in tables:
+            link.run(f"INSERT INTO {quoted(table)} SELECT * FROM {quoted(live)}.{quoted(table)}")
+    if "setting" in tables:
+        keys = ", ".join(map(literal, SCHEMA_SETTINGS))
+        link.run(
+            f"INSERT INTO setting SELECT * FROM {quoted(live)}.setting WHERE `key` IN ({keys})"
+        )

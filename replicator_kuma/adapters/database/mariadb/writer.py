@@ -1,0 +1,147 @@
+"""One write transaction on Kuma's MariaDB database."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any
+
+from replicator_kuma.adapters.database.mariadb.connection import Link, literal, quoted, refused
+from replicator_kuma.adapters.database.mariadb.history import History
+from replicator_kuma.adapters.database.mariadb.store import MariadbReader, exact, key_filter
+from replicator_kuma.dump.catalog import HISTORY
+from replicator_kuma.dump.select import Select
+
+_IDS = 500
+_ROWS = 500
+_BYTES = 1 << 20
+_SPARE = 1 << 10
+"""Bytes of a packet that are not the statement's own."""
+_TWO_ROWS = "(SELECT 1 FROM (SELECT 1 UNION ALL SELECT 2) AS another_row_has_it)"
+"""Fails with error 1242 where it is evaluated."""
+
+
+class MariadbWriter(MariadbReader):
+    def __init__(self, link: Link, settings: frozenset[str]) -> None:
+        super().__init__(link, settings)
+        self._token = secrets.token_hex(8)
+        packet = int(link.value("SELECT @@max_allowed_packet"))
+        self._most = packet - _SPARE
+        self._batch = min(_BYTES, self._most)
+
+    def sweep(self, select: Select) -> int:
+        rows = sum(self._link.run(sql) for sql in self._sql(select).sweep())
+        self._whole.add(select.table)
+        return rows
+
+    def park_history(self, monitors: Iterable[int]) -> None:
+        self._history().park(monitors)
+
+    def unpark_history(self, monitors: Iterable[int]) -> None:
+        self._history().unpark(monitors)
+
+    def _history(self) -> History:
+        return History(self._link, [table for table in HISTORY if table in self.schema.tables])
+
+    def delete(self, table: str, keys: Iterable[Any]) -> None:
+        self._whole.clear()
+        for chunk in _chunks(keys, _IDS):
+            sql = f"DELETE FROM {quoted(table)} WHERE {key_filter(table, chunk)}"
+            self._link.run(sql, table)
+
+    def make_room(self, table: str, rows: Iterable[tuple[Any, Sequence[str]]]) -> None:
+        self._whole.clear()
+        for key, columns in rows:
+            taken = literal(f"replicator-{self._token}-{key}")
+            places = ", ".join(f"{quoted(column)} = {taken}" for column in columns)
+            where = key_filter(table, [key])
+            self._link.run(f"UPDATE {quoted(table)} SET {places} WHERE {where}", table)
+
+    def upsert(
+        self,
+        table: str,
+        columns: Sequence[str],
+        keep: Collection[str],
+        rows: Iterable[tuple[Any, ...]],
+    ) -> None:
+        self._whole.clear()
+        head, tail = _upsert_sql(table, columns, keep)
+        frame = len(head) + len(tail)
+        waiting: list[bytes] = []
+        size = frame
+        for row in rows:
+            values = _values(table, row)
+            if frame + len(values) > self._most:
+                raise refused(table, "a row is longer than max_allowed_packet")
+            if waiting and (size + len(values) + 1 > self._batch or len(waiting) == _ROWS):
+                self._link.run(head + b",".join(waiting) + tail, table)
+                waiting, size = [], frame
+            waiting.append(values)
+            size += len(values) + 1
+        if waiting:
+            self._link.run(head + b",".join(waiting) + tail, table)
+
+    def broken_references(self, tables: Iterable[str]) -> list[str]:
+        wanted = set(tables)
+        broken: list[str] = []
+        for child, column, schema, parent, key in self._link.all(
+            "SELECT table_name, column_name, referenced_table_schema, referenced_table_name, "
+            "referenced_column_name FROM information_schema.key_column_usage "
+            "WHERE table_schema = database() AND referenced_table_name IS NOT NULL "
+            "ORDER BY table_name, constraint_name, ordinal_position"
+        ):
+            if child not in wanted:
+                continue
+            reference = f"c.{quoted(column)}"
+            found = self._link.all(
+                f"SELECT c.id FROM {quoted(child)} AS c "
+                f"LEFT JOIN {quoted(schema)}.{quoted(parent)} AS p "
+                f"ON p.{quoted(key)} = {reference} "
+                f"WHERE {reference} IS NOT NULL AND p.{quoted(key)} IS NULL "
+                f"ORDER BY c.id LIMIT {10 - len(broken)}"
+            )
+            broken += [f"{child} row {row} → {parent}" for (row,) in found]
+            if len(broken) == 10:
+                break
+        return broken
+
+    @property
+    def side_effects(self) -> bool:
+        sql = (
+            "SELECT count(*) FROM information_schema.triggers "
+            "WHERE event_object_schema = database()"
+        )
+        return bool(self._link.value(sql))
+
+
+def _chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    waiting = iter(items)
+    while chunk := list(itertools.islice(waiting, size)):
+        yield chunk
+
+
+def _values(table: str, row: Sequence[Any]) -> bytes:
+    """A row of VALUES; raises SnapshotRefused for what no MariaDB column holds."""
+    try:
+        return f"({','.join(map(literal, row))})".encode()
+    except ValueError:  # an infinity, or text that is no UTF-8
+        raise refused(table, "a value that MariaDB does not have") from None
+
+
+def _upsert_sql(table: str, columns: Sequence[str], keep: Collection[str]) -> tuple[bytes, bytes]:
+    """What stands before the rows, and behind them.
+
+    The key is "updated" first: to itself, or, where the row that was found is another one with
+    the same UNIQUE value, to a subquery that fails. MariaDB would update that row instead.
+    """
+    key = "key" if table == "setting" else "id"
+    name, new = quoted(key), f"VALUES({quoted(key)})"
+    same = f"{exact(name)} = {exact(new)}" if key == "key" else f"{name} = {new}"
+    updates = [f"{name} = IF({same}, {name}, {_TWO_ROWS})"]
+    updates += [f"{quoted(c)} = VALUES({quoted(c)})" for c in columns if c != key and c not in keep]
+    names = ", ".join(map(quoted, columns))
+    return (
+        f"INSERT INTO {quoted(table)} ({names}) VALUES ".encode(),
+        f" ON DUPLICATE KEY UPDATE {', '.join(updates)}".encode(),
+    )

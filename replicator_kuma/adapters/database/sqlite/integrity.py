@@ -1,0 +1,328 @@
+"""Whether kuma.db is whole: what SQLite finds, told apart by what it means and what mends it.
+
+Damage of the file, an index that does not fit its table, a row that its own table would refuse, an
+object that this SQLite cannot look at: the first two bar who reads the table, the third is the
+row's fault, the last bars only who needs the object.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sqlite3
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from replicator_kuma.adapters.database.sql import double_quoted
+from replicator_kuma.adapters.database.sqlite.values import SqliteRepresentation, affinity
+from replicator_kuma.base.errors import DatabaseCorrupt, DatabaseError, RowFault
+from replicator_kuma.dump.catalog import HISTORY, TABLES
+from replicator_kuma.dump.schema import Column
+from replicator_kuma.dump.transform.represent import Convert, Misfit
+from replicator_kuma.dump.values import Value
+from replicator_kuma.dump.words import describe_row
+
+_ROW = re.compile(r"NULL value in |CHECK constraint failed in |(?:non-)?[A-Z]+ value in ")
+_INDEX = re.compile(r"row \d+ |wrong # of entries in index |rowid not at end-of-record ")
+_TWICE = "non-unique entry in index "
+_SHOWN = 3
+_BATCH = 200
+_LIMIT = 100
+_TOKEN = re.compile(
+    r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|`[^`]*`|\[[^\]]*\]|--[^\n]*|/\*.*?\*/|\w+|[()]""", re.DOTALL
+)
+_REINDEX = (
+    "Nothing was published or changed. The rows are whole, only an index is not. Stop Kuma, then: "
+    'sqlite3 kuma.db "REINDEX"'
+)
+
+
+def examine(
+    connection: sqlite3.Connection,
+    path: Path,
+    tables: Collection[str] | None,
+    settings: Collection[str],
+) -> list[str]:
+    """See `Store.check`; ``settings`` are the replicated keys. May raise sqlite3.DatabaseError."""
+    (size,) = connection.execute("PRAGMA page_size").fetchone()
+    if path.stat().st_size % size:  # SQLite reads zeros there
+        raise _damaged("its file was cut off within a page")
+    there = _tables(connection)
+    writing, odd = tables is None, list[str]()
+    for table in TABLES if tables is None else [name for name in TABLES if name in tables]:
+        if table in there:
+            odd += _own(connection, table, writing, settings)
+    return list(dict.fromkeys([*odd, *_rest(connection, there, writing)]))
+
+
+def _tables(connection: sqlite3.Connection) -> list[str]:
+    """Tables that have pages: a virtual one has none, and its module may not be here."""
+    sql = "SELECT name FROM sqlite_master WHERE type = 'table' AND rootpage > 0 ORDER BY name"
+    return [row[0] for row in connection.execute(sql)]
+
+
+def _own(
+    connection: sqlite3.Connection, table: str, writing: bool, settings: Collection[str]
+) -> list[str]:
+    """One replicated table: raises for what bars it, returns what does not."""
+    try:
+        found = _lines(connection, f"PRAGMA integrity_check({double_quoted(table)})")
+    except _Unseen as error:
+        if writing:
+            raise _unseen(table, error) from error
+        return [f"{table} cannot be looked over: {error}"]
+    rows = [line for line in found if _ROW.match(line)]
+    twice = [line for line in found if line.startswith(_TWICE)]
+    index = [line for line in found if _INDEX.match(line)]
+    if worse := [line for line in found if line not in (*rows, *twice, *index)]:
+        raise _damaged(worse[0])
+    if index and not twice:
+        raise DatabaseCorrupt(f"an index of Kuma's table {table}: {index[0]}", hint=_REINDEX)
+    if not writing and (misheld := list(_misheld(connection, table, settings))):
+        raise RowFault(
+            _listed(f"rows of {table} hold values as this table would not keep them:", misheld),
+            hint=f"{RowFault.hint} Written anew they are kept as they should be, for example: "
+            f'sqlite3 kuma.db "UPDATE {table} SET … = …"',
+        )
+    if twice or (rows and not writing):
+        fault = _fault(connection, table, (*twice, *rows)[0], settings)
+        if fault is not None:
+            raise fault
+    elif not writing and (refused := list(_unchecked(connection, table, settings))):
+        raise _breaking(table, refused)
+    return rows
+
+
+def _rest(connection: sqlite3.Connection, there: Sequence[str], writing: bool) -> list[str]:
+    """The whole file, once what is replicated has been found whole."""
+    odd = []
+    try:
+        found = _lines(connection, "PRAGMA quick_check")
+    except _Unseen:
+        found = []
+        for table in there:
+            try:
+                found += _lines(connection, f"PRAGMA quick_check({double_quoted(table)})")
+            except _Unseen as error:
+                if writing and table in HISTORY:
+                    raise _unseen(table, error) from error
+                odd.append(f"{table} cannot be looked over: {error}")
+    except sqlite3.DatabaseError as error:
+        if writing or error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CORRUPT:
+            raise
+        found = [str(error)]
+    if damage := [line for line in found if not _ROW.match(line)]:
+        if writing:
+            raise _damaged(damage[0])
+        odd.append(f"outside of what is replicated, Kuma's database is damaged: {damage[0]}")
+    return odd
+
+
+class _Unseen(Exception):
+    """SQLite lacks what it needs to look: a collation, a function, a module."""
+
+
+def _lines(connection: sqlite3.Connection, pragma: str) -> list[str]:
+    """What a check finds, without the line that says where it looked; empty: all is well."""
+    try:
+        found = [str(row[0]) for row in connection.execute(pragma)]
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_ERROR:
+            raise _Unseen(str(error)) from error
+        raise
+    lines = [line for text in found for line in text.splitlines() if not line.startswith("***")]
+    return [line for line in lines if line and line != "ok"]
+
+
+def _damaged(what: str) -> DatabaseCorrupt:
+    return DatabaseCorrupt(f"Kuma's database is damaged: {what}")
+
+
+def _unseen(table: str, error: _Unseen) -> DatabaseError:
+    return DatabaseError(
+        f"nothing can be written to Kuma's table {table}: {error}",
+        hint="Nothing was stopped or changed. Somebody made an index, a check or a column by hand "
+        f'that needs it. What there is: sqlite3 kuma.db ".schema {table}"',
+    )
+
+
+# --- rows that their own table would refuse -------------------------------------------------------
+
+
+def _fault(
+    connection: sqlite3.Connection, table: str, line: str, settings: Collection[str]
+) -> RowFault | None:
+    """Names the first rows: each is put into an empty table of the same definition.
+
+    None where all are settings that stay here.
+    """
+    with contextlib.suppress(sqlite3.Error):
+        if refused := list(_refused(connection, table, settings, together=True)):
+            return _breaking(table, refused)
+        if table == "setting":
+            return None
+    return RowFault(f"a row of {table} breaks its own rules: {line}")
+
+
+def _listed(what: str, lines: Sequence[str]) -> str:
+    more = len(lines) - _SHOWN
+    return "\n  ".join([what, *lines[:_SHOWN], *([f"… and {more} more"] if more > 0 else [])])
+
+
+def _misheld(
+    connection: sqlite3.Connection, table: str, settings: Collection[str]
+) -> Iterator[str]:
+    """Values that were stored under another type: a replica would read other ones back."""
+    sql = f"PRAGMA table_info({double_quoted(table)})"
+    types = {name: kind.lower() for _id, name, kind, *_rest in connection.execute(sql)}
+    suspect = [s for name, kind in types.items() if (s := _suspect(name, affinity(kind)))]
+    if not suspect:
+        return
+    cursor = connection.execute(
+        f"SELECT {', '.join(map(double_quoted, types))} FROM {double_quoted(table)} "
+        f"WHERE {' OR '.join(suspect)}"
+    )
+    converters = [
+        SqliteRepresentation().converter(table, Column(name, kind)) for name, kind in types.items()
+    ]
+    for row in cursor:
+        if not _travels(table, list(types), row, settings):
+            continue
+        for name, value, convert in zip(types, row, converters, strict=True):
+            if value is not None and convert is not None and not _stays(value, convert):
+                yield f"{_row(table, list(types), row)}: {name}"
+
+
+def _suspect(column: str, kind: str) -> str:
+    """A condition for values that may be stored under another type, a few too many."""
+    name = double_quoted(column)
+    # a numeral; a date is none
+    text = (
+        f"(typeof({name}) = 'text' AND {name} GLOB '*[0-9]*' "
+        f"AND {name} NOT GLOB '*[A-DF-Za-df-z:/]*')"
+    )
+    match kind:
+        case "TEXT":
+            return f"typeof({name}) IN ('integer', 'real')"
+        case "INTEGER" | "NUMERIC":
+            return f"typeof({name}) = 'real' OR {text}"
+        case "REAL":
+            return text
+    return ""
+
+
+def _stays(value: Value, convert: Convert) -> bool:
+    try:
+        return type(convert(value)) is type(value)
+    except Misfit:
+        return False
+
+
+def _travels(
+    table: str, columns: Sequence[str], row: Sequence[Any], settings: Collection[str]
+) -> bool:
+    return table != "setting" or row[columns.index("key")] in settings
+
+
+def _row(table: str, columns: Sequence[str], row: Sequence[Any]) -> str:
+    """Which row it is; links have no name, so their id says it."""
+    name = describe_row(table, columns, row)
+    key = f" (id {row[columns.index('id')]})" if TABLES[table].unkeyed and "id" in columns else ""
+    return f"{name}{key}"
+
+
+def _refused(
+    connection: sqlite3.Connection,
+    table: str,
+    settings: Collection[str],
+    *,
+    together: bool = False,
+) -> Iterator[str]:
+    """``together``: the trial keeps all rows, so that two of them may collide."""
+    quoted = double_quoted(table)
+    cursor = connection.execute(f"SELECT * FROM {quoted} NOT INDEXED")
+    columns = [column[0] for column in cursor.description]
+    with contextlib.closing(_empty(connection, table)) as trial:
+        names = ", ".join(map(double_quoted, columns))
+        sql = f"INSERT INTO {quoted} ({names}) VALUES ({', '.join('?' * len(columns))})"
+        end = "COMMIT" if together else "ROLLBACK"
+        while batch := cursor.fetchmany(_BATCH):
+            trial.execute("BEGIN")
+            try:
+                trial.executemany(sql, batch)
+                trial.execute(end)
+                continue
+            except sqlite3.IntegrityError:
+                trial.execute("ROLLBACK")
+            trial.execute("BEGIN")
+            for row in batch:
+                try:
+                    trial.execute(sql, row)
+                except sqlite3.IntegrityError as error:
+                    if _travels(table, columns, row, settings):
+                        yield f"{_row(table, columns, row)}: {_reason(error)}"
+            trial.execute(end)
+
+
+def _unchecked(
+    connection: sqlite3.Connection, table: str, settings: Collection[str]
+) -> Iterator[str]:
+    """Rows that break a CHECK: a read-only connection does not look for them itself."""
+    sql = "SELECT sql FROM sqlite_master WHERE type = 'table' AND name = ?"
+    (definition,) = connection.execute(sql, (table,)).fetchone()
+    for rule in _checks(definition):
+        with contextlib.suppress(sqlite3.OperationalError):  # a function that is not here
+            cursor = connection.execute(
+                f"SELECT * FROM {double_quoted(table)} WHERE NOT ({rule}) LIMIT {_LIMIT}"
+            )
+            columns = [column[0] for column in cursor.description]
+            for row in cursor:
+                if _travels(table, columns, row, settings):
+                    name = _row(table, columns, row)
+                    yield f"{name}: a value that the table does not allow (CHECK {rule})"
+
+
+def _checks(definition: str) -> Iterator[str]:
+    """The expressions of a table's CHECKs."""
+    depth = start = 0
+    before = ""
+    for token in _TOKEN.finditer(definition):
+        text = token[0]
+        if text.startswith(("--", "/*")):
+            continue
+        if text == "(":
+            depth += 1
+            if before.upper() == "CHECK":
+                start, outer = token.end(), depth
+        elif text == ")":
+            if start and depth == outer:
+                yield definition[start : token.start()]
+                start = 0
+            depth -= 1
+        before = text
+
+
+def _breaking(table: str, refused: Sequence[str]) -> RowFault:
+    return RowFault(_listed(f"rows of {table} break its own rules:", refused))
+
+
+def _reason(error: sqlite3.IntegrityError) -> str:
+    """Which column, in words; a value is never shown."""
+    _what, _, named = str(error).partition(" constraint failed: ")
+    match error.sqlite_errorname:
+        case "SQLITE_CONSTRAINT_NOTNULL":
+            return f"{named} is empty, which it may not be"
+        case "SQLITE_CONSTRAINT_CHECK":
+            return f"a value that the table does not allow (CHECK {named})"
+        case _:
+            return f"another row has the same {named}"
+
+
+def _empty(connection: sqlite3.Connection, table: str) -> sqlite3.Connection:
+    made = sqlite3.connect(":memory:", isolation_level=None)
+    sql = "SELECT sql FROM sqlite_master WHERE tbl_name = ? AND sql IS NOT NULL AND type IN "
+    for kinds in ("('table')", "('index')"):
+        for (text,) in connection.execute(sql + kinds, (table,)).fetchall():
+            made.execute(text)
+    return made

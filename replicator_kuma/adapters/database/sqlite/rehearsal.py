@@ -1,0 +1,148 @@
+"""A plan carried out on a copy first: what the tables refuse is known before Kuma stops for it.
+
+SQLite only: a copy in MariaDB needs rights that Kuma's login may lack. What triggers do there is
+met after the stop, and then remembered (`vain.py`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import sqlite3
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from urllib.parse import quote as url_quote
+
+from replicator_kuma.adapters.database import Store, Writer
+from replicator_kuma.adapters.database.sql import double_quoted
+from replicator_kuma.adapters.database.sqlite.store import SqliteStore, explained
+from replicator_kuma.adapters.database.sqlite.writer import SqliteWriter, statements
+from replicator_kuma.base.errors import DatabaseError
+from replicator_kuma.dump.catalog import LOCAL, TABLES
+
+log = logging.getLogger(__name__)
+
+_OTHER_ROWS = 10_000
+"""Of a table that nobody knows so many rows are copied: a trigger may look at them."""
+ADDED = (
+    "Kuma makes no triggers and keeps its keys: look at what a script has changed in its database. "
+    "sqlite3 kuma.db .schema shows it, DROP TRIGGER removes one."
+)
+HINT = f"Kuma was not stopped for it. {ADDED}"
+
+
+class _RowsAtFault(Exception):
+    """A live row that its table would not take today: the apply may put it right."""
+
+
+@contextlib.contextmanager
+def rehearsal(store: Store, folder: Path) -> Iterator[Writer | None]:
+    """A writer on a copy of the rows and of all that acts on them; None where there is no copy.
+
+    The copy lies in ``folder``, which is made and goes with the block. The live database is
+    only read. Raises DatabaseError, OSError.
+    """
+    if not isinstance(store, SqliteStore):
+        yield None
+        return
+    folder.mkdir(mode=0o700)
+    try:
+        try:
+            connection = _copied(store, folder / "kuma.db")
+        except _RowsAtFault as error:
+            log.debug("rows that stand there break a rule of their table: no copy: %s", error)
+            yield None
+            return
+        with contextlib.closing(connection):
+            with explained():
+                connection.execute("BEGIN")
+            yield SqliteWriter(connection, store.settings, str)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _copied(store: SqliteStore, path: Path) -> sqlite3.Connection:
+    path.touch(mode=0o600)
+    connection = sqlite3.connect(
+        f"file:{url_quote(os.fsencode(path.absolute()))}", uri=True, isolation_level=None
+    )
+    try:
+        with explained():
+            _fill(connection, store)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _fill(connection: sqlite3.Connection, store: SqliteStore) -> None:
+    """Tables with their rows first; then what would act on these rows."""
+    for pragma in ("synchronous = OFF", "foreign_keys = OFF"):
+        connection.execute(f"PRAGMA {pragma}")
+    # rows that stand there break no rule by being copied
+    connection.execute("PRAGMA ignore_check_constraints = ON")
+    source = url_quote(os.fsencode(store.path.absolute()))
+    connection.execute("ATTACH ? AS live", (f"file:{source}?mode=ro",))
+    connection.execute("BEGIN")
+    found = connection.execute(
+        "SELECT type, name, sql FROM live.sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE "
+        "'sqlite\\_%' ESCAPE '\\' ORDER BY type <> 'table', type <> 'index', type <> 'view', rowid"
+    ).fetchall()
+    acts = any(kind == "trigger" for kind, _name, _sql in found)
+    for kind, name, sql in found:
+        # what nobody replicates may be of a module that is not here: who needs it will miss it
+        known = name in TABLES or kind == "trigger"
+        with contextlib.nullcontext() if known else contextlib.suppress(sqlite3.Error):
+            connection.execute(sql)
+            if kind == "table" and (name in TABLES or (acts and name not in LOCAL)):
+                _copy_rows(connection, name, whole=name in TABLES)
+    connection.execute("COMMIT")
+    connection.execute("DETACH live")
+    connection.execute("PRAGMA ignore_check_constraints = OFF")
+
+
+def _copy_rows(connection: sqlite3.Connection, name: str, *, whole: bool) -> None:
+    table = double_quoted(name)
+    # table_info leaves out columns that are computed: they cannot be written
+    columns = ", ".join(
+        double_quoted(row[1]) for row in connection.execute(f"PRAGMA main.table_info({table})")
+    )
+    try:
+        connection.execute(
+            f"INSERT INTO main.{table} ({columns}) SELECT {columns} FROM live.{table}"
+            + ("" if whole else f" LIMIT {_OTHER_ROWS}")
+        )
+    except sqlite3.IntegrityError as error:
+        raise _RowsAtFault(name) from error
+
+
+def obstacles(store: Store, tables: Collection[str]) -> list[str]:
+    """Why rows of these tables could not be written, in words: compiled, and never run."""
+    if not isinstance(store, SqliteStore):
+        return []
+    found = []
+    with store.read() as reader:
+        for table in tables:
+            columns = sorted(reader.schema.tables[table].columns)
+            for sql in statements(table, columns):
+                try:
+                    reader.query(f"EXPLAIN {sql}")
+                except DatabaseError as error:
+                    found.append(f"{table}: {error}")
+                    break
+    return found
+
+
+def triggers(store: Store) -> list[str]:
+    """The triggers on replicated tables, by name and table; Kuma itself has none."""
+    if store.engine == "sqlite":
+        sql = "SELECT name, tbl_name FROM sqlite_master WHERE type = 'trigger' ORDER BY name"
+    else:
+        sql = (
+            "SELECT trigger_name, event_object_table FROM information_schema.triggers "
+            "WHERE event_object_schema = database() ORDER BY trigger_name"
+        )
+    with store.read() as reader:
+        return [f"{name} on {table}" for name, table in reader.query(sql) if table in TABLES]

@@ -1,0 +1,206 @@
+"""One write transaction on Kuma's SQLite database."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import secrets
+import sqlite3
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Any
+
+from replicator_kuma.adapters.database.sql import SelectSql, double_quoted
+from replicator_kuma.adapters.database.sqlite.store import SqliteReader, explained
+from replicator_kuma.base.errors import DatabaseError, SnapshotRefused
+from replicator_kuma.dump.catalog import HISTORY
+from replicator_kuma.dump.select import Select
+from replicator_kuma.dump.values import is_plain
+
+_IDS = 1_000
+_ROWS = 32
+
+
+def key_column(table: str) -> str:
+    """The column that a row is found by."""
+    return "key" if table == "setting" else "id"
+
+
+@contextlib.contextmanager
+def _refusing(table: str) -> Iterator[None]:
+    """A broken constraint is the snapshot's fault; its text may hold a value: not shown.
+
+    But for what a trigger refuses: Kuma has none.
+    """
+    try:
+        yield
+    except sqlite3.IntegrityError as error:
+        if error.sqlite_errorname == "SQLITE_CONSTRAINT_TRIGGER":
+            raise DatabaseError(f"a trigger of Kuma's database refuses rows of {table}") from None
+        raise SnapshotRefused(
+            f"the snapshot's {table} breaks a rule of the table ({error.sqlite_errorname})"
+        ) from None
+
+
+class SqliteWriter(SqliteReader):
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        settings: frozenset[str],
+        fingerprint: Callable[[], str],
+    ) -> None:
+        super().__init__(connection, settings)
+        self._token = secrets.token_hex(8)
+        self._fingerprint = fingerprint
+
+    def fingerprint(self) -> str:
+        return self._fingerprint()  # the files': nobody else can write them now
+
+    def sweep(self, select: Select) -> int:
+        with explained():
+            rows = sum(
+                self._connection.execute(sql).rowcount
+                for sql in SelectSql(select, self.schema).sweep()
+            )
+        self._whole.add(select.table)
+        return rows
+
+    def park_history(self, monitors: Iterable[int]) -> None:
+        waiting = iter(monitors)
+        with explained():
+            while ids := set(itertools.islice(waiting, _IDS)):
+                # what is set aside already is older: that of the rows from before two applies
+                kept = ids & self._aside()
+                for table in self._history():
+                    self._of(f"DELETE FROM {table} WHERE monitor_id = ?", kept)
+                    move = f"UPDATE {table} SET monitor_id = -monitor_id WHERE monitor_id = ?"
+                    self._of(move, ids - kept)
+
+    def unpark_history(self, monitors: Iterable[int]) -> None:
+        with explained():
+            there = self._connection.execute("SELECT id FROM monitor")
+            back = self._aside().intersection(row[0] for row in there)
+            gone = back.union(monitors)
+            for table in self._history():
+                self._of(f"DELETE FROM {table} WHERE monitor_id = ?", gone)
+                move = f"UPDATE {table} SET monitor_id = -monitor_id WHERE monitor_id = -?"
+                self._of(move, back)
+
+    def _of(self, sql: str, monitors: Collection[int]) -> None:
+        self._connection.executemany(sql, ((monitor,) for monitor in sorted(monitors)))
+
+    def _aside(self) -> set[int]:
+        """Monitors of which history is set aside, in any table."""
+        found = set[int]()
+        for table in self._history():
+            sql = f"SELECT DISTINCT -monitor_id FROM {table} WHERE monitor_id < 0"
+            found.update(row[0] for row in self._connection.execute(sql))
+        return found
+
+    def _history(self) -> list[str]:
+        return [table for table in HISTORY if table in self.schema.tables]
+
+    def delete(self, table: str, keys: Iterable[Any]) -> None:
+        self._whole.clear()
+        waiting = iter(keys)
+        for first in waiting:  # else nothing is compiled: a trigger that is broken never fires
+            with explained(), _refusing(table):
+                self._connection.executemany(
+                    _delete_sql(table), ((key,) for key in itertools.chain((first,), waiting))
+                )
+
+    def make_room(self, table: str, rows: Iterable[tuple[Any, Sequence[str]]]) -> None:
+        self._whole.clear()
+        for key, columns in rows:
+            taken = ", ".join(f"{double_quoted(column)} = ?" for column in columns)
+            parked = [f"replicator-{self._token}-{key}"] * len(columns)
+            with explained(), _refusing(table):
+                self._connection.execute(
+                    f"UPDATE {double_quoted(table)} SET {taken} "
+                    f"WHERE {double_quoted(key_column(table))} = ?",
+                    (*parked, key),
+                )
+
+    def upsert(
+        self,
+        table: str,
+        columns: Sequence[str],
+        keep: Collection[str],
+        rows: Iterable[tuple[Any, ...]],
+    ) -> None:
+        self._whole.clear()
+        waiting = iter(rows)
+        with explained(), _refusing(table):
+            while batch := list(itertools.islice(waiting, _ROWS)):
+                # sqlite3 takes far longer over None than over a value: a column that holds
+                # nothing else is NULL in the statement
+                full = [
+                    n
+                    for n, column in enumerate(zip(*batch, strict=True))
+                    if column.count(None) < len(batch)
+                ]
+                marks = ["?" if n in full else "NULL" for n in range(len(columns))]
+                sql = _upsert_sql(table, columns, keep, marks)
+                try:
+                    self._connection.executemany(sql, ([row[n] for n in full] for row in batch))
+                except UnicodeEncodeError:
+                    # text that is no UTF-8: its bytes go in as a blob that SQLite calls text
+                    for row in batch:
+                        self._upsert_raw(table, columns, keep, row)
+
+    def _upsert_raw(
+        self, table: str, columns: Sequence[str], keep: Collection[str], row: tuple[Any, ...]
+    ) -> None:
+        odd = [isinstance(value, str) and not is_plain(value) for value in row]
+        marks = ["CAST(? AS TEXT)" if raw else "?" for raw in odd]
+        values = [
+            value.encode("utf-8", "surrogateescape") if raw else value
+            for value, raw in zip(row, odd, strict=True)
+        ]
+        self._connection.execute(_upsert_sql(table, columns, keep, marks), values)
+
+    def broken_references(self, tables: Iterable[str]) -> list[str]:
+        broken: list[str] = []
+        with explained():
+            for table in tables:
+                found = self._connection.execute(
+                    f"PRAGMA foreign_key_check({double_quoted(table)})"
+                ).fetchmany(10)
+                broken += [f"{child} row {row} → {parent}" for child, row, parent, _n in found]
+        return broken[:10]
+
+    @property
+    def side_effects(self) -> bool:
+        with explained():
+            sql = "SELECT count(*) FROM sqlite_master WHERE type = 'trigger'"
+            return bool(self._connection.execute(sql).fetchone()[0])
+
+
+def statements(table: str, columns: Sequence[str]) -> tuple[str, str, str]:
+    """The three kinds of statements by which rows are written; unlike in their numbers only."""
+    key = double_quoted(key_column(table))
+    value = next((c for c in columns if c != key_column(table)), key_column(table))
+    move = f"UPDATE {double_quoted(table)} SET {double_quoted(value)} = NULL WHERE {key} = NULL"
+    marks = ["NULL"] * len(columns)
+    delete = _delete_sql(table).replace("?", "NULL")
+    return _upsert_sql(table, columns, (), marks), move, delete
+
+
+def _delete_sql(table: str) -> str:
+    return f"DELETE FROM {double_quoted(table)} WHERE {double_quoted(key_column(table))} = ?"
+
+
+def _upsert_sql(
+    table: str, columns: Sequence[str], keep: Collection[str], marks: Sequence[str]
+) -> str:
+    key = key_column(table)
+    names = ", ".join(double_quoted(column) for column in columns)
+    updates = ", ".join(
+        f"{double_quoted(c)} = excluded.{double_quoted(c)}"
+        for c in columns
+        if c != key and c not in keep
+    )
+    action = f"DO UPDATE SET {updates}" if updates else "DO NOTHING"
+    return (
+        f"INSERT INTO {double_quoted(table)} ({names}) VALUES ({', '.join(marks)}) "
+        f"ON CONFLICT({double_quoted(key)}) {action}"
+    )

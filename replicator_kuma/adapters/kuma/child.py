@@ -1,0 +1,167 @@
+"""Uptime Kuma as a child of `replicator run`."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from replicator_kuma.adapters.kuma.embedded_mariadb import EmbeddedDatabase
+from replicator_kuma.adapters.kuma.exit_status import exit_status
+from replicator_kuma.base import core_dumps as cores
+from replicator_kuma.base.errors import KumaError
+
+logger = logging.getLogger(__name__)
+
+# How often a wait looks: what it adds to the outage of a restart.
+POLL = 0.02
+SAY_EVERY = 60.0
+STOP_DEADLINE = 3600.0
+"""what a job gives a Kuma to end in, as docker, systemctl and commands get it"""
+
+
+def _log_wait(seconds: float) -> None:
+    logger.info("Uptime Kuma has not ended yet, %.0f s after it was asked to: waiting.", seconds)
+
+
+class ChildKuma:
+    """One Uptime Kuma process at a time; stdout and stderr are those of the replicator.
+
+    It runs in a session of its own. The init of a container signals the whole group of the
+    replicator, and Kuma must not get that signal too: it would end beside the supervisor that
+    is about to stop it in order, or in the middle of a migration, which it does not survive.
+    """
+
+    name = "child"
+    manages = True
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        cwd: Path | str,
+        environment: Mapping[str, str],
+        *,
+        database: EmbeddedDatabase | None = None,
+        on_wait: Callable[[float], None] = _log_wait,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._command = list(command)
+        self._cwd = cwd
+        self._environment = dict(environment)
+        self._database = database
+        self._on_wait = on_wait
+        self._clock = clock
+        self._sleep = sleep
+        self._process: subprocess.Popen[bytes] | None = None
+        self._started_at: float | None = None
+        self._asked_to_end = False
+
+    @property
+    def pid(self) -> int | None:
+        """The id of the process that start() made last, None before."""
+        return None if self._process is None else self._process.pid
+
+    @property
+    def started_at(self) -> float | None:
+        """When it was started last, on the monotonic clock."""
+        return self._started_at
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs and before its first start; -n where signal n ended it."""
+        return None if self._process is None else self._process.poll()
+
+    def running(self) -> bool:
+        """Whether the process is there; one that has ended is reaped by asking."""
+        return self._process is not None and self._process.poll() is None
+
+    def ended_with(self) -> int | None:
+        """The exit status of a child that is gone; None before, and where we asked it to end."""
+        code = self.exit_code
+        return None if code is None or self._asked_to_end else exit_status(code)
+
+    def leftover(self) -> bool:
+        """Whether its MariaDB outlives a Kuma that is gone; a look asks that to end, once.
+
+        Raises KumaError.
+        """
+        return self._database is not None and not self.running() and self._database.leftover()
+
+    def start(
+        self,
+        extra_environment: Mapping[str, str] | None = None,
+        abandoned: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Start Kuma and return at once; harmless when it runs.
+
+        First the MariaDB that an earlier Kuma left has to end; ``abandoned()`` gives that up, and
+        then nothing is started. ``extra_environment`` is for this start only: UPTIME_KUMA_DB_TYPE
+        on an empty data directory. Raises KumaError where the command cannot be run, and where
+        another Kuma has the data directory.
+        """
+        if self.running():
+            return
+        if self._database is not None:
+            self._database.end_left(abandoned)
+            if abandoned():
+                return
+            self._database.require_free()
+        try:
+            with cores.allowed():
+                self._process = subprocess.Popen(
+                    self._command,
+                    cwd=self._cwd,
+                    env={**self._environment, **(extra_environment or {})},
+                    stdin=subprocess.DEVNULL,
+                    start_new_session=True,
+                )
+        except OSError as error:
+            raise KumaError(
+                f"Uptime Kuma could not be started in {self._cwd}: {error.strerror}",
+                hint="Check REPLICATOR_KUMA_COMMAND (or what stands after `replicator run --`) and "
+                "REPLICATOR_KUMA_DIR, the folder of Kuma's program.",
+            ) from error
+        self._started_at = self._clock()
+        self._asked_to_end = False
+
+    def stop(self, timeout: float | None = None) -> None:
+        """Send SIGTERM and wait until the process is gone; harmless when it is not there.
+
+        Waits without a limit and calls ``on_wait`` once a minute; with a ``timeout`` it raises
+        KumaError at its end, and the process lives on. It never kills. Whoever calls makes
+        sure that Kuma is not migrating. What it leaves of its MariaDB ends too.
+        """
+        process = self._process
+        if process is not None and process.poll() is None:
+            self._stop(process, timeout)
+        if self._database is not None:
+            self._database.end_left()
+
+    def _stop(self, process: subprocess.Popen[bytes], timeout: float | None) -> None:
+        if not self._asked_to_end:
+            self.signal(signal.SIGTERM)
+        began = said = self._clock()
+        while process.poll() is None:
+            now = self._clock()
+            if timeout is not None and now - began >= timeout:
+                raise KumaError(
+                    f"Uptime Kuma (process {process.pid}) has not ended within {timeout:g} s",
+                    hint="It is left alone, it may be migrating. Look at its log.",
+                )
+            if now - said >= SAY_EVERY:
+                self._on_wait(now - began)
+                said = now
+            self._sleep(POLL)
+
+    def signal(self, signum: int) -> None:
+        """Forward a signal to Kuma's process, and only to it; harmless when it is gone."""
+        if self._process is None:
+            return
+        if signum in (signal.SIGTERM, signal.SIGINT, signal.SIGKILL):
+            # Each ends Kuma: a stop() that follows waits for that, it does not ask again.
+            self._asked_to_end = True
+        self._process.send_signal(signum)

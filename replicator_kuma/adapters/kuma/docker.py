@@ -1,0 +1,78 @@
+"""Uptime Kuma in a container beside this one, over the docker command line (podman's too)."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+
+from replicator_kuma.adapters.kuma.exit_status import exit_status
+from replicator_kuma.adapters.kuma.process import Finished, failure, run
+from replicator_kuma.base.errors import KumaError
+
+ASK_DEADLINE = 30.0
+START_DEADLINE = 120.0
+_HINT = "Check the container's name and the right to use docker. Try: docker ps --all"
+
+
+class DockerKuma:
+    """A container by its name.
+
+    Docker kills a container that has not ended ``stop_timeout`` seconds after it was asked to;
+    that limit cannot be left out, so it is an hour. (-1, "no limit", means 0 to podman below 5.)
+    """
+
+    name = "docker"
+    manages = True
+
+    def __init__(
+        self,
+        container: str,
+        *,
+        docker: str = "docker",
+        stop_timeout: int = 3600,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._environment = environment
+        self._container = container
+        self._docker = docker
+        self._stop_timeout = stop_timeout
+
+    def running(self) -> bool:
+        """Whether the container runs, paused or restarting included; raises KumaError."""
+        what = f"docker inspect {self._container}"
+        argv = [self._docker, "inspect", "--type", "container", "-f", "{{.State.Running}}"]
+        finished = self._run([*argv, "--", self._container], what, ASK_DEADLINE)
+        answer = finished.output.strip().lower()
+        if finished.code != 0:
+            raise failure(what, finished, hint=_HINT)
+        if answer not in {"true", "false"}:
+            raise KumaError(f"{what} answered neither true nor false", hint=_HINT)
+        return answer == "true"
+
+    def ended_with(self) -> int | None:
+        """The exit status of a container that has ended; None where docker tells none."""
+        form = "{{.State.OOMKilled}} {{.State.ExitCode}}"
+        argv = [self._docker, "inspect", "--type", "container", "-f", form]
+        what = f"docker inspect {self._container}"
+        words = self._run([*argv, "--", self._container], what, ASK_DEADLINE).output.split()
+        if len(words) != 2 or not words[1].isdecimal():
+            return None
+        # of a container of several processes the kernel may have taken another than the first
+        return exit_status(-signal.SIGKILL) if words[0] == "true" else int(words[1])
+
+    def stop(self) -> None:
+        """Stop the container and wait until it is; raises KumaError."""
+        self._do(["stop", "-t", str(self._stop_timeout)], self._stop_timeout + 60)
+
+    def start(self) -> None:
+        """Start the container; raises KumaError."""
+        self._do(["start"], START_DEADLINE)
+
+    def _do(self, verb: list[str], deadline: float) -> None:
+        what = f"docker {verb[0]} {self._container}"
+        finished = self._run([self._docker, *verb, "--", self._container], what, deadline)
+        if finished.code != 0:
+            raise failure(what, finished, hint=_HINT)
+
+    def _run(self, argv: list[str], what: str, deadline: float) -> Finished:
+        return run(argv, what, deadline=deadline, environment=self._environment)

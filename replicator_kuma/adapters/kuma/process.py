@@ -1,0 +1,143 @@
+"""Runs the commands that stop, start and ask after Kuma: docker, systemctl, the operator's."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import IO
+
+from replicator_kuma.base import core_dumps as cores
+from replicator_kuma.base.errors import KumaError
+from replicator_kuma.base.os_errors import unnamed_file
+from replicator_kuma.base.text import killed_by
+
+# How long a client that overran its deadline has to end by itself.
+GRACE = 5.0
+_TAIL_BYTES = 4096
+_TAIL_LENGTH = 300
+_SECRETS = (
+    (re.compile(r"(://)[^/@\s]+@"), r"\1***@"),
+    (
+        re.compile(r"(?i)\b(\w*(?:password|passwd|secret|token|api[-_]?key)\w*\s*[=:]\s*)\S+"),
+        r"\1***",
+    ),
+    (re.compile(r"(?i)\b(bearer|basic)\s+\S+"), r"\1 ***"),
+)
+
+_left_running: list[subprocess.Popen[bytes]] = []
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A command that has ended."""
+
+    code: int
+    output: str
+    complaint: str
+    """The end of its stderr in one line, secrets masked; '' where it was not captured."""
+
+
+def run(
+    argv: Sequence[str],
+    what: str,
+    *,
+    deadline: float,
+    capture: bool = True,
+    end_late: bool = True,
+    environment: Mapping[str, str] | None = None,
+) -> Finished:
+    """Run one command to its end; any exit code is a result, see ``failure``.
+
+    ``what`` names it in messages: the command line itself may hold a secret. With ``capture``
+    its output goes to unnamed files, not pipes: a pipe stays open as long as anything that the
+    command has left in the background, and reading it would wait for Kuma to end. At its
+    deadline the command is ended, with ``end_late=False`` it is left alone. Only the command
+    itself is ever signalled: its children may be Kuma. Without ``environment`` it has ours.
+
+    Raises KumaError where it cannot be started or overruns its deadline.
+    """
+    _reap_left()
+    with contextlib.ExitStack() as stack:
+        output = stack.enter_context(unnamed_file()) if capture else None
+        complaint = stack.enter_context(unnamed_file()) if capture else None
+        try:
+            # A session of its own: Ctrl-C must not end a stop that is half done.
+            with cores.allowed():
+                process = subprocess.Popen(
+                    argv,
+                    env=None if environment is None else dict(environment),
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=complaint,
+                    start_new_session=True,
+                )
+        except OSError as error:
+            raise KumaError(
+                f"{what}: {argv[0]} could not be run: {error.strerror}",
+                hint=f"Install {argv[0]}, or choose another service by REPLICATOR_KUMA.",
+            ) from error
+        code = _wait(process, what, deadline, end_late)
+        return Finished(code, _text(output), _tail(complaint))
+
+
+def failure(what: str, finished: Finished, *, hint: str | None = None) -> KumaError:
+    """The error for a command that ended otherwise than it should."""
+    code = finished.code
+    end = f"ended with exit code {code}" if code >= 0 else f"was {killed_by(-code)}"
+    reason = f": {finished.complaint}" if finished.complaint else ""
+    return KumaError(f"{what} {end}{reason}", hint=hint)
+
+
+def mask(text: str) -> str:
+    """``text`` without what looks like a credential."""
+    for pattern, replacement in _SECRETS:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+def _wait(process: subprocess.Popen[bytes], what: str, deadline: float, end_late: bool) -> int:
+    try:
+        return process.wait(deadline)
+    except subprocess.TimeoutExpired:
+        if end_late:
+            _end(process)
+        else:
+            _left_running.append(process)
+        raise KumaError(
+            f"{what} has not ended within {deadline:g} s",
+            hint="It must return by itself. Try the same command by hand.",
+        ) from None
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(GRACE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _reap_left() -> None:
+    _left_running[:] = [process for process in _left_running if process.poll() is None]
+
+
+def _text(file: IO[bytes] | None) -> str:
+    if file is None:
+        return ""
+    file.seek(0)
+    return file.read(_TAIL_BYTES).decode(errors="replace")
+
+
+def _tail(file: IO[bytes] | None) -> str:
+    if file is None:
+        return ""
+    size = file.seek(0, 2)
+    file.seek(max(0, size - _TAIL_BYTES))
+    text = file.read().decode(errors="replace")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    # Masked before it is cut: a cut could take the word away that tells a secret.
+    return mask(" / ".join(lines[-3:]))[-_TAIL_LENGTH:]

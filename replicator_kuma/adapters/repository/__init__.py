@@ -1,0 +1,100 @@
+"""Where dumps are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from replicator_kuma.adapters.repository.snapshot import Label, Position, Snapshot
+from replicator_kuma.base.errors import (
+    RepositoryError,
+    RepositoryLost,
+    RepositoryUnreachable,
+    SnapshotRefused,
+)
+
+__all__ = ["Label", "Limits", "Listing", "Place", "Position", "Repository", "Snapshot", "missing"]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one fetch may bring: an enemy's snapshot must not fill the disk."""
+
+    files: int = 20_000
+    bytes: int = 2 * 1024**3
+
+    def check(self, folder: Path) -> None:
+        """Raise SnapshotRefused where a fetch of what is in ``folder`` would."""
+        sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
+        if len(sizes) > self.files:
+            raise SnapshotRefused(f"it has more than {self.files} files")
+        if sum(sizes) > self.bytes:
+            raise SnapshotRefused(f"it has more than {self.bytes} bytes")
+
+
+class Listing(list[Snapshot]):
+    """Snapshots by position, and the names of the repositories that gave no answer."""
+
+    def __init__(self, snapshots: Iterable[Snapshot] = (), *, away: str = "") -> None:
+        super().__init__(snapshots)
+        self.away = away
+
+
+def missing(snapshots: Sequence[Snapshot], message: str) -> RepositoryError:
+    """What it means that a listing lacks what is known to have been there.
+
+    Lost, unless one of two repositories gave no answer: that one may have it.
+    """
+    away = getattr(snapshots, "away", "")
+    if away:
+        return RepositoryUnreachable(f"{message}; {away} gave no answer, and may have it")
+    return RepositoryLost(message)
+
+
+class Repository(Protocol):
+    """A place for snapshots. Every method raises the RepositoryErrors of `errors`, nothing else."""
+
+    def init(self) -> bool:
+        """Create the repository; False when there is one already (that is no error)."""
+
+    def snapshots(self, fleet: str) -> Sequence[Snapshot]:
+        """All snapshots of a fleet, by position, then by id. One call, without a lock.
+
+        Raises RepositoryMissing where nothing was initialised.
+        """
+
+    def publish(self, folder: Path, label: Label) -> None:
+        """Store a dump folder under its label; any end but success raises."""
+
+    def fetch(
+        self,
+        snapshot: Snapshot,
+        into: Path,
+        accept: Callable[[str], bool],
+        limits: Limits = Limits(),
+    ) -> None:
+        """Write a snapshot's regular files, relative names as in the dump, below ``into`` (0600).
+
+        One call, streamed. A member that is no regular file, that ``accept`` refuses by name, that
+        comes twice, or that exceeds ``limits`` raises SnapshotRefused.
+        """
+
+
+class Place(Repository, Protocol):
+    """One repository, as housekeeping sees it."""
+
+    name: str
+
+    def forget(self, fleet: str, ids: Sequence[str]) -> Sequence[str]:
+        """Remove snapshots by full id; returns those that the repository does not let go."""
+
+    def prune(self) -> bool:
+        """Remove the data that no snapshot needs; False where nothing may be removed there."""
+
+    def check(self, part: int, parts: int) -> None:
+        """Look for damage, with one of ``parts`` parts of all data; raises RepositoryDamaged."""
+
+    def size(self) -> int:
+        """Bytes of the whole repository's data."""

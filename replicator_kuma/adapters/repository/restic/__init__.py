@@ -1,0 +1,1 @@
+"""The repository that restic keeps; the only place that runs restic."""

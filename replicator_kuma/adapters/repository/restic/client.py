@@ -1,0 +1,443 @@
+"""Dumps in a restic repository."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import random
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from replicator_kuma.adapters.repository import Limits
+from replicator_kuma.adapters.repository.restic import arguments
+from replicator_kuma.adapters.repository.restic.extract import NotTar, Taken, extract
+from replicator_kuma.adapters.repository.restic.failures import (
+    Failure,
+    Where,
+    classify,
+    hopeless,
+    partial_listing,
+)
+from replicator_kuma.adapters.repository.restic.process import (
+    Child,
+    Deadline,
+    Ended,
+    Output,
+    Stop,
+    capture,
+    never,
+)
+from replicator_kuma.adapters.repository.snapshot import Label, Snapshot, listed
+from replicator_kuma.base.errors import (
+    Interrupted,
+    MachineError,
+    ReplicatorError,
+    RepositoryDamaged,
+    RepositoryError,
+    RepositoryLocked,
+    RepositoryMissing,
+    RepositoryUnreachable,
+    ResticMissing,
+    StateError,
+)
+from replicator_kuma.base.mask import Mask
+from replicator_kuma.base.os_errors import remedy
+from replicator_kuma.base.state_directory import anchored
+
+__all__ = ["ResticRepository", "Timeouts"]
+
+_T = TypeVar("_T")
+_ID = re.compile(r"[0-9a-f]{64}")
+# A listing line has some 700 bytes.
+_OUTPUT_LIMIT = 32 << 20
+_LIMITS = Limits()
+_ATTEMPTS = 4
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 8.0
+_JITTER = 0.5
+_STARVED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """Seconds for one call of the protocol, repetitions included."""
+
+    first_call: float = 30
+    """for the first listing or check of a process: Kuma's start waits for it"""
+    listing: float = 60
+    publish: float = 1800
+    fetch: float = 1800
+    lock: float = 60
+    """of publish: how long another's lock is waited for"""
+    version: float = 10
+
+
+class _Failed(Exception):
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(str(failure.error))
+        self.failure = failure
+
+
+class ResticRepository:
+    """A `Repository` whose every call is a restic with a deadline.
+
+    ``environment`` is all that restic gets, secrets included; nothing else is inherited. Besides
+    the RepositoryErrors, a call raises Interrupted when ``interrupted`` says so, and fetch
+    SnapshotRefused and SnapshotNotFound.
+    """
+
+    def __init__(
+        self,
+        binary: str | Path,
+        environment: Mapping[str, str],
+        cache_dir: Path | None,
+        host: str,
+        timeouts: Timeouts = Timeouts(),
+        *,
+        interrupted: Callable[[], bool] = never,
+        on_retry: Callable[[ReplicatorError, float], None] = lambda _error, _pause: None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._binary = str(Path(binary).absolute() if os.sep in str(binary) else binary)
+        self._environment = dict(environment)
+        self._cache_dir = cache_dir
+        self._host = host
+        self._timeouts = timeouts
+        self._interrupted = interrupted
+        self._on_retry = on_retry
+        self._sleep = sleep
+        self._mask = Mask(environment)
+        self._version: arguments.Version | None = None
+        self._answered = False
+        self.warnings: list[str] = []
+        """what the last listing ignored: snapshots of the fleet whose label is broken"""
+
+    @property
+    def _cache(self) -> Path | None:
+        """restic's cache, in a state directory; None where that is none of this user's."""
+        try:
+            return self._own_cache()
+        except StateError:
+            return None  # what has to write there says so
+
+    def _own_cache(self) -> Path | None:
+        """The same; raises StateError."""
+        if self._cache_dir is None:
+            return None
+        anchored(self._cache_dir.parent, make=True)
+        return anchored(self._cache_dir, make=True)
+
+    @property
+    def _where(self) -> Where:
+        return Where.of(self._environment, self._cache)
+
+    def version(self) -> str:
+        """restic's version, like "0.18.0"; raises ResticMissing."""
+        return ".".join(map(str, self._need_version()))
+
+    def check_access(self) -> None:
+        """Raise unless the repository is there, answers and opens with the password."""
+        self._need_version()
+        deadline = self._listing_deadline()
+        self._retry(lambda: self._open_config(deadline), deadline)
+
+    def init(self) -> bool:
+        """Create the repository; False when there is one already, whoever was first.
+
+        Calls that share a cache folder wait for each other (RepositoryLocked at the deadline).
+        restic itself has no such lock: two hosts that begin within the same three seconds leave
+        two keys and one config, which nobody can open.
+        """
+        self._need_version()
+        deadline = self._listing_deadline()
+        with self._alone(deadline):
+            return self._init(deadline)
+
+    def _init(self, deadline: Deadline) -> bool:
+        restic = self._need_version()
+        try:
+            self._retry(lambda: self._open_config(deadline), deadline)
+            return False
+        except RepositoryMissing:
+            pass
+        except RepositoryUnreachable:
+            # 0.14 cannot tell; its `init` looks for itself and refuses where it cannot know.
+            if restic >= (0, 17, 0):
+                raise
+        self._refuse_over_keys()
+        output = self._run(arguments.init(), deadline)
+        created = output.ended.succeeded
+        if not created and not re.search(r"config.* already (exists|init)", output.ended.stderr):
+            raise self._failure("create the repository", output, deadline).error
+        self._retry(lambda: self._open_config(deadline), deadline)
+        return created
+
+    def snapshots(self, fleet: str) -> Sequence[Snapshot]:
+        """All snapshots of a fleet, by position, then by id. One call, without a lock.
+
+        Raises RepositoryMissing where nothing was initialised, and never returns a listing from
+        which restic left something out.
+        """
+        self._need_version()
+        deadline = self._listing_deadline()
+        entries = self._retry(lambda: self._list(fleet, deadline), deadline)
+        found, self.warnings = listed(entries, fleet)
+        return found
+
+    def publish(self, folder: Path, label: Label) -> None:
+        """Store a dump folder under its label; any end but success raises.
+
+        Only a lock is waited for: after any other failure the snapshot may be there or not.
+        """
+        if not folder.is_dir():
+            raise RepositoryError(f"publish: {folder} is no folder")
+        restic = self._need_version()
+        backup = arguments.backup(label, self._host, self._cache, restic)
+        deadline = Deadline(self._timeouts.publish)
+        patience = Deadline(self._timeouts.lock)
+        pause, unlocked = _FIRST_PAUSE, False
+        while True:
+            output = self._run(backup, deadline, cwd=folder)
+            if output.ended.succeeded:
+                return
+            error = self._failure("publish", output, deadline).error
+            if not isinstance(error, RepositoryLocked) or not patience.remaining:
+                raise error
+            if unlocked:
+                self._wait(error, pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+            else:
+                # Its own failure tells less than the lock's.
+                self._run(arguments.unlock(self._cache), self._listing_deadline())
+                unlocked = True
+
+    def fetch(
+        self,
+        snapshot: Snapshot,
+        into: Path,
+        accept: Callable[[str], bool],
+        limits: Limits = _LIMITS,
+    ) -> None:
+        """Write a snapshot's regular files, relative names as in the dump, below ``into`` (0600).
+
+        After an error nothing is left there. A success does not say that the dump is whole: its
+        manifest tells.
+        """
+        self._need_version()
+        deadline = Deadline(self._timeouts.fetch)
+
+        def dump() -> None:
+            self._dump(snapshot, into, accept, limits, deadline)
+
+        try:
+            self._retry(dump, deadline)
+        except RepositoryDamaged as error:
+            # a prune may have moved what this restic was to read: the next one has a new index
+            self._wait(error, _FIRST_PAUSE)
+            self._retry(dump, deadline)
+
+    def _dump(
+        self,
+        snapshot: Snapshot,
+        into: Path,
+        accept: Callable[[str], bool],
+        limits: Limits,
+        deadline: Deadline,
+    ) -> None:
+        what = f"fetch {snapshot.short_id}"
+        if not _ID.fullmatch(snapshot.id):
+            raise RepositoryError(f"{what}: this is no full id of a snapshot")
+        broken: NotTar | None = None
+        taken: Taken | None = None
+        with self._start(arguments.dump(snapshot.id, self._cache), deadline) as child:
+            try:
+                taken = extract(child, into, accept, limits)
+            except NotTar as error:
+                broken = error
+            # Only its end tells whether the archive is all that it meant to send.
+            ended = child.finish()
+        failure = None if ended.succeeded else self._classified(what, ended, deadline)
+        if taken is not None and failure is None:
+            failure = self._lost(what, snapshot, taken, deadline)
+        if failure is not None:
+            if taken is not None:
+                taken.remove()
+            raise _Failed(failure)
+        if broken is not None:
+            raise RepositoryUnreachable(f"{what}: restic's answer is no tar archive ({broken})")
+        self._answered = True
+
+    def _lost(
+        self, what: str, snapshot: Snapshot, taken: Taken, deadline: Deadline
+    ) -> Failure | None:
+        """Why something is missing: over a damaged tree `restic dump` keeps silent."""
+        if not taken.lacks:
+            return None
+        ended = self._run(arguments.names(snapshot.id, self._cache), deadline).ended
+        if ended.succeeded or ended.stopped is Stop.FLOOD:
+            return None  # it can be read after all: the manifest tells
+        return self._classified(what, ended, deadline)
+
+    def _list(self, fleet: str, deadline: Deadline) -> list[dict[str, Any]]:
+        output = self._run(arguments.listing(fleet, self._cache), deadline)
+        if not output.ended.succeeded:
+            raise _Failed(self._failure("list snapshots", output, deadline))
+        if failure := partial_listing(output.ended.stderr, self._mask, self._where):
+            raise _Failed(failure)
+        try:
+            entries = json.loads(output.stdout)
+        except (ValueError, RecursionError):
+            entries = None
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise RepositoryUnreachable("list snapshots: restic's answer is not the JSON of one")
+        self._answered = True
+        return entries
+
+    def _open_config(self, deadline: Deadline) -> None:
+        output = self._run(arguments.config(self._cache), deadline)
+        if not output.ended.succeeded:
+            raise _Failed(self._failure("open the repository", output, deadline))
+        self._answered = True
+
+    @contextlib.contextmanager
+    def _alone(self, deadline: Deadline) -> Iterator[None]:
+        """Hold the file lock of this cache folder; the kernel releases it whatever happens."""
+        try:
+            cache = self._own_cache()
+        except StateError as error:
+            raise RepositoryError(
+                f"cannot write to {self._cache_dir}: {error}", hint=error.hint
+            ) from error
+        if cache is None:
+            yield
+            return
+        try:
+            flags = os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+            descriptor = os.open(cache / "init.lock", flags, 0o600)
+        except OSError as error:
+            raise RepositoryError(
+                f"cannot write to {cache}: {error.strerror}", hint=remedy(error)
+            ) from error
+        with open(descriptor, "wb") as file:  # noqa: PTH123  (a descriptor, not a path)
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    busy = RepositoryLocked("create the repository: another process is doing it")
+                if not deadline.remaining:
+                    raise busy
+                self._wait(busy, 0.2)
+            yield
+
+    def _refuse_over_keys(self) -> None:
+        # restic 0.14 makes a second repository over the keys of a first that lost its config,
+        # which nobody can read after that. Later ones refuse; elsewhere 0.14 cannot be asked.
+        if self._where.folder is None:
+            return
+        keys = self._where.folder / "keys"
+        try:
+            left = keys.is_dir() and any(keys.iterdir())
+        except OSError as error:
+            raise RepositoryUnreachable(
+                f"create the repository: {error.strerror}: {keys}", hint=remedy(error)
+            ) from error
+        if left:
+            raise RepositoryDamaged("create the repository: it has keys, but its config is gone")
+
+    def _need_version(self) -> arguments.Version:
+        if self._version is None:
+            deadline = Deadline(self._timeouts.version)
+            output = self._run(arguments.version(), deadline)
+            if not output.ended.succeeded:
+                raise self._failure("restic version", output, deadline).error
+            found = arguments.parse_version(output.stdout.decode("utf-8", "replace"))
+            if found is None:
+                raise ResticMissing(f"{self._binary} is not restic: it tells no version")
+            if found < arguments.OLDEST:
+                raise ResticMissing(f"restic {'.'.join(map(str, found))} is too old")
+            self._version = found
+        return self._version
+
+    def _listing_deadline(self) -> Deadline:
+        first, later = self._timeouts.first_call, self._timeouts.listing
+        return Deadline(later if self._answered else min(first, later))
+
+    def _start(self, call: Sequence[str], deadline: Deadline, cwd: Path | None = None) -> Child:
+        try:
+            return Child(
+                [self._binary, *call],
+                self._with_room_for_scratch(),
+                deadline,
+                cwd=cwd,
+                interrupted=self._interrupted,
+                hopeless=partial(hopeless, local=self._where.folder is not None),
+            )
+        except OSError as error:
+            if error.errno in _STARVED:
+                raise MachineError(f"cannot start restic now: {error.strerror}") from error
+            hint = remedy(error) if error.errno == errno.EACCES else None
+            raise ResticMissing(
+                f"cannot run {self._binary}: {error.strerror}", hint=hint
+            ) from error
+
+    def _with_room_for_scratch(self) -> Mapping[str, str]:
+        """Its environment; where TMPDIR cannot be used, with the state directory in its place.
+
+        restic writes packs there before it sends them, and deletes each as soon as it is open.
+        """
+        usual = Path(self._environment.get("TMPDIR") or "/tmp")
+        if self._cache_dir is None or (usual.is_dir() and os.access(usual, os.W_OK | os.X_OK)):
+            return self._environment
+        try:
+            folder = anchored(self._cache_dir.parent, make=True)
+        except StateError as error:
+            raise MachineError(
+                f"restic needs a folder for temporary files: {usual} cannot be written to, and "
+                f"{error}",
+                hint="Set TMPDIR to a folder that can be written to.",
+            ) from error
+        return {**self._environment, "TMPDIR": str(folder)}
+
+    def _run(self, call: Sequence[str], deadline: Deadline, cwd: Path | None = None) -> Output:
+        return capture(self._start(call, deadline, cwd), _OUTPUT_LIMIT)
+
+    def _failure(self, what: str, output: Output, deadline: Deadline) -> Failure:
+        return self._classified(what, output.ended, deadline)
+
+    def _classified(self, what: str, ended: Ended, deadline: Deadline) -> Failure:
+        return classify(what, ended, deadline.seconds, self._mask, self._where)
+
+    def _retry(self, call: Callable[[], _T], deadline: Deadline) -> _T:
+        """The call's result; transient failures are tried again while there is time."""
+        pause = _FIRST_PAUSE
+        for _attempt in range(_ATTEMPTS - 1):
+            try:
+                return call()
+            except _Failed as failed:
+                if not failed.failure.transient or deadline.remaining <= pause:
+                    raise failed.failure.error from None
+                self._wait(failed.failure.error, pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        try:
+            return call()
+        except _Failed as failed:
+            raise failed.failure.error from None
+
+    def _wait(self, error: ReplicatorError, seconds: float) -> None:
+        """Pause before another attempt, in slices: a signal must not wait for us."""
+        # not all at once: fifty instances see an outage's end together
+        seconds *= random.uniform(1 - _JITTER, 1)
+        self._on_retry(error, seconds)
+        while seconds > 0:
+            if self._interrupted():
+                raise Interrupted(f"stopped by a signal before another attempt ({error})")
+            self._sleep(min(0.2, seconds))
+            seconds -= 0.2

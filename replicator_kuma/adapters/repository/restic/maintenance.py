@@ -1,0 +1,162 @@
+"""Housekeeping of a restic repository: what goes, what is checked, how large it is.
+
+Learned from restic 0.14.0 and 0.18.0 with rest-server 0.13:
+
+- `forget` in append-only mode ends with 0 in 0.18, and nothing was removed; 0.14 tries again for
+  44 seconds ("403 Forbidden") and ends with 1. Only a listing tells what is gone.
+- `forget` with an id that is not there ignores it, and ends with 0.
+- `prune` ends with 0 in append-only mode as long as there is nothing to remove.
+- `check` ends with 1 and "repository contains errors" for damage, and for a network that failed in
+  the middle: what it says before that tells which.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+
+from replicator_kuma.adapters.repository.restic import arguments
+from replicator_kuma.adapters.repository.restic.client import ResticRepository
+from replicator_kuma.adapters.repository.restic.process import Deadline, Output, Stop
+from replicator_kuma.base.errors import (
+    Interrupted,
+    ReplicatorError,
+    RepositoryDamaged,
+    RepositoryLocked,
+    RepositoryUnreachable,
+)
+
+FORGET_TIMEOUT = 600.0
+PRUNE_TIMEOUT = 3600.0
+"""seconds; what prune had not finished goes on at the next one"""
+CHECK_TIMEOUT = 3600.0
+SIZE_TIMEOUT = 300.0
+LOCK_PATIENCE = 60.0
+AT_ONCE = 200
+"""snapshots that one call of `forget` names"""
+
+_REFUSED = re.compile(
+    r"403 Forbidden|\(403\)|Access ?Denied|permission denied|read-only file system"
+    r"|method not allowed|405 Method",
+    re.IGNORECASE,
+)
+_ERRORS = re.compile(r"repository contains errors")
+_DAMAGED = re.compile(
+    r"does not match|ciphertext verification failed|does not exist|unexpected pack id"
+    r"|contains \d+ errors|not found in index|no such file or directory|invalid data returned"
+    r"|is damaged|not referenced in any index and|unexpected file size|is too short"
+)
+_AWAY = re.compile(
+    r"connection re(fused|set)|no such host|i/o timeout|timeout|unexpected EOF"
+    r"|50[0-9] |network is unreachable|broken pipe",
+    re.IGNORECASE,
+)
+_REASON = re.compile(r"^(?!Fatal|Load\(|using temporary)(?=.*(?:pack|blob|tree|snapshot|error)).*$")
+
+
+class KeptRepository(ResticRepository):
+    """A `Place`: a repository of restic that is kept in order as well.
+
+    Every call takes an exclusive lock: another's is waited for, one of a dead process removed.
+    """
+
+    name = "repository"
+
+    def forget(self, fleet: str, ids: Sequence[str]) -> Sequence[str]:
+        """Remove snapshots by full id; returns those that the repository does not let go.
+
+        Raises RepositoryErrors: then some may be gone, and the others are as they were.
+        """
+        asked = [name for name in ids if re.fullmatch(r"[0-9a-f]{64}", name)]
+        if len(asked) != len(ids):
+            raise ValueError("forget: only full ids of snapshots")
+        deadline = Deadline(FORGET_TIMEOUT)
+        for first in range(0, len(asked), AT_ONCE):
+            call = arguments.forget(asked[first : first + AT_ONCE], self._cache)
+            output = self._exclusive("forget snapshots", call, deadline)
+            if _refused(output):
+                break
+            if not output.ended.succeeded:
+                raise self._failure("forget snapshots", output, deadline).error
+        there = {snapshot.id for snapshot in self.snapshots(fleet)} if asked else set()
+        return [name for name in asked if name in there]
+
+    def prune(self) -> bool:
+        """Remove the data that no snapshot needs; False where nothing may be removed there."""
+        deadline = Deadline(PRUNE_TIMEOUT)
+        output = self._exclusive("prune", arguments.prune(self._cache), deadline)
+        if output.ended.succeeded:
+            return True
+        if _refused(output):
+            return False
+        raise self._failure("prune", output, deadline).error
+
+    def check(self, part: int, parts: int) -> None:
+        """Check the structure, and read one of ``parts`` parts of all data (1 is the first).
+
+        Raises RepositoryDamaged where it finds damage.
+        """
+        deadline = Deadline(CHECK_TIMEOUT)
+        call = arguments.check(part, parts, self._cache)
+        output = self._exclusive("check the repository", call, deadline)
+        if output.ended.succeeded:
+            return
+        if reason := _damage(output):
+            raise RepositoryDamaged(f"check the repository: {self._mask(reason)}")
+        raise self._failure("check the repository", output, deadline).error
+
+    def size(self) -> int:
+        """Bytes of the whole repository's data, of all fleets and programs that share it."""
+        deadline = Deadline(SIZE_TIMEOUT)
+        output = self._run(arguments.stats(self._cache), deadline)
+        if not output.ended.succeeded:
+            raise self._failure("measure the repository", output, deadline).error
+        try:
+            return int(json.loads(output.stdout)["total_size"])
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+            raise RepositoryUnreachable("measure the repository: no answer in JSON") from None
+
+    def _exclusive(self, what: str, call: Sequence[str], deadline: Deadline) -> Output:
+        """A call that waits for another's lock; what it ended with, locks and signals apart."""
+        self._need_version()
+        patience, unlocked, pause = Deadline(min(LOCK_PATIENCE, deadline.seconds)), False, 1.0
+        while True:
+            output = self._run(call, deadline)
+            if output.ended.succeeded:
+                return output
+            error: ReplicatorError = self._failure(what, output, deadline).error
+            if isinstance(error, Interrupted):
+                raise error
+            if not isinstance(error, RepositoryLocked):
+                return output
+            if not unlocked:
+                # its own failure tells less than the lock's
+                self._run(arguments.unlock(self._cache), self._listing_deadline())
+                unlocked = True
+            elif patience.remaining:
+                self._wait(error, pause)
+                pause = min(2 * pause, 8.0)
+            else:
+                raise error
+
+
+def _refused(output: Output) -> bool:
+    """Whether it was told that it may not remove. (0.18 calls that a success: look again.)"""
+    return not output.ended.succeeded and bool(_REFUSED.search(output.ended.stderr))
+
+
+def _damage(output: Output) -> str:
+    """What a check found, in one line; empty where it found nothing or could not look."""
+    text = output.ended.stderr
+    if output.ended.stopped is Stop.HOPELESS:
+        found = _DAMAGED.search(text) is not None
+    elif output.ended.stopped is not None or not _ERRORS.search(text):
+        found = False
+    else:
+        found = _DAMAGED.search(text) is not None or not _AWAY.search(text)
+    if not found:
+        return ""
+    lines = [line.strip() for line in text.splitlines()]
+    said = [line for line in lines if _REASON.match(line) and not line.startswith("restic ")]
+    return said[0][:300] if said else "it contains errors"

@@ -1,0 +1,295 @@
+"""Runs one program under a deadline and leaves nothing of it behind.
+
+One thread: output, errors and the end of the process are awaited together in one `select`, so
+nothing waits for something that waits for us, memory is bounded, and no descriptor survives.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from replicator_kuma.base import core_dumps as cores
+from replicator_kuma.base.state_directory import handed_on
+
+_CHUNK = 1 << 16
+_STDERR_KEPT = 1 << 16
+# How often a silent program is looked at: has it ended although a grandchild holds its pipes
+# (ssh's ControlPersist does), has somebody asked us to stop?
+_SLICE = 0.2
+# restic removes its lock on SIGINT (0.14 knows no other signal); after that SIGKILL.
+_GRACE = 1.0
+
+
+def never() -> bool:
+    return False
+
+
+class Deadline:
+    """A number of seconds that several steps share."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._end = time.monotonic() + seconds
+
+    @property
+    def remaining(self) -> float:
+        return max(0.0, self._end - time.monotonic())
+
+
+class Stop(Enum):
+    """Why we ended a program."""
+
+    DEADLINE = "deadline"
+    HOPELESS = "hopeless"
+    INTERRUPTED = "interrupted"
+    FLOOD = "flood"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a program ended. Its code means nothing when ``stopped`` says that we ended it."""
+
+    code: int
+    stderr: str
+    stopped: Stop | None = None
+
+    @property
+    def succeeded(self) -> bool:
+        return self.code == 0 and self.stopped is None
+
+
+class Child:
+    """A running program as a context; ``read`` streams its output. OSError if it cannot start.
+
+    It runs in a session of its own, without a terminal, and the whole session ends with it when
+    the deadline passes, when ``interrupted`` says so, or when ``hopeless`` finds in its errors
+    that waiting is no use.
+    """
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        deadline: Deadline,
+        *,
+        cwd: Path | None = None,
+        interrupted: Callable[[], bool] = never,
+        hopeless: Callable[[str], bool] = lambda _text: False,
+    ) -> None:
+        self._deadline = deadline
+        self._interrupted = interrupted
+        self._hopeless = hopeless
+        self._stopped: Stop | None = None
+        self._errors = _Tail()
+        self._ready: bytes | None = None
+        self._lost = False
+        # Before the program: what fails for want of descriptors must not leave one running.
+        self._selector = selectors.DefaultSelector()
+        try:
+            with cores.forbidden():
+                self._process = subprocess.Popen(
+                    list(arguments),
+                    env=dict(environment),
+                    cwd=cwd,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    bufsize=0,
+                    start_new_session=True,
+                    pass_fds=handed_on([*arguments, *environment.values()]),
+                )
+        except BaseException:
+            self._selector.close()
+            raise
+        for stream in self._streams():
+            self._selector.register(stream, selectors.EVENT_READ)
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if self._process.returncode is None:
+                self._kill()
+        finally:
+            self._selector.close()
+            for stream in self._streams():
+                stream.close()
+
+    def read(self, size: int = _CHUNK) -> bytes:
+        """Some output, at most ``size`` bytes; b"" at its end and when it was stopped."""
+        while self._ready is None and self._open(self._stdout):
+            self._pump(size)
+        chunk, self._ready = self._ready, None
+        return chunk or b""
+
+    def finish(self) -> Ended:
+        """How it ended, once it has: what is left of its output is thrown away."""
+        while self._selector.get_map():
+            self._pump(_CHUNK)
+        pause = 0.001
+        while self._process.returncode is None and not self._should_stop():
+            if self._exited():
+                self._process.wait()
+            else:
+                # Rare: it closed its pipes and goes on.
+                time.sleep(pause)
+                pause = min(2 * pause, 0.05)
+        return Ended(self._code(), self._errors.text(self._stopped is not None), self._stopped)
+
+    def stop(self, reason: Stop) -> None:
+        """End it now; the first reason counts."""
+        self._stopped = self._stopped or reason
+        if self._process.returncode is None:
+            self._kill()
+        for stream in self._streams():
+            self._forget(stream)
+
+    @property
+    def _stdout(self) -> IO[bytes]:
+        assert self._process.stdout is not None
+        return self._process.stdout
+
+    def _streams(self) -> list[IO[bytes]]:
+        return [stream for stream in (self._process.stdout, self._process.stderr) if stream]
+
+    def _open(self, stream: IO[bytes]) -> bool:
+        return stream in (key.fileobj for key in self._selector.get_map().values())
+
+    def _forget(self, stream: IO[bytes]) -> None:
+        with contextlib.suppress(KeyError):
+            self._selector.unregister(stream)
+
+    def _pump(self, size: int) -> None:
+        """Wait for one event at most, and take what it brings."""
+        if self._should_stop():
+            return
+        events = self._selector.select(min(_SLICE, self._deadline.remaining))
+        for key, _mask in events:
+            chunk = os.read(key.fd, size)
+            if not chunk:
+                self._selector.unregister(key.fileobj)
+            elif key.fileobj is self._stdout:
+                self._ready = chunk
+            else:
+                self._errors.add(chunk)
+                if self._hopeless(self._errors.text()):
+                    self.stop(Stop.HOPELESS)
+                    return
+        if not events and self._exited():
+            # Somebody else holds the pipes; all that the program wrote has been read.
+            for stream in self._streams():
+                self._forget(stream)
+
+    def _should_stop(self) -> bool:
+        if self._stopped is None and self._interrupted():
+            self.stop(Stop.INTERRUPTED)
+        elif self._stopped is None and not self._deadline.remaining:
+            self.stop(Stop.DEADLINE)
+        return self._stopped is not None
+
+    def _exited(self) -> bool:
+        # WNOWAIT leaves it a zombie: its number cannot become another process's while we signal.
+        flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        try:
+            return os.waitid(os.P_PID, self._process.pid, flags) is not None
+        except ChildProcessError:
+            self._lost = True
+            return True
+
+    def _code(self) -> int:
+        # A code that somebody else in this process collected is unknown, not 0 as Popen has it.
+        code = self._process.returncode
+        return -1 if self._lost or code is None else code
+
+    def _kill(self) -> None:
+        group = self._process.pid
+        _signal_group(group, signal.SIGINT)
+        end = time.monotonic() + _GRACE
+        while not self._exited() and time.monotonic() < end:
+            time.sleep(0.02)
+        for member in _session(group):
+            with contextlib.suppress(OSError):
+                os.kill(member, signal.SIGKILL)
+        _signal_group(group, signal.SIGKILL)
+        self._process.wait()
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a program printed, and how it ended."""
+
+    stdout: bytes
+    ended: Ended
+
+
+def capture(child: Child, limit: int) -> Output:
+    """All output of a program; it is stopped (FLOOD) when that exceeds ``limit`` bytes."""
+    taken = bytearray()
+    with child:
+        while chunk := child.read():
+            taken += chunk
+            if len(taken) > limit:
+                child.stop(Stop.FLOOD)
+        return Output(bytes(taken), child.finish())
+
+
+class _Tail:
+    """The last lines of what was added, in bounded memory."""
+
+    def __init__(self) -> None:
+        self._kept = bytearray()
+        self._cut = False
+
+    def add(self, chunk: bytes) -> None:
+        self._kept += chunk
+        if len(self._kept) > _STDERR_KEPT:
+            del self._kept[:-_STDERR_KEPT]
+            self._cut = True
+
+    def text(self, stopped: bool = False) -> str:
+        # Half a line could show half a secret, which no mask would recognise.
+        whole = self._kept.partition(b"\n")[2] if self._cut else self._kept
+        if stopped:
+            whole = whole.rpartition(b"\n")[0]
+        return whole.decode("utf-8", "replace")
+
+
+def _signal_group(group: int, number: signal.Signals) -> None:
+    with contextlib.suppress(OSError):
+        os.killpg(group, number)
+
+
+def _session(leader: int) -> list[int]:
+    """Processes of a session: restic gives ssh and rclone process groups of their own.
+
+    Where no descriptor is left to look for them, none: the group is ended in any case.
+    """
+    members: list[int] = []
+    try:
+        entries = list(Path("/proc").glob("[0-9]*/stat"))
+    except OSError:
+        return members
+    for entry in entries:
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            # pid (name) state ppid pgrp session …; the name may hold spaces and parentheses.
+            fields = entry.read_text("utf-8", "replace").rpartition(")")[2].split()
+            if int(fields[3]) == leader:
+                members.append(int(entry.parent.name))
+    return members

@@ -1,0 +1,53 @@
+"""Instants as people type them and as they are shown: RFC 3339 in UTC, on every screen."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+from replicator_kuma.config.environ import parse_duration
+
+_AGO = re.compile(r"(.+?)\s*ago", re.IGNORECASE)
+_UNITS = (("d", "days?"), ("h", "hours?|hrs?"), ("m", "minutes?|mins?"), ("s", "seconds?|secs?"))
+_FORM = "%Y-%m-%dT%H:%M:%SZ"
+EXPECTED = 'a time like 2031-05-01T10:00:00Z, "2031-05-01 10:00", 2031-05-01 or "2h ago"'
+
+
+def parse_moment(text: str, now: float) -> float:
+    """The instant that a person means; without an offset it is this machine's time of day.
+
+    RFC 3339, a date and time, a date (its beginning), or a duration «ago». Raises ValueError.
+    """
+    if found := _AGO.fullmatch(text.strip()):
+        return now - parse_duration(_short(found.group(1)))
+    return moment_of(text.strip())
+
+
+def _short(duration: str) -> str:
+    """`2 hours 30 minutes` as `2h30m`."""
+    for letter, words in _UNITS:
+        duration = re.sub(rf"(?<=\d)\s*(?:{words})(?![a-z])", letter, duration, flags=re.I)
+    return re.sub(r"[\s,]+", "", duration)
+
+
+def when(moment: float) -> str | None:
+    """Seconds since the epoch as `2031-05-01T10:00:00Z`; None for 0, which is never."""
+    if not moment:
+        return None
+    return datetime.fromtimestamp(moment, UTC).strftime(_FORM)
+
+
+def shown(text: str) -> str:
+    """An ISO 8601 text in the same form; what is none, as it is, cut after 19 characters."""
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC).strftime(_FORM)
+    except (ValueError, OverflowError):
+        return text[:19]
+
+
+def moment_of(text: str) -> float:
+    """Seconds since the epoch of an ISO 8601 text; raises ValueError."""
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except OverflowError as error:
+        raise ValueError(str(error)) from error

@@ -1,0 +1,49 @@
+"""replicator backup"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from replicator_kuma.cli.common import (
+    IDENTITY,
+    REPOSITORY,
+    TABLES,
+    Voice,
+    settings_options,
+    voice_options,
+    wait_option,
+)
+
+
+@click.command("backup")
+@click.option(
+    "--allow-shrink", is_flag=True, help="Publish although half of the monitors, or all, are gone."
+)
+@wait_option
+@voice_options()
+@settings_options(*IDENTITY, *REPOSITORY, *TABLES)
+def command(overrides: dict[str, str], voice: Voice, allow_shrink: bool, wait: float) -> None:
+    """Publish this leader's configuration if it has changed.
+
+    One cycle, for cron; `replicator run` does it by itself. Prints nothing in cron when it went
+    well.
+
+    \b
+    Example:
+      */5 * * * *  REPLICATOR_MODE=BACKUP replicator backup
+    """
+    from replicator_kuma.cli.dispatch import one_cycle
+    from replicator_kuma.config.settings import Mode
+    from replicator_kuma.replication import actions as tasks
+
+    options: dict[str, Any] = {"allow_shrink": allow_shrink, "reconcile": True, "wait": wait}
+    one_cycle(
+        voice,
+        overrides,
+        "backup",
+        options,
+        lambda instance: tasks.backup(instance, allow_shrink, True),
+        Mode.BACKUP,
+    )

@@ -1,0 +1,36 @@
+"""replicator diff"""
+
+from __future__ import annotations
+
+import click
+
+from replicator_kuma.cli.common import (
+    IDENTITY,
+    REPOSITORY,
+    TABLES,
+    Voice,
+    complete_snapshots,
+    settings_options,
+    voice_options,
+)
+
+
+@click.command("diff")
+@click.option(
+    "--snapshot",
+    metavar="ID",
+    shell_complete=complete_snapshots,
+    help="Compare with this one, by id or position; the newest without it.",
+)
+@voice_options()
+@settings_options(*IDENTITY, *REPOSITORY, *TABLES)
+def command(overrides: dict[str, str], voice: Voice, snapshot: str | None) -> None:
+    """Show what a restore would change here, row by row; secrets are masked.
+
+    \b
+    Example:
+      replicator diff --snapshot 1.7
+    """
+    from replicator_kuma.cli.preview import show_preview
+
+    show_preview(voice, overrides, snapshot)

@@ -1,0 +1,68 @@
+"""replicator doctor"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from replicator_kuma.cli.common import (
+    IDENTITY,
+    KUMA,
+    REPOSITORY,
+    TABLES,
+    Voice,
+    interruptible,
+    settings_options,
+    voice_options,
+)
+
+if TYPE_CHECKING:
+    from replicator_kuma.reports.doctor.findings import Finding
+
+
+@click.command("doctor")
+@voice_options()
+@settings_options(*IDENTITY, *REPOSITORY, *TABLES, *KUMA)
+@click.pass_context
+def command(ctx: click.Context, overrides: dict[str, str], voice: Voice) -> None:
+    """Check settings, repository, database and Uptime Kuma, and say what to do.
+
+    Exits with the code of the first failure, 0 when there is none.
+
+    \b
+    Example:
+      replicator doctor --json
+    """
+    from replicator_kuma.base.errors import SettingsError
+    from replicator_kuma.config.settings import Need, Settings
+    from replicator_kuma.reports.doctor.checks import Doctor
+    from replicator_kuma.reports.doctor.findings import Finding, Level, beyond_doctor, exit_code
+
+    findings: list[Finding] = []
+    try:
+        settings = Settings.load(None, overrides, (Need.ROLE, Need.REPOSITORY))
+    except SettingsError as error:
+        failed = Finding(
+            "settings", Level.FAIL, str(error), beyond_doctor(error.hint), error.exit_code
+        )
+        findings.append(failed)
+        _show(voice, failed)
+    else:
+        with interruptible() as interrupted:
+            for finding in Doctor(settings, interrupted).all():
+                findings.append(finding)
+                _show(voice, finding)
+    code = exit_code(findings)
+    voice.data({"exit_code": code, "findings": [finding.as_dict() for finding in findings]})
+    ctx.exit(code)
+
+
+def _show(voice: Voice, finding: Finding) -> None:
+    from replicator_kuma.reports.doctor.findings import Level
+
+    if voice.quiet and finding.level is not Level.FAIL:
+        return
+    voice.show(f"{finding.level.value:<5}{finding.check}: {finding.message}")
+    if finding.hint and finding.level is not Level.OK:
+        voice.show(f"     {finding.hint}")

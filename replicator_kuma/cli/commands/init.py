@@ -1,0 +1,38 @@
+"""replicator init"""
+
+from __future__ import annotations
+
+import click
+
+from replicator_kuma.cli.common import (
+    IDENTITY,
+    REPOSITORY,
+    Voice,
+    interruptible,
+    load,
+    settings_options,
+    voice_options,
+)
+
+
+@click.command("init")
+@voice_options()
+@settings_options(*IDENTITY, *REPOSITORY)
+def command(overrides: dict[str, str], voice: Voice) -> None:
+    """Create the repository; harmless when there is one.
+
+    A leader under `replicator run` that has never published does it by itself.
+
+    \b
+    Example:
+      RESTIC_REPOSITORY=/srv/restic RESTIC_PASSWORD_FILE=/etc/restic.pass replicator init
+    """
+    from replicator_kuma.config.build import build_repository
+
+    settings = load(voice, overrides)
+    with voice.progress() as progress, interruptible() as interrupted:
+        progress("creating the repository")
+        created = build_repository(settings, interrupted=interrupted).init()
+    voice.data({"created": created})
+    if not voice.quiet:
+        voice.show("created the repository" if created else "the repository is there already")

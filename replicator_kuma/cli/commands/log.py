@@ -1,0 +1,121 @@
+"""replicator log"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from replicator_kuma.base.times import shown
+from replicator_kuma.cli.common import (
+    IDENTITY,
+    REPOSITORY,
+    Voice,
+    load,
+    settings_options,
+    voice_options,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from replicator_kuma.adapters.repository import Position
+    from replicator_kuma.reports.changes import Entry
+
+MOST = 10
+
+
+@click.command("log")
+@click.option(
+    "-n", "most", type=click.IntRange(min=1), metavar="NUMBER", help=f"So many; {MOST} without it."
+)
+@click.option("--since", metavar="POSITION", help="All after this position.")
+@voice_options()
+@settings_options(*IDENTITY, *REPOSITORY)
+def command(overrides: dict[str, str], voice: Voice, most: int | None, since: str | None) -> None:
+    """Show what changed from snapshot to snapshot, newest first; secrets are masked.
+
+    Each snapshot is fetched once. One that cannot be read is said, and passed over.
+
+    \b
+    Examples:
+      replicator log
+      replicator log -n 3
+      replicator log --since 1.7 --json
+    """
+    from replicator_kuma.cli.dispatch import opened
+    from replicator_kuma.config.settings import Need
+    from replicator_kuma.replication.apply.interrupted import aside
+    from replicator_kuma.reports import changes as history
+
+    after = _position(since)
+    if most is None and after is None:
+        most = MOST
+    settings = load(voice, overrides, (Need.REPOSITORY, Need.DATA))
+    with (
+        voice.progress() as progress,
+        opened(settings, progress) as instance,
+        aside(instance) as reader,
+    ):
+        reader.step("asking the repository")
+        snapshots = reader.repository.snapshots(reader.fleet)
+        found = history.entries(reader, snapshots, most, after)
+        if voice.json:
+            _stream(found)
+            return
+        nothing = True
+        for entry in found:
+            nothing = False
+            _show(voice, entry)
+        if nothing:
+            newer = f" newer than {after}" if after is not None and snapshots else ""
+            voice.show(f"fleet {settings.fleet} has no snapshot{newer or ' yet'}")
+
+
+def _position(text: str | None) -> Position | None:
+    from replicator_kuma.adapters.repository import Position
+
+    try:
+        return None if text is None else Position.parse(text)
+    except ValueError:
+        raise click.BadParameter("expected a position like 1.7", param_hint="--since") from None
+
+
+def _show(voice: Voice, entry: Entry) -> None:
+    snapshot = entry.snapshot
+    label = snapshot.label
+    time = shown(snapshot.time)
+    voice.show(f"{snapshot.position}  {time}  {label.leader}, writer {label.writer[:8]}")
+    if entry.plan is not None or entry.since is None:
+        compared = f" since {entry.since.position}" if entry.since is not None else ""
+        if not any(note.startswith("cannot be read") for note in entry.notes):
+            voice.show(f"  {entry.sentence}{compared}")
+    for note in entry.notes:
+        voice.show(f"  {note}")
+    for line in entry.lines():
+        voice.show(f"    {line}")
+
+
+def _stream(found: Iterator[Entry]) -> None:
+    """One JSON list; memory does not grow with what changed."""
+    from replicator_kuma.cli.preview import stream
+
+    separator = "[\n"
+    for entry in found:
+        click.echo(separator, nl=False)
+        stream(_head(entry), "changes", entry.changes())
+        separator = ",\n"
+    click.echo("[]" if separator == "[\n" else "]")
+
+
+def _head(entry: Entry) -> dict[str, Any]:
+    from replicator_kuma.cli.commands.snapshots import describe
+
+    return {
+        "snapshot": describe(entry.snapshot),
+        "since": str(entry.since.position) if entry.since is not None else None,
+        "readable": not any(note.startswith("cannot be read") for note in entry.notes),
+        "sentence": entry.sentence,
+        "changes_by_table": entry.plan.summary.as_dict() if entry.plan is not None else None,
+        "notes": list(entry.notes),
+    }

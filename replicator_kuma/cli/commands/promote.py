@@ -1,0 +1,53 @@
+"""replicator promote"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from replicator_kuma.cli.common import (
+    IDENTITY,
+    KUMA,
+    REPOSITORY,
+    TABLES,
+    Voice,
+    settings_options,
+    voice_options,
+    wait_option,
+)
+
+
+@click.command("promote")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Go on with the rows as they are if the newest snapshot cannot be taken, also in an "
+    "emptied repository, also under a Kuma that nobody can stop.",
+)
+@wait_option
+@voice_options()
+@settings_options(*IDENTITY, *REPOSITORY, *TABLES, *KUMA)
+def command(overrides: dict[str, str], voice: Voice, force: bool, wait: float) -> None:
+    """Make this instance the leader of its fleet.
+
+    Takes the newest snapshot, opens the next epoch, and tells what to set. The leader before it
+    is fenced when it comes back: it publishes nothing any more.
+
+    \b
+    Example:
+      replicator promote
+    """
+    from replicator_kuma.cli.dispatch import one_cycle
+    from replicator_kuma.replication import actions as tasks
+
+    options: dict[str, Any] = {"force": force, "wait": wait}
+    voice.asked = True
+    one_cycle(
+        voice,
+        overrides,
+        "promote",
+        options,
+        lambda instance: tasks.promote(instance, force),
+        None,
+    )

@@ -1,0 +1,137 @@
+"""replicator restore"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from replicator_kuma.cli.common import (
+    IDENTITY,
+    KUMA,
+    REPOSITORY,
+    TABLES,
+    Voice,
+    at_option,
+    complete_snapshots,
+    settings_options,
+    voice_options,
+    wait_option,
+)
+
+
+@click.command("restore")
+@click.option("--now", is_flag=True, help="Reconcile, also with a snapshot that is applied.")
+@click.option(
+    "--snapshot",
+    metavar="ID",
+    shell_complete=complete_snapshots,
+    help="With --now: go to this one, by id or position, an older one too, and stay there.",
+)
+@at_option("With --now: go to what was newest at TIME, and stay there.")
+@click.option("--resume", is_flag=True, help="Stay no longer: go to the newest, and follow it.")
+@click.option(
+    "--allow-shrink",
+    is_flag=True,
+    help="With --now: apply the newest although half of the monitors, or all, go.",
+)
+@click.option("--dry-run", is_flag=True, help="Print what would change and touch nothing.")
+@click.option("--force", is_flag=True, help="Write also under a Kuma that nobody can stop.")
+@wait_option
+@voice_options()
+@settings_options(*IDENTITY, *REPOSITORY, *TABLES, *KUMA)
+def command(
+    overrides: dict[str, str],
+    voice: Voice,
+    now: bool,
+    snapshot: str | None,
+    at: float | None,
+    resume: bool,
+    allow_shrink: bool,
+    dry_run: bool,
+    force: bool,
+    wait: float,
+) -> None:
+    """Make this replica equal to its fleet's newest snapshot.
+
+    Without --now one cycle, for cron: a snapshot that is applied is left alone. Where
+    `replicator run` is running, it does the work and this command shows the result.
+    A snapshot that comes soon after a restart of Kuma waits, so that the monitors get to beat;
+    with --now nothing waits.
+    A replica that was sent to a snapshot follows no newer one until --resume.
+
+    \b
+    Examples:
+      replicator restore --now
+      replicator restore --now --dry-run
+      replicator restore --now --snapshot 1.7
+      replicator restore --now --at "2h ago"
+      replicator restore --resume
+    """
+    goes = snapshot is not None or at is not None
+    _check(now, snapshot, at, resume, allow_shrink)
+    if dry_run:
+        from replicator_kuma.cli.preview import show_preview
+
+        if goes:
+            does = ["restore", "--now", "--snapshot"]
+        elif resume:
+            does = ["restore", "--resume"]
+        else:
+            does = ["restore", "--now"]
+        does[2:2] = ["--allow-shrink"] * allow_shrink + ["--force"] * force
+        show_preview(voice, overrides, snapshot, at, tuple(does))
+        return
+    if now and not goes and not resume:
+        _refuse_while_held(overrides)
+    from replicator_kuma.cli.dispatch import one_cycle
+    from replicator_kuma.config.settings import Mode
+    from replicator_kuma.replication import actions as tasks
+
+    options: dict[str, Any] = {
+        "reconcile": now,
+        "snapshot": snapshot,
+        "at": at,
+        "resume": resume,
+        "allow_shrink": allow_shrink,
+        "force": force,
+        "wait": wait,
+    }
+    one_cycle(
+        voice,
+        overrides,
+        "restore",
+        options,
+        lambda instance: (
+            tasks.by_hand(instance, "restore", options)
+            if goes or resume
+            else tasks.restore(instance, now, None, allow_shrink)
+        ),
+        Mode.RESTORE,
+    )
+
+
+def _check(
+    now: bool, snapshot: str | None, at: float | None, resume: bool, allow_shrink: bool
+) -> None:
+    """Raise UsageError for options that contradict one another."""
+    for given, option in ((snapshot is not None, "--snapshot"), (at is not None, "--at")):
+        if given and not now:
+            raise click.UsageError(f"{option} needs --now")
+        if given and resume:
+            raise click.UsageError(f"{option} holds a position, and --resume ends that")
+    if snapshot is not None and at is not None:
+        raise click.UsageError("either --snapshot or --at")
+    if allow_shrink and not (now or resume):
+        raise click.UsageError("--allow-shrink needs --now")
+
+
+def _refuse_while_held(overrides: dict[str, str]) -> None:
+    """Raise Held before anything is asked: to stay where it is was a person's word."""
+    from replicator_kuma.config.settings import Mode, Settings
+    from replicator_kuma.replication.replica.hold import refuse_while_held
+    from replicator_kuma.replication.state.state import StateFile
+
+    settings = Settings.load(None, overrides, ())
+    if settings.mode is not Mode.BACKUP:
+        refuse_while_held(StateFile(settings.state_dir).load())

@@ -1,0 +1,68 @@
+"""replicator run"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import click
+
+from replicator_kuma.cli.common import IDENTITY, KUMA, REPOSITORY, TABLES, settings_options
+
+if TYPE_CHECKING:
+    from replicator_kuma.adapters.kuma import KumaService
+    from replicator_kuma.replication.instance import Instance
+
+
+@click.command("run", context_settings={"ignore_unknown_options": False})
+@click.argument("kuma_command", nargs=-1, type=click.UNPROCESSED)
+@settings_options(
+    *IDENTITY,
+    "REPLICATOR_BACKUP_INTERVAL",
+    "REPLICATOR_RESTORE_INTERVAL",
+    *REPOSITORY,
+    *TABLES,
+    *KUMA,
+    "REPLICATOR_KUMA_COMMAND",
+    "REPLICATOR_KUMA_DIR",
+    "REPLICATOR_LOG_FORMAT",
+    "REPLICATOR_LOG_LEVEL",
+)
+@click.pass_context
+def command(ctx: click.Context, overrides: dict[str, str], kuma_command: tuple[str, ...]) -> None:
+    """Run Uptime Kuma and keep its configuration replicated: the process of a container.
+
+    Kuma starts whether or not the repository answers, and its exit code becomes ours. SIGTERM
+    ends both in order; SIGUSR1 starts a cycle now.
+
+    \b
+    Examples:
+      REPLICATOR_MODE=BACKUP replicator run
+      replicator run --kuma-dir /srv/uptime-kuma -- node server/server.js
+    """
+    from replicator_kuma.adapters.kuma.supervised import HeldKuma
+    from replicator_kuma.config.build import build, build_service
+    from replicator_kuma.config.settings import Need, Settings
+    from replicator_kuma.daemon import log as logs
+    from replicator_kuma.daemon.supervisor import Supervisor
+
+    if kuma_command:
+        overrides["REPLICATOR_KUMA_COMMAND"] = shlex.join(kuma_command)
+    settings = Settings.load(None, overrides, tuple(Need))
+    logs.configure(settings.log_level, settings.log_format)
+    service = HeldKuma(build_service(settings, supervised=True))
+
+    def builder(
+        service: KumaService,
+        interrupted: Callable[[], bool],
+        repository_interrupted: Callable[[], bool],
+    ) -> Instance:
+        return build(
+            settings,
+            service=service,
+            interrupted=interrupted,
+            repository_interrupted=repository_interrupted,
+        )
+
+    ctx.exit(Supervisor(settings, service, builder).run())

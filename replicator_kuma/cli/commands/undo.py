@@ -1,0 +1,156 @@
+"""replicator undo"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from replicator_kuma.cli.common import (
+    IDENTITY,
+    KUMA,
+    TABLES,
+    Voice,
+    load,
+    settings_options,
+    voice_options,
+    wait_option,
+)
+
+if TYPE_CHECKING:
+    from replicator_kuma.replication.apply.checkpoints import Damaged, Kept
+
+
+@click.command("undo")
+@click.argument("number", type=click.IntRange(min=1), required=False)
+@click.option("--list", "only_list", is_flag=True, help="Show what is kept, newest first.")
+@click.option("--dry-run", is_flag=True, help="Print what would change and touch nothing.")
+@click.option("--force", is_flag=True, help="Write also under a Kuma that nobody can stop.")
+@wait_option
+@voice_options()
+@settings_options(*IDENTITY, *TABLES, *KUMA)
+def command(
+    overrides: dict[str, str],
+    voice: Voice,
+    number: int | None,
+    only_list: bool,
+    dry_run: bool,
+    force: bool,
+    wait: float,
+) -> None:
+    """Put the rows from before the last apply back; again, it goes one further back.
+
+    NUMBER is one of --list. A replica then stays there until `replicator restore --resume`; a
+    leader publishes what came back as a change. Where `replicator run` runs, it does the work.
+
+    \b
+    Examples:
+      replicator undo --dry-run
+      replicator undo
+      replicator undo --list
+    """
+    if only_list:
+        _show_list(voice, overrides)
+        return
+    if dry_run:
+        _show_preview(voice, overrides, number)
+        return
+    from replicator_kuma.cli.dispatch import one_cycle
+    from replicator_kuma.config.settings import Mode, Settings
+    from replicator_kuma.replication import actions as tasks
+
+    options: dict[str, Any] = {"number": number, "force": force, "wait": wait}
+    leads = Settings.load(None, overrides, ()).mode is Mode.BACKUP
+    voice.asked = True
+    one_cycle(
+        voice,
+        overrides,
+        "undo",
+        options,
+        lambda instance: tasks.by_hand(instance, "undo", {**options, "leads": leads}),
+        None,
+        any_role=True,
+    )
+
+
+def _show_list(voice: Voice, overrides: Mapping[str, str]) -> None:
+    from replicator_kuma.base.times import when
+    from replicator_kuma.cli.commands.snapshots import table
+    from replicator_kuma.config.settings import Mode
+    from replicator_kuma.replication.apply import checkpoints as kept
+    from replicator_kuma.replication.state.state import StateFile
+
+    settings = load(voice, overrides, ())
+    memory = StateFile(settings.state_dir)
+    (found, damaged), state = kept.look(memory.folder), memory.load()
+    leads = settings.mode is Mode.BACKUP
+    eligible = kept.in_question(found, state, leads=leads)
+    barred = kept.first_met(eligible, kept.in_question(damaged, state, leads=leads))
+    following = None if kept.unconfirmed(state) or barred else kept.next_undone(eligible)
+    both: list[Kept | kept.Damaged] = [*found, *damaged]
+    newest_first = sorted(both, key=lambda one: one.number, reverse=True)
+    voice.data([{**describe(one), "next": one is following} for one in newest_first])
+    if not newest_first:
+        voice.show("nothing is kept: no apply has replaced any row here")
+        return
+    rows: list[Sequence[str]] = [("", "number", "time", "size", "what")]
+    for one in newest_first:
+        if isinstance(one, kept.Damaged):
+            rows.append(("!", str(one.number), "", "", f"cannot be read: {one.why}"))
+            continue
+        mark = "*" if one is following else ""
+        rows.append((mark, str(one.number), when(one.at) or "", _size(one.bytes), one.words))
+    for line in table(rows):
+        voice.show(line)
+
+
+def describe(one: Kept | Damaged) -> dict[str, Any]:
+    """A set of kept rows as `--json` prints it."""
+    from replicator_kuma.base.times import when
+    from replicator_kuma.replication.apply.checkpoints import Damaged
+
+    if isinstance(one, Damaged):
+        unknown = ("time", "from", "to", "sentence", "undoes", "bytes")
+        return {"number": one.number, **dict.fromkeys(unknown), "damaged": one.why}
+    return {
+        "number": one.number,
+        "time": when(one.at),
+        "from": str(one.was.position) if one.was is not None else None,
+        "to": str(one.to),
+        "sentence": one.sentence,
+        "undoes": one.undoes or None,
+        "bytes": one.bytes,
+        "damaged": None,
+    }
+
+
+def _size(count: int) -> str:
+    return f"{count / 1024**2:.1f} MiB" if count >= 1024**2 else f"{count / 1024:.1f} KiB"
+
+
+def _show_preview(voice: Voice, overrides: Mapping[str, str], number: int | None) -> None:
+    from replicator_kuma.cli.dispatch import opened
+    from replicator_kuma.cli.preview import stream
+    from replicator_kuma.config.settings import Mode, Need
+    from replicator_kuma.dump import words
+    from replicator_kuma.replication.undo import preview
+
+    settings = load(voice, overrides, (Need.DATA,))
+    with (
+        voice.progress() as progress,
+        opened(settings, progress) as instance,
+        preview(instance.look_for_store(), number, hold=settings.mode is not Mode.BACKUP) as seen,
+    ):
+        summary = seen.plan.summary
+        if voice.json:
+            head = {
+                "kept": describe(seen.kept),
+                "sentence": summary.sentence(),
+                "changes_by_table": summary.as_dict(),
+            }
+            stream(head, "changes", words.changes(seen.plan))
+            return
+        voice.show(f"undo of {seen.kept.number} ({seen.kept.words}): {summary.sentence()}")
+        for line in words.lines(seen.plan):
+            voice.show(line)

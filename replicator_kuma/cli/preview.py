@@ -1,0 +1,122 @@
+"""What a restore would change, printed: `diff` and `restore --dry-run`."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from replicator_kuma.base.errors import Unpublished
+from replicator_kuma.base.mask import Mask
+from replicator_kuma.base.text import plain_json
+from replicator_kuma.cli.common import Voice, load
+from replicator_kuma.config.settings import Mode, Need
+from replicator_kuma.config.variables import VARIABLES
+
+if TYPE_CHECKING:
+    from replicator_kuma.adapters.repository import Position
+    from replicator_kuma.replication.replica.cycle import Preview
+    from replicator_kuma.replication.state.state import Hold
+
+
+def show_preview(
+    voice: Voice,
+    overrides: Mapping[str, str],
+    snapshot: str | None,
+    at: float | None = None,
+    does: Sequence[str] = (),
+) -> None:
+    """Print the plan, secrets masked; touches nothing. Raises ReplicatorErrors.
+
+    ``does`` are the words of the command that would carry it out, but for the snapshot that
+    ``snapshot`` or ``at`` names: the output ends with the whole command. It plans in a scratch
+    folder of its own, so it needs no lock: it only reads.
+    """
+    from replicator_kuma.cli.commands.snapshots import describe
+    from replicator_kuma.cli.dispatch import opened, wrong_mode
+    from replicator_kuma.replication import mode_mismatch as promotion
+    from replicator_kuma.replication.replica.cycle import Replica
+    from replicator_kuma.replication.state.hold_words import as_dict
+
+    settings = load(voice, overrides, (Need.REPOSITORY, Need.DATA))
+    with (
+        voice.progress() as progress,
+        opened(settings, progress) as instance,
+        Replica(instance).preview(snapshot, at) as preview,
+    ):
+        by_mode = settings.mode is not Mode.BACKUP
+        hold = preview.hold if by_mode else None
+        named = snapshot is not None or at is not None
+        target = snapshot or str(preview.snapshot.position)
+        changes = bool(does) and not preview.plan.empty
+        own = "restore" if by_mode else "rollback"
+        fits = settings.mode is None or does[:1] == (own,)
+        if hold is not None and not named:  # --now alone is refused
+            does = tuple("--resume" if word == "--now" else word for word in does)
+        command = ""
+        if changes and fits:
+            command = _command((*does, target) if named else does, overrides)
+        if voice.json:
+            head = {
+                "snapshot": describe(preview.snapshot),
+                "holding": as_dict(hold),
+                "promoted": promotion.as_dict(preview.state) if by_mode else None,
+                "sentence": preview.summary.sentence(),
+                "changes_by_table": preview.summary.as_dict(),
+                "command": command or None,
+            }
+            stream(head, "changes", preview.changes())
+            return
+        if by_mode and (said := promotion.sentence(preview.state)):
+            voice.show(f"{said}; until then no restore by itself changes the rows here")
+        position, leader = preview.snapshot.position, preview.snapshot.label.leader
+        if hold is not None:
+            voice.show(_held(hold, position, named=named))
+        voice.show(f"to {position} of {leader}: {preview.summary.sentence()}")
+        for line in preview.words():
+            voice.show(line)
+        if command:
+            voice.show(f"nothing was changed; to do it: {command}")
+            if does[:1] == ("rollback",) and "--force" not in does and _unpublished(preview):
+                voice.show(f"rows here were never published, and would be lost. {Unpublished.hint}")
+        elif changes:
+            error = wrong_mode(does[0], settings)
+            voice.show(f"nothing was changed; {error}. {error.hint}")
+
+
+def _unpublished(preview: Preview) -> bool:
+    """Whether a rollback refuses to lose what was edited here since the last publish."""
+    from replicator_kuma.replication.leader.cycle import alike_key
+
+    published, live = preview.state.published, preview.live_digest
+    if published is None or live == published.digest:
+        return False
+    return preview.state.alike != alike_key(published, live)
+
+
+def _command(words: Sequence[str], overrides: Mapping[str, str]) -> str:
+    """What to type for it in the same shell, with the options that were given."""
+    options = [text for name in overrides for text in (VARIABLES[name].option, overrides[name])]
+    return Mask(overrides)(shlex.join(("replicator", *words, *options)))
+
+
+def _held(hold: Hold, position: Position, *, named: bool) -> str:
+    """What a person who looks must know: the replica does not go where this compares with."""
+    from replicator_kuma.replication.state.hold_words import held_words
+
+    other = hold.mark is None or hold.mark.position != position
+    newest = "" if named or not other else f"; below is the way to the newest, {position}"
+    return f"this replica holds {held_words(hold)}, until replicator restore --resume{newest}"
+
+
+def stream(head: Mapping[str, Any], name: str, items: Iterable[Any]) -> None:
+    """One JSON object whose last member is a long list: memory does not grow with it."""
+    text = plain_json(head, indent=2)
+    click.echo(f'{text[:-2]},\n  "{name}": [', nl=False)
+    separator = "\n    "
+    for item in items:
+        click.echo(separator + plain_json(item), nl=False)
+        separator = ",\n    "
+    click.echo("\n  ]\n}")

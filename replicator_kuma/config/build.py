@@ -1,0 +1,309 @@
+"""From Settings to the Instance that cycles work on: the one place where the parts are chosen."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from replicator_kuma.adapters.kuma import KumaService
+from replicator_kuma.adapters.repository.pair import SECOND, Pair
+from replicator_kuma.base.errors import DatabaseError, KumaError, ReplicatorError, SettingsError
+from replicator_kuma.config.settings import Mode, Settings
+from replicator_kuma.dump.transform.overrides import Overrides
+from replicator_kuma.dump.transform.policy import Policy
+from replicator_kuma.replication.instance import Instance, never, silent
+from replicator_kuma.replication.restart_cooldown import Pace
+from replicator_kuma.replication.state.state import StateFile
+
+if TYPE_CHECKING:
+    from replicator_kuma.adapters.database import Store
+    from replicator_kuma.adapters.kuma.readiness import Readiness
+    from replicator_kuma.adapters.kuma.throwaway import ThrowAway
+    from replicator_kuma.adapters.repository.restic.maintenance import KeptRepository
+
+logger = logging.getLogger(__name__)
+
+
+def build_service(settings: Settings, *, supervised: bool) -> KumaService:
+    """How Kuma is stopped and started; raises SettingsError."""
+    from replicator_kuma.adapters.kuma.factory import make_service
+
+    return make_service(
+        settings.kuma_service(supervised=supervised),
+        command=settings.kuma_command,
+        cwd=settings.kuma_dir,
+        environment=settings.kuma_environment,
+        tools=settings.tool_environment,
+        container=settings.kuma_container,
+        unit=settings.kuma_unit,
+        stop=settings.kuma_stop_command,
+        start=settings.kuma_start_command,
+        status=settings.kuma_status_command,
+        data_dir=settings.data_dir,
+    )
+
+
+def build_store(settings: Settings) -> Store:
+    """Kuma's database, with the chosen keys of settings; nothing is opened yet.
+
+    Raises SettingsError, DatabaseError.
+    """
+    from replicator_kuma.adapters.database.detect import open_store
+
+    return open_store(settings.data_dir, settings.kuma_environment, settings.setting_keys)
+
+
+def build_throwaway(settings: Settings, *, interrupted: Callable[[], bool] = never) -> ThrowAway:
+    """What boots a throw-away Kuma for a drill, by the command that starts the real one."""
+    from replicator_kuma.adapters.kuma.throwaway import ThrowAway
+
+    return ThrowAway(
+        settings.kuma_command,
+        settings.kuma_dir,
+        settings.kuma_environment,
+        settings.ready_timeout,
+        interrupted,
+    )
+
+
+def _store_for_now(settings: Settings) -> Store:
+    """A cycle looks again, and says what is wrong: then it is noted, and somebody is told."""
+    from replicator_kuma.adapters.database.unknown import UnknownStore
+
+    try:
+        return build_store(settings)
+    except (SettingsError, DatabaseError) as error:
+        return UnknownStore(error)
+
+
+def build_repository(
+    settings: Settings, *, interrupted: Callable[[], bool] = never
+) -> KeptRepository | Pair:
+    """restic with its own part of the environment; two of them where a second one is named."""
+    first = _place(settings, settings.restic_environment, interrupted)
+    if not settings.second_environment:
+        return first
+    second = _place(settings, settings.second_environment, interrupted)
+    second.name = SECOND
+    return Pair(first, second)
+
+
+def _place(
+    settings: Settings, environment: Mapping[str, str], interrupted: Callable[[], bool]
+) -> KeptRepository:
+    """One repository, with restic's cache in the state directory."""
+    from replicator_kuma.adapters.repository.restic.maintenance import KeptRepository
+
+    return KeptRepository(
+        settings.restic,
+        environment,
+        # a mistyped DATA_DIR must not come into being by a command that only looks
+        settings.state_dir / "cache" if _is_folder(settings.state_dir.parent) else None,
+        settings.instance,
+        interrupted=interrupted,
+        on_retry=_say_retry,
+    )
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # no permission on the way: what has to work there says so
+        return False
+
+
+def _say_retry(error: ReplicatorError, pause: float) -> None:
+    """Three lines a cycle for as long as a repository is away: what fails in the end is told."""
+    logger.debug("%s; trying again in %.0f s", error, pause)
+
+
+def build(
+    settings: Settings,
+    *,
+    service: KumaService | None = None,
+    progress: Callable[[str], None] = silent,
+    interrupted: Callable[[], bool] = never,
+    repository_interrupted: Callable[[], bool] | None = None,
+    force: bool = False,
+) -> Instance:
+    """The instance that the settings describe; raises SettingsError and DatabaseError.
+
+    ``service`` is the supervisor's, which has Kuma as its child; a one-shot command goes by the
+    settings.
+    """
+    from replicator_kuma.adapters.notify.ntfy import make_notifier
+    from replicator_kuma.dump.catalog import choose
+
+    kuma = service or build_service(settings, supervised=False)
+    policy = read_policy(settings)
+    try:
+        tables = choose(settings.include, settings.exclude)
+        leading = choose(settings.include, settings.exclude_leading)
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
+    repository = build_repository(settings, interrupted=repository_interrupted or interrupted)
+    return Instance(
+        name=settings.instance,
+        fleet=settings.fleet,
+        data_dir=settings.data_dir,
+        tables=tables,
+        leading=leading,
+        state=StateFile(settings.state_dir),
+        store=_store_for_now(settings),
+        repository=repository,
+        places=repository.places if isinstance(repository, Pair) else (repository,),
+        pair=repository if isinstance(repository, Pair) else None,
+        kuma=kuma,
+        wait_ready=_wait_ready(settings, kuma, interrupted),
+        notifier=make_notifier(
+            settings.ntfy_url,
+            settings.instance,
+            token=settings.ntfy_token or None,
+            tell=settings.tell,
+        ),
+        policy=policy,
+        shrink_limit=settings.shrink_limit,
+        find_store=lambda: build_store(settings),
+        listens=lambda: _listens(settings),
+        answers=_answers(settings, kuma, interrupted),
+        setup=_setup(settings, kuma),
+        pace=Pace(settings.restore_interval),
+        database_up=_database_up(settings, kuma.name),
+        progress=progress,
+        interrupted=interrupted,
+        leads=None if settings.mode is None else not settings.mode.replica,
+        force=force,
+        keep_running=service is not None,
+    )
+
+
+def read_policy(settings: Settings) -> Callable[[], Policy]:
+    """What this instance makes of a snapshot; the file of overrides is read at each call.
+
+    A leader takes its own rows back as they were: for it only the settings' keys count. The call
+    raises SettingsError for a file that cannot be read, or understood.
+    """
+
+    def read() -> Policy:
+        if settings.mode is Mode.BACKUP:
+            return Policy(settings=settings.setting_keys)
+        return Policy(
+            settings=settings.setting_keys,
+            heal=settings.strategy.heals,
+            local=settings.local,
+            overrides=_overrides(settings.overrides),
+            compatible=settings.compatible,
+            truncate=settings.truncate,
+        )
+
+    return read
+
+
+def _overrides(path: Path | None) -> Overrides:
+    if path is None:
+        return Overrides()
+    again = "Mend the file"
+    try:
+        return Overrides.parse(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        why, again = f"cannot be read: {error.strerror}", "Put it there, readable for this user"
+    except UnicodeError:
+        why = "is not UTF-8 text"
+    except ValueError as error:
+        why = f"cannot be understood: {error}"
+    raise SettingsError(
+        f"the file of REPLICATOR_OVERRIDES, {path}, {why}",
+        hint=f"Nothing was applied. {again}: it is read again at the next cycle.",
+    )
+
+
+def _database_up(settings: Settings, service: str) -> Callable[[], AbstractContextManager[None]]:
+    from replicator_kuma.adapters.kuma.embedded_mariadb import EmbeddedDatabase
+
+    embedded = EmbeddedDatabase(settings.data_dir, settings.kuma_environment)
+    # a unit or a command may start a container: only our child's mariadbd is surely this host's
+    return embedded.up if service == "child" else embedded.elsewhere
+
+
+def _wait_ready(
+    settings: Settings, kuma: KumaService, interrupted: Callable[[], bool]
+) -> Callable[[], None]:
+    """Nobody waits for a Kuma that nobody here starts."""
+
+    def wait() -> None:
+        if kuma.manages:
+            _await_kuma(settings, kuma, interrupted)
+
+    return wait
+
+
+def _await_kuma(settings: Settings, kuma: KumaService, interrupted: Callable[[], bool]) -> None:
+    from replicator_kuma.adapters.kuma.readiness import wait_ready
+
+    wait_ready(
+        settings.kuma_url,
+        kuma.running,
+        settings.ready_timeout,
+        ended_with=kuma.ended_with,
+        stranger=lambda: _stranger(settings, kuma),
+        interrupted=interrupted,
+        on_state=_say,
+    )
+
+
+def _stranger(settings: Settings, kuma: KumaService) -> str:
+    """Which other Kuma answers where our child should, in words; "" where none is seen to."""
+    pid = getattr(kuma, "child_pid", None)
+    if pid is None:
+        return ""
+    from replicator_kuma.adapters.kuma.readiness import place
+    from replicator_kuma.base.processes import other_kuma
+
+    other = other_kuma(*place(settings.kuma_url), pid)
+    return "" if other is None else str(other)
+
+
+def _listens(settings: Settings) -> bool:
+    from replicator_kuma.adapters.kuma.readiness import taken
+
+    return taken(settings.kuma_url)
+
+
+def _answers(
+    settings: Settings, kuma: KumaService, interrupted: Callable[[], bool]
+) -> Callable[[], None]:
+    """A Kuma that is starting gets its time; one that nobody sees is not to be stopped."""
+
+    def wait() -> None:
+        from replicator_kuma.adapters.kuma.readiness import NotReady
+
+        try:
+            _await_kuma(settings, kuma, interrupted)
+        except NotReady as error:
+            if error.state is None:
+                return  # it does not run any more
+            raise KumaError(
+                "Kuma runs and is not ready where it should answer, so that nobody would see it "
+                f"come back: it was not stopped ({error})",
+                hint="Set REPLICATOR_KUMA_URL to where it answers (host, port, http or https). "
+                "If Kuma itself hangs: replicator restore --now",
+            ) from error
+
+    return wait
+
+
+def _setup(settings: Settings, kuma: KumaService) -> str:
+    """Changes when a person has changed how Kuma is run; holds none of it, which may be secret."""
+    commands = (settings.kuma_stop_command, settings.kuma_start_command, *settings.kuma_command)
+    parts = (kuma.name, settings.kuma_url, settings.kuma_container, settings.kuma_unit, *commands)
+    return hashlib.sha256("\0".join(map(str, parts)).encode(errors="replace")).hexdigest()[:16]
+
+
+def _say(state: Readiness) -> None:
+    logger.debug("Uptime Kuma: %s", state.value)
+    if state.name == "MIGRATING":
+        logger.info("Uptime Kuma migrates its database: it is not stopped before it has finished")

@@ -1,0 +1,229 @@
+"""The variables as they come: names, files of secrets, and the problems found while reading them.
+
+An empty variable counts as unset: compose files write ``NAME=`` for that.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+import shlex
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+
+from replicator_kuma.base.windows import Window
+from replicator_kuma.config.child_environments import (
+    SECOND,
+    for_second,
+    handed_to_restic,
+    restic_environment,
+    second_environment,
+    unknown_to_restic,
+)
+from replicator_kuma.config.variables import BACKEND_SECRETS, VARIABLES
+
+PASSWORDS = {
+    *("RESTIC_PASSWORD", "RESTIC_PASSWORD_FILE", "RESTIC_PASSWORD_COMMAND"),
+    "RESTIC_INSECURE_NO_PASSWORD",
+}
+_UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+_LONGEST = 366 * 86400
+
+_KUBERNETES = re.compile(
+    r"REPLICATOR(_[A-Z0-9_]+)?_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_\d+_(TCP|UDP|SCTP)"
+    r"(_(ADDR|PORT|PROTO))?)?)"
+)
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of `30s`, `5m`, `1h30m`, `2d`; raises ValueError. A bare number may mean anything."""
+    pattern = r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?"
+    match = re.fullmatch(pattern, text.strip().lower(), re.ASCII)
+    parts = zip(match.groups(), _UNITS.values(), strict=True) if match else ()
+    seconds = sum(int(number) * unit for number, unit in parts if number)
+    if not 1 <= seconds <= _LONGEST:
+        raise ValueError(f"{text!r} is no duration of 1s to 366d")
+    return float(seconds)
+
+
+# what Go's strings.TrimSpace takes away
+_SPACE = (
+    "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000"
+)
+_READ_BY_RESTIC = ("RESTIC_PASSWORD", "RESTIC_REPOSITORY")
+
+
+def _as_restic_reads(raw: bytes) -> str:
+    """A file's text without byte order mark and blanks around it; raises UnicodeError.
+
+    As restic reads its password files (internal/textfile, then strings.TrimSpace).
+    """
+    utf_16 = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return raw.decode("utf-16" if utf_16 else "utf-8-sig").strip(_SPACE)
+
+
+def _place(environment: Mapping[str, str]) -> str | None:
+    repository = environment.get("RESTIC_REPOSITORY")
+    return repository.removeprefix("local:").rstrip("/") if repository else None
+
+
+class Source:
+    """The variables with NAME_FILE read and empty ones gone, and the problems found so far."""
+
+    def __init__(self, environ: Mapping[str, str], overrides: Mapping[str, str]) -> None:
+        self.values = {name: value for name, value in environ.items() if value}
+        self.problems: list[str] = []
+        for name, value in overrides.items():
+            self.values[name] = value
+            self.values.pop(f"{name}_FILE", None)
+        self.secrets = {name for name, variable in VARIABLES.items() if variable.secret}
+        second = [f"{SECOND}{name}" for name in BACKEND_SECRETS]
+        ours = ("REPLICATOR_REPOSITORY_2", "REPLICATOR_PASSWORD_2", "NTFY_URL", "NTFY_TOKEN")
+        for name in (*BACKEND_SECRETS, *second, *ours):
+            self._read_file(name)
+        for name in _READ_BY_RESTIC:
+            self._check_file(name)
+        self.warnings = [*self._unknown(), *self._odd_values()]
+
+    def problem(self, name: str, expected: str) -> None:
+        value = self.values.get(name, "")
+        shown = "(secret)" if value and name in self.secrets else repr(value) if value else "unset"
+        self.problems.append(f"{name} is {shown}: expected {expected}")
+
+    def _file(self, name: str) -> str | None:
+        """The text of the file that NAME_FILE names; None where there is none, or it is wrong."""
+        path = self.values.get(f"{name}_FILE")
+        if path is None:
+            return None
+        if name in self.values:
+            self.problems.append(f"{name} and {name}_FILE are both set: expected one of them")
+            return None
+        try:
+            text = _as_restic_reads(Path(path).read_bytes())
+        except (OSError, UnicodeError) as error:
+            if isinstance(error, UnicodeError) and name in _READ_BY_RESTIC:
+                return ""  # restic takes any bytes for a password
+            reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+            self.problem(f"{name}_FILE", f"a readable file ({reason})")
+            return None
+        if not text or "\0" in text:
+            kind = "that is not empty" if not text else "of text, without NUL bytes"
+            self.problem(f"{name}_FILE", f"a file {kind}")
+            return None
+        return text
+
+    def _read_file(self, name: str) -> None:
+        text = self._file(name)
+        if self.values.pop(f"{name}_FILE", None) is not None and text is not None:
+            self.values[name] = text
+
+    def _check_file(self, name: str) -> None:
+        """restic reads these two by itself; a bad file is better reported before it tries.
+
+        A relative path in a file is meant as in a variable: restic runs in a dump's folder.
+        """
+        text = self._file(name)
+        if name == "RESTIC_REPOSITORY" and text and restic_environment({name: text})[name] != text:
+            self.values[name] = text
+            del self.values[f"{name}_FILE"]
+
+    def _unknown(self) -> list[str]:
+        known = [name for name in VARIABLES if name.startswith("REPLICATOR_")]
+        warnings = []
+        for name in sorted(self.values):
+            # Kubernetes injects some for a service called «replicator»; nobody wrote them.
+            if (
+                not name.startswith("REPLICATOR_")
+                or name in known
+                or for_second(name)
+                or _KUBERNETES.fullmatch(name)
+                or name.startswith("REPLICATOR_TEST_")
+            ):
+                continue
+            import difflib
+
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            warnings.append(f"{name} is not a variable of replicator-kuma{hint}")
+        return warnings
+
+    def _odd_values(self) -> Iterator[str]:
+        """What an env file of Windows, or one with quotes, leaves in a value."""
+        for name, value in sorted(self.values.items()):
+            if unknown_to_restic(name.removeprefix(SECOND)):
+                yield f"{name} is no variable of restic that is known here: restic does not get it"
+            if name not in VARIABLES and not handed_to_restic(name.removeprefix(SECOND)):
+                continue
+            if value.endswith("\r"):
+                yield (
+                    f"{name} ends in a carriage return, which is taken for a part of it: was its "
+                    "file written on Windows? Try: dos2unix"
+                )
+            elif value[0] == value[-1] and value[0] in "\"'" and not name.endswith("_COMMAND"):
+                yield (
+                    f"{name} stands in quotes, which are taken for a part of it: an env file "
+                    "needs none"
+                )
+
+    def text(self, name: str) -> str:
+        return self.values.get(name, VARIABLES[name].default)
+
+    def choice(self, name: str, allowed: Collection[str]) -> str:
+        value = self.text(name).strip().lower()
+        if value and value not in allowed:
+            self.problem(name, "one of " + ", ".join(allowed))
+        return value
+
+    def duration(self, name: str) -> float:
+        try:
+            return parse_duration(self.text(name))
+        except ValueError:
+            self.problem(name, "a duration of 1s to 366d, like 30s, 5m, 1h30m or 2d")
+            return 0.0
+
+    def second(self) -> dict[str, str]:
+        """What restic may see for the second repository; empty without one."""
+        made = second_environment(self.values)
+        own = [name for name in self.values if for_second(name) or name == "REPLICATOR_PASSWORD_2"]
+        if own and not made:
+            names = ", ".join(sorted(own))
+            self.warnings.append(f"{names}: nothing without REPLICATOR_REPOSITORY_2")
+        first = restic_environment(self.values)
+        if made and not made.keys() & PASSWORDS:
+            self.problem("REPLICATOR_PASSWORD_2", "the second repository's password")
+        if made and _place(made) == _place(first):
+            self.problem("REPLICATOR_REPOSITORY_2", "another repository than the first")
+        return made
+
+    def number(self, name: str, low: int, high: int) -> int:
+        text = self.text(name).strip()
+        if text.isascii() and text.isdigit() and low <= int(text) <= high:
+            return int(text)
+        self.problem(name, f"a number from {low} to {high}")
+        return low
+
+    def window(self, name: str) -> Window:
+        try:
+            return Window.parse(self.text(name))
+        except ValueError as error:
+            self.problem(name, str(error))
+            return Window()
+
+    def path(self, name: str, default: Path | None = None) -> Path:
+        text = self.text(name)
+        if not text and default is not None:
+            return default
+        if not text.startswith("/"):
+            self.problem(name, "an absolute path")
+        return Path(text)
+
+    def command(self, name: str) -> tuple[str, ...]:
+        try:
+            return tuple(shlex.split(self.text(name)))
+        except ValueError as error:
+            self.problem(name, f"a command line ({error})")
+            return ()
+
+    def names(self, name: str) -> frozenset[str]:
+        return frozenset(part.strip() for part in self.text(name).split(",") if part.strip())

@@ -1,0 +1,168 @@
+"""Settings that a command and the running supervisor must share: the work is done by its own.
+
+A command sends salted digests of its values, never the values. The supervisor answers which of
+them are its own too, and what it has in place of the others, with secrets masked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shlex
+import shutil
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from replicator_kuma.adapters.kuma.process import mask
+from replicator_kuma.base.mask import Mask
+from replicator_kuma.config.settings import Settings
+from replicator_kuma.config.variables import VARIABLES
+
+COMMAND = "settings"
+"""What a client asks the supervisor before it hands its own command over."""
+SECRET = frozenset({"RESTIC_PASSWORD", "REPLICATOR_PASSWORD_2"})
+_NEVER_SHOWN = "(secret)"
+HINT = (
+    "Leave the option out, and the supervisor's own setting holds. Or change its settings and "
+    "restart `replicator run`. Or stop `replicator run` (its Kuma stops with it), and type the "
+    "command again."
+)
+
+
+def values(settings: Settings) -> dict[str, str]:
+    """What these settings come to, by variable, in one form each; passwords among them."""
+    first, second = settings.restic_environment, settings.second_environment
+    found = {
+        "REPLICATOR_MODE": settings.mode.value if settings.mode else "",
+        "REPLICATOR_FLEET": settings.fleet,
+        "REPLICATOR_INSTANCE": settings.instance,
+        "DATA_DIR": os.path.realpath(settings.data_dir),
+        "RESTIC_REPOSITORY": _place(_value(first, "RESTIC_REPOSITORY")),
+        "RESTIC_PASSWORD": _value(first, "RESTIC_PASSWORD"),
+        "REPLICATOR_REPOSITORY_2": _place(_value(second, "RESTIC_REPOSITORY")),
+        "REPLICATOR_PASSWORD_2": _value(second, "RESTIC_PASSWORD"),
+        "REPLICATOR_RESTIC": os.path.realpath(_restic(settings) or settings.restic),
+        "REPLICATOR_TABLES": _list(settings.include or ()),
+        "REPLICATOR_EXCLUDE_TABLES": _list(settings.exclude_leading),
+        "REPLICATOR_SETTINGS": _list(settings.setting_keys),
+        "RESTORE_MERGE_STRATEGY": settings.strategy.value,
+        "REPLICATOR_LOCAL_ENTITIES": _list(settings.local),
+        "REPLICATOR_OVERRIDES": str(settings.overrides or ""),
+        "REPLICATOR_SCHEMA": "compatible" if settings.compatible else "strict",
+        "REPLICATOR_ON_MISFIT": "truncate" if settings.truncate else "refuse",
+        "REPLICATOR_SHRINK_LIMIT": str(settings.shrink_limit.percent or "off"),
+        "REPLICATOR_KUMA": settings.kuma_service(supervised=True),
+        "REPLICATOR_KUMA_COMMAND": shlex.join(settings.kuma_command),
+        "REPLICATOR_KUMA_DIR": str(settings.kuma_dir),
+        "REPLICATOR_KUMA_CONTAINER": settings.kuma_container,
+        "REPLICATOR_KUMA_UNIT": settings.kuma_unit,
+        "REPLICATOR_KUMA_URL": settings.kuma_url,
+    }
+    assert found.keys() <= VARIABLES.keys()
+    return found
+
+
+def given(settings: Settings) -> dict[str, str]:
+    """Those of `values` that the environment or the command line says, no defaults."""
+    said = settings.given | {name.removesuffix("_FILE") for name in settings.given}
+    if "REPLICATOR_STATE_DIR" not in said:
+        # it is where the supervisor was found: one folder, which each may have mounted elsewhere
+        said -= {"DATA_DIR"}
+    return {n: v for n, v in values(settings).items() if n in said and (v or n not in SECRET)}
+
+
+def not_here(settings: Settings) -> set[str]:
+    """What cannot be told in this environment: cron has another PATH, without restic's folder."""
+    return set() if _restic(settings) else {"REPLICATOR_RESTIC"}
+
+
+def shown(settings: Settings, name: str) -> str:
+    """One of `values` for people, without secrets."""
+    value = values(settings)[name]
+    if not value:
+        return "unset"
+    if name in SECRET:
+        return _NEVER_SHOWN
+    for environment in (settings.restic_environment, settings.second_environment):
+        value = Mask(environment)(value)
+    return mask(value)
+
+
+def digests(said: Mapping[str, str], salt: str) -> dict[str, str]:
+    """What goes over the socket in place of the values."""
+    return {name: _digest(value, salt) for name, value in said.items()}
+
+
+def answer(settings: Settings, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The supervisor's word: ``same`` names, and what it ``has`` in place of the others."""
+    ours, asked = values(settings), options.get("digests") or {}
+    own = digests({n: v for n, v in ours.items() if n in asked}, options.get("salt") or "")
+    same = sorted(n for n, d in own.items() if d == asked[n] or _only_restic_knows(settings, n))
+    return {"same": same, "has": {n: shown(settings, n) for n in sorted(own.keys() - set(same))}}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A setting that the supervisor has otherwise; ``there`` None: it cannot tell."""
+
+    name: str
+    here: str
+    there: str | None
+
+    def __str__(self) -> str:
+        option = VARIABLES[self.name].option
+        name = f"{option} ({self.name})" if option else self.name
+        if self.there is None:
+            return f"{name}: a supervisor of another version cannot compare it"
+        if self.there == self.here:
+            return f"{name}: another one there than here"
+        return f"{name}: {self.there} there, {self.here} here"
+
+
+def differences(
+    settings: Settings, names: Iterable[str], told: Mapping[str, Any] | None
+) -> list[Difference]:
+    """What the supervisor has otherwise. ``told``: its `answer`; None where it gives none."""
+    same, has = (told or {}).get("same", ()), (told or {}).get("has", {})
+    return [
+        Difference(name, shown(settings, name), has.get(name)) for name in names if name not in same
+    ]
+
+
+def _restic(settings: Settings) -> str | None:
+    return shutil.which(settings.restic)
+
+
+def _only_restic_knows(settings: Settings, name: str) -> bool:
+    """Whether it is a password that a command tells: restic runs it, and nobody else."""
+    places = {
+        "RESTIC_PASSWORD": settings.restic_environment,
+        "REPLICATOR_PASSWORD_2": settings.second_environment,
+    }
+    return "RESTIC_PASSWORD_COMMAND" in places.get(name, {})
+
+
+def _value(environment: Mapping[str, str], name: str) -> str:
+    """A value of restic's environment, or that of the file it names; "" where there is none."""
+    if name in environment:
+        return environment[name]
+    with suppress(OSError, UnicodeError):
+        if path := environment.get(f"{name}_FILE"):
+            return Path(path).read_text(encoding="utf-8-sig").strip()
+    return ""
+
+
+def _place(repository: str) -> str:
+    """restic takes `local:/x/` and `/x` for one."""
+    return repository.removeprefix("local:").rstrip("/") or repository
+
+
+def _list(names: Iterable[str]) -> str:
+    return ",".join(sorted(names))
+
+
+def _digest(value: str, salt: str) -> str:
+    return hashlib.sha256(f"{salt}\0{value}".encode(errors="surrogateescape")).hexdigest()

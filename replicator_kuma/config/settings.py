@@ -1,0 +1,434 @@
+"""Settings, read once from the environment; nothing else in the project reads the environment.
+
+All problems come in one SettingsError, each with its name, its value (never a secret's) and what
+was expected (source.py).
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import re
+import socket
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+from replicator_kuma.adapters.notify import Kind
+from replicator_kuma.base.errors import SettingsError
+from replicator_kuma.base.windows import Window
+from replicator_kuma.config.child_environments import (
+    kuma_environment,
+    restic_environment,
+    tool_environment,
+)
+from replicator_kuma.config.environ import PASSWORDS, Source
+from replicator_kuma.replication.leader.retention import Care, read_care
+from replicator_kuma.replication.shrink import Limit
+
+KUMA_SERVICES = ("child", "docker", "systemd", "command", "none")
+LOG_LEVELS = ("debug", "info", "warning", "error")
+LOG_FORMATS = ("text", "json")
+LOCAL_ENTITIES = ("proxy", "remote_browser", "docker_host", "notification")
+"""tables whose rows a replica may have for its own once they have come"""
+NOTIFICATIONS = frozenset({"notification", "monitor_notification"})
+SCHEMAS = ("strict", "compatible")
+MISFITS = ("refuse", "truncate")
+DRILLS = ("load", "kuma")
+
+
+class Mode(enum.Enum):
+    BACKUP = "BACKUP"
+    RESTORE = "RESTORE"
+    RESTORE_LOCAL_ENTITY_REPLICATION = "RESTORE_LOCAL_ENTITY_REPLICATION"
+
+    @property
+    def replica(self) -> bool:
+        """Whether it follows a leader."""
+        return self is not Mode.BACKUP
+
+
+class Strategy(enum.Enum):
+    """RESTORE_MERGE_STRATEGY: which tables come over, and what becomes of rows that differ."""
+
+    SNAPSHOT = "SNAPSHOT"
+    """all tables; rows that differ stay until the next snapshot or start"""
+    DEFAULT = "DEFAULT"
+    """no notification tables; rows that differ are put right at every cycle"""
+    NOTIFICATIONS_INSERT_MERGE = "NOTIFICATIONS_INSERT_MERGE"
+    """all tables; rows that differ are put right at every cycle"""
+
+    @property
+    def heals(self) -> bool:
+        return self is not Strategy.SNAPSHOT
+
+
+class Need(enum.Enum):
+    """What a command cannot do without."""
+
+    ROLE = "role"
+    REPOSITORY = "repository"
+    DATA = "data"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the environment and the command line say, checked. Secrets are not in its repr."""
+
+    mode: Mode | None
+    fleet: str
+    instance: str
+    data_dir: Path
+    state_dir: Path
+    backup_interval: float
+    restore_interval: float
+    include: frozenset[str] | None
+    """REPLICATOR_TABLES; None for all of the catalog"""
+    exclude: frozenset[str]
+    """REPLICATOR_EXCLUDE_TABLES, and what the strategy leaves out"""
+    exclude_leading: frozenset[str]
+    """REPLICATOR_EXCLUDE_TABLES alone: a strategy leaves nothing out on a leader"""
+    strategy: Strategy
+    local: frozenset[str]
+    """tables whose rows arrive once and are this replica's own then; empty in other modes"""
+    overrides: Path | None
+    """the file of REPLICATOR_OVERRIDES; it is read at each cycle, not here"""
+    compatible: bool
+    """REPLICATOR_SCHEMA"""
+    truncate: bool
+    """REPLICATOR_ON_MISFIT"""
+    shrink_limit: Limit
+    setting_keys: frozenset[str]
+    """REPLICATOR_SETTINGS: the keys of `setting` that are replicated"""
+    drill_schedule: Window
+    drill_kuma: bool
+    """REPLICATOR_DRILL: whether a scheduled drill boots a throw-away Kuma"""
+    care: Care
+    """what housekeeping keeps and checks"""
+    housekeeping: Window
+    """REPLICATOR_HOUSEKEEPING_SCHEDULE"""
+    restic: str
+    kuma: str
+    """child, docker, …; empty when nobody chose"""
+    kuma_command: tuple[str, ...]
+    kuma_dir: Path
+    kuma_container: str
+    kuma_unit: str
+    kuma_stop_command: str = field(repr=False)
+    """a line for `sh`; may hold a secret"""
+    kuma_start_command: str = field(repr=False)
+    kuma_status_command: str = field(repr=False)
+    kuma_url: str
+    ready_timeout: float
+    log_format: str
+    log_level: str
+    ntfy_url: str = field(repr=False)
+    ntfy_token: str = field(repr=False)
+    tell: frozenset[Kind]
+    """of what messages are sent"""
+    restic_environment: Mapping[str, str] = field(repr=False)
+    """all that restic and its backends may see, and nothing else"""
+    second_environment: Mapping[str, str] = field(repr=False)
+    """the same for the second repository; empty without one"""
+    kuma_environment: Mapping[str, str] = field(repr=False)
+    """for Kuma as our child: everything but the replicator's and the repository's variables.
+
+    Kuma's UPTIME_KUMA_DB_… are in it, which say where its database is; one is a password.
+    """
+    tool_environment: Mapping[str, str] = field(repr=False)
+    """for the commands that stop and start a Kuma that is no child of ours"""
+    warnings: tuple[str, ...] = ()
+    given: frozenset[str] = frozenset()
+    """the variables that are set, options among them; the rest are defaults"""
+
+    @property
+    def interval(self) -> float:
+        return self.backup_interval if self.mode is Mode.BACKUP else self.restore_interval
+
+    def kuma_service(self, *, supervised: bool) -> str:
+        """How this process reaches Kuma: only `run` can have it as its child."""
+        if supervised:
+            return self.kuma or "child"
+        return "none" if self.kuma in ("", "child") else self.kuma
+
+    @classmethod
+    def load(
+        cls,
+        environ: Mapping[str, str] | None = None,
+        overrides: Mapping[str, str] = MappingProxyType({}),
+        needs: Collection[Need] = (),
+    ) -> Settings:
+        """Read and check everything; raises one SettingsError with all problems.
+
+        ``environ`` is the process's own when None; ``overrides`` are options of the command line,
+        by variable name, and win over it.
+        """
+        source = Source(os.environ if environ is None else environ, overrides)
+        settings = _build(source, needs)
+        if source.problems:
+            raise SettingsError(_message(source.problems, source.warnings))
+        return settings
+
+    @classmethod
+    def of_folders(cls, overrides: Mapping[str, str]) -> Settings:
+        """Where the instance is, and no more: the file of a secret must not make it unhealthy."""
+        return cls._of(("DATA_DIR", "REPLICATOR_STATE_DIR"), overrides)
+
+    @classmethod
+    def of_schedule(cls, overrides: Mapping[str, str]) -> Settings:
+        """The same, with its role and how often its cycles come."""
+        intervals = ("REPLICATOR_BACKUP_INTERVAL", "REPLICATOR_RESTORE_INTERVAL")
+        folders = ("DATA_DIR", "REPLICATOR_STATE_DIR")
+        return cls._of((*folders, "REPLICATOR_MODE", *intervals), overrides)
+
+    @classmethod
+    def _of(cls, names: Collection[str], overrides: Mapping[str, str]) -> Settings:
+        return cls.load({name: os.environ[name] for name in names if name in os.environ}, overrides)
+
+
+def _message(problems: list[str], warnings: list[str]) -> str:
+    if len(problems) == 1 and not warnings:
+        return problems[0]
+    title = "1 setting is wrong" if len(problems) == 1 else f"{len(problems)} settings are wrong"
+    return "\n  ".join([f"{title}:", *problems, *(f"(note: {line})" for line in warnings)])
+
+
+def _no_folder(path: Path) -> str | None:
+    """Why a path is no folder ("": it is not there, or a file); None where it is one."""
+    try:
+        return None if path.is_dir() else ""
+    except OSError as error:
+        return f" ({error.strerror})"
+
+
+def _build(source: Source, needs: Collection[Need]) -> Settings:
+    data_dir, mode, strategy = source.path("DATA_DIR"), _mode(source, needs), _strategy(source)
+    include, exclude = _tables(source, mode, strategy)
+    if Need.REPOSITORY in needs:
+        _need_repository(source)
+    if Need.DATA in needs and data_dir.is_absolute() and (why := _no_folder(data_dir)) is not None:
+        source.problem("DATA_DIR", f"a folder that is there: Kuma's data directory{why}")
+    return Settings(
+        mode=mode,
+        fleet=_fleet(source),
+        instance=_instance(source),
+        data_dir=data_dir,
+        state_dir=source.path("REPLICATOR_STATE_DIR", data_dir / "replicator"),
+        backup_interval=source.duration("REPLICATOR_BACKUP_INTERVAL"),
+        restore_interval=source.duration("REPLICATOR_RESTORE_INTERVAL"),
+        include=include,
+        exclude=exclude,
+        exclude_leading=source.names("REPLICATOR_EXCLUDE_TABLES"),
+        strategy=strategy,
+        local=_local(source, mode, include, exclude),
+        overrides=_overrides(source),
+        compatible=source.choice("REPLICATOR_SCHEMA", SCHEMAS) == "compatible",
+        truncate=source.choice("REPLICATOR_ON_MISFIT", MISFITS) == "truncate",
+        shrink_limit=_shrink_limit(source),
+        setting_keys=_setting_keys(source),
+        drill_schedule=source.window("REPLICATOR_DRILL_SCHEDULE"),
+        drill_kuma=source.choice("REPLICATOR_DRILL", DRILLS) == "kuma",
+        care=read_care(source),
+        housekeeping=source.window("REPLICATOR_HOUSEKEEPING_SCHEDULE"),
+        restic=source.text("REPLICATOR_RESTIC"),
+        kuma=_kuma(source),
+        kuma_command=source.command("REPLICATOR_KUMA_COMMAND"),
+        kuma_dir=source.path("REPLICATOR_KUMA_DIR"),
+        kuma_container=source.text("REPLICATOR_KUMA_CONTAINER"),
+        kuma_unit=source.text("REPLICATOR_KUMA_UNIT"),
+        kuma_stop_command=source.text("REPLICATOR_KUMA_STOP_COMMAND"),
+        kuma_start_command=source.text("REPLICATOR_KUMA_START_COMMAND"),
+        kuma_status_command=source.text("REPLICATOR_KUMA_STATUS_COMMAND"),
+        kuma_url=_kuma_url(source),
+        ready_timeout=source.duration("REPLICATOR_READY_TIMEOUT"),
+        log_format=source.choice("REPLICATOR_LOG_FORMAT", LOG_FORMATS),
+        log_level=source.choice("REPLICATOR_LOG_LEVEL", LOG_LEVELS),
+        ntfy_url=_ntfy_url(source),
+        ntfy_token=source.text("NTFY_TOKEN"),
+        tell=_tell(source),
+        restic_environment=MappingProxyType(restic_environment(source.values)),
+        second_environment=MappingProxyType(source.second()),
+        kuma_environment=MappingProxyType(kuma_environment(source.values, data_dir)),
+        tool_environment=MappingProxyType(tool_environment(source.values, data_dir)),
+        warnings=tuple(source.warnings),
+        given=frozenset(source.values),
+    )
+
+
+def _mode(source: Source, needs: Collection[Need]) -> Mode | None:
+    value = source.text("REPLICATOR_MODE")
+    if value in Mode.__members__:
+        return Mode(value)
+    if value or Need.ROLE in needs:
+        source.problem(
+            "REPLICATOR_MODE",
+            "BACKUP (the leader), RESTORE (a replica) or RESTORE_LOCAL_ENTITY_REPLICATION",
+        )
+    return None
+
+
+def _fleet(source: Source) -> str:
+    value = source.text("REPLICATOR_FLEET")
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", value):
+        source.problem("REPLICATOR_FLEET", "1 to 64 letters, digits, dots, dashes or underscores")
+    return value
+
+
+def _instance(source: Source) -> str:
+    """It goes into a tag of restic, which separates tags by commas."""
+    value = source.text("REPLICATOR_INSTANCE") or socket.gethostname()
+    if not re.fullmatch(r"[^,\x00-\x1f\x7f]{1,128}", value) or value != value.strip():
+        source.problem("REPLICATOR_INSTANCE", "1 to 128 characters without commas and line breaks")
+    return value
+
+
+def _strategy(source: Source) -> Strategy:
+    value = source.text("RESTORE_MERGE_STRATEGY").strip().upper()
+    if value not in Strategy.__members__:
+        source.problem("RESTORE_MERGE_STRATEGY", "one of " + ", ".join(Strategy.__members__))
+        return Strategy.SNAPSHOT
+    return Strategy(value)
+
+
+def _tables(
+    source: Source, mode: Mode | None, strategy: Strategy
+) -> tuple[frozenset[str] | None, frozenset[str]]:
+    include = source.names("REPLICATOR_TABLES") or None
+    exclude = source.names("REPLICATOR_EXCLUDE_TABLES")
+    if strategy is Strategy.DEFAULT and mode is not Mode.BACKUP:
+        exclude |= NOTIFICATIONS
+    if include or exclude:
+        from replicator_kuma.dump import catalog
+
+        try:
+            catalog.choose(include, exclude)
+        except ValueError as error:
+            name = "REPLICATOR_TABLES" if include else "REPLICATOR_EXCLUDE_TABLES"
+            source.problem(name, f"tables that can go without the rest ({error})")
+    return include, exclude
+
+
+def _local(
+    source: Source, mode: Mode | None, include: frozenset[str] | None, exclude: frozenset[str]
+) -> frozenset[str]:
+    name = "REPLICATOR_LOCAL_ENTITIES"
+    given, chosen = name in source.values, source.names(name)
+    for wrong in sorted(chosen - set(LOCAL_ENTITIES)):
+        source.problem(name, f"tables out of {', '.join(LOCAL_ENTITIES)} (not {wrong!r})")
+    if mode is not Mode.RESTORE_LOCAL_ENTITY_REPLICATION:
+        if given:
+            source.warnings.append(
+                f"{name} is for REPLICATOR_MODE=RESTORE_LOCAL_ENTITY_REPLICATION only: it does "
+                "nothing here"
+            )
+        return frozenset()
+    away = chosen & exclude if include is None else chosen - (include - exclude)
+    if given and away:
+        source.warnings.append(
+            f"{name} names {', '.join(sorted(away))}, which is not replicated here"
+        )
+    return chosen - away
+
+
+def _overrides(source: Source) -> Path | None:
+    name = "REPLICATOR_OVERRIDES"
+    return source.path(name) if source.text(name) else None
+
+
+def _shrink_limit(source: Source) -> Limit:
+    name = "REPLICATOR_SHRINK_LIMIT"
+    try:
+        return Limit.parse(source.text(name))
+    except ValueError:
+        source.problem(name, "a percentage of 1% to 100%, or off")
+        return Limit()
+
+
+def _setting_keys(source: Source) -> frozenset[str]:
+    """The catalog's keys with those of `+key,-key`; or the list of keys without signs itself."""
+    from replicator_kuma.dump.catalog import SETTINGS, SETTINGS_NEVER, SETTINGS_OPTIONAL
+
+    name = "REPLICATOR_SETTINGS"
+    given = source.names(name)
+    added = {part[1:].strip() for part in given if part[0] == "+"}
+    removed = {part[1:].strip() for part in given if part[0] == "-"}
+    plain = {part for part in given if part[0] not in "+-"}
+    if plain and (added or removed):
+        source.problem(name, "a list of +key and -key, or one of keys without signs, not both")
+    if "" in added | removed or added & removed:
+        source.problem(name, "keys of Kuma's settings, each once, like +primaryBaseURL,-checkBeta")
+    if never := sorted((added | plain) & SETTINGS_NEVER):
+        source.problem(name, f"keys that may leave an instance ({', '.join(never)} never may)")
+    known = SETTINGS | SETTINGS_OPTIONAL | SETTINGS_NEVER
+    if unknown := sorted((added | removed | plain) - known - {""}):
+        source.warnings.append(
+            f"{name} names {', '.join(unknown)}: no setting of Kuma that replicator-kuma knows"
+        )
+    return frozenset(plain) if plain else SETTINGS - removed | added
+
+
+def _need_repository(source: Source) -> None:
+    values = source.values
+    if not {"RESTIC_REPOSITORY", "RESTIC_REPOSITORY_FILE"} & values.keys():
+        source.problem("RESTIC_REPOSITORY", "a repository, like s3:https://host/bucket")
+    if not PASSWORDS & values.keys():
+        source.problem("RESTIC_PASSWORD", "the repository's password, or RESTIC_PASSWORD_FILE")
+
+
+def _kuma(source: Source) -> str:
+    value = source.choice("REPLICATOR_KUMA", KUMA_SERVICES)
+    needed = {
+        "docker": ("REPLICATOR_KUMA_CONTAINER",),
+        "systemd": ("REPLICATOR_KUMA_UNIT",),
+        "command": ("REPLICATOR_KUMA_STOP_COMMAND", "REPLICATOR_KUMA_START_COMMAND"),
+    }
+    for name in needed.get(value, ()):
+        if not source.text(name):
+            source.problem(name, f"a value, because REPLICATOR_KUMA={value}")
+    return value
+
+
+def kuma_address(values: Mapping[str, str]) -> tuple[str, bool]:
+    """Where Kuma itself answers, by its own variables; and whether it takes all addresses."""
+    ports = (values.get("UPTIME_KUMA_PORT", ""), values.get("PORT", ""), "3001")
+    port = int(next(text for text in ports if text.isascii() and text.isdigit()))
+    host = values.get("UPTIME_KUMA_HOST") or values.get("HOST") or ""
+    if everywhere := host in ("", "0.0.0.0", "::", "[::]"):
+        host = "127.0.0.1"
+    elif ":" in host and not host.startswith("["):
+        host = f"[{host}]"
+    secure = all(
+        values.get(f"UPTIME_KUMA_{name}") or values.get(name) for name in ("SSL_KEY", "SSL_CERT")
+    )
+    return f"{'https' if secure else 'http'}://{host}:{port}", everywhere
+
+
+def _kuma_url(source: Source) -> str:
+    """Where Kuma listens, by the same variables and the same order of precedence as Kuma's own."""
+    url = source.text("REPLICATOR_KUMA_URL")
+    if url:
+        if not re.match(r"https?://[^/\s]+", url):
+            source.problem("REPLICATOR_KUMA_URL", "an address like http://127.0.0.1:3001")
+        return url.rstrip("/")
+    return kuma_address(source.values)[0]
+
+
+def _tell(source: Source) -> frozenset[Kind]:
+    kinds = {kind.value: kind for kind in Kind}
+    names = source.names("REPLICATOR_TELL")
+    if names - set(kinds) or not names:
+        source.problem("REPLICATOR_TELL", f"some of {','.join(kinds)}")
+    return frozenset(kinds[name] for name in names if name in kinds)
+
+
+def _ntfy_url(source: Source) -> str:
+    url = source.text("NTFY_URL").strip()
+    if url:
+        from replicator_kuma.adapters.notify.ntfy import parse_target
+
+        try:
+            parse_target(url)
+        except SettingsError as error:
+            source.problem("NTFY_URL", f"a topic's address ({error})")
+    return url

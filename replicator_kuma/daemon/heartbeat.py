@@ -1,0 +1,137 @@
+"""The supervisor's sign of life: a small file that the container's health check reads.
+
+Unhealthy means that *this container* is broken: its loop or a job is stuck, or Kuma does not come
+back. A silent repository, a fenced leader and a failing cycle are for the notifications.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from replicator_kuma.base import state_directory as anchors
+from replicator_kuma.base.folders import Folder
+
+NAME = "supervisor.json"
+LOCK = "supervisor.lock"
+ENDED = "supervisor.ended"
+START = "start"
+"""the job that starts Kuma: a cycle that belongs to it may end before it"""
+EVERY = 5.0
+STALE = 60.0
+KUMA_PATIENCE = 300.0
+JOB_PATIENCE = 2 * 3600.0
+ROOM = 4096
+"""bytes that a beat takes on a disk"""
+
+
+@dataclass(frozen=True)
+class Beat:
+    """What the supervisor does now. Times are of the monotonic clock, unless said."""
+
+    pid: int
+    monotonic: float
+    kuma: str = ""
+    """ready, starting, migrating, setup, other, stopped"""
+    kuma_bad_since: float = 0.0
+    """since when Kuma does not answer; 0 while it does, or while it migrates"""
+    job: str = ""
+    job_since: float = 0.0
+    next_cycle: float = 0.0
+    """seconds since the epoch"""
+    step: str = ""
+    """what the job does now, in words"""
+
+
+_KINDS = {
+    field.name: (int, float) if field.type == "float" else str if field.type == "str" else int
+    for field in dataclasses.fields(Beat)
+}
+
+
+def write(folder: Path, beat: Beat) -> None:
+    """Replace the file; not synced: after a power loss it means nothing anyway. Raises OSError."""
+    text = json.dumps(dataclasses.asdict(beat)).encode()
+    with Folder.open(folder) as here:
+        here.write(NAME, lambda file: file.write(text), durable=False)
+
+
+def remove(folder: Path) -> None:
+    """The supervisor has ended in order: nobody is to take it for a running one."""
+    with contextlib.suppress(OSError):
+        (folder / NAME).replace(folder / ENDED)
+        os.utime(folder / ENDED)
+
+
+def seen_at(folder: Path) -> float:
+    """When a supervisor last gave a sign of life here, or ended; 0: none has ever run.
+
+    Seconds since the epoch. Raises nothing.
+    """
+    times = [0.0]
+    with contextlib.suppress(OSError):
+        here = anchors.below(folder)
+        with here or contextlib.nullcontext():
+            found = [here.stat(name) for name in (NAME, ENDED)] if here else []
+            times += [one.st_mtime for one in found if one is not None]
+    return max(times)
+
+
+def read(folder: Path) -> Beat | None:
+    """The last beat; None when there is none that can be understood."""
+    try:
+        text = anchors.read(folder, NAME)
+        if text is None:
+            return None
+        found = json.loads(text)
+        known = {name: found[name] for name in found if name in _KINDS}
+        if not all(isinstance(value, _KINDS[name]) for name, value in known.items()):
+            return None
+        return Beat(**known)
+    except (OSError, ValueError, TypeError, RecursionError):
+        return None
+
+
+def lost(folder: Path) -> bool:
+    """Whether the last supervisor has ended without a word: killed, or with its machine.
+
+    One that ends in order takes its beat away; while it lives it has its lock, whatever process
+    ids mean in this container. False where that cannot be told. Raises nothing.
+    """
+    if read(folder) is None:
+        return False
+    with contextlib.suppress(OSError):
+        with contextlib.ExitStack() as stack:
+            here = anchors.below(folder)
+            file = stack.enter_context(here).open_file(LOCK) if here is not None else None
+            if file is None:
+                return not alive(read(folder))
+            fcntl.flock(stack.enter_context(file), fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return True
+    return False
+
+
+def alive(beat: Beat | None, now: float | None = None) -> bool:
+    """Whether a supervisor beats. A beat from the future is one from before a reboot."""
+    moment = time.monotonic() if now is None else now
+    return beat is not None and 0 <= moment - beat.monotonic <= STALE
+
+
+def trouble(beat: Beat | None, now: float | None = None) -> str | None:
+    """Why this container is broken; None when it is healthy."""
+    moment = time.monotonic() if now is None else now
+    if beat is None:
+        return "replicator run is not running here, and no cycle has ended since it did"
+    if not alive(beat, moment):
+        return "the supervisor gives no sign of life"
+    if beat.kuma_bad_since and moment - beat.kuma_bad_since > KUMA_PATIENCE:
+        return f"Uptime Kuma does not come back ({beat.kuma})"
+    if beat.job and beat.kuma != "migrating" and moment - beat.job_since > JOB_PATIENCE:
+        return f"the job {beat.job!r} does not end"
+    return None

@@ -1,0 +1,272 @@
+"""Chores of `replicator run`: what it does now and then beside its cycles, each in its window.
+
+A chore is a generator: at each ``yield`` it gives way to a cycle that is due or asked for, and its
+value is the sentence that says how it went. A new one is an entry in `tasks.chores`.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from random import Random
+
+from replicator_kuma.adapters.notify import Kind
+from replicator_kuma.base.errors import Interrupted, ReplicatorError, StateError
+from replicator_kuma.base.failure_log import describe
+from replicator_kuma.base.windows import Window
+from replicator_kuma.daemon.worker import Job, Progress, Worker
+from replicator_kuma.replication.instance import Instance
+from replicator_kuma.replication.state.state import Noted, State
+
+logger = logging.getLogger(__name__)
+
+Steps = Generator[None, None, str]
+
+LOOK_EVERY = 1.0
+AGAIN_AFTER = 60.0
+"""seconds until another attempt where one could not even begin"""
+TRIES = 2
+"""a chore that twice did not live to its end waits for its next window"""
+
+
+@dataclass(frozen=True)
+class Chore:
+    """``work`` is called under the instance's lock, which is free between its steps.
+
+    It may raise whatever it likes: that is logged, noted, and told once.
+    """
+
+    name: str
+    window: Window
+    work: Callable[[Instance], Steps]
+
+
+def due(noted: Noted, window: Window, now: datetime, random: Random) -> float:
+    """When a chore is due, in seconds since the epoch (0: never); what is noted stays.
+
+    Chosen anew where the window is another one, and where a wrong clock has put it off.
+    """
+    same, latest = noted.window == str(window), window.latest(now)
+    if same and latest is not None and 0 < noted.due <= latest.timestamp():
+        return noted.due
+    chosen = window.next(now, random)
+    return chosen.timestamp() if chosen else 0.0
+
+
+def following(noted: Noted, window: Window, now: datetime, random: Random) -> float:
+    """When it is due after that: in a window that neither has begun nor was used before."""
+    chosen = window.next(max(now, datetime.fromtimestamp(noted.due, now.tzinfo)), random)
+    return chosen.timestamp() if chosen else 0.0
+
+
+def noted_of(state: State, name: str) -> Noted:
+    """What is known of a chore; of one that was never planned, its name."""
+    return next((noted for noted in state.chores if noted.name == name), Noted(name, ""))
+
+
+def note(instance: Instance, noted: Noted) -> None:
+    """Put a chore's note in its place; raises StateError. Call under the lock."""
+    others = tuple(n for n in instance.state.load().chores if n.name != noted.name)
+    instance.state.update(chores=tuple(sorted((*others, noted), key=lambda n: n.name)))
+
+
+@dataclass
+class _Running:
+    chore: Chore
+    steps: Steps
+    began: float
+
+
+class Chores:
+    """Runs chores, one after another, step by step, whenever the worker has nothing else to do."""
+
+    def __init__(
+        self,
+        chores: Sequence[Chore],
+        instance: Instance,
+        worker: Worker,
+        locked: Callable[[], AbstractContextManager[None]],
+        clock: Callable[[], datetime] = datetime.now,
+    ) -> None:
+        self._chores = chores
+        self._instance = instance
+        self._worker = worker
+        self._locked = locked
+        self._clock = clock
+        self._random = Random()
+        self._due: dict[str, float] = {}
+        self._planned = not chores
+        self._running: _Running | None = None
+        self._look_at = 0.0
+        self._told: dict[str, str] = {}
+        """the kind of failure of a chore that this process has told of"""
+
+    def tick(self) -> None:
+        """From the main loop: hands the worker a step where one is due. Never waits."""
+        if self._running is None:
+            if time.monotonic() < self._look_at or not self._chores:
+                return
+            self._look_at = time.monotonic() + LOOK_EVERY
+            if self._planned and not self._wanted():
+                return
+        name = self._running.chore.name if self._running else "chores"
+        self._worker.submit_step(Job(name, self._step, scheduled=True, chore=True))
+
+    def _wanted(self) -> bool:
+        """Whether one is due, or a clock that went back has put one off."""
+        now = self._clock()
+        for chore in self._chores:
+            at, latest = self._due.get(chore.name, 0.0), chore.window.latest(now)
+            if at and latest and (at <= now.timestamp() or at > latest.timestamp()):
+                return True
+        return False
+
+    def _step(self, _progress: Progress) -> None:
+        """In the worker: plan, begin or go on. Raises nothing: a chore is nobody's end."""
+        try:
+            with self._locked():
+                if self._running is None:
+                    self._plan()
+                    self._running = self._begin()
+                if self._running is not None:
+                    self._go_on(self._running)
+        except Interrupted:
+            self._put_off()
+        except StateError as error:
+            self._put_off()
+            self._tell("state", error)
+
+    def _put_off(self) -> None:
+        self._running = None
+        self._look_at = time.monotonic() + AGAIN_AFTER
+
+    def _plan(self) -> None:
+        """Note when each is due: another start must not choose anew."""
+        state = self._instance.state.load()
+        for chore in self._chores:
+            noted = noted_of(state, chore.name)
+            at = due(noted, chore.window, self._clock(), self._random)
+            if at != noted.due or noted.window != str(chore.window):
+                note(self._instance, replace(noted, window=str(chore.window), due=at, tries=0))
+            self._due[chore.name] = at
+        self._planned = True
+
+    def _begin(self) -> _Running | None:
+        state, now = self._instance.state.load(), self._clock().timestamp()
+        for chore in self._chores:
+            noted = noted_of(state, chore.name)
+            if not 0 < noted.due <= now:
+                continue
+            if noted.tries >= TRIES:
+                unfinished = f"did not come to its end in {noted.tries} attempts"
+                self._end(chore, now, ReplicatorError(unfinished, hint="Look at the log."))
+                return None
+            note(self._instance, replace(noted, tries=noted.tries + 1))
+            return _Running(chore, chore.work(self._instance), now)
+        return None
+
+    def _go_on(self, running: _Running) -> None:
+        try:
+            self._instance.step(running.chore.name)
+            next(running.steps)
+        except StopIteration as end:
+            self._end(running.chore, running.began, str(end.value))
+        except Interrupted:
+            raise
+        except Exception as error:  # a chore's failure is its own
+            self._end(running.chore, running.began, error)
+
+    def _end(self, chore: Chore, began: float, end: str | Exception) -> None:
+        """Note how it went, say so, and when it is due next."""
+        self._running = None
+        before, now = noted_of(self._instance.state.load(), chore.name), self._clock()
+        after = ended(before, end, began, now.timestamp())
+        after = replace(after, due=following(before, chore.window, now, self._random), tries=0)
+        # kept here first: where it cannot be noted, it must not begin again at once
+        self._due[chore.name] = after.due
+        _say(chore.name, end)
+        self._notify(chore.name, end, before)
+        note(self._instance, after)
+
+    def _tell(self, name: str, error: Exception) -> None:
+        if self._told.get(name) != type(error).__name__:
+            _say(name, error)
+        self._notify(name, error, Noted(name, ""))
+
+    def _notify(self, name: str, end: str | Exception, before: Noted) -> None:
+        """Once a kind: this process remembers what the state may not."""
+        if isinstance(end, Exception):
+            kind = type(end).__name__
+            if self._told.get(name) != kind:
+                notify(self._instance, name, end, before)
+            self._told[name] = kind
+        elif self._told.pop(name, ""):
+            notify(self._instance, name, end, replace(before, ok=False))
+        else:
+            notify(self._instance, name, end, before)
+
+
+def _say(name: str, end: str | Exception) -> None:
+    if isinstance(end, ReplicatorError):
+        logger.error("%s failed: %s. %s", name, describe(end), end.hint)
+    elif isinstance(end, Exception):
+        logger.error("%s failed: %s", name, describe(end), exc_info=end)
+    else:
+        logger.info("%s: %s", name, end)
+
+
+def notify(instance: Instance, name: str, end: str | Exception, before: Noted) -> None:
+    """Tell that a chore begins to fail, begins to fail in another way, or works again."""
+    if not isinstance(end, Exception):
+        if not before.ok:
+            instance.notifier.send(Kind.FAILURES, f"{name} works again", end)
+    elif before.ok or before.error != type(end).__name__:
+        hint = f"\n{end.hint}" if isinstance(end, ReplicatorError) and end.hint else ""
+        instance.notifier.send(Kind.FAILURES, f"{name} fails", describe(end) + hint, urgent=True)
+
+
+def run_now(instance: Instance, name: str, steps: Steps, wait: float = 0.0) -> str:
+    """All steps of a chore at once, for a command: noted and told alike, its window as it was.
+
+    Raises what it raises; AlreadyRunning when the lock is not free within ``wait`` seconds.
+    """
+    began = time.time()
+    while True:
+        with instance.state.lock(wait):
+            end: str | Exception
+            try:
+                instance.step(name)
+                next(steps)
+                continue
+            except StopIteration as stop:
+                end = str(stop.value)
+            except Interrupted:
+                raise
+            except Exception as error:
+                end = error
+            before = noted_of(instance.state.load(), name)
+            notify(instance, name, end, before)
+            note(instance, ended(before, end, began, time.time()))
+            if isinstance(end, Exception):
+                raise end
+            return end
+
+
+def ended(before: Noted, end: str | Exception, began: float, now: float) -> Noted:
+    """The note of a chore that has ended: with a sentence, or with an error."""
+    changed = replace(before, at=now, seconds=max(0.0, round(now - began, 1)))
+    if isinstance(end, Exception):
+        known = end if isinstance(end, ReplicatorError) else None
+        return replace(
+            changed,
+            ok=False,
+            sentence=describe(end),
+            error=type(end).__name__,
+            exit_code=known.exit_code if known else 1,
+            hint=known.hint if known else "",
+        )
+    return replace(changed, ok=True, ok_at=now, sentence=end, error="", exit_code=0, hint="")

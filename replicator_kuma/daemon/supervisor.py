@@ -1,0 +1,427 @@
+"""`replicator run`: Kuma, the schedule and the signals of one instance, until one of them ends.
+
+The main loop never waits for anything: cycles run in the worker, Kuma is looked at by a watch.
+Signal handlers set a plain flag, since an Event set in a handler can deadlock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import schedule
+
+from replicator_kuma.adapters.kuma import KumaService
+from replicator_kuma.adapters.kuma.child import ChildKuma
+from replicator_kuma.adapters.kuma.exit_status import exit_status, signal_of
+from replicator_kuma.adapters.kuma.readiness import PROBE_TIMEOUT, Readiness, probe, taken
+from replicator_kuma.adapters.kuma.supervised import HeldKuma
+from replicator_kuma.base.errors import (
+    AlreadyRunning,
+    DatabaseMigrating,
+    KumaError,
+    ReplicatorError,
+    StateError,
+)
+from replicator_kuma.base.failure_log import describe
+from replicator_kuma.base.state_directory import unusable
+from replicator_kuma.base.text import killed_by
+from replicator_kuma.config import same_settings as sameness
+from replicator_kuma.config.settings import Mode, Settings, kuma_address
+from replicator_kuma.daemon import control_options, heartbeat
+from replicator_kuma.daemon.control import ControlServer
+from replicator_kuma.daemon.jobs import Budget, Duty
+from replicator_kuma.daemon.maintenance import Chores
+from replicator_kuma.daemon.schedule import Timetable
+from replicator_kuma.daemon.worker import Job, Progress, Worker, within
+from replicator_kuma.replication import other_processes as occupied
+from replicator_kuma.replication.actions import TASKS, Tasks
+from replicator_kuma.replication.instance import Instance
+from replicator_kuma.replication.state.state import LOCK_FLAGS, acquire
+
+logger = logging.getLogger(__name__)
+
+SLICE = 0.05
+WATCH_EVERY = 15.0
+AFTER_KUMA = 0.7
+"""what a job may still take once Kuma is gone: with the rest of the exit it stays below 1 s"""
+AFTER_JOB = 15.0
+"""the same where Kuma is not our child: a job that stopped it starts it again first"""
+AFTER_ALL = 0.2
+"""what messages that are still on their way may take then: Kuma's own end gave them time"""
+AFTER_OWN_END = 2.0
+"""the same where Kuma ended by itself: nobody waits for us"""
+A_LOOK = 0.5
+"""what `doctor` may hold the lock, to see whether anybody has it"""
+AN_ANSWER = 1.0
+"""what the database may take to say whether Kuma migrates: then nobody knows, and Kuma ends"""
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+
+
+class Builder(Protocol):
+    def __call__(
+        self,
+        service: KumaService,
+        interrupted: Callable[[], bool],
+        repository_interrupted: Callable[[], bool],
+    ) -> Instance:
+        """The instance to supervise, with this service."""
+
+
+class Watch:
+    """Looks at Kuma now and then, in a thread of its own: an answer may take its time."""
+
+    def __init__(self, look: Callable[[], Readiness | None], every: float) -> None:
+        self._look = look
+        self._every = every
+        self._wake = threading.Event()
+        self.kuma = ""
+        self.bad_since = 0.0
+
+    def start(self) -> None:
+        threading.Thread(target=self._run, name="watch", daemon=True).start()
+
+    def stop(self) -> None:
+        self._wake.set()
+
+    def _run(self) -> None:
+        while not self._wake.is_set():
+            self.note(self._look())
+            # Until Kuma is up its state changes fast.
+            self._wake.wait(self._every if self.kuma == "ready" else min(1.0, self._every))
+
+    def note(self, state: Readiness | None) -> None:
+        self.kuma = "stopped" if state is None else state.name.lower()
+        if state in (Readiness.READY, Readiness.SETUP, Readiness.MIGRATING):
+            self.bad_since = 0.0
+        else:
+            self.bad_since = self.bad_since or time.monotonic()
+
+
+class Supervisor:
+    """One run, from the first lock to the exit code."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        service: HeldKuma,
+        build: Builder,
+        tasks: Tasks = TASKS,
+    ) -> None:
+        self._settings = settings
+        self._kuma = service
+        self._leaving = False
+        self._asked = False
+        self._cycle_asked = False
+        self._signals: list[int] = []
+        budget = Budget(lambda: self._leaving)
+        self._instance = build(service, lambda: self._leaving, budget.interrupts)
+        self._duty = Duty(settings, self._instance, service, lambda: self._leaving, budget, tasks)
+        self._worker = Worker(after=self._let_go)
+        chores = tasks.chores(settings)
+        self._chores = Chores(chores, self._instance, self._worker, self._duty.locked)
+        self._watch = Watch(self._look, WATCH_EVERY)
+        self._scheduler = schedule.Scheduler()
+        self._timetable: Timetable | None = None
+        self._duty.until_next = lambda: self._timetable.left if self._timetable else None
+        self._beat_at = 0.0
+        self._fatal: BaseException | None = None
+
+    def run(self) -> int:
+        """Until a signal or Kuma's end; returns the exit code.
+
+        Raises AlreadyRunning where another supervisor has this state directory, StateError where
+        it cannot be used, KumaError where Kuma cannot be started at all.
+        """
+        self._instance.state.prepare()
+        with self._alone(), self._handlers(), self._door():
+            role = "leader" if self._settings.mode is Mode.BACKUP else "replica"
+            own = self._settings
+            logger.info("%s of fleet %s, instance %s", role, own.fleet, own.instance)
+            self._watch.start()
+            self._worker.start()
+            self._worker.submit(Job(heartbeat.START, self._bring_up, scheduled=True))
+            try:
+                return self._loop()
+            finally:
+                self._leaving = True
+                self._watch.stop()
+                with contextlib.suppress(StateError):
+                    heartbeat.remove(self._folder)
+                self._instance.notifier.close(AFTER_ALL if self._asked else AFTER_OWN_END)
+
+    def _bring_up(self, progress: Progress) -> None:
+        try:
+            self._duty.bring_up(progress)
+            if not self._leaving:
+                self._check_up()
+        except Exception as error:
+            if not self._kuma.started:
+                self._fatal = error
+                return
+            # Kuma is there: to end now would leave it behind
+            bug = None if isinstance(error, ReplicatorError) else error
+            logger.error("the start did not end well: %s", describe(error), exc_info=bug)
+
+    def _check_up(self) -> None:
+        """What `doctor` finds without the network, once Kuma runs."""
+        from replicator_kuma.reports.doctor.checks import Doctor
+        from replicator_kuma.reports.doctor.findings import Level
+
+        for finding in Doctor(self._settings, lambda: self._leaving).cheap():
+            if finding.level is not Level.OK:
+                level = logging.WARNING if finding.level is Level.WARN else logging.ERROR
+                logger.log(level, "%s: %s. %s", finding.check, finding.message, finding.hint)
+
+    def _let_go(self) -> None:
+        self._kuma.in_hand = False
+
+    # --- the loop ---------------------------------------------------------------------------
+
+    def _loop(self) -> int:
+        while True:
+            if self._ending():
+                return self._leave()
+            if self._kuma_ended():
+                return self._follow_kuma()
+            if self._fatal is not None:
+                raise self._fatal
+            if self._duty.up:
+                self._on_schedule()
+                self._chores.tick()
+            self._beat()
+            time.sleep(SLICE)
+
+    def _ending(self) -> bool:
+        while self._signals:
+            if self._signals.pop(0) != signal.SIGUSR1:
+                return True
+            self._cycle_asked = True
+        # One under way may have read the rows already: what is asked for now comes after it.
+        if self._cycle_asked and self._submit_cycle():
+            self._cycle_asked = False
+        return False
+
+    def _on_schedule(self) -> None:
+        if self._timetable is None:
+            name = f"{self._settings.fleet} {self._settings.instance}"
+            self._timetable = Timetable(self._settings.interval, name)
+            self._cycles = self._scheduler.every().second.do(self._scheduled_cycle)
+        self._timetable.hold(self._cycles, datetime.now())
+        self._scheduler.run_pending()
+        again = self._duty.again_at
+        if again is not None and time.monotonic() >= again:
+            self._submit_cycle()
+
+    def _scheduled_cycle(self) -> None:
+        if self._timetable is not None:
+            self._timetable.advance()
+        self._submit_cycle()
+
+    def _submit_cycle(self) -> bool:
+        """False where another job is still under way: a scheduled cycle is left out then."""
+        job = Job("cycle", self._duty.scheduled, scheduled=True)
+        return self._worker.submit(job, only_if_idle=True)
+
+    def _beat(self) -> None:
+        now = time.monotonic()
+        if now - self._beat_at < heartbeat.EVERY:
+            return
+        self._beat_at = now
+        beat = heartbeat.Beat(
+            pid=os.getpid(),
+            monotonic=now,
+            kuma=self._watch.kuma,
+            kuma_bad_since=self._watch.bad_since,
+            job=self._worker.current,
+            job_since=self._worker.since,
+            step=self._worker.step,
+            next_cycle=self._next_cycle(),
+        )
+        # On a full disk, or without its folder, Kuma goes on; the health check will tell.
+        with contextlib.suppress(OSError, StateError):
+            heartbeat.write(self._folder, beat)
+
+    def _next_cycle(self) -> float:
+        """Seconds since the epoch; 0: none is scheduled yet."""
+        upcoming, again = self._scheduler.next_run, self._duty.again_at
+        if upcoming is None:
+            return 0.0
+        regular = float(upcoming.timestamp())
+        if again is None:
+            return regular
+        return min(regular, time.time() + max(0.0, again - time.monotonic()))
+
+    @property
+    def _folder(self) -> Path:
+        """The state directory; raises StateError."""
+        return self._instance.state.folder
+
+    def _look(self, timeout: float = PROBE_TIMEOUT) -> Readiness | None:
+        try:
+            if self._kuma.manages and not self._kuma.running():
+                return None
+            return probe(self._settings.kuma_url, timeout)
+        except ReplicatorError as error:
+            logger.debug("cannot look at Uptime Kuma: %s", error)
+            return Readiness.OTHER
+
+    # --- the end ----------------------------------------------------------------------------
+
+    @property
+    def _child(self) -> ChildKuma | None:
+        service = self._kuma.service
+        return service if isinstance(service, ChildKuma) else None
+
+    def _kuma_ended(self) -> bool:
+        """Whether our child ended by itself: no job has it in its hand."""
+        child = self._child
+        if child is None or not self._kuma.started or self._kuma.in_hand:
+            return False
+        # Asked again after the look at the process: a job may just have stopped it.
+        return not child.running() and not self._kuma.in_hand
+
+    def _follow_kuma(self) -> int:
+        child = self._child
+        code = exit_status(child.exit_code or 0) if child else 0
+        if self._kuma.stopped_by_us:
+            code = KumaError.exit_code
+            logger.error("Uptime Kuma was stopped and could not be started again")
+        else:
+            killed = signal_of(code)
+            how = killed_by(killed) if killed else f"ended by itself, with exit code {code}"
+            logger.error("Uptime Kuma %s", f"was {how}" if killed else how)
+            # its own: where it is asked a proxy may listen
+            own, _everywhere = kuma_address(self._settings.kuma_environment)
+            if not killed and taken(own):
+                # Some versions of Kuma call that a success, and nothing would start it again.
+                code = code or KumaError.exit_code
+                logger.error("%s", occupied.taken_words(own))
+        self._interrupt()
+        self._worker.close(AFTER_KUMA)
+        if child:
+            self._end_leftover(child)
+        return code
+
+    def _leave(self) -> int:
+        logger.info("asked to end")
+        self._asked = True
+        self._interrupt()
+        child = self._child
+        if child is None:
+            self._worker.close(AFTER_JOB)
+            return 0
+        self._end_child(child)
+        self._worker.close(AFTER_KUMA)
+        # A job that was about to start Kuma may have been faster than our flag.
+        self._end_child(child)
+        return exit_status(child.exit_code or 0)
+
+    def _interrupt(self) -> None:
+        self._leaving = True
+        self._kuma.leaving = True
+
+    def _end_child(self, child: ChildKuma) -> None:
+        """Forward the end to Kuma and wait for it, however long; never while it migrates."""
+        asked: int | None = None
+        said = False
+        until = time.monotonic() + self._settings.ready_timeout
+        while child.running():
+            if asked != child.pid:
+                if self._migrates(time.monotonic() < until):
+                    if not said:
+                        logger.warning("Uptime Kuma migrates its database: waiting for its end")
+                    said = True
+                else:
+                    asked = child.pid
+                    child.signal(signal.SIGTERM)
+            self._beat()
+            time.sleep(SLICE)
+        self._end_leftover(child)
+
+    def _end_leftover(self, child: ChildKuma) -> None:
+        """Wait for the MariaDB that Kuma had inside: a container that ends would kill it."""
+        try:
+            while child.leftover():
+                self._beat()
+                time.sleep(SLICE)
+        except KumaError as error:
+            logger.error("%s", describe(error))
+
+    def _migrates(self, patient: bool) -> bool:
+        """Whether Kuma changes its database: ended in the middle, it would never start again.
+
+        Only the last part of a migration answers. Before it the tables tell; where they have
+        changed since the start, but nothing says that they still do, only while ``patient``.
+        """
+        state = self._look(0.5)
+        if state is not Readiness.STARTING:
+            return state is Readiness.MIGRATING
+        try:
+            return within(AN_ANSWER, self._duty.schema_changed, False) and patient
+        except DatabaseMigrating:
+            return True
+
+    # --- what surrounds it ------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One supervisor a state directory; the kernel frees the lock however we end."""
+        try:
+            descriptor = os.open(self._folder / heartbeat.LOCK, LOCK_FLAGS, 0o600)
+        except OSError as error:
+            raise unusable(f"cannot open the lock in {self._folder}", error) from error
+        try:
+            try:
+                acquire(descriptor, A_LOOK)
+            except AlreadyRunning:
+                raise AlreadyRunning(
+                    "another supervisor works on this instance", hint="Try: replicator status"
+                ) from None
+            yield
+        finally:
+            os.close(descriptor)
+
+    @contextlib.contextmanager
+    def _handlers(self) -> Iterator[None]:
+        before = {
+            number: signal.signal(number, self._on_signal) for number in (*_ENDING, signal.SIGUSR1)
+        }
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _on_signal(self, number: int, _frame: object) -> None:
+        self._signals.append(number)
+
+    @contextlib.contextmanager
+    def _door(self) -> Iterator[None]:
+        server = ControlServer(self._folder, self._handle)
+        server.start()
+        try:
+            yield
+        finally:
+            server.close()
+
+    def _handle(
+        self, command: str, options: Mapping[str, Any], progress: Progress
+    ) -> dict[str, Any]:
+        def work(tell: Progress) -> dict[str, Any]:
+            return self._duty.handle(command, options, tell).as_dict()
+
+        control_options.check(command, options)
+        if command == sameness.COMMAND:
+            return sameness.answer(self._settings, options)
+        wait = options.get("wait", 0.0)
+        result: dict[str, Any] = self._worker.call(Job(command, work, progress), wait)
+        return result

@@ -1,0 +1,1 @@
+"""A leader's dump in the terms of another instance."""

@@ -1,0 +1,356 @@
+"""One table's rows on their way from a leader's dump into an instance's own terms."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+from replicator_kuma.base.errors import SettingsError, SnapshotRefused
+from replicator_kuma.dump import values
+from replicator_kuma.dump.catalog import TABLES, Dangle, is_setting
+from replicator_kuma.dump.format import Dump
+from replicator_kuma.dump.schema import Column, TableSchema
+from replicator_kuma.dump.select import Select
+from replicator_kuma.dump.transform.evolution import Lost, TableMap
+from replicator_kuma.dump.transform.misfits import Misfits
+from replicator_kuma.dump.transform.overrides import Changer
+from replicator_kuma.dump.transform.represent import Convert, Misfit, Representation
+from replicator_kuma.dump.values import Value
+
+Row = tuple[Value, ...]
+L = TypeVar("L", bound=tuple[Any, ...])
+"""A content line, its runtime line, and what else goes with them"""
+_Own = tuple[bytes, bytes] | None
+_BATCH, _BYTES = 64, 1 << 20
+
+
+def parsed(dump: Dump, table: str, *, trusted: bool = False) -> Iterator[Row]:
+    """A table's rows, content then runtime columns; raises SnapshotRefused for what is none.
+
+    ``trusted``: this process wrote the dump itself, its lines are not looked at twice.
+    """
+    content = len(dump.columns(table))
+    runtime = len(dump.columns(table, "runtime")) if dump.manifest.tables[table].runtime else 0
+    lines = dump.lines(table)
+    for batch in _batches(lines):
+        if trusted:
+            for main, rest in batch:
+                yield (*values.decode(main), *values.decode(rest))
+        else:
+            yield from _checked(table, batch, content, runtime)
+
+
+def _batches(lines: Iterator[L]) -> Iterator[list[L]]:
+    """Lines by the dozen, fewer where they are long: memory stays small."""
+    batch: list[L] = []
+    weight = 0
+    for line in lines:
+        batch.append(line)
+        weight += len(line[0]) + len(line[1])
+        if len(batch) >= _BATCH or weight >= _BYTES:
+            yield batch
+            batch, weight = [], 0
+    if batch:
+        yield batch
+
+
+def _checked(table: str, batch: Sequence[L], content: int, runtime: int) -> Iterator[Row]:
+    try:
+        mains = values.canonical_rows([line[0] for line in batch], content)
+        rests = values.canonical_rows([line[1] for line in batch], runtime)
+    except (ValueError, UnicodeDecodeError) as error:
+        raise SnapshotRefused(f"the snapshot's {table} has a malformed row: {error}") from error
+    return map(tuple.__add__, mains, rests)
+
+
+def differing(wanted: Dump, live: Dump, rows: Rows) -> Iterator[tuple[Row, Row | None]]:
+    """Rows of ``wanted`` whose line is not in ``live``, each with the live row of its key.
+
+    The columns are the same. Raises SnapshotRefused for what is no row.
+    """
+    content = len(wanted.columns(rows.table))
+    runtime = len(rows.columns) - content
+    for batch in _batches(_unmatched(wanted, live, rows)):
+        new = _checked(rows.table, batch, content, runtime)
+        for row, (_main, _rest, own) in zip(new, batch, strict=True):
+            yield row, (*values.decode(own[0]), *values.decode(own[1])) if own else None
+
+
+def _unmatched(wanted: Dump, live: Dump, rows: Rows) -> Iterator[tuple[bytes, bytes, _Own]]:
+    """Lines of ``wanted`` that are not in ``live``, each with the live line of its key."""
+    order = rows.line_key
+    own = live.lines(rows.table)
+    here = next(own, None)
+    for there in wanted.lines(rows.table):
+        if here is not None and there[0] != here[0]:
+            key = order(there[0])
+            while here is not None and order(here[0]) < key:
+                here = next(own, None)
+        if here is not None and there[0] == here[0] and (rows.unkeyed or there[1] == here[1]):
+            here = next(own, None)
+            continue
+        same = here is not None and not rows.unkeyed and order(here[0]) == order(there[0])
+        yield *there, here if same else None
+
+
+class Rows:
+    """A table's way: evolution, overrides, conversion, references, adoption.
+
+    ``live`` is given where the engines differ. ``gone`` and ``present`` are shared by all tables,
+    which come parents first.
+    """
+
+    def __init__(
+        self,
+        chosen: Select,
+        schema: TableSchema,
+        *,
+        wanted: Dump,
+        live: Dump | None,
+        mapped: TableMap,
+        changer: Changer | None,
+        representation: Representation,
+        misfits: Misfits,
+        gone: dict[str, set[int]],
+        present: dict[str, set[int]],
+        keys: frozenset[str] | None = None,
+    ) -> None:
+        self.table, self.columns, self.schema = chosen.table, chosen.columns, schema
+        self.unkeyed = chosen.unkeyed
+        self._id = chosen.columns.index("id") if chosen.unkeyed else 0
+        self._keys_in = len(TABLES[chosen.table].key)
+        self._wanted, self._live, self._keys = wanted, live, keys
+        self._map, self._changer = mapped.row, changer
+        self._misfits, self._gone, self._present = misfits, gone, present
+        self._references = [(self.columns.index(r.column), r) for r in chosen.references]
+        foreign = live is not None
+        evolves = mapped.row is not None or mapped.checked
+        self.converts = foreign or evolves or changer is not None
+        self._converters = self._all_converters(representation) if self.converts else []
+        self._needed = self._all_needed() if self.converts else []
+        self._same = self._all_same(representation) if foreign and not self.unkeyed else []
+        self.uniques = self._all_uniques() if self.converts else {}
+        naming = (*TABLES[self.table].key, *TABLES[self.table].label)
+        self._names = {self.columns.index(name) for name in naming if name in self.columns}
+        self._skipped = self._kept = 0
+        touched = any(gone.get(r.table) for _index, r in self._references)
+        self.identity = not self.converts and not touched and chosen.table not in present
+        plain = mapped.row is None and changer is None and not self.uniques
+        self.only_converts = plain and not touched and chosen.table not in present
+
+    def _column(self, name: str) -> Column:
+        return self.schema.columns[name]
+
+    def _all_converters(self, representation: Representation) -> list[tuple[int, Convert]]:
+        found = []
+        for index, name in enumerate(self.columns):
+            convert = representation.converter(self.table, self._column(name))
+            if convert is not None:
+                found.append((index, convert))
+        return found
+
+    def _all_needed(self) -> list[int]:
+        return [i for i, name in enumerate(self.columns) if self._column(name).notnull]
+
+    def _all_same(self, representation: Representation) -> list[tuple[int, Any]]:
+        found = [(i, representation.same(self._column(n))) for i, n in enumerate(self.columns)]
+        return [(index, same) for index, same in found if same is not None]
+
+    def _all_uniques(self) -> dict[tuple[str, ...], list[tuple[Row, Row]]]:
+        """Values that must be UNIQUE, gathered with what names their rows: the rest may be huge."""
+        return {u: [] for u in self.schema.unique if set(u) <= set(self.columns)}
+
+    def line_key(self, line: bytes) -> Any:
+        """What orders the content lines of this table; raises SnapshotRefused where it has none."""
+        try:
+            if not self.unkeyed:
+                return values.decode(line[: line.index(b",")] + b"]")[0] + 0
+            return tuple(map(int, line[1:-1].split(b",", self._keys_in)[: self._keys_in]))
+        except (ValueError, TypeError, IndexError) as error:
+            raise SnapshotRefused(f"the snapshot's {self.table} has a row without key") from error
+
+    def stays(self, new: Row, own: Row | None) -> bool:
+        """Whether a row is in this instance's terms already."""
+        try:
+            for index, convert in self._converters:
+                value = new[index]
+                if value is not None:
+                    made = convert(value)
+                    if made is not value and (made != value or type(made) is not type(value)):
+                        return False
+        except Misfit:
+            return False
+        if any(new[index] is None for index in self._needed):
+            return False
+        return own is None or not any(
+            own[i] != new[i] and own[i] is not None and new[i] is not None and same(own[i], new[i])
+            for i, same in self._same
+        )
+
+    def notes(self) -> list[str]:
+        if not self._skipped:
+            return []
+        rows = "row" if self._skipped == 1 else "rows"
+        return [f"{self._skipped} {rows} of {self.table} left out by REPLICATOR_OVERRIDES"]
+
+    def translated(self) -> Iterator[Row]:
+        """The rows in key order; raises SnapshotRefused, SettingsError."""
+        self._look_ahead()
+        own = self._own_rows()
+        for row in self._ruled():
+            out = self._converted(row)
+            if not self.unkeyed and out[0] is None:
+                continue  # its key does not fit: that is noted, and nothing will be applied
+            if not self._refers(out):
+                self._leave_out(row)
+                continue
+            if own is not None:
+                self._adopt(out, own)
+            if (ids := self._present.get(self.table)) is not None and type(out[self._id]) is int:
+                ids.add(out[self._id])  # type: ignore[arg-type]
+            done = tuple(out)
+            self._gather(done)
+            yield done
+
+    def check_some_left(self) -> None:
+        """A rule that leaves out every monitor has lost its `where`: nobody means that."""
+        if self.table == "monitor" and self._skipped and not self._kept:
+            raise SettingsError(
+                f"the rules of REPLICATOR_OVERRIDES leave out every monitor ({self._skipped})",
+                hint="Nothing was applied. Look for a rule whose where is missing or too wide.",
+            )
+
+    def _look_ahead(self) -> None:
+        """Which rows are left out has to be known before a row refers to a later one."""
+        if not any(r.table == self.table for _index, r in self._references):
+            return
+        if self._changer is not None:
+            for before, after in self._evolved_and_changed(ahead=True):
+                if after is None:
+                    self._leave_out(before)
+                elif (ids := self._present.get(self.table)) is not None:
+                    ids.add(before[0])  # type: ignore[arg-type]
+
+    def _leave_out(self, row: Row) -> None:
+        self._gone.setdefault(self.table, set()).add(row[self._id])  # type: ignore[arg-type]
+
+    def _evolved(self, ahead: bool = False) -> Iterator[Row]:
+        last: Any = None
+        for row in parsed(self._wanted, self.table):
+            last = self._in_order(row, last)
+            if self._keys is not None and row[0] not in self._keys:
+                continue
+            if self._map is None:
+                yield row
+                continue
+            try:
+                yield self._map(row)
+            except Lost as error:
+                if not ahead:
+                    self._misfits.lost(self.table, str(error), row[0])
+
+    def _in_order(self, row: Row, last: Any) -> Any:
+        """Refuse what no leader writes: the plan would, once it is too late to tell whose it is."""
+        if self.unkeyed:
+            return None
+        key: Any = row[0]
+        fits = is_setting(key) if self.table == "setting" else type(key) is int
+        if not fits or (last is not None and not last < key):
+            what = "is not in order" if fits else "has a row with a wrong key"
+            raise SnapshotRefused(f"the snapshot's {self.table} {what}")
+        return key
+
+    def _evolved_and_changed(self, ahead: bool = False) -> Iterator[tuple[Row, Row | None]]:
+        assert self._changer is not None
+        for row in self._evolved(ahead):
+            yield row, self._changer(row)
+
+    def _ruled(self) -> Iterator[Row]:
+        if self._changer is None:
+            yield from self._evolved()
+            return
+        for before, after in self._evolved_and_changed():
+            if after is None:
+                self._skipped += 1
+                self._leave_out(before)
+            else:
+                self._check_named(before, after)
+                self._kept += 1
+                yield after
+
+    def _check_named(self, before: Row, after: Row) -> None:
+        """What a rule makes a row refer to has to be there: else Kuma would have stopped for it."""
+        for index, reference in self._references:
+            value: Any = after[index]
+            if value in (None, before[index]):
+                continue
+            if value not in self._present.get(reference.table, ()):
+                raise SettingsError(
+                    f"REPLICATOR_OVERRIDES sets {self.table}.{reference.column} to {value!r}: "
+                    f"there is no such {reference.table}",
+                    hint="Nothing was applied. Use an id that the leader has. Which it has, there: "
+                    f'sqlite3 kuma.db "SELECT * FROM {reference.table}"',
+                )
+
+    def _converted(self, row: Row) -> list[Value]:
+        out = list(row)
+        for index, convert in self._converters:
+            value = out[index]
+            if value is not None:
+                try:
+                    out[index] = convert(value)
+                except Misfit as misfit:
+                    out[index] = self._cut(row, index, misfit)
+        for index in self._needed:
+            if out[index] is None:
+                self._misfits.add(self, row, self.columns[index], "it may not be empty here")
+        return out
+
+    def _cut(self, row: Row, index: int, misfit: Misfit) -> Value:
+        column = self.columns[index]
+        if column in TABLES[self.table].runtime:
+            return misfit.fitting  # Kuma itself writes it anew
+        return self._misfits.cut(self, row, column, misfit)
+
+    def _refers(self, out: list[Value]) -> bool:
+        """Whether a row stays; what refers to a row that is left out goes by the catalog's rule."""
+        for index, reference in self._references:
+            gone = self._gone.get(reference.table)
+            if gone and out[index] in gone:
+                if reference.dangle is Dangle.ROW:
+                    return False
+                if reference.dangle is Dangle.NULL:
+                    out[index] = None
+        return True
+
+    def _own_rows(self) -> Iterator[Row] | None:
+        if self._live is None or not self._same:
+            return None
+        return itertools.chain(parsed(self._live, self.table, trusted=True), [()])
+
+    def _adopt(self, out: list[Value], own: Iterator[Row]) -> None:
+        """A live value that means the same stays: neither side sees a change that is none."""
+        current = getattr(self, "_current", None)
+        key: Any = out[0]
+        while current is None or (current and current[0] < key):
+            current = next(own)
+        self._current: Row = current
+        if not current or current[0] != key:
+            return
+        for index, same in self._same:
+            here, there = current[index], out[index]
+            if here is not None and there is not None and same(here, there):
+                out[index] = here
+
+    def _gather(self, row: Row) -> None:
+        if not self.uniques:
+            return
+        named = tuple(v if i in self._names else None for i, v in enumerate(row))
+        for columns, found in self.uniques.items():
+            picked = tuple(row[self.columns.index(c)] for c in columns)
+            if None not in picked:
+                found.append((picked, named))
+
+    def unique_columns(self, names: Sequence[str]) -> Mapping[str, Column]:
+        return {name: self._column(name) for name in names}

@@ -1,0 +1,1 @@
+"""What the program is for: a leader publishes, a replica applies."""

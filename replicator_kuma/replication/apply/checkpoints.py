@@ -1,0 +1,338 @@
+"""The rows that confirmed applies replaced: the last five sets, each with what it was.
+
+    kept/12/rows/       a dump: what was `before/` while its apply was not confirmed
+    kept/12/note.json   when, from which position to which, what changed
+
+A set is made beside its place (`12.part`) and renamed, so that it is whole or not there. They hold
+secrets, like kuma.db beside them: folders 0700, files 0600.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from replicator_kuma.adapters.repository import Position
+from replicator_kuma.base.errors import CacheFull, ReplicatorError, SnapshotRefused
+from replicator_kuma.dump.format import Dump
+from replicator_kuma.replication.state.records import (
+    Arrived,
+    Mark,
+    Pending,
+    decode_arrived,
+    decode_mark,
+    encode,
+)
+from replicator_kuma.replication.state.state import State, sync_folder
+
+SETS = 5
+"""Of applies; and as many of undos, which keep what they replace, too."""
+MOST_BYTES = 1024**3
+"""Of all sets together; the newest always stays."""
+
+_NOTE, _ROWS, _PART, _GONE = "note.json", "rows", ".part", ".gone"
+_NO_NOTE = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
+_TIMES = (1.0, 253402300799.0)
+"""what has a date: until the year 9999"""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One set: the rows that stood for ``was`` until ``to`` replaced them.
+
+    ``at`` is seconds since the epoch; ``policy``, ``arrived`` and ``keeps_own`` are the state's
+    at that time, which belong to these rows.
+    """
+
+    number: int
+    folder: Path
+    """the dump's"""
+    at: float
+    to: Position
+    sentence: str
+    bytes: int
+    was: Mark | None = None
+    undoes: int = 0
+    """the number of the set that this one's apply put back; 0: it was no undo"""
+    policy: str = ""
+    arrived: Arrived = ()
+    keeps_own: bool = False
+
+    @property
+    def words(self) -> str:
+        """What it was, in one line."""
+        came = f"{self.was.position}" if self.was is not None else "its own rows"
+        sentence = self.sentence or "what it changed was not noted"  # 0.2.0 had begun it
+        if self.undoes:
+            return f"undo of {self.undoes}: {sentence}"
+        return f"{came} → {self.to}: {sentence}"
+
+
+@dataclass(frozen=True)
+class Damaged:
+    """A set that cannot be read, and why."""
+
+    number: int
+    why: str
+
+
+_Set = TypeVar("_Set", Kept, Damaged)
+
+
+def _root(state: Path) -> Path:
+    return state / "kept"
+
+
+def sets(state: Path) -> list[Kept]:
+    """What is kept below a state directory, oldest first; without what cannot be read."""
+    return look(state)[0]
+
+
+def look(state: Path) -> tuple[list[Kept], list[Damaged]]:
+    """What is kept below a state directory, and what of it cannot be read; oldest first."""
+    found, damaged = [], []
+    for number, folder in _numbered(state):
+        try:
+            found.append(_read(number, folder))
+        except (FileNotFoundError, NotADirectoryError) as error:
+            damaged.append(Damaged(number, f"{Path(error.filename).name} is not there"))
+        except OSError as error:
+            why = f"{Path(error.filename or folder).name} cannot be read: {error.strerror}"
+            damaged.append(Damaged(number, why))
+        except _NO_NOTE as error:
+            log.debug("%s is no set of kept rows: %r", folder, error)
+            damaged.append(Damaged(number, f"{_NOTE} cannot be understood"))
+    return found, damaged
+
+
+def _numbered(state: Path, suffix: str = "") -> list[tuple[int, Path]]:
+    root = _root(state)
+    names = [path.name for path in root.iterdir()] if root.is_dir() else []
+    bare = [name.removesuffix(suffix) for name in names if name.endswith(suffix)]
+    return sorted((int(name), root / f"{name}{suffix}") for name in bare if name.isdecimal())
+
+
+def _read(number: int, folder: Path) -> Kept:
+    raw: dict[str, Any] = json.loads((folder / _NOTE).read_text())
+    (folder / _ROWS / "manifest.json").stat()
+    at = float(raw["at"])
+    if not _TIMES[0] <= at <= _TIMES[1]:
+        raise ValueError(f"no time: {at}")
+    return Kept(
+        number=number,
+        folder=folder / _ROWS,
+        at=at,
+        to=Position.parse(raw["to"]),
+        sentence=str(raw["sentence"]),
+        bytes=int(raw["bytes"]),
+        was=decode_mark(raw["was"]),
+        undoes=int(raw["undoes"]),
+        policy=str(raw["policy"]),
+        arrived=decode_arrived(raw["arrived"]),
+        keeps_own=bool(raw["keeps_own"]),
+    )
+
+
+def in_question(found: Sequence[_Set], state: State, *, leads: bool) -> list[_Set]:
+    """The sets that an undo without a number may put back, one after the other.
+
+    What a leader replaced as a replica stood by that replica's own rules, for it alone: only a
+    person who names such a set means that the whole fleet gets it. ``leads``: by its settings;
+    one that was promoted leads before they say so.
+    """
+    above = state.led_from if leads or (state.promoted and state.hold is None) else 0
+    return [one for one in found if one.number > above]
+
+
+def unconfirmed(state: State) -> bool:
+    """Whether the last apply is in place and Kuma has yet to confirm it: it is in no set yet."""
+    pending = state.pending
+    return pending is not None and not pending.undoes and not pending.rollback
+
+
+def next_undone(found: Sequence[Kept]) -> Kept | None:
+    """The set that an undo puts back now: that of the last apply which is not undone.
+
+    Rows are those from before set N after an undo of N: what came since is over, undos too.
+    """
+    one = _first(found)
+    return one if isinstance(one, Kept) else None
+
+
+def first_met(found: Sequence[Kept], damaged: Sequence[Damaged]) -> Damaged | None:
+    """The damaged set that an undo comes to before the one of `next_undone`."""
+    one = _first([*found, *damaged])
+    return one if isinstance(one, Damaged) else None
+
+
+def _first(found: Sequence[Kept | Damaged]) -> Kept | Damaged | None:
+    """The newest that is no undo, below what undos have taken back."""
+    below: int | None = None
+    for one in sorted(found, key=lambda each: each.number, reverse=True):
+        if below is None or one.number < below:
+            if isinstance(one, Damaged) or not one.undoes:
+                return one
+            below = one.undoes
+    return None
+
+
+def highest(state: Path) -> int:
+    """The number of the newest set, one that cannot be read included; 0: nothing is kept."""
+    return max((number for number, _folder in _numbered(state)), default=0)
+
+
+def stood_for(state: State, pending: Pending, before: Path) -> Mark | None:
+    """What the rows stood for that this apply replaced; None: they were this instance's own.
+
+    A leader's last apply may lie long behind what it has published since.
+    """
+    with contextlib.suppress(SnapshotRefused):
+        users = Dump.open(before).manifest.tables.get("user")
+        if users is not None and users.rows == 0:
+            return None  # a Kuma that nobody has set up holds no position's rows
+    if state.went_back is not None:
+        return state.went_back
+    led, was = state.published, state.applied
+    known = [mark.position for mark in (was,) if mark is not None]
+    known += [state.floor] if state.floor is not None else []
+    if led is None or led.position <= max(known, default=Position(0, 0)):
+        return was
+    # what a leader that follows now had not published is its own, and no position's
+    published = state.rolled_back is not None or pending.replaced == led.digest
+    return led if published else None
+
+
+def announce(state: Path, before: Path, least: int = 0, **noted: Any) -> None:
+    """Note what an apply was, before the state calls it confirmed; `keep` makes a set of it.
+
+    Its number is ``least`` or higher, and above any that is there; ``noted`` are the fields of
+    `Kept`. A full disk loses older sets first, then this one.
+    """
+    while True:
+        try:
+            _announce(state, before, least, noted)
+            break
+        except OSError as error:
+            disown(state)
+            if not (_full(error) and _drop_oldest(state)):
+                log.warning("what this apply replaced is not kept: %s", error)
+                break
+
+
+def _announce(state: Path, before: Path, least: int, noted: dict[str, Any]) -> None:
+    disown(state)
+    taken = [1, *(number + 1 for suffix in ("", _GONE) for number, _ in _numbered(state, suffix))]
+    root = _root(state)
+    root.mkdir(mode=0o700, exist_ok=True)
+    part = root / f"{max(least, *taken)}{_PART}"
+    part.mkdir(mode=0o700)
+    size = 0
+    for path in (before, *before.rglob("*")):
+        path.chmod(0o700 if path.is_dir() else 0o600)
+        size += path.stat().st_size
+    text = json.dumps({name: encode(value) for name, value in noted.items()} | {"bytes": size})
+    descriptor = os.open(part / _NOTE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    for folder in (part, root, state):
+        sync_folder(folder)
+
+
+def disown(state: Path) -> None:
+    """What was announced is not confirmed, and is none of ours to keep."""
+    for _number, part in _numbered(state, _PART):
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def keep(state: Path, before: Path) -> None:
+    """Make what was announced a set, if anything was; can be repeated. Older ones go.
+
+    Never raises: an apply that was done is done.
+    """
+    try:
+        for number, part in _numbered(state, _PART):
+            if before.exists() and (part / _NOTE).exists():
+                before.rename(part / _ROWS)
+            if (part / _ROWS / "manifest.json").exists():
+                sync_folder(part)
+                part.rename(_root(state) / str(number))
+                sync_folder(_root(state))
+        disown(state)
+        _prune(state)
+    except OSError as error:
+        log.warning("cannot keep what an apply replaced: %s", error)
+
+
+def _prune(state: Path) -> None:
+    for _number, folder in _numbered(state, _GONE):
+        shutil.rmtree(folder, ignore_errors=True)
+    found, damaged = look(state)
+    for lost in damaged:
+        # until its turn to go an undo has to meet it, and say so
+        if len([one for one in found if one.number > lost.number]) >= SETS:
+            _remove(state, lost.number)
+    stays = [*_last(found, undos=False), *_last(found, undos=True)]
+    _remove_all(state, (one for one in found if one not in stays))
+    stays.sort(key=lambda one: one.number)
+    while len(stays) > 1 and sum(one.bytes for one in stays) > MOST_BYTES:
+        _remove(state, stays.pop(0).number)
+
+
+def _last(found: Sequence[Kept], *, undos: bool) -> list[Kept]:
+    return [one for one in found if bool(one.undoes) == undos][-SETS:]
+
+
+def _remove_all(state: Path, going: Iterable[Kept]) -> None:
+    for one in going:
+        _remove(state, one.number)
+
+
+def _remove(state: Path, number: int) -> None:
+    folder = _root(state) / str(number)
+    gone = folder.with_name(f"{number}{_GONE}")
+    folder.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+def make_room(state: Path, error: ReplicatorError, spare: int = 0) -> bool:
+    """Whether the disk was full, and a set went to make room: then what failed may be tried again.
+
+    What an apply needs is worth more than the way back from an older one. ``spare`` stays.
+    """
+    cause: BaseException | None = error
+    while cause is not None and not _no_room(cause):
+        cause = cause.__cause__
+    return cause is not None and _drop_oldest(state, spare)
+
+
+def _no_room(cause: BaseException) -> bool:
+    return isinstance(cause, CacheFull) or (isinstance(cause, OSError) and _full(cause))
+
+
+def _full(error: OSError) -> bool:
+    codes = (errno.ENOSPC, errno.EDQUOT)
+    if isinstance(error, shutil.Error):  # of a copied folder: it has texts only
+        return any(f"[Errno {code}]" in str(error) for code in codes)
+    return error.errno in codes
+
+
+def _drop_oldest(state: Path, spare: int = 0) -> bool:
+    for one in sets(state):
+        if one.number != spare:
+            with contextlib.suppress(OSError):
+                _remove(state, one.number)
+                log.warning("disk full: deleted the undo copy from before %s to make room", one.to)
+                return True
+    return False

@@ -1,0 +1,171 @@
+"""What an apply would change: the live rows, the snapshot in this instance's terms, the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from replicator_kuma.adapters.repository import Limits, Snapshot
+from replicator_kuma.base.errors import SnapshotRefused
+from replicator_kuma.dump.format import Dump, accepts
+from replicator_kuma.dump.manifest import Manifest
+from replicator_kuma.dump.plan import Plan, plan
+from replicator_kuma.dump.transform.policy import Policy
+from replicator_kuma.dump.transform.translate import Terms, Translated, translate
+from replicator_kuma.replication.instance import Instance
+from replicator_kuma.replication.observe import Observation, observed_dump
+from replicator_kuma.replication.state.state import Arrived, Mark
+
+
+@dataclass(frozen=True)
+class Look:
+    """The instance as it was read."""
+
+    live: Dump
+    observation: Observation
+
+
+@dataclass(frozen=True)
+class Back:
+    """Of an undo's plan: which set of kept rows it is, and what the state knew when they stood."""
+
+    undoes: int
+    back_to: Mark | None
+    policy: str
+    arrived: Arrived
+    keeps_own: bool
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What would change, before anything is touched."""
+
+    look: Look
+    source: Dump
+    """as it was fetched, in the leader's terms"""
+    wanted: Dump
+    """the same in this instance's terms"""
+    plan: Plan
+    policy: Policy
+    notes: tuple[str, ...] = ()
+    """what was dropped, filled or cut on the way"""
+    arrived: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    """ids of local rows that have come once, to be remembered once applied"""
+    brief: tuple[str, ...] = ()
+    """of the notes what people must not miss"""
+    own: bool = False
+    """it is this instance's own dump: nothing was translated"""
+    back: Back | None = None
+    """it is an undo"""
+
+    def stands(self, tables: Collection[str]) -> dict[str, Any]:
+        """What `state.Pending` says of these rows once they are confirmed."""
+        if self.back is not None:
+            return vars(self.back)
+        return {
+            "policy": self.policy.fingerprint(tables),
+            "arrived": remembered(self.arrived),
+            "keeps_own": self.keeps_own,
+        }
+
+    @property
+    def keeps_own(self) -> bool:
+        """Whether rows of compared tables are this replica's own, and no leader's."""
+        return bool(self.policy.local or self.policy.settings - self.source.manifest.settings)
+
+    @property
+    def live(self) -> Dump:
+        return self.look.live
+
+    @property
+    def observation(self) -> Observation:
+        return self.look.observation
+
+
+def fetched(instance: Instance, snapshot: Snapshot, name: str) -> Dump:
+    """A snapshot's dump, verified, in a new folder of the work folder.
+
+    Raises RepositoryErrors, SnapshotRefused.
+    """
+    folder = instance.work / name
+    folder.mkdir(mode=0o700)
+    instance.repository.fetch(snapshot, folder, accepts, Limits())
+    dump = Dump.open(folder)
+    if dump.manifest.digest != snapshot.label.digest:
+        raise SnapshotRefused(f"{snapshot.position} holds another dump than its tags say")
+    dump.verify()
+    return dump
+
+
+def look(instance: Instance) -> Look:
+    """Read the instance; nothing is touched, so it may go on beside a fetch.
+
+    Raises DatabaseError.
+    """
+    number = len(list(instance.work.glob("live-*")))
+    return Look(*observed_dump(instance, f"live-{number}", marked=True))
+
+
+def prepare(
+    instance: Instance,
+    source: Dump,
+    seen: Look | None = None,
+    *,
+    own: bool = False,
+    back: Back | None = None,
+) -> Planned:
+    """Plan from what was seen, or look first; nothing is touched.
+
+    ``own``: these are the instance's own rows, not a leader's. Raises DatabaseError,
+    SnapshotRefused (SchemaMismatch, SnapshotMisfit), SettingsError.
+    """
+    seen = seen or look(instance)
+    # rules that cannot be read must not bar the way back to rows that need none
+    policy = Policy(settings=source.manifest.settings) if own else instance.policy()
+    number = len(list(instance.work.glob("plan-*")))
+    came = Translated(source)
+    if not own:
+        terms = terms_of(instance, seen.observation, policy)
+        came = translate(source, seen.live, terms, instance.work / f"wanted-{number}")
+    todo = plan(seen.live, came.dump, instance.work / f"plan-{number}")
+    return Planned(
+        seen,
+        source,
+        came.dump,
+        todo,
+        policy,
+        came.notes,
+        came.arrived,
+        came.brief,
+        own,
+        back,
+    )
+
+
+def terms_of(instance: Instance, observation: Observation, policy: Policy) -> Terms:
+    """What this instance makes of a snapshot."""
+    state = instance.state.load()
+    arrived = {name: frozenset(ids) for name, ids in state.arrived}
+    return Terms(
+        observation.schema,
+        instance.store.representation,
+        policy,
+        arrived,
+        went_back=state.hold is not None,
+    )
+
+
+def remembered(arrived: Mapping[str, frozenset[int]]) -> Arrived:
+    """Ids of local rows as the state keeps them."""
+    return tuple((name, tuple(sorted(ids))) for name, ids in sorted(arrived.items()))
+
+
+def takes_monitors(todo: Plan) -> bool:
+    """Whether monitors go: what belongs to them goes too, once Kuma is ready."""
+    return any(t.counts.deleted or t.counts.replaced for t in todo.tables if t.name == "monitor")
+
+
+def expected_digest(instance: Instance, live: Manifest, wanted: Manifest) -> str:
+    """The live digest once ``wanted`` is applied to what this instance replicates."""
+    return wanted.only(set(live.tables) & instance.tables).digest

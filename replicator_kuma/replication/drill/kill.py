@@ -1,0 +1,144 @@
+"""`replicator drill --kill`: the supervised Kuma ended by SIGKILL, and how long until it monitors.
+
+Only Kuma is killed, never its supervisor, which starts it again at once. (After a crash of its own
+Kuma's end is the supervisor's too, and whoever runs the container starts both.)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from replicator_kuma.adapters.database.scratch import newest_beat
+from replicator_kuma.adapters.kuma.readiness import Readiness, probe
+from replicator_kuma.adapters.kuma.supervised import HeldKuma
+from replicator_kuma.adapters.notify import Kind
+from replicator_kuma.base.errors import (
+    AlreadyRunning,
+    DatabaseLocked,
+    DatabaseUnreachable,
+    DrillFailed,
+    Interrupted,
+    KumaError,
+    ReplicatorError,
+)
+from replicator_kuma.replication.instance import Instance
+from replicator_kuma.replication.state.drill_record import Drill
+
+POLL = 0.1
+COMMAND = "drill-kill"
+"""what a client sends to the supervisor"""
+
+
+@dataclass(frozen=True)
+class Killed:
+    """Seconds from the signal on; ``beat`` is None where no monitor is active."""
+
+    ready: float
+    beat: float | None
+
+    @property
+    def sentence(self) -> str:
+        if self.beat is None:
+            return (
+                f"Uptime Kuma was killed, and is ready again after {self.ready:.1f} s; no monitor "
+                "is active"
+            )
+        return (
+            f"Uptime Kuma was killed, and monitors again after {self.beat:.1f} s (ready after "
+            f"{self.ready:.1f} s)"
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON that `--json` prints (a documented contract: docs/json.md)."""
+        steps = {"ready": self.ready, "beat": self.beat}
+        return {
+            "sentence": self.sentence,
+            "seconds": round(self.beat if self.beat is not None else self.ready, 3),
+            "steps": {k: None if v is None else round(v, 3) for k, v in steps.items()},
+        }
+
+
+def kill(instance: Instance, kuma: HeldKuma, url: str, patience: float) -> Killed:
+    """End Kuma by SIGKILL, start it, and wait until it monitors; ``patience`` seconds for each.
+
+    In the supervisor's worker: no cycle is under way there. Raises AlreadyRunning and KumaError
+    before anything is done (another replicator is at work, an apply is unconfirmed, Kuma is not
+    ready), SettingsError where it is no child of ours; DrillFailed, told and noted.
+    """
+    with instance.state.lock():
+        _require_quiet(instance, kuma, url)
+        try:
+            killed = _kill(instance, kuma, patience)
+        except Interrupted:
+            raise
+        except ReplicatorError as error:
+            failed = DrillFailed(f"Uptime Kuma was killed for a drill: {error}", hint=error.hint)
+            ended = Drill(time.time(), False, str(failed), failed_at="kill")
+            with contextlib.suppress(ReplicatorError):
+                instance.state.update(drill_failed=ended)
+            instance.notifier.send(
+                Kind.DRILLS, "drill fails", f"{failed}\n{failed.hint}", urgent=True
+            )
+            raise failed from error
+        before = instance.state.load().drill_failed
+        if before is not None and before.failed_at == "kill":
+            instance.state.update(drill_failed=None)
+            instance.notifier.send(Kind.DRILLS, "drill works again", killed.sentence)
+    return killed
+
+
+def _require_quiet(instance: Instance, kuma: HeldKuma, url: str) -> None:
+    if not kuma.child.running():
+        raise KumaError("Uptime Kuma is not running")
+    if instance.state.load().pending is not None:
+        raise AlreadyRunning(
+            "an apply is not confirmed yet: Kuma is not killed in the middle of it",
+            hint="See how far it is (replicator status), and run the drill again then.",
+        )
+    if probe(url) is not Readiness.READY:
+        # killed in a migration it would never start again
+        raise KumaError("Uptime Kuma is not ready, so it is not killed", hint="Try again later.")
+
+
+def _kill(instance: Instance, kuma: HeldKuma, patience: float) -> Killed:
+    store = instance.store
+    before = newest_beat(store)  # one inside Kuma can be asked only while that runs
+    instance.step("killing Uptime Kuma")
+    began = time.monotonic()
+    kuma.kill()
+    if not store.embedded:
+        before = newest_beat(store)
+    instance.progress("starting Uptime Kuma")
+    kuma.start()
+    instance.wait_ready()
+    ready = time.monotonic() - began
+    beat = None
+    if before is not None:
+        instance.progress("waiting for a heartbeat")
+        _wait_beat(instance, before, patience)
+        beat = time.monotonic() - began
+    store.check()
+    return Killed(ready, beat)
+
+
+def _wait_beat(instance: Instance, before: int, patience: float) -> None:
+    until = time.monotonic() + patience
+    while not _beats(lambda: newest_beat(instance.store), before):
+        if instance.interrupted():
+            raise Interrupted("asked to end while waiting for a heartbeat")
+        if time.monotonic() >= until:
+            raise KumaError(f"it is ready, but has monitored nothing for {patience:g} s")
+        time.sleep(POLL)
+
+
+def _beats(newest: Callable[[], int | None], before: int) -> bool:
+    """Whether there is a newer one; a database that is busy, or not up yet, has none yet."""
+    try:
+        found = newest()
+    except (DatabaseLocked, DatabaseUnreachable):
+        return False
+    return found is None or found > before

@@ -1,0 +1,112 @@
+"""A drill's own place: a folder in the state directory, and an instance that lives in it.
+
+Who holds the lock on the folder works in it; the kernel frees that lock however a drill ends. So
+what a killed drill left is known by a folder that nobody has locked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import fcntl
+import logging
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from replicator_kuma.adapters.database import scratch as databases
+from replicator_kuma.adapters.kuma.none import NoKuma
+from replicator_kuma.adapters.kuma.throwaway import end_left
+from replicator_kuma.base.errors import AlreadyRunning, ReplicatorError
+from replicator_kuma.base.state_directory import unusable
+from replicator_kuma.dump.transform.policy import Policy
+from replicator_kuma.replication.instance import Instance
+from replicator_kuma.replication.state.state import StateFile
+
+FOLDER = "drill"
+
+log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def opened(instance: Instance) -> Iterator[Instance]:
+    """A scratch instance for the block: as ``instance`` is once it leads, without its rows.
+
+    All of it is gone after the block. Raises AlreadyRunning while another drill is at work,
+    StateError, DatabaseErrors and SettingsError.
+    """
+    instance.state.prepare()
+    folder = instance.state.folder / FOLDER
+    policy = instance.as_leader().policy()
+    with _locked(folder):
+        try:
+            _clear(folder)
+            # SQLite and Kuma look their path up again: nobody can put another in its place whose
+            # name he cannot foresee
+            here = folder / secrets.token_hex(8)
+            for path in (here, here / "data", here / "state", here / "state" / "work"):
+                _make(path)
+            made = copy.copy(instance.as_leader())
+            made.data_dir, made.scratch = here / "data", "work"
+            made.state, made.kuma, made.find_store = StateFile(here / "state"), NoKuma(), None
+            # local tables, overrides and strategy are a replica's own ways
+            own = replace(Policy(settings=policy.settings), compatible=policy.compatible)
+            made.policy = lambda: own
+            with databases.scratch(instance.store, made.data_dir) as store:
+                made.store = store
+                yield made
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def forget(instance: Instance) -> None:
+    """Remove what a killed drill left, secrets among it; harmless while a drill is at work."""
+    folder = instance.state.folder / FOLDER
+    if not folder.exists():
+        return
+    try:
+        with _locked(folder):
+            _clear(folder)
+            databases.forget(instance.store)
+            shutil.rmtree(folder, ignore_errors=True)
+    except AlreadyRunning:
+        return
+    except ReplicatorError as error:  # the folder stays, so that the next cycle tries again
+        log.debug("what a killed drill left is not all gone yet: %s", error)
+
+
+def _clear(folder: Path) -> None:
+    for path in folder.iterdir():
+        end_left(path if path.name == "data" else path / "data")  # as 0.3.0 had it
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700)
+    except OSError as error:
+        raise unusable("cannot make a scratch folder", error) from error
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """The folder, made where it is not there, and nobody else in it."""
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise unusable(f"cannot use the scratch folder {folder}", error) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            same = folder.stat().st_ino == os.fstat(descriptor).st_ino
+        except (BlockingIOError, FileNotFoundError):
+            same = False
+        if not same:
+            raise AlreadyRunning("another drill is at work here", hint="Wait for its end.")
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,178 @@
+"""Whether replication is on time: what `status --fresh` asks, for a monitor under `run` and cron.
+
+The state alone answers: it needs no repository, no supervisor and no secret.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Any
+
+from replicator_kuma.base.errors import (
+    Fenced,
+    ReplicatorError,
+    ShrinkRefused,
+    SnapshotRefused,
+    StoppedInVain,
+)
+from replicator_kuma.base.failure_log import describe, lasting
+from replicator_kuma.base.times import when
+from replicator_kuma.replication.state import hold_words as hold_status
+from replicator_kuma.replication.state.state import State
+
+INTERVALS = 3
+LEAST = 1800.0
+"""seconds; where an interval is short, one slow cycle must not wake anybody"""
+WAITING = "waiting"
+"""`cycle.Outcome.WAITING`, without all that `cycle` imports: a monitor asks often"""
+SKEW = 60.0
+"""seconds by which the clock may have been set back since a cycle went well"""
+
+_REFUSALS = (Fenced, ShrinkRefused, SnapshotRefused, StoppedInVain)
+"""only a person ends them, or the leader with another snapshot: waiting does not"""
+
+
+class Verdict(enum.Enum):
+    FRESH = "fresh"
+    LATE = "late"
+    FENCED = "fenced"
+    REFUSED = "refused"
+    HELD = "held"
+
+    @property
+    def exit_code(self) -> int:
+        """0, 1 or 2, as Nagios has OK, WARNING and CRITICAL."""
+        return {Verdict.FRESH: 0, Verdict.LATE: 1}.get(self, 2)
+
+
+@dataclass(frozen=True)
+class Freshness:
+    """``sentence`` says why; ``last_success`` is seconds since the epoch, 0 for never."""
+
+    verdict: Verdict
+    sentence: str
+    last_success: float
+    age: float | None
+    """seconds since then; None where that is not known"""
+    max_age: float
+
+    @property
+    def line(self) -> str:
+        """What `status --fresh` prints; one line, whatever an error said."""
+        return " ".join(f"{self.verdict.value}: {self.sentence}".split())
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON of `status --fresh --json` (docs/json.md)."""
+        fresh = self.verdict is Verdict.FRESH
+        return {
+            "fresh": fresh,
+            "exit_code": self.verdict.exit_code,
+            "verdict": self.verdict.value,
+            "last_success_at": when(self.last_success),
+            "age": None if self.age is None else round(self.age),
+            "max_age": round(self.max_age),
+            "sentence": self.sentence,
+        }
+
+
+def noted(state: State, outcome: str, now: float) -> dict[str, Any]:
+    """What the state is to hold after a cycle without an error.
+
+    A cycle that only waited has not shown that rows here are up to date: a replica without a
+    leader would be fresh for ever.
+    """
+    if outcome == WAITING:
+        return {"fresh_at": last_success(state), "refused": state.refused}
+    return {"fresh_at": now, "refused": ""}
+
+
+def noted_failure(state: State, error: Exception) -> dict[str, Any]:
+    """What the state is to hold after a cycle that failed.
+
+    A refusal stays noted while another failure hides it: a repository that goes away does not
+    make a refused snapshot an accepted one.
+    """
+    refusal = isinstance(error, _REFUSALS)
+    if isinstance(error, StoppedInVain) and state.vain is not None and state.vain.signal:
+        refusal = False  # a Kuma that was killed: it is tried again after a pause
+    refused = describe(error) if refusal else state.refused
+    return {"fresh_at": last_success(state), "refused": refused}
+
+
+def last_success(state: State) -> float:
+    """When a cycle last went well; seconds since the epoch, 0 for never.
+
+    0.3.0 did not note it: then its last cycle tells, or the last one without an error, where this
+    instance has ever had a snapshot.
+    """
+    last = state.last
+    if state.fresh_at or last is None:
+        return state.fresh_at
+    if last.ok:
+        return last.at if last.outcome != WAITING else 0.0
+    return state.last_ok_at if state.has_snapshot else 0.0
+
+
+def late(state: State, max_age: float, now: float) -> str | None:
+    """Why replication is late; None where a cycle went well at most ``max_age`` seconds ago."""
+    moment = last_success(state)
+    if not moment:
+        why = "no cycle has gone well yet" if state.last else "no cycle has ended yet"
+    elif now < moment - SKEW:
+        # How long ago it was is not known. Replication that stands must not look fresh until the
+        # clock is there again; the next cycle that goes well notes a time that is right.
+        why = "the last cycle that went well is noted in the future: the clock was set back"
+    elif now - moment > max_age:
+        why = f"{_went_well(now - moment)}, more than {lasting(max_age)}"
+    else:
+        return None
+    return why + _since(state)
+
+
+def patience(interval: float) -> float:
+    """How old the last success may be, in seconds, where nobody said."""
+    return max(INTERVALS * interval, LEAST)
+
+
+def judge(
+    state: State, leads: bool, max_age: float, now: float, full: str | None = None
+) -> Freshness:
+    """What a monitor is told; a pure function. ``leads``: this instance is a leader.
+
+    ``full``: why nothing can be noted, so that what is known may be old.
+    """
+    moment = last_success(state)
+    age = max(0.0, now - moment) if moment and now >= moment - SKEW else None
+    refused = state.refused or ("" if leads else state.shrink)
+    if leads and state.fenced:
+        verdict, sentence = Verdict.FENCED, state.fenced
+    elif refused:
+        verdict, sentence = Verdict.REFUSED, refused
+    elif not leads and (hold := hold_status.told(state)) is not None:
+        where = hold_status.held_words(hold)
+        verdict, sentence = Verdict.HELD, f"{where}; to go on: replicator restore --resume"
+    elif why := late(state, max_age, now):
+        verdict, sentence = Verdict.LATE, f"{why}; {full}" if full else why
+    else:
+        verdict, sentence = Verdict.FRESH, _went_well(age or 0.0) + _since(state)
+    return Freshness(verdict, sentence, moment, age, max_age)
+
+
+def unknown(error: ReplicatorError, max_age: float | None = None) -> Freshness:
+    """Where nothing can be known, nothing is known to be fresh."""
+    return Freshness(Verdict.LATE, str(error), 0.0, None, max_age or LEAST)
+
+
+def _went_well(age: float) -> str:
+    return f"a cycle last went well {lasting(age)} ago"
+
+
+def _since(state: State) -> str:
+    """What the last cycle came to, where it did not go well."""
+    last = state.last
+    if last is None:
+        return ""
+    if not last.ok:
+        return f"; the last cycle failed: {last.sentence}"
+    return f"; the last cycle waits: {last.sentence}" if last.outcome == WAITING else ""

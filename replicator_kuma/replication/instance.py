@@ -1,0 +1,165 @@
+"""What a cycle is given, and what it returns. Cycles build nothing: the command line does."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from replicator_kuma.adapters.database import Store
+from replicator_kuma.adapters.kuma import KumaService
+from replicator_kuma.adapters.notify import Notifier
+from replicator_kuma.adapters.repository import Place, Position, Repository
+from replicator_kuma.adapters.repository.pair import Pair
+from replicator_kuma.base.errors import Interrupted
+from replicator_kuma.base.times import when
+from replicator_kuma.dump.plan import Summary
+from replicator_kuma.dump.transform.overrides import Overrides
+from replicator_kuma.dump.transform.policy import Policy
+from replicator_kuma.replication.restart_cooldown import Pace
+from replicator_kuma.replication.shrink import HALF, Limit
+from replicator_kuma.replication.state.state import StateFile
+
+
+class Outcome(Enum):
+    """How a cycle ended when it did not raise."""
+
+    NOTHING = "nothing"
+    """live rows equal the newest snapshot"""
+    PUBLISHED = "published"
+    APPLIED = "applied"
+    WAITING = "waiting"
+    """something outside has to happen first (no snapshot yet, Kuma migrates)"""
+
+
+@dataclass(frozen=True)
+class CycleResult:
+    """``sentence`` is logged once and asserted by tests. Errors are raised, never returned."""
+
+    outcome: Outcome
+    sentence: str
+    position: Position | None = None
+    digest: str | None = None
+    changes: Summary | None = None
+    warnings: tuple[str, ...] = ()
+    waits_until: float = 0.0
+    """when the snapshot that this cycle left alone may be applied, in seconds since the epoch"""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON that `--json` prints (a documented contract: docs/json.md)."""
+        return {
+            "outcome": self.outcome.value,
+            "sentence": self.sentence,
+            "position": str(self.position) if self.position else None,
+            "digest": self.digest,
+            "changes": self.changes.as_dict() if self.changes else None,
+            "warnings": list(self.warnings),
+            "waits_until": when(self.waits_until),
+        }
+
+
+def silent(_message: str) -> None:
+    """The progress of a cycle that nobody watches."""
+
+
+def never() -> bool:
+    """The interruption of a cycle that nothing interrupts."""
+    return False
+
+
+def nothing() -> None:
+    """Where there is nothing to wait for."""
+
+
+@dataclass
+class Instance:
+    """One Uptime Kuma, its data directory, and what a cycle needs to work on it."""
+
+    name: str
+    fleet: str
+    data_dir: Path
+    tables: frozenset[str]
+    """the chosen tables, always a set that `dump.catalog.choose` accepted"""
+    state: StateFile
+    store: Store
+    repository: Repository
+    kuma: KumaService
+    wait_ready: Callable[[], None]
+    """blocks until Kuma answers as ready; raises KumaError"""
+    notifier: Notifier
+    places: tuple[Place, ...] = ()
+    """the repositories that ``repository`` is made of: housekeeping goes to each"""
+    pair: Pair | None = None
+    """``repository``, where it is two"""
+    leading: frozenset[str] | None = None
+    """the tables that it replicates once it leads, where those are others"""
+    policy: Callable[[], Policy] = Policy
+    """asked at each cycle: the file of overrides may have changed; raises SettingsError"""
+    shrink_limit: Limit = HALF
+    find_store: Callable[[], Store] | None = None
+    """looks again which database Kuma uses: its set-up page may have chosen one since; raises"""
+    database_up: Callable[[], AbstractContextManager[None]] = nullcontext
+    """makes tables that live inside Kuma reachable for a block, with Kuma stopped; KumaError"""
+    progress: Callable[[str], None] = silent
+    interrupted: Callable[[], bool] = never
+    """asked between steps: a signal wants the cycle to end before the next one"""
+    listens: Callable[[], bool] | None = None
+    """whether anybody listens at Kuma's address; None: that is not known"""
+    answers: Callable[[], None] = nothing
+    """waits until a Kuma that runs answers at its address; raises KumaError: it would not be
+    seen to come back from a stop"""
+    setup: str = ""
+    """a fingerprint of how Kuma is stopped, started and asked"""
+    by_itself: bool = False
+    """no person has asked for this cycle: what was in vain before is not tried again"""
+    at_start: bool = False
+    """nobody has asked for this cycle, though it reconciles: it belongs to the start of `run`"""
+    pace: Pace = field(default_factory=Pace)
+    """the least time between two restarts of Kuma; by default there is none"""
+    leads: bool | None = None
+    """by its REPLICATOR_MODE, for hints only; None: none is set"""
+    force: bool = False
+    """write also under a running Kuma that nobody told how to stop"""
+    keep_running: bool = False
+    """Kuma is to run after a cycle even if it did not before (`replicator run`)"""
+    verify_every: float = 3600.0
+    """seconds after which an unchanged leader asks the repository all the same"""
+    started: float = field(default_factory=time.time)
+    told: str = ""
+    """the kind of failure that this process has told of, until a cycle goes well"""
+    scratch: str = "work"
+    """name of the folder of `work`"""
+
+    @property
+    def work(self) -> Path:
+        """Scratch folder for dumps, in the state directory; emptied at the start of each cycle."""
+        return self.state.folder / self.scratch
+
+    def look_for_store(self) -> Instance:
+        """The same, on the database that Kuma has now; raises SettingsError, DatabaseError."""
+        if self.find_store is not None:
+            self.store = self.find_store()
+        return self
+
+    def as_leader(self) -> Instance:
+        """This instance as it is once it leads: what was only this replica's is set aside.
+
+        What a rule skips here, a strategy leaves out or a cut takes off would be gone from the
+        whole fleet.
+        """
+        made, policy = copy.copy(self), self.policy
+        made.policy = lambda: replace(policy(), overrides=Overrides(), truncate=False)
+        made.tables = self.leading or self.tables
+        made.leads = True
+        return made
+
+    def step(self, message: str) -> None:
+        """Between two steps: raises Interrupted when asked to end, else tells what comes next."""
+        if self.interrupted():
+            raise Interrupted("stopped by a signal before the next step")
+        self.progress(message)

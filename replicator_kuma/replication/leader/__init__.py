@@ -1,0 +1,1 @@
+"""A leader's cycle, and what only a leader does."""

@@ -1,0 +1,409 @@
+"""The leader's cycle: observe, decide, publish. At most one leader a fleet, chosen by a person."""
+
+from __future__ import annotations
+
+import enum
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from replicator_kuma.adapters.repository import Snapshot, missing
+from replicator_kuma.base.errors import DatabaseMissing, DatabaseUnset, Fenced, ReplicatorError
+from replicator_kuma.replication import second_repository as second
+from replicator_kuma.replication.apply.interrupted import at_work
+from replicator_kuma.replication.apply.prepare import fetched
+from replicator_kuma.replication.apply.revert import UNCONFIRMED, settle
+from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
+from replicator_kuma.replication.leader.failed_publishes import (
+    attempted,
+    burned_with,
+    doubtful,
+    tried,
+)
+from replicator_kuma.replication.leader.publish import (
+    Since,
+    ids_of,
+    in_own_terms,
+    next_position,
+    publish,
+)
+from replicator_kuma.replication.observe import Observation, fingerprint, observe, observed_dump
+from replicator_kuma.replication.shrink import HALF, Limit, files_shrink, meant_by_rollback, shrinks
+from replicator_kuma.replication.snapshot_ids import recognised
+from replicator_kuma.replication.state.state import Mark, State
+
+log = logging.getLogger(__name__)
+
+
+class Step(enum.Enum):
+    """What the leader does next."""
+
+    TAKE_BACK = enum.auto()
+    NOTHING = enum.auto()
+    PUBLISH = enum.auto()
+    WAIT = enum.auto()
+
+
+@dataclass(frozen=True)
+class View:
+    """What a leader knows when it decides: frozen, so that deciding is a pure function.
+
+    Where the state remembers no snapshot, the instance's name is its identity (a container made
+    anew has a new writer id).
+    """
+
+    name: str
+    state: State
+    snapshots: Sequence[Snapshot]
+    digest: str | None
+    schema: str | None
+    users: int
+    monitors: int
+    allow_shrink: bool = False
+    back: Mark | None = None
+    """what a rollback put in place: the monitors that went by it are meant to be gone"""
+    limit: Limit = HALF
+
+    @property
+    def known(self) -> bool:
+        """Whether the state remembers any snapshot of this fleet, another's that fenced it too."""
+        state = self.state
+        return any((state.published, state.intent, state.burned, state.applied, state.fenced))
+
+    @property
+    def newest(self) -> Snapshot | None:
+        return self.snapshots[-1] if self.snapshots else None
+
+
+def own_newest(view: View) -> Mark | None:
+    """The newest position as this leader may go on from it; None in a fleet without any.
+
+    Raises Fenced, RepositoryLost: the first four lines of the design's table. What is returned is
+    to be noted as published (an intent whose snapshot is there is thereby known again).
+    """
+    newest, state, away = view.newest, view.state, getattr(view.snapshots, "away", "")
+    if newest is None:
+        held = state.published or state.applied
+        if held is not None:
+            how = "published from" if state.published else "applied"
+            raise missing(
+                view.snapshots,
+                f"the repository holds no snapshot of this fleet, but position "
+                f"{held.position} was {how} here",
+            )
+        if away:
+            raise missing(view.snapshots, "no snapshot of this fleet is known yet")
+        return None
+    if away and not view.known:
+        raise missing(view.snapshots, f"{newest.position} is listed, and nothing known here")
+    published, ours = state.published, newest.label.writer == state.writer
+    if published and (ours or away) and newest.position < published.position:
+        raise missing(
+            view.snapshots,
+            f"the newest snapshot of this fleet is {newest.position}, but "
+            f"{published.position} was published from here",
+        )
+    if found := rivals(view):
+        raise Fenced(_fence(view, found[-1]))
+    return Mark.of(newest)
+
+
+def _fence(view: View, rival: Snapshot) -> str:
+    """Who has published, and who leads now."""
+    newest, label = view.newest or rival, rival.label
+    namesake = ", another instance of this name," if label.leader == view.name else ""
+    epoch = [s.label for s in view.snapshots if s.position.epoch == newest.position.epoch]
+    alone = len({(each.writer, each.leader) for each in epoch}) == 1
+    leads = (
+        f"{newest.label.leader} leads fleet {label.fleet} now, at {newest.position}"
+        if alone
+        else f"nobody leads fleet {label.fleet} now: epoch {newest.position.epoch} has two writers"
+    )
+    return (
+        f"{label.leader}{namesake} has published position {rival.position}: this instance does "
+        f"not publish; {leads}"
+    )
+
+
+def rivals(view: View) -> list[Snapshot]:
+    """What fences this leader: others' snapshots where it would go on, by position.
+
+    So do those that have fenced it before, and another writer's in the newest epoch, wherever:
+    replicas follow neither of two.
+    """
+    newest, published = view.newest, view.state.published
+    if newest is None:
+        return []
+    floor = min(published.position if published else newest.position, newest.position)
+    ours = view.state.writer if view.known else newest.label.writer
+
+    def fences(snapshot: Snapshot) -> bool:
+        if snapshot.position >= floor and not _is_own(view, snapshot):
+            return True
+        same_epoch = snapshot.position.epoch == newest.position.epoch
+        another = same_epoch and snapshot.label.writer != ours
+        return another or snapshot.label.common_id in view.state.rivals
+
+    return [snapshot for snapshot in view.snapshots if fences(snapshot)]
+
+
+def _is_own(view: View, snapshot: Snapshot) -> bool:
+    """Whether this instance wrote a snapshot, and knows that it did."""
+    state, label = view.state, snapshot.label
+    if not view.known:
+        return label.leader == view.name
+    if label.writer != state.writer:
+        return False
+    noted = [(m.position, m.digest) for m in (state.published, state.intent) if m is not None]
+    return (label.position, label.digest) in noted or attempted(state, snapshot)
+
+
+def _beside_rival(view: View) -> dict[str, object]:
+    """What a fenced leader remembers of a publish that it had begun: it is there, or may come."""
+    state, intent = view.state, view.state.intent
+    if intent is None:
+        return {}
+    for snapshot in view.snapshots:
+        label = snapshot.label
+        meant = (label.position, label.writer, label.digest)
+        if meant == (intent.position, intent.writer, intent.digest):
+            return {"intent": None, "published": Mark.of(snapshot)}
+    burned = max(filter(None, (state.burned, intent.position)))
+    return {"intent": None, "burned": burned, "tried": tried(state, intent.digest)}
+
+
+def decide(view: View, newest: Mark | None) -> Step:
+    """The rest of the design's table. Raises DatabaseUnset, DatabaseMissing, ShrinkRefused."""
+    empty = view.digest is None or (view.users == 0 and view.monitors == 0)
+    if newest is not None and empty:
+        return Step.TAKE_BACK
+    if view.digest is None:
+        raise DatabaseMissing(
+            "there is no database yet; Kuma has not been started here",
+            hint="Start Kuma once, so that it makes one. If it has one already, check DATA_DIR.",
+        )
+    if view.users == 0:
+        raise DatabaseUnset("Kuma has no user; nothing is published")
+    if newest is None:
+        return Step.PUBLISH
+    same = view.schema == newest.schema and (
+        view.digest == newest.digest or view.state.alike == alike_key(newest, view.digest)
+    )
+    if same and not doubtful(view.state, newest):
+        return Step.NOTHING
+    if view.state.pending is not None:
+        return Step.WAIT
+    shrinks(view.limit, newest, view.monitors, allowed=view.allow_shrink or view.back is not None)
+    return Step.PUBLISH
+
+
+def _shrinks(view: View, newest: Mark | None, seen: Observation, since: Since) -> bool:
+    before, limit, files = view.back or newest, view.limit, len(seen.manifest.files)
+    allowed = shrinks(limit, before, seen.monitors, allowed=view.allow_shrink, gone=since.gone)
+    meant = view.allow_shrink or view.back is not None
+    allowed |= files_shrink(limit, newest, since.files, files, allowed=meant)
+    return allowed or view.back is not None
+
+
+def alike_key(newest: Mark, digest: str) -> str:
+    """Notes that live rows of this digest mean what a snapshot of another engine holds."""
+    return f"{newest.snapshot} {digest}"
+
+
+class Leader:
+    """The leader's cycles on one instance."""
+
+    def __init__(self, instance: Instance) -> None:
+        self.instance = instance
+
+    def cycle(self, *, allow_shrink: bool = False, verify: bool = False) -> CycleResult:
+        """One cycle, under the instance's lock; ``verify`` asks the repository in any case.
+
+        Raises ReplicatorErrors; nothing is published then.
+        """
+        with at_work(self.instance) as state:
+            settle(self.instance)
+            return self._cycle(state, allow_shrink, verify)
+
+    def _cycle(self, state: State, allow_shrink: bool, verify: bool) -> CycleResult:
+        due = verify or bool(state.promoted_at) or self._due(state)
+        quiet = state.published is not None and state.intent is None and state.fenced is None
+        quiet = quiet and not state.lagging and state.went_back is None
+        mark = fingerprint(self.instance)
+        if quiet and not due and mark and mark == state.unchanged:
+            return self._nothing(state)
+        observation = self.observe()
+        if quiet and not due and observation and self._agrees(state, observation):
+            return self._nothing(self.instance.state.update(unchanged=mark))
+        return self._compare(observation, mark, allow_shrink)
+
+    def _due(self, state: State) -> bool:
+        """Once at a supervisor's start, and every so often: what is noted meets the world."""
+        instance = self.instance
+        if instance.keep_running and state.verified_at < instance.started:
+            return True
+        return not 0 <= time.time() - state.verified_at < instance.verify_every
+
+    def observe(self) -> Observation | None:
+        """The rows here, hashed; None without a database. Raises DatabaseErrors."""
+        if not self.instance.store.exists():
+            return None
+        return observe(self.instance)
+
+    def _agrees(self, state: State, observation: Observation) -> bool:
+        published, manifest = state.published, observation.manifest
+        if published is None or manifest.fingerprint != published.schema:
+            return False
+        return manifest.digest == published.digest or state.alike == alike_key(
+            published, manifest.digest
+        )
+
+    def _nothing(self, state: State) -> CycleResult:
+        published = state.published
+        assert published is not None
+        return CycleResult(
+            Outcome.NOTHING,
+            f"nothing changed since {published.position}",
+            published.position,
+            published.digest,
+        )
+
+    def _compare(
+        self, observation: Observation | None, unchanged: str, allow_shrink: bool
+    ) -> CycleResult:
+        instance = self.instance
+        view, newest, state = self.ask(observation, allow_shrink)
+        match decide(view, newest):
+            case Step.TAKE_BACK:
+                return self._take_back(view)
+            case Step.NOTHING:
+                # `unchanged` is from before the rows were read: Kuma may have written since
+                noted = instance.state.update(unchanged=unchanged, rolled_back=None, went_back=None)
+                return self._level(view, noted)
+            case Step.PUBLISH:
+                if key := self.alike(view, newest):
+                    return self._level(view, instance.state.update(alike=key, unchanged=unchanged))
+                back = view.back.snapshot if view.back else None
+                return publish(
+                    instance,
+                    next_position(newest, state.burned),
+                    view.newest,
+                    shrinks=lambda seen, since: _shrinks(view, newest, seen, since),
+                    guarded=next((s for s in view.snapshots if s.id == back), None),
+                )
+            case Step.WAIT:
+                word = "; --allow-shrink is to be said again then" if allow_shrink else ""
+                return CycleResult(Outcome.WAITING, f"nothing is published: {UNCONFIRMED}{word}")
+
+    def ask(
+        self, observation: Observation | None, allow_shrink: bool
+    ) -> tuple[View, Mark | None, State]:
+        """Ask the repository, and note what its newest snapshot is to this leader. In a cycle.
+
+        Raises Fenced, RepositoryLost and other RepositoryErrors.
+        """
+        instance = self.instance
+        instance.step("asking the repository")
+        view = self._view(observation, allow_shrink)
+        try:
+            newest = own_newest(view)
+        except Fenced as error:
+            instance.state.update(
+                fenced=str(error), rivals=ids_of(rivals(view)), **_beside_rival(view)
+            )
+            raise
+        return view, newest, self._note_newest(view, newest)
+
+    def _level(self, view: View, state: State) -> CycleResult:
+        """Nothing is to be published, but perhaps a second repository lags behind."""
+        warnings = second.catch_up(self.instance, view.newest)
+        return replace(self._nothing(state), warnings=warnings)
+
+    def alike(self, view: View, newest: Mark | None) -> str:
+        """What to remember when only the engine is another than the newest snapshot's.
+
+        A leader that moved from SQLite to MariaDB holds the same dates in another form: that is
+        no change. Empty when rows differ, or when that cannot be told.
+        """
+        instance, snapshot = self.instance, view.newest
+        if newest is None or snapshot is None or doubtful(view.state, newest):
+            return ""
+        if snapshot.label.engine == instance.store.engine or newest.schema != view.schema:
+            return ""
+        instance.progress("comparing with the snapshot of another engine")
+        try:
+            live, observation = observed_dump(instance, "alike")
+            published = fetched(instance, snapshot, "other-engine")
+            ours, theirs = live.manifest, published.manifest
+            # where one side has no say, its part is filled from the live rows: that proves nothing
+            if (ours.settings, ours.files) != (theirs.settings, theirs.files) or set(
+                ours.tables
+            ) != set(theirs.tables):
+                return ""
+            same = in_own_terms(instance, published, live, observation).manifest
+        except ReplicatorError as error:
+            log.debug("cannot compare with %s: %s", newest.position, error)
+            return ""
+        if same.digest != live.manifest.digest:
+            return ""
+        return alike_key(newest, same.digest)
+
+    def _note_newest(self, view: View, newest: Mark | None) -> State:
+        """What stands in the repository is ours; what may stand there in part is not published."""
+        state, burned = view.state, burned_with(view.state, newest)
+        # a hold was a word to the replica that this was
+        changes: dict[str, object] = {"intent": None, "fenced": None, "rivals": (), "hold": None}
+        changes |= {"unchanged": "", "burned": burned, "promoted_at": 0.0}
+        if newest is not None and (burned is None or newest.position > burned):
+            changes["tried"] = ()
+        elif state.intent is not None and burned == state.intent.position:
+            changes["tried"] = tried(state, state.intent.digest)
+        if newest is None or not doubtful(state, newest):
+            changes |= {"published": newest, "verified_at": time.time()}
+        if newest is not None:
+            # a container made anew goes on as the writer that it was: two would alert the replicas
+            changes["writer"] = newest.writer
+        return self.instance.state.update(**changes)
+
+    def _view(self, observation: Observation | None, allow_shrink: bool) -> View:
+        instance, manifest = self.instance, observation and observation.manifest
+        snapshots = instance.repository.snapshots(instance.fleet)
+        state, limit = recognised(instance, snapshots), instance.shrink_limit
+        monitors = observation.monitors if observation else 0
+        return View(
+            name=instance.name,
+            state=state,
+            snapshots=snapshots,
+            digest=manifest.digest if manifest else None,
+            schema=manifest.fingerprint if manifest else None,
+            users=observation.users if observation else 0,
+            monitors=monitors,
+            allow_shrink=allow_shrink,
+            back=meant_by_rollback(state, limit, monitors),
+            limit=limit,
+        )
+
+    def _take_back(self, view: View) -> CycleResult:
+        from replicator_kuma.replication.replica.cycle import Replica
+
+        newest = view.newest
+        assert newest is not None
+        if not self.instance.store.exists():
+            if not self.instance.keep_running:
+                # a single command cannot make Kuma make one; its DATA_DIR may just be mistyped
+                raise DatabaseMissing(
+                    f"there is no database here; the newest snapshot, {newest.position}, is this "
+                    "instance's own",
+                    hint="Check DATA_DIR. If the disk was lost: start Kuma once, so that it makes "
+                    "an empty database, then: replicator backup",
+                )
+            return CycleResult(
+                Outcome.WAITING,
+                f"there is no database here, and {newest.position} is this instance's own: "
+                "taking it back once Kuma has made an empty one",
+            )
+        log.warning("this instance has lost its database: taking back its own %s", newest.position)
+        result = Replica(self.instance).take(newest)
+        self.instance.state.update(published=Mark.of(newest))
+        return result

@@ -1,0 +1,228 @@
+"""Housekeeping of a leader: what is superfluous goes, a part of the data is checked, sizes noted.
+
+Each repository for itself: one that fails keeps no other from its turn. Nothing is removed unless
+a listing just said that this instance leads, and nothing where a check has found damage.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from replicator_kuma.adapters.notify import Kind
+from replicator_kuma.adapters.repository import Listing, Place, Snapshot
+from replicator_kuma.adapters.repository.pair import named
+from replicator_kuma.base.errors import Fenced, Interrupted, ReplicatorError, RepositoryDamaged
+from replicator_kuma.base.text import counted
+from replicator_kuma.daemon.maintenance import Steps
+from replicator_kuma.replication.instance import Instance
+from replicator_kuma.replication.leader.cycle import View, own_newest
+from replicator_kuma.replication.leader.retention import Care, Keep, superfluous
+from replicator_kuma.replication.state.state import State, Upkeep
+from replicator_kuma.reports.upkeep import size, upkeep_as_dict
+
+NAME = "housekeeping"
+REFUSED = (
+    "it lets nothing be removed (append-only): old snapshots stay. Remove them where the "
+    "repository is, or leave it so: docs/repository.md"
+)
+
+
+@dataclass
+class Done:
+    """What one run did, for people and programs."""
+
+    forgotten: dict[str, list[Snapshot]] = field(default_factory=dict)
+    """by repository"""
+    notes: dict[str, Upkeep] = field(default_factory=dict)
+    errors: dict[str, ReplicatorError] = field(default_factory=dict)
+    held: str = ""
+    """why nothing was to be removed"""
+
+    def sentence(self) -> str:
+        return "; ".join(self._parts()) or "nothing to do"
+
+    def _parts(self) -> Iterator[str]:
+        several = len(self.notes) > 1
+        if self.held:
+            yield self.held
+        for name, noted in self.notes.items():
+            count = len(self.forgotten.get(name, ()))
+            words = [f"{counted(count, 'snapshot')} removed, {noted.snapshots} stay"]
+            if noted.refused:
+                stay = f"{counted(noted.snapshots, 'snapshot')} stay"
+                words = [f"{stay}: nothing may be removed there"]
+            if noted.checked_at >= noted.at:
+                words.append(f"part {noted.part} of {noted.parts} is whole")
+            words.append(f"{size(noted.bytes)} in all")
+            yield f"{name}: {', '.join(words)}" if several else ", ".join(words)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON of `replicator housekeeping --json` (docs/json.md)."""
+        return {
+            "sentence": self.sentence(),
+            "forgotten": [
+                {"repository": name, "position": str(s.position), "snapshot": s.id}
+                for name, gone in self.forgotten.items()
+                for s in gone
+            ],
+            "repositories": [upkeep_as_dict(noted) for noted in self.notes.values()],
+        }
+
+
+def steps(instance: Instance, care: Care, done: Done | None = None) -> Steps:
+    """The whole of it, in steps; raises the first error once each repository had its turn."""
+    done = done if done is not None else Done()
+    for place in instance.places:
+        begun = time.time()
+        try:
+            with named(place) if instance.pair else nullcontext():
+                yield from _one(instance, place, care, done, begun)
+        except (Fenced, Interrupted):
+            raise
+        except ReplicatorError as error:
+            done.errors[place.name] = error
+    for failed in done.errors.values():
+        raise failed
+    return done.sentence()
+
+
+def scheduled(instance: Instance, care: Care) -> Steps:
+    """The same as a chore: a fenced leader has been told, and has nothing to keep in order."""
+    try:
+        return (yield from steps(instance, care))
+    except Fenced as error:
+        return f"nothing was done: {error}"
+
+
+def plan(instance: Instance, care: Care) -> dict[str, list[Snapshot]]:
+    """What would go, by repository; raises Fenced and RepositoryErrors. Only reads."""
+    listed = {place.name: place.snapshots(instance.fleet) for place in instance.places}
+    state = instance.state.load()
+    found = going(instance.name, state, listed, care.keep)[0]
+    return {name: [] if _noted(state, name).damaged else gone for name, gone in found.items()}
+
+
+def going(
+    name: str,
+    state: State,
+    listed: Mapping[str, Sequence[Snapshot]],
+    keep: Keep,
+    away: str = "",
+) -> tuple[dict[str, list[Snapshot]], str]:
+    """What may go from each listing, and why nothing may: a pure function.
+
+    Raises Fenced, RepositoryLost; RepositoryUnreachable where the one that is ``away`` may know
+    better. The newest position of each repository stays in it.
+    """
+    known = {s.label: s for snapshots in listed.values() for s in snapshots}
+    union = Listing(sorted(known.values(), key=lambda s: (s.position, s.id)), away=away)
+    if state.fenced:
+        raise Fenced(state.fenced)
+    newest = own_newest(View(name, state, union, None, None, 0, 0))
+    nothing: dict[str, list[Snapshot]] = {place: [] for place in listed}
+    if newest is None:
+        return nothing, "the fleet has no snapshot yet"
+    noted = state.published
+    if noted is None or state.intent is not None or noted.position != newest.position:
+        return nothing, "nothing was removed: the next cycle has to note the newest snapshot first"
+    gone = {s.label for s in superfluous(union, keep, noted.position)}
+    return {
+        place: [s for s in snapshots if s.label in gone and s.position < snapshots[-1].position]
+        for place, snapshots in listed.items()
+    }, ""
+
+
+def _one(instance: Instance, place: Place, care: Care, done: Done, begun: float) -> Steps:
+    """One repository: remove and prune, check, measure; each is a step."""
+    instance.step(f"{place.name}: listing")
+    noted = replace(_noted(instance.state.load(), place.name), at=begun)
+    done.notes[place.name] = noted
+    if not noted.damaged:
+        try:
+            refused = yield from _remove(instance, place, care, done)
+        except RepositoryDamaged as error:
+            raise _damaged(instance, done, noted, error) from error
+        if refused and not noted.refused:
+            instance.notifier.send(Kind.FAILURES, f"{NAME}: {place.name}", REFUSED)
+        noted = replace(noted, refused=refused)
+        _note(instance, done, noted)
+        yield
+    noted = _check(instance, place, care, noted, done)
+    yield
+    count = len(place.snapshots(instance.fleet))
+    _note(instance, done, replace(noted, snapshots=count, bytes=place.size()))
+    return ""
+
+
+def _remove(
+    instance: Instance, place: Place, care: Care, done: Done
+) -> Generator[None, None, bool]:
+    """Forget what is superfluous, and prune; whether the repository refuses that."""
+    listed = {place.name: place.snapshots(instance.fleet)}
+    if others := [p for p in instance.places if p is not place]:
+        listed |= _answers(others, instance.fleet)
+    away = " and ".join(p.name for p in instance.places if p.name not in listed)
+    found, done.held = going(instance.name, instance.state.load(), listed, care.keep, away)
+    gone = found[place.name]
+    if gone:
+        instance.step(f"{place.name}: removing {counted(len(gone), 'snapshot')}")
+        left = set(place.forget(instance.fleet, [s.id for s in gone]))
+        done.forgotten[place.name] = [s for s in gone if s.id not in left]
+        if left:
+            return True
+        yield
+    instance.step(f"{place.name}: pruning")
+    return not place.prune()
+
+
+def _answers(places: Sequence[Place], fleet: str) -> dict[str, Sequence[Snapshot]]:
+    """The listings of those that answer: who is away may know better, but loses nothing here."""
+    found = {}
+    for place in places:
+        try:
+            found[place.name] = place.snapshots(fleet)
+        except Interrupted:
+            raise
+        except ReplicatorError:
+            continue
+    return found
+
+
+def _check(instance: Instance, place: Place, care: Care, noted: Upkeep, done: Done) -> Upkeep:
+    """The next part; the same one again until it was found whole. Raises RepositoryErrors."""
+    part = noted.part % care.parts + 1
+    instance.step(f"{place.name}: checking part {part} of {care.parts}")
+    try:
+        place.check(part, care.parts)
+    except RepositoryDamaged as error:
+        raise _damaged(instance, done, noted, error) from error
+    checked = replace(noted, part=part, parts=care.parts, checked_at=time.time(), damaged="")
+    _note(instance, done, checked)
+    return checked
+
+
+def _damaged(
+    instance: Instance, done: Done, noted: Upkeep, error: RepositoryDamaged
+) -> RepositoryDamaged:
+    """Remember it, whoever found it: what is removed now may be what it is mended from."""
+    _note(instance, done, replace(noted, damaged=str(error)))
+    return RepositoryDamaged(
+        str(error),
+        hint="Nothing more is removed there until a check finds it whole. Look for what is "
+        "damaged: restic check --read-data. What mends it: docs/repository.md, «Damage»",
+    )
+
+
+def _noted(state: State, name: str) -> Upkeep:
+    return next((each for each in state.upkeep if each.name == name), Upkeep(name))
+
+
+def _note(instance: Instance, done: Done, noted: Upkeep) -> None:
+    done.notes[noted.name] = noted
+    used = {place.name for place in instance.places} - {noted.name}
+    others = tuple(each for each in instance.state.load().upkeep if each.name in used)
+    instance.state.update(upkeep=tuple(sorted((*others, noted), key=lambda each: each.name)))

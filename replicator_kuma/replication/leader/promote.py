@@ -1,0 +1,262 @@
+"""From one leader to the next: the newest snapshot taken, the next epoch opened."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from replicator_kuma.adapters.repository import Position, Snapshot
+from replicator_kuma.base.errors import (
+    DatabaseError,
+    ReplicatorError,
+    RepositoryLost,
+    SettingsError,
+    ShrinkRefused,
+    SnapshotMisfit,
+    SnapshotNotFound,
+    SnapshotShrinks,
+    TwoLeaders,
+)
+from replicator_kuma.dump.catalog import TABLES
+from replicator_kuma.replication import mode_mismatch as promotion
+from replicator_kuma.replication import second_repository as second
+from replicator_kuma.replication.apply import checkpoints as kept
+from replicator_kuma.replication.apply.interrupted import at_work
+from replicator_kuma.replication.apply.revert import settle
+from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
+from replicator_kuma.replication.leader.publish import publish
+from replicator_kuma.replication.replica import drift
+from replicator_kuma.replication.replica.cycle import Replica
+from replicator_kuma.replication.replica.hold import floor
+from replicator_kuma.replication.replica.shrink_guard import Guard
+from replicator_kuma.replication.shrink import held, shrinks
+from replicator_kuma.replication.snapshot_ids import recognised
+from replicator_kuma.replication.state.hold_words import held_words
+from replicator_kuma.replication.state.state import Mark, State
+
+log = logging.getLogger(__name__)
+
+_CUT = (
+    "Nothing was published: the whole fleet would have these rows cut. Change them on the leader, "
+    "or lead with what is here: replicator promote --force"
+)
+_SHRUNK = (
+    "Nothing was published. To lead with the monitors that are here: replicator promote --force. "
+    "To take it all the same, first {}: replicator restore --now --allow-shrink"
+)
+_HERE = "REPLICATOR_MODE=BACKUP here and restart `replicator run`, and "
+_WHICH = (
+    "To lead with one of them, {}: replicator restore --now --snapshot ID, then replicator "
+    "promote. To lead with the rows that are here: replicator promote --force"
+)
+_AS_REPLICA = {True: "with REPLICATOR_MODE=RESTORE here", False: "here"}
+"""Where a restore fits: by whether the mode is BACKUP."""
+_GONE = (
+    "Nothing was published. Check RESTIC_REPOSITORY and REPLICATOR_FLEET. If the snapshots are "
+    "really gone, lead with the rows that are here: replicator promote --force"
+)
+_FEW = "Nothing was published. To lead with the rows that are here: replicator promote --force"
+
+
+def promote(instance: Instance, force: bool = False) -> CycleResult:
+    """Make this instance the leader: apply the newest snapshot, publish as (epoch + 1, 1).
+
+    Whoever led before is fenced when it comes back. ``force`` goes on with the rows as they are
+    when the newest snapshot cannot be taken, and begins again in an emptied repository. Call
+    under the lock. Raises ReplicatorErrors; without a publish nothing has changed but the rows.
+    """
+    leading = instance.as_leader()
+    with at_work(leading):
+        settle(instance)
+        return _promote(leading, force, by_mode=instance.leads is True)
+
+
+def _promote(instance: Instance, force: bool, *, by_mode: bool) -> CycleResult:
+    """``by_mode``: its REPLICATOR_MODE is BACKUP already, as a fenced leader's is."""
+    instance.step("asking the repository")
+    snapshots = instance.repository.snapshots(instance.fleet)
+    newest = _newest(recognised(instance, snapshots), snapshots)
+    if not force:
+        second.require_both(instance)
+    if newest is not None and not force and _leads(instance, newest, snapshots):
+        said = promotion.sentence(instance.state.load())
+        return CycleResult(
+            Outcome.NOTHING,
+            f"this instance leads fleet {instance.fleet!r} already, at {newest.position}"
+            f"{f'; {said}' if said else ''}",
+            newest.position,
+            newest.label.digest,
+        )
+    warnings, taken, hold = _own_ways(instance), "", instance.state.load().hold
+    if hold is not None:
+        log.warning("this replica holds %s: it takes the newest", held_words(hold))
+    if newest is None:
+        _require_force_without_snapshots(instance, force)
+    else:
+        taken, more = _take(instance, newest, snapshots, force, _AS_REPLICA[by_mode])
+        warnings += more
+    before = held(instance.state.load()) if newest is None else Mark.of(newest)
+    position = Position(_epoch(instance, newest) + 1, 1)
+    result = publish(
+        instance,
+        position,
+        newest,
+        shrinks=lambda seen, since: _shrinks(instance, before, seen.monitors, force, since.gone),
+    )
+    state = instance.state.load()
+    instance.state.update(
+        applied=state.published,
+        live_digest=result.digest or "",
+        role="BACKUP",
+        hold=None,
+        promoted_at=0.0 if by_mode else time.time(),
+        **drift.NONE,
+        # what Kuma has yet to confirm is kept then, as the next one
+        led_from=kept.highest(instance.state.folder) + (state.pending is not None),
+    )
+    sentence = (
+        f"this instance leads fleet {instance.fleet!r} from {result.position} on{taken}. "
+        f"{f'It held {held_words(hold)}: the hold ends. ' if hold else ''}"
+        f"Now set {'' if by_mode else _HERE}"
+        "REPLICATOR_MODE=RESTORE on the old leader before it starts: its edits that were never "
+        "published will be lost"
+    )
+    return CycleResult(
+        Outcome.PUBLISHED,
+        sentence,
+        result.position,
+        result.digest,
+        warnings=(*warnings, *result.warnings),
+    )
+
+
+def _shrinks(
+    instance: Instance,
+    before: Mark | None,
+    monitors: int,
+    force: bool,
+    gone: Callable[[], int | None],
+) -> bool:
+    """Whether the fleet loses most of its monitors by being led from here, as was forced."""
+    try:
+        limit = instance.shrink_limit
+        return shrinks(limit, before, monitors, allowed=force, gone=gone)
+    except ShrinkRefused as error:
+        raise ShrinkRefused(str(error), hint=_FEW) from error
+
+
+def _own_ways(instance: Instance) -> tuple[str, ...]:
+    """What this replica has otherwise than its leader, by choice: from now on the fleet has it."""
+    try:
+        policy = instance.policy()
+    except SettingsError as error:
+        log.debug("cannot tell what this replica had otherwise: %s", error)
+        return ()
+    left_out = [name for name in TABLES if name not in instance.tables]
+    parts = (
+        policy.local and f"{', '.join(sorted(policy.local))} of its own",
+        left_out and f"no {', '.join(left_out)} from its leader",
+    )
+    ways = "; ".join(part for part in parts if part)
+    return (f"this replica had {ways}: its rows are the fleet's from now on",) if ways else ()
+
+
+def _newest(state: State, snapshots: Sequence[Snapshot]) -> Snapshot | None:
+    """The newest; where two leaders met at its position, the one that this instance stands on."""
+    newest = [s for s in snapshots if s.position == snapshots[-1].position]
+    for mark in (state.published, state.applied):
+        for snapshot in newest:
+            if mark is not None and mark.snapshot == snapshot.id:
+                return snapshot
+    return newest[-1] if newest else None
+
+
+def _leads(instance: Instance, newest: Snapshot, snapshots: Sequence[Snapshot]) -> bool:
+    """Whether it has nothing to take over: it published the newest, and has applied no other.
+
+    (Where two publish in one epoch replicas follow neither: that only the next epoch ends.)
+    """
+    state = instance.state.load()
+    own = state.published is not None and state.published.snapshot == newest.id
+    alone = len({s.label.writer for s in snapshots if _epoch_of(s) == _epoch_of(newest)}) == 1
+    tied = len([s for s in snapshots if s.position == newest.position]) > 1
+    followed = state.applied in (None, state.published)
+    return own and alone and not tied and state.fenced is None and followed
+
+
+def _epoch_of(snapshot: Snapshot) -> int:
+    return snapshot.position.epoch
+
+
+def _epoch(instance: Instance, newest: Snapshot | None) -> int:
+    """The highest epoch that this instance has ever heard of."""
+    state = instance.state.load()
+    marks = [m.position for m in (state.applied, state.published, state.intent) if m is not None]
+    if state.pending is not None:
+        marks.append(state.pending.mark.position)
+    marks += [p for p in (state.burned, state.floor, newest and newest.position) if p]
+    return max((position.epoch for position in marks), default=0)
+
+
+def _require_force_without_snapshots(instance: Instance, force: bool) -> None:
+    state = instance.state.load()
+    if force:
+        return
+    if state.applied is not None or state.published is not None:
+        raise RepositoryLost("the repository holds no snapshot of this fleet any more", hint=_GONE)
+    raise SnapshotNotFound(
+        f"fleet {instance.fleet!r} has no snapshot: there is nothing to take over",
+        hint="A fleet's first leader needs no promote: set REPLICATOR_MODE=BACKUP and start it.",
+    )
+
+
+def _take(
+    instance: Instance,
+    newest: Snapshot,
+    snapshots: Sequence[Snapshot],
+    force: bool,
+    where: str,
+) -> tuple[str, tuple[str, ...]]:
+    """Words for what was taken, and the warnings that came with it. ``where`` a restore fits."""
+    state = instance.state.load()
+    if state.published is not None and state.published.snapshot == newest.id:
+        return "", ()  # its own rows are newer than its own snapshot
+    try:
+        _require_newer(state, newest)
+        _require_one(state, newest, snapshots, where)
+        result = Replica(instance).take(newest, Guard.of(instance, state, newest))
+        if result.outcome is Outcome.WAITING and instance.state.load().pending is None:
+            raise DatabaseError(result.sentence)
+    except ReplicatorError as error:
+        if not force:
+            hints = ((SnapshotMisfit, _CUT), (SnapshotShrinks, _SHRUNK.format(where)))
+            for kind, hint in hints:
+                if isinstance(error, kind):
+                    raise kind(str(error), hint=hint) from error
+            raise
+        log.warning("going on without %s: %s", newest.position, error)
+        return f", with its own rows ({newest.position} could not be taken)", ()
+    return f", with the rows of {newest.position}", result.warnings
+
+
+def _require_one(state: State, newest: Snapshot, snapshots: Sequence[Snapshot], where: str) -> None:
+    """Which of two leaders' rows are to be the fleet's, a person says."""
+    tied = [s for s in snapshots if s.position == newest.position]
+    applied = state.applied is not None and state.applied.snapshot == newest.id
+    if len({s.label.digest for s in tied}) > 1 and not applied:
+        raise TwoLeaders(
+            f"{len(tied)} snapshots with different rows are {newest.position}: which of them is "
+            "the newest nobody can tell",
+            hint=_WHICH.format(where),
+        )
+
+
+def _require_newer(state: State, newest: Snapshot) -> None:
+    """A repository that went back must not take this instance's rows back with it."""
+    published = state.published.position if state.published is not None else None
+    for known, how in ((floor(state), "applied here"), (published, "published from here")):
+        if known is not None and newest.position < known:
+            raise RepositoryLost(
+                f"the newest snapshot is {newest.position}, but {known} was {how}", hint=_GONE
+            )

@@ -1,0 +1,294 @@
+"""Publishing a dump at a position, so that nobody ever takes two dumps for one."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from replicator_kuma.adapters.notify import Kind
+from replicator_kuma.adapters.repository import Label, Limits, Position, Snapshot, missing
+from replicator_kuma.base.errors import (
+    DatabaseError,
+    DatabaseUnset,
+    Fenced,
+    ReplicatorError,
+    RepositoryDamaged,
+    SnapshotNotFound,
+    SnapshotRefused,
+)
+from replicator_kuma.base.text import counted
+from replicator_kuma.dump.format import Dump
+from replicator_kuma.dump.plan import Plan, Summary, plan
+from replicator_kuma.dump.transform.policy import Policy
+from replicator_kuma.dump.transform.translate import translate
+from replicator_kuma.replication import second_repository as second
+from replicator_kuma.replication.apply.prepare import fetched, terms_of
+from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
+from replicator_kuma.replication.leader.failed_publishes import attempted, tried
+from replicator_kuma.replication.observe import Lacking, Observation, fingerprint, observed_dump
+from replicator_kuma.replication.shrink import (
+    FROM,
+    carried,
+    count_files,
+    counted_files,
+    gone,
+    identities,
+)
+from replicator_kuma.replication.state.state import Mark, State
+
+Shrinks = Callable[[Observation, "Since"], bool]
+
+log = logging.getLogger(__name__)
+
+
+def next_position(newest: Mark | None, burned: Position | None) -> Position:
+    """The next sequence of the epoch, past any position that was burned in it."""
+    position = (
+        Position(newest.position.epoch, newest.position.sequence + 1) if newest else Position(1, 1)
+    )
+    if burned is not None and burned >= position:
+        return Position(burned.epoch, burned.sequence + 1)
+    return position
+
+
+def publish(
+    instance: Instance,
+    position: Position,
+    previous: Snapshot | None,
+    *,
+    shrinks: Shrinks = lambda _observation, _since: False,
+    guarded: Snapshot | None = None,
+) -> CycleResult:
+    """Dump, note the intent, publish at ``position``, note it, tell. Raises ReplicatorErrors.
+
+    What changed since ``previous`` is told where that snapshot can be read. Any failure of the
+    publish itself burns the position; a rival that was faster fences. ``shrinks`` sees what the
+    dump holds, and may ask how many monitors of ``guarded`` (else ``previous``) are gone: True
+    where a person allowed that, and it raises where nobody did.
+    """
+    instance.step("dumping the tables")
+    mark = fingerprint(instance)
+    dump, observation = observed_dump(instance, "dump", publishing=True)
+    if observation.unset:
+        raise DatabaseUnset("Kuma has no user; nothing is published")
+    since = Since(instance, dump, observation, previous)
+    against = since if guarded is None else replace(since, previous=guarded, name="guarded")
+    shrunk = shrinks(observation, against)
+    amiss = instance.store.check(instance.tables)
+    as_replicas_do(dump)
+    manifest, state = dump.manifest, instance.state.load()
+    label = Label(
+        fleet=instance.fleet,
+        position=position,
+        digest=manifest.digest,
+        schema=manifest.fingerprint,
+        writer=state.writer,
+        leader=instance.name,
+        rows=manifest.rows,
+        monitors=manifest.monitors,
+        engine=manifest.engine,
+        shrunk=position if shrunk else carried(state, previous),
+        columns=observation.schema.columns,
+    )
+    intent = Mark(
+        position,
+        label.digest,
+        label.schema,
+        writer=state.writer,
+        leader=instance.name,
+        monitors=label.monitors,
+        rows=label.rows,
+        shrunk=label.shrunk,
+    )
+    instance.step("publishing")
+    instance.state.update(intent=intent)
+    try:
+        instance.repository.publish(dump.folder, label)
+    except ReplicatorError:
+        # it may be there, in part or whole: that position is never used for other content
+        instance.state.update(
+            burned=position, tried=tried(state, label.digest), intent=None, verified_at=0.0
+        )
+        raise
+    published = _confirm_alone(instance, state, intent, previous)
+    instance.state.update(
+        published=published,
+        identities=(label.digest, since.identities[1]),
+        published_files=count_files(label.digest, len(manifest.files)),
+        intent=None,
+        fenced=None,
+        rivals=(),
+        tried=(),
+        verified_at=time.time(),
+        unchanged=mark,
+        rolled_back=None,
+        went_back=None,
+    )
+    lagging = second.published(instance)
+    summary = since.summary
+    odd = (*observation.dangling, *observation.lacking, *since.lost)
+    warnings = (*map(str, odd), *amiss, *lagging)
+    sentence = (
+        f"published {position}: {f'{summary.sentence()}; now ' if summary else ''}"
+        f"{counted(manifest.monitors, 'monitor')}, "
+        f"{counted(manifest.rows, 'row')}, digest {manifest.digest[:12]}"
+    )
+    instance.notifier.send(Kind.PUBLISHES, "backup", sentence)
+    return CycleResult(
+        Outcome.PUBLISHED, sentence, position, manifest.digest, summary, warnings=warnings
+    )
+
+
+def as_replicas_do(dump: Dump) -> None:
+    """Read a dump as each replica will; raises DatabaseError for what they would refuse."""
+    try:
+        Dump.open(dump.folder).verify()
+        Limits().check(dump.folder)
+    except SnapshotRefused as error:
+        raise DatabaseError(
+            f"no replica would take what is here now: {error}",
+            hint="Nothing was published; replicas keep what they have. Change in Kuma what is "
+            "named here, then: replicator backup",
+        ) from error
+
+
+def ids_of(rivals: Sequence[Snapshot]) -> tuple[str, ...]:
+    """What the state keeps of snapshots that fence: the last fifty."""
+    return tuple(snapshot.label.common_id for snapshot in rivals)[-50:]
+
+
+@dataclass(frozen=True)
+class Since:
+    """What is new since the previous snapshot; it is fetched once, when that is first asked.
+
+    After the publish where only the message needs it: an edit is to travel first.
+    """
+
+    instance: Instance
+    dump: Dump
+    observation: Observation
+    previous: Snapshot | None
+    name: str = "previous"
+
+    @cached_property
+    def identities(self) -> tuple[str, str]:
+        """Of as many monitors as there were before, which come first by their ids; of all."""
+        return identities(self.dump, self.previous.label.monitors if self.previous else 0)
+
+    @cached_property
+    def plan(self) -> Plan | None:
+        """None where there is no previous one. Raises ReplicatorErrors, OSError."""
+        if self.previous is None:
+            return None
+        return _what_changed(self.instance, self.dump, self.observation, self.previous, self.name)
+
+    @property
+    def summary(self) -> Summary | None:
+        """None where the previous one cannot be read or compared, and where there is none."""
+        try:
+            return self.plan.summary if self.plan is not None else None
+        except (ReplicatorError, OSError) as error:
+            log.debug("cannot compare with the snapshot before: %s", error)
+            return None
+
+    @property
+    def lost(self) -> list[Lacking]:
+        """Certificates that were in the previous one, and that rows still name."""
+        if self.summary is None or self.plan is None:
+            return []
+        known = {lacking.name for lacking in self.observation.lacking}
+        gone = {name for name, sha256 in self.plan.files if sha256 is None} - known
+        return [
+            Lacking(name, "is not there any more: replicas keep the one they have")
+            for name in sorted(gone & self.observation.named)
+        ]
+
+    def files(self) -> int | None:
+        """How many files it held; None where that can never be told, or does not matter.
+
+        It is fetched only where this instance does not know, and rows name files that are not here.
+        """
+        if self.previous is None:
+            return None
+        noted = self.instance.state.load().published_files
+        known = counted_files(noted, self.previous.label.digest)
+        if known is not None or len(self.observation.lacking) * 2 < FROM:
+            return known
+        try:
+            assert self.plan is not None
+            return len(Dump.open(self.instance.work / self.name).manifest.files)
+        except (RepositoryDamaged, SnapshotRefused, SnapshotNotFound):
+            return None
+
+    def gone(self) -> int | None:
+        """How many of its monitors are not there any more; raises what may go by.
+
+        None where that can never be told: a leader must go on behind a snapshot that is damaged,
+        and replicas count for themselves. It is not fetched where this instance published it and
+        remembers that all its monitors were the same.
+        """
+        known = self.instance.state.load().identities
+        if self.previous and known == (self.previous.label.digest, self.identities[0]):
+            return 0
+        try:
+            return gone(self.plan, self.dump) if self.plan is not None else 0
+        except (RepositoryDamaged, SnapshotRefused, SnapshotNotFound) as error:
+            log.warning(
+                "%s cannot be compared with (%s): whether other monitors have taken the place of "
+                "those there is for each replica to say",
+                self.previous.position if self.previous else "the snapshot before",
+                error,
+            )
+            return None
+
+
+def _what_changed(
+    instance: Instance, dump: Dump, observation: Observation, previous: Snapshot, name: str
+) -> Plan:
+    """The changes since a snapshot, whose dump is fetched into a folder of this name."""
+    instance.progress("comparing with the snapshot before")
+    before = in_own_terms(instance, fetched(instance, previous, name), dump, observation)
+    return plan(before, dump, instance.work / f"{name}-changes")
+
+
+def in_own_terms(instance: Instance, published: Dump, live: Dump, observation: Observation) -> Dump:
+    """A published dump as this leader's database would hold it: it may be another one by now.
+
+    Raises ReplicatorErrors where it cannot be told.
+    """
+    policy = Policy(settings=observation.schema.settings, compatible=True)
+    terms = replace(terms_of(instance, observation, policy), keeps_files=False)
+    return translate(published, live, terms, published.folder.with_suffix(".own")).dump
+
+
+def _confirm_alone(
+    instance: Instance, before: State, intent: Mark, previous: Snapshot | None
+) -> Mark:
+    """The published snapshot as it is listed; raises Fenced when a rival published meanwhile.
+
+    (What an earlier publish of this instance left behind when it failed is no rival's.)
+    """
+    snapshots = instance.repository.snapshots(instance.fleet)
+    ours = (intent.position, intent.writer, intent.digest)
+    own = [s for s in snapshots if (s.position, s.label.writer, s.label.digest) == ours]
+    since = [s for s in snapshots if previous is None or s.position > previous.position]
+    rivals = [s for s in since if s not in own and not attempted(before, s)]
+    if rivals:
+        sentence = f"{rivals[0].label.leader} published {rivals[0].position} at the same time"
+        noted = Mark.of(own[0]) if own else instance.state.load().published
+        instance.state.update(
+            fenced=sentence,
+            rivals=ids_of(rivals),
+            published=noted,
+            intent=None,
+            burned=intent.position,
+        )
+        raise Fenced(sentence)
+    if not own:
+        raise missing(
+            snapshots, f"{intent.position} was published and the repository does not list it"
+        )
+    return Mark.of(own[0])

@@ -1,0 +1,96 @@
+"""A leader goes back to an older snapshot, and publishes its rows as a new position."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from replicator_kuma.adapters.repository import Snapshot
+from replicator_kuma.base.errors import DatabaseMissing, SnapshotNotFound, Unpublished
+from replicator_kuma.replication.apply.interrupted import at_work
+from replicator_kuma.replication.apply.revert import UNCONFIRMED, settle
+from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
+from replicator_kuma.replication.leader.cycle import Leader, View, alike_key
+from replicator_kuma.replication.leader.publish import Since, next_position, publish
+from replicator_kuma.replication.observe import Observation
+from replicator_kuma.replication.replica import hold as holding
+from replicator_kuma.replication.replica.cycle import Replica
+from replicator_kuma.replication.state.state import Mark
+
+
+def rollback(
+    instance: Instance, wanted: str | None, at: float | None = None, *, force: bool = False
+) -> CycleResult:
+    """Write the rows of a snapshot back, as the leader's own, and publish them. Under the lock.
+
+    ``wanted`` names it by id or position, ``at`` (epoch seconds) by time. A person who says this
+    means that monitors go. ``force``: rows that were never published may go as well. Raises
+    ReplicatorErrors: Fenced, Unpublished, SnapshotNotFound, what a restore raises.
+    """
+    with at_work(instance):
+        settle(instance)
+        leader = Leader(instance)
+        view, newest, _state = leader.ask(leader.observe(), allow_shrink=True)
+        if newest is None or view.newest is None:
+            raise SnapshotNotFound(
+                "this fleet has no snapshot to go back to", hint=SnapshotNotFound.none_yet
+            )
+        snapshot = holding.chosen(view.snapshots, wanted, at)
+        if not force:
+            _require_published(leader, view, newest)
+        return _go(instance, view.newest, newest, snapshot)
+
+
+def _require_published(leader: Leader, view: View, newest: Mark) -> None:
+    if view.digest is None:
+        raise DatabaseMissing("there is no database here yet")
+    empty = view.users == 0 and view.monitors == 0
+    same = view.digest == newest.digest or view.state.alike == alike_key(newest, view.digest)
+    if not (empty or same or leader.alike(view, newest)):
+        raise Unpublished(
+            f"rows here have changed since {newest.position}, and were never published: going "
+            "back would lose them"
+        )
+
+
+def _go(instance: Instance, previous: Snapshot, newest: Mark, snapshot: Snapshot) -> CycleResult:
+    # first: who dies from here on publishes what it has put in place, also if monitors go by it
+    instance.state.update(rolled_back=snapshot.position)
+    try:
+        taken = Replica(instance).take(snapshot)
+    except Exception:
+        _forget_unless_taken(instance, snapshot)
+        raise
+    if taken.outcome is Outcome.WAITING and instance.state.load().pending is None:
+        instance.state.update(rolled_back=None)
+        return taken
+    if snapshot.id == previous.id:
+        instance.state.update(rolled_back=None, went_back=None)
+        return replace(taken, sentence=f"{taken.sentence}; it is the newest: nothing to publish")
+    state = instance.state.load()
+    if state.pending is not None:
+        return replace(taken, sentence=f"{taken.sentence}; {UNCONFIRMED}")
+    instance.state.update(went_back=Mark.of(snapshot))
+    result = publish(
+        instance,
+        next_position(newest, state.burned),
+        previous,
+        shrinks=_meant,
+    )
+    published = instance.state.load().published
+    instance.state.update(applied=published, live_digest=result.digest or "")
+    sentence = f"rolled back to {snapshot.position}: {result.sentence}"
+    return replace(result, sentence=sentence, warnings=(*taken.warnings, *result.warnings))
+
+
+def _meant(_seen: Observation, _since: Since) -> bool:
+    """Replicas count monitors that others replaced too: the word of going back allows it all."""
+    return True
+
+
+def _forget_unless_taken(instance: Instance, snapshot: Snapshot) -> None:
+    """After an error that the person sees: what was not taken is not to be published."""
+    state = instance.state.load()
+    under_way = state.pending is not None and not state.pending.rollback
+    taken = state.applied is not None and state.applied.snapshot == snapshot.id
+    if not (under_way or taken):
+        instance.state.update(rolled_back=None)

@@ -1,0 +1,65 @@
+"""An instance that `promote` made the leader while its REPLICATOR_MODE is not BACKUP yet.
+
+Nobody publishes for the fleet in this time: every command that meets it says so, and no cycle
+takes back what was edited here since.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from replicator_kuma.base.errors import SettingsError
+from replicator_kuma.base.times import when
+from replicator_kuma.replication.state.state import State
+
+TO_DO = (
+    "Set REPLICATOR_MODE=BACKUP here, then restart `replicator run` (under cron: set it where cron "
+    "runs the commands)."
+)
+
+_ON_LEADER = (
+    "To go back to an earlier snapshot on the leader: replicator rollback POSITION. To make it a "
+    "replica, once another instance leads: set REPLICATOR_MODE=RESTORE, then restart `replicator "
+    "run`."
+)
+_ON_REPLICA = "Run it on the leader. To make this replica the leader instead: replicator promote"
+
+
+def awaits_mode(state: State) -> bool:
+    """Whether it was promoted, and no cycle as the leader has ended since."""
+    return state.promoted and bool(state.promoted_at)
+
+
+def words(state: State) -> str:
+    """When it was promoted and to which epoch; "" where it does not await its mode."""
+    if not awaits_mode(state) or state.published is None:
+        return ""
+    epoch = state.published.position.epoch
+    return f"promoted at {when(state.promoted_at)} to epoch {epoch}"
+
+
+def sentence(state: State) -> str:
+    """What is wrong and what to do, in one sentence; "" where it does not await its mode."""
+    if not (said := words(state)):
+        return ""
+    return (
+        f"this instance was {said}, and publishes nothing until REPLICATOR_MODE=BACKUP is set here "
+        "and `replicator run` is restarted"
+    )
+
+
+def unfit(command: str, mode: str, state: State, *, leads: bool) -> SettingsError:
+    """The error for a command of the other role; ``mode`` is REPLICATOR_MODE, "" where unset."""
+    message = f"{command} does not fit REPLICATOR_MODE={mode}"
+    if not leads and (said := words(state)):
+        return SettingsError(f"{message}, but this instance was {said}", hint=TO_DO)
+    if leads:
+        return SettingsError(f"{message}: this instance is the leader", hint=_ON_LEADER)
+    return SettingsError(f"{message}: this instance is a replica", hint=_ON_REPLICA)
+
+
+def as_dict(state: State) -> dict[str, Any] | None:
+    """`promoted` of `--json` (docs/json.md)."""
+    if not awaits_mode(state) or state.published is None:
+        return None
+    return {"at": when(state.promoted_at), "epoch": state.published.position.epoch}

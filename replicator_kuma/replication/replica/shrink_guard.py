@@ -1,0 +1,91 @@
+"""A replica's guard: a snapshot that would take most of its monitors waits for a person's word."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from replicator_kuma.adapters.repository import Snapshot
+from replicator_kuma.base.errors import SnapshotShrinks
+from replicator_kuma.replication.apply.prepare import Planned
+from replicator_kuma.replication.instance import Instance
+from replicator_kuma.replication.shrink import HALF, Limit, gone, held
+from replicator_kuma.replication.state.state import Mark, State
+
+
+@dataclass(frozen=True)
+class Guard:
+    """``before`` is what the replica has of the fleet; None lets everything pass."""
+
+    limit: Limit = HALF
+    before: Mark | None = None
+
+    @classmethod
+    def of(cls, instance: Instance, state: State, snapshot: Snapshot) -> Guard:
+        """The guard for a snapshot that nobody named.
+
+        A new replica has nothing to lose; rows put right are none of a leader's deletions; and
+        what a person allowed at a later position than the one held here is meant for us too.
+        """
+        before, shrunk = held(state), snapshot.label.shrunk
+        if before is None or before.snapshot == snapshot.id or "monitor" not in instance.tables:
+            return UNGUARDED
+        if shrunk is not None and shrunk > before.position:
+            return UNGUARDED
+        return cls(instance.shrink_limit, before)
+
+    def look(self, snapshot: Snapshot) -> None:
+        """By the tags alone, before anything is fetched; raises SnapshotShrinks.
+
+        (None at all may also be a leader that does not replicate monitors: its dump tells.)
+        """
+        if self.before is None or not snapshot.label.monitors:
+            return
+        before, left = self.before.monitors, snapshot.label.monitors
+        if self.limit.exceeded(before, before - left, left):
+            raise _refusal(snapshot, before - left, before)
+
+    def weigh(self, snapshot: Snapshot, planned: Planned) -> None:
+        """By the leader's dump and the rows here, whatever the tags say; raises SnapshotShrinks.
+
+        A monitor that another one replaces is gone too. What rules leave out is not the leader's
+        deletion, and monitors that rules had left out before still count as the fleet's.
+        """
+        source = planned.source
+        if self.before is None or "monitor" not in source.manifest.tables:
+            return
+        before, left = self.before.monitors, source.manifest.monitors
+        if self.limit.exceeded(before, before - left, left):
+            raise _refusal(snapshot, before - left, before)
+        self._weigh_files(snapshot, planned)
+        before = max(before, planned.live.manifest.monitors)
+        count = gone(planned.plan, source)
+        if count and self.limit.exceeded(before, count, left):
+            raise _refusal(snapshot, count, before)
+
+    def _weigh_files(self, snapshot: Snapshot, planned: Planned) -> None:
+        """The same for files that no row names any more, by the leader's dump."""
+        theirs = planned.source.manifest.files
+        gone = [name for name, to in planned.plan.files if to is None and name not in theirs]
+        before = len(planned.live.manifest.files)
+        if self.limit.part(before, len(gone)):
+            raise SnapshotShrinks(
+                f"{snapshot.position} of {snapshot.label.leader} would take {len(gone)} of "
+                f"{before} files (logos, certificates) from this replica: it keeps its rows until "
+                "somebody says that this is meant"
+            )
+
+
+UNGUARDED = Guard()
+
+
+def noted(instance: Instance, refusal: str) -> None:
+    """Remember why the newest snapshot is not applied, or that nothing is refused any more."""
+    if instance.state.load().shrink != refusal:
+        instance.state.update(shrink=refusal)
+
+
+def _refusal(snapshot: Snapshot, gone: int, before: int) -> SnapshotShrinks:
+    return SnapshotShrinks(
+        f"{snapshot.position} of {snapshot.label.leader} would take {gone} of {before} monitors "
+        "from this replica: it keeps its rows until somebody says that this is meant"
+    )

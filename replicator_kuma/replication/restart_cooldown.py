@@ -1,0 +1,205 @@
+"""The least time between two restarts of Kuma that nobody asked for, so that monitors get to beat.
+
+Kuma starts its monitors one after another. A replica that restarted it for each edit of a busy
+hour would hardly monitor at all. What waits is the newest snapshot; a person never waits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from replicator_kuma.adapters.database import Store
+from replicator_kuma.base.errors import DatabaseError
+from replicator_kuma.base.times import when
+from replicator_kuma.replication.state.state import Restart
+
+if TYPE_CHECKING:
+    from replicator_kuma.replication.instance import Instance
+
+LONGEST = 900.0
+"""Seconds that a restart puts off the next one at most: a lag of hours would help nobody."""
+STARTS = 3
+"""how many times as long as its start Kuma is left alone, from that start on"""
+PER_MONITOR = 0.65
+"""seconds of a start for each monitor, until the first of them has beaten (docs/kuma.md)"""
+EARLY = 5.0
+"""Seconds by which a cycle may come early: cron's next one would come a whole interval later"""
+PUSH = "push"
+"""the type of a monitor that beats when it is pushed, and not at Kuma's start"""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Pace:
+    """How often a cycle may restart one Kuma, and what this process knows of its restarts.
+
+    Of this process's own restarts the age is told by ``ticks``, which no clock that is set can
+    change; of others by ``wall``. Copies of an instance share it.
+    """
+
+    every: float = 0.0
+    """REPLICATOR_RESTORE_INTERVAL in seconds; 0: no cycle waits"""
+    wall: Callable[[], float] = time.time
+    ticks: Callable[[], float] = time.monotonic
+    _begun: float = 0.0
+    _starting: tuple[float, float] | None = None
+    _known: tuple[float, float] | None = field(default=None, repr=False)
+    """`Restart.at` of the last one here, and ``ticks`` then"""
+
+    def begin(self) -> None:
+        """A cycle begins."""
+        self._begun, self._starting = self.wall(), None
+
+    def end(self) -> None:
+        """It is over: what comes after it is none of its restarts."""
+        self._begun, self._starting = 0.0, None
+
+    def starting(self) -> None:
+        """Kuma is about to be started again: its monitors beat from now on."""
+        self._starting = (self.wall(), self.ticks())
+
+    def restarted(self, *, long_since: bool = True) -> dict[str, Any]:
+        """What the state is to note once Kuma was started again for rows.
+
+        ``long_since`` False: it was started once more since `starting`, just now.
+        """
+        now = (self.wall(), self.ticks())
+        at, ticks = (self._starting if long_since else None) or now
+        self._known, self._starting = (at, ticks), None
+        return {"restart": Restart(at, self._begun or at), "waits_until": 0.0}
+
+    def age(self, restart: Restart) -> float:
+        """Seconds since Kuma was started; below 0 where the clock was set back since."""
+        if self._known is not None and self._known[0] == restart.at:
+            return self.ticks() - self._known[1]
+        return self.wall() - restart.at
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Kuma is not to be restarted yet."""
+
+    until: float
+    """seconds since the epoch"""
+    age: float
+    """seconds since Kuma was started"""
+    start: float
+    """seconds that Kuma's start took, or takes by what was seen of it"""
+    every: float
+
+    def sentence(self, position: object) -> str:
+        """Why this position is not applied in this cycle."""
+        ago = f"Kuma restarted {self.age:.0f} s ago"
+        why = f"{ago} and needs its monitors to beat first"
+        if STARTS * self.start < self.every:
+            why = f"{ago}, and REPLICATOR_RESTORE_INTERVAL is the least time between two restarts"
+        return f"{position} waits until {when(self.until)}: {why}"
+
+
+def left(every: float, age: float, lead: float, start: float) -> float:
+    """Seconds until Kuma may be restarted again; 0 or less: now. A pure function.
+
+    ``age``: since Kuma was started; ``lead``: what the cycle that did it took until then;
+    ``start``: what Kuma's start takes.
+    """
+    by_interval = every - min(EARLY, every / 10) - age - lead
+    return min(max(by_interval, STARTS * start - age), LONGEST - age)
+
+
+@dataclass(frozen=True)
+class Beats:
+    """The first beats of the active monitors after a start of Kuma; seconds after it."""
+
+    active: int = 0
+    beaten: int = 0
+    """how many of them have beaten"""
+    first: float = 0.0
+    last: float = 0.0
+
+    def start(self) -> float:
+        """Seconds that the start takes: measured once all have beaten, before that estimated.
+
+        One that never beats so makes it longer by its share, and not endless.
+        """
+        steps = self.beaten - 1
+        each = (self.last - self.first) / steps if steps > 0 else PER_MONITOR
+        return self.last + each * (self.active - self.beaten)
+
+
+def first_beats(store: Store, since: float) -> Beats:
+    """What the monitors have done since Kuma was started, in seconds since the epoch.
+
+    By an index of Kuma's, one look a monitor. Raises DatabaseError.
+    """
+    text = datetime.fromtimestamp(since, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+    with store.read() as reader:
+        if not {"monitor", "heartbeat"} <= reader.schema.tables.keys():
+            return Beats()
+        [(active, beaten, first, last)] = reader.query(
+            "SELECT count(*), count(began), min(began), max(began) FROM ("
+            "SELECT (SELECT min(h.time) FROM heartbeat h "
+            f"WHERE h.monitor_id = m.id AND h.time > '{text}') AS began "
+            f"FROM monitor m WHERE m.active = 1 AND m.type <> '{PUSH}') AS beats"
+        )
+    return Beats(int(active), int(beaten), _seconds(first, since), _seconds(last, since))
+
+
+def _seconds(last: object, since: float) -> float:
+    """From the start to a beat, as Kuma writes its time: UTC, without an offset."""
+    try:
+        moment = datetime.fromisoformat(str(last)).replace(tzinfo=UTC)
+    except ValueError:  # none yet, or another program's
+        return 0.0
+    return max(0.0, moment.timestamp() - since)
+
+
+def look(instance: Instance) -> Wait | None:
+    """What a cycle that would restart Kuma now has to wait for; noted in the state.
+
+    None: nothing. Only who was asked by nobody waits, and only for a Kuma that runs.
+    """
+    pace, state = instance.pace, instance.state.load()
+    asked = not (instance.by_itself or instance.at_start)
+    if not pace.every or state.restart is None or asked:
+        return None
+    if not (instance.kuma.manages and instance.kuma.running()):
+        return None
+    restart, age = state.restart, pace.age(state.restart)
+    lead = min(max(restart.at - restart.begun, 0.0), LONGEST)
+    if age < 0:
+        # nobody knows how long ago it was: it counts from now on, or a wait could last for years
+        restart, age = Restart(pace.wall(), pace.wall() - lead), 0.0
+        instance.state.update(restart=restart)
+    if age >= LONGEST:
+        return None
+    start = _start(instance, restart, age)
+    seconds = left(pace.every, age, lead, start)
+    if seconds <= 0:
+        return None
+    wait = Wait(pace.wall() + seconds, age, start, pace.every)
+    instance.state.update(waits_until=wait.until)
+    return wait
+
+
+def _start(instance: Instance, restart: Restart, age: float) -> float:
+    """Seconds that this start of Kuma takes; 0 where its beats cannot be read.
+
+    A beat cannot be older than the start, whatever the clocks say.
+    """
+    with contextlib.suppress(DatabaseError):
+        beats = first_beats(instance.store, restart.at)
+        beats = replace(beats, first=min(beats.first, age), last=min(beats.last, age))
+        start = beats.start()
+        log.debug(
+            "%d of %d monitors have beaten: the start takes %.1f s",
+            *(beats.beaten, beats.active, start),
+        )
+        return start
+    return 0.0

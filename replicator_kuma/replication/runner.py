@@ -1,0 +1,142 @@
+"""How a cycle ended, noted in the state: for cron's one-shot commands and the supervisor alike."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from replicator_kuma.adapters.notify import Kind
+from replicator_kuma.base.errors import AlreadyRunning, Interrupted, ReplicatorError, StateError
+from replicator_kuma.base.failure_log import describe
+from replicator_kuma.base.os_errors import refusal
+from replicator_kuma.replication import freshness
+from replicator_kuma.replication.instance import CycleResult, Instance
+from replicator_kuma.replication.state.state import Last, State
+
+FLAPPING = 3600.0
+"""seconds after a recovery in which one failure alone is not told"""
+HELD_BACK = ""
+"""stands among what was told for a failure that was not"""
+
+_NO_END = (Interrupted, AlreadyRunning)
+"""the cycle did not take place: what the one before said still holds"""
+
+
+def recorded(
+    instance: Instance,
+    role: str,
+    cycle: Callable[[], CycleResult],
+    clock: Callable[[], float] = time.time,
+) -> CycleResult:
+    """Run one cycle and note its end; raises what it raises, MachineError for what is no bug.
+
+    Notifies when cycles begin to fail, fail in another way than before, and work again. What was
+    told is in the state, so that a replicator that restarts does not tell it twice. Within an
+    hour of a recovery what goes by itself has to fail twice in a row.
+    """
+    try:
+        result = cycle()
+        _succeeded(instance, role, result, clock())
+        return result
+    except _NO_END:
+        raise
+    except Exception as raised:
+        if isinstance(raised, ReplicatorError) and raised.refusal:
+            raise
+        error = refusal(raised) or raised
+        # A disk that is full fails the cycle and this note: the first error is the one to show.
+        try:
+            _failed(instance, role, error, clock())
+        except (StateError, OSError, MemoryError):
+            _tell_failure(instance, role, error)
+        if error is raised:
+            raise
+        raise error from raised
+
+
+def _failed(instance: Instance, role: str, error: Exception, now: float) -> None:
+    state = instance.state.load()
+    last = Last(
+        at=now,
+        ok=False,
+        sentence=describe(error),
+        error=type(error).__name__,
+        exit_code=error.exit_code if isinstance(error, ReplicatorError) else 1,
+        hint=error.hint if isinstance(error, ReplicatorError) else "",
+    )
+    since = state.failing_since or now
+    # the next success must be one of the repository too, not of what was known before
+    told = _told(state)
+    tell = last.error not in told and not _flaps(state, error, now)
+    kinds = (*told, last.error) if tell else told or (HELD_BACK,)
+    instance.state.update(
+        last=last,
+        failing_since=since,
+        role=role,
+        verified_at=0.0,
+        told=kinds,
+        **freshness.noted_failure(state, error),
+    )
+    if tell:
+        _tell_failure(instance, role, error)
+
+
+def _flaps(state: State, error: Exception, now: float) -> bool:
+    """Whether what goes by has come again soon after it went: it has to fail twice in a row.
+
+    (What fails now and then would be two messages each time.)
+    """
+    begins = not state.failing_since
+    goes_by = isinstance(error, ReplicatorError) and error.retryable
+    return begins and goes_by and 0 <= now - state.recovered_at < FLAPPING
+
+
+def _told(state: State) -> tuple[str, ...]:
+    """The kinds of failure that somebody was told of since cycles last went well.
+
+    (A fence behind a flapping network is told once, not each time that the network is back.)
+    """
+    if state.last is None or (state.last.ok and not state.failing_since):
+        return ()
+    return state.told or (state.last.error,)
+
+
+def _tell_failure(instance: Instance, role: str, error: Exception) -> None:
+    """Once a kind: where the state cannot be written, this process itself remembers it."""
+    if instance.told != type(error).__name__:
+        instance.told = type(error).__name__
+        hint = f"\n{error.hint}" if isinstance(error, ReplicatorError) and error.hint else ""
+        instance.notifier.send(
+            Kind.FAILURES, _title(role, "fails"), describe(error) + hint, urgent=True
+        )
+
+
+def _succeeded(instance: Instance, role: str, result: CycleResult, now: float) -> None:
+    state = instance.state.load()
+    last = Last(at=now, ok=True, sentence=result.sentence, outcome=result.outcome.value)
+    noted = {
+        "last": last,
+        "last_ok_at": now,
+        "role": role,
+        "waits_until": result.waits_until,
+        **freshness.noted(state, result.outcome.value, now),
+    }
+    if result.waits_until and state.failing_since:
+        # what failed was not tried again: the apply that is put off may fail as before
+        instance.state.update(**noted)
+        return
+    told = bool(instance.told) or any(kind != HELD_BACK for kind in _told(state))
+    recovered_at = now if told else state.recovered_at
+    instance.state.update(
+        **noted,
+        failing_since=0.0,
+        recovered_at=recovered_at,
+        told=(),
+    )
+    if told:
+        instance.told = ""
+        instance.notifier.send(Kind.FAILURES, _title(role, "works again"), result.sentence)
+
+
+def _title(role: str, what: str) -> str:
+    return f"{'backup' if role == 'BACKUP' else 'restore'} {what}"

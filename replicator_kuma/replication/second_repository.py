@@ -1,0 +1,152 @@
+"""A second repository beside the first: who lags behind is noted, told once, and catches up."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Mapping
+
+from replicator_kuma.adapters.notify import Kind
+from replicator_kuma.adapters.repository import Snapshot
+from replicator_kuma.adapters.repository.pair import SECOND
+from replicator_kuma.base.errors import (
+    Interrupted,
+    ReplicatorError,
+    RepositoryDamaged,
+    RepositoryMissing,
+    RepositoryUnreachable,
+    SnapshotRefused,
+)
+from replicator_kuma.base.failure_log import lasting
+from replicator_kuma.dump.format import accepts
+from replicator_kuma.replication.apply.prepare import fetched
+from replicator_kuma.replication.instance import Instance
+from replicator_kuma.reports.upkeep import called, seen_away
+
+_GONE = (
+    "Is its disk or share mounted? If it is really gone, it is made anew on the leader: replicator "
+    "init"
+)
+
+log = logging.getLogger(__name__)
+
+
+def require_both(instance: Instance) -> None:
+    """Raise RepositoryUnreachable where one of two did not answer the last listing.
+
+    It may hold a newer snapshot: who leads without it may lose that.
+    """
+    pair = instance.pair
+    if pair is not None and pair.away:
+        why = "; ".join(map(str, pair.away.values()))
+        raise RepositoryUnreachable(
+            f"a new leader has to ask both repositories: {why}",
+            hint="What it holds beyond the other would be lost. To lead all the same: "
+            "replicator promote --force",
+        )
+
+
+def look_who_is_away(instance: Instance) -> None:
+    """Note who of two did not answer a replica's listing; the log tells it once, and its end."""
+    errors = instance.pair.away if instance.pair is not None else {}
+    if _cut_short(errors):
+        return
+    before = instance.state.load().away
+    now = seen_away(errors, before, time.time())
+    if now == before:
+        return
+    instance.state.update(away=now)
+    known = {each.name for each in before}
+    for each in now:
+        if each.name not in known:
+            error = errors[each.name]
+            to_do = _GONE if isinstance(error, RepositoryMissing) else error.hint
+            words = f"{called(each.name)} is away: {each.why}. {to_do}"
+            log.warning("only one of two repositories is read: %s", words)
+    for each in before:
+        if each.name not in errors and instance.pair is not None:
+            lasted = lasting(time.time() - each.since)
+            log.info("%s answers again, after %s", called(each.name), lasted)
+
+
+def published(instance: Instance) -> tuple[str, ...]:
+    """After a publish: warnings of who did not take it."""
+    return _note(instance)[0]
+
+
+def catch_up(instance: Instance, newest: Snapshot | None) -> tuple[str, ...]:
+    """Give the newest snapshot to who lags behind; warnings where that is news.
+
+    Call after a listing, in a cycle of the leader that it is. Its failure is none of the cycle.
+    """
+    pair = instance.pair
+    if pair is None:
+        _note(instance)
+    if pair is None or newest is None:
+        return ()
+    pair.failed = {}
+    if behind := pair.behind(newest.label):
+        instance.step(f"{', '.join(place.name for place in behind)} catches up")
+        try:
+            dump = fetched(instance, newest, "catch-up")
+            pair.complete(dump.folder, newest.label)
+        except Interrupted:
+            raise
+        except ReplicatorError as error:
+            pair.failed = {place.name: error for place in behind}
+        for place in behind:
+            if place.name not in pair.failed:
+                log.info("%s has caught up with %s", place.name, newest.position)
+    elif instance.state.load().lagging and not pair.away:
+        instance.step("reading both copies")
+        pair.verify(newest, instance.work / "copies", accepts)
+    warnings, news = _note(instance)
+    return warnings if news else ()
+
+
+def _note(instance: Instance) -> tuple[tuple[str, ...], bool]:
+    """Note who lags behind, tell it once, and its end too; whether it is news."""
+    pair = instance.pair
+    errors = {**pair.away, **pair.failed} if pair is not None else {}
+    if _cut_short(errors):
+        return (), False
+    names = [place.name for place in pair.places] if pair is not None else []
+    warnings = tuple(_lags(name, error, names) for name, error in errors.items())
+    before, now = instance.state.load().lagging, "; ".join(warnings)
+    if now != before:
+        instance.state.update(lagging=now)
+    if pair is None:
+        return (), False  # the one that lagged behind was taken away
+    if bool(now) != bool(before):
+        title = "a repository lags behind" if now else "both repositories are equal again"
+        instance.notifier.send(
+            Kind.FAILURES, title, now or "what lagged behind has the newest snapshot"
+        )
+    return warnings, bool(now) != bool(before)
+
+
+def _cut_short(errors: Mapping[str, ReplicatorError]) -> bool:
+    """Whether a signal ended a call: what one of them would have said is not known."""
+    return any(isinstance(error, Interrupted) for error in errors.values())
+
+
+def _lags(name: str, error: ReplicatorError, names: Iterable[str]) -> str:
+    """Who lags behind, why, and what to do. ``names``: of the two."""
+    # what one lacks the other may be unable to give
+    failed = next((each for each in names if str(error).startswith(f"{each}: ")), name)
+    variable = "REPLICATOR_REPOSITORY_2" if failed == SECOND else "RESTIC_REPOSITORY"
+    if isinstance(error, RepositoryMissing):
+        to_do = f"If {variable} is right, make it: replicator init"
+    elif isinstance(error, SnapshotRefused):
+        to_do = "It has no whole copy: the next change that is published brings one."
+    elif isinstance(error, RepositoryDamaged):
+        to_do = (
+            f"Look for what is damaged in {variable}: restic check --read-data. Once it is "
+            "mended (docs/repository.md, «Damage») the next change that is published brings a "
+            "whole copy."
+        )
+    else:
+        to_do = f"{error.hint.rstrip('.')}. It catches up by itself once it can be written to."
+    why = str(error).removeprefix(f"{failed}: ")
+    of_other = f"{called(failed)}: " if failed != name else ""
+    return f"{called(name)} lags behind: {of_other}{why}. {to_do}"

@@ -1,0 +1,208 @@
+"""Guards against mass deletion: how many monitors may go before a person is asked.
+
+The leader asks before it publishes, a replica before it applies (guard.py). That a person allowed
+a shrink travels with the snapshots: a label's ``shrunk`` is the last position at which somebody
+did, and each later snapshot carries it on, also into the next epoch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from replicator_kuma.adapters.repository import Position, Snapshot
+from replicator_kuma.base.errors import RepositoryError, ShrinkRefused
+from replicator_kuma.dump import values
+from replicator_kuma.dump.format import Dump
+from replicator_kuma.dump.plan import Plan
+from replicator_kuma.replication.state.state import Mark, State
+
+FROM = 10
+"""A fleet of fewer monitors may lose any part of them without a question, but not all."""
+
+
+@dataclass(frozen=True)
+class Limit:
+    """REPLICATOR_SHRINK_LIMIT: the part of a fleet's monitors, in percent, that asks a person."""
+
+    percent: int | None = 50
+    """None: nobody is asked"""
+
+    @classmethod
+    def parse(cls, text: str) -> Limit:
+        """`50%`, `50` or `off`; raises ValueError."""
+        plain = text.strip().lower()
+        if plain == "off":
+            return cls(None)
+        match = re.fullmatch(r"([1-9][0-9]{0,2})\s*%?", plain, re.ASCII)
+        if match is None or int(match.group(1)) > 100:
+            raise ValueError(f"{text!r} is neither a percentage of 1% to 100% nor off")
+        return cls(int(match.group(1)))
+
+    def exceeded(self, before: int, gone: int, left: int) -> bool:
+        """Whether so many of ``before`` monitors gone, with ``left`` there now, are too many."""
+        if self.percent is None:
+            return False
+        return self.part(before, gone) or (before > 0 and left == 0)
+
+    def part(self, before: int, gone: int) -> bool:
+        """Whether these are too large a part of ten or more."""
+        return self.percent is not None and before >= FROM and gone * 100 >= self.percent * before
+
+
+HALF = Limit()
+
+
+def shrinks(
+    limit: Limit,
+    before: Mark | None,
+    monitors: int,
+    *,
+    allowed: bool,
+    gone: Callable[[], int | None] | None = None,
+) -> bool:
+    """Whether rows with so many monitors are a shrink that a person allowed.
+
+    ``before`` is what they follow; ``gone`` counts those of its monitors that are not there any
+    more, also where others took their place, and is asked only where it matters; None where that
+    can never be told: then a person's word is taken as said for this. Raises ShrinkRefused where
+    they shrink and nobody allowed it, and what ``gone`` raises unless somebody did.
+    """
+    if before is None:
+        return False
+    count, there = before.monitors - monitors, ""
+    if not limit.exceeded(before.monitors, count, monitors):
+        if gone is None or not limit.exceeded(before.monitors, before.monitors, monitors):
+            return False
+        found = _counted(gone, allowed)
+        if found is None:
+            return allowed
+        count, there = found, ", with others in their place"
+        if not limit.exceeded(before.monitors, count, monitors):
+            return False
+    if not allowed:
+        raise ShrinkRefused(
+            f"{count} of {before.monitors} monitors are gone since {before.position}{there}: "
+            "nothing is published until somebody says that this is meant"
+        )
+    return True
+
+
+def files_shrink(
+    limit: Limit,
+    before: Mark | None,
+    held: Callable[[], int | None],
+    files: int,
+    *,
+    allowed: bool,
+) -> bool:
+    """`shrinks` for the files of a dump: a logo less is everyday, half of ten or more is not.
+
+    ``held`` tells how many there were; where it cannot, nothing is asked.
+    """
+    there = held() if before is not None else None
+    if before is None or there is None or not limit.part(there, there - files):
+        return False
+    if not allowed:
+        raise ShrinkRefused(
+            f"{there - files} of {there} files (logos, certificates) are gone since "
+            f"{before.position}: nothing is published until somebody says that this is meant",
+            hint="Are upload/ and docker-tls/ in Kuma's data directory what they were? If this is "
+            "meant: replicator backup --allow-shrink",
+        )
+    return True
+
+
+def count_files(digest: str, files: int) -> tuple[str, ...]:
+    """What the state keeps of the files of what was published."""
+    return digest, str(files)
+
+
+def counted_files(noted: tuple[str, ...], digest: str) -> int | None:
+    """How many files a published digest held; None where the state has another one's."""
+    if len(noted) == 2 and noted[0] == digest and noted[1].isdecimal():
+        return int(noted[1])
+    return None
+
+
+def _counted(gone: Callable[[], int | None], allowed: bool) -> int | None:
+    try:
+        return gone()
+    except RepositoryError:
+        if allowed:
+            return None
+        raise
+
+
+def gone(todo: Plan, wanted: Dump) -> int:
+    """Monitors that are there before a plan and not in ``wanted``: deleted, or others' now.
+
+    (What rules leave out of ``wanted`` afterwards is no leader's deletion.)
+    """
+    for table in todo.tables:
+        if table.name == "monitor" and table.counts.deleted + table.counts.replaced:
+            theirs = {int(line[1 : line.index(b",")]) for line, _rest in wanted.lines("monitor")}
+            deleted = sum(change.key not in theirs for change in todo.changes(table, "-"))
+            return deleted + table.counts.replaced
+    return 0
+
+
+def identities(dump: Dump, first: int) -> tuple[str, str]:
+    """SHA-256 of which monitors these are: of the ``first`` so many by id, and of all.
+
+    As the plan tells them apart: by their ids, and by when they were made.
+    """
+    if "monitor" not in dump.manifest.tables:
+        return "", ""
+    columns = dump.columns("monitor", "tables")
+    born = columns.index("created_date") if "created_date" in columns else None
+    seen, part = hashlib.sha256(), ""
+    for number, (line, _runtime) in enumerate(dump.lines("monitor")):
+        if number == first:
+            part = seen.hexdigest()
+        date = [] if born is None else values.decode(line)[born : born + 1]
+        seen.update(b"%b %b\n" % (line[1 : line.index(b",")], values.encode(date)))
+    return part or seen.hexdigest(), seen.hexdigest()
+
+
+def held(state: State) -> Mark | None:
+    """What an instance stands on: an apply, confirmed or not, or what it published before."""
+    if state.pending is not None and not state.pending.rollback:
+        return state.pending.mark
+    return state.applied or state.published
+
+
+def carried(state: State, previous: Snapshot | None) -> Position | None:
+    """The last position of which is known that a person allowed a shrink there."""
+    marks = (state.published, state.applied)
+    known = [mark.shrunk for mark in marks if mark is not None and mark.shrunk is not None]
+    if previous is not None and previous.label.shrunk is not None:
+        known.append(previous.label.shrunk)
+    return max(known, default=None)
+
+
+def no_rollback(state: State, position: Position) -> dict[str, object]:
+    """What the state is to forget once the rows of ``position`` are in place: another's rollback.
+
+    A leader that was fenced before it published one, and follows, must not take its rows for
+    those that it went back to.
+    """
+    if state.rolled_back == position or not (state.rolled_back or state.went_back):
+        return {}
+    return {"rolled_back": None, "went_back": None}
+
+
+def meant_by_rollback(state: State, limit: Limit, monitors: int) -> Mark | None:
+    """What a leader's `rollback` put in place, not published yet, that took monitors with it.
+
+    A person meant those. What went since from the rows that it put in place is guarded by these:
+    None where by their number too many are gone.
+    """
+    back, pending = state.went_back, state.pending
+    if pending is not None and not pending.rollback and not pending.undoes:
+        back = pending.mark if state.rolled_back == pending.mark.position else back
+    if back is None or limit.exceeded(back.monitors, back.monitors - monitors, monitors):
+        return None
+    return back

@@ -1,0 +1,1 @@
+"""What an instance remembers from cycle to cycle."""

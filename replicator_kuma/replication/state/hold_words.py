@@ -1,0 +1,56 @@
+"""Where a replica stays by a person's word, as `status`, the log and errors tell it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from replicator_kuma.base.times import when
+from replicator_kuma.replication.state.state import Hold, State
+
+
+def held_words(hold: Hold) -> str:
+    """Where a replica stays, and since when."""
+    what = str(hold.mark.position) if hold.mark is not None else "the rows from before any apply"
+    going = ", to which an undo has yet to go," if hold.kept else ""
+    return f"{what}{going} since {when(hold.since)}"
+
+
+def in_place(state: State) -> bool:
+    """Whether an undo's rows are there, and only Kuma has yet to confirm them."""
+    pending = state.pending
+    undone = pending is not None and bool(pending.undoes) and pending.writing
+    return undone and pending is not None and not pending.rollback
+
+
+def told(state: State) -> Hold | None:
+    """The hold as people are told of it: an undo whose rows are in place has got there."""
+    if state.hold is not None and in_place(state):
+        return replace(state.hold, kept=0)
+    return state.hold
+
+
+def unconfirmed_words(state: State) -> str:
+    """What an apply that is not confirmed has got to; empty where there is none."""
+    pending = state.pending
+    if pending is None:
+        return ""
+    rows = f"the rows that undo {pending.undoes} puts back" if pending.undoes else "its rows"
+    if pending.rollback:
+        rows = "the rows from before it, which are put back"
+    what = f"{pending.mark.position}: {rows}"
+    return f"{what}; " + (
+        "Kuma was not ready on them yet" if pending.writing else "they are not written yet"
+    )
+
+
+def as_dict(hold: Hold | None) -> dict[str, Any] | None:
+    """The same for programs (docs/json.md)."""
+    if hold is None:
+        return None
+    mark = hold.mark
+    return {
+        "position": str(mark.position) if mark else None,
+        "snapshot": mark.snapshot if mark else None,
+        "since": when(hold.since),
+    }

@@ -1,0 +1,277 @@
+"""Undo: the rows from before the last apply, put back by the way of any other apply."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from replicator_kuma.adapters.notify import Kind
+from replicator_kuma.base.errors import (
+    Interrupted,
+    KeptDamaged,
+    KumaError,
+    KumaKilled,
+    NothingKept,
+    ReplicatorError,
+    SettingsError,
+    SnapshotRefused,
+)
+from replicator_kuma.base.times import when
+from replicator_kuma.dump.format import Dump
+from replicator_kuma.dump.plan import Plan
+from replicator_kuma.replication.apply import checkpoints as kept
+from replicator_kuma.replication.apply.checkpoints import Kept
+from replicator_kuma.replication.apply.interrupted import as_kept, aside, at_work
+from replicator_kuma.replication.apply.prepare import Back, Planned, look, prepare, remembered
+from replicator_kuma.replication.apply.restart import apply
+from replicator_kuma.replication.apply.revert import UNCONFIRMED, settle
+from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
+from replicator_kuma.replication.replica import hold as holding
+from replicator_kuma.replication.state.state import Arrived, Hold, Mark, State
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What an undo would do."""
+
+    kept: Kept
+    plan: Plan
+
+
+def undo(instance: Instance, number: int | None = None, *, hold: bool = True) -> CycleResult:
+    """Put the rows from before the last apply back; run again, it goes one further back.
+
+    ``number`` names a kept set instead; ``hold``: it is a replica, and stays there then. Under
+    the lock. Raises ReplicatorErrors, with the rows as they were.
+    """
+    with at_work(instance):
+        settle(instance)
+        there, planned, one = _choose(instance, number, leads=not hold)
+        state = instance.state.load()
+        if not hold:
+            assert planned.back is not None
+            leads = replace(planned.back, back_to=state.applied)  # of a leader it says nothing
+            result = _carry_out(there, replace(planned, back=leads), one)
+            waits = instance.state.load().pending is not None
+            then = UNCONFIRMED if waits else "the next cycle publishes them"
+            return replace(result, sentence=f"{result.sentence}; {then}")
+        wish = Hold(time.time(), one.was, kept=one.number)
+        instance.state.update(hold=wish, floor=holding.floor(state))
+        try:
+            result = _carry_out(there, planned, one)
+        except (Interrupted, KumaKilled):
+            raise  # the next cycle goes on
+        except Exception:
+            holding.revert(instance, state)
+            raise
+        return replace(result, sentence=f"{result.sentence}; holding them, {holding.TO_GO_ON}")
+
+
+def put_back(instance: Instance, number: int) -> CycleResult:
+    """Go on with an undo on a replica that holds already. Call within a cycle."""
+    return _carry_out(*_choose(instance, number))
+
+
+@contextlib.contextmanager
+def preview(
+    instance: Instance, number: int | None = None, *, hold: bool = True
+) -> Iterator[Preview]:
+    """What an undo would change; only reads, and needs no lock.
+
+    Arguments are those of `undo`. The plan's files live as long as the block.
+    """
+    with aside(instance) as beside:
+        _there, planned, one = _choose(beside, number, leads=not hold)
+        yield Preview(one, planned.plan)
+
+
+def _choose(
+    instance: Instance, number: int | None, *, leads: bool = False
+) -> tuple[Instance, Planned, Kept]:
+    """The set to put back, planned: the named one, or the next that differs from what is here.
+
+    Raises NothingKept (KeptDamaged), DatabaseErrors; KumaError where the last apply is not
+    confirmed, and so in no set yet.
+    """
+    found, damaged = kept.look(instance.state.folder)
+    if number is not None:
+        one = _named(instance, found, damaged, number)
+        return (*_prepare(instance, one), one)
+    state = instance.state.load()
+    _require_confirmed(state)
+    eligible = kept.in_question(found, state, leads=leads)
+    passed_over = len(eligible) < len(found)
+    barred = kept.in_question(damaged, state, leads=leads)
+    while True:
+        if met := kept.first_met(eligible, barred):
+            raise _damaged(instance, met.number, met.why, found)
+        following = kept.next_undone(eligible)
+        if following is None:
+            raise _nothing(found, passed_over)
+        there, planned = _prepare(instance, following)
+        if not planned.plan.empty:
+            return there, planned, following
+        number = following.number
+        log.info("the rows here equal those kept as %d: going one further back", number)
+        eligible = [other for other in eligible if other.number < number]
+        barred = [other for other in barred if other.number < number]
+
+
+def _require_confirmed(state: State) -> None:
+    """Raise KumaError where an apply is in place that would be passed over: it is in no set yet."""
+    if state.pending is not None and kept.unconfirmed(state):
+        position = state.pending.mark.position
+        raise KumaError(
+            f"the rows of {position} are in place, and Kuma has not confirmed them: what "
+            "they replaced is no kept set yet",
+            hint="Start Kuma first, then once more: replicator undo. Or by number what is further "
+            "back: replicator undo --list",
+        )
+
+
+def _nothing(found: Sequence[Kept], passed_over: bool) -> NothingKept:
+    if not passed_over:
+        return NothingKept(f"there is no {'further ' if found else ''}apply to undo")
+    return NothingKept(
+        "there is no further apply to undo since this instance became the leader",
+        hint="What it replaced as a replica, by rules of its own, goes to the whole fleet only if "
+        "named by its number: replicator undo --list",
+    )
+
+
+def _damaged(instance: Instance, number: int, why: str, found: Sequence[Kept]) -> KeptDamaged:
+    """The error of a set that cannot be put back: further back goes only who says so."""
+    further = _further(instance, [one for one in found if one.number < number])
+    message = f"the rows kept as {number} cannot be put back: {why}"
+    if further is None:
+        return KeptDamaged(message)
+    return KeptDamaged(
+        message,
+        hint=f"Nothing was changed. Further back, to the rows from before {further.to}: "
+        f"replicator undo {further.number}. All that is kept: replicator undo --list",
+    )
+
+
+def _further(instance: Instance, below: Sequence[Kept]) -> Kept | None:
+    """The set that would change something: what an undo has put back is here already.
+
+    One that cannot be compared says why itself, to who names it.
+    """
+    while (one := kept.next_undone(below)) is not None:
+        try:
+            if not _planned(instance, one, _opened(one))[1].plan.empty:
+                return one
+        except Interrupted:
+            raise
+        except ReplicatorError as error:
+            log.debug("the rows kept as %d cannot be compared: %s", one.number, error)
+            return one
+        below = [other for other in below if other.number < one.number]
+    return None
+
+
+def _named(
+    instance: Instance, found: Sequence[Kept], damaged: Sequence[kept.Damaged], number: int
+) -> Kept:
+    for one in found:
+        if one.number == number:
+            return one
+    for lost in damaged:
+        if lost.number == number:
+            raise _damaged(instance, number, lost.why, found)
+    raise NothingKept(f"nothing is kept as {number}")
+
+
+def _prepare(instance: Instance, one: Kept) -> tuple[Instance, Planned]:
+    try:
+        dump = _opened(one)
+    except SnapshotRefused as error:
+        why = str(error).replace("the snapshot", "the set")
+        found = kept.sets(instance.state.folder)
+        raise _damaged(instance, one.number, why, found) from error
+    return _planned(instance, one, dump)
+
+
+def _opened(one: Kept) -> Dump:
+    """Its rows; raises SnapshotRefused where they are not what their manifest says."""
+    dump = Dump.open(one.folder)
+    dump.verify()
+    return dump
+
+
+def _planned(instance: Instance, one: Kept, dump: Dump) -> tuple[Instance, Planned]:
+    instance.step(f"comparing with the rows from before {one.to}")
+    there = as_kept(instance, dump.manifest)
+    seen = look(there)
+    arrived = _arrived(instance.state.load(), one, seen.live)
+    back = Back(one.number, one.was, _policy(instance, one), arrived, one.keeps_own)
+    return there, prepare(there, dump, seen, own=True, back=back)
+
+
+def _policy(instance: Instance, one: Kept) -> str:
+    """The choices by which these rows stand from now on: today's, or a cycle would apply those.
+
+    (A person may undo what a new rule has done.) Later ones apply, as do all by `--resume`.
+    """
+    try:
+        return instance.policy().fingerprint(instance.tables)
+    except SettingsError as error:
+        log.debug("today's choices cannot be read, and must not bar the way back: %s", error)
+        return one.policy
+
+
+def _arrived(state: State, one: Kept, live: Dump) -> Arrived:
+    """What had arrived when the rows stood, and what a person has deleted here since."""
+    found = {name: frozenset(ids) for name, ids in one.arrived}
+    for name, ids in state.arrived:
+        if name in live.manifest.tables:
+            own = {int(line[1 : line.index(b",")]) for line, _rest in live.lines(name)}
+            found[name] = found.get(name, frozenset()) | (frozenset(ids) - own)
+    return remembered(found)
+
+
+def _carry_out(there: Instance, planned: Planned, one: Kept) -> CycleResult:
+    summary = planned.plan.summary
+    if planned.plan.empty:
+        _note_equal(there, planned)
+    else:
+        there.store.check()
+        there.store.check_writable()
+        apply(there, planned, _mark(one))
+    came = f"those of {one.was.position}" if one.was is not None else "the first ones"
+    sentence = (
+        f"put the rows from before {one.to} back, {came}, kept since {when(one.at)}: "
+        f"{summary.sentence()}"
+    )
+    there.notifier.send(Kind.APPLIES, "undo", sentence)
+    position = one.was.position if one.was is not None else None
+    digest = planned.wanted.manifest.digest
+    return CycleResult(Outcome.APPLIED, sentence, position, digest, summary)
+
+
+def _mark(one: Kept) -> Mark:
+    """Of an apply whose rows are no snapshot's: nothing can be called bad for it."""
+    stood = one.was or Mark(one.to, "", "")
+    return replace(stood, snapshot="")
+
+
+def _note_equal(instance: Instance, planned: Planned) -> None:
+    """The rows are there already: only what they stand for is to be known."""
+    state, back = instance.state.load(), planned.back
+    if state.pending is not None:
+        return  # Kuma has to confirm it
+    assert back is not None
+    instance.state.update(
+        applied=back.back_to,
+        live_digest=planned.live.manifest.digest,
+        applied_policy=back.policy,
+        arrived=back.arrived,
+        keeps_own=back.keeps_own,
+        hold=state.hold and replace(state.hold, kept=0),
+        unchanged="",
+    )

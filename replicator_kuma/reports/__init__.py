@@ -1,0 +1,1 @@
+"""What is told: the status, the health, doctor's findings, what changed."""

@@ -1,0 +1,189 @@
+"""What changed between the snapshots of a fleet, one after the other, newest first."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from replicator_kuma.adapters.repository import Position, Snapshot
+from replicator_kuma.base.errors import (
+    ReplicatorError,
+    RepositoryDamaged,
+    SnapshotNotFound,
+    SnapshotRefused,
+)
+from replicator_kuma.base.text import counted
+from replicator_kuma.dump import words
+from replicator_kuma.dump.format import Dump
+from replicator_kuma.dump.plan import Plan, plan
+from replicator_kuma.dump.transform.version_names import named
+from replicator_kuma.replication.apply.prepare import fetched
+from replicator_kuma.replication.instance import Instance
+
+_PASSED_OVER = (SnapshotRefused, RepositoryDamaged, SnapshotNotFound)
+"""What is wrong with one snapshot; anything else is wrong with the repository."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One snapshot, and what is new in it. ``plan``'s files live until the next entry is asked."""
+
+    snapshot: Snapshot
+    since: Snapshot | None = None
+    """the one that it was compared with; None: with none"""
+    plan: Plan | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def sentence(self) -> str:
+        """What changed, in numbers."""
+        if self.plan is not None:
+            return self.plan.summary.sentence()
+        if self.since is not None:
+            return "rows cannot be compared"
+        label = self.snapshot.label
+        return f"{counted(label.monitors, 'monitor')}, {counted(label.rows, 'row')}"
+
+    def changes(self) -> Iterator[dict[str, Any]]:
+        """One dict a row change, secrets masked, monitors first."""
+        return words.changes(self.plan) if self.plan is not None else iter(())
+
+    def lines(self) -> Iterator[str]:
+        """The same for people."""
+        return words.lines(self.plan) if self.plan is not None else iter(())
+
+
+@dataclass(frozen=True)
+class _Read:
+    snapshot: Snapshot
+    dump: Dump
+
+
+def entries(
+    instance: Instance,
+    snapshots: Sequence[Snapshot],
+    most: int | None = None,
+    since: Position | None = None,
+) -> Iterator[Entry]:
+    """The newest ``most`` of a listing, or those after ``since``, newest first.
+
+    Each snapshot is fetched once, and two lie in the work folder at a time. One that cannot be
+    read is an entry of its own, and the one after it is compared with an older one. Raises
+    RepositoryErrors, StateError.
+    """
+    found = _all(instance, snapshots, since)
+    for number, entry in enumerate(found, 1):
+        yield entry
+        if number == most:
+            return
+
+
+def _all(
+    instance: Instance, snapshots: Sequence[Snapshot], since: Position | None
+) -> Iterator[Entry]:
+    newer: _Read | None = None
+    unread: list[Entry] = []
+    for snapshot in reversed(snapshots):
+        wanted = since is None or snapshot.position > since
+        if not wanted and newer is None:
+            return
+        read = _read(instance, snapshot)
+        if isinstance(read, Entry):
+            if newer is None:
+                yield read
+            elif wanted:
+                unread.append(read)
+            continue
+        if newer is not None:
+            yield _compared(instance, newer, read)
+            yield from unread
+            _forget(instance, newer)
+        newer, unread = read, []
+        if not wanted:
+            return
+    if newer is not None:
+        yield _first(newer, bool(unread))
+        yield from unread
+
+
+def _read(instance: Instance, snapshot: Snapshot) -> _Read | Entry:
+    instance.step(f"fetching {snapshot.position}")
+    try:
+        return _Read(snapshot, fetched(instance, snapshot, snapshot.id))
+    except _PASSED_OVER as error:
+        shutil.rmtree(instance.work / snapshot.id, ignore_errors=True)
+        return Entry(snapshot, notes=(f"cannot be read: {error}",))
+
+
+def _forget(instance: Instance, read: _Read) -> None:
+    shutil.rmtree(read.dump.folder, ignore_errors=True)
+    shutil.rmtree(_changes(instance, read), ignore_errors=True)
+
+
+def _changes(instance: Instance, read: _Read) -> Any:
+    return instance.work / f"{read.snapshot.id}.changes"
+
+
+def _first(read: _Read, unread: bool) -> Entry:
+    older = "no older one can be read" if unread else "the oldest snapshot that is kept"
+    return Entry(read.snapshot, notes=(*_marks(read.snapshot), older))
+
+
+def _compared(instance: Instance, newer: _Read, older: _Read) -> Entry:
+    """The entry of ``newer``, with all that the two have in common compared."""
+    notes = [*_marks(newer.snapshot), *_differences(newer, older)]
+    same = set(older.dump.manifest.tables) & set(newer.dump.manifest.tables)
+    for name in sorted(same):
+        if other := _other_columns(newer.dump, older.dump, name):
+            notes.append(f"{name} is not compared, it has other columns: {', '.join(other)}")
+            same.discard(name)
+    before = Dump(older.dump.folder, older.dump.manifest.only(same))
+    try:
+        made = plan(before, newer.dump, _changes(instance, newer))
+    except ReplicatorError as error:
+        notes.append(f"rows cannot be compared: {error}")
+        return Entry(newer.snapshot, older.snapshot, None, tuple(notes))
+    tables = tuple(sorted(made.tables, key=lambda table: not table.name.startswith("monitor")))
+    return Entry(newer.snapshot, older.snapshot, replace(made, tables=tables), tuple(notes))
+
+
+def _marks(snapshot: Snapshot) -> Iterator[str]:
+    if snapshot.label.shrunk == snapshot.position:
+        yield "deleting monitors was allowed (rollback or --allow-shrink)"
+
+
+def _differences(newer: _Read, older: _Read) -> Iterator[str]:
+    """What is not the same about the two, and not a row."""
+    ours, theirs = newer.snapshot.label, older.snapshot.label
+    if ours.position == theirs.position:
+        yield f"two snapshots are {ours.position}, of {theirs.leader} and {ours.leader}"
+    if ours.writer != theirs.writer:
+        yield f"another writer: {theirs.leader} had published before"
+    if ours.schema != theirs.schema:
+        before, now = (named(label.schema) or label.schema for label in (theirs, ours))
+        yield f"another schema: that of Uptime Kuma {now}, {before} before"
+    if ours.engine != theirs.engine:
+        yield f"another engine: {ours.engine}, {theirs.engine} before; the form of dates may differ"
+    tables = set(newer.dump.manifest.tables), set(older.dump.manifest.tables)
+    for what, names in (
+        ("not published before", tables[0] - tables[1]),
+        ("not published any more", tables[1] - tables[0]),
+    ):
+        if names:
+            yield f"{what}: {', '.join(sorted(names))}"
+    if newer.dump.manifest.settings != older.dump.manifest.settings:
+        yield "another choice of settings' keys"
+
+
+def _other_columns(newer: Dump, older: Dump, table: str) -> list[str]:
+    """The columns of a table that only one of two dumps has, `+` and `-` before their names."""
+    found: list[str] = []
+    runtime = bool(newer.manifest.tables[table].runtime), bool(older.manifest.tables[table].runtime)
+    kinds = ["tables", "runtime"] if all(runtime) else ["tables"]
+    for kind in kinds:
+        now, before = newer.columns(table, kind), older.columns(table, kind)
+        found += [f"+{name}" for name in now if name not in before]
+        found += [f"-{name}" for name in before if name not in now]
+    return found or (["runtime"] if runtime[0] != runtime[1] else [])

@@ -1,0 +1,1 @@
+"""The checks of `replicator doctor`, by subject."""

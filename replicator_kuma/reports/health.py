@@ -1,0 +1,111 @@
+"""Whether an instance works, and whether it replicates: two questions, asked by other programs.
+
+`health` is a container's health check: who restarts what is broken asks it. `fresh` is for a
+monitor: no restart mends a repository that is away.
+
+Under `replicator run` it is the supervisor's sign of life that tells. Where none has ever run, or
+a cycle has ended after it, the last cycle does: nobody else would see that it failed.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+from replicator_kuma.base.errors import StateError
+from replicator_kuma.config.settings import Mode, Settings
+from replicator_kuma.daemon import control, heartbeat
+from replicator_kuma.replication import freshness
+from replicator_kuma.replication.freshness import Freshness
+from replicator_kuma.replication.state.state import State, StateFile
+
+AFTER = 3 * heartbeat.EVERY
+"""seconds; a cycle that ended sooner after a last beat may have been that supervisor's own"""
+
+
+def health(settings: Settings, max_age: float | None = None) -> str | None:
+    """Why this instance is broken, None when it is not; reads two small files.
+
+    ``max_age``: how many seconds ago a cycle may last have gone well.
+    """
+    folder = settings.state_dir
+    supervised = heartbeat.seen_at(folder) > 0
+    trouble = _supervisor(folder) if supervised else None
+    try:
+        state = StateFile(folder).load()
+    except StateError as error:
+        return trouble or str(error)
+    if not supervised or (trouble and _is_history(state, folder)):
+        trouble = _by_cycles(state, folder)
+    if trouble:
+        return trouble
+    if trouble := _too_old(state, max_age):
+        return trouble
+    return state.drill_failed.sentence if state.drill_failed is not None else None
+
+
+def fresh(settings: Settings, max_age: float | None = None) -> Freshness:
+    """How fresh this instance's rows are; reads one small file. A StateError is part of it.
+
+    ``max_age``: how many seconds ago a cycle may last have gone well; None for three intervals of
+    its role, and half an hour at least.
+    """
+    try:
+        state = StateFile(settings.state_dir).load()
+    except StateError as error:
+        return freshness.unknown(error, max_age)
+    leads = (settings.mode.value if settings.mode else state.role) == Mode.BACKUP.value
+    interval = settings.backup_interval if leads else settings.restore_interval
+    patience = max_age or freshness.patience(interval)
+    return freshness.judge(state, leads, patience, time.time(), no_room(settings.state_dir))
+
+
+def _is_history(state: State, folder: Path) -> bool:
+    """Whether a cycle has ended after the supervisor had: cron does its work now, or a person.
+
+    One that hangs has a door that is open still, and its worker may end cycles.
+    """
+    if state.last is None or state.last.at <= heartbeat.seen_at(folder) + AFTER:
+        return False
+    try:
+        return not control.listening(folder)
+    except StateError:
+        return False
+
+
+def _supervisor(folder: Path) -> str | None:
+    trouble = heartbeat.trouble(heartbeat.read(folder))
+    # A supervisor that cannot write its beat looks like one that is gone.
+    if trouble is not None and _free(folder) < heartbeat.ROOM:
+        return f"{trouble}, and no space is left in {folder}"
+    return trouble
+
+
+def _by_cycles(state: State, folder: Path) -> str | None:
+    """What cron's cycles say: the last one counts, whatever it failed of."""
+    if state.last is None:
+        return "replicator run is not running here, and no cycle has ended yet"
+    if not state.last.ok:
+        return f"the last cycle failed: {state.last.sentence}"
+    return no_room(folder)
+
+
+def _too_old(state: State, max_age: float | None) -> str | None:
+    if max_age is None or state.last is None:
+        return None
+    return freshness.late(state, max_age, time.time())
+
+
+def no_room(folder: Path) -> str | None:
+    """Why the state may say less than is true: nothing can be written there."""
+    if _free(folder) >= heartbeat.ROOM:
+        return None
+    return f"no space is left in {folder}: how a cycle ends cannot be noted"
+
+
+def _free(folder: Path) -> int:
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return heartbeat.ROOM

@@ -1,0 +1,225 @@
+"""`kill -9` at random instants of a restore, and of a publish with a real restic."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from replicator_kuma.adapters.repository import Position
+from replicator_kuma.adapters.repository.restic.client import ResticRepository
+from replicator_kuma.dump.format import Dump, accepts
+from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
+from replicator_kuma.replication.observe import observe
+from tests.support import cycles, databases, tools
+from tests.support.compare import config_differences, damage, orphans, staying_differences
+from tests.support.crashing import FileKuma
+from tests.support.cycles import db, follow, lead, left_behind, rename
+from tests.support.folder_repository import FolderRepository
+from tests.support.instances import make_instance
+from tests.support.thorough import one_in
+
+KILLS = 50
+PUBLISH_KILLS = 12 // one_in(2)
+MONITORS = 300
+
+
+@pytest.fixture(scope="module")
+def memory() -> Iterator[Path]:
+    """A folder in memory where there is one: what dies here is a process, not a machine."""
+    place = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="replicator-", dir=place) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def chance() -> random.Random:
+    """Seeded anew each time; printed, so that a failure can be had again."""
+    seed = int(os.environ.get("REPLICATOR_TEST_SEED") or random.SystemRandom().randrange(2**32))
+    print(f"REPLICATOR_TEST_SEED={seed}", file=sys.stderr)
+    return random.Random(seed)
+
+
+def killed_after(seconds: float, work: Callable[[], object]) -> bool:
+    """Run ``work`` in a process that gets SIGKILL after so long; whether it was still at it."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        code = 99
+        try:
+            os.setsid()
+            os.write(writer, b"b")
+            work()
+            code = 0
+        finally:
+            os._exit(code)
+    os.close(writer)
+    os.read(reader, 1)
+    os.close(reader)
+    time.sleep(seconds)
+    os.kill(pid, signal.SIGKILL)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    assert code in (0, -signal.SIGKILL), f"it failed by itself: {code}"
+    return code != 0
+
+
+def instants(chance: random.Random, number: int, duration: float) -> list[float]:
+    """One random instant in each of ``number`` equal parts of a duration, and a little beyond."""
+    part = 1.05 * duration / number
+    return [part * (index + chance.random()) for index in range(number)]
+
+
+def taken_by(work: Callable[[], CycleResult]) -> float:
+    """Seconds of a restore."""
+    started = time.monotonic()
+    assert work().outcome is Outcome.APPLIED
+    return time.monotonic() - started
+
+
+def at_instants_within(
+    chance: random.Random,
+    number: int,
+    duration: Callable[[], float],
+    killed: Callable[[float], bool],
+) -> None:
+    """Kill at random instants of a work that takes ``duration``; again where most came too late.
+
+    (On a machine that was busier while the work was measured.)
+    """
+    within = 0
+    for _ in range(4):
+        for instant in instants(chance, number, duration()):
+            within += killed(instant)
+        if within > number // 2:
+            return
+    raise AssertionError("most instants are to lie within the work")
+
+
+def with_kuma(folder: Path, repository: FolderRepository | ResticRepository) -> Instance:
+    kuma = FileKuma(folder)
+    made = make_instance(folder, repository, name=folder.name)
+    made.kuma, made.wait_ready = kuma, kuma.wait_ready
+    return made
+
+
+def replica_in(world: Path) -> Instance:
+    return with_kuma(world / "replica", FolderRepository(world / "repository"))
+
+
+@pytest.fixture(scope="module", params=["wal", "delete"])
+def template(request: pytest.FixtureRequest, memory: Path) -> Path:
+    """A replica that holds 1.1, with 1.2 published: every third monitor differs."""
+    world = memory / f"template-{request.param}"
+    cycles.fill(world / "leader", monitors=MONITORS, wal=request.param == "wal")
+    (world / "leader" / "kuma-is-up").touch()
+    repository = FolderRepository(world / "repository")
+    repository.init()
+    leader = with_kuma(world / "leader", repository)
+    lead(leader)
+    ignored = shutil.ignore_patterns("replicator")
+    shutil.copytree(world / "leader", world / "replica", ignore=ignored)
+    follow(replica_in(world))
+    cycles.copy_of(db(replica_in(world)), "old.db")
+    databases.edit(
+        db(leader),
+        "UPDATE monitor SET name = name || ' edited' WHERE id % 3 = 0",
+        "DELETE FROM monitor_tag WHERE monitor_id % 30 = 1",
+        "DELETE FROM monitor_notification WHERE monitor_id % 30 = 1",
+        "UPDATE monitor SET created_date = '2031-01-01' WHERE id % 50 = 0",
+    )
+    cycles.delete_monitor(db(leader), 7)
+    cycles.add_monitor(db(leader), 7_000)
+    (leader.data_dir / "upload" / "logo2.png").write_bytes(b"another logo")
+    lead(leader)
+    cycles.copy_of(db(leader), "new.db")
+    return world
+
+
+def side(replica: Instance, template: Path) -> str:
+    if not config_differences(db(replica), template / "leader-new.db"):
+        return "new"
+    assert config_differences(db(replica), template / "replica-old.db") == []
+    return "old"
+
+
+@pytest.mark.slow
+def test_a_restore(template: Path, memory: Path, chance: random.Random) -> None:
+    def another() -> Path:
+        world = Path(tempfile.mkdtemp(dir=memory)) / "world"
+        shutil.copytree(template, world)
+        return world
+
+    def duration() -> float:
+        replica = replica_in(another())
+        return taken_by(lambda: follow(replica))
+
+    def killed(instant: float) -> bool:
+        world = another()
+        died = killed_after(instant, lambda: follow(replica_in(world)))
+        after = replica_in(world)
+        found = side(after, template)
+        integrity = databases.query(db(after), "PRAGMA integrity_check")
+        assert integrity == [("ok",)], f"killed after {instant:.4f} s, on the {found} rows"
+        follow(after, reconcile=True)
+        assert side(after, template) == "new"
+        assert staying_differences(db(after), template / "replica-old.db") == []
+        assert [*orphans(db(after)), *damage(db(after))] == []
+        assert (after.data_dir / "upload" / "logo2.png").read_bytes() == b"another logo"
+        state = after.state.load()
+        assert (state.pending, state.stopped_by_me, state.purge) == (None, False, False)
+        assert left_behind(after) == []
+        assert after.kuma.running()
+        shutil.rmtree(world)
+        return died
+
+    at_instants_within(chance, KILLS // 2, duration, killed)
+
+
+def restic_at(folder: Path, cache: Path) -> ResticRepository:
+    environment = {"RESTIC_REPOSITORY": str(folder), "RESTIC_PASSWORD": "for this test only"}
+    return ResticRepository(tools.restic_018(), environment, cache, "leader")
+
+
+@pytest.mark.restic
+@pytest.mark.slow
+def test_a_publish(memory: Path, chance: random.Random) -> None:
+    """Its restic, in a session of its own, lives on and may end after the next leader looked."""
+    repository = restic_at(memory / "restic", memory / "cache")
+    repository.init()
+    cycles.fill(memory / "publisher", monitors=MONITORS)
+    leader = with_kuma(memory / "publisher", repository)
+    lead(leader)
+    rename(db(leader), 3, "measured")
+    started = time.monotonic()
+    lead(leader)
+    duration = time.monotonic() - started
+    published = {}
+    for number, instant in enumerate(instants(chance, PUBLISH_KILLS, duration)):
+        rename(db(leader), 3, f"edit {number}")
+        killed_after(instant, lambda: lead(leader))
+        if number % 2:
+            rename(db(leader), 3, f"edit {number} and another")
+        result = lead(with_kuma(memory / "publisher", repository))
+        assert result.position not in published, f"killed after {instant:.4f} s"
+        assert result.digest == observe(leader).manifest.digest
+        published[result.position] = result.digest
+    assert lead(leader, verify=True).outcome is Outcome.NOTHING
+    listed = repository.snapshots("default")
+    used = [s.position for s in listed]
+    assert len(used) == len(set(used))
+    assert used[-1] > Position(1, PUBLISH_KILLS)
+    assert published.items() <= {s.position: s.label.digest for s in listed}.items()
+    newest = memory / "newest"
+    newest.mkdir()
+    repository.fetch(listed[-1], newest, accepts)
+    dump = Dump.open(newest)
+    dump.verify()
+    assert dump.manifest.digest == observe(leader).manifest.digest

@@ -1,0 +1,98 @@
+"""Drills as a chore of `replicator run`: in their window, told once, beside cycles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from replicator_kuma.base.errors import RepositoryDamaged, SettingsError
+from replicator_kuma.base.windows import Window
+from replicator_kuma.config.settings import Settings
+from replicator_kuma.daemon import maintenance as module
+from replicator_kuma.daemon.maintenance import Chore, Chores, noted_of
+from replicator_kuma.daemon.worker import Worker
+from replicator_kuma.replication.actions import chores
+from replicator_kuma.replication.drill.drill import scheduled
+from replicator_kuma.replication.instance import Instance
+from tests.support.cycles import lead, left_behind
+from tests.support.folder_repository import FolderRepository
+from tests.support.instances import RecordingNotifier
+from tests.support.waiting import wait_until
+
+NOON = datetime(2026, 5, 5, 12)
+
+
+class Friday:
+    """An instance that drills on Fridays, and a clock."""
+
+    def __init__(self, instance: Instance) -> None:
+        self.instance, self.now = instance, NOON
+        self.worker = Worker()
+        self.worker.start()
+        chore = Chore("drill", Window.parse("fri 01:00-05:00"), lambda i: scheduled(i, None))
+        lock = instance.state.lock
+        self.chores = Chores((chore,), instance, self.worker, lock, lambda: self.now)
+
+    def once(self) -> None:
+        """To the next minute that was drawn, and through it."""
+        state = self.instance.state
+        self.until(lambda: noted_of(state.load(), "drill").due > self.now.timestamp())
+        noted = noted_of(state.load(), "drill")
+        self.now = datetime.fromtimestamp(noted.due)
+        self.until(lambda: noted_of(state.load(), "drill").at != noted.at and self.worker.idle)
+
+    def until(self, condition: object) -> None:
+        def there() -> bool:
+            self.chores.tick()
+            return bool(condition())  # type: ignore[operator]
+
+        wait_until(there, "the chore", 20, 0.005)
+
+
+@pytest.fixture
+def friday(leader: Instance, monkeypatch: pytest.MonkeyPatch) -> Iterator[Friday]:
+    monkeypatch.setattr(module, "LOOK_EVERY", 0.01)
+    lead(leader)
+    made = Friday(leader)
+    yield made
+    made.worker.close(5)
+
+
+def test_a_drill_in_its_window_is_noted_and_a_failure_told_once(
+    friday: Friday, repository: FolderRepository
+) -> None:
+    leader = friday.instance
+    assert isinstance(leader.notifier, RecordingNotifier)
+    leader.notifier.sent.clear()
+    friday.once()
+    assert friday.now.strftime("%a") == "Fri"
+    state = leader.state.load()
+    assert state.drill is not None
+    assert state.drill.ok
+    assert noted_of(state, "drill").sentence == state.drill.sentence
+    assert leader.notifier.sent == []
+    repository.fail["fetch"] = RepositoryDamaged("a pack is missing")
+    friday.once()
+    failed = leader.state.load().drill_failed
+    assert failed is not None
+    assert failed.sentence == "the drill of 1.1 failed to fetch: a pack is missing"
+    assert leader.notifier.sent == [f"drill fails: {failed.sentence}\n{RepositoryDamaged.hint}"]
+    friday.once()
+    assert leader.state.load().drill_failed is None
+    assert [text.partition(":")[0] for text in leader.notifier.sent[1:]] == ["drill works again"]
+    assert left_behind(leader) == []
+
+
+def test_the_settings_say_when_and_what(leader: Instance, tmp_path: Path) -> None:
+    given = {"DATA_DIR": str(tmp_path), "REPLICATOR_DRILL_SCHEDULE": "fri 01:00-05:00"}
+    (found,) = [c for c in chores(Settings.load(given)) if c.name == "drill"]
+    assert str(found.window) == "fri 01:00-05:00"
+    lead(leader)
+    assert list(found.work(leader)) == [None] * 3
+    odd = given | {"REPLICATOR_DRILL": "kuma", "REPLICATOR_KUMA_COMMAND": "node --port=1"}
+    (found,) = [c for c in chores(Settings.load(odd)) if c.name == "drill"]
+    with pytest.raises(SettingsError, match="has --port"):
+        next(found.work(leader))

@@ -1,0 +1,320 @@
+"""The leader's cycle through real files."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from replicator_kuma.adapters.repository import Position
+from replicator_kuma.base.errors import (
+    DatabaseMissing,
+    DatabaseUnset,
+    PublishIncomplete,
+    ReplicatorError,
+    RepositoryLocked,
+    RepositoryUnreachable,
+    ShrinkRefused,
+    WrongPassword,
+)
+from replicator_kuma.replication.instance import Instance, Outcome
+from tests.support import cycles, databases
+from tests.support.compare import config_differences
+from tests.support.cycles import db, lead, positions, rename
+from tests.support.folder_repository import FolderRepository
+from tests.support.forked import forked
+
+
+def test_the_first_publish_is_1_1(leader: Instance, repository: FolderRepository) -> None:
+    result = lead(leader)
+    assert (result.outcome, result.position) == (Outcome.PUBLISHED, Position(1, 1))
+    assert result.sentence.startswith("published 1.1: 12 monitors, ")
+    assert repository.calls == ["snapshots", "publish", "snapshots"]
+    assert leader.notifier.sent == [f"backup: {result.sentence}"]  # type: ignore[attr-defined]
+    state = leader.state.load()
+    assert state.intent is None
+    assert state.published is not None
+    assert state.published.snapshot == repository.snapshots("default")[0].id
+
+
+def test_nothing_changed_calls_nothing(leader: Instance, repository: FolderRepository) -> None:
+    lead(leader)
+    repository.calls.clear()
+    for _ in range(3):
+        result = lead(leader)
+        assert (result.outcome, result.sentence) == (
+            Outcome.NOTHING,
+            "nothing changed since 1.1",
+        )
+    assert repository.calls == []
+
+
+def test_the_repository_is_asked_now_and_then(
+    leader: Instance, repository: FolderRepository
+) -> None:
+    lead(leader)
+    repository.calls.clear()
+    leader.verify_every = 0.0
+    assert lead(leader).outcome is Outcome.NOTHING
+    leader.verify_every = 3600.0
+    assert lead(leader, verify=True).outcome is Outcome.NOTHING
+    assert repository.calls == ["snapshots", "snapshots"]
+    future = leader.state.load().verified_at + 86_400
+    leader.state.update(verified_at=future)  # the clock was set back since
+    assert lead(leader).outcome is Outcome.NOTHING
+    assert repository.calls == ["snapshots"] * 3
+    assert leader.state.load().verified_at < future
+
+
+def test_a_change_is_published_at_the_next_sequence(
+    leader: Instance, repository: FolderRepository
+) -> None:
+    lead(leader)
+    rename(db(leader), 3, "new name")
+    result = lead(leader)
+    assert result.sentence.startswith("published 1.2: 1 monitor changed; now 12 monitors")
+    (leader.data_dir / "upload" / "logo2.png").write_bytes(b"another logo")
+    assert lead(leader).sentence.startswith("published 1.3: 1 file; now")
+    assert positions(repository) == ["1.1", "1.2", "1.3"]
+
+
+def test_runtime_columns_and_links_saved_anew_are_nothing(
+    leader: Instance, repository: FolderRepository
+) -> None:
+    lead(leader)
+    databases.edit(
+        db(leader),
+        "UPDATE monitor SET dns_last_result = 'another'",
+        "UPDATE user SET twofa_last_token = '123456'",
+        "UPDATE maintenance SET last_start_date = '2031-01-01'",
+        "UPDATE monitor_group SET id = id + 1000",
+        "UPDATE status_page_cname SET id = id + 50",
+        "UPDATE monitor_notification SET id = id + 500",
+    )
+    assert lead(leader, verify=True).outcome is Outcome.NOTHING
+    assert positions(repository) == ["1.1"]
+
+
+def test_a_change_while_the_repository_is_asked_is_not_lost(
+    leader: Instance, repository: FolderRepository
+) -> None:
+    """What makes a check cheap is read before the rows are, never after."""
+    lead(leader)
+    prints = ["a"]
+    leader.store.fingerprint = lambda: prints[0]  # type: ignore[method-assign]
+
+    def kuma_writes() -> None:
+        rename(db(leader), 3, "changed meanwhile")
+        prints[0] = "b"
+
+    repository.before["snapshots"] = kuma_writes
+    assert lead(leader, verify=True).outcome is Outcome.NOTHING
+    assert lead(leader).outcome is Outcome.PUBLISHED
+
+
+def test_dangling_references_are_warned_of(leader: Instance) -> None:
+    databases.edit(
+        db(leader),
+        "INSERT INTO monitor_tag (monitor_id, tag_id, value) VALUES (3, 4711, 'x')",
+        "UPDATE monitor SET proxy_id = 4711 WHERE id = 2",
+    )
+    result = lead(leader)
+    assert any("monitor_tag.tag_id: 1 row" in warning for warning in result.warnings)
+    assert any("monitor.proxy_id: 1 row" in warning for warning in result.warnings)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RepositoryUnreachable("no network"),
+        PublishIncomplete("read in part"),
+        RepositoryLocked("locked"),
+        WrongPassword("wrong"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.parametrize("there", [True, False], ids=["stored", "not stored"])
+def test_a_failed_publish_burns_its_position(
+    leader: Instance, repository: FolderRepository, error: ReplicatorError, there: bool
+) -> None:
+    lead(leader)
+    rename(db(leader), 3, "new name")
+
+    def fails() -> None:
+        raise error
+
+    (repository.after if there else repository.before)["publish"] = fails
+    with pytest.raises(type(error)):
+        lead(leader)
+    assert leader.state.load().burned == Position(1, 2)
+    # the next one must not take what stands there, perhaps in part, for what it would publish
+    assert lead(leader).position == Position(1, 3)
+    assert positions(repository) == (["1.1", "1.2", "1.3"] if there else ["1.1", "1.3"])
+    assert lead(leader, verify=True).outcome is Outcome.NOTHING
+
+
+def test_a_partial_newest_is_not_forgotten_by_a_second_failure(
+    leader: Instance, repository: FolderRepository
+) -> None:
+    lead(leader)
+    rename(db(leader), 3, "new name")
+
+    def partial() -> None:
+        raise PublishIncomplete("read in part")
+
+    repository.after["publish"] = partial
+    with pytest.raises(PublishIncomplete):
+        lead(leader)
+    repository.fail["publish"] = RepositoryUnreachable("no network")
+    with pytest.raises(RepositoryUnreachable):
+        lead(leader)
+    assert lead(leader).position == Position(1, 4)
+
+
+def test_a_partial_newest_is_covered_although_the_change_is_taken_back(
+    leader: Instance, repository: FolderRepository
+) -> None:
+    lead(leader)
+    before = cycles.name_of(db(leader), 3)
+    rename(db(leader), 3, "new name")
+
+    def partial() -> None:
+        raise PublishIncomplete("read in part")
+
+    repository.after["publish"] = partial
+    with pytest.raises(PublishIncomplete):
+        lead(leader)
+    rename(db(leader), 3, before)
+    assert lead(leader).position == Position(1, 3)
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_killed_around_the_publish(
+    leader: Instance, repository: FolderRepository, moment: str
+) -> None:
+    """Between the intent and restic's beginning, or between restic's end and the note."""
+    lead(leader)
+    rename(db(leader), 3, "new name")
+
+    def dies() -> None:
+        getattr(repository, moment)["publish"] = lambda: os._exit(137)
+        lead(leader)
+
+    assert forked(dies) == 137
+    intent = leader.state.load().intent
+    assert intent is not None
+    assert intent.position == Position(1, 2)
+    result = lead(leader)
+    if moment == "after":
+        assert result.sentence == "nothing changed since 1.2"
+        assert positions(repository) == ["1.1", "1.2"]
+    else:
+        assert result.position == Position(1, 3)
+        assert positions(repository) == ["1.1", "1.3"]
+    assert leader.state.load().intent is None
+
+
+def test_killed_in_the_very_first_publish(leader: Instance, repository: FolderRepository) -> None:
+    def dies() -> None:
+        repository.after["publish"] = lambda: os._exit(137)
+        lead(leader)
+
+    assert forked(dies) == 137
+    rename(db(leader), 3, "new name")
+    assert lead(leader).position == Position(1, 2)
+
+
+def test_an_orphaned_restic_ends_late(leader: Instance, repository: FolderRepository) -> None:
+    """Its snapshot appears after the killed leader has come back and looked."""
+    lead(leader)
+    late = repository.snapshots("default")[0]
+    intent = cycles.mark((1, 2), writer=leader.state.load().writer, digest="old content")
+    leader.state.update(intent=intent)
+    rename(db(leader), 3, "new name")
+    assert lead(leader).position == Position(1, 3)
+    label = dataclasses.replace(late.label, position=Position(1, 2), digest="old content")
+    repository.add(repository.folder / late.id, label)
+    assert lead(leader, verify=True).sentence == "nothing changed since 1.3"
+    rename(db(leader), 3, "newer name")
+    assert lead(leader).position == Position(1, 4)
+
+
+def test_monitors_that_are_gone_are_published_only_when_told_so(
+    leader: Instance, repository: FolderRepository
+) -> None:
+    lead(leader)
+    databases.edit(db(leader), "DELETE FROM monitor WHERE id > 6")
+    for _ in range(2):
+        with pytest.raises(ShrinkRefused, match="6 of 12 monitors are gone"):
+            lead(leader)
+    assert positions(repository) == ["1.1"]
+    assert lead(leader, allow_shrink=True).position == Position(1, 2)
+    databases.edit(db(leader), "DELETE FROM monitor")
+    with pytest.raises(ShrinkRefused, match="6 of 6"):
+        lead(leader)
+
+
+def test_monitors_that_go_while_the_repository_is_asked_are_seen(
+    leader: Instance, repository: FolderRepository
+) -> None:
+    """What is published is judged, not what was read before the repository was asked."""
+    lead(leader)
+    rename(db(leader), 3, "new name")
+    repository.after["snapshots"] = lambda: databases.edit(
+        db(leader), "DELETE FROM monitor WHERE id > 2"
+    )
+    with pytest.raises(ShrinkRefused):
+        lead(leader)
+    repository.after["snapshots"] = lambda: databases.edit(db(leader), "DELETE FROM user")
+    with pytest.raises(DatabaseUnset):
+        lead(leader, allow_shrink=True)
+    assert positions(repository) == ["1.1"]
+
+
+def test_a_lost_database_is_taken_back(leader: Instance, repository: FolderRepository) -> None:
+    lead(leader)
+    kept = cycles.copy_of(db(leader))
+    db(leader).unlink()
+    (leader.data_dir / "upload" / "logo2.png").unlink()
+    with pytest.raises(DatabaseMissing, match=r"1\.1, is this instance's own"):
+        lead(leader)  # by a single command: its DATA_DIR may be mistyped
+    leader.keep_running = True
+    result = lead(leader)
+    assert result.outcome is Outcome.WAITING
+    assert "taking it back once Kuma has made an empty one" in result.sentence
+    databases.create(db(leader))  # Kuma's own start
+    result = lead(leader)
+    assert result.outcome is Outcome.APPLIED
+    assert config_differences(db(leader), kept) == []
+    assert (leader.data_dir / "upload" / "logo2.png").read_bytes() == cycles.LOGO
+    assert lead(leader).sentence == "nothing changed since 1.1"
+    rename(db(leader), 3, "goes on")
+    assert lead(leader).position == Position(1, 2)
+
+
+def test_a_lost_disk_takes_its_state_along(leader: Instance, repository: FolderRepository) -> None:
+    lead(leader)
+    kept = cycles.copy_of(db(leader))
+    shutil.rmtree(leader.data_dir)
+    anew = cycles.instance(leader.data_dir, repository, name="leader")
+    anew.keep_running = True
+    assert lead(anew).outcome is Outcome.WAITING
+    databases.create(db(anew))
+    assert lead(anew).outcome is Outcome.APPLIED
+    assert config_differences(db(anew), kept) == []
+    rename(db(anew), 3, "goes on")
+    assert lead(anew).position == Position(1, 2)
+    assert len({s.label.writer for s in repository.snapshots("default")}) == 1
+
+
+def test_a_kuma_that_was_never_set_up_publishes_nothing(
+    tmp_path: Path, repository: FolderRepository
+) -> None:
+    fresh = cycles.instance(tmp_path / "fresh", repository, name="fresh")
+    databases.create(db(fresh))
+    with pytest.raises(DatabaseUnset):
+        lead(fresh)
+    assert positions(repository) == []

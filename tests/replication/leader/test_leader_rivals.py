@@ -1,0 +1,364 @@
+"""Leaders that are not alone, or not who they were: fences, new containers, lost repositories."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from replicator_kuma.adapters.repository import Label, Position
+from replicator_kuma.base.errors import (
+    Fenced,
+    RepositoryLost,
+    RepositoryMissing,
+    RepositoryUnreachable,
+    SnapshotRefused,
+)
+from replicator_kuma.replication.actions import backup, run
+from replicator_kuma.replication.instance import Instance, Outcome
+from tests.support import cycles
+from tests.support.cycles import db, follow, lead, positions, rename, take_over
+from tests.support.folder_repository import FolderRepository
+
+
+def relabel(repository: FolderRepository, change: Callable[[Label], Label]) -> None:
+    """Change the tags of the newest snapshot: somebody else's hand."""
+    newest = repository.snapshots("default")[-1]
+    note = repository.folder / f"{newest.id}.json"
+    raw = json.loads(note.read_text())
+    note.write_text(json.dumps({**raw, "tags": change(newest.label).tags()}))
+
+
+def rival_of(leader: Instance, repository: FolderRepository, **changes: object) -> None:
+    """Another leader's snapshot: a copy of the newest, one position further."""
+    newest = repository.snapshots("default")[-1]
+    position = Position(newest.position.epoch, newest.position.sequence + 1)
+    other = {"position": position, "writer": "rival", "leader": "there", **changes}
+    repository.add(repository.folder / newest.id, dataclasses.replace(newest.label, **other))  # type: ignore[arg-type]
+
+
+def test_a_rival_fences_and_is_told_of_at_each_cycle(
+    leader: Instance, repository: FolderRepository
+) -> None:
+    lead(leader)
+    rival_of(leader, repository)
+    rename(db(leader), 3, "new name")
+    for _ in range(2):
+        with pytest.raises(Fenced, match=r"there has published position 1\.2"):
+            lead(leader)
+    assert positions(repository) == ["1.1", "1.2"]
+    state = leader.state.load()
+    assert state.fenced
+    assert state.published is not None
+    assert state.published.position == Position(1, 1)
+
+
+@pytest.mark.parametrize("changes", [{}, {"writer": None}], ids=["other name", "same writer"])
+def test_a_rival_between_list_and_publish_fences(
+    leader: Instance, repository: FolderRepository, changes: dict[str, object]
+) -> None:
+    """The same writer: two containers made anew from one name."""
+    lead(leader)
+    published = leader.state.load().published
+    rename(db(leader), 3, "new name")
+    if "writer" in changes:
+        changes = {"writer": leader.state.load().writer, "digest": "0" * 64}
+    repository.before["publish"] = lambda: rival_of(leader, repository, **changes)
+    with pytest.raises(Fenced, match=r"published 1\.2 at the same time"):
+        lead(leader)
+    state = leader.state.load()
+    assert state.fenced
+    assert state.published is not None
+    assert published is not None
+    with pytest.raises(Fenced):
+        lead(leader)
+    assert positions(repository) == ["1.1", "1.2", "1.2"]
+
+
+def test_fenced_by_a_rival_its_memory_of_having_published_stays(
+    leader: Instance, repository: FolderRepository
+) -> None:
+    """Else an emptied repository would look like one in which it never published."""
+    lead(leader)
+    rename(db(leader), 3, "new name")
+    repository.before["publish"] = lambda: rival_of(leader, repository, position=Position(2, 1))
+    repository.after["publish"] = lambda: _forget(repository, "1.2")
+    with pytest.raises(Fenced):
+        lead(leader)
+    for path in repository.folder.glob("*.json"):
+        path.unlink()
+    with pytest.raises(RepositoryLost):
+        lead(leader)
+
+
+def _forget(repository: FolderRepository, position: str) -> None:
+    for found in repository.snapshots("default"):
+        if str(found.position) == position:
+            (repository.folder / f"{found.id}.json").unlink()
+
+
+def test_once_the_rival_is_gone_it_goes_on(leader: Instance, repository: FolderRepository) -> None:
+    lead(leader)
+    rival_of(leader, repository)
+    with pytest.raises(Fenced):
+        lead(leader, verify=True)
+    _forget(repository, "1.2")
+    assert lead(leader).sentence == "nothing changed since 1.1"
+    assert leader.state.load().fenced is None
+
+
+def test_a_second_leader_by_mistake(
+    leader: Instance, repository: FolderRepository, filled: Path, tmp_path: Path
+) -> None:
+    lead(leader)
+    shutil.copytree(filled, tmp_path / "second")
+    second = cycles.instance(tmp_path / "second", repository, name="second")
+    rename(db(second), 3, "its own rows")
+    for _ in range(2):
+        with pytest.raises(Fenced, match=r"leader has published position 1\.1"):
+            lead(second)
+    rename(db(leader), 3, "goes on")
+    assert lead(leader).position == Position(1, 2)
+
+
+def test_a_second_leader_of_the_same_name_fences_the_first(
+    leader: Instance, repository: FolderRepository, filled: Path, tmp_path: Path
+) -> None:
+    """It cannot be told from the first one's container made anew; one of the two goes on."""
+    lead(leader)
+    shutil.copytree(filled, tmp_path / "second")
+    second = cycles.instance(tmp_path / "second", repository, name="leader")
+    rename(db(second), 3, "its own rows")
+    assert lead(second).position == Position(1, 2)
+    rename(db(leader), 3, "goes on")
+    with pytest.raises(Fenced):
+        lead(leader)
+    assert lead(second, verify=True).outcome is Outcome.NOTHING
+
+
+def test_a_container_made_anew_goes_on(leader: Instance, repository: FolderRepository) -> None:
+    lead(leader)
+    shutil.rmtree(leader.state.name)
+    anew = cycles.instance(leader.data_dir, repository, name="leader")
+    assert lead(anew).sentence == "nothing changed since 1.1"
+    rename(db(anew), 3, "new name")
+    assert lead(anew).position == Position(1, 2)
+    writers = {s.label.writer for s in repository.snapshots("default")}
+    assert len(writers) == 1, "replicas take two writers in one epoch for two leaders"
+
+
+def test_a_container_made_anew_whose_first_cycle_fails_goes_on(
+    leader: Instance, repository: FolderRepository
+) -> None:
+    lead(leader)
+    shutil.rmtree(leader.state.name)
+    anew = cycles.instance(leader.data_dir, repository, name="leader")
+    repository.fail["snapshots"] = RepositoryUnreachable("no network")
+    with pytest.raises(RepositoryUnreachable):
+        run(anew, "BACKUP", backup)
+    assert anew.state.exists()
+    assert run(anew, "BACKUP", backup).sentence == "nothing changed since 1.1"
+
+
+def test_an_old_disk_image_is_fenced_by_its_own_later_self(
+    leader: Instance, repository: FolderRepository
+) -> None:
+    lead(leader)
+    old = leader.state.path.read_bytes()
+    for name in ("two", "three"):
+        rename(db(leader), 3, name)
+        lead(leader)
+    leader.state.path.write_bytes(old)
+    with pytest.raises(Fenced, match=r"position 1\.3"):
+        lead(leader, verify=True)
+    rename(db(leader), 3, "four")
+    with pytest.raises(Fenced):
+        lead(leader)
+    assert positions(repository) == ["1.1", "1.2", "1.3"]
+
+
+def test_an_emptied_repository_is_an_error(leader: Instance, repository: FolderRepository) -> None:
+    lead(leader)
+    rename(db(leader), 3, "new name")
+    shutil.rmtree(repository.folder)
+    with pytest.raises(RepositoryMissing):
+        lead(leader)
+    repository.init()
+    for _ in range(2):
+        with pytest.raises(RepositoryLost, match=r"position 1\.1 was published"):
+            lead(leader)
+    assert positions(repository) == []
+
+
+def test_another_fleet_in_the_repository_does_not_matter(
+    leader: Instance, repository: FolderRepository
+) -> None:
+    lead(leader)
+    relabel(repository, lambda label: dataclasses.replace(label, fleet="others"))
+    with pytest.raises(RepositoryLost):
+        lead(leader, verify=True)
+    assert positions(repository, "others") == ["1.1"]
+
+
+def test_absurd_times_change_nothing(leader: Instance, repository: FolderRepository) -> None:
+    lead(leader)
+    rename(db(leader), 3, "new name")
+    lead(leader)
+    times = iter(["2999-01-01T00:00:00Z", "1970-01-01T00:00:00Z"])
+    for found in repository.snapshots("default"):
+        path = repository.folder / f"{found.id}.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "time": next(times)}))
+    assert lead(leader, verify=True).sentence == "nothing changed since 1.2"
+    rename(db(leader), 3, "newer name")
+    assert lead(leader).position == Position(1, 3)
+
+
+# --- a leader that has followed meanwhile -----------------------------------------------------
+
+
+@pytest.fixture
+def next_leader(tmp_path: Path, leader: Instance, repository: FolderRepository) -> Instance:
+    """The leader of the second epoch; ``leader`` led the first."""
+    lead(leader)
+    shutil.copytree(leader.data_dir, tmp_path / "next", ignore=lambda *_: {"replicator"})
+    made = cycles.instance(tmp_path / "next", repository, name="next")
+    follow(made)
+    take_over(made)
+    return made
+
+
+def assert_fenced(leader: Instance) -> None:
+    with pytest.raises(Fenced, match=r"next has published position 2\.\d"):
+        lead(leader)
+
+
+@pytest.mark.parametrize("changed", [False, True], ids=["same rows", "other rows"])
+def test_a_backup_is_fenced_where_another_was_followed_meanwhile(
+    leader: Instance, next_leader: Instance, changed: bool
+) -> None:
+    if changed:
+        rename(db(next_leader), 3, "of the next leader")
+        lead(next_leader)
+    for _ in range(2):
+        follow(leader)
+    assert_fenced(leader)
+
+
+def test_a_backup_is_fenced_though_an_older_snapshot_was_restored_last(
+    leader: Instance, next_leader: Instance
+) -> None:
+    follow(leader)
+    follow(leader, snapshot="1.1")
+    assert_fenced(leader)
+
+
+def test_a_backup_is_fenced_though_what_was_followed_was_refused(
+    leader: Instance, next_leader: Instance, repository: FolderRepository
+) -> None:
+    newest = repository.snapshots("default")[-1]
+    leader.state.update(bad=(newest.id,))
+    with pytest.raises(SnapshotRefused):
+        follow(leader)
+    assert_fenced(leader)
+
+
+def test_a_promoted_leader_asks_no_more_than_any_other(
+    leader: Instance, next_leader: Instance, repository: FolderRepository
+) -> None:
+    follow(next_leader)  # its mode is not set yet
+    repository.calls.clear()
+    assert [lead(next_leader).outcome for _ in range(3)] == [Outcome.NOTHING] * 3
+    assert repository.calls == ["snapshots"]
+
+
+# --- what the model of positions found (tests/model/) -----------------------------------------
+
+
+def test_a_fenced_leader_does_not_forget_what_it_had_meant_to_publish(
+    leader: Instance, repository: FolderRepository
+) -> None:
+    """Else nothing but its name would be left to go by, and its rival has the same one."""
+
+    def rival_and_no_network() -> None:
+        newest = repository.snapshots("default")[-1]
+        label = dataclasses.replace(newest.label, writer="rival", digest="0" * 64)
+        repository.add(repository.folder / newest.id, label)
+        repository.fail["snapshots"] = RepositoryUnreachable("no network")
+
+    repository.after["publish"] = rival_and_no_network
+    with pytest.raises(RepositoryUnreachable):
+        lead(leader)
+    rename(db(leader), 3, "goes on")
+    for _ in range(3):
+        with pytest.raises(Fenced):
+            lead(leader)
+    published = leader.state.load().published
+    assert published is not None, "its own snapshot is there: it knows it again"
+    assert positions(repository) == ["1.1", "1.1"]
+
+
+def test_a_fenced_leader_of_a_lost_state_stays_fenced_when_its_name_leads_again(
+    leader: Instance, repository: FolderRepository
+) -> None:
+    lead(leader)
+    rival_of(leader, repository)
+    shutil.rmtree(leader.state.name)
+    anew = cycles.instance(leader.data_dir, repository, name="leader")
+    with pytest.raises(Fenced):
+        lead(anew)
+    newest = repository.snapshots("default")[-1]
+    label = dataclasses.replace(newest.label, position=Position(2, 1), leader="leader")
+    repository.add(repository.folder / newest.id, label)
+    with pytest.raises(Fenced, match=r"2\.1"):
+        lead(anew)
+
+
+@pytest.fixture
+def copy(leader: Instance, repository: FolderRepository, tmp_path: Path) -> Instance:
+    """The leader's whole disk, state included, on a second machine."""
+    lead(leader)
+    shutil.copytree(leader.data_dir, tmp_path / "copy")
+    made = cycles.instance(tmp_path / "copy", repository, name="leader")
+    assert made.state.load().writer == leader.state.load().writer
+    return made
+
+
+def test_what_a_copy_s_failed_publish_may_have_left_is_not_what_the_first_published(
+    leader: Instance, copy: Instance, repository: FolderRepository
+) -> None:
+    """Both have one writer id: the content tells them apart."""
+    rename(db(copy), 3, "of the copy")
+    for _ in range(2):
+        repository.fail["publish"] = RepositoryUnreachable("no network")
+        with pytest.raises(RepositoryUnreachable):
+            lead(copy)
+    rename(db(leader), 3, "of the first")
+    assert lead(leader).position == Position(1, 2)
+    for _ in range(2):
+        with pytest.raises(Fenced, match=r"1\.2"):
+            lead(copy)
+    assert positions(repository) == ["1.1", "1.2"]
+    assert lead(leader, verify=True).outcome is Outcome.NOTHING
+
+
+def test_what_the_first_published_while_a_copy_publishes_is_no_failed_try_of_the_copy(
+    leader: Instance, copy: Instance, repository: FolderRepository
+) -> None:
+    rename(db(copy), 3, "of the copy")
+    repository.fail["publish"] = RepositoryUnreachable("no network")
+    with pytest.raises(RepositoryUnreachable):
+        lead(copy)
+    rename(db(leader), 3, "of the first")
+
+    def first_publishes() -> None:
+        lead(leader)
+
+    repository.before["publish"] = first_publishes
+    with pytest.raises(Fenced, match=r"1\.2 at the same time"):
+        lead(copy)
+    with pytest.raises(Fenced):
+        lead(copy)

@@ -1,0 +1,112 @@
+"""A state file of 0.2.0, and one that 0.2.0 has to read: no version ends at the other's."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from replicator_kuma.adapters.repository import Position
+from replicator_kuma.base.errors import StateError
+from replicator_kuma.replication.state.state import Mark, Pending, State, StateFile
+from tests.replication.state.test_state import FULL
+from tests.support.old_state import FIELDS, as_0_2_0_writes_it
+
+WRITTEN_BY_0_2_0 = """
+{"version": 1, "state": {
+  "writer": "19cfe1069c2cb5a8", "intent": null, "published": null, "burned": null, "fenced": null,
+  "applied": {"position": "1.2", "digest": "9ff3", "schema": "27e89a40ad78d19b",
+    "snapshot": "1568ff61", "writer": "1be9d8a225915322", "leader": "leader",
+    "monitors": 12, "rows": 124},
+  "applied_policy": "e7a8a7196cdd1ab3", "arrived": [],
+  "pending": {
+    "mark": {"position": "1.3", "digest": "3ea1", "schema": "27e89a40ad78d19b",
+      "snapshot": "73221464", "writer": "1be9d8a225915322", "leader": "leader",
+      "monitors": 12, "rows": 124},
+    "base": "362d", "target": "4fa8", "files": [["upload/logo2.png", null]], "purge": false,
+    "rollback": false, "writing": true, "drifted": false, "restart": true, "replaced": "9ff3",
+    "digest": "3ea1", "policy": "e7a8a7196cdd1ab3", "arrived": [], "earlier": null,
+    "unread": false},
+  "stopped_by_me": true, "bad": ["0badf00d"], "suspect": "", "purge": false,
+  "verified_at": 1795284849.3, "unchanged": "", "live_digest": "", "live_schema": "", "alike": "",
+  "drift": 0.0, "drift_words": "", "drift_digest": "", "healed": "",
+  "last": {"at": 1795284849.5, "ok": false, "sentence": "no network", "outcome": "",
+    "error": "RepositoryUnreachable", "exit_code": 5},
+  "last_ok_at": 0.0, "failing_since": 1795284849.5, "role": "RESTORE"}}
+"""
+
+
+def marked(position: Position, digest: str, snapshot: str) -> Mark:
+    schema, writer = "27e89a40ad78d19b", "1be9d8a225915322"
+    return Mark(position, digest, schema, snapshot, writer, "leader", 12, 124)
+
+
+def test_a_file_of_the_version_before_is_understood(tmp_path: Path) -> None:
+    (tmp_path / "state.json").write_text(WRITTEN_BY_0_2_0)
+    state = StateFile(tmp_path).load()
+    assert state.applied == marked(Position(1, 2), "9ff3", "1568ff61")
+    assert state.pending == Pending(
+        marked(Position(1, 3), "3ea1", "73221464"),
+        "362d",
+        "4fa8",
+        (("upload/logo2.png", None),),
+        writing=True,
+        restart=True,
+        replaced="9ff3",
+        digest="3ea1",
+        policy="e7a8a7196cdd1ab3",
+    )
+    assert (state.stopped_by_me, state.bad, state.role) == (True, ("0badf00d",), "RESTORE")
+    assert state.last is not None
+    assert (state.last.exit_code, state.last.hint) == (5, "")
+
+
+def test_what_it_wrote_is_what_the_list_of_its_fields_says() -> None:
+    raw = json.loads(WRITTEN_BY_0_2_0)["state"]
+    assert set(raw) == FIELDS["state"]
+    assert set(raw["applied"]) == set(raw["pending"]["mark"]) == FIELDS["mark"]
+    assert (set(raw["pending"]), set(raw["last"])) == (FIELDS["pending"], FIELDS["last"])
+
+
+def test_the_version_before_reads_a_full_state(tmp_path: Path) -> None:
+    """It passes over what it does not know of the state, and fails at it anywhere deeper."""
+    file = StateFile(tmp_path)
+    file.save(FULL)
+    raw = json.loads(file.path.read_text())["state"]
+    assert set(raw) >= FIELDS["state"]
+    marks = [raw[name] for name in ("intent", "published", "applied")]
+    pending, earlier = raw["pending"], raw["pending"]["earlier"]
+    for mark in (*marks, pending["mark"], earlier["mark"]):
+        assert set(mark) == FIELDS["mark"]
+    assert set(pending) == set(earlier) == FIELDS["pending"]
+    assert set(raw["last"]) == FIELDS["last"]
+    assert file.load() == FULL
+
+
+def test_a_state_that_the_version_before_has_written_since_is_one(tmp_path: Path) -> None:
+    file = StateFile(tmp_path)
+    file.save(FULL)
+    as_0_2_0_writes_it(file.path)
+    state = file.load()
+    assert state.published is not None
+    assert FULL.published is not None
+    assert (state.writer, state.published.shrunk) == (FULL.writer, None)
+    assert state.published.position == FULL.published.position
+    assert (state.hold, state.chores, state.went_back) == (None, (), None)
+
+
+def test_an_empty_state_has_nothing_set_apart(tmp_path: Path) -> None:
+    file = StateFile(tmp_path)
+    file.save(State(writer="w"))
+    assert "since_0_2_0" not in file.path.read_text()
+
+
+@pytest.mark.parametrize("apart", ["1", '"x"', "[1]", '{"pending": {"odd": 1}, "last": 7}'])
+def test_what_was_set_apart_and_cannot_be_understood_is_an_error(
+    tmp_path: Path, apart: str
+) -> None:
+    file = StateFile(tmp_path)
+    file.path.write_text(f'{{"version": 1, "state": {{"writer": "w", "since_0_2_0": {apart}}}}}')
+    with pytest.raises(StateError, match="cannot understand"):
+        file.load()

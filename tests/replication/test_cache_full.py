@@ -1,0 +1,75 @@
+"""Where restic's cache has no room, older kept sets make some."""
+
+from __future__ import annotations
+
+import pytest
+
+from replicator_kuma.base.errors import CacheFull, MachineError
+from replicator_kuma.replication import actions as tasks
+from replicator_kuma.replication.apply import checkpoints as kept
+from replicator_kuma.replication.instance import Instance, Outcome
+from replicator_kuma.replication.state.state import Hold
+from tests.support.cycles import db, follow, lead, name_of, rename
+from tests.support.folder_repository import FolderRepository
+
+
+def numbers(instance: Instance) -> list[int]:
+    return [one.number for one in kept.sets(instance.state.folder)]
+
+
+@pytest.fixture
+def three(leader: Instance, replica: Instance) -> Instance:
+    """A replica with three kept sets, and a change on the leader that it has not seen."""
+    for name in ("two", "three", "four"):
+        rename(db(leader), 3, name)
+        lead(leader)
+        follow(replica)
+    rename(db(leader), 3, "five")
+    lead(leader)
+    assert numbers(replica) == [1, 2, 3]
+    return replica
+
+
+def full_until(repository: FolderRepository, call: str, instance: Instance, left: int) -> None:
+    """The call fails as long as more than so many sets are kept."""
+
+    def look() -> None:
+        if len(numbers(instance)) > left:
+            repository.before[call] = look
+            raise CacheFull("Copy: write cache/index/tmp-1: no space left on device")
+
+    repository.before[call] = look
+
+
+@pytest.mark.parametrize("call", ["snapshots", "fetch"])
+def test_the_oldest_sets_make_room_for_the_cycle(
+    three: Instance, repository: FolderRepository, call: str
+) -> None:
+    full_until(repository, call, three, 1)
+    result = tasks.run(three, "RESTORE", tasks.restore)
+    assert result.outcome is Outcome.APPLIED
+    assert name_of(db(three), 3) == "five"
+    assert numbers(three) == [3, 4]
+
+
+def test_what_a_hold_has_yet_to_put_back_stays_and_the_error_is_told(
+    three: Instance, repository: FolderRepository
+) -> None:
+    mark = three.state.load().applied
+    three.state.update(hold=Hold(1.0, mark, kept=2))
+    full_until(repository, "snapshots", three, 0)
+    with pytest.raises(CacheFull):
+        tasks.run(three, "RESTORE", tasks.restore)
+    assert numbers(three) == [2]
+    last = three.state.load().last
+    assert last is not None
+    assert (last.ok, last.error, last.exit_code) == (False, "CacheFull", 28)
+
+
+def test_a_failure_of_another_kind_costs_no_set(
+    three: Instance, repository: FolderRepository
+) -> None:
+    repository.fail["snapshots"] = MachineError("cannot start restic now")
+    with pytest.raises(MachineError):
+        tasks.run(three, "RESTORE", tasks.restore)
+    assert numbers(three) == [1, 2, 3]

@@ -1,0 +1,618 @@
+"""The way back from an apply: what is kept, what an undo puts back, and where it dies."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from replicator_kuma.base.errors import KeptDamaged, KumaError, NothingKept, SettingsError
+from replicator_kuma.config.settings import Strategy
+from replicator_kuma.dump.transform.policy import Policy
+from replicator_kuma.replication.apply import checkpoints as kept
+from replicator_kuma.replication.apply import interrupted as recovery
+from replicator_kuma.replication.apply import staging
+from replicator_kuma.replication.instance import Instance, Outcome
+from replicator_kuma.replication.observe import observe
+from replicator_kuma.replication.state.state import Hold
+from replicator_kuma.replication.undo import preview
+from tests.support import cycles, databases
+from tests.support.compare import config_differences, damage, orphans
+from tests.support.crashing import DIED, FileKuma, crash_at
+from tests.support.cycles import (
+    db,
+    follow,
+    go_back,
+    go_on,
+    lead,
+    left_behind,
+    name_of,
+    rename,
+    take_over,
+)
+from tests.support.folder_repository import FolderRepository
+from tests.support.instances import RecordingKuma, make_instance
+from tests.support.rules import PAUSED, rules
+from tests.support.thorough import one_in
+
+
+def step(leader: Instance, replica: Instance, name: str) -> None:
+    """One change on the leader, published and applied."""
+    rename(db(leader), 3, name)
+    lead(leader)
+    follow(replica)
+
+
+def sets(instance: Instance) -> list[kept.Kept]:
+    return kept.sets(instance.state.folder)
+
+
+def test_a_confirmed_apply_keeps_what_it_replaced(leader: Instance, replica: Instance) -> None:
+    before = observe(replica).manifest.digest
+    step(leader, replica, "two")
+    (one,) = sets(replica)
+    assert one.words == "1.1 → 1.2: 1 monitor changed"
+    assert json.loads((one.folder / "manifest.json").read_text())["digest"] == before
+    root = replica.state.folder / "kept"
+    assert all(
+        stat.S_IMODE(p.stat().st_mode) == (0o700 if p.is_dir() else 0o600)
+        for p in (root, *root.rglob("*"))
+    )
+    assert left_behind(replica) == []
+
+
+def test_a_heal_and_an_apply_that_kuma_refused(
+    leader: Instance, replica: Instance, kuma: RecordingKuma
+) -> None:
+    """What was put right is kept; what Kuma has never confirmed is not."""
+    rename(db(replica), 4, "drifted")
+    follow(replica, reconcile=True)
+    assert [one.words for one in sets(replica)] == ["1.1 → 1.1: 1 monitor changed"]
+    rename(db(leader), 3, "two")
+    lead(leader)
+    kuma.refuses_to_be_ready = [True]
+    with pytest.raises(KumaError):
+        follow(replica)
+    assert len(sets(replica)) == 1
+    assert left_behind(replica) == []
+
+
+def test_the_last_five_are_kept_within_their_bytes(
+    leader: Instance, replica: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(2, 9):
+        step(leader, replica, f"name {number}")
+    assert [str(one.to) for one in sets(replica)] == ["1.4", "1.5", "1.6", "1.7", "1.8"]
+    monkeypatch.setattr(kept, "MOST_BYTES", sets(replica)[-1].bytes * 5 // 2)
+    step(leader, replica, "nine")
+    assert [str(one.to) for one in sets(replica)] == ["1.8", "1.9"]
+    monkeypatch.setattr(kept, "MOST_BYTES", 1)
+    step(leader, replica, "ten")
+    assert [str(one.to) for one in sets(replica)] == ["1.10"]
+
+
+def test_the_rows_from_before_come_back_and_stay(leader: Instance, replica: Instance) -> None:
+    old = cycles.copy_of(db(replica))
+    logo = (replica.data_dir / "upload" / "logo2.png").read_bytes()
+    cycles.delete_monitor(db(leader), 4)
+    (leader.data_dir / "upload" / "logo2.png").write_bytes(b"another")
+    step(leader, replica, "two")
+    result = go_back(replica)
+    assert result.outcome is Outcome.APPLIED
+    assert "put the rows from before 1.2 back, those of 1.1" in result.sentence
+    assert result.sentence.endswith("; holding them, to go on: replicator restore --resume")
+    assert config_differences(db(replica), old) == []
+    assert (replica.data_dir / "upload" / "logo2.png").read_bytes() == logo
+    assert [*orphans(db(replica)), *damage(db(replica)), *left_behind(replica)] == []
+    # cycles leave it there, also those at a start
+    for reconcile in (False, True):
+        assert follow(replica, reconcile=reconcile).outcome is Outcome.NOTHING
+    assert name_of(db(replica), 3) != "two"
+    assert go_on(replica).outcome is Outcome.APPLIED
+    assert config_differences(db(replica), db(leader)) == []
+
+
+def test_run_again_it_goes_one_further_back_and_by_number_anywhere(
+    leader: Instance, replica: Instance
+) -> None:
+    first = name_of(db(replica), 3)
+    for name in ("two", "three", "four"):
+        step(leader, replica, name)
+    seen = []
+    for _ in range(3):
+        go_back(replica)
+        seen.append(name_of(db(replica), 3))
+    assert seen == ["three", "two", first]
+    with pytest.raises(NothingKept, match="no further apply"):
+        go_back(replica)
+    (last,) = [one.number for one in sets(replica) if one.undoes == 3]
+    go_back(replica, last)  # what the first undo replaced
+    assert name_of(db(replica), 3) == "four"
+    go_on(replica)
+    step(leader, replica, "five")
+    go_back(replica)
+    assert name_of(db(replica), 3) == "four"
+    assert replica.state.load().hold is not None
+
+
+def test_an_undo_that_was_undone_is_passed_over_with_what_undid_it(
+    leader: Instance, replica: Instance
+) -> None:
+    for name in ("two", "three", "four"):
+        step(leader, replica, name)
+    go_back(replica)
+    go_back(replica, sets(replica)[-1].number)
+    assert name_of(db(replica), 3) == "four"
+    go_back(replica)
+    assert name_of(db(replica), 3) == "three"
+    go_back(replica)
+    assert name_of(db(replica), 3) == "two"
+
+
+def test_an_apply_that_kuma_has_not_confirmed_is_not_passed_over(
+    leader: Instance, replica: Instance, kuma: RecordingKuma
+) -> None:
+    """A person stopped Kuma: the rows that the apply replaced are in no set yet."""
+    step(leader, replica, "two")
+    step(leader, replica, "three")
+    kuma.up = False
+    step(leader, replica, "four")
+    for attempt in (lambda: go_back(replica), lambda: preview(replica).__enter__()):
+        with pytest.raises(KumaError, match=r"the rows of 1\.4 are in place") as refused:
+            attempt()
+        assert "Start Kuma first" in refused.value.hint
+    assert (name_of(db(replica), 3), replica.state.load().hold) == ("four", None)
+    kuma.up = True
+    go_back(replica)
+    assert name_of(db(replica), 3) == "three"
+
+
+def test_by_number_it_goes_below_what_kuma_has_not_confirmed(
+    leader: Instance, replica: Instance, kuma: RecordingKuma
+) -> None:
+    step(leader, replica, "two")
+    step(leader, replica, "three")
+    kuma.up = False
+    step(leader, replica, "four")
+    go_back(replica, sets(replica)[-1].number)
+    assert name_of(db(replica), 3) == "two"
+    go_back(replica)
+    assert name_of(db(replica), 3) not in ("two", "three", "four")
+
+
+def test_rows_that_a_person_put_right_already_are_passed_over(
+    leader: Instance, replica: Instance
+) -> None:
+    first = name_of(db(replica), 3)
+    step(leader, replica, "two")
+    step(leader, replica, "three")
+    rename(db(replica), 3, "two")
+    go_back(replica)
+    assert name_of(db(replica), 3) == first
+
+
+@pytest.mark.parametrize("strategy", [Strategy.SNAPSHOT, Strategy.DEFAULT])
+def test_going_on_heals_rows_of_the_newest_position_that_an_undo_put_back(
+    leader: Instance, replica: Instance, strategy: Strategy
+) -> None:
+    """They were edited here by hand, healed, and came back: their position is the newest's."""
+    rules(replica, "", strategy)
+    step(leader, replica, "two")
+    rename(db(replica), 4, "edited here")
+    follow(replica, reconcile=True)
+    go_back(replica)
+    assert follow(replica, reconcile=True).outcome is Outcome.NOTHING
+    assert name_of(db(replica), 4) == "edited here"
+    assert go_on(replica).outcome is Outcome.APPLIED
+    assert config_differences(db(replica), db(leader)) == []
+
+
+def test_what_a_mistaken_rule_did_stays_undone_until_it_goes_on(
+    leader: Instance, replica: Instance, kuma: RecordingKuma
+) -> None:
+    step(leader, replica, "two")
+    paused = cycles.count(db(replica), "monitor", "active = 0")
+    rules(replica, PAUSED, Strategy.DEFAULT)
+    follow(replica)
+    assert cycles.count(db(replica), "monitor", "active = 0") > paused
+    go_back(replica)
+    kuma.log.clear()
+    for reconcile in (False, True):
+        assert follow(replica, reconcile=reconcile).outcome is Outcome.NOTHING
+    assert (cycles.count(db(replica), "monitor", "active = 0"), kuma.log) == (paused, [])
+    with_one_more = PAUSED + '[[rule]]\ntable = "tag"\nset = { color = "#123456" }\n'
+    rules(replica, with_one_more, Strategy.DEFAULT)
+    assert follow(replica).outcome is Outcome.APPLIED, "a later change is meant"
+    go_back(replica)
+    assert go_on(replica).outcome is Outcome.APPLIED
+    assert cycles.count(db(replica), "tag", "color != '#123456'") == 0
+
+
+def test_rules_that_cannot_be_read_do_not_bar_the_way_back(
+    leader: Instance, replica: Instance
+) -> None:
+    first = name_of(db(replica), 3)
+    path = rules(replica, "")
+    step(leader, replica, "two")
+    path.write_text("no rules at all")
+    with pytest.raises(SettingsError):
+        replica.policy()
+    go_back(replica)
+    assert name_of(db(replica), 3) == first
+
+
+def test_there_is_nothing_to_undo_and_a_preview_touches_nothing(
+    leader: Instance, replica: Instance, kuma: RecordingKuma
+) -> None:
+    with pytest.raises(NothingKept, match="no apply to undo"):
+        go_back(replica)
+    assert replica.state.load().hold is None
+    step(leader, replica, "two")
+    kuma.log.clear()
+    with preview(replica) as seen:
+        assert seen.plan.summary.sentence() == "1 monitor changed"
+    assert (name_of(db(replica), 3), kuma.log) == ("two", [])
+    assert left_behind(replica) == []
+    with pytest.raises(NothingKept, match="nothing is kept as 77"):
+        go_back(replica, 77)
+
+
+def test_the_first_apply_of_all(
+    leader: Instance, repository: FolderRepository, tmp_path: Path
+) -> None:
+    """What was there before anything came from a leader has no position."""
+    lead(leader)
+    cycles.fill(tmp_path / "other", monitors=3)
+    other = cycles.instance(tmp_path / "other", repository, name="other")
+    old = cycles.copy_of(db(other))
+    follow(other)
+    go_back(other)
+    assert config_differences(db(other), old) == []
+    assert other.state.load().applied is None
+    said = follow(other, reconcile=True).sentence
+    assert said.startswith("holding the rows from before any apply since ")
+    rename(db(other), 2, "edited")
+    assert follow(other, reconcile=True).sentence.endswith("; rows here differ from it")
+    assert go_on(other).outcome is Outcome.APPLIED
+
+
+def test_on_a_leader_what_came_back_is_published_as_a_change(
+    leader: Instance, replica: Instance, repository: FolderRepository
+) -> None:
+    """(It had taken its rows back when its disk was lost.)"""
+    shutil.rmtree(leader.data_dir / "replicator")
+    db(leader).unlink()
+    databases.create(db(leader))
+    lead(leader)
+    assert cycles.count(db(leader), "monitor") == 12
+    rename(db(leader), 3, "two")
+    lead(leader)
+    applied = leader.state.load().applied
+    result = go_back(leader, hold=False)
+    assert result.sentence.endswith("; the next cycle publishes them")
+    assert cycles.count(db(leader), "monitor") == 0
+    assert (leader.state.load().hold, leader.state.load().applied) == (None, applied)
+
+
+def test_a_leader_that_was_promoted_undoes_nothing_from_when_it_was_a_replica(
+    leader: Instance, replica: Instance
+) -> None:
+    """Its rules of that time would be the whole fleet's; unless a person names such a set."""
+    rules(replica, '[[rule]]\ntable = "monitor"\nset = { active = false }\n')
+    follow(replica)
+    assert cycles.count(db(replica), "monitor", "active = 0") == 12
+    replica.leading = replica.tables
+    take_over(replica)
+    paused = cycles.count(db(replica), "monitor", "active = 0")
+    for hold in (True, False):  # before its mode is set, and after
+        with pytest.raises(NothingKept, match="since this instance became the leader") as refused:
+            go_back(replica, hold=hold)
+        assert "by its number" in refused.value.hint
+    replica.policy = lambda: Policy()
+    rename(db(replica), 3, "made since")
+    lead(replica, verify=True)
+    with pytest.raises(NothingKept), preview(replica, hold=False):
+        pass
+    cycles.roll_back_to(replica, "2.1")
+    assert name_of(db(replica), 3) != "made since"
+    go_back(replica, hold=False)
+    assert name_of(db(replica), 3) == "made since"
+    with pytest.raises(NothingKept):
+        go_back(replica, hold=False)
+    assert cycles.count(db(replica), "monitor", "active = 0") == paused
+    go_back(replica, 2, hold=False)
+    assert cycles.count(db(replica), "monitor", "active = 0") == 12
+
+
+def test_a_promote_whose_rows_kuma_has_not_confirmed_counts_them_as_a_replica_s(
+    leader: Instance, replica: Instance, kuma: RecordingKuma
+) -> None:
+    rename(db(leader), 3, "two")
+    lead(leader)
+    kuma.up = False
+    take_over(replica)
+    kuma.up = True
+    lead(replica, verify=True)
+    (one,) = sets(replica)
+    assert replica.state.load().led_from == one.number
+    with pytest.raises(NothingKept):
+        go_back(replica, hold=False)
+
+
+def test_numbers_do_not_begin_again_below_a_promote(leader: Instance, replica: Instance) -> None:
+    """A person may have removed the sets from before it."""
+    for name in ("two", "three"):
+        step(leader, replica, name)
+    take_over(replica)
+    shutil.rmtree(replica.state.folder / "kept")
+    for name in ("four", "five"):
+        rename(db(replica), 3, name)
+        lead(replica)
+    cycles.roll_back_to(replica, "2.2")
+    cycles.roll_back_to(replica, "2.1")
+    go_back(replica, hold=False)
+    assert name_of(db(replica), 3) == "four"
+
+
+def test_a_leader_holds_nothing_and_follows_once_it_is_a_replica_again(
+    leader: Instance, replica: Instance
+) -> None:
+    step(leader, replica, "two")
+    take_over(replica)
+    go_back(replica, sets(replica)[-1].number)  # its mode was not set yet
+    assert replica.state.load().hold is not None
+    lead(replica, verify=True)
+    assert replica.state.load().hold is None
+    follow(leader)
+    take_over(leader)
+    rename(db(leader), 3, "five")
+    lead(leader)
+    follow(replica)
+    assert name_of(db(replica), 3) == "five"
+
+
+def test_a_leader_s_hold_ends_also_where_it_has_nothing_to_publish(
+    leader: Instance, replica: Instance
+) -> None:
+    lead(leader)
+    leader.state.update(hold=Hold(1.0, leader.state.load().published))
+    assert lead(leader, verify=True).outcome is Outcome.NOTHING
+    assert leader.state.load().hold is None
+
+
+def test_a_set_that_was_altered_on_the_disk_is_refused(leader: Instance, replica: Instance) -> None:
+    step(leader, replica, "two")
+    (one,) = sets(replica)
+    with (one.folder / "tables" / "monitor.jsonl").open("a") as file:
+        file.write("[]\n")
+    with pytest.raises(KeptDamaged, match="the rows kept as 1 cannot be put back") as caught:
+        go_back(replica)
+    assert "snapshot" not in f"{caught.value}{caught.value.hint}"
+    assert (name_of(db(replica), 3), replica.state.load().hold) == ("two", None)
+
+
+def test_a_kuma_that_does_not_start_on_the_old_rows(
+    leader: Instance, replica: Instance, kuma: RecordingKuma
+) -> None:
+    """Then those of the apply are in place again, nothing is called bad, and nothing is held."""
+    step(leader, replica, "two")
+    kuma.refuses_to_be_ready = [True]
+    with pytest.raises(KumaError):
+        go_back(replica)
+    state = replica.state.load()
+    assert (name_of(db(replica), 3), state.bad, state.hold) == ("two", (), None)
+    assert follow(replica).sentence == "the rows equal 1.2; nothing to do"
+
+
+def test_what_had_arrived_comes_again_when_it_goes_on(
+    leader: Instance, replica: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A local entity's row that came with the undone apply is no row that a person deleted."""
+    monkeypatch.setattr(replica, "policy", lambda: Policy(local=frozenset({"tag"})))
+    follow(replica)
+    databases.edit(db(leader), "INSERT INTO tag (id, name, color) VALUES (90, 'late', '#fff')")
+    step(leader, replica, "two")
+    assert cycles.count(db(replica), "tag", "id = 90") == 1
+    arrived = dict(replica.state.load().arrived)
+    go_back(replica)
+    assert cycles.count(db(replica), "tag", "id = 90") == 0
+    assert dict(replica.state.load().arrived) == {"tag": tuple(sorted({*arrived["tag"]} - {90}))}
+    go_on(replica)
+    assert cycles.count(db(replica), "tag", "id = 90") == 1
+    # but one that a person did delete here
+    databases.edit(db(replica), "DELETE FROM tag WHERE id = 90")
+    go_back(replica)
+    go_on(replica)
+    assert cycles.count(db(replica), "tag", "id = 90") == 0
+
+
+# --- a full disk ----------------------------------------------------------------------------
+
+
+def test_a_full_disk_takes_the_oldest_sets_and_never_the_apply(
+    leader: Instance, replica: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("two", "three", "four"):
+        step(leader, replica, name)
+    real = staging.link_or_copy
+
+    def fills(source: str, target: str) -> str:
+        if len(sets(replica)) > 1:
+            raise OSError(errno.ENOSPC, "no space left")
+        return real(source, target)
+
+    monkeypatch.setattr(staging, "link_or_copy", fills)
+    step(leader, replica, "five")
+    assert name_of(db(replica), 3) == "five"
+    assert [str(one.to) for one in sets(replica)] == ["1.4", "1.5"]
+
+
+def test_where_nothing_can_be_kept_the_apply_is_done_all_the_same(
+    leader: Instance, replica: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def announce(_state: Path, _before: Path, _least: int, _noted: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr(kept, "_announce", announce)
+    step(leader, replica, "two")
+    assert (name_of(db(replica), 3), sets(replica)) == ("two", [])
+    assert left_behind(replica) == []
+
+
+def test_older_sets_make_room_for_the_note_of_the_newest(
+    leader: Instance, replica: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("two", "three"):
+        step(leader, replica, name)
+    real = kept._announce
+
+    def announce(state: Path, before: Path, least: int, noted: dict[str, object]) -> None:
+        if sets(replica):
+            raise OSError(errno.ENOSPC, "no space left")
+        real(state, before, least, noted)
+
+    monkeypatch.setattr(kept, "_announce", announce)
+    step(leader, replica, "four")
+    assert [str(one.to) for one in sets(replica)] == ["1.4"]
+    assert left_behind(replica) == []
+
+
+# --- ends in the middle ---------------------------------------------------------------------
+
+
+class World:
+    """A replica at 1.2 whose Kuma is a file, copied for one death."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.repository = FolderRepository(folder / "repository")
+        self.kuma = FileKuma(folder / "replica")
+        self.replica = make_instance(folder / "replica", self.repository, name="replica")
+        self.replica.kuma, self.replica.wait_ready = self.kuma, self.kuma.wait_ready
+
+    @property
+    def scratch(self) -> tuple[Path, ...]:
+        return self.replica.work, self.repository.folder
+
+
+@pytest.fixture
+def template(leader: Instance, replica: Instance, tmp_path: Path) -> tuple[Path, Path, Path]:
+    """The folder to copy, and the two sets of rows that there may be."""
+    old = cycles.copy_of(db(replica), "old.db")
+    (leader.data_dir / "upload" / "logo2.png").write_bytes(b"another")
+    cycles.delete_monitor(db(leader), 4)
+    step(leader, replica, "two")
+    new = cycles.copy_of(db(replica), "new.db")
+    folder = tmp_path / "world"
+    for name in ("replica", "repository"):
+        shutil.copytree(tmp_path / name, folder / name)
+    (folder / "replica" / "kuma-is-up").touch()
+    return folder, old, new
+
+
+def worlds(
+    template: Path, scratch: Path, first: int = 1, step: int = 1
+) -> Iterator[tuple[int, World]]:
+    for number in range(first, 300, step):
+        target = scratch / str(number)
+        shutil.copytree(template, target)
+        yield number, World(target)
+        shutil.rmtree(target)
+    raise AssertionError("more effects than there can be")
+
+
+def rows(world: World, old: Path, new: Path) -> str:
+    if not config_differences(db(world.replica), old):
+        return "old"
+    assert config_differences(db(world.replica), new) == []
+    return "new"
+
+
+@pytest.mark.slow
+def test_dead_after_the_effects_of_an_undo(
+    template: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    """Either nothing was begun, or the next cycle ends it: a death never lets it follow 1.2."""
+    folder, old, new = template
+    ends: set[tuple[str, bool]] = set()
+    for number, world in worlds(folder, tmp_path / "deaths", step=one_in(3)):
+        code = crash_at(number, lambda w=world: go_back(w.replica), *world.scratch)  # type: ignore[misc]
+        after = World(world.folder)
+        held = after.replica.state.load().hold is not None
+        ends.add((rows(after, old, new), held))
+        if code == 0:
+            break
+        assert code == DIED
+        if number % 2:
+            after.kuma.up.unlink(missing_ok=True)  # a container ends as a whole
+            with after.replica.state.lock():
+                recovery.before_start(after.replica)
+            after.kuma.start()
+        follow(after.replica, reconcile=True)
+        follow(after.replica)
+        assert rows(after, old, new) == ("old" if held else "new")
+        logo = (after.replica.data_dir / "upload" / "logo2.png").read_bytes()
+        assert logo == (cycles.LOGO if held else b"another")
+        assert after.kuma.running()
+        assert left_behind(after.replica) == []
+        state = after.replica.state.load()
+        assert (state.pending, state.stopped_by_me, state.purge) == (None, False, False)
+        if held:
+            assert state.hold is not None
+            assert state.hold.kept == 0
+            assert [one.undoes for one in sets(after.replica)] == [0, 1]
+            assert go_on(after.replica).outcome is Outcome.APPLIED
+            assert rows(after, old, new) == "new"
+    assert ends == {("new", False), ("new", True), ("old", True)}
+
+
+@pytest.mark.slow
+def test_dead_after_every_effect_of_keeping(
+    leader: Instance, replica: Instance, tmp_path: Path
+) -> None:
+    """From the confirmation on a set is whole at the next cycle; before, it is not there."""
+    folder = tmp_path / "world"
+    rename(db(leader), 3, "two")
+    lead(leader)
+    for name in ("replica", "repository"):
+        shutil.copytree(tmp_path / name, folder / name)
+    (folder / "replica" / "kuma-is-up").touch()
+    for number, world in worlds(folder, tmp_path / "deaths", 25):  # before: test_interrupted
+        code = crash_at(number, lambda w=world: follow(w.replica), *world.scratch)  # type: ignore[misc]
+        after = World(world.folder)
+        follow(after.replica, reconcile=True)
+        assert [one.words for one in sets(after.replica)] == ["1.1 → 1.2: 1 monitor changed"]
+        assert left_behind(after.replica) == []
+        go_back(after.replica)
+        assert name_of(db(after.replica), 3) != "two"
+        if code == 0:
+            break
+
+
+def test_an_undo_that_cannot_be_ended_is_tried_once(
+    leader: Instance, replica: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a death: it stays where it is then, and says so, instead of failing for ever."""
+    step(leader, replica, "two")
+    (one,) = sets(replica)
+
+    def dies(*_arguments: object) -> None:
+        os._exit(DIED)
+
+    def work() -> None:
+        monkeypatch.setattr("replicator_kuma.replication.undo.apply", dies)
+        go_back(replica)
+
+    assert crash_at(10**6, work) == DIED
+    shutil.rmtree(one.folder)
+    with pytest.raises(NothingKept):
+        follow(replica)
+    assert "holding 1.2 since" in follow(replica).sentence
+    step(leader, replica, "three")
+    assert name_of(db(replica), 3) == "two"

@@ -1,0 +1,71 @@
+"""An undo on MariaDB: the same promises on the other engine, a death in its middle included."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from replicator_kuma.adapters.database.mariadb.connection import Link
+from replicator_kuma.replication.apply import checkpoints as kept
+from replicator_kuma.replication.instance import Outcome
+from tests.support.crashing import DIED
+from tests.support.cycles import follow, go_back, go_on, left_behind
+from tests.support.forked import forked
+from tests.support.mariadb import Server
+from tests.support.mariadb_fleet import Fleet, before_statement, memory, own_server
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with own_server() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def only(server: Server) -> Iterator[Fleet]:
+    with memory() as folder:
+        yield Fleet(folder / "fleet", server, "sqlite", name="i4_undo")
+
+
+@pytest.fixture
+def fleet(only: Fleet) -> Fleet:
+    return only.at_the_start()
+
+
+def test_the_rows_come_back_as_they_were(fleet: Fleet) -> None:
+    replica = fleet.replica()
+    assert follow(replica).outcome is Outcome.APPLIED
+    (one,) = kept.sets(replica.state.folder)
+    assert (str(one.was and one.was.position), str(one.to)) == ("1.1", "1.2")
+    assert go_back(replica).position == one.was.position if one.was else None
+    assert (fleet.rows(), fleet.logo()) == ("old", "old")
+    assert "holding 1.1 since" in follow(replica, reconcile=True).sentence
+    assert left_behind(replica) == []
+    go_on(replica)
+    assert (fleet.rows(), fleet.logo()) == ("new", "new")
+
+
+def test_killed_before_the_commit_the_next_cycle_ends_it(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    follow(fleet.replica())
+
+    def dies() -> None:
+        def die(_link: Link) -> None:
+            os._exit(DIED)
+
+        before_statement(monkeypatch, "COMMIT", die)
+        go_back(fleet.replica())
+
+    assert forked(dies) == DIED
+    assert fleet.rows() == "new"
+    replica = fleet.replica()
+    follow(replica)
+    follow(replica)
+    assert (fleet.rows(), fleet.logo()) == ("old", "old")
+    assert replica.kuma.running()
+    hold = replica.state.load().hold
+    assert hold is not None
+    assert hold.kept == 0

@@ -1,0 +1,353 @@
+"""What `replicator status` says of engine, choices and drift, for people and for programs."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from replicator_kuma.adapters.repository import Label, Position, Snapshot
+from replicator_kuma.base.errors import SettingsError
+from replicator_kuma.base.times import moment_of
+from replicator_kuma.config.build import read_policy
+from replicator_kuma.config.settings import Settings
+from replicator_kuma.daemon import heartbeat
+from replicator_kuma.daemon.heartbeat import Beat
+from replicator_kuma.dump.catalog import SETTINGS
+from replicator_kuma.dump.transform.policy import Policy
+from replicator_kuma.replication.state.drill_record import Drill, still_failed
+from replicator_kuma.replication.state.state import Last, Mark, StateFile, Vain
+from replicator_kuma.reports.health import health
+from replicator_kuma.reports.status import Report, report
+
+LOCAL = "RESTORE_LOCAL_ENTITY_REPLICATION"
+RULE = '[[rule]]\ntable = "monitor"\nwhere = { type = "push" }\nset = { active = false }\n'
+
+
+def settings(folder: Path, mode: str = "RESTORE", **environ: str) -> Settings:
+    environ |= {"DATA_DIR": str(folder), "REPLICATOR_MODE": mode, "REPLICATOR_INSTANCE": "beta"}
+    return Settings.load(environ)
+
+
+def lines(known: Report) -> dict[str, str]:
+    return dict(known.lines())
+
+
+@pytest.mark.parametrize(
+    ("mode", "words"),
+    [("BACKUP", "leader"), ("RESTORE", "replica"), (LOCAL, "replica")],
+)
+def test_each_mode_has_a_role(tmp_path: Path, mode: str, words: str) -> None:
+    known = report(settings(tmp_path, mode))
+    assert lines(known)["instance"] == f"beta, {words} of fleet default"
+    assert known.as_dict()["role"] == mode
+
+
+def test_a_replica_without_choices(tmp_path: Path) -> None:
+    known = report(settings(tmp_path))
+    assert lines(known)["strategy"] == "SNAPSHOT"
+    assert lines(known)["policy"] == "the leader's rows as they are"
+    assert "drift" not in lines(known)
+    found = known.as_dict()
+    assert (found["strategy"], found["drift"], found["engine"]) == ("SNAPSHOT", None, "sqlite")
+    assert found["policy"] == {
+        "tables_left_out": [],
+        "local_entities": [],
+        "overrides": None,
+        "rules": 0,
+        "schema": "strict",
+        "on_misfit": "refuse",
+        "settings": [],
+    }
+
+
+def test_a_replica_with_every_choice(tmp_path: Path) -> None:
+    file = tmp_path / "overrides.toml"
+    file.write_text(RULE)
+    known = report(
+        settings(
+            tmp_path,
+            LOCAL,
+            RESTORE_MERGE_STRATEGY="DEFAULT",
+            REPLICATOR_OVERRIDES=str(file),
+            REPLICATOR_SCHEMA="compatible",
+            REPLICATOR_ON_MISFIT="truncate",
+            REPLICATOR_SETTINGS="+primaryBaseURL,-checkBeta",
+        )
+    )
+    assert lines(known)["strategy"] == "DEFAULT"
+    assert lines(known)["policy"] == (
+        "without notification, monitor_notification; own proxy, remote_browser; "
+        f"overrides {file} (1 rule); compatible schemas too; misfits are cut; "
+        "settings +primaryBaseURL, -checkBeta"
+    )
+    assert known.as_dict()["policy"] == {
+        "tables_left_out": ["notification", "monitor_notification"],
+        "local_entities": ["proxy", "remote_browser"],
+        "overrides": str(file),
+        "rules": 1,
+        "schema": "compatible",
+        "on_misfit": "truncate",
+        "settings": ["+primaryBaseURL", "-checkBeta"],
+    }
+
+
+def test_a_leader_has_no_strategy_and_no_rules(tmp_path: Path) -> None:
+    choices = {"RESTORE_MERGE_STRATEGY": "DEFAULT", "REPLICATOR_SETTINGS": "-checkBeta"}
+    known = report(settings(tmp_path, "BACKUP", REPLICATOR_OVERRIDES="/none", **choices))
+    assert "strategy" not in lines(known)
+    assert lines(known)["policy"] == "settings -checkBeta"
+    assert known.as_dict()["strategy"] is None
+    assert known.as_dict()["policy"]["overrides"] is None
+
+
+@pytest.mark.parametrize(
+    ("config", "engine"),
+    [
+        ({"type": "sqlite"}, "sqlite"),
+        (
+            {"type": "mariadb", "hostname": "127.0.0.1", "dbName": "kuma", "username": "kuma"},
+            "mariadb",
+        ),
+        ({"type": "embedded-mariadb"}, "embedded-mariadb"),
+        ({"type": "postgres"}, None),
+    ],
+)
+def test_the_engine_is_told_without_asking_it(
+    tmp_path: Path, config: dict[str, str], engine: str | None
+) -> None:
+    (tmp_path / "db-config.json").write_text(json.dumps(config))
+    known = report(settings(tmp_path))
+    assert known.as_dict()["engine"] == engine
+    assert lines(known)["engine"] == (engine or "cannot be told")
+
+
+def test_drift_is_shown_since_when_it_is_known(tmp_path: Path) -> None:
+    StateFile(tmp_path / "replicator").update(drift=1.0, drift_words="rows differ")
+    known = report(settings(tmp_path))
+    assert lines(known)["drift"] == "since 1970-01-01T00:00:01Z: rows differ"
+    assert known.as_dict()["drift"] == {"since": "1970-01-01T00:00:01Z", "words": "rows differ"}
+    leader = report(settings(tmp_path, "BACKUP"))
+    assert "drift" not in lines(leader), "its own rows are what they are"
+    assert leader.as_dict()["drift"] is None
+
+
+def test_rules_that_cannot_be_read_keep_nobody_from_the_rest(tmp_path: Path) -> None:
+    known = report(settings(tmp_path, REPLICATOR_OVERRIDES=str(tmp_path / "gone.toml")))
+    assert "gone.toml, cannot be read: No such file" in lines(known)["policy"]
+
+
+# --- what the cycles are given ----------------------------------------------------------------
+
+
+def test_a_policy_is_what_the_settings_say(tmp_path: Path) -> None:
+    assert read_policy(settings(tmp_path))() == Policy()
+    chosen = settings(
+        tmp_path,
+        LOCAL,
+        RESTORE_MERGE_STRATEGY="NOTIFICATIONS_INSERT_MERGE",
+        REPLICATOR_LOCAL_ENTITIES="docker_host",
+        REPLICATOR_SCHEMA="compatible",
+        REPLICATOR_ON_MISFIT="truncate",
+        REPLICATOR_SETTINGS="+nscd",
+    )
+    assert read_policy(chosen)() == Policy(
+        settings=SETTINGS | {"nscd"},
+        heal=True,
+        local=frozenset({"docker_host"}),
+        compatible=True,
+        truncate=True,
+    )
+
+
+def test_a_leader_takes_its_own_rows_back_as_they_were(tmp_path: Path) -> None:
+    chosen = settings(
+        tmp_path,
+        "BACKUP",
+        RESTORE_MERGE_STRATEGY="DEFAULT",
+        REPLICATOR_OVERRIDES="/none.toml",
+        REPLICATOR_ON_MISFIT="truncate",
+        REPLICATOR_SETTINGS="+nscd",
+    )
+    assert read_policy(chosen)() == Policy(settings=SETTINGS | {"nscd"})
+
+
+def test_a_file_of_rules_is_read_at_each_question(tmp_path: Path) -> None:
+    file = tmp_path / "overrides.toml"
+    file.write_text("")
+    policy = read_policy(settings(tmp_path, REPLICATOR_OVERRIDES=str(file)))
+    before = policy().fingerprint(["monitor"])
+    file.write_text(RULE)
+    assert policy().fingerprint(["monitor"]) != before
+    file.write_text("# nothing but a comment\n")
+    assert policy().fingerprint(["monitor"]) == before
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "cannot be read: No such file"),
+        (b"\xff\xfe", "is not UTF-8 text"),
+        (b"[[rule]", "cannot be understood: it is no TOML"),
+        (b'[[rule]]\ntable = "heartbeat"\nskip = true\n', "cannot be understood: rule 1"),
+    ],
+)
+def test_a_file_of_rules_that_is_none_is_an_error_with_its_name(
+    tmp_path: Path, content: bytes | None, words: str
+) -> None:
+    file = tmp_path / "overrides.toml"
+    if content is not None:
+        file.write_bytes(content)
+    policy = read_policy(settings(tmp_path, REPLICATOR_OVERRIDES=str(file)))
+    with pytest.raises(SettingsError, match=words) as caught:
+        policy()
+    assert f"the file of REPLICATOR_OVERRIDES, {file}, " in str(caught.value)
+    assert "read again at the next cycle" in caught.value.hint
+
+
+FAILED = Drill(1.0, False, "the drill of 1.7 failed to fetch: a pack is missing", "1.7")
+WENT_WELL = Drill(2.0, True, "1.8 can be recovered", "1.8", (("fetch", 0.5),))
+
+
+def after_drills(folder: Path, *, last: Drill, failed: Drill | None) -> Report:
+    state = StateFile(folder / "replicator")
+    state.save(replace(state.load(), drill=last, drill_failed=failed))
+    return report(settings(folder))
+
+
+def test_a_cycle_that_runs_is_shown_with_what_it_does(tmp_path: Path) -> None:
+    beat = Beat(os.getpid(), time.monotonic(), "ready", 0.0, "cycle", time.monotonic() - 5.0)
+    beat = replace(beat, next_cycle=time.time() + 60, step="asking the repository")
+    (tmp_path / "replicator").mkdir(mode=0o700)
+    heartbeat.write(tmp_path / "replicator", beat)
+    known = report(settings(tmp_path))
+    since = known.as_dict()["supervisor"]["job_since"]
+    assert abs(moment_of(since) - (time.time() - 5)) <= 2
+    assert lines(known)["cycle"] == f"running since {since}, asking the repository"
+    assert "next cycle" not in lines(known)
+    done = replace(known, state=replace(known.state, last=Last(time.time(), True, "done")))
+    assert "cycle" not in lines(done), "its end is noted, and the sign of life is older"
+    assert "next cycle" in lines(done)
+    heartbeat.write(tmp_path / "replicator", replace(beat, job="", job_since=0.0, step=""))
+    assert lines(report(settings(tmp_path)))["next cycle"].endswith("Z")
+
+
+def test_a_slow_repository_makes_no_supervisor_dead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "replicator").mkdir(mode=0o700)
+    heartbeat.write(tmp_path / "replicator", Beat(os.getpid(), time.monotonic(), "ready"))
+    known = report(settings(tmp_path))
+    later = time.monotonic() + heartbeat.STALE + 1
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    assert known.as_dict()["supervisor"]["kuma"] == "ready"
+
+
+def test_a_heartbeat_of_another_version_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "replicator"
+    path.mkdir(mode=0o700)
+    more = {"pid": os.getpid(), "monotonic": time.monotonic(), "kuma": "ready", "more": 1}
+    (path / heartbeat.NAME).write_text(json.dumps(more))
+    assert heartbeat.alive(heartbeat.read(path))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "null",
+        '["pid", "monotonic"]',
+        '{"pid": 1, "monotonic": null}',
+        '{"pid": "1", "monotonic": 1.0}',
+        '{"pid": 1, "monotonic": 1.0, "kuma_bad_since": "a while"}',
+        '{"pid": 1, "monotonic": 1.0, "kuma": 5}',
+        "[" * 100_000,
+    ],
+)
+def test_a_heartbeat_that_is_none_is_no_sign_of_life(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "replicator"
+    path.mkdir(mode=0o700)
+    (path / heartbeat.NAME).write_text(text)
+    assert heartbeat.read(path) is None
+    assert not heartbeat.lost(path)
+    assert health(settings(tmp_path)) is not None
+    assert report(settings(tmp_path)).as_dict()["supervisor"] is None
+
+
+def test_the_last_drill_is_shown(tmp_path: Path) -> None:
+    known = after_drills(tmp_path, last=WENT_WELL, failed=None)
+    assert lines(known)["last drill"].endswith("s ago: 1.8 can be recovered")
+    assert known.as_dict()["drill"] == {
+        "at": "1970-01-01T00:00:02Z",
+        "ok": True,
+        "position": "1.8",
+        "sentence": "1.8 can be recovered",
+        "steps": {"fetch": 0.5},
+        "kuma": False,
+        "failed_at": None,
+    }
+    assert known.as_dict()["drill_failed"] is None
+
+
+@pytest.mark.parametrize("last", [FAILED, WENT_WELL])
+def test_a_failed_drill_is_unhealthy_until_it_is_mended(tmp_path: Path, last: Drill) -> None:
+    known = after_drills(tmp_path, last=last, failed=FAILED)
+    assert known.as_dict()["drill_failed"] == FAILED.sentence
+    assert FAILED.sentence in "".join(lines(known).values())
+    beat = Beat(os.getpid(), time.monotonic(), "ready", 0.0, "", 0.0, 0.0)
+    heartbeat.write(tmp_path / "replicator", beat)
+    assert health(settings(tmp_path)) == FAILED.sentence
+    after_drills(tmp_path, last=WENT_WELL, failed=None)
+    assert health(settings(tmp_path)) is None
+
+
+@pytest.mark.parametrize(
+    ("at", "again", "mended"),
+    [("fetch", False, True), ("start", False, False), ("start", True, True), ("kill", True, False)],
+)
+def test_a_kuma_that_did_not_boot_is_mended_by_one_that_does(
+    at: str, again: bool, mended: bool
+) -> None:
+    before = replace(FAILED, kuma=True, failed_at=at)
+    assert still_failed(before, replace(WENT_WELL, kuma=again)) == (None if mended else before)
+    assert still_failed(before, FAILED) == FAILED
+
+
+def test_who_was_promoted_and_has_the_old_mode_is_told(tmp_path: Path) -> None:
+    label = Label("default", Position(2, 1), "d" * 64, "5" * 16, "w", "beta")
+    newest = Snapshot("a" * 64, label, "2031-05-01T10:00:00Z")
+    StateFile(tmp_path / "replicator").update(published=Mark.of(newest))
+    followed = replace(report(settings(tmp_path)), newest=newest)
+    assert "set REPLICATOR_MODE=BACKUP here" in lines(followed)["to do"]
+    assert "to do" not in lines(replace(report(settings(tmp_path, "BACKUP")), newest=newest))
+    later = replace(newest, label=replace(label, position=Position(2, 2)))
+    assert "to do" not in lines(replace(followed, newest=later))
+
+
+def test_a_kill_while_kuma_started_is_told_until_the_snapshot_is_applied(tmp_path: Path) -> None:
+    file = StateFile(tmp_path / "replicator")
+    file.prepare()
+    assert "killed" not in lines(report(settings(tmp_path)))
+    killed = Vain(
+        aim="a:b",
+        position="1.2",
+        outages=1,
+        at=time.time(),
+        sentence="Uptime Kuma was killed by signal 9 (out of memory?) while it started on 1.2",
+        signal=9,
+    )
+    for outages, again in ((1, "at the next cycle"), (2, "not before 20")):
+        file.update(vain=replace(killed, outages=outages))
+        known = report(settings(tmp_path))
+        said = lines(known)["killed"]
+        assert said.startswith(killed.sentence)
+        assert again in said
+        assert known.as_dict()["killed"] == said
+    leader = report(settings(tmp_path, "BACKUP"))  # which tries nothing again by itself
+    assert "killed" not in lines(leader)
+    assert leader.as_dict()["killed"] is None
+    file.update(vain=replace(killed, signal=0))
+    assert "killed" not in lines(report(settings(tmp_path)))
