@@ -2,7 +2,7 @@
 
 It lies in DATA_DIR, where Kuma's user may rename it and make a link or a folder of that name. It
 is this user's own, mode 0700, so that nobody else changes what is in it: only its name has to be
-looked up with care, once. From then on it is `/proc/self/fd/N`; `plain.named` shows its name.
+looked up with care, once. From then on it is `/proc/self/fd/N`; `text.named` shows its name.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def anchored(path: Path, *, make: bool = False) -> Path:
     except OSError as error:
         if isinstance(error, FileNotFoundError) and not make:
             return path
-        if error.errno in _NO_MORE:  # the machine's fault (`machine.refusal`), not the folder's
+        if error.errno in _NO_MORE:  # the machine's fault (`os_errors.refusal`), not the folder's
             raise
         raise unusable(f"cannot use the state directory {path}", error) from error
 

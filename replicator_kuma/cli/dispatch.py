@@ -93,27 +93,27 @@ def _compare(
     wait: float | None,
     progress: Callable[[str], None],
 ) -> None:
-    from replicator_kuma.config import same_settings as sameness
+    from replicator_kuma.config import same_settings
     from replicator_kuma.daemon import control
 
-    said, salt = sameness.given(settings), secrets.token_hex(16)
-    asked = {"salt": salt, "digests": sameness.digests(said, salt), "wait": wait}
+    said, salt = same_settings.given(settings), secrets.token_hex(16)
+    asked = {"salt": salt, "digests": same_settings.digests(said, salt), "wait": wait}
     told: Mapping[str, Any] | None = None
     try:
-        told = control.ask(settings.state_dir, sameness.COMMAND, asked, progress)
+        told = control.ask(settings.state_dir, same_settings.COMMAND, asked, progress)
         if told is None:
             return  # nobody runs: the work is done here, by these settings
     except SettingsError:
         pass  # 0.3.0 knows no such question
     options = [n for n in overrides if n in said and (told is not None or n not in _OLD)]
-    if found := sameness.differences(settings, options, told):
+    if found := same_settings.differences(settings, options, told):
         raise SettingsError(
             "the supervisor that runs here has other settings than this command: "
             + "; ".join(map(str, found)),
             hint=_hint(settings, found),
         )
-    others = said.keys() - overrides.keys() - sameness.not_here(settings)
-    if told is not None and (found := sameness.differences(settings, sorted(others), told)):
+    others = said.keys() - overrides.keys() - same_settings.not_here(settings)
+    if told is not None and (found := same_settings.differences(settings, sorted(others), told)):
         voice.warn(
             "the supervisor that runs here does this by its own settings, which are others: "
             + "; ".join(map(str, found))
@@ -145,10 +145,10 @@ def _by_ourselves(
     progress: Callable[[str], None],
     mode: Mode,
 ) -> dict[str, Any]:
-    from replicator_kuma.replication import actions as tasks
+    from replicator_kuma.replication import actions
 
     with opened(settings, progress, force=bool(options.get("force"))) as instance:
-        return tasks.run(instance, mode.value, work, options.get("wait", 0.0)).as_dict()
+        return actions.run(instance, mode.value, work, options.get("wait", 0.0)).as_dict()
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from typing import IO
 import click
 
 from replicator_kuma import __version__
-from replicator_kuma.base import core_dumps as cores
+from replicator_kuma.base import core_dumps
 from replicator_kuma.base.errors import ReplicatorError
 from replicator_kuma.base.os_errors import refusal
 from replicator_kuma.base.text import plain, plain_json
@@ -70,7 +70,7 @@ Shell completion, for bash (zsh and fish alike):
 @click.version_option(__version__, prog_name="replicator", message="%(prog)s %(version)s")
 def cli() -> None:
     """Keep Uptime Kuma's configuration equal on several instances, through restic snapshots."""
-    cores.forbid()
+    core_dumps.forbid()
 
 
 _ESCAPED = "replicator-escaped"

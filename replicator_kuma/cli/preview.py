@@ -36,7 +36,7 @@ def show_preview(
     """
     from replicator_kuma.cli.commands.snapshots import describe
     from replicator_kuma.cli.dispatch import opened, wrong_mode
-    from replicator_kuma.replication import mode_mismatch as promotion
+    from replicator_kuma.replication import mode_mismatch
     from replicator_kuma.replication.replica.cycle import Replica
     from replicator_kuma.replication.state.hold_words import as_dict
 
@@ -62,14 +62,14 @@ def show_preview(
             head = {
                 "snapshot": describe(preview.snapshot),
                 "holding": as_dict(hold),
-                "promoted": promotion.as_dict(preview.state) if by_mode else None,
+                "promoted": mode_mismatch.as_dict(preview.state) if by_mode else None,
                 "sentence": preview.summary.sentence(),
                 "changes_by_table": preview.summary.as_dict(),
                 "command": command or None,
             }
             stream(head, "changes", preview.changes())
             return
-        if by_mode and (said := promotion.sentence(preview.state)):
+        if by_mode and (said := mode_mismatch.sentence(preview.state)):
             voice.show(f"{said}; until then no restore by itself changes the rows here")
         position, leader = preview.snapshot.position, preview.snapshot.label.leader
         if hold is not None:

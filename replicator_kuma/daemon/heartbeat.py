@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from replicator_kuma.base import state_directory as anchors
+from replicator_kuma.base import state_directory
 from replicator_kuma.base.folders import Folder
 
 NAME = "supervisor.json"
@@ -76,7 +76,7 @@ def seen_at(folder: Path) -> float:
     """
     times = [0.0]
     with contextlib.suppress(OSError):
-        here = anchors.below(folder)
+        here = state_directory.below(folder)
         with here or contextlib.nullcontext():
             found = [here.stat(name) for name in (NAME, ENDED)] if here else []
             times += [one.st_mtime for one in found if one is not None]
@@ -86,7 +86,7 @@ def seen_at(folder: Path) -> float:
 def read(folder: Path) -> Beat | None:
     """The last beat; None when there is none that can be understood."""
     try:
-        text = anchors.read(folder, NAME)
+        text = state_directory.read(folder, NAME)
         if text is None:
             return None
         found = json.loads(text)
@@ -108,7 +108,7 @@ def lost(folder: Path) -> bool:
         return False
     with contextlib.suppress(OSError):
         with contextlib.ExitStack() as stack:
-            here = anchors.below(folder)
+            here = state_directory.below(folder)
             file = stack.enter_context(here).open_file(LOCK) if here is not None else None
             if file is None:
                 return not alive(read(folder))

@@ -28,17 +28,13 @@ from replicator_kuma.base.errors import (
     TableMissing,
 )
 from replicator_kuma.base.failure_log import FailureLog, describe, lasting
-from replicator_kuma.config import same_settings as sameness
+from replicator_kuma.config import same_settings
 from replicator_kuma.config.settings import Mode, Settings, kuma_address
 from replicator_kuma.replication import actions as shared
 from replicator_kuma.replication import (
-    mode_mismatch as promotion,
-)
-from replicator_kuma.replication import (
-    other_processes as occupied,
-)
-from replicator_kuma.replication import (
-    restart_cooldown as pace,
+    mode_mismatch,
+    other_processes,
+    restart_cooldown,
 )
 from replicator_kuma.replication.actions import TASKS, Tasks
 from replicator_kuma.replication.drill import kill
@@ -167,7 +163,7 @@ class Duty:
         if leads[command] != self._leader:
             state = self._instance.state.load()
             what = f"{command}, done by the supervisor that runs here,"
-            raise promotion.unfit(what, self._role, state, leads=self._leader)
+            raise mode_mismatch.unfit(what, self._role, state, leads=self._leader)
 
     def cycle(
         self,
@@ -206,7 +202,7 @@ class Duty:
         finally:
             self._instance.progress = silent
         if result.waits_until:
-            seconds = min(max(result.waits_until - time.time(), 0.0), pace.LONGEST)
+            seconds = min(max(result.waits_until - time.time(), 0.0), restart_cooldown.LONGEST)
             self.again_at = time.monotonic() + seconds + A_MOMENT
         self._tell(result)
         return result
@@ -251,7 +247,7 @@ class Duty:
             if theirs != ours:
                 raise SettingsError(
                     f"the supervisor that runs here has {name} {ours}, not {theirs}",
-                    hint=sameness.HINT,
+                    hint=same_settings.HINT,
                 )
 
     @contextlib.contextmanager
@@ -317,8 +313,8 @@ class Duty:
         if self._kuma.name != "child" or self._kuma.running():
             return
         own, everywhere = kuma_address(self._settings.kuma_environment)
-        where = occupied.Place(own, everywhere, self._settings.kuma_url)
-        occupied.require_alone(self._instance, where)
+        where = other_processes.Place(own, everywhere, self._settings.kuma_url)
+        other_processes.require_alone(self._instance, where)
 
     def _cycle_before_start(self, progress: Callable[[str], None]) -> CycleResult | None:
         """Only what the repository can give within its budget: Kuma must not wait for it."""

@@ -1,7 +1,7 @@
 """Chores of `replicator run`: what it does now and then beside its cycles, each in its window.
 
 A chore is a generator: at each ``yield`` it gives way to a cycle that is due or asked for, and its
-value is the sentence that says how it went. A new one is an entry in `tasks.chores`.
+value is the sentence that says how it went. A new one is an entry in `actions.chores`.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ from replicator_kuma.base.errors import (
 from replicator_kuma.base.failure_log import describe
 from replicator_kuma.base.state_directory import unusable
 from replicator_kuma.base.text import killed_by
-from replicator_kuma.config import same_settings as sameness
+from replicator_kuma.config import same_settings
 from replicator_kuma.config.settings import Mode, Settings, kuma_address
 from replicator_kuma.daemon import control_options, heartbeat
 from replicator_kuma.daemon.control import ControlServer
@@ -42,7 +42,7 @@ from replicator_kuma.daemon.jobs import Budget, Duty
 from replicator_kuma.daemon.maintenance import Chores
 from replicator_kuma.daemon.schedule import Timetable
 from replicator_kuma.daemon.worker import Job, Progress, Worker, within
-from replicator_kuma.replication import other_processes as occupied
+from replicator_kuma.replication import other_processes
 from replicator_kuma.replication.actions import TASKS, Tasks
 from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.state.state import LOCK_FLAGS, acquire
@@ -304,7 +304,7 @@ class Supervisor:
             if not killed and taken(own):
                 # Some versions of Kuma call that a success, and nothing would start it again.
                 code = code or KumaError.exit_code
-                logger.error("%s", occupied.taken_words(own))
+                logger.error("%s", other_processes.taken_words(own))
         self._interrupt()
         self._worker.close(AFTER_KUMA)
         if child:
@@ -420,8 +420,8 @@ class Supervisor:
             return self._duty.handle(command, options, tell).as_dict()
 
         control_options.check(command, options)
-        if command == sameness.COMMAND:
-            return sameness.answer(self._settings, options)
+        if command == same_settings.COMMAND:
+            return same_settings.answer(self._settings, options)
         wait = options.get("wait", 0.0)
         result: dict[str, Any] = self._worker.call(Job(command, work, progress), wait)
         return result

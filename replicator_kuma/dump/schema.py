@@ -55,7 +55,7 @@ class Schema:
     def fingerprint(self) -> str:
         """16 hex digits over the migrations' names.
 
-        Schemas with equal ones are equal. Others may be equal all the same (`meanings.apart`).
+        Schemas with equal ones are equal. Others may be equal all the same (`kuma_versions.apart`).
         """
         return fingerprint(self.migrations)
 

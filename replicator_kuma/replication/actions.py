@@ -22,7 +22,7 @@ from replicator_kuma.base.errors import (
 from replicator_kuma.base.os_errors import refusal
 from replicator_kuma.config.settings import Mode, Settings
 from replicator_kuma.daemon.maintenance import Chore, Steps
-from replicator_kuma.replication.apply import checkpoints as kept
+from replicator_kuma.replication.apply import checkpoints
 from replicator_kuma.replication.instance import CycleResult, Instance
 from replicator_kuma.replication.runner import recorded
 
@@ -60,7 +60,7 @@ def _with_room(instance: Instance, work: Callable[[Instance], CycleResult]) -> C
         except CacheFull as error:
             hold = instance.state.load().hold
             spare = hold.kept if hold is not None else 0
-            if not kept.make_room(instance.state.folder, error, spare):
+            if not checkpoints.make_room(instance.state.folder, error, spare):
                 raise
 
 
@@ -154,25 +154,25 @@ def promote(instance: Instance, force: bool) -> CycleResult:
 
 
 def before_start(instance: Instance) -> None:
-    from replicator_kuma.replication.apply import interrupted as recovery
+    from replicator_kuma.replication.apply import interrupted
 
-    recovery.before_start(instance)
+    interrupted.before_start(instance)
 
 
 def confirm(instance: Instance) -> None:
-    from replicator_kuma.replication.apply import interrupted as recovery
+    from replicator_kuma.replication.apply import interrupted
 
     pending = instance.state.load().pending
     if pending is not None and pending.unread:
         return  # the rows could not be asked before this start: the cycle that comes does
-    if pending is None or recovery.asked(instance):
-        recovery.confirm(instance)
+    if pending is None or interrupted.asked(instance):
+        interrupted.confirm(instance)
 
 
 def roll_back(instance: Instance, cause: KumaError) -> None:
-    from replicator_kuma.replication.apply import revert as settle
+    from replicator_kuma.replication.apply import revert
 
-    settle.roll_back(instance, cause)
+    revert.roll_back(instance, cause)
 
 
 def chores(settings: Settings) -> tuple[Chore, ...]:

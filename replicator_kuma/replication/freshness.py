@@ -18,14 +18,14 @@ from replicator_kuma.base.errors import (
 )
 from replicator_kuma.base.failure_log import describe, lasting
 from replicator_kuma.base.times import when
-from replicator_kuma.replication.state import hold_words as hold_status
+from replicator_kuma.replication.state import hold_words
 from replicator_kuma.replication.state.state import State
 
 INTERVALS = 3
 LEAST = 1800.0
 """seconds; where an interval is short, one slow cycle must not wake anybody"""
 WAITING = "waiting"
-"""`cycle.Outcome.WAITING`, without all that `cycle` imports: a monitor asks often"""
+"""`instance.Outcome.WAITING`, without all that `cycle` imports: a monitor asks often"""
 SKEW = 60.0
 """seconds by which the clock may have been set back since a cycle went well"""
 
@@ -149,8 +149,8 @@ def judge(
         verdict, sentence = Verdict.FENCED, state.fenced
     elif refused:
         verdict, sentence = Verdict.REFUSED, refused
-    elif not leads and (hold := hold_status.told(state)) is not None:
-        where = hold_status.held_words(hold)
+    elif not leads and (hold := hold_words.told(state)) is not None:
+        where = hold_words.held_words(hold)
         verdict, sentence = Verdict.HELD, f"{where}; to go on: replicator restore --resume"
     elif why := late(state, max_age, now):
         verdict, sentence = Verdict.LATE, f"{why}; {full}" if full else why

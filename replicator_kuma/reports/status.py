@@ -16,15 +16,14 @@ from replicator_kuma.base.times import shown, when
 from replicator_kuma.config.settings import Mode, Settings
 from replicator_kuma.daemon import heartbeat
 from replicator_kuma.daemon.heartbeat import START, Beat
-from replicator_kuma.replication import mode_mismatch as promotion
-from replicator_kuma.replication import restart_cooldown as pace
-from replicator_kuma.replication.apply import failed_attempts as vain
+from replicator_kuma.replication import mode_mismatch, restart_cooldown
+from replicator_kuma.replication.apply import failed_attempts
 from replicator_kuma.replication.freshness import last_success
 from replicator_kuma.replication.snapshot_ids import in_ids_of
-from replicator_kuma.replication.state import hold_words as hold_status
+from replicator_kuma.replication.state import hold_words
 from replicator_kuma.replication.state.drill_record import Drill
 from replicator_kuma.replication.state.state import Away, Last, Mark, State, StateFile
-from replicator_kuma.reports import upkeep as upkeep_status
+from replicator_kuma.reports import upkeep
 from replicator_kuma.reports.health import no_room
 
 if TYPE_CHECKING:
@@ -120,7 +119,7 @@ class Report:
     def waits_until(self) -> float:
         """When the newest snapshot may be applied, in seconds since the epoch; 0: it may now."""
         until = self.state.waits_until
-        ahead = 0 < until - time.time() <= pace.LONGEST  # else the clock was set
+        ahead = 0 < until - time.time() <= restart_cooldown.LONGEST  # else the clock was set
         return until if self._follows and ahead else 0.0
 
     @property
@@ -143,7 +142,7 @@ class Report:
             "newest_leader": self.newest.label.leader if self.newest else None,
             "newest_unknown": self.unknown or None,
             "behind": self.behind,
-            "promoted": promotion.as_dict(state) if self._awaits_mode else None,
+            "promoted": mode_mismatch.as_dict(state) if self._awaits_mode else None,
             "fenced": self.fenced,
             "shrink_refused": self.shrink,
             "waits_until": when(self.waits_until),
@@ -153,7 +152,7 @@ class Report:
             "engine": self.engine or None,
             "strategy": self.choices.strategy or None,
             "policy": self.choices.as_dict(),
-            "holding": hold_status.as_dict(state.hold) if self._follows else None,
+            "holding": hold_words.as_dict(state.hold) if self._follows else None,
             "drift": {"since": when(state.drift), "words": state.drift_words}
             if self._drifts
             else None,
@@ -174,8 +173,8 @@ class Report:
             "failing_since": when(state.failing_since),
             "drill": {"at": when(state.drill.at), **state.drill.as_dict()} if state.drill else None,
             "drill_failed": state.drill_failed.sentence if state.drill_failed else None,
-            "away": upkeep_status.away_as_dict(self.away),
-            **upkeep_status.as_dict(state, self.lagging),
+            "away": upkeep.away_as_dict(self.away),
+            **upkeep.as_dict(state, self.lagging),
             "supervisor": self._supervisor(),
         }
 
@@ -190,14 +189,14 @@ class Report:
     @property
     def _awaits_mode(self) -> bool:
         """Whether `promote` made it the leader, and nobody else since, and its mode is old."""
-        if not (self._follows and promotion.awaits_mode(self.state)):
+        if not (self._follows and mode_mismatch.awaits_mode(self.state)):
             return False
         return self.newest is None or self._promoted
 
     @property
     def _killed(self) -> str:
         """That a signal ended Kuma on new rows; a leader applies what a person names, and once."""
-        return vain.killed_sentence(self.state) if self._follows else ""
+        return failed_attempts.killed_sentence(self.state) if self._follows else ""
 
     @property
     def _drifts(self) -> bool:
@@ -263,10 +262,10 @@ class Report:
         if self.choices.strategy:
             yield "strategy", self.choices.strategy
         yield "policy", self.choices.words()
-        if (hold := hold_status.told(state)) is not None and self._follows:
+        if (hold := hold_words.told(state)) is not None and self._follows:
             yield (
                 "holding",
-                f"{hold_status.held_words(hold)}; to go on: replicator restore --resume",
+                f"{hold_words.held_words(hold)}; to go on: replicator restore --resume",
             )
         if self._drifts:
             yield "drift", f"since {when(state.drift)}: {state.drift_words}"
@@ -274,8 +273,8 @@ class Report:
             yield "fenced", self.fenced
             yield "to do", Fenced.hint
         if self._awaits_mode:
-            yield "promoted", promotion.sentence(state)
-            yield "to do", promotion.TO_DO
+            yield "promoted", mode_mismatch.sentence(state)
+            yield "to do", mode_mismatch.TO_DO
         elif self._promoted:
             yield "to do", _MODE
         if self.shrink:
@@ -287,7 +286,7 @@ class Report:
                 "Kuma",
                 "stopped by an earlier run that did not start it again: the next cycle does",
             )
-        if words := hold_status.unconfirmed_words(state):
+        if words := hold_words.unconfirmed_words(state):
             yield "unconfirmed", words
         if self._killed:
             yield "killed", self._killed
@@ -301,8 +300,8 @@ class Report:
         if state.drill_failed not in (None, state.drill):
             yield "drill", f"not mended: {state.drill_failed.sentence}"
         if self.away:
-            yield "repositories", upkeep_status.away_words(self.away)
-        yield from upkeep_status.lines(state, self.lagging)
+            yield "repositories", upkeep.away_words(self.away)
+        yield from upkeep.lines(state, self.lagging)
         supervisor = self._supervisor()
         if supervisor is None:
             yield "supervisor", "not running"
@@ -398,7 +397,7 @@ def compare(
     held = known.held
     newer = [s for s in snapshots if held is None or s.position > held.position]
     state = in_ids_of(snapshots, known.state)
-    state = replace(state, away=upkeep_status.seen_away(away or {}, state.away, time.time()))
+    state = replace(state, away=upkeep.seen_away(away or {}, state.away, time.time()))
     return replace(known, state=state, newest=newest, behind=len({s.position for s in newer}))
 
 

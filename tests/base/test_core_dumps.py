@@ -21,7 +21,7 @@ from replicator_kuma.adapters.kuma.child import ChildKuma
 from replicator_kuma.adapters.kuma.process import run
 from replicator_kuma.adapters.kuma.throwaway import ThrowAway, Visit
 from replicator_kuma.adapters.repository.restic.process import Child, Deadline
-from replicator_kuma.base import core_dumps as cores
+from replicator_kuma.base import core_dumps
 from tests.cli.harness import FAKE_KUMA, Run
 from tests.support.tools import ROOT
 from tests.support.waiting import wait_until
@@ -79,7 +79,7 @@ def test_run_and_restic_leave_none_and_kuma_has_the_limit_that_run_had(tmp_path:
 def forbidden(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As after `forbid` in a process that was started with LIMIT."""
     with soft_limit(LIMIT), soft_limit(0):
-        monkeypatch.setattr(cores, "_before", LIMIT)
+        monkeypatch.setattr(core_dumps, "_before", LIMIT)
         yield
 
 
@@ -112,7 +112,7 @@ def test_restic_has_none_although_a_kuma_is_being_started(tmp_path: Path) -> Non
             said.append(child.read())
             child.finish()
 
-    with cores.allowed():
+    with core_dumps.allowed():
         thread = threading.Thread(target=restic)
         thread.start()
         thread.join(0.3)
@@ -157,7 +157,7 @@ def test_no_kernel_hands_a_core_to_a_program_either(tmp_path: Path) -> None:
 def test_a_kuma_of_the_same_user_cannot_read_our_environment(forbids: bool) -> None:
     nobody: dict[str, Any] = {"user": 65534, "group": 65534, "extra_groups": [], "cwd": "/"}
     python = [str(SYSTEM_PYTHON), "-S", "-c"]
-    source = Path(cores.__file__).read_text() + ("\nforbid()" if forbids else "")
+    source = Path(core_dumps.__file__).read_text() + ("\nforbid()" if forbids else "")
     waits = f"{source}\nprint('up', flush=True)\ninput()"
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen([*python, waits], env={"SECRET": "x"}, **nobody, **pipes) as process:
@@ -178,7 +178,7 @@ def test_every_process_is_started_with_a_word_on_its_core_files() -> None:
             for node in ast.walk(tree)
             if isinstance(node, ast.With)
             and {ast.unparse(item.context_expr) for item in node.items}
-            & {"cores.allowed()", "cores.forbidden()"}
+            & {"core_dumps.allowed()", "core_dumps.forbidden()"}
             for inner in ast.walk(node)
         }
         for node in ast.walk(tree):

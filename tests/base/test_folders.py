@@ -529,7 +529,10 @@ def test_a_hard_link_of_the_folder_s_owner_is_read(tmp_path: Path) -> None:
 # ------------------------------------------------------------------ and nothing else
 
 REASONS = {
-    ("database/sqlite.py", "sqlite3.connect"): "SQLite opens by path; see database/vouched.py",
+    (
+        "adapters/database/sqlite/store.py",
+        "sqlite3.connect",
+    ): "SQLite opens by path; see trusted_file.py",
 }
 """What opens something below DATA_DIR, the state directory included, by a path; why it may."""
 
@@ -576,7 +579,11 @@ def test_nothing_else_opens_anything_below_them(
     assert forked(work) == 0
     found = pickle.loads(result.read_bytes())
     # `?`: what this test does itself, as Kuma and its user
-    odd = {each for each in found if each[:2] not in REASONS and each[0] not in ("folders.py", "?")}
+    odd = {
+        each
+        for each in found
+        if each[:2] not in REASONS and each[0] not in ("base/folders.py", "?")
+    }
     assert odd == set()
     assert {each[:2] for each in found} >= set(REASONS)
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from replicator_kuma.adapters.notify.ntfy import encode
 from replicator_kuma.base.text import plain, plain_json, plain_line
 from replicator_kuma.cli.common import Voice
-from replicator_kuma.daemon import log as logs
+from replicator_kuma.daemon import log
 from tests.support.tools import ROOT
 
 TEXTS = st.text(st.characters(exclude_categories=())) | st.text("a\n\t\r\x1b\x9b\u202e\udcff\x7f")
@@ -81,7 +81,7 @@ def test_every_way_out_is_plain(attack: str, capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_a_log_line_is_plain_a_traceback_too(attack: str, form: str) -> None:
     stream = io.StringIO()
-    logger = logs.configure("info", form, stream)
+    logger = log.configure("info", form, stream)
     try:
         logger.error("of %s", attack)
         try:
@@ -104,7 +104,7 @@ def test_nothing_prints_past_it() -> None:
         if re.search(r"click\.(secho|echo|echo_via_pager|prompt)\(", path.read_text())
     }
     streams = {
-        "commands/log.py",
-        "commands/preview.py",
+        "cli/commands/log.py",
+        "cli/preview.py",
     }  # of JSON: their items go through plain_json
-    assert speaking == {"cli.py", "commands/common.py", *streams}
+    assert speaking == {"cli/main.py", "cli/common.py", *streams}

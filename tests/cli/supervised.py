@@ -23,10 +23,8 @@ from replicator_kuma.base import errors
 from replicator_kuma.base.errors import Interrupted, KumaError
 from replicator_kuma.config.build import build, build_service
 from replicator_kuma.config.settings import Need, Settings
-from replicator_kuma.daemon import heartbeat, supervisor
-from replicator_kuma.daemon import jobs as duty
-from replicator_kuma.daemon import log as logs
-from replicator_kuma.replication import other_processes as occupied
+from replicator_kuma.daemon import heartbeat, jobs, log, supervisor
+from replicator_kuma.replication import other_processes
 from replicator_kuma.replication.actions import Tasks
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 
@@ -115,12 +113,12 @@ def void(_result: CycleResult) -> None:
 
 
 def main() -> int:
-    duty.START_BUDGET = float(os.environ.get("SCRIPT_BUDGET", "30"))
+    jobs.START_BUDGET = float(os.environ.get("SCRIPT_BUDGET", "30"))
     supervisor.WATCH_EVERY = 0.2
-    occupied.PATIENCE = float(os.environ.get("SCRIPT_PATIENCE", "0.2"))
+    other_processes.PATIENCE = float(os.environ.get("SCRIPT_PATIENCE", "0.2"))
     heartbeat.EVERY = 0.2
     settings = Settings.load(None, {}, (Need.ROLE, Need.REPOSITORY))
-    logs.configure(settings.log_level, settings.log_format)
+    log.configure(settings.log_level, settings.log_format)
     script = Script()
 
     def builder(

@@ -17,7 +17,7 @@ import pytest
 from replicator_kuma.adapters.repository import Position
 from replicator_kuma.base.errors import RepositoryUnreachable, WrongPassword
 from replicator_kuma.base.folders import Folder
-from replicator_kuma.config import same_settings as sameness
+from replicator_kuma.config import same_settings
 from replicator_kuma.config.build import build
 from replicator_kuma.config.settings import Settings
 from replicator_kuma.daemon import control_options, heartbeat
@@ -648,7 +648,7 @@ def test_a_supervisor_lets_each_command_ask(world: World, side: str, line: str) 
 
     def answer(command: str, options: Mapping[str, Any], _progress: object) -> dict[str, Any]:
         control_options.check(command, options)
-        if command == sameness.COMMAND:
+        if command == same_settings.COMMAND:
             return {"same": list(options["digests"]), "has": {}}
         asked.append((command, options))
         return {"sentence": "done", "warnings": []}

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from replicator_kuma.cli import common
-from replicator_kuma.config import same_settings as sameness
+from replicator_kuma.config import same_settings
 from replicator_kuma.config.settings import Settings
 from replicator_kuma.daemon import control
 from replicator_kuma.daemon.control import ControlServer
@@ -133,16 +133,16 @@ def test_a_password_is_one_wherever_it_stands(tmp_path: Path) -> None:
     by_file = Settings.load(
         {**common, "RESTIC_PASSWORD_FILE": str(file), "RESTIC_REPOSITORY": "local:/r"}
     )
-    asked = {"salt": "s", "digests": sameness.digests(sameness.given(by_file), "s")}
-    found = sameness.answer(inline, asked)
+    asked = {"salt": "s", "digests": same_settings.digests(same_settings.given(by_file), "s")}
+    found = same_settings.answer(inline, asked)
     assert {"RESTIC_PASSWORD", "RESTIC_REPOSITORY"} <= set(found["same"])
     assert found["has"] == {}
 
 
 def asked_of(supervisor: Settings, command: Settings) -> dict[str, Any]:
     """What a supervisor answers to a command of these settings."""
-    digests = sameness.digests(sameness.given(command), "s")
-    return sameness.answer(supervisor, {"salt": "s", "digests": digests})
+    digests = same_settings.digests(same_settings.given(command), "s")
+    return same_settings.answer(supervisor, {"salt": "s", "digests": digests})
 
 
 def test_a_password_that_only_restic_asks_for_is_no_other_one(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from replicator_kuma.dump.catalog import (
 )
 from replicator_kuma.dump.schema import Schema, fingerprint
 from replicator_kuma.dump.select import select
-from replicator_kuma.dump.transform import version_names as versions
+from replicator_kuma.dump.transform import version_names
 from tests.support import compare
 from tests.support.databases import VERSIONS, create
 
@@ -206,9 +206,9 @@ def test_every_kind_of_dangling_reference_is_in_use() -> None:
 
 
 def test_versions_are_named_by_their_schema(tmp_path: Path) -> None:
-    names = [versions.named(schema_of(tmp_path, v).fingerprint) for v in VERSIONS]
+    names = [version_names.named(schema_of(tmp_path, v).fingerprint) for v in VERSIONS]
     assert names == ["1.23", "2.0", "2.1.1 to 2.3"]
-    assert versions.named("0" * 16) is None
+    assert version_names.named("0" * 16) is None
 
 
 def test_versions_after_those_of_the_described_schemas_are_named(tmp_path: Path) -> None:
@@ -216,7 +216,7 @@ def test_versions_after_those_of_the_described_schemas_are_named(tmp_path: Path)
     names = schema_of(tmp_path, "2.3").migrations
     for later, version in _LATER.items():
         names = (*names, *later)
-        assert versions.named(fingerprint(names)) == version
+        assert version_names.named(fingerprint(names)) == version
 
 
 _LATER = {
@@ -232,15 +232,15 @@ _LATER = {
 
 
 def test_schemas_are_told_apart_in_words() -> None:
-    assert versions.describe(["a"], ["a"]) == ""
-    assert versions.describe(["a"], ["a", "b", "c"]) == ": it lacks 2 migrations up to 'c'"
-    assert versions.describe(["a", "z"], ["a"]) == ": it has 1 more, up to 'z'"
-    both = versions.describe(["a", "z"], ["a", "b"])
+    assert version_names.describe(["a"], ["a"]) == ""
+    assert version_names.describe(["a"], ["a", "b", "c"]) == ": it lacks 2 migrations up to 'c'"
+    assert version_names.describe(["a", "z"], ["a"]) == ": it has 1 more, up to 'z'"
+    both = version_names.describe(["a", "z"], ["a", "b"])
     assert both == ": it lacks 1 migration up to 'b' and it has 1 more, up to 'z'"
 
 
 def test_no_older_kuma_is_advised_for_a_newer_database() -> None:
     older, newer = "21ca7ef615f45ffd", "27e89a40ad78d19b"
-    assert "Upgrade the leader to Uptime Kuma 2.1.1 to 2.3" in versions.advice(newer, older)
-    assert "Install Uptime Kuma 2.1.1 to 2.3 here" in versions.advice(older, newer)
-    assert "unless this one is newer" in versions.advice("0" * 16, older)
+    assert "Upgrade the leader to Uptime Kuma 2.1.1 to 2.3" in version_names.advice(newer, older)
+    assert "Install Uptime Kuma 2.1.1 to 2.3 here" in version_names.advice(older, newer)
+    assert "unless this one is newer" in version_names.advice("0" * 16, older)

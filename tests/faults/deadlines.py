@@ -4,25 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from replicator_kuma.adapters.database.mariadb import connection as mariadb_link
-from replicator_kuma.adapters.database.sqlite import store as sqlite
+from replicator_kuma.adapters.database.mariadb import connection
+from replicator_kuma.adapters.database.sqlite import store
 from replicator_kuma.adapters.kuma import (
     child,
     command,
     docker,
+    embedded_mariadb,
+    readiness,
     systemd,
-)
-from replicator_kuma.adapters.kuma import (
-    embedded_mariadb as embedded,
-)
-from replicator_kuma.adapters.kuma import (
-    readiness as ready,
 )
 from replicator_kuma.adapters.notify import ntfy
 from replicator_kuma.adapters.repository.restic.client import Timeouts
 from replicator_kuma.base.failure_log import lasting
-from replicator_kuma.daemon import control, heartbeat, supervisor
-from replicator_kuma.daemon import jobs as duty
+from replicator_kuma.daemon import control, heartbeat, jobs, supervisor
 
 _RESTIC = "tests/repository/test_restic_hang.py::test_every_call_has_a_deadline"
 _FIRST = "tests/repository/test_restic_hang.py::test_the_first_call_has_a_deadline_of_its_own"
@@ -59,17 +54,17 @@ DEADLINES = (
     Deadline("restic: later listings, `init`, `unlock`", _times.listing, _LATER),
     Deadline("restic: publish, and fetch", _times.publish, _RESTIC),
     Deadline("restic: another's lock before a publish", _times.lock, _LOCK),
-    Deadline("all of restic before Kuma's first start", duty.START_BUDGET, _BUDGET),
+    Deadline("all of restic before Kuma's first start", jobs.START_BUDGET, _BUDGET),
     Deadline(
         "ntfy: connecting, and each part of an answer (three attempts, beside the cycles)",
         ntfy.TIMEOUT,
         "tests/notify/test_ntfy.py::test_no_answer_in_time_is_a_failure",
     ),
     Deadline(
-        "Kuma by HTTP: one whole look", ready.PROBE_TIMEOUT, f"{_READY}test_an_answer_in_drops"
+        "Kuma by HTTP: one whole look", readiness.PROBE_TIMEOUT, f"{_READY}test_an_answer_in_drops"
     ),
     Deadline(
-        "Kuma: until it is ready", ready.TIMEOUT, f"{_READY}test_it_gives_up_after_two_minutes"
+        "Kuma: until it is ready", readiness.TIMEOUT, f"{_READY}test_it_gives_up_after_two_minutes"
     ),
     Deadline("Kuma as a child: its end in a cycle", child.STOP_DEADLINE, _CHILD),
     Deadline("docker: inspect", docker.ASK_DEADLINE, _RUNNER),
@@ -82,12 +77,12 @@ DEADLINES = (
     Deadline("own commands: stop", command.STOP_DEADLINE, _STOP),
     Deadline(
         "SQLite: another's lock",
-        sqlite.BUSY_TIMEOUT,
+        store.BUSY_TIMEOUT,
         "tests/database/test_store.py::test_a_lock_that_stays_is_an_error_of_its_own",
     ),
-    Deadline("MariaDB: connecting", mariadb_link.CONNECT_TIMEOUT, f"{_MARIADB}_takes_connections"),
-    Deadline("MariaDB: silence in a query", mariadb_link.TIMEOUT, f"{_MARIADB}_hangs_later"),
-    Deadline("an embedded MariaDB: its end", embedded.LIMIT, _EMBEDDED),
+    Deadline("MariaDB: connecting", connection.CONNECT_TIMEOUT, f"{_MARIADB}_takes_connections"),
+    Deadline("MariaDB: silence in a query", connection.TIMEOUT, f"{_MARIADB}_hangs_later"),
+    Deadline("an embedded MariaDB: its end", embedded_mariadb.LIMIT, _EMBEDDED),
     Deadline("the control socket: silence of the supervisor", control.SILENCE_DEADLINE, _CONTROL),
     Deadline("the control socket: a client's whole request", control.REQUEST_DEADLINE, _REQUEST),
     Deadline(

@@ -24,9 +24,9 @@ from unittest import mock
 
 from replicator_kuma.adapters.notify import NullNotifier
 from replicator_kuma.adapters.repository import Label, Position
-from replicator_kuma.base import state_directory as anchors
+from replicator_kuma.base import state_directory
 from replicator_kuma.base.errors import Fenced, ReplicatorError
-from replicator_kuma.replication.apply import prepare as planning
+from replicator_kuma.replication.apply import prepare
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from replicator_kuma.replication.leader import cycle as leader
 from replicator_kuma.replication.leader import publish
@@ -35,8 +35,7 @@ from replicator_kuma.replication.leader.promote import promote
 from replicator_kuma.replication.replica import cycle as replica
 from replicator_kuma.replication.replica import drift
 from replicator_kuma.replication.replica.cycle import Replica
-from replicator_kuma.replication.state import records as marks
-from replicator_kuma.replication.state import state
+from replicator_kuma.replication.state import records, state
 from replicator_kuma.replication.state.state import State, StateFile
 from tests.model import store
 from tests.model.store import Choose, Disk, Point, Shelf, ShelfRepository, Stored, TinyStore
@@ -404,17 +403,17 @@ def stand_ins(world: World) -> Iterator[None]:
         for module in (leader, publish, replica, drift):
             stack.enter_context(mock.patch.object(module, "time", clock))
         stack.enter_context(mock.patch.object(state, "json", Compact))
-        cached = functools.cache(marks.encode)
-        for module in (marks, state):
+        cached = functools.cache(records.encode)
+        for module in (records, state):
             stack.enter_context(mock.patch.object(module, "encode", cached))
         stack.enter_context(mock.patch.object(shutil, "rmtree", _remove))
         stack.enter_context(mock.patch.object(replica, "_beside", _before))
         for name in ("observe", "observed_dump", "fingerprint"):
-            for module in (leader, publish, planning, drift):
+            for module in (leader, publish, prepare, drift):
                 if hasattr(module, name):
                     stack.enter_context(mock.patch.object(module, name, getattr(store, name)))
         for name in ("fetched", "prepare"):
-            stack.enter_context(mock.patch.object(planning, name, getattr(store, name)))
+            stack.enter_context(mock.patch.object(prepare, name, getattr(store, name)))
         stack.enter_context(mock.patch.object(replica, "apply", store.apply))
         stack.enter_context(mock.patch.object(publish, "_what_changed", return_value=None))
         stack.enter_context(mock.patch.object(publish, "as_replicas_do"))  # it has no folder
@@ -471,8 +470,8 @@ def let_go(folder: Path) -> None:
 
     Thousands of instances in one process would leave no descriptors.
     """
-    for name in [name for name in anchors._anchors if Path(name).is_relative_to(folder)]:
-        os.close(anchors._anchors.pop(name))
+    for name in [name for name in state_directory._anchors if Path(name).is_relative_to(folder)]:
+        os.close(state_directory._anchors.pop(name))
 
 
 @functools.cache

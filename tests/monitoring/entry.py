@@ -16,11 +16,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from replicator_kuma.adapters.repository.restic import client as restic
+from replicator_kuma.adapters.repository.restic import client
 from replicator_kuma.adapters.repository.restic.client import ResticRepository, Timeouts
 from replicator_kuma.cli.main import main
-from replicator_kuma.daemon import heartbeat
-from replicator_kuma.daemon import jobs as duty
+from replicator_kuma.daemon import heartbeat, jobs
 
 HANGS = "TEST_REPOSITORY_HANGS"
 """names a file: while it is there, a repository is given up after a short time"""
@@ -45,8 +44,8 @@ class Deadlines:
 def other_deadlines() -> None:
     """For all that this process does."""
     heartbeat.EVERY, heartbeat.STALE = 0.5, STALE
-    restic._FIRST_PAUSE = restic._LONGEST_PAUSE = 0.1
-    duty.START_BUDGET = LONG
+    client._FIRST_PAUSE = client._LONGEST_PAUSE = 0.1
+    jobs.START_BUDGET = LONG
     assert ResticRepository.__init__.__defaults__ == (Timeouts(),)
     ResticRepository.__init__.__defaults__ = (Deadlines(),)
 

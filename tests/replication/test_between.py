@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from replicator_kuma.dump.format import Dump
-from replicator_kuma.replication.apply import prepare as planning
+from replicator_kuma.replication.apply import prepare
 from replicator_kuma.replication.instance import Instance, Outcome
 from replicator_kuma.replication.observe import Observation, observe, observed_dump
 from tests.conftest import need_mariadb
@@ -44,7 +44,7 @@ def there_and_back(
         back()
         return seen
 
-    patch.setattr(planning, "observed_dump", look)
+    patch.setattr(prepare, "observed_dump", look)
 
 
 def test_mariadb(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from replicator_kuma.base.errors import CacheFull, MachineError
-from replicator_kuma.replication import actions as tasks
-from replicator_kuma.replication.apply import checkpoints as kept
+from replicator_kuma.replication import actions
+from replicator_kuma.replication.apply import checkpoints
 from replicator_kuma.replication.instance import Instance, Outcome
 from replicator_kuma.replication.state.state import Hold
 from tests.support.cycles import db, follow, lead, name_of, rename
@@ -14,7 +14,7 @@ from tests.support.folder_repository import FolderRepository
 
 
 def numbers(instance: Instance) -> list[int]:
-    return [one.number for one in kept.sets(instance.state.folder)]
+    return [one.number for one in checkpoints.sets(instance.state.folder)]
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_the_oldest_sets_make_room_for_the_cycle(
     three: Instance, repository: FolderRepository, call: str
 ) -> None:
     full_until(repository, call, three, 1)
-    result = tasks.run(three, "RESTORE", tasks.restore)
+    result = actions.run(three, "RESTORE", actions.restore)
     assert result.outcome is Outcome.APPLIED
     assert name_of(db(three), 3) == "five"
     assert numbers(three) == [3, 4]
@@ -59,7 +59,7 @@ def test_what_a_hold_has_yet_to_put_back_stays_and_the_error_is_told(
     three.state.update(hold=Hold(1.0, mark, kept=2))
     full_until(repository, "snapshots", three, 0)
     with pytest.raises(CacheFull):
-        tasks.run(three, "RESTORE", tasks.restore)
+        actions.run(three, "RESTORE", actions.restore)
     assert numbers(three) == [2]
     last = three.state.load().last
     assert last is not None
@@ -71,5 +71,5 @@ def test_a_failure_of_another_kind_costs_no_set(
 ) -> None:
     repository.fail["snapshots"] = MachineError("cannot start restic now")
     with pytest.raises(MachineError):
-        tasks.run(three, "RESTORE", tasks.restore)
+        actions.run(three, "RESTORE", actions.restore)
     assert numbers(three) == [1, 2, 3]

@@ -15,9 +15,7 @@ import pytest
 from replicator_kuma.base.errors import KeptDamaged, KumaError, NothingKept, SettingsError
 from replicator_kuma.config.settings import Strategy
 from replicator_kuma.dump.transform.policy import Policy
-from replicator_kuma.replication.apply import checkpoints as kept
-from replicator_kuma.replication.apply import interrupted as recovery
-from replicator_kuma.replication.apply import staging
+from replicator_kuma.replication.apply import checkpoints, interrupted, staging
 from replicator_kuma.replication.instance import Instance, Outcome
 from replicator_kuma.replication.observe import observe
 from replicator_kuma.replication.state.state import Hold
@@ -49,8 +47,8 @@ def step(leader: Instance, replica: Instance, name: str) -> None:
     follow(replica)
 
 
-def sets(instance: Instance) -> list[kept.Kept]:
-    return kept.sets(instance.state.folder)
+def sets(instance: Instance) -> list[checkpoints.Kept]:
+    return checkpoints.sets(instance.state.folder)
 
 
 def test_a_confirmed_apply_keeps_what_it_replaced(leader: Instance, replica: Instance) -> None:
@@ -89,10 +87,10 @@ def test_the_last_five_are_kept_within_their_bytes(
     for number in range(2, 9):
         step(leader, replica, f"name {number}")
     assert [str(one.to) for one in sets(replica)] == ["1.4", "1.5", "1.6", "1.7", "1.8"]
-    monkeypatch.setattr(kept, "MOST_BYTES", sets(replica)[-1].bytes * 5 // 2)
+    monkeypatch.setattr(checkpoints, "MOST_BYTES", sets(replica)[-1].bytes * 5 // 2)
     step(leader, replica, "nine")
     assert [str(one.to) for one in sets(replica)] == ["1.8", "1.9"]
-    monkeypatch.setattr(kept, "MOST_BYTES", 1)
+    monkeypatch.setattr(checkpoints, "MOST_BYTES", 1)
     step(leader, replica, "ten")
     assert [str(one.to) for one in sets(replica)] == ["1.10"]
 
@@ -459,7 +457,7 @@ def test_where_nothing_can_be_kept_the_apply_is_done_all_the_same(
     def announce(_state: Path, _before: Path, _least: int, _noted: object) -> None:
         raise OSError(errno.ENOSPC, "no space left")
 
-    monkeypatch.setattr(kept, "_announce", announce)
+    monkeypatch.setattr(checkpoints, "_announce", announce)
     step(leader, replica, "two")
     assert (name_of(db(replica), 3), sets(replica)) == ("two", [])
     assert left_behind(replica) == []
@@ -470,14 +468,14 @@ def test_older_sets_make_room_for_the_note_of_the_newest(
 ) -> None:
     for name in ("two", "three"):
         step(leader, replica, name)
-    real = kept._announce
+    real = checkpoints._announce
 
     def announce(state: Path, before: Path, least: int, noted: dict[str, object]) -> None:
         if sets(replica):
             raise OSError(errno.ENOSPC, "no space left")
         real(state, before, least, noted)
 
-    monkeypatch.setattr(kept, "_announce", announce)
+    monkeypatch.setattr(checkpoints, "_announce", announce)
     step(leader, replica, "four")
     assert [str(one.to) for one in sets(replica)] == ["1.4"]
     assert left_behind(replica) == []
@@ -552,7 +550,7 @@ def test_dead_after_the_effects_of_an_undo(
         if number % 2:
             after.kuma.up.unlink(missing_ok=True)  # a container ends as a whole
             with after.replica.state.lock():
-                recovery.before_start(after.replica)
+                interrupted.before_start(after.replica)
             after.kuma.start()
         follow(after.replica, reconcile=True)
         follow(after.replica)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from replicator_kuma.base.errors import KeptDamaged, NothingKept, ReplicatorError, SnapshotNotFound
-from replicator_kuma.replication import actions as tasks
-from replicator_kuma.replication.apply import checkpoints as kept
+from replicator_kuma.replication import actions
+from replicator_kuma.replication.apply import checkpoints
 from replicator_kuma.replication.instance import Instance, Outcome
 from tests.support.cycles import db, follow, go_back, lead, name_of, rename, take_over
 
@@ -87,13 +87,13 @@ def test_a_note_that_nobody_could_have_written_ends_no_undo_and_no_cycle(
     ]
     for note in notes:
         (folder / "note.json").write_text(note)
-        assert [lost.number for lost in kept.look(three.state.folder)[1]] == [3], note[:80]
+        assert [lost.number for lost in checkpoints.look(three.state.folder)[1]] == [3], note[:80]
         with pytest.raises(KeptDamaged, match=r"kept as 3 .*: note\.json cannot"):
             go_back(three)
     rename(db(leader), 3, "five")
     lead(leader)
     assert follow(three).outcome is Outcome.APPLIED
-    assert [one.number for one in kept.sets(three.state.folder)] == [1, 2, 4]
+    assert [one.number for one in checkpoints.sets(three.state.folder)] == [1, 2, 4]
 
 
 def test_a_damaged_set_further_back_is_met_when_its_turn_comes(three: Instance) -> None:
@@ -155,7 +155,7 @@ def test_a_damaged_set_goes_when_its_turn_comes_and_not_before(
         lead(leader)
         follow(three)
         assert place(three, number).exists()
-    assert [one.number for one in kept.sets(three.state.folder)] == [2, 3, 4, 5, 6]
+    assert [one.number for one in checkpoints.sets(three.state.folder)] == [2, 3, 4, 5, 6]
     assert not place(three, 1).exists()
 
 
@@ -182,9 +182,9 @@ def test_an_undo_that_is_refused_is_no_failure_of_cycles(
     three: Instance, options: dict[str, int], kind: type[ReplicatorError]
 ) -> None:
     half_a_note(place(three, 3))
-    before = tasks.run(three, "RESTORE", tasks.restore)
+    before = actions.run(three, "RESTORE", actions.restore)
     with pytest.raises(kind):
-        tasks.run(three, "RESTORE", lambda i: tasks.by_hand(i, "undo", options))
+        actions.run(three, "RESTORE", lambda i: actions.by_hand(i, "undo", options))
     state = three.state.load()
     assert state.last is not None
     assert (state.last.ok, state.last.sentence) == (True, before.sentence)
@@ -194,14 +194,14 @@ def test_an_undo_that_is_refused_is_no_failure_of_cycles(
 def test_a_snapshot_that_is_not_there_is_no_failure_of_cycles_unless_a_cycle_misses_it(
     three: Instance,
 ) -> None:
-    tasks.run(three, "RESTORE", tasks.restore)
+    actions.run(three, "RESTORE", actions.restore)
     with pytest.raises(SnapshotNotFound):
-        tasks.run(three, "RESTORE", lambda i: tasks.by_hand(i, "restore", {"snapshot": "1.77"}))
+        actions.run(three, "RESTORE", lambda i: actions.by_hand(i, "restore", {"snapshot": "1.77"}))
     assert not three.state.load().failing_since
 
     def misses(_instance: Instance) -> None:
         raise SnapshotNotFound("what it holds is not in the repository any more")
 
     with pytest.raises(SnapshotNotFound):
-        tasks.run(three, "RESTORE", misses)  # type: ignore[arg-type]
+        actions.run(three, "RESTORE", misses)  # type: ignore[arg-type]
     assert three.state.load().failing_since

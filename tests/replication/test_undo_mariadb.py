@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from replicator_kuma.adapters.database.mariadb.connection import Link
-from replicator_kuma.replication.apply import checkpoints as kept
+from replicator_kuma.replication.apply import checkpoints
 from replicator_kuma.replication.instance import Outcome
 from tests.support.crashing import DIED
 from tests.support.cycles import follow, go_back, go_on, left_behind
@@ -37,7 +37,7 @@ def fleet(only: Fleet) -> Fleet:
 def test_the_rows_come_back_as_they_were(fleet: Fleet) -> None:
     replica = fleet.replica()
     assert follow(replica).outcome is Outcome.APPLIED
-    (one,) = kept.sets(replica.state.folder)
+    (one,) = checkpoints.sets(replica.state.folder)
     assert (str(one.was and one.was.position), str(one.to)) == ("1.1", "1.2")
     assert go_back(replica).position == one.was.position if one.was else None
     assert (fleet.rows(), fleet.logo()) == ("old", "old")

@@ -8,7 +8,7 @@ import pytest
 
 from replicator_kuma.adapters.repository import Position
 from replicator_kuma.base.errors import KumaError
-from replicator_kuma.replication.apply import checkpoints as kept
+from replicator_kuma.replication.apply import checkpoints
 from replicator_kuma.replication.instance import Instance, Outcome
 from tests.support.crashing import DIED
 from tests.support.cycles import db, follow, go_back, lead, left_behind, name_of, rename
@@ -48,7 +48,7 @@ def test_an_apply_that_0_2_0_has_begun_ends(killed: Instance, kuma: RecordingKum
 def test_and_can_be_undone(killed: Instance) -> None:
     before = name_of(db(killed), 3)
     follow(killed)
-    newest = kept.sets(killed.state.folder)[-1]
+    newest = checkpoints.sets(killed.state.folder)[-1]
     change = "1 monitor changed" if before != "two" else "what it changed was not noted"
     assert newest.words == f"1.1 → 1.2: {change}"
     go_back(killed)

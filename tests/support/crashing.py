@@ -13,7 +13,7 @@ from replicator_kuma.adapters.database.sqlite.store import SqliteStore
 from replicator_kuma.adapters.database.sqlite.writer import SqliteWriter
 from replicator_kuma.base.errors import KumaError
 from replicator_kuma.base.state_directory import real_path
-from replicator_kuma.replication.apply import restart as apply
+from replicator_kuma.replication.apply import restart
 from tests.support.folder_repository import FolderRepository
 from tests.support.forked import forked
 
@@ -105,7 +105,7 @@ class Counter:
 
 
 def _count_more(counter: Counter) -> None:
-    write, execute, verify = SqliteStore.write, apply.execute, apply._verify
+    write, execute, verify = SqliteStore.write, restart.execute, restart._verify
     purge = SqliteStore.purge_history
 
     @contextlib.contextmanager
@@ -136,8 +136,8 @@ def _count_more(counter: Counter) -> None:
     SqliteStore.write = ticking  # type: ignore[method-assign, assignment]
     SqliteStore.purge_history = purging  # type: ignore[method-assign, assignment]
     FolderRepository._done = counting  # type: ignore[method-assign, assignment]
-    apply.execute = executing
-    apply._verify = verifying  # type: ignore[assignment]
+    restart.execute = executing
+    restart._verify = verifying  # type: ignore[assignment]
 
 
 def crash_at(number: int, work: Callable[[], object], *scratch: Path) -> int:

@@ -22,7 +22,7 @@ from replicator_kuma.adapters.kuma.child import ChildKuma
 from replicator_kuma.adapters.kuma.embedded_mariadb import EmbeddedDatabase
 from replicator_kuma.adapters.kuma.factory import make_service
 from replicator_kuma.adapters.kuma.readiness import wait_ready
-from replicator_kuma.replication.apply import restart as apply
+from replicator_kuma.replication.apply import restart
 from replicator_kuma.replication.instance import Instance
 from tests.support import mariadb_build
 from tests.support.crashing import Counter
@@ -259,7 +259,7 @@ def _count(counter: Counter, instance: Instance) -> None:
 
     MariadbStore.write = writing  # type: ignore[method-assign, assignment]
     MariadbStore.purge_history = counted(MariadbStore.purge_history)  # type: ignore[method-assign]
-    apply.execute = counted(apply.execute)
-    apply._verify = counted(apply._verify)
+    restart.execute = counted(restart.execute)
+    restart._verify = counted(restart._verify)
     kuma = instance.kuma
     kuma.stop, kuma.start = counted(kuma.stop), counted(kuma.start)  # type: ignore[method-assign]

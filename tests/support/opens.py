@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import replicator_kuma
-from replicator_kuma.base import state_directory as anchors
+from replicator_kuma.base import state_directory
 
 _PACKAGE = str(Path(replicator_kuma.__file__).parent)
 _UNFORESEEN = re.compile(r"/[0-9a-f]{16}/")
@@ -64,7 +64,7 @@ class Opens:
         SQLite looks for the real path again: a part of that has to be a name none can foresee.
         """
         held = path.startswith("/proc/self/fd/") and (
-            int(path.split("/")[4]) in anchors._anchors.values()
+            int(path.split("/")[4]) in state_directory._anchors.values()
         )
         return held and (event != "sqlite3.connect" or _UNFORESEEN.search(path) is not None)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from replicator_kuma.adapters.kuma.embedded_mariadb import EmbeddedDatabase
 from replicator_kuma.adapters.kuma.exit_status import exit_status
-from replicator_kuma.base import core_dumps as cores
+from replicator_kuma.base import core_dumps
 from replicator_kuma.base.errors import KumaError
 
 logger = logging.getLogger(__name__)
@@ -111,7 +111,7 @@ class ChildKuma:
                 return
             self._database.require_free()
         try:
-            with cores.allowed():
+            with core_dumps.allowed():
                 self._process = subprocess.Popen(
                     self._command,
                     cwd=self._cwd,

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO
 
 from replicator_kuma.adapters.kuma import KumaService
-from replicator_kuma.base import core_dumps as cores
+from replicator_kuma.base import core_dumps
 from replicator_kuma.base.errors import KumaError
 from replicator_kuma.base.folders import Folder, Owner, give
 from replicator_kuma.base.os_errors import unnamed_file
@@ -219,7 +219,7 @@ class EmbeddedDatabase:
             if os.geteuid() == 0:
                 argv.insert(1, f"--user={_name_of(owner)}")
             logger.info("starting MariaDB without Kuma, to put its rows back")
-            with cores.allowed():
+            with core_dumps.allowed():
                 return subprocess.Popen(
                     argv,
                     stdin=subprocess.DEVNULL,

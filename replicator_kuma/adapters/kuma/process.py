@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO
 
-from replicator_kuma.base import core_dumps as cores
+from replicator_kuma.base import core_dumps
 from replicator_kuma.base.errors import KumaError
 from replicator_kuma.base.os_errors import unnamed_file
 from replicator_kuma.base.text import killed_by
@@ -65,7 +65,7 @@ def run(
         complaint = stack.enter_context(unnamed_file()) if capture else None
         try:
             # A session of its own: Ctrl-C must not end a stop that is half done.
-            with cores.allowed():
+            with core_dumps.allowed():
                 process = subprocess.Popen(
                     argv,
                     env=None if environment is None else dict(environment),

@@ -22,7 +22,7 @@ from replicator_kuma.adapters.kuma.exit_status import exit_status
 from replicator_kuma.adapters.kuma.process import mask
 from replicator_kuma.adapters.kuma.readiness import wait_ready
 from replicator_kuma.adapters.kuma.socketio import list_monitors
-from replicator_kuma.base import core_dumps as cores
+from replicator_kuma.base import core_dumps
 from replicator_kuma.base.errors import Interrupted, KumaError, SettingsError
 from replicator_kuma.base.state_directory import real_path
 
@@ -119,7 +119,7 @@ class ThrowAway:
     def _running(self, data_dir: Path, port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
-            with cores.allowed():
+            with core_dumps.allowed():
                 process = subprocess.Popen(
                     list(self.command),
                     cwd=self.cwd,

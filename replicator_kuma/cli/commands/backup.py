@@ -36,7 +36,7 @@ def command(overrides: dict[str, str], voice: Voice, allow_shrink: bool, wait: f
     """
     from replicator_kuma.cli.dispatch import one_cycle
     from replicator_kuma.config.settings import Mode
-    from replicator_kuma.replication import actions as tasks
+    from replicator_kuma.replication import actions
 
     options: dict[str, Any] = {"allow_shrink": allow_shrink, "reconcile": True, "wait": wait}
     one_cycle(
@@ -44,6 +44,6 @@ def command(overrides: dict[str, str], voice: Voice, allow_shrink: bool, wait: f
         overrides,
         "backup",
         options,
-        lambda instance: tasks.backup(instance, allow_shrink, True),
+        lambda instance: actions.backup(instance, allow_shrink, True),
         Mode.BACKUP,
     )

@@ -62,7 +62,7 @@ def _show(voice: Voice, settings: Settings, _wait: float) -> None:
 
 def _run(voice: Voice, settings: Settings, wait: float) -> None:
     from replicator_kuma.config.build import build
-    from replicator_kuma.daemon import maintenance as chores
+    from replicator_kuma.daemon import maintenance
     from replicator_kuma.replication.leader import housekeeping
 
     done = housekeeping.Done()
@@ -70,7 +70,7 @@ def _run(voice: Voice, settings: Settings, wait: float) -> None:
         instance = build(settings, progress=progress, interrupted=interrupted)
         try:
             steps = housekeeping.steps(instance, settings.care, done)
-            sentence = chores.run_now(instance, housekeeping.NAME, steps, wait)
+            sentence = maintenance.run_now(instance, housekeeping.NAME, steps, wait)
         finally:
             instance.notifier.close()
     voice.did(sentence)

@@ -46,7 +46,7 @@ def command(overrides: dict[str, str], voice: Voice, most: int | None, since: st
     from replicator_kuma.cli.dispatch import opened
     from replicator_kuma.config.settings import Need
     from replicator_kuma.replication.apply.interrupted import aside
-    from replicator_kuma.reports import changes as history
+    from replicator_kuma.reports import changes
 
     after = _position(since)
     if most is None and after is None:
@@ -59,7 +59,7 @@ def command(overrides: dict[str, str], voice: Voice, most: int | None, since: st
     ):
         reader.step("asking the repository")
         snapshots = reader.repository.snapshots(reader.fleet)
-        found = history.entries(reader, snapshots, most, after)
+        found = changes.entries(reader, snapshots, most, after)
         if voice.json:
             _stream(found)
             return

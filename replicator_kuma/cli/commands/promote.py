@@ -39,7 +39,7 @@ def command(overrides: dict[str, str], voice: Voice, force: bool, wait: float) -
       replicator promote
     """
     from replicator_kuma.cli.dispatch import one_cycle
-    from replicator_kuma.replication import actions as tasks
+    from replicator_kuma.replication import actions
 
     options: dict[str, Any] = {"force": force, "wait": wait}
     voice.asked = True
@@ -48,6 +48,6 @@ def command(overrides: dict[str, str], voice: Voice, force: bool, wait: float) -
         overrides,
         "promote",
         options,
-        lambda instance: tasks.promote(instance, force),
+        lambda instance: actions.promote(instance, force),
         None,
     )

@@ -86,7 +86,7 @@ def command(
         _refuse_while_held(overrides)
     from replicator_kuma.cli.dispatch import one_cycle
     from replicator_kuma.config.settings import Mode
-    from replicator_kuma.replication import actions as tasks
+    from replicator_kuma.replication import actions
 
     options: dict[str, Any] = {
         "reconcile": now,
@@ -103,9 +103,9 @@ def command(
         "restore",
         options,
         lambda instance: (
-            tasks.by_hand(instance, "restore", options)
+            actions.by_hand(instance, "restore", options)
             if goes or resume
-            else tasks.restore(instance, now, None, allow_shrink)
+            else actions.restore(instance, now, None, allow_shrink)
         ),
         Mode.RESTORE,
     )

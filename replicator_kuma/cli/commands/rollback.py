@@ -62,7 +62,7 @@ def command(
         return
     from replicator_kuma.cli.dispatch import one_cycle
     from replicator_kuma.config.settings import Mode
-    from replicator_kuma.replication import actions as tasks
+    from replicator_kuma.replication import actions
 
     options: dict[str, Any] = {"snapshot": snapshot, "at": at, "force": force, "wait": wait}
     voice.asked = True
@@ -71,6 +71,6 @@ def command(
         overrides,
         "rollback",
         options,
-        lambda instance: tasks.by_hand(instance, "rollback", options),
+        lambda instance: actions.by_hand(instance, "rollback", options),
         Mode.BACKUP,
     )

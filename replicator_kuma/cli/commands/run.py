@@ -44,13 +44,13 @@ def command(ctx: click.Context, overrides: dict[str, str], kuma_command: tuple[s
     from replicator_kuma.adapters.kuma.supervised import HeldKuma
     from replicator_kuma.config.build import build, build_service
     from replicator_kuma.config.settings import Need, Settings
-    from replicator_kuma.daemon import log as logs
+    from replicator_kuma.daemon import log
     from replicator_kuma.daemon.supervisor import Supervisor
 
     if kuma_command:
         overrides["REPLICATOR_KUMA_COMMAND"] = shlex.join(kuma_command)
     settings = Settings.load(None, overrides, tuple(Need))
-    logs.configure(settings.log_level, settings.log_format)
+    log.configure(settings.log_level, settings.log_format)
     service = HeldKuma(build_service(settings, supervised=True))
 
     def builder(

@@ -58,7 +58,7 @@ def command(
         return
     from replicator_kuma.cli.dispatch import one_cycle
     from replicator_kuma.config.settings import Mode, Settings
-    from replicator_kuma.replication import actions as tasks
+    from replicator_kuma.replication import actions
 
     options: dict[str, Any] = {"number": number, "force": force, "wait": wait}
     leads = Settings.load(None, overrides, ()).mode is Mode.BACKUP
@@ -68,7 +68,7 @@ def command(
         overrides,
         "undo",
         options,
-        lambda instance: tasks.by_hand(instance, "undo", {**options, "leads": leads}),
+        lambda instance: actions.by_hand(instance, "undo", {**options, "leads": leads}),
         None,
         any_role=True,
     )
@@ -78,17 +78,19 @@ def _show_list(voice: Voice, overrides: Mapping[str, str]) -> None:
     from replicator_kuma.base.times import when
     from replicator_kuma.cli.commands.snapshots import table
     from replicator_kuma.config.settings import Mode
-    from replicator_kuma.replication.apply import checkpoints as kept
+    from replicator_kuma.replication.apply import checkpoints
     from replicator_kuma.replication.state.state import StateFile
 
     settings = load(voice, overrides, ())
     memory = StateFile(settings.state_dir)
-    (found, damaged), state = kept.look(memory.folder), memory.load()
+    (found, damaged), state = checkpoints.look(memory.folder), memory.load()
     leads = settings.mode is Mode.BACKUP
-    eligible = kept.in_question(found, state, leads=leads)
-    barred = kept.first_met(eligible, kept.in_question(damaged, state, leads=leads))
-    following = None if kept.unconfirmed(state) or barred else kept.next_undone(eligible)
-    both: list[Kept | kept.Damaged] = [*found, *damaged]
+    eligible = checkpoints.in_question(found, state, leads=leads)
+    barred = checkpoints.first_met(eligible, checkpoints.in_question(damaged, state, leads=leads))
+    following = (
+        None if checkpoints.unconfirmed(state) or barred else checkpoints.next_undone(eligible)
+    )
+    both: list[Kept | checkpoints.Damaged] = [*found, *damaged]
     newest_first = sorted(both, key=lambda one: one.number, reverse=True)
     voice.data([{**describe(one), "next": one is following} for one in newest_first])
     if not newest_first:
@@ -96,7 +98,7 @@ def _show_list(voice: Voice, overrides: Mapping[str, str]) -> None:
         return
     rows: list[Sequence[str]] = [("", "number", "time", "size", "what")]
     for one in newest_first:
-        if isinstance(one, kept.Damaged):
+        if isinstance(one, checkpoints.Damaged):
             rows.append(("!", str(one.number), "", "", f"cannot be read: {one.why}"))
             continue
         mark = "*" if one is following else ""

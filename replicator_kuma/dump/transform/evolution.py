@@ -15,7 +15,7 @@ from replicator_kuma.base.errors import SchemaMismatch
 from replicator_kuma.base.text import counted
 from replicator_kuma.dump.catalog import TABLES
 from replicator_kuma.dump.schema import Column, Schema
-from replicator_kuma.dump.transform import kuma_versions as meanings
+from replicator_kuma.dump.transform import kuma_versions
 from replicator_kuma.dump.transform.kuma_versions import Lost, Row, Sides
 from replicator_kuma.dump.values import Value
 
@@ -118,8 +118,8 @@ class _Mapping:
     def __init__(self, sides: Sides, schema: Schema) -> None:
         self.name, theirs, ours = sides.table, sides.theirs, sides.ours
         columns, table = schema.tables[self.name].columns, TABLES[self.name]
-        renamed = meanings.renamed(sides)
-        self.rules = meanings.rules(sides)
+        renamed = kuma_versions.renamed(sides)
+        self.rules = kuma_versions.rules(sides)
         self.fills = {
             column: _fill(self.name, columns[column])
             for column in ours
@@ -127,7 +127,7 @@ class _Mapping:
         }
         self.dropped = [c for c in theirs if c not in ours and c not in renamed]
         self.checks = [
-            (theirs.index(column), column, meanings.unchosen(self.name, column))
+            (theirs.index(column), column, kuma_versions.unchosen(self.name, column))
             for column in self.dropped
             if column not in table.runtime | table.quiet
         ]
@@ -140,7 +140,7 @@ class _Mapping:
             for index, column in enumerate(ours)
             if columns[column].notnull and column != "id"
         ]
-        self.notes = (*self._notes(), *meanings.notes(sides))
+        self.notes = (*self._notes(), *kuma_versions.notes(sides))
 
     def _notes(self) -> Iterator[str]:
         if self.fills:
@@ -167,7 +167,7 @@ class _Mapping:
 
 def _fill(table: str, column: Column) -> Value:
     """What a column holds in rows of a leader that does not know it. Raises SchemaMismatch."""
-    value = meanings.FILLED.get((table, column.name), _default(column))
+    value = kuma_versions.FILLED.get((table, column.name), _default(column))
     if value is None and column.notnull:
         raise SchemaMismatch(
             f"the leader does not know {table}.{column.name}, which may not be empty here"

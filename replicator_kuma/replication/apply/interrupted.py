@@ -26,8 +26,7 @@ from replicator_kuma.base.state_directory import unusable
 from replicator_kuma.dump.format import Dump, write_tables
 from replicator_kuma.dump.manifest import Manifest, digest
 from replicator_kuma.replication.apply import checkpoints as kept
-from replicator_kuma.replication.apply import failed_attempts as vain
-from replicator_kuma.replication.apply import staging
+from replicator_kuma.replication.apply import failed_attempts, staging
 from replicator_kuma.replication.drill import scratch
 from replicator_kuma.replication.hints import advise
 from replicator_kuma.replication.instance import Instance
@@ -286,7 +285,9 @@ def confirm(instance: Instance) -> None:
             changes |= instance.pace.restarted(long_since=not pending.rollback)
         if pending.rollback:
             kept.disown(instance.state.folder)
-            if not vain.killed(state, vain.aim(instance, pending.mark, pending.policy)):
+            if not failed_attempts.killed(
+                state, failed_attempts.aim(instance, pending.mark, pending.policy)
+            ):
                 changes |= _suspect(state, pending, identity(instance.fleet, pending.mark))
             changes["rolled_back"] = None
         else:

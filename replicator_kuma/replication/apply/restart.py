@@ -34,9 +34,8 @@ from replicator_kuma.dump.format import Dump, write_tables
 from replicator_kuma.dump.manifest import Manifest
 from replicator_kuma.dump.plan import Change, Plan, TablePlan
 from replicator_kuma.dump.select import select
-from replicator_kuma.replication import other_processes as occupied
-from replicator_kuma.replication.apply import failed_attempts as vain
-from replicator_kuma.replication.apply import staging
+from replicator_kuma.replication import other_processes
+from replicator_kuma.replication.apply import failed_attempts, staging
 from replicator_kuma.replication.apply.interrupted import (
     PARTIAL,
     before_folder,
@@ -76,12 +75,12 @@ def apply(instance: Instance, planned: Planned, mark: Mark) -> None:
         instance.answers()
     was_running = kuma.running() if kuma.manages else _kuma_runs(instance)
     stops = was_running and kuma.manages and not inside
-    wanted = vain.aim(instance, mark, str(planned.stands(instance.tables)["policy"]))
-    vain.require_new(instance, wanted)
+    wanted = failed_attempts.aim(instance, mark, str(planned.stands(instance.tables)["policy"]))
+    failed_attempts.require_new(instance, wanted)
     if stops:
-        occupied.require_one_kuma(instance)
+        other_processes.require_one_kuma(instance)
     _rehearse(instance, planned)
-    was_up = stops and occupied.seen_up(instance)
+    was_up = stops and other_processes.seen_up(instance)
     instance.step("stopping Kuma" if stops else "keeping the rows from before")
     earlier = instance.state.load().pending
     restart = kuma.manages and (was_running or instance.keep_running)
@@ -108,7 +107,7 @@ def apply(instance: Instance, planned: Planned, mark: Mark) -> None:
         bad = isinstance(error, SnapshotRefused | NotAsWritten)
         why = "it did not read back" if isinstance(error, NotAsWritten) else "it was refused"
         if stopped and not bad and isinstance(error, Exception) and not instance.interrupted():
-            vain.note(instance, wanted, mark, error)
+            failed_attempts.note(instance, wanted, mark, error)
         _come_back_unchanged(instance, stops)
         if stops and bad:
             with contextlib.suppress(StateError):  # each new attempt would be an outage for nothing
@@ -157,7 +156,7 @@ def _note(instance: Instance, planned: Planned, first: Pending, stops: bool) -> 
 def _kuma_runs(instance: Instance) -> bool:
     """Whether a Kuma that nobody here manages may run; raises KumaRunning unless forced."""
     inside = instance.store.embedded
-    who = "" if inside else occupied.by_kuma(instance)
+    who = "" if inside else other_processes.by_kuma(instance)
     if (inside or who) and not instance.force:
         seen = f": {who} has its database open" if who else ""
         raise KumaRunning(f"Kuma is running, and nobody said how to stop it{seen}")
@@ -166,7 +165,7 @@ def _kuma_runs(instance: Instance) -> bool:
 
 def _stop(instance: Instance, *, was_up: bool) -> None:
     instance.kuma.stop()
-    if who := occupied.by_kuma(instance, was_up=was_up):
+    if who := other_processes.by_kuma(instance, was_up=was_up):
         raise KumaError(
             f"something still has Kuma's database open after Kuma was stopped: {who}",
             hint="Check REPLICATOR_KUMA and its commands: do they stop this Kuma? If so, close "

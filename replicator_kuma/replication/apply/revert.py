@@ -20,8 +20,7 @@ from replicator_kuma.base.errors import (
 )
 from replicator_kuma.base.text import killed_by
 from replicator_kuma.dump.format import Dump
-from replicator_kuma.replication.apply import failed_attempts as vain
-from replicator_kuma.replication.apply import staging
+from replicator_kuma.replication.apply import failed_attempts, staging
 from replicator_kuma.replication.apply.interrupted import (
     NOT_STARTED,
     as_kept,
@@ -140,7 +139,7 @@ def roll_back(instance: Instance, cause: KumaError) -> None:
             f"Kuma is not ready, on the rows from before: {cause}", hint=_NOT_READY_HINT
         ) from cause
     if number:  # first of all: whoever goes on from here is to know it
-        vain.note_killed(instance, pending.mark, pending.policy, number)
+        failed_attempts.note_killed(instance, pending.mark, pending.policy, number)
     _go_back(instance, pending, folder, cause)
     instance.progress("starting Kuma on them")
     try:

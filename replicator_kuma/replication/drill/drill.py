@@ -35,8 +35,7 @@ from replicator_kuma.base.errors import (
 from replicator_kuma.base.text import counted
 from replicator_kuma.dump.catalog import Dangle
 from replicator_kuma.dump.format import Dump
-from replicator_kuma.replication.apply import prepare as planning
-from replicator_kuma.replication.apply import staging
+from replicator_kuma.replication.apply import prepare, staging
 from replicator_kuma.replication.apply.restart import carry_out
 from replicator_kuma.replication.drill import scratch
 from replicator_kuma.replication.hints import advise
@@ -228,7 +227,7 @@ def _run(
     with contextlib.ExitStack() as stack:
         at = _opened(course, stack)
         with course.step("fetch", f"fetching {snapshot.position}"):
-            source = planning.fetched(at, snapshot, "fetched")
+            source = prepare.fetched(at, snapshot, "fetched")
         yield
         with course.step("load", "loading it into a scratch database"):
             planned = _load(at, source, snapshot)
@@ -251,23 +250,23 @@ def _opened(course: _Course, stack: contextlib.ExitStack) -> Instance:
         raise course.failed("make room", error) from error
 
 
-def _load(at: Instance, source: Dump, snapshot: Snapshot) -> planning.Planned:
-    seen = planning.look(at)
+def _load(at: Instance, source: Dump, snapshot: Snapshot) -> prepare.Planned:
+    seen = prepare.look(at)
     require_schema(at, snapshot, seen.live, source)
-    planned = planning.prepare(at, source, seen)
+    planned = prepare.prepare(at, source, seen)
     _stage(at, planned, snapshot)
     carry_out(at, planned, lambda fitting: _stage(at, fitting, snapshot))
     return planned
 
 
-def _stage(at: Instance, planned: planning.Planned, snapshot: Snapshot) -> None:
+def _stage(at: Instance, planned: prepare.Planned, snapshot: Snapshot) -> None:
     """What an apply notes before it writes."""
     todo = planned.plan
     staging.stage(at.data_dir, planned.wanted.folder, todo.files)
     at.state.update(pending=Pending(Mark.of(snapshot), todo.base, todo.target, todo.files))
 
 
-def _check(at: Instance, planned: planning.Planned, snapshot: Snapshot) -> tuple[str, ...]:
+def _check(at: Instance, planned: prepare.Planned, snapshot: Snapshot) -> tuple[str, ...]:
     """Integrity, references, digest and counts of what was loaded; the warnings."""
     label, source, wanted = snapshot.label, planned.source.manifest, planned.wanted.manifest
     if (label.rows, label.monitors) != (source.rows, source.monitors):
@@ -288,7 +287,7 @@ def _check(at: Instance, planned: planning.Planned, snapshot: Snapshot) -> tuple
                 raise NotAsWritten(
                     f"{name} has {counted(rows, 'row')}, and should have {entry.rows}"
                 )
-    if seen.manifest.digest != planning.expected_digest(at, planned.live.manifest, wanted):
+    if seen.manifest.digest != prepare.expected_digest(at, planned.live.manifest, wanted):
         raise NotAsWritten("what was loaded has another digest than what was wanted")
     return tuple(map(str, seen.dangling))
 

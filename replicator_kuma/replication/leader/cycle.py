@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from replicator_kuma.adapters.repository import Snapshot, missing
 from replicator_kuma.base.errors import DatabaseMissing, DatabaseUnset, Fenced, ReplicatorError
-from replicator_kuma.replication import second_repository as second
+from replicator_kuma.replication import second_repository
 from replicator_kuma.replication.apply.interrupted import at_work
 from replicator_kuma.replication.apply.prepare import fetched
 from replicator_kuma.replication.apply.revert import UNCONFIRMED, settle
@@ -317,7 +317,7 @@ class Leader:
 
     def _level(self, view: View, state: State) -> CycleResult:
         """Nothing is to be published, but perhaps a second repository lags behind."""
-        warnings = second.catch_up(self.instance, view.newest)
+        warnings = second_repository.catch_up(self.instance, view.newest)
         return replace(self._nothing(state), warnings=warnings)
 
     def alike(self, view: View, newest: Mark | None) -> str:

@@ -19,9 +19,8 @@ from replicator_kuma.base.errors import (
     TwoLeaders,
 )
 from replicator_kuma.dump.catalog import TABLES
-from replicator_kuma.replication import mode_mismatch as promotion
-from replicator_kuma.replication import second_repository as second
-from replicator_kuma.replication.apply import checkpoints as kept
+from replicator_kuma.replication import mode_mismatch, second_repository
+from replicator_kuma.replication.apply import checkpoints
 from replicator_kuma.replication.apply.interrupted import at_work
 from replicator_kuma.replication.apply.revert import settle
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
@@ -78,9 +77,9 @@ def _promote(instance: Instance, force: bool, *, by_mode: bool) -> CycleResult:
     snapshots = instance.repository.snapshots(instance.fleet)
     newest = _newest(recognised(instance, snapshots), snapshots)
     if not force:
-        second.require_both(instance)
+        second_repository.require_both(instance)
     if newest is not None and not force and _leads(instance, newest, snapshots):
-        said = promotion.sentence(instance.state.load())
+        said = mode_mismatch.sentence(instance.state.load())
         return CycleResult(
             Outcome.NOTHING,
             f"this instance leads fleet {instance.fleet!r} already, at {newest.position}"
@@ -113,7 +112,7 @@ def _promote(instance: Instance, force: bool, *, by_mode: bool) -> CycleResult:
         promoted_at=0.0 if by_mode else time.time(),
         **drift.NONE,
         # what Kuma has yet to confirm is kept then, as the next one
-        led_from=kept.highest(instance.state.folder) + (state.pending is not None),
+        led_from=checkpoints.highest(instance.state.folder) + (state.pending is not None),
     )
     sentence = (
         f"this instance leads fleet {instance.fleet!r} from {result.position} on{taken}. "

@@ -24,7 +24,7 @@ from replicator_kuma.dump.format import Dump
 from replicator_kuma.dump.plan import Plan, Summary, plan
 from replicator_kuma.dump.transform.policy import Policy
 from replicator_kuma.dump.transform.translate import translate
-from replicator_kuma.replication import second_repository as second
+from replicator_kuma.replication import second_repository
 from replicator_kuma.replication.apply.prepare import fetched, terms_of
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from replicator_kuma.replication.leader.failed_publishes import attempted, tried
@@ -127,7 +127,7 @@ def publish(
         rolled_back=None,
         went_back=None,
     )
-    lagging = second.published(instance)
+    lagging = second_repository.published(instance)
     summary = since.summary
     odd = (*observation.dangling, *observation.lacking, *since.lost)
     warnings = (*map(str, odd), *amiss, *lagging)

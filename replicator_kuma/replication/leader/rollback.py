@@ -12,7 +12,7 @@ from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from replicator_kuma.replication.leader.cycle import Leader, View, alike_key
 from replicator_kuma.replication.leader.publish import Since, next_position, publish
 from replicator_kuma.replication.observe import Observation
-from replicator_kuma.replication.replica import hold as holding
+from replicator_kuma.replication.replica import hold
 from replicator_kuma.replication.replica.cycle import Replica
 from replicator_kuma.replication.state.state import Mark
 
@@ -34,7 +34,7 @@ def rollback(
             raise SnapshotNotFound(
                 "this fleet has no snapshot to go back to", hint=SnapshotNotFound.none_yet
             )
-        snapshot = holding.chosen(view.snapshots, wanted, at)
+        snapshot = hold.chosen(view.snapshots, wanted, at)
         if not force:
             _require_published(leader, view, newest)
         return _go(instance, view.newest, newest, snapshot)

@@ -26,17 +26,11 @@ from replicator_kuma.base.times import when
 from replicator_kuma.dump import words
 from replicator_kuma.dump.plan import Plan, Summary
 from replicator_kuma.replication import (
-    mode_mismatch as promotion,
+    mode_mismatch,
+    restart_cooldown,
+    second_repository,
 )
-from replicator_kuma.replication import (
-    restart_cooldown as pace,
-)
-from replicator_kuma.replication import (
-    second_repository as second,
-)
-from replicator_kuma.replication.apply import checkpoints as kept
-from replicator_kuma.replication.apply import failed_attempts as vain
-from replicator_kuma.replication.apply import prepare as planning
+from replicator_kuma.replication.apply import checkpoints, failed_attempts, prepare
 from replicator_kuma.replication.apply.interrupted import (
     aside,
     at_work,
@@ -170,7 +164,7 @@ class Replica:
         instance = self.instance
         instance.step("asking the repository")
         snapshots = instance.repository.snapshots(instance.fleet)
-        second.look_who_is_away(instance)
+        second_repository.look_who_is_away(instance)
         if recognised(instance, snapshots).verified_at:
             # who follows may not go on as a leader by what it knew before: it asks first
             instance.state.update(verified_at=0.0)
@@ -208,7 +202,9 @@ class Replica:
             noted(self.instance, "")
             return self._compare(snapshot, reconcile)
         policy = self.instance.policy().fingerprint(self.instance.tables)
-        vain.require_new(self.instance, vain.aim(self.instance, Mark.of(snapshot), policy))
+        failed_attempts.require_new(
+            self.instance, failed_attempts.aim(self.instance, Mark.of(snapshot), policy)
+        )
         return self._in_turn(snapshot) or self.take(snapshot, guard)
 
     def _in_turn(self, snapshot: Snapshot) -> CycleResult | None:
@@ -216,7 +212,7 @@ class Replica:
 
         Asked before anything is fetched. Whether the snapshot changes rows here, only that tells.
         """
-        wait = pace.look(self.instance)
+        wait = restart_cooldown.look(self.instance)
         if wait is None:
             return None
         sentence = wait.sentence(snapshot.position)
@@ -236,7 +232,7 @@ class Replica:
             return _waiting(newest, str(error))
         if seen.users == 0 and seen.monitors == 0:
             return None
-        said = promotion.sentence(instance.state.load())
+        said = mode_mismatch.sentence(instance.state.load())
         if seen.manifest.digest == newest.label.digest:
             instance.state.update(**drift.NONE)
         else:
@@ -276,7 +272,7 @@ class Replica:
             try:
                 return self._take(snapshot, guard, only_ask)
             except ReplicatorError as error:
-                if not kept.make_room(self.instance.state.folder, error):
+                if not checkpoints.make_room(self.instance.state.folder, error):
                     raise
                 empty_work(self.instance)
 
@@ -304,7 +300,7 @@ class Replica:
             return _differs(snapshot)
         return self._carry_out(snapshot, planned)
 
-    def _equal(self, snapshot: Snapshot, planned: planning.Planned) -> CycleResult:
+    def _equal(self, snapshot: Snapshot, planned: prepare.Planned) -> CycleResult:
         """Note that the live rows are the snapshot's; a pending apply is Kuma's to confirm."""
         instance, state = self.instance, self.instance.state.load()
         if state.pending is not None:
@@ -321,7 +317,7 @@ class Replica:
             applied=Mark.of(snapshot),
             live_digest=planned.live.manifest.digest,
             applied_policy=policy,
-            arrived=planning.remembered(planned.arrived),
+            arrived=prepare.remembered(planned.arrived),
             keeps_own=planned.keeps_own,
             unchanged="",
             waits_until=0.0,
@@ -332,7 +328,7 @@ class Replica:
         )
         return _nothing(snapshot, f"the rows equal {snapshot.position}; nothing to do")
 
-    def _carry_out(self, snapshot: Snapshot, planned: planning.Planned) -> CycleResult:
+    def _carry_out(self, snapshot: Snapshot, planned: prepare.Planned) -> CycleResult:
         instance, summary, mark = self.instance, planned.plan.summary, Mark.of(snapshot)
         again = " again" if instance.state.load().applied == mark else ""
         started = time.monotonic()
@@ -354,16 +350,16 @@ class Replica:
             warnings=(*(str(d) for d in planned.observation.dangling), *planned.notes),
         )
 
-    def _plan(self, snapshot: Snapshot) -> tuple[Preview, planning.Planned]:
+    def _plan(self, snapshot: Snapshot) -> tuple[Preview, prepare.Planned]:
         instance = self.instance
         gate(instance, snapshot)
         instance.step(f"fetching {snapshot.position}")
         # the live rows are read while restic starts, which takes as long
-        with _beside(lambda: planning.look(instance)) as seen:
-            wanted = planning.fetched(instance, snapshot, "fetched")
+        with _beside(lambda: prepare.look(instance)) as seen:
+            wanted = prepare.fetched(instance, snapshot, "fetched")
             instance.step("comparing the rows")
             require_schema(instance, snapshot, seen.result().live, wanted)
-            planned = planning.prepare(instance, wanted, seen.result())
+            planned = prepare.prepare(instance, wanted, seen.result())
         digest = planned.live.manifest.digest
         return Preview(snapshot, planned.plan, instance.state.load(), digest), planned
 

@@ -30,7 +30,7 @@ from replicator_kuma.base.text import counted
 from replicator_kuma.base.times import shown
 from replicator_kuma.config.settings import Mode, Settings
 from replicator_kuma.replication.hints import advise
-from replicator_kuma.reports.doctor import memory as doctor_memory
+from replicator_kuma.reports.doctor import memory
 from replicator_kuma.reports.doctor.findings import Finding, Found, Level, beyond_doctor
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Doctor:
         yield from self._look("MariaDB replicas", self._look_misfits)
         yield from self._run("overrides", self._overrides)
         yield from self._run("Uptime Kuma", self._kuma)
-        for name, remembered in doctor_memory.checks(self.settings):
+        for name, remembered in memory.checks(self.settings):
             yield from self._run(name, remembered)
 
     def _run(self, name: str, check: Callable[[], Found]) -> Iterator[Finding]:
@@ -273,10 +273,10 @@ class Doctor:
 
     def _writing(self) -> Found:
         """What would stop an apply, as far as it can be seen without one."""
-        from replicator_kuma.reports.doctor import writing as doctor_writing
+        from replicator_kuma.reports.doctor import writing
 
         if self._readable and self.settings.mode and self.settings.mode.replica:
-            yield from doctor_writing.check(self._store(), self._chosen())
+            yield from writing.check(self._store(), self._chosen())
 
     def _reading(self, look: Callable[[Reader], Found]) -> Found:
         """A check of the tables; silent where `database` has said that they cannot be read."""
@@ -348,15 +348,15 @@ class Doctor:
             yield Level.OK, "each replica would take them", ""
 
     def _look_files(self, reader: Reader) -> Found:
-        from replicator_kuma.reports.doctor import files as doctor_files
+        from replicator_kuma.reports.doctor import files
 
-        return doctor_files.named(reader, self.settings.data_dir, self._chosen())
+        return files.named(reader, self.settings.data_dir, self._chosen())
 
     def _folders(self) -> Found:
-        from replicator_kuma.reports.doctor import files as doctor_files
+        from replicator_kuma.reports.doctor import files
 
         if self._readable and self.settings.mode and self.settings.mode.replica:
-            yield from doctor_files.folders(self.settings.data_dir)
+            yield from files.folders(self.settings.data_dir)
 
     def _look_misfits(self, reader: Reader) -> Found:
         """Of a leader on SQLite: the rows that a replica on MariaDB could not hold."""

@@ -12,8 +12,8 @@ from replicator_kuma.base.errors import DrillFailed, RepositoryDamaged, StateErr
 from replicator_kuma.base.times import when
 from replicator_kuma.config.settings import Mode, Settings
 from replicator_kuma.daemon import heartbeat
-from replicator_kuma.replication import mode_mismatch as promotion
-from replicator_kuma.replication.apply import failed_attempts as vain
+from replicator_kuma.replication import mode_mismatch
+from replicator_kuma.replication.apply import failed_attempts
 from replicator_kuma.replication.state.state import State, StateFile
 from replicator_kuma.reports.doctor.findings import Found, Level
 from replicator_kuma.reports.upkeep import called
@@ -32,7 +32,7 @@ def checks(settings: Settings) -> Iterator[tuple[str, Callable[[], Found]]]:
     with suppress(StateError):  # `state directory` has said so
         state = StateFile(settings.state_dir).load()
     if state is not None:
-        if settings.mode is not Mode.BACKUP and promotion.awaits_mode(state):
+        if settings.mode is not Mode.BACKUP and mode_mismatch.awaits_mode(state):
             yield "promoted", partial(_promoted, state)
         if settings.mode is Mode.BACKUP:  # who never checks cannot say that it is whole again
             for name in ("repository", SECOND) if settings.second_environment else ("repository",):
@@ -46,7 +46,7 @@ def checks(settings: Settings) -> Iterator[tuple[str, Callable[[], Found]]]:
 
 
 def _promoted(state: State) -> Found:
-    yield Level.WARN, promotion.sentence(state), promotion.TO_DO
+    yield Level.WARN, mode_mismatch.sentence(state), mode_mismatch.TO_DO
 
 
 def _damage(state: State, name: str, words: str) -> Found:
@@ -68,8 +68,8 @@ def _drill(state: State) -> Found:
 
 
 def _applies(state: State) -> Found:
-    if found := vain.blocked(state):
-        raise vain.error_of(found)
+    if found := failed_attempts.blocked(state):
+        raise failed_attempts.error_of(found)
     yield Level.OK, "none is held back", ""
 
 

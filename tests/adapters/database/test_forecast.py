@@ -18,7 +18,7 @@ from tests.support.databases import build, edit, insert
 from tests.support.fixtures import ROOT, SQLITE, needs_fixtures
 from tests.support.mariadb import Server
 
-SCHEMA = Path(__file__).parents[1] / "schemas" / "2.3-mariadb.sql"
+SCHEMA = Path(__file__).parents[2] / "schemas" / "2.3-mariadb.sql"
 
 
 def found(folder: Path) -> list[str]:

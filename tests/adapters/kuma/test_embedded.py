@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from replicator_kuma.adapters.kuma import embedded_mariadb as embedded
+from replicator_kuma.adapters.kuma import embedded_mariadb
 from replicator_kuma.adapters.kuma.embedded_mariadb import EmbeddedDatabase, EmbeddedKuma, Running
 from replicator_kuma.adapters.kuma.supervised import HeldKuma
 from replicator_kuma.base.errors import KumaError
@@ -167,7 +167,7 @@ def test_a_start_that_is_given_up_starts_nothing(inside: Inside) -> None:
 def test_another_kuma_that_lives_is_an_error_with_a_name(
     inside: Inside, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedded, "ANOTHER", 0.1)
+    monkeypatch.setattr(embedded_mariadb, "ANOTHER", 0.1)
     first = inside.child()
     first.start()
     wait_until(inside.ready, "Kuma is ready")
@@ -373,7 +373,7 @@ def test_one_of_our_own_that_does_not_get_up_says_why(inside: Inside) -> None:
 
 
 def test_one_of_our_own_needs_the_program(inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "PROGRAM", "no-such-mariadbd")
+    monkeypatch.setattr(embedded_mariadb, "PROGRAM", "no-such-mariadbd")
     with pytest.raises(KumaError, match="no-such-mariadbd could not be run"):
         _enter(inside.embedded().up)
 

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from replicator_kuma.adapters.kuma import socketio as polling
+from replicator_kuma.adapters.kuma import socketio
 from replicator_kuma.adapters.kuma.socketio import list_monitors, session_token
 from replicator_kuma.base.errors import KumaError
 
@@ -113,7 +113,7 @@ def test_an_event_that_got_lost_is_sent_again(server: Server) -> None:
 def test_a_server_that_falls_silent_is_asked_on_a_new_connection(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(polling, "_SILENCE", 0.3)
+    monkeypatch.setattr(socketio, "_SILENCE", 0.3)
     server.loses, server.says_so, server.patience = 1, False, 1.0
     assert len(list_monitors(server.url, "a token", 10)) == 2
     assert len(server.events) == 2

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from replicator_kuma.adapters.repository.restic import maintenance as upkeep
+from replicator_kuma.adapters.repository.restic import maintenance
 from replicator_kuma.adapters.repository.restic.client import Timeouts
 from replicator_kuma.adapters.repository.restic.maintenance import KeptRepository
 from replicator_kuma.base.errors import (
@@ -133,7 +133,7 @@ def test_a_network_that_fails_in_the_middle_of_a_check_is_no_damage(tmp_path: Pa
 def test_a_stale_lock_is_removed_and_a_living_one_is_waited_for(
     restic: Path, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upkeep, "LOCK_PATIENCE", 0.5)
+    monkeypatch.setattr(maintenance, "LOCK_PATIENCE", 0.5)
     quick = Timeouts(first_call=30, listing=30, publish=60, fetch=60, lock=1)
     repository = connect(restic, place, tmp_path, quick)
     # the lock of a restic that was killed

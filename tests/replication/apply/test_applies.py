@@ -24,9 +24,7 @@ from replicator_kuma.base.errors import (
     StateError,
 )
 from replicator_kuma.dump.format import Dump
-from replicator_kuma.replication.apply import prepare as planning
-from replicator_kuma.replication.apply import restart as apply
-from replicator_kuma.replication.apply import staging
+from replicator_kuma.replication.apply import prepare, restart, staging
 from replicator_kuma.replication.instance import Instance, Outcome
 from replicator_kuma.replication.replica import cycle as replica_module
 from tests.support import cycles, databases
@@ -195,18 +193,18 @@ def test_rows_that_change_all_the_time_are_left_alone(
 ) -> None:
     rename(db(leader), 3, "two")
     lead(leader)
-    real = planning.prepare
+    real = prepare.prepare
     edits: list[str] = []
 
     def busy(
-        instance: Instance, source: Dump, seen: planning.Look | None = None, **options: Any
-    ) -> planning.Planned:
+        instance: Instance, source: Dump, seen: prepare.Look | None = None, **options: Any
+    ) -> prepare.Planned:
         planned = real(instance, source, seen, **options)
         edits.append(f"edit {len(edits)}")
         rename(db(replica), 4, edits[-1])
         return planned
 
-    for module in (apply, planning):
+    for module in (restart, prepare):
         monkeypatch.setattr(module, "prepare", busy)
     with pytest.raises(DatabaseLocked, match="changed all the time"):
         follow(replica)

@@ -28,7 +28,7 @@ from replicator_kuma.base.errors import (
     SnapshotRefused,
 )
 from replicator_kuma.dump.manifest import digest
-from replicator_kuma.replication.apply import restart as apply
+from replicator_kuma.replication.apply import restart
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from replicator_kuma.replication.observe import observe
 from tests.conftest import need_mariadb
@@ -244,7 +244,7 @@ def test_an_edit_during_the_transaction_waits_for_its_end(
         # the server keeps this table for a tenth of a second after each look
         wait_until(lambda: world.inside.database.query(waiting) == [(1,)], "it waits", every=0.3)
 
-    monkeypatch.setattr(apply, "execute", after(apply.execute, edit))
+    monkeypatch.setattr(restart, "execute", after(restart.execute, edit))
     assert follow(replica).outcome is Outcome.APPLIED
     edits.join(30)
     found = world.inside.database.query("SELECT name, description FROM monitor WHERE id = 3")
@@ -294,7 +294,7 @@ def test_a_mariadb_killed_amid_the_transaction_has_the_old_rows(
     def kill() -> None:
         os.kill(world.inside.mariadbd, signal.SIGKILL)
 
-    monkeypatch.setattr(apply, "execute", after(apply.execute, kill))
+    monkeypatch.setattr(restart, "execute", after(restart.execute, kill))
     with pytest.raises(DatabaseUnreachable):
         follow(replica)
     wait_until(world.inside.embedded().answers, "Kuma has started it again")
@@ -313,7 +313,7 @@ def test_a_signal_between_the_commit_and_the_restart(
     world.publish_two()
     asked: list[bool] = []
     replica.interrupted = lambda: bool(asked)
-    monkeypatch.setattr(apply, "_verify", after(apply._verify, lambda: asked.append(True)))
+    monkeypatch.setattr(restart, "_verify", after(restart._verify, lambda: asked.append(True)))
     follow(replica)
     assert world.names()[3] == "two"
     assert world.inside.memory()[3] != "two"

@@ -20,7 +20,7 @@ from replicator_kuma.adapters.kuma.supervised import HeldKuma
 from replicator_kuma.base.errors import KumaError, KumaKilled, SnapshotRefused, StoppedInVain
 from replicator_kuma.config.settings import Settings
 from replicator_kuma.daemon.jobs import Budget, Duty
-from replicator_kuma.replication.apply import failed_attempts as vain
+from replicator_kuma.replication.apply import failed_attempts
 from replicator_kuma.replication.instance import Instance, Outcome
 from replicator_kuma.replication.undo import undo
 from tests.cli.harness import FAKE_KUMA
@@ -133,11 +133,11 @@ def test_a_kill_on_new_rows_is_followed_by_the_next_cycle(house: House, instant:
     with pytest.raises(KumaKilled, match=KILLED + "; it runs on the rows from before"):
         follow(house.replica)
     house.assert_old()
-    assert "1.2; that is tried again at the next cycle" in vain.killed_sentence(
+    assert "1.2; that is tried again at the next cycle" in failed_attempts.killed_sentence(
         house.replica.state.load()
     )
     house.assert_followed()
-    assert vain.killed_sentence(house.replica.state.load()) == ""
+    assert failed_attempts.killed_sentence(house.replica.state.load()) == ""
 
 
 @pytest.mark.parametrize("kills", [1, 2])
@@ -183,7 +183,7 @@ def test_a_kill_after_the_way_back_was_cut_is_no_judgement_either(house: House) 
 def test_kills_without_end_are_a_bounded_row_of_outages(house: House) -> None:
     cycle = house.replica
     pauses = (60, 120, 240)
-    for _ in range(vain.ALLOWED):
+    for _ in range(failed_attempts.ALLOWED):
         house.child.ends = ["at once"]
         with pytest.raises(KumaKilled):
             follow(cycle)
@@ -204,7 +204,7 @@ def test_kills_without_end_are_a_bounded_row_of_outages(house: House) -> None:
 
 
 def test_a_new_snapshot_waits_for_no_pause(house: House) -> None:
-    for _ in range(vain.ALLOWED):
+    for _ in range(failed_attempts.ALLOWED):
         house.child.ends = ["at once"]
         with pytest.raises(KumaKilled):
             follow(house.replica)
@@ -350,7 +350,7 @@ def test_a_kill_at_the_next_start_too_tries_no_snapshot_by_force(
     house: House, tmp_path: Path
 ) -> None:
     """A start puts drifted rows right; that must not try again what is put off."""
-    for _ in range(vain.ALLOWED):
+    for _ in range(failed_attempts.ALLOWED):
         house.child.ends = ["at once"]
         with pytest.raises(KumaKilled):
             follow(house.replica)

@@ -19,7 +19,7 @@ from replicator_kuma.base.errors import (
     KumaError,
     SnapshotRefused,
 )
-from replicator_kuma.replication import actions as tasks
+from replicator_kuma.replication import actions
 from replicator_kuma.replication.instance import Instance, Outcome
 from tests.support.cycles import follow
 from tests.support.mariadb_fleet import (
@@ -104,7 +104,7 @@ def started_before_its_server(
             follow(replica)
     file_kuma(replica).up.unlink()
     with replica.state.lock(), pytest.raises(DatabaseUnreachable):
-        tasks.before_start(replica)
+        actions.before_start(replica)
     replica.kuma.start()
     fleet.server.start()
 
@@ -116,7 +116,7 @@ def test_a_supervisor_confirms_no_rows_that_it_could_not_ask_for(
     replica = fleet.replica()
     started_before_its_server(fleet, replica, monkeypatch, side)
     with replica.state.lock():
-        tasks.confirm(replica)
+        actions.confirm(replica)
     assert fleet.rows() == side
     follow(replica)
     fleet.assert_ended("new")
@@ -129,7 +129,7 @@ def test_a_kuma_that_could_not_start_without_its_server_gets_another_chance(
     replica = fleet.replica()
     started_before_its_server(fleet, replica, monkeypatch, side)
     with replica.state.lock(), pytest.raises(KumaError, match="no database"):
-        tasks.roll_back(replica, KumaError("Kuma ended by itself: no database"))
+        actions.roll_back(replica, KumaError("Kuma ended by itself: no database"))
     assert fleet.rows() == side
     follow(replica)
     fleet.assert_ended("new")

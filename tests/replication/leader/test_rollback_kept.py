@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from replicator_kuma.base.errors import RepositoryUnreachable
-from replicator_kuma.replication.apply import checkpoints as kept
+from replicator_kuma.replication.apply import checkpoints
 from replicator_kuma.replication.apply.checkpoints import Kept
 from replicator_kuma.replication.instance import Instance
 from tests.support import databases
@@ -14,7 +14,7 @@ from tests.support.folder_repository import FolderRepository
 
 
 def newest_kept(instance: Instance) -> Kept:
-    return kept.sets(instance.state.folder)[-1]
+    return checkpoints.sets(instance.state.folder)[-1]
 
 
 @pytest.fixture

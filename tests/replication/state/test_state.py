@@ -261,7 +261,7 @@ with StateFile(Path(sys.argv[1])).lock():
 
 @contextmanager
 def held_elsewhere(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     arguments = [sys.executable, "-c", HOLD, str(folder)]
     with subprocess.Popen(
         arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment

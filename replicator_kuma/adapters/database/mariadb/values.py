@@ -14,11 +14,11 @@ from collections.abc import Callable, Hashable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from replicator_kuma.adapters.database.mariadb import collation as mariadb_collation
+from replicator_kuma.adapters.database.mariadb import collation
 from replicator_kuma.adapters.database.mariadb.collation import Weights
 from replicator_kuma.adapters.database.mariadb.text import text_converter
 from replicator_kuma.adapters.database.numbers import MORE_DIGITS, as_float, as_int
-from replicator_kuma.dump import dates as times
+from replicator_kuma.dump import dates
 from replicator_kuma.dump.schema import Column
 from replicator_kuma.dump.transform.represent import Convert, Misfit
 from replicator_kuma.dump.values import Value
@@ -96,15 +96,15 @@ class MariadbRepresentation:
     def same(self, column: Column) -> Callable[[Value, Value], bool] | None:
         name = _parse(column.type).name
         if name in {"datetime", "timestamp", "date"}:
-            return times.same_moment
+            return dates.same_moment
         if name == "time":
-            return times.same_span
+            return dates.same_span
         if name in _INTEGERS or name in {"double", "float"}:
-            return times.same_number
+            return dates.same_number
         return None
 
     def fold(self, column: Column, texts: Sequence[str]) -> Sequence[Hashable]:
-        return mariadb_collation.fold(column.charset, column.collation, texts, self._weights)
+        return collation.fold(column.charset, column.collation, texts, self._weights)
 
     def _enum(self, column: Column, kind: _Type) -> Convert:
         members = {m.replace("''", "'") for m in _MEMBER.findall(kind.arguments)}
@@ -193,7 +193,7 @@ def _moment(kind: _Type) -> Convert:
     def convert(value: Value) -> Value:
         if value == zero:  # no date, and MariaDB keeps it: a leader's comes back as it was
             return value
-        found = times.moment(value)
+        found = dates.moment(value)
         if found is None:
             raise Misfit("is no date")
         (second, fraction), foreign = found
@@ -217,7 +217,7 @@ def _moment(kind: _Type) -> Convert:
 
 def _span(digits: int) -> Convert:
     def convert(value: Value) -> Value:
-        found = times.span(value)
+        found = dates.span(value)
         if found is None:
             raise Misfit("is no time")
         if found.seconds >= _LONGEST_TIME:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable, Sequence
 from decimal import Decimal, InvalidOperation
 
 from replicator_kuma.adapters.database.numbers import MORE_DIGITS, NUMERAL
-from replicator_kuma.dump import dates as times
+from replicator_kuma.dump import dates
 from replicator_kuma.dump.schema import Column
 from replicator_kuma.dump.transform.represent import Convert, Misfit
 from replicator_kuma.dump.values import Value
@@ -51,11 +51,11 @@ class SqliteRepresentation:
     def same(self, column: Column) -> Callable[[Value, Value], bool] | None:
         kind = column.type.upper()
         if kind.startswith(("DATE", "TIMESTAMP")):
-            return times.same_moment
+            return dates.same_moment
         if kind.startswith("TIME"):
-            return times.same_span
+            return dates.same_span
         if affinity(kind) in {"INTEGER", "REAL", "NUMERIC"}:
-            return times.same_number
+            return dates.same_number
         return None
 
     def fold(self, column: Column, texts: Sequence[str]) -> Sequence[Hashable]:

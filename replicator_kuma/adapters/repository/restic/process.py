@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from replicator_kuma.base import core_dumps as cores
+from replicator_kuma.base import core_dumps
 from replicator_kuma.base.state_directory import handed_on
 
 _CHUNK = 1 << 16
@@ -97,7 +97,7 @@ class Child:
         # Before the program: what fails for want of descriptors must not leave one running.
         self._selector = selectors.DefaultSelector()
         try:
-            with cores.forbidden():
+            with core_dumps.forbidden():
                 self._process = subprocess.Popen(
                     list(arguments),
                     env=dict(environment),
