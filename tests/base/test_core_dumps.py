@@ -126,7 +126,7 @@ def aborted(folder: Path, *before: str) -> int:
     text = "; ".join(
         [
             "import os, resource",
-            "from replicator_kuma import cores",
+            "from replicator_kuma.base import core_dumps",
             *before,
             "hard = resource.getrlimit(resource.RLIMIT_CORE)[1]",
             "resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))",
@@ -147,7 +147,7 @@ def test_no_kernel_hands_a_core_to_a_program_either(tmp_path: Path) -> None:
     if not os.WCOREDUMP(aborted(tmp_path)):
         pytest.skip("this machine makes no core files at all")
     left = set(tmp_path.iterdir())
-    assert not os.WCOREDUMP(aborted(tmp_path, "cores.forbid()"))
+    assert not os.WCOREDUMP(aborted(tmp_path, "core_dumps.forbid()"))
     assert set(tmp_path.iterdir()) == left
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from replicator_kuma.adapters.database.scratch import quieten, write_config
+from replicator_kuma.adapters.database.sqlite.scratch import quieten, write_config
 from replicator_kuma.adapters.database.sqlite.store import SqliteStore
 from replicator_kuma.adapters.kuma.socketio import session_token
 from replicator_kuma.adapters.kuma.throwaway import LOG, ThrowAway, Visit

@@ -8,7 +8,10 @@ from typing import Any
 
 from replicator_kuma.base.errors import DatabaseMigrating
 
-_KEYS = ("migrateAggregateTableState", "databasePatchedFiles", "database_version")
+MIGRATIONS = ("knex_migrations", "knex_migrations_lock")
+"""Tables by whose rows Kuma 2.x knows which schema it has."""
+SCHEMA_SETTINGS = ("database_version", "databasePatchedFiles", "migrateAggregateTableState")
+"""Keys of `setting` by which Kuma knows that."""
 
 Ask = Callable[[str], list[tuple[Any, ...]]]
 """Runs a statement, gives its rows"""
@@ -25,7 +28,7 @@ def read_migrations(
     values: dict[str, Any] = {}
     if "setting" in tables:
         key = quote("key")
-        values = dict(ask(f"SELECT {key}, value FROM setting WHERE {key} IN {_KEYS!r}"))
+        values = dict(ask(f"SELECT {key}, value FROM setting WHERE {key} IN {SCHEMA_SETTINGS!r}"))
     if "migrating" in str(values.get("migrateAggregateTableState")):
         raise DatabaseMigrating("Kuma is migrating its statistics (migrateAggregateTableState)")
     if "knex_migrations" in tables and (

@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from replicator_kuma.adapters.database import scratch as databases
+from replicator_kuma.adapters.database.sqlite.scratch import quieten, write_config
 from replicator_kuma.adapters.database.sqlite.store import SqliteStore
 from replicator_kuma.adapters.kuma.socketio import session_token
 from replicator_kuma.adapters.kuma.throwaway import ThrowAway, Visit
@@ -296,8 +296,8 @@ def _boot(at: Instance, kuma: ThrowAway) -> float:
     """Boot a Kuma on the scratch, which watches nobody; seconds. Raises KumaError."""
     store = at.store
     assert isinstance(store, SqliteStore)
-    account = databases.quieten(store)
-    databases.write_config(at.data_dir)
+    account = quieten(store)
+    write_config(at.data_dir)
     token = session_token(account.username, account.password, account.secret)
     shown = kuma.monitors(Visit(at.data_dir, token, store.in_use))
     found, wanted = shown.monitors, account.monitors

@@ -165,7 +165,7 @@ def test_without_pymysql_a_hint_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in [
-        n for n in sys.modules if n.startswith("replicator_kuma.adapters.database.mariadb.store")
+        n for n in sys.modules if n.startswith("replicator_kuma.adapters.database.mariadb")
     ]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "pymysql", None)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from replicator_kuma.adapters.database.scratch import quieten
+from replicator_kuma.adapters.database.sqlite.scratch import quieten
 from replicator_kuma.adapters.database.sqlite.store import SqliteStore
 from replicator_kuma.adapters.kuma.throwaway import Shown, ThrowAway
 from replicator_kuma.adapters.repository import Label

@@ -17,7 +17,7 @@ import pymysql
 from replicator_kuma.adapters.database import Store
 from replicator_kuma.adapters.database.mariadb.connection import Link, literal, quoted
 from replicator_kuma.adapters.database.mariadb.store import MariadbStore
-from replicator_kuma.adapters.database.scratch import MIGRATIONS, SCHEMA_SETTINGS
+from replicator_kuma.adapters.database.migrations import MIGRATIONS, SCHEMA_SETTINGS
 from replicator_kuma.base.errors import AlreadyRunning, DatabaseError
 
 PREFIX = "replicator_drill_"
@@ -37,7 +37,7 @@ def name_for(database: str) -> str:
 
 @contextlib.contextmanager
 def scratch(live: Store) -> Iterator[MariadbStore]:
-    """See `database.scratch.scratch`."""
+    """A database of its own on the same server, dropped after the block."""
     assert isinstance(live, MariadbStore)
     name = name_for(live.login.database)
     with live.connect() as link:
