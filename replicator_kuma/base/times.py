@@ -1,16 +1,27 @@
-"""Instants as people type them and as they are shown: RFC 3339 in UTC, on every screen."""
+"""Instants and durations as people type them, and as they are shown: RFC 3339 in UTC."""
 
 from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
 
-from replicator_kuma.config.environ import parse_duration
-
 _AGO = re.compile(r"(.+?)\s*ago", re.IGNORECASE)
 _UNITS = (("d", "days?"), ("h", "hours?|hrs?"), ("m", "minutes?|mins?"), ("s", "seconds?|secs?"))
+_SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+_LONGEST = 366 * 86400
 _FORM = "%Y-%m-%dT%H:%M:%SZ"
 EXPECTED = 'a time like 2031-05-01T10:00:00Z, "2031-05-01 10:00", 2031-05-01 or "2h ago"'
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of `30s`, `5m`, `1h30m`, `2d`; raises ValueError. A bare number may mean anything."""
+    pattern = r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?"
+    match = re.fullmatch(pattern, text.strip().lower(), re.ASCII)
+    parts = zip(match.groups(), _SECONDS.values(), strict=True) if match else ()
+    seconds = sum(int(number) * unit for number, unit in parts if number)
+    if not 1 <= seconds <= _LONGEST:
+        raise ValueError(f"{text!r} is no duration of 1s to 366d")
+    return float(seconds)
 
 
 def parse_moment(text: str, now: float) -> float:

@@ -220,7 +220,7 @@ def _parse_wait(ctx: click.Context, param: click.Parameter, value: str | None) -
 
 def parse_age(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
     """An option's duration in seconds, or None."""
-    from replicator_kuma.config.environ import parse_duration
+    from replicator_kuma.base.times import parse_duration
 
     if value is None:
         return None

@@ -145,10 +145,10 @@ def _by_ourselves(
     progress: Callable[[str], None],
     mode: Mode,
 ) -> dict[str, Any]:
-    from replicator_kuma.replication import actions
+    from replicator_kuma.replication import runner
 
     with opened(settings, progress, force=bool(options.get("force"))) as instance:
-        return actions.run(instance, mode.value, work, options.get("wait", 0.0)).as_dict()
+        return runner.run(instance, mode.value, work, options.get("wait", 0.0)).as_dict()
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import shlex
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
+from replicator_kuma.base.times import parse_duration
 from replicator_kuma.base.windows import Window
 from replicator_kuma.config.child_environments import (
     SECOND,
@@ -26,24 +27,11 @@ PASSWORDS = {
     *("RESTIC_PASSWORD", "RESTIC_PASSWORD_FILE", "RESTIC_PASSWORD_COMMAND"),
     "RESTIC_INSECURE_NO_PASSWORD",
 }
-_UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
-_LONGEST = 366 * 86400
 
 _KUBERNETES = re.compile(
     r"REPLICATOR(_[A-Z0-9_]+)?_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_\d+_(TCP|UDP|SCTP)"
     r"(_(ADDR|PORT|PROTO))?)?)"
 )
-
-
-def parse_duration(text: str) -> float:
-    """Seconds of `30s`, `5m`, `1h30m`, `2d`; raises ValueError. A bare number may mean anything."""
-    pattern = r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?"
-    match = re.fullmatch(pattern, text.strip().lower(), re.ASCII)
-    parts = zip(match.groups(), _UNITS.values(), strict=True) if match else ()
-    seconds = sum(int(number) * unit for number, unit in parts if number)
-    if not 1 <= seconds <= _LONGEST:
-        raise ValueError(f"{text!r} is no duration of 1s to 366d")
-    return float(seconds)
 
 
 # what Go's strings.TrimSpace takes away

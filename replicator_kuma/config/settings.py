@@ -24,7 +24,7 @@ from replicator_kuma.config.child_environments import (
     tool_environment,
 )
 from replicator_kuma.config.environ import PASSWORDS, Source
-from replicator_kuma.replication.leader.retention import Care, read_care
+from replicator_kuma.replication.leader.retention import Care, Keep
 from replicator_kuma.replication.shrink import Limit
 
 KUMA_SERVICES = ("child", "docker", "systemd", "command", "none")
@@ -229,7 +229,7 @@ def _build(source: Source, needs: Collection[Need]) -> Settings:
         setting_keys=_setting_keys(source),
         drill_schedule=source.window("REPLICATOR_DRILL_SCHEDULE"),
         drill_kuma=source.choice("REPLICATOR_DRILL", DRILLS) == "kuma",
-        care=read_care(source),
+        care=_care(source),
         housekeeping=source.window("REPLICATOR_HOUSEKEEPING_SCHEDULE"),
         restic=source.text("REPLICATOR_RESTIC"),
         kuma=_kuma(source),
@@ -432,3 +432,16 @@ def _ntfy_url(source: Source) -> str:
         except SettingsError as error:
             source.problem("NTFY_URL", f"a topic's address ({error})")
     return url
+
+
+def _care(source: Source) -> Care:
+    """REPLICATOR_KEEP_… and REPLICATOR_CHECK_PARTS."""
+    everything = source.text("REPLICATOR_KEEP_LAST").strip().lower() == "off"
+    return Care(
+        Keep(
+            None if everything else source.number("REPLICATOR_KEEP_LAST", 1, 100_000),
+            source.number("REPLICATOR_KEEP_DAILY", 0, 100_000),
+            source.number("REPLICATOR_KEEP_MONTHLY", 0, 100_000),
+        ),
+        source.number("REPLICATOR_CHECK_PARTS", 1, 256),
+    )

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from replicator_kuma.adapters.kuma.supervised import HeldKuma
@@ -30,13 +31,14 @@ from replicator_kuma.base.errors import (
 from replicator_kuma.base.failure_log import FailureLog, describe, lasting
 from replicator_kuma.config import same_settings
 from replicator_kuma.config.settings import Mode, Settings, kuma_address
-from replicator_kuma.replication import actions as shared
+from replicator_kuma.daemon import maintenance
 from replicator_kuma.replication import (
+    actions,
     mode_mismatch,
     other_processes,
     restart_cooldown,
+    runner,
 )
-from replicator_kuma.replication.actions import TASKS, Tasks
 from replicator_kuma.replication.drill import kill
 from replicator_kuma.replication.drill.kill import Killed
 from replicator_kuma.replication.instance import CycleResult, Instance, silent
@@ -73,6 +75,23 @@ class Budget:
             yield
         finally:
             self._end = None
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """Each that takes an instance is called with its lock held."""
+
+    backup: Callable[[Instance, bool, bool], CycleResult] = actions.first_backup
+    restore: Callable[[Instance, bool, str | None, bool], CycleResult] = actions.restore
+    promote: Callable[[Instance, bool], CycleResult] = actions.promote
+    by_hand: Callable[[Instance, str, Mapping[str, Any]], CycleResult] = actions.by_hand
+    before_start: Callable[[Instance], None] = actions.before_start
+    confirm: Callable[[Instance], None] = actions.confirm
+    roll_back: Callable[[Instance, KumaError], None] = actions.roll_back
+    chores: Callable[[Settings], tuple[maintenance.Chore, ...]] = maintenance.chores
+
+
+TASKS = Tasks()
 
 
 class Duty:
@@ -134,7 +153,7 @@ class Duty:
                     progress, lambda i: self._tasks.promote(i, i.force), role=Mode.BACKUP.value
                 )
             self._check_fits(command)
-            if shared.is_by_hand(command, options):
+            if actions.is_by_hand(command, options):
                 told = {**options, "leads": self._leader}
                 return self._run(progress, lambda i: self._tasks.by_hand(i, command, told))
             return self.cycle(
@@ -193,7 +212,7 @@ class Duty:
         planned, self.again_at = self.again_at, None
         try:
             with self.locked():
-                result = shared.run(self._instance, role or self._role, work)
+                result = runner.run(self._instance, role or self._role, work)
         except Exception:
             # what waits is still there; a time that is over comes no second time
             if planned is not None and planned > time.monotonic():

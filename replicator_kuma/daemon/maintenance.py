@@ -1,30 +1,37 @@
 """Chores of `replicator run`: what it does now and then beside its cycles, each in its window.
 
 A chore is a generator: at each ``yield`` it gives way to a cycle that is due or asked for, and its
-value is the sentence that says how it went. A new one is an entry in `actions.chores`.
+value is the sentence that says how it went. A new one is an entry in `chores`.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from random import Random
+from typing import TYPE_CHECKING
 
 from replicator_kuma.adapters.notify import Kind
 from replicator_kuma.base.errors import Interrupted, ReplicatorError, StateError
 from replicator_kuma.base.failure_log import describe
 from replicator_kuma.base.windows import Window
+from replicator_kuma.config.build import build_throwaway
+from replicator_kuma.config.settings import Mode, Settings
 from replicator_kuma.daemon.worker import Job, Progress, Worker
-from replicator_kuma.replication.instance import Instance
+from replicator_kuma.replication.drill.drill import scheduled
+from replicator_kuma.replication.instance import Instance, Steps
+from replicator_kuma.replication.leader import housekeeping
 from replicator_kuma.replication.state.state import Noted, State
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from replicator_kuma.adapters.kuma.throwaway import ThrowAway
 
-Steps = Generator[None, None, str]
+logger = logging.getLogger(__name__)
 
 LOOK_EVERY = 1.0
 AGAIN_AFTER = 60.0
@@ -43,6 +50,22 @@ class Chore:
     name: str
     window: Window
     work: Callable[[Instance], Steps]
+
+
+def chores(settings: Settings) -> tuple[Chore, ...]:
+    """What `replicator run` does beside its cycles, each in its window."""
+    found = [Chore("drill", settings.drill_schedule, partial(_drill, settings))]
+    if settings.mode is Mode.BACKUP:
+        tidy = partial(housekeeping.scheduled, care=settings.care)
+        found.append(Chore(housekeeping.NAME, settings.housekeeping, tidy))
+    return tuple(found)
+
+
+def _drill(settings: Settings, instance: Instance) -> Steps:
+    def kuma(of: Instance) -> ThrowAway:
+        return build_throwaway(settings, interrupted=of.interrupted)
+
+    return scheduled(instance, kuma if settings.drill_kuma else None)
 
 
 def due(noted: Noted, window: Window, now: datetime, random: Random) -> float:

@@ -38,12 +38,11 @@ from replicator_kuma.config import same_settings
 from replicator_kuma.config.settings import Mode, Settings, kuma_address
 from replicator_kuma.daemon import control_options, heartbeat
 from replicator_kuma.daemon.control import ControlServer
-from replicator_kuma.daemon.jobs import Budget, Duty
+from replicator_kuma.daemon.jobs import TASKS, Budget, Duty, Tasks
 from replicator_kuma.daemon.maintenance import Chores
 from replicator_kuma.daemon.schedule import Timetable
 from replicator_kuma.daemon.worker import Job, Progress, Worker, within
 from replicator_kuma.replication import other_processes
-from replicator_kuma.replication.actions import TASKS, Tasks
 from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.state.state import LOCK_FLAGS, acquire
 
@@ -64,6 +63,10 @@ A_LOOK = 0.5
 AN_ANSWER = 1.0
 """what the database may take to say whether Kuma migrates: then nobody knows, and Kuma ends"""
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+
+
+CheckUp = Callable[[Callable[[], bool]], None]
+"""logs what it finds wrong; asks its argument whether the run is ending"""
 
 
 class Builder(Protocol):
@@ -114,10 +117,13 @@ class Supervisor:
         settings: Settings,
         service: HeldKuma,
         build: Builder,
+        check_up: CheckUp = lambda _interrupted: None,
         tasks: Tasks = TASKS,
     ) -> None:
+        """``check_up`` logs what is wrong with this instance, once Kuma runs."""
         self._settings = settings
         self._kuma = service
+        self._check_up = check_up
         self._leaving = False
         self._asked = False
         self._cycle_asked = False
@@ -162,7 +168,7 @@ class Supervisor:
         try:
             self._duty.bring_up(progress)
             if not self._leaving:
-                self._check_up()
+                self._check_up(lambda: self._leaving)
         except Exception as error:
             if not self._kuma.started:
                 self._fatal = error
@@ -170,16 +176,6 @@ class Supervisor:
             # Kuma is there: to end now would leave it behind
             bug = None if isinstance(error, ReplicatorError) else error
             logger.error("the start did not end well: %s", describe(error), exc_info=bug)
-
-    def _check_up(self) -> None:
-        """What `doctor` finds without the network, once Kuma runs."""
-        from replicator_kuma.reports.doctor.checks import Doctor
-        from replicator_kuma.reports.doctor.findings import Level
-
-        for finding in Doctor(self._settings, lambda: self._leaving).cheap():
-            if finding.level is not Level.OK:
-                level = logging.WARNING if finding.level is Level.WARN else logging.ERROR
-                logger.log(level, "%s: %s. %s", finding.check, finding.message, finding.hint)
 
     def _let_go(self) -> None:
         self._kuma.in_hand = False

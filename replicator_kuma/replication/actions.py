@@ -1,80 +1,24 @@
-"""What commands and the supervisor have done: cycles under the lock, and recovery.
+"""What commands and the supervisor can have done with an instance. Call each under its lock.
 
-`Tasks` names what lies below, so that a test can put something else in its place.
+What one of them needs is imported when it is called: most commands need little of it.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from replicator_kuma.base.errors import (
-    CacheFull,
     KumaError,
     NothingKept,
     RepositoryMissing,
     SnapshotNotFound,
     Unpublished,
 )
-from replicator_kuma.base.os_errors import refusal
-from replicator_kuma.config.settings import Mode, Settings
-from replicator_kuma.daemon.maintenance import Chore, Steps
-from replicator_kuma.replication.apply import checkpoints
 from replicator_kuma.replication.instance import CycleResult, Instance
-from replicator_kuma.replication.runner import recorded
-
-if TYPE_CHECKING:
-    from replicator_kuma.adapters.kuma.throwaway import ThrowAway
 
 logger = logging.getLogger(__name__)
-
-
-def run(
-    instance: Instance, role: str, work: Callable[[Instance], CycleResult], wait: float = 0.0
-) -> CycleResult:
-    """One cycle under the instance's lock, its end noted; raises what it raises.
-
-    AlreadyRunning when the lock is not free within ``wait`` seconds.
-    """
-    try:
-        with instance.state.lock(wait):
-            try:
-                # inside: what is wrong with the database's login is how this cycle ended
-                return recorded(instance, role, lambda: _with_room(instance, work))
-            finally:
-                _bring_back(instance)
-    except (OSError, MemoryError) as raised:
-        if error := refusal(raised):
-            raise error from raised
-        raise
-
-
-def _with_room(instance: Instance, work: Callable[[Instance], CycleResult]) -> CycleResult:
-    """The cycle; where restic's cache is full, rows kept from before older applies make room."""
-    while True:
-        try:
-            return work(instance.look_for_store())
-        except CacheFull as error:
-            hold = instance.state.load().hold
-            spare = hold.kept if hold is not None else 0
-            if not checkpoints.make_room(instance.state.folder, error, spare):
-                raise
-
-
-def _bring_back(instance: Instance) -> None:
-    """A signal may end a cycle while Kuma is stopped; a Kuma that is not our child starts again.
-
-    (Our child would only be stopped once more: its supervisor is ending.)
-    """
-    kuma = instance.kuma
-    if not (instance.interrupted() and kuma.manages and kuma.name != "child"):
-        return
-    if instance.state.load().stopped_by_me:
-        kuma.start()
-        instance.state.update(stopped_by_me=False)
 
 
 def backup(instance: Instance, allow_shrink: bool = False, verify: bool = False) -> CycleResult:
@@ -173,41 +117,3 @@ def roll_back(instance: Instance, cause: KumaError) -> None:
     from replicator_kuma.replication.apply import revert
 
     revert.roll_back(instance, cause)
-
-
-def chores(settings: Settings) -> tuple[Chore, ...]:
-    """What `replicator run` does beside its cycles, each in its window."""
-    from replicator_kuma.replication.leader import housekeeping
-
-    found = [Chore("drill", settings.drill_schedule, partial(_drill, settings))]
-    if settings.mode is Mode.BACKUP:
-        tidy = partial(housekeeping.scheduled, care=settings.care)
-        found.append(Chore(housekeeping.NAME, settings.housekeeping, tidy))
-    return tuple(found)
-
-
-def _drill(settings: Settings, instance: Instance) -> Steps:
-    from replicator_kuma.config.build import build_throwaway
-    from replicator_kuma.replication.drill.drill import scheduled
-
-    def kuma(of: Instance) -> ThrowAway:
-        return build_throwaway(settings, interrupted=of.interrupted)
-
-    return scheduled(instance, kuma if settings.drill_kuma else None)
-
-
-@dataclass(frozen=True)
-class Tasks:
-    """Each that takes an instance is called with its lock held."""
-
-    backup: Callable[[Instance, bool, bool], CycleResult] = first_backup
-    restore: Callable[[Instance, bool, str | None, bool], CycleResult] = restore
-    promote: Callable[[Instance, bool], CycleResult] = promote
-    by_hand: Callable[[Instance, str, Mapping[str, Any]], CycleResult] = by_hand
-    before_start: Callable[[Instance], None] = before_start
-    confirm: Callable[[Instance], None] = confirm
-    roll_back: Callable[[Instance, KumaError], None] = roll_back
-    chores: Callable[[Settings], tuple[Chore, ...]] = chores
-
-
-TASKS = Tasks()

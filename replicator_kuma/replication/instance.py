@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -61,6 +61,10 @@ class CycleResult:
             "warnings": list(self.warnings),
             "waits_until": when(self.waits_until),
         }
+
+
+Steps = Generator[None, None, str]
+"""Work in steps: it gives way at each ``yield``, and its value says in a sentence how it went."""
 
 
 def silent(_message: str) -> None:

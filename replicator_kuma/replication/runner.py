@@ -1,4 +1,4 @@
-"""How a cycle ended, noted in the state: for cron's one-shot commands and the supervisor alike."""
+"""One action under the instance's lock, and how it ended: noted in the state, told once."""
 
 from __future__ import annotations
 
@@ -6,10 +6,17 @@ import time
 from collections.abc import Callable
 
 from replicator_kuma.adapters.notify import Kind
-from replicator_kuma.base.errors import AlreadyRunning, Interrupted, ReplicatorError, StateError
+from replicator_kuma.base.errors import (
+    AlreadyRunning,
+    CacheFull,
+    Interrupted,
+    ReplicatorError,
+    StateError,
+)
 from replicator_kuma.base.failure_log import describe
 from replicator_kuma.base.os_errors import refusal
 from replicator_kuma.replication import freshness
+from replicator_kuma.replication.apply import checkpoints
 from replicator_kuma.replication.instance import CycleResult, Instance
 from replicator_kuma.replication.state.state import Last, State
 
@@ -20,6 +27,51 @@ HELD_BACK = ""
 
 _NO_END = (Interrupted, AlreadyRunning)
 """the cycle did not take place: what the one before said still holds"""
+
+
+def run(
+    instance: Instance, role: str, work: Callable[[Instance], CycleResult], wait: float = 0.0
+) -> CycleResult:
+    """One cycle under the instance's lock, its end noted; raises what it raises.
+
+    AlreadyRunning when the lock is not free within ``wait`` seconds.
+    """
+    try:
+        with instance.state.lock(wait):
+            try:
+                # inside: what is wrong with the database's login is how this cycle ended
+                return recorded(instance, role, lambda: _with_room(instance, work))
+            finally:
+                _bring_back(instance)
+    except (OSError, MemoryError) as raised:
+        if error := refusal(raised):
+            raise error from raised
+        raise
+
+
+def _with_room(instance: Instance, work: Callable[[Instance], CycleResult]) -> CycleResult:
+    """The cycle; where restic's cache is full, rows kept from before older applies make room."""
+    while True:
+        try:
+            return work(instance.look_for_store())
+        except CacheFull as error:
+            hold = instance.state.load().hold
+            spare = hold.kept if hold is not None else 0
+            if not checkpoints.make_room(instance.state.folder, error, spare):
+                raise
+
+
+def _bring_back(instance: Instance) -> None:
+    """A signal may end a cycle while Kuma is stopped; a Kuma that is not our child starts again.
+
+    (Our child would only be stopped once more: its supervisor is ending.)
+    """
+    kuma = instance.kuma
+    if not (instance.interrupted() and kuma.manages and kuma.name != "child"):
+        return
+    if instance.state.load().stopped_by_me:
+        kuma.start()
+        instance.state.update(stopped_by_me=False)
 
 
 def recorded(

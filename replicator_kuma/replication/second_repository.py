@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from replicator_kuma.adapters.notify import Kind
 from replicator_kuma.adapters.repository import Snapshot
@@ -21,7 +21,7 @@ from replicator_kuma.base.failure_log import lasting
 from replicator_kuma.dump.format import accepts
 from replicator_kuma.replication.apply.prepare import fetched
 from replicator_kuma.replication.instance import Instance
-from replicator_kuma.reports.upkeep import called, seen_away
+from replicator_kuma.replication.state.state import Away
 
 _GONE = (
     "Is its disk or share mounted? If it is really gone, it is made anew on the leader: replicator "
@@ -29,6 +29,22 @@ _GONE = (
 )
 
 log = logging.getLogger(__name__)
+
+
+def called(name: str) -> str:
+    """One of two repositories, by the name of its place, in a sentence."""
+    return name if name == SECOND else f"the first {name}"
+
+
+def seen_away(
+    errors: Mapping[str, ReplicatorError], before: Sequence[Away], now: float
+) -> tuple[Away, ...]:
+    """Who gave no answer, by a listing's errors; those who gave none before, since then."""
+    since = {each.name: each.since for each in before}
+    return tuple(
+        Away(name, since.get(name, now), str(error).removeprefix(f"{name}: "))
+        for name, error in errors.items()
+    )
 
 
 def require_both(instance: Instance) -> None:

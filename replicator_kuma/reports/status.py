@@ -19,6 +19,7 @@ from replicator_kuma.daemon.heartbeat import START, Beat
 from replicator_kuma.replication import mode_mismatch, restart_cooldown
 from replicator_kuma.replication.apply import failed_attempts
 from replicator_kuma.replication.freshness import last_success
+from replicator_kuma.replication.second_repository import seen_away
 from replicator_kuma.replication.snapshot_ids import in_ids_of
 from replicator_kuma.replication.state import hold_words
 from replicator_kuma.replication.state.drill_record import Drill
@@ -397,7 +398,7 @@ def compare(
     held = known.held
     newer = [s for s in snapshots if held is None or s.position > held.position]
     state = in_ids_of(snapshots, known.state)
-    state = replace(state, away=upkeep.seen_away(away or {}, state.away, time.time()))
+    state = replace(state, away=seen_away(away or {}, state.away, time.time()))
     return replace(known, state=state, newest=newest, behind=len({s.position for s in newer}))
 
 

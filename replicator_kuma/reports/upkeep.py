@@ -2,35 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from replicator_kuma.adapters.repository.pair import SECOND
-from replicator_kuma.base.errors import ReplicatorError
-from replicator_kuma.base.text import counted
+from replicator_kuma.base.text import counted, size
 from replicator_kuma.base.times import when
+from replicator_kuma.replication.second_repository import called
 from replicator_kuma.replication.state.state import Away, Noted, State, Upkeep
-
-
-def size(count: int) -> str:
-    """Bytes for people."""
-    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
-
-
-def called(name: str) -> str:
-    """One of two repositories, by the name of its place, in a sentence."""
-    return name if name == SECOND else f"the first {name}"
-
-
-def seen_away(
-    errors: Mapping[str, ReplicatorError], before: Sequence[Away], now: float
-) -> tuple[Away, ...]:
-    """Who gave no answer, by a listing's errors; those who gave none before, since then."""
-    since = {each.name: each.since for each in before}
-    return tuple(
-        Away(name, since.get(name, now), str(error).removeprefix(f"{name}: "))
-        for name, error in errors.items()
-    )
 
 
 def away_as_dict(away: Sequence[Away]) -> list[dict[str, Any]]:
@@ -60,27 +38,12 @@ def chore_as_dict(noted: Noted) -> dict[str, Any]:
     }
 
 
-def upkeep_as_dict(noted: Upkeep) -> dict[str, Any]:
-    """What is known of one repository, as `--json` prints it (docs/json.md)."""
-    return {
-        "name": noted.name,
-        "at": when(noted.at),
-        "snapshots": noted.snapshots,
-        "bytes": noted.bytes,
-        "checked_at": when(noted.checked_at),
-        "checked_part": noted.part or None,
-        "parts": noted.parts or None,
-        "damaged": noted.damaged or None,
-        "append_only": noted.refused,
-    }
-
-
 def as_dict(state: State, lagging: str) -> dict[str, Any]:
     """`chores`, `lagging` and `repositories` of `--json` (docs/json.md)."""
     return {
         "chores": [chore_as_dict(noted) for noted in state.chores],
         "lagging": lagging or None,
-        "repositories": [upkeep_as_dict(noted) for noted in state.upkeep],
+        "repositories": [noted.as_dict() for noted in state.upkeep],
     }
 
 

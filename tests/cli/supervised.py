@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,10 @@ from replicator_kuma.base.errors import Interrupted, KumaError
 from replicator_kuma.config.build import build, build_service
 from replicator_kuma.config.settings import Need, Settings
 from replicator_kuma.daemon import heartbeat, jobs, log, supervisor
+from replicator_kuma.daemon.jobs import Tasks
 from replicator_kuma.replication import other_processes
-from replicator_kuma.replication.actions import Tasks
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
+from replicator_kuma.reports.doctor.checks import log_problems
 
 FOLDER = Path(os.environ["SCRIPT"])
 
@@ -133,7 +135,9 @@ def main() -> int:
 
     service = HeldKuma(build_service(settings, supervised=True))
     try:
-        return supervisor.Supervisor(settings, service, builder, script.tasks()).run()
+        return supervisor.Supervisor(
+            settings, service, builder, partial(log_problems, settings), script.tasks()
+        ).run()
     except errors.ReplicatorError as error:
         sys.stderr.write(f"{error}. {error.hint}\n")
         return error.exit_code

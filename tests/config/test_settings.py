@@ -8,9 +8,9 @@ import pytest
 
 from replicator_kuma.adapters.notify import Kind
 from replicator_kuma.base.errors import SettingsError
+from replicator_kuma.base.times import parse_duration
 from replicator_kuma.base.windows import Window
 from replicator_kuma.config import variables
-from replicator_kuma.config.environ import parse_duration
 from replicator_kuma.config.settings import Mode, Need, Settings, Strategy
 from replicator_kuma.dump.catalog import SETTINGS, SETTINGS_NEVER
 from replicator_kuma.replication.leader.retention import Care, Keep

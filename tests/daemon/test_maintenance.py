@@ -15,9 +15,9 @@ import pytest
 from replicator_kuma.base.errors import KumaError, RepositoryUnreachable, StateError
 from replicator_kuma.base.windows import Window
 from replicator_kuma.daemon import maintenance as module
-from replicator_kuma.daemon.maintenance import Chore, Chores, Steps, due, following, noted_of
+from replicator_kuma.daemon.maintenance import Chore, Chores, due, following, noted_of
 from replicator_kuma.daemon.worker import Job, Worker
-from replicator_kuma.replication.instance import Instance
+from replicator_kuma.replication.instance import Instance, Steps
 from replicator_kuma.replication.state.state import Noted
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import RecordingNotifier, make_instance

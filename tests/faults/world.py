@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from replicator_kuma.adapters.repository import Label
-from replicator_kuma.replication.actions import run
 from replicator_kuma.replication.instance import CycleResult, Instance
 from replicator_kuma.replication.leader.cycle import Leader
 from replicator_kuma.replication.replica.cycle import Replica
+from replicator_kuma.replication.runner import run
 from tests.faults.fast_restic import FastRestic
 from tests.support import cycles, databases
 from tests.support.crashing import FileKuma

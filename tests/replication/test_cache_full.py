@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from replicator_kuma.base.errors import CacheFull, MachineError
-from replicator_kuma.replication import actions
+from replicator_kuma.replication import actions, runner
 from replicator_kuma.replication.apply import checkpoints
 from replicator_kuma.replication.instance import Instance, Outcome
 from replicator_kuma.replication.state.state import Hold
@@ -46,7 +46,7 @@ def test_the_oldest_sets_make_room_for_the_cycle(
     three: Instance, repository: FolderRepository, call: str
 ) -> None:
     full_until(repository, call, three, 1)
-    result = actions.run(three, "RESTORE", actions.restore)
+    result = runner.run(three, "RESTORE", actions.restore)
     assert result.outcome is Outcome.APPLIED
     assert name_of(db(three), 3) == "five"
     assert numbers(three) == [3, 4]
@@ -59,7 +59,7 @@ def test_what_a_hold_has_yet_to_put_back_stays_and_the_error_is_told(
     three.state.update(hold=Hold(1.0, mark, kept=2))
     full_until(repository, "snapshots", three, 0)
     with pytest.raises(CacheFull):
-        actions.run(three, "RESTORE", actions.restore)
+        runner.run(three, "RESTORE", actions.restore)
     assert numbers(three) == [2]
     last = three.state.load().last
     assert last is not None
@@ -71,5 +71,5 @@ def test_a_failure_of_another_kind_costs_no_set(
 ) -> None:
     repository.fail["snapshots"] = MachineError("cannot start restic now")
     with pytest.raises(MachineError):
-        actions.run(three, "RESTORE", actions.restore)
+        runner.run(three, "RESTORE", actions.restore)
     assert numbers(three) == [1, 2, 3]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from replicator_kuma.base.errors import KeptDamaged, NothingKept, ReplicatorError, SnapshotNotFound
-from replicator_kuma.replication import actions
+from replicator_kuma.replication import actions, runner
 from replicator_kuma.replication.apply import checkpoints
 from replicator_kuma.replication.instance import Instance, Outcome
 from tests.support.cycles import db, follow, go_back, lead, name_of, rename, take_over
@@ -182,9 +182,9 @@ def test_an_undo_that_is_refused_is_no_failure_of_cycles(
     three: Instance, options: dict[str, int], kind: type[ReplicatorError]
 ) -> None:
     half_a_note(place(three, 3))
-    before = actions.run(three, "RESTORE", actions.restore)
+    before = runner.run(three, "RESTORE", actions.restore)
     with pytest.raises(kind):
-        actions.run(three, "RESTORE", lambda i: actions.by_hand(i, "undo", options))
+        runner.run(three, "RESTORE", lambda i: actions.by_hand(i, "undo", options))
     state = three.state.load()
     assert state.last is not None
     assert (state.last.ok, state.last.sentence) == (True, before.sentence)
@@ -194,14 +194,14 @@ def test_an_undo_that_is_refused_is_no_failure_of_cycles(
 def test_a_snapshot_that_is_not_there_is_no_failure_of_cycles_unless_a_cycle_misses_it(
     three: Instance,
 ) -> None:
-    actions.run(three, "RESTORE", actions.restore)
+    runner.run(three, "RESTORE", actions.restore)
     with pytest.raises(SnapshotNotFound):
-        actions.run(three, "RESTORE", lambda i: actions.by_hand(i, "restore", {"snapshot": "1.77"}))
+        runner.run(three, "RESTORE", lambda i: actions.by_hand(i, "restore", {"snapshot": "1.77"}))
     assert not three.state.load().failing_since
 
     def misses(_instance: Instance) -> None:
         raise SnapshotNotFound("what it holds is not in the repository any more")
 
     with pytest.raises(SnapshotNotFound):
-        actions.run(three, "RESTORE", misses)  # type: ignore[arg-type]
+        runner.run(three, "RESTORE", misses)  # type: ignore[arg-type]
     assert three.state.load().failing_since

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -46,6 +47,7 @@ def command(ctx: click.Context, overrides: dict[str, str], kuma_command: tuple[s
     from replicator_kuma.config.settings import Need, Settings
     from replicator_kuma.daemon import log
     from replicator_kuma.daemon.supervisor import Supervisor
+    from replicator_kuma.reports.doctor.checks import log_problems
 
     if kuma_command:
         overrides["REPLICATOR_KUMA_COMMAND"] = shlex.join(kuma_command)
@@ -65,4 +67,4 @@ def command(ctx: click.Context, overrides: dict[str, str], kuma_command: tuple[s
             repository_interrupted=repository_interrupted,
         )
 
-    ctx.exit(Supervisor(settings, service, builder).run())
+    ctx.exit(Supervisor(settings, service, builder, partial(log_problems, settings)).run())

@@ -16,13 +16,11 @@ from replicator_kuma.adapters.notify import Kind
 from replicator_kuma.adapters.repository import Listing, Place, Snapshot
 from replicator_kuma.adapters.repository.pair import named
 from replicator_kuma.base.errors import Fenced, Interrupted, ReplicatorError, RepositoryDamaged
-from replicator_kuma.base.text import counted
-from replicator_kuma.daemon.maintenance import Steps
-from replicator_kuma.replication.instance import Instance
+from replicator_kuma.base.text import counted, size
+from replicator_kuma.replication.instance import Instance, Steps
 from replicator_kuma.replication.leader.cycle import View, own_newest
 from replicator_kuma.replication.leader.retention import Care, Keep, superfluous
 from replicator_kuma.replication.state.state import State, Upkeep
-from replicator_kuma.reports.upkeep import size, upkeep_as_dict
 
 NAME = "housekeeping"
 REFUSED = (
@@ -69,7 +67,7 @@ class Done:
                 for name, gone in self.forgotten.items()
                 for s in gone
             ],
-            "repositories": [upkeep_as_dict(noted) for noted in self.notes.values()],
+            "repositories": [noted.as_dict() for noted in self.notes.values()],
         }
 
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from replicator_kuma.adapters.repository import Position, Snapshot
-from replicator_kuma.config.environ import Source
 
 _DAY, _MONTH = len("2031-01-31"), len("2031-01")
 
@@ -33,19 +32,6 @@ class Care:
     keep: Keep = KEEP
     parts: int = 30
     """of the data, of which each run checks one"""
-
-
-def read_care(source: Source) -> Care:
-    """REPLICATOR_KEEP_… and REPLICATOR_CHECK_PARTS."""
-    everything = source.text("REPLICATOR_KEEP_LAST").strip().lower() == "off"
-    return Care(
-        Keep(
-            None if everything else source.number("REPLICATOR_KEEP_LAST", 1, 100_000),
-            source.number("REPLICATOR_KEEP_DAILY", 0, 100_000),
-            source.number("REPLICATOR_KEEP_MONTHLY", 0, 100_000),
-        ),
-        source.number("REPLICATOR_CHECK_PARTS", 1, 256),
-    )
 
 
 def superfluous(snapshots: Sequence[Snapshot], keep: Keep, below: Position) -> list[Snapshot]:

@@ -23,6 +23,7 @@ from replicator_kuma.adapters.repository.snapshot import Position
 from replicator_kuma.base.errors import AlreadyRunning, StateError
 from replicator_kuma.base.folders import Folder
 from replicator_kuma.base.state_directory import anchored, read, unusable
+from replicator_kuma.base.times import when
 from replicator_kuma.replication.state.compat import put_together, set_apart
 from replicator_kuma.replication.state.drill_record import Drill
 from replicator_kuma.replication.state.records import (
@@ -111,6 +112,20 @@ class Upkeep:
     """what the last check has found"""
     refused: bool = False
     """nothing may be removed there (append-only)"""
+
+    def as_dict(self) -> dict[str, Any]:
+        """What `--json` prints of it (docs/json.md)."""
+        return {
+            "name": self.name,
+            "at": when(self.at),
+            "snapshots": self.snapshots,
+            "bytes": self.bytes,
+            "checked_at": when(self.checked_at),
+            "checked_part": self.part or None,
+            "parts": self.parts or None,
+            "damaged": self.damaged or None,
+            "append_only": self.refused,
+        }
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import time
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from replicator_kuma.adapters.database import Reader, Store
     from replicator_kuma.adapters.repository import Snapshot
     from replicator_kuma.dump.transform.overrides import Overrides
+
+log = logging.getLogger(__name__)
 
 LEAST_SPACE = 64 << 20
 STATE_SIZE = 64 << 10
@@ -423,3 +426,11 @@ class Doctor:
                 f"at {address}: {starting if state is Readiness.STARTING else state.value}",
                 "If it runs elsewhere, set REPLICATOR_KUMA_URL.",
             )
+
+
+def log_problems(settings: Settings, interrupted: Callable[[], bool]) -> None:
+    """Log what the cheap checks find wrong: for `run`, once Kuma is up."""
+    for finding in Doctor(settings, interrupted).cheap():
+        if finding.level is not Level.OK:
+            level = logging.WARNING if finding.level is Level.WARN else logging.ERROR
+            log.log(level, "%s: %s. %s", finding.check, finding.message, finding.hint)

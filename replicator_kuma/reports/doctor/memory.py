@@ -14,9 +14,9 @@ from replicator_kuma.config.settings import Mode, Settings
 from replicator_kuma.daemon import heartbeat
 from replicator_kuma.replication import mode_mismatch
 from replicator_kuma.replication.apply import failed_attempts
+from replicator_kuma.replication.second_repository import called
 from replicator_kuma.replication.state.state import State, StateFile
 from replicator_kuma.reports.doctor.findings import Found, Level
-from replicator_kuma.reports.upkeep import called
 
 _MEND = (
     "Nothing is removed there until it is whole. What mends it: docs/repository.md, «Damage»; "

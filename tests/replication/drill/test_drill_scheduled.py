@@ -12,9 +12,8 @@ from replicator_kuma.base.errors import RepositoryDamaged, SettingsError
 from replicator_kuma.base.windows import Window
 from replicator_kuma.config.settings import Settings
 from replicator_kuma.daemon import maintenance as module
-from replicator_kuma.daemon.maintenance import Chore, Chores, noted_of
+from replicator_kuma.daemon.maintenance import Chore, Chores, chores, noted_of
 from replicator_kuma.daemon.worker import Worker
-from replicator_kuma.replication.actions import chores
 from replicator_kuma.replication.drill.drill import scheduled
 from replicator_kuma.replication.instance import Instance
 from tests.support.cycles import lead, left_behind

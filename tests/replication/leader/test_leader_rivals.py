@@ -18,8 +18,9 @@ from replicator_kuma.base.errors import (
     RepositoryUnreachable,
     SnapshotRefused,
 )
-from replicator_kuma.replication.actions import backup, run
+from replicator_kuma.replication.actions import backup
 from replicator_kuma.replication.instance import Instance, Outcome
+from replicator_kuma.replication.runner import run
 from tests.support import cycles
 from tests.support.cycles import db, follow, lead, positions, rename, take_over
 from tests.support.folder_repository import FolderRepository

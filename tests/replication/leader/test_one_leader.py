@@ -20,8 +20,9 @@ from replicator_kuma.base.errors import (
     ShrinkRefused,
     TwoLeaders,
 )
-from replicator_kuma.replication.actions import backup, run
+from replicator_kuma.replication.actions import backup
 from replicator_kuma.replication.instance import Instance, Outcome
+from replicator_kuma.replication.runner import run
 from replicator_kuma.reports.status import Report
 from tests.support import cycles, databases
 from tests.support.cycles import db, follow, lead, positions, rename, take_over

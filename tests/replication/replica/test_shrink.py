@@ -12,9 +12,10 @@ from replicator_kuma.adapters.repository import Position
 from replicator_kuma.base.errors import ShrinkRefused, SnapshotRefused, SnapshotShrinks
 from replicator_kuma.dump.transform.overrides import Overrides
 from replicator_kuma.dump.transform.policy import Policy
-from replicator_kuma.replication.actions import backup, restore, run
+from replicator_kuma.replication.actions import backup, restore
 from replicator_kuma.replication.instance import Instance, Outcome
 from replicator_kuma.replication.replica.cycle import Replica
+from replicator_kuma.replication.runner import run
 from replicator_kuma.replication.shrink import Limit
 from tests.support import cycles, databases
 from tests.support.cycles import add_monitor, count, db, follow, lead, rename, take_over

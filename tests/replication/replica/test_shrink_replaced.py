@@ -9,8 +9,9 @@ import pytest
 
 from replicator_kuma.adapters.repository import Position
 from replicator_kuma.base.errors import ShrinkRefused
-from replicator_kuma.replication.actions import backup, run
+from replicator_kuma.replication.actions import backup
 from replicator_kuma.replication.instance import Instance, Outcome
+from replicator_kuma.replication.runner import run
 from replicator_kuma.replication.shrink import Limit
 from tests.support import cycles, databases
 from tests.support.compare import config_differences
