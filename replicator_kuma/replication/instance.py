@@ -16,6 +16,7 @@ from replicator_kuma.adapters.kuma import KumaService
 from replicator_kuma.adapters.notify import Notifier
 from replicator_kuma.adapters.repository import Place, Position, Repository
 from replicator_kuma.adapters.repository.pair import Pair
+from replicator_kuma.base.effects import effect
 from replicator_kuma.base.errors import Interrupted
 from replicator_kuma.base.times import when
 from replicator_kuma.dump.plan import Summary
@@ -161,6 +162,19 @@ class Instance:
         made.tables = self.leading or self.tables
         made.leads = True
         return made
+
+    def stop_kuma(self) -> None:
+        """Stop Kuma. First note in the state that it has to be started again; raises KumaError."""
+        effect("stopping Kuma")
+        self.kuma.stop()
+        effect("Kuma stopped")
+
+    def start_kuma(self) -> None:
+        """Start Kuma, and note that nobody has to start it again; raises KumaError."""
+        effect("starting Kuma")
+        self.kuma.start()
+        effect("Kuma started")
+        self.state.update(stopped_by_me=False)
 
     def step(self, message: str) -> None:
         """Between two steps: raises Interrupted when asked to end, else tells what comes next."""

@@ -10,9 +10,8 @@ import pytest
 from replicator_kuma.adapters.database.mariadb.connection import Link
 from replicator_kuma.replication.apply import checkpoints
 from replicator_kuma.replication.instance import Outcome
-from tests.support.crashing import DIED
 from tests.support.cycles import follow, go_back, go_on, left_behind
-from tests.support.forked import forked
+from tests.support.forked import DIED, forked
 from tests.support.mariadb import Server
 from tests.support.mariadb_fleet import Fleet, before_statement, memory, own_server
 

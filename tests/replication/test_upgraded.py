@@ -10,9 +10,8 @@ from replicator_kuma.adapters.repository import Position
 from replicator_kuma.base.errors import KumaError
 from replicator_kuma.replication.apply import checkpoints
 from replicator_kuma.replication.instance import Instance, Outcome
-from tests.support.crashing import DIED
 from tests.support.cycles import db, follow, go_back, lead, left_behind, name_of, rename
-from tests.support.forked import forked
+from tests.support.forked import DIED, forked
 from tests.support.instances import RecordingKuma
 from tests.support.old_state import as_0_2_0_writes_it
 

@@ -14,6 +14,7 @@ from replicator_kuma.replication.instance import Instance, Outcome
 from tests.support import cycles, databases
 from tests.support.compare import damage, orphans
 from tests.support.cycles import db, follow, lead, left_behind, name_of, rename
+from tests.support.effects import at_effect, dies_at
 from tests.support.instances import RecordingKuma
 from tests.support.pairs import HastyStore
 
@@ -150,13 +151,8 @@ def test_a_way_back_that_is_cut_is_known_again_under_another_choice(
     choose(replica, NO_KEYS if wide_first else ALL)
     kuma.refuses_to_be_ready = [True]
 
-    def ends(*_arguments: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("replicator_kuma.replication.apply.restart._verify", ends)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt), at_effect("rows written", killed):
         follow(replica)
-    monkeypatch.undo()
     pending = replica.state.load().pending
     assert pending is not None
     assert pending.rollback
@@ -174,16 +170,8 @@ def test_an_apply_that_is_cut_before_its_commit_leaves_no_file_under_another_cho
     choose(replica, NO_KEYS)
     rename(db(leader), 3, "newer")
     lead(leader)
-    # as after a kill: nothing that an exception would still do is done
-    monkeypatch.setattr(
-        "replicator_kuma.replication.apply.restart._verify", lambda *_arguments: killed()
-    )
-    monkeypatch.setattr(
-        "replicator_kuma.replication.apply.restart._come_back_unchanged", lambda *_arguments: None
-    )
-    with pytest.raises(KeyboardInterrupt):
-        follow(replica)
-    monkeypatch.undo()
+    dies_at("committing", lambda: follow(replica))
+    assert replica.state.load().pending is not None
     choose(replica)
     before_start(replica)
     assert replica.state.load().pending is None

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from replicator_kuma.adapters.repository import Position
+from replicator_kuma.base.effects import effect
 from replicator_kuma.base.errors import CacheFull, ReplicatorError, SnapshotRefused
 from replicator_kuma.dump.format import Dump
 from replicator_kuma.replication.state.records import (
@@ -230,6 +231,7 @@ def announce(state: Path, before: Path, least: int = 0, **noted: Any) -> None:
 
 
 def _announce(state: Path, before: Path, least: int, noted: dict[str, Any]) -> None:
+    effect("noting a checkpoint")
     disown(state)
     taken = [1, *(number + 1 for suffix in ("", _GONE) for number, _ in _numbered(state, suffix))]
     root = _root(state)

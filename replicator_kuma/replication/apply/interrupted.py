@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from replicator_kuma.adapters.database import Reader
+from replicator_kuma.base.effects import effect
 from replicator_kuma.base.errors import (
     DatabaseLocked,
     DatabaseMigrating,
@@ -106,7 +107,7 @@ def _start_again(instance: Instance) -> State:
         return state
     if instance.kuma.manages and instance.kuma.name != "child":
         log.warning("an earlier run stopped Kuma and did not start it again: starting it")
-        instance.kuma.start()
+        instance.start_kuma()
     return instance.state.update(stopped_by_me=False)
 
 
@@ -302,12 +303,20 @@ def confirm(instance: Instance) -> None:
         _forget_before(instance)
     if state.purge:
         try:
-            gone = instance.store.purge_history()
+            gone = purge_history(instance)
         except DatabaseLocked as error:
             log.warning("history of monitors that are gone stays until the next cycle: %s", error)
             return
         instance.state.update(purge=False)
         log.info("deleted %d rows of history of monitors that are gone", gone)
+
+
+def purge_history(instance: Instance) -> int:
+    """Delete history that belongs to no monitor; the number of rows. Raises DatabaseErrors."""
+    effect("purging history")
+    gone = instance.store.purge_history()
+    effect("history purged")
+    return gone
 
 
 def _announce(instance: Instance, state: State, pending: Pending) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 from replicator_kuma.adapters.database import Reader, Writer
 from replicator_kuma.adapters.database.sqlite.rehearsal import HINT, rehearsal, triggers
+from replicator_kuma.base.effects import effect
 from replicator_kuma.base.errors import (
     DatabaseError,
     DatabaseLocked,
@@ -42,6 +43,7 @@ from replicator_kuma.replication.apply.interrupted import (
     before_start,
     call_bad,
     confirm,
+    purge_history,
 )
 from replicator_kuma.replication.apply.prepare import (
     Planned,
@@ -125,7 +127,7 @@ def _purge_orphans(instance: Instance, todo: Plan) -> None:
     due = instance.state.load().purge
     if due or any(t.counts.added for t in todo.tables if t.name == "monitor"):
         try:
-            instance.store.purge_history()
+            purge_history(instance)
         except DatabaseLocked as error:
             if due:
                 raise
@@ -151,6 +153,7 @@ def _note(instance: Instance, planned: Planned, first: Pending, stops: bool) -> 
         **planned.stands(instance.tables),
     )
     instance.state.update(pending=pending, stopped_by_me=stops, live_digest="")
+    effect("pending noted")
 
 
 def _kuma_runs(instance: Instance) -> bool:
@@ -164,7 +167,7 @@ def _kuma_runs(instance: Instance) -> bool:
 
 
 def _stop(instance: Instance, *, was_up: bool) -> None:
-    instance.kuma.stop()
+    instance.stop_kuma()
     if who := other_processes.by_kuma(instance, was_up=was_up):
         raise KumaError(
             f"something still has Kuma's database open after Kuma was stopped: {who}",
@@ -214,8 +217,8 @@ def _come_back_unchanged(instance: Instance, stopped: bool) -> None:
     if not stopped or instance.interrupted():
         return
     try:
-        instance.kuma.start()
-        instance.state.update(stopped_by_me=False, **instance.pace.restarted())
+        instance.start_kuma()
+        instance.state.update(**instance.pace.restarted())
     except ReplicatorError as error:
         log.error("Kuma was stopped, and is not started again: %s", error)
 
@@ -236,8 +239,7 @@ def _come_back(instance: Instance, was_running: bool) -> None:
     instance.progress("starting Kuma")
     try:
         instance.pace.starting()
-        kuma.start()
-        instance.state.update(stopped_by_me=False)
+        instance.start_kuma()
         instance.progress(WAITING)
         instance.wait_ready()
     except KumaError as error:
@@ -255,6 +257,7 @@ def _keep_before(instance: Instance, live: Dump, earlier: Pending | None) -> Non
     shutil.rmtree(folder, ignore_errors=True)
     shutil.rmtree(partial, ignore_errors=True)
     try:
+        effect("keeping the rows from before")
         shutil.copytree(live.folder, partial, copy_function=staging.link_or_copy)
         staging.sync_tree(partial)
         partial.rename(folder)
@@ -290,6 +293,7 @@ def _write(instance: Instance, planned: Planned) -> None:
     Files that are as old as they were have seen no write since: then nothing is read again.
     """
     todo = planned.plan
+    effect("opening the transaction")
     with instance.store.write() as writer:
         before = planned.observation.fingerprint
         untouched = before and writer.fingerprint() == before
@@ -301,6 +305,7 @@ def _write(instance: Instance, planned: Planned) -> None:
         pending = instance.state.load().pending
         assert pending is not None
         instance.state.update(pending=dataclasses.replace(pending, writing=True))
+        effect("writing noted")
         execute(writer, todo, back=pending.rollback)
         _verify(writer, todo, planned.wanted.manifest)
 
@@ -333,6 +338,7 @@ def execute(writer: Writer, todo: Plan, *, back: bool = False) -> None:
         if table.name == "monitor" and back:
             # what was set aside is theirs again; setting aside once more would drop it
             writer.unpark_history(int(change.key) for change in todo.changes(table, "*"))
+    effect("rows written")
 
 
 def _room(writer: Writer, todo: Plan, table: TablePlan) -> Iterator[tuple[Any, list[str]]]:
@@ -373,6 +379,7 @@ def _verify(writer: Writer, todo: Plan, wanted: Manifest) -> None:
             f"what was written to {', '.join(sorted(set(bad)))} does not read back equal; "
             "nothing was changed"
         )
+    effect("rows read back")
 
 
 def _takes_rows(table: TablePlan) -> bool:

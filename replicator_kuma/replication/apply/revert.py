@@ -10,6 +10,7 @@ from pathlib import Path
 
 from replicator_kuma.adapters.kuma.exit_status import signal_of
 from replicator_kuma.adapters.kuma.readiness import NotReady
+from replicator_kuma.base.effects import effect
 from replicator_kuma.base.errors import (
     DatabaseMigrating,
     DatabaseUnreachable,
@@ -62,7 +63,7 @@ def settle(instance: Instance) -> None:
         try:
             if not running:
                 log.warning("Kuma ended on rows that were not confirmed yet: starting it")
-                kuma.start()
+                instance.start_kuma()
             instance.progress(WAITING)
             instance.wait_ready()
         except KumaError as error:
@@ -93,8 +94,7 @@ def _restart_unread(instance: Instance) -> None:
     log.warning("Kuma has not read its rows since they were written: restarting it")
     stop_after_write(instance)
     try:
-        instance.kuma.start()
-        instance.state.update(stopped_by_me=False)
+        instance.start_kuma()
         instance.progress(WAITING)
         instance.wait_ready()
     except KumaError as error:
@@ -107,7 +107,7 @@ def stop_after_write(instance: Instance) -> None:
     Raises KumaError; the state knows then that it has not read them.
     """
     instance.state.update(stopped_by_me=True)
-    instance.kuma.stop()
+    instance.stop_kuma()
     pending = instance.state.load().pending
     if pending is not None:
         instance.state.update(pending=replace(pending, unread=False))
@@ -167,8 +167,7 @@ def _go_back(instance: Instance, pending: Pending, folder: Path, cause: KumaErro
     try:
         _put_back(instance, pending, folder)
     except Exception as error:
-        instance.kuma.start()
-        instance.state.update(stopped_by_me=False)
+        instance.start_kuma()
         raise KumaError(
             f"Kuma did not come back, and the rows from before could not be written: {error}",
             hint=f"They are kept in {folder}. Look at Kuma's log, then: replicator "
@@ -182,8 +181,7 @@ def _start_again(instance: Instance) -> None:
     Raises KumaError once that has happened three times in a row; it is left started even then.
     """
     for left in reversed(range(_STARTS)):
-        instance.kuma.start()
-        instance.state.update(stopped_by_me=False)
+        instance.start_kuma()
         try:
             instance.wait_ready()
         except KumaError as error:
@@ -191,7 +189,7 @@ def _start_again(instance: Instance) -> None:
                 raise
             log.error("%s, on the rows from before: starting it again", error)
             if not left:
-                instance.kuma.start()
+                instance.start_kuma()
                 raise
         else:
             return
@@ -241,7 +239,7 @@ def _put_back(instance: Instance, pending: Pending, folder: Path) -> None:
         else:
             stop_after_write(instance)
             return
-    instance.kuma.stop()
+    instance.stop_kuma()
     with instance.database_up() if instance.store.embedded else contextlib.nullcontext():
         _restore_before(instance, pending, folder)
 
@@ -250,6 +248,7 @@ def _restore_before(instance: Instance, pending: Pending, folder: Path) -> None:
     from replicator_kuma.replication.apply.prepare import Planned, prepare, takes_monitors
     from replicator_kuma.replication.apply.restart import carry_out
 
+    effect("putting the rows from before in place")
     before = Dump.open(folder)
 
     def note(planned: Planned) -> None:
@@ -269,6 +268,7 @@ def _restore_before(instance: Instance, pending: Pending, folder: Path) -> None:
             unread=instance.store.embedded and instance.kuma.running(),
         )
         instance.state.update(pending=way_back)
+        effect("way back noted")
 
     shutil.rmtree(instance.work, ignore_errors=True)
     try:

@@ -27,9 +27,10 @@ from tests.support.compare import (
     orphans,
     staying_differences,
 )
-from tests.support.crashing import DIED, FileKuma, crash_at
+from tests.support.crashing import FileKuma, crash_at
 from tests.support.cycles import db, follow, lead, left_behind, positions, rename, take_over
 from tests.support.folder_repository import FolderRepository
+from tests.support.forked import DIED
 from tests.support.instances import make_instance
 from tests.support.thorough import one_in
 

@@ -17,8 +17,8 @@ from replicator_kuma.base.errors import KumaError, SnapshotRefused
 from replicator_kuma.replication.apply.interrupted import before_start
 from replicator_kuma.replication.instance import Instance
 from tests.replication.apply.test_kill import at_instants_within, killed_after, taken_by
-from tests.support.crashing import DIED
 from tests.support.cycles import follow
+from tests.support.forked import DIED
 from tests.support.mariadb import Server
 from tests.support.mariadb_fleet import Fleet, crash_at, file_kuma, memory
 from tests.support.thorough import one_in

@@ -18,6 +18,7 @@ from replicator_kuma.adapters.database.holders import Holder, holders
 from replicator_kuma.adapters.database.migrations import read_migrations
 from replicator_kuma.adapters.database.sql import SelectSql, double_quoted
 from replicator_kuma.adapters.database.sqlite.trusted_file import require_open, vouch
+from replicator_kuma.base.effects import effect
 from replicator_kuma.base.errors import (
     DatabaseCorrupt,
     DatabaseError,
@@ -338,7 +339,9 @@ class SqliteStore:
                 connection.execute("PRAGMA synchronous = FULL")
                 connection.execute("BEGIN IMMEDIATE")
             try:
+                effect("transaction begun")
                 yield SqliteWriter(connection, self._settings, self.fingerprint)
+                effect("committing")
                 with explained():
                     connection.execute("COMMIT")
             except BaseException:
@@ -347,6 +350,7 @@ class SqliteStore:
                 raise
         finally:
             connection.close()
+        effect("committed")
 
     def in_use(self) -> bool:
         """Whether another process has the database open.
