@@ -105,12 +105,13 @@ def before_start(instance: Instance) -> None:
 
 def confirm(instance: Instance) -> None:
     from replicator_kuma.replication.apply import interrupted
+    from replicator_kuma.replication.apply.confirm import confirm as confirm_pending
 
     pending = instance.state.load().pending
     if pending is not None and pending.unread:
         return  # the rows could not be asked before this start: the cycle that comes does
     if pending is None or interrupted.asked(instance):
-        interrupted.confirm(instance)
+        confirm_pending(instance)
 
 
 def roll_back(instance: Instance, cause: KumaError) -> None:

@@ -24,13 +24,14 @@ from replicator_kuma.dump.format import Dump
 from replicator_kuma.dump.plan import Plan
 from replicator_kuma.replication.apply import checkpoints as kept
 from replicator_kuma.replication.apply.checkpoints import Kept
-from replicator_kuma.replication.apply.interrupted import as_kept, aside, at_work
+from replicator_kuma.replication.apply.confirm import UNCONFIRMED
 from replicator_kuma.replication.apply.prepare import Back, Planned, look, prepare, remembered
+from replicator_kuma.replication.apply.recovery import settle
 from replicator_kuma.replication.apply.restart import apply
-from replicator_kuma.replication.apply.revert import UNCONFIRMED, settle
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from replicator_kuma.replication.replica import hold as holding
 from replicator_kuma.replication.state.state import Arrived, Hold, Mark, State
+from replicator_kuma.replication.workspace import aside, at_work
 
 log = logging.getLogger(__name__)
 
@@ -206,7 +207,7 @@ def _opened(one: Kept) -> Dump:
 
 def _planned(instance: Instance, one: Kept, dump: Dump) -> tuple[Instance, Planned]:
     instance.step(f"comparing with the rows from before {one.to}")
-    there = as_kept(instance, dump.manifest)
+    there = instance.choosing(dump.manifest)
     seen = look(there)
     arrived = _arrived(instance.state.load(), one, seen.live)
     back = Back(one.number, one.was, _policy(instance, one), arrived, one.keeps_own)

@@ -26,7 +26,7 @@ from replicator_kuma.dump.schema import Column, Schema, TableSchema
 from replicator_kuma.dump.select import Dangling, Select
 from replicator_kuma.dump.transform.policy import Policy
 from replicator_kuma.dump.transform.represent import Representation
-from replicator_kuma.replication.apply.interrupted import confirm
+from replicator_kuma.replication.apply.confirm import confirm
 from replicator_kuma.replication.apply.prepare import Look, Planned
 from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.observe import Observation

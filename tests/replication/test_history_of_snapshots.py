@@ -12,8 +12,8 @@ import pytest
 
 from replicator_kuma.adapters.repository import Position
 from replicator_kuma.base.errors import RepositoryUnreachable
-from replicator_kuma.replication.apply.interrupted import aside
 from replicator_kuma.replication.instance import Instance
+from replicator_kuma.replication.workspace import aside
 from replicator_kuma.reports.changes import Entry, entries
 from tests.support import cycles, databases
 from tests.support.cycles import db, lead, rename, take_over

@@ -45,7 +45,7 @@ def command(overrides: dict[str, str], voice: Voice, most: int | None, since: st
     """
     from replicator_kuma.cli.dispatch import opened
     from replicator_kuma.config.settings import Need
-    from replicator_kuma.replication.apply.interrupted import aside
+    from replicator_kuma.replication.workspace import aside
     from replicator_kuma.reports import changes
 
     after = _position(since)

@@ -1,4 +1,4 @@
-"""An apply that Kuma has not confirmed: wait for Kuma, or lead the rows back."""
+"""Kuma is not ready on new rows: put the rows from before in place, and start it on them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 from replicator_kuma.adapters.kuma.exit_status import signal_of
 from replicator_kuma.adapters.kuma.readiness import NotReady
@@ -16,21 +17,15 @@ from replicator_kuma.base.errors import (
     DatabaseUnreachable,
     KumaError,
     KumaKilled,
-    KumaRunning,
     ReplicatorError,
 )
 from replicator_kuma.base.text import killed_by
 from replicator_kuma.dump.format import Dump
 from replicator_kuma.replication.apply import failed_attempts, staging
-from replicator_kuma.replication.apply.interrupted import (
-    NOT_STARTED,
-    as_kept,
-    asked,
-    before_folder,
-    before_start,
-    call_bad,
-    confirm,
-)
+from replicator_kuma.replication.apply.confirm import NOT_STARTED, call_bad, confirm
+from replicator_kuma.replication.apply.interrupted import before_folder, before_start
+from replicator_kuma.replication.apply.prepare import Planned, prepare, takes_monitors
+from replicator_kuma.replication.apply.transaction import carry_out
 from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.snapshot_ids import identity
 from replicator_kuma.replication.state.state import Pending
@@ -42,63 +37,13 @@ _NOT_READY_HINT = (
 
 _STARTS = 3
 """of Kuma on the rows from before, where signals end it"""
-WAITING = "waiting until Kuma is ready"
-UNCONFIRMED = "Kuma has not confirmed these rows: the first cycle once it runs publishes them"
 
 log = logging.getLogger(__name__)
 
 
-def settle(instance: Instance) -> None:
-    """An unconfirmed apply: wait for Kuma; if it fails, the old rows go back. Then purge.
-
-    Raises what `roll_back` raises, and DatabaseUnreachable for tables inside a Kuma.
-    """
-    pending, kuma = instance.state.load().pending, instance.kuma
-    # a Kuma that was started while its database could not be asked is judged by its next start
-    doubtful = pending is not None and _started_blind(instance, pending)
-    if pending is not None and kuma.manages and not doubtful:
-        running = kuma.running()
-        if not running and (not pending.restart or kuma.name == "child"):
-            return  # a person stopped it, or it has not begun: there is nobody to wait for
-        try:
-            if not running:
-                log.warning("Kuma ended on rows that were not confirmed yet: starting it")
-                instance.start_kuma()
-            instance.progress(WAITING)
-            instance.wait_ready()
-        except KumaError as error:
-            roll_back(instance, error)
-    if pending is not None:
-        if not asked(instance):
-            return
-        _restart_unread(instance)
-    confirm(instance)
-
-
-def _started_blind(instance: Instance, pending: Pending) -> bool:
+def started_blind(instance: Instance, pending: Pending) -> bool:
     """Whether a database of its own could not be asked when Kuma was started on it."""
     return pending.unread and not instance.store.embedded
-
-
-def _restart_unread(instance: Instance) -> None:
-    """A Kuma that knows only the old rows, though new ones were written, reads them now."""
-    pending = instance.state.load().pending
-    if pending is None or not pending.unread or instance.force:
-        return
-    if not instance.kuma.manages:
-        raise KumaRunning(
-            "the rows are new, Kuma has not read them yet, and nobody said how to restart it",
-            hint="Restart Kuma by: replicator run. Or tell how to: REPLICATOR_KUMA=docker, systemd "
-            "or command.",
-        )
-    log.warning("Kuma has not read its rows since they were written: restarting it")
-    stop_after_write(instance)
-    try:
-        instance.start_kuma()
-        instance.progress(WAITING)
-        instance.wait_ready()
-    except KumaError as error:
-        roll_back(instance, error)
 
 
 def stop_after_write(instance: Instance) -> None:
@@ -113,7 +58,21 @@ def stop_after_write(instance: Instance) -> None:
         instance.state.update(pending=replace(pending, unread=False))
 
 
-def roll_back(instance: Instance, cause: KumaError) -> None:
+def wait_or_revert(instance: Instance, *, start: bool) -> None:
+    """Wait until Kuma is ready, started first where ``start``; else put the old rows in place.
+
+    Raises what `roll_back` raises.
+    """
+    try:
+        if start:
+            instance.start_kuma()
+        instance.progress("waiting until Kuma is ready")
+        instance.wait_ready()
+    except KumaError as error:
+        roll_back(instance, error)
+
+
+def roll_back(instance: Instance, cause: KumaError) -> NoReturn:
     """Kuma does not come back on new rows: put those from before in place, and start it on them.
 
     Always raises KumaError. The snapshot is called bad only if Kuma starts on the old rows, and
@@ -125,7 +84,7 @@ def roll_back(instance: Instance, cause: KumaError) -> None:
     pending, folder = instance.state.load().pending, before_folder(instance)
     if pending is None or not (folder / "manifest.json").exists() or _migrating(instance):
         raise cause
-    if _started_blind(instance, pending):
+    if started_blind(instance, pending):
         raise cause  # it may have failed for want of a database: the cycle that comes restarts it
     number = _killed_by(cause)
     if pending.rollback:  # they are in place: another stop would only keep a slow Kuma down
@@ -245,9 +204,6 @@ def _put_back(instance: Instance, pending: Pending, folder: Path) -> None:
 
 
 def _restore_before(instance: Instance, pending: Pending, folder: Path) -> None:
-    from replicator_kuma.replication.apply.prepare import Planned, prepare, takes_monitors
-    from replicator_kuma.replication.apply.restart import carry_out
-
     effect("putting the rows from before in place")
     before = Dump.open(folder)
 
@@ -273,7 +229,7 @@ def _restore_before(instance: Instance, pending: Pending, folder: Path) -> None:
     shutil.rmtree(instance.work, ignore_errors=True)
     try:
         instance.work.mkdir(mode=0o700)
-        there = as_kept(instance, before.manifest)
+        there = instance.choosing(before.manifest)
         planned = prepare(there, before, own=True)
         note(planned)
         carry_out(there, planned, note)

@@ -31,15 +31,9 @@ from replicator_kuma.replication import (
     second_repository,
 )
 from replicator_kuma.replication.apply import checkpoints, failed_attempts, prepare
-from replicator_kuma.replication.apply.interrupted import (
-    aside,
-    at_work,
-    empty_work,
-    forgiven,
-    holds,
-)
+from replicator_kuma.replication.apply.confirm import forgiven, holds
+from replicator_kuma.replication.apply.recovery import settle
 from replicator_kuma.replication.apply.restart import apply
-from replicator_kuma.replication.apply.revert import settle
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from replicator_kuma.replication.mode_mismatch import awaits_mode
 from replicator_kuma.replication.observe import observe
@@ -51,7 +45,8 @@ from replicator_kuma.replication.schema_check import gate, require_schema
 from replicator_kuma.replication.shrink import no_rollback
 from replicator_kuma.replication.snapshot_ids import recognised
 from replicator_kuma.replication.state.hold_words import told
-from replicator_kuma.replication.state.state import Hold, Mark, State
+from replicator_kuma.replication.state.state import NO_DRIFT, Hold, Mark, State
+from replicator_kuma.replication.workspace import aside, at_work, empty_work
 
 T = TypeVar("T")
 
@@ -234,7 +229,7 @@ class Replica:
             return None
         said = mode_mismatch.sentence(instance.state.load())
         if seen.manifest.digest == newest.label.digest:
-            instance.state.update(**drift.NONE)
+            instance.state.update(**NO_DRIFT)
         else:
             changed = drift.note_unpublished(instance, newest.position, seen.manifest.digest)
             said = f"{said}; {changed}"
@@ -243,8 +238,7 @@ class Replica:
     def _applied(self, state: State, newest: Snapshot) -> bool:
         """Whether it came over, by the choices of today, and what it came to is known."""
         policy = self.instance.policy().fingerprint(self.instance.tables)
-        same = state.applied is not None and state.applied.snapshot == newest.id
-        return same and state.applied_policy == policy and bool(state.live_digest)
+        return state.applied_by(newest.id, policy) and bool(state.live_digest)
 
     def _compare(self, newest: Snapshot, reconcile: bool) -> CycleResult:
         """The newest is applied: whether its rows still stand, and what to do if they do not."""
@@ -311,8 +305,8 @@ class Replica:
                 None,
             )
         policy = planned.policy.fingerprint(instance.tables)
-        again = drift.stood(state, snapshot.id, policy)
-        changes = drift.equal(state) if again else {**drift.NONE, "healed": "", "healed_at": 0.0}
+        again = state.applied_by(snapshot.id, policy)
+        changes = drift.equal(state) if again else {**NO_DRIFT, "healed": "", "healed_at": 0.0}
         instance.state.update(
             applied=Mark.of(snapshot),
             live_digest=planned.live.manifest.digest,

@@ -23,12 +23,13 @@ from replicator_kuma.base.errors import (
     TwoLeaders,
 )
 from replicator_kuma.base.times import moment_of, when
-from replicator_kuma.replication.apply.interrupted import at_work, holds
-from replicator_kuma.replication.apply.revert import settle
+from replicator_kuma.replication.apply.confirm import holds
+from replicator_kuma.replication.apply.recovery import settle
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from replicator_kuma.replication.replica import drift
 from replicator_kuma.replication.state.hold_words import held_words, in_place, told
 from replicator_kuma.replication.state.state import Hold, Mark, State
+from replicator_kuma.replication.workspace import at_work
 
 if TYPE_CHECKING:
     from replicator_kuma.replication.replica.cycle import Replica
