@@ -35,9 +35,9 @@ from replicator_kuma.base.errors import (
     SettingsError,
     SnapshotRefused,
 )
-from replicator_kuma.base.mask import Mask
+from replicator_kuma.base.secret_variables import Mask
 from replicator_kuma.base.text import plain, plain_json
-from replicator_kuma.dump import values, words
+from replicator_kuma.dump import change_words, values
 from replicator_kuma.dump.catalog import SETTINGS_NEVER
 from replicator_kuma.dump.format import Dump, accepts
 from replicator_kuma.dump.kuma_columns import in_mariadb
@@ -149,9 +149,9 @@ def table(world: World, data: bytes) -> None:
             wanted.verify()
             came = translate(wanted, world.live, world.terms(mode), folder / "came").dump
             made = plan(world.live, came, folder / "plan")
-            for change in words.changes(made):
+            for change in change_words.changes(made):
                 assert not (change["table"] == "setting" and change["key"] in SETTINGS_NEVER)
-            for text in words.lines(made):
+            for text in change_words.lines(made):
                 harmless(text)
         except ReplicatorError as error:
             harmless(str(error))

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.support.tools import kuma_dir, kuma_version, other_kumas, use_kuma
 
 if TYPE_CHECKING:
     from tests.support.mariadb import Server
@@ -29,6 +32,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests first: no worker begins one while the others have nothing left."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests of a real Kuma run on npm's build, and on each that REPLICATOR_TEST_KUMA_DIRS names."""
+    others = other_kumas() if metafunc.definition.get_closest_marker("kuma") else []
+    if others:
+        if "kuma_folder" not in metafunc.fixturenames:
+            metafunc.fixturenames.insert(0, "kuma_folder")
+        ids = ["npm", *(f"kuma {kuma_version(folder)}" for folder in others)]
+        metafunc.parametrize("kuma_folder", [None, *others], indirect=True, ids=ids, scope="module")
+
+
+@pytest.fixture(scope="module")
+def kuma_folder(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """The real Kuma under test. What outlives one test and runs a Kuma has to ask for this."""
+    use_kuma(getattr(request, "param", None))
+    yield kuma_dir()
+    use_kuma(None)
 
 
 def need_mariadb() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from replicator_kuma.base.errors import Unpublished
-from replicator_kuma.base.mask import Mask
+from replicator_kuma.base.secret_variables import Mask
 from replicator_kuma.base.text import plain_json
 from replicator_kuma.cli.common import Voice, load
 from replicator_kuma.config.settings import Mode, Need

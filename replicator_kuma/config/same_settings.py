@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from replicator_kuma.adapters.kuma.process import mask
-from replicator_kuma.base.mask import Mask
+from replicator_kuma.base.secret_variables import Mask
 from replicator_kuma.config.settings import Settings
 from replicator_kuma.config.variables import VARIABLES
 

@@ -10,8 +10,9 @@ from replicator_kuma.base.errors import DatabaseError, RowFault
 from replicator_kuma.dump.catalog import is_setting
 from replicator_kuma.dump.format import COLUMN
 from replicator_kuma.dump.kuma_columns import COLUMNS, UNIQUE
+from replicator_kuma.dump.mask import shown
+from replicator_kuma.dump.row_names import describe_row
 from replicator_kuma.dump.select import Select
-from replicator_kuma.dump.words import describe_row, shown
 
 Row = tuple[Any, ...]
 Rows = Iterator[Row]

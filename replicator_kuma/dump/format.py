@@ -35,6 +35,7 @@ from replicator_kuma.dump.manifest import (
     parse_manifest,
     read_manifest,
 )
+from replicator_kuma.dump.row_names import describe_row
 from replicator_kuma.dump.schema import Schema
 from replicator_kuma.dump.select import Select, select
 
@@ -163,8 +164,6 @@ def _write_table(
 
 
 def _too_long(chosen: Select, row: tuple[Any, ...]) -> RowFault:
-    from replicator_kuma.dump.words import describe_row
-
     name = describe_row(chosen.table, chosen.columns, row)
     sizes = {c: len(v) for c, v in zip(chosen.columns, row, strict=True) if isinstance(v, str)}
     longest = max(sizes, key=lambda column: sizes[column], default="")

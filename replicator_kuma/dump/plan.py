@@ -26,6 +26,7 @@ from replicator_kuma.dump.catalog import TABLES
 from replicator_kuma.dump.dates import moment
 from replicator_kuma.dump.format import Dump
 from replicator_kuma.dump.manifest import Manifest
+from replicator_kuma.dump.row_names import noun
 
 _END: tuple[Any, ...] = ()
 _FIRST_TEXT = re.compile(rb'\[("(?:[^"\\]++|\\.)*+"),')
@@ -46,36 +47,6 @@ class Counts:
     @property
     def real(self) -> int:
         return self.added + self.changed + self.deleted + self.replaced
-
-
-_NOUNS = {
-    "user": "user",
-    "setting": "setting",
-    "proxy": "proxy",
-    "docker_host": "Docker host",
-    "remote_browser": "remote browser",
-    "notification": "notification",
-    "tag": "tag",
-    "status_page": "status page",
-    "status_page_cname": "domain name",
-    "group": "status page group",
-    "incident": "incident",
-    "maintenance": "maintenance",
-    "api_key": "API key",
-    "monitor": "monitor",
-    "monitor_notification": "monitor's notification",
-    "monitor_tag": "monitor's tag",
-    "monitor_group": "status page's monitor",
-    "monitor_maintenance": "monitor's maintenance",
-    "maintenance_status_page": "status page's maintenance",
-}
-_PLURALS = {"proxy": "proxies", "maintenance": "maintenances"}
-
-
-def noun(table: str, count: int) -> str:
-    """What a table's rows are called, for a number of them."""
-    word = _NOUNS[table]
-    return word if count == 1 else _PLURALS.get(word, word + "s")
 
 
 @dataclass(frozen=True)

@@ -12,15 +12,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from replicator_kuma.adapters.database import Store
+from replicator_kuma.adapters.kuma import KumaService
 from replicator_kuma.base.errors import DatabaseError
 from replicator_kuma.base.times import when
-from replicator_kuma.replication.state.state import Restart
-
-if TYPE_CHECKING:
-    from replicator_kuma.replication.instance import Instance
+from replicator_kuma.replication.state.state import Restart, StateFile
 
 LONGEST = 900.0
 """Seconds that a restart puts off the next one at most: a lag of hours would help nobody."""
@@ -160,7 +158,18 @@ def _seconds(last: object, since: float) -> float:
     return max(0.0, moment.timestamp() - since)
 
 
-def look(instance: Instance) -> Wait | None:
+class Restartable(Protocol):
+    """What `look` needs of an Instance, which knows this module."""
+
+    pace: Pace
+    state: StateFile
+    store: Store
+    kuma: KumaService
+    by_itself: bool
+    at_start: bool
+
+
+def look(instance: Restartable) -> Wait | None:
     """What a cycle that would restart Kuma now has to wait for; noted in the state.
 
     None: nothing. Only who was asked by nobody waits, and only for a Kuma that runs.
@@ -188,7 +197,7 @@ def look(instance: Instance) -> Wait | None:
     return wait
 
 
-def _start(instance: Instance, restart: Restart, age: float) -> float:
+def _start(instance: Restartable, restart: Restart, age: float) -> float:
     """Seconds that this start of Kuma takes; 0 where its beats cannot be read.
 
     A beat cannot be older than the start, whatever the clocks say.

@@ -15,7 +15,7 @@ from replicator_kuma.base.errors import (
     SnapshotRefused,
 )
 from replicator_kuma.base.text import counted
-from replicator_kuma.dump import words
+from replicator_kuma.dump import change_words
 from replicator_kuma.dump.format import Dump
 from replicator_kuma.dump.plan import Plan, plan
 from replicator_kuma.dump.transform.version_names import named
@@ -48,11 +48,11 @@ class Entry:
 
     def changes(self) -> Iterator[dict[str, Any]]:
         """One dict a row change, secrets masked, monitors first."""
-        return words.changes(self.plan) if self.plan is not None else iter(())
+        return change_words.changes(self.plan) if self.plan is not None else iter(())
 
     def lines(self) -> Iterator[str]:
         """The same for people."""
-        return words.lines(self.plan) if self.plan is not None else iter(())
+        return change_words.lines(self.plan) if self.plan is not None else iter(())
 
 
 @dataclass(frozen=True)

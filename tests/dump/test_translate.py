@@ -17,11 +17,11 @@ from replicator_kuma.base.errors import SettingsError, SnapshotMisfit, SnapshotR
 from replicator_kuma.dump.catalog import SETTINGS, TABLES
 from replicator_kuma.dump.format import Dump, write_tables
 from replicator_kuma.dump.manifest import MANIFEST, Manifest, write_manifest
+from replicator_kuma.dump.parse import parsed
 from replicator_kuma.dump.plan import plan
 from replicator_kuma.dump.schema import Schema
 from replicator_kuma.dump.transform.overrides import Overrides
 from replicator_kuma.dump.transform.policy import Policy
-from replicator_kuma.dump.transform.rows import parsed
 from replicator_kuma.dump.transform.translate import Terms, Translated, translate
 from tests.support.databases import build, edit, insert
 from tests.support.dumps import dump_of, rewrite

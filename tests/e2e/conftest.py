@@ -66,7 +66,7 @@ class Fleet:
 
 
 @pytest.fixture(scope="module")
-def fleet(tmp_path_factory: pytest.TempPathFactory, web: str) -> Iterator[Fleet]:
+def fleet(tmp_path_factory: pytest.TempPathFactory, web: str, kuma_folder: Path) -> Iterator[Fleet]:
     folder = tmp_path_factory.mktemp("fleet")
     restic = restic_018()
     made = Fleet(

@@ -55,7 +55,9 @@ def login(told: dict[str, str]) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def fleet(tmp_path_factory: pytest.TempPathFactory, web: str, mariadb: Server) -> Iterator[Fleet]:
+def fleet(
+    tmp_path_factory: pytest.TempPathFactory, web: str, mariadb: Server, kuma_folder: Path
+) -> Iterator[Fleet]:
     """The old instance leads on SQLite; the new one is not started yet."""
     folder = tmp_path_factory.mktemp("migration")
     with closing(mariadb.connect()) as root, root.cursor() as cursor:

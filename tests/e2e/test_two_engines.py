@@ -77,6 +77,7 @@ def fleet(
     tmp_path_factory: pytest.TempPathFactory,
     web: str,
     mariadb: Server,
+    kuma_folder: Path,
 ) -> Iterator[Mixed]:
     folder = tmp_path_factory.mktemp("mixed")
     leads, follows = request.param

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -43,11 +44,34 @@ def kuma_disabled() -> bool:
     return os.environ.get("REPLICATOR_TEST_NO_KUMA") == "1"
 
 
+_kuma: Path | None = None
+
+
 def kuma_dir() -> Path:
-    """The folder of a real Uptime Kuma, with server/server.js; raises ToolMissingError."""
-    folder = tools_dir() / "kuma" / "node_modules" / "uptime-kuma"
+    """The folder of the real Uptime Kuma under test, with server/server.js.
+
+    npm's build, unless `use_kuma` chose another. Raises ToolMissingError.
+    """
+    folder = _kuma or tools_dir() / "kuma" / "node_modules" / "uptime-kuma"
     _need(folder / "server" / "server.js")
     return folder
+
+
+def use_kuma(folder: Path | None) -> None:
+    """Choose the Uptime Kuma that `kuma_dir` gives; None: npm's build."""
+    global _kuma
+    _kuma = folder
+
+
+def other_kumas() -> list[Path]:
+    """The folders of REPLICATOR_TEST_KUMA_DIRS, which `:` separates; raises ToolMissingError."""
+    found = os.environ.get("REPLICATOR_TEST_KUMA_DIRS", "").split(":")
+    return [_need(Path(name).resolve()) for name in found if name]
+
+
+def kuma_version(folder: Path) -> str:
+    """The version of an Uptime Kuma, as its package.json tells it."""
+    return str(json.loads((folder / "package.json").read_text())["version"])
 
 
 def _need(path: Path) -> Path:

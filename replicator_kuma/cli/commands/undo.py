@@ -135,7 +135,7 @@ def _show_preview(voice: Voice, overrides: Mapping[str, str], number: int | None
     from replicator_kuma.cli.dispatch import opened
     from replicator_kuma.cli.preview import stream
     from replicator_kuma.config.settings import Mode, Need
-    from replicator_kuma.dump import words
+    from replicator_kuma.dump import change_words
     from replicator_kuma.replication.undo import preview
 
     settings = load(voice, overrides, (Need.DATA,))
@@ -151,8 +151,8 @@ def _show_preview(voice: Voice, overrides: Mapping[str, str], number: int | None
                 "sentence": summary.sentence(),
                 "changes_by_table": summary.as_dict(),
             }
-            stream(head, "changes", words.changes(seen.plan))
+            stream(head, "changes", change_words.changes(seen.plan))
             return
         voice.show(f"undo of {seen.kept.number} ({seen.kept.words}): {summary.sentence()}")
-        for line in words.lines(seen.plan):
+        for line in change_words.lines(seen.plan):
             voice.show(line)

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Protocol
 
 from replicator_kuma.base.errors import SchemaMismatch, SnapshotMisfit
+from replicator_kuma.dump.parse import Row
+from replicator_kuma.dump.row_names import describe_row
+from replicator_kuma.dump.schema import Column
 from replicator_kuma.dump.transform.represent import Misfit, Representation
 from replicator_kuma.dump.values import Value
-from replicator_kuma.dump.words import describe_row
-
-if TYPE_CHECKING:
-    from replicator_kuma.dump.transform.rows import Rows
 
 SHOWN = 20
 """Lines of a message; the rest is counted."""
+
+
+class TableRows(Protocol):
+    """A table's rows on their way into this instance's terms (`rows.Rows`)."""
+
+    table: str
+    columns: tuple[str, ...]
+    uniques: dict[tuple[str, ...], list[tuple[Row, Row]]]
+
+    def unique_columns(self, names: tuple[str, ...]) -> Mapping[str, Column]: ...
 
 
 class _Lines:
@@ -41,7 +50,7 @@ class Misfits:
         self._truncate = truncate
         self._refused, self._cut, self._lost = _Lines(), _Lines(), _Lines()
 
-    def cut(self, rows: Rows, row: Sequence[Value], column: str, misfit: Misfit) -> Value:
+    def cut(self, rows: TableRows, row: Sequence[Value], column: str, misfit: Misfit) -> Value:
         """What becomes of a value that does not fit; None, and noted, where nothing can."""
         line = f"{describe_row(rows.table, rows.columns, row)}: {column} {misfit}"
         if self._truncate and misfit.fitting is not None:
@@ -50,7 +59,7 @@ class Misfits:
             self._refused.add(line)
         return misfit.fitting
 
-    def add(self, rows: Rows, row: Sequence[Value], column: str, reason: str) -> None:
+    def add(self, rows: TableRows, row: Sequence[Value], column: str, reason: str) -> None:
         """A value that nothing makes fit."""
         self._refused.add(f"{describe_row(rows.table, rows.columns, row)}: {column}: {reason}")
 
@@ -58,7 +67,7 @@ class Misfits:
         """A row that would lose something in this schema."""
         self._lost.add(f"{table} {key!s}: {reason}")
 
-    def collisions(self, rows: Rows, representation: Representation) -> None:
+    def collisions(self, rows: TableRows, representation: Representation) -> None:
         """Rows whose UNIQUE values are one to this engine (`Admin` and `admin` to MariaDB).
 
         May raise DatabaseError.

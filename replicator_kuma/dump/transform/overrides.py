@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from replicator_kuma.base.errors import SettingsError, SnapshotRefused
 from replicator_kuma.dump.catalog import TABLES
+from replicator_kuma.dump.parse import Row, parsed
 from replicator_kuma.dump.schema import Schema
 from replicator_kuma.dump.select import select
 from replicator_kuma.dump.transform.rules import TAG, Rule, check, is_tag, message, read
@@ -29,7 +30,6 @@ from replicator_kuma.dump.values import Value
 if TYPE_CHECKING:
     from replicator_kuma.dump.format import Dump, Source
 
-Row = tuple[Value, ...]
 Changer = Callable[[Row], Row | None]
 """A row in the replica's columns as the rules want it; None: the row is skipped."""
 
@@ -174,8 +174,6 @@ def _tagged(wanted: tuple[Value, ...], tables: _Columns) -> frozenset[Value]:
 
 
 def _of_dump(dump: Dump, table: str, wanted: tuple[str, ...]) -> Iterator[Row]:
-    from replicator_kuma.dump.transform.rows import parsed
-
     if table not in dump.manifest.tables:
         raise SettingsError(
             f"the overrides ask for the tags of monitors, and the leader publishes no {table}",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from replicator_kuma.base.errors import SettingsError, SnapshotRefused
 from replicator_kuma.dump import values
 from replicator_kuma.dump.catalog import TABLES, Dangle, is_setting
 from replicator_kuma.dump.format import Dump
+from replicator_kuma.dump.parse import Row, batches, checked, parsed
 from replicator_kuma.dump.schema import Column, TableSchema
 from replicator_kuma.dump.select import Select
 from replicator_kuma.dump.transform.evolution import Lost, TableMap
@@ -18,50 +19,7 @@ from replicator_kuma.dump.transform.overrides import Changer
 from replicator_kuma.dump.transform.represent import Convert, Misfit, Representation
 from replicator_kuma.dump.values import Value
 
-Row = tuple[Value, ...]
-L = TypeVar("L", bound=tuple[Any, ...])
-"""A content line, its runtime line, and what else goes with them"""
 _Own = tuple[bytes, bytes] | None
-_BATCH, _BYTES = 64, 1 << 20
-
-
-def parsed(dump: Dump, table: str, *, trusted: bool = False) -> Iterator[Row]:
-    """A table's rows, content then runtime columns; raises SnapshotRefused for what is none.
-
-    ``trusted``: this process wrote the dump itself, its lines are not looked at twice.
-    """
-    content = len(dump.columns(table))
-    runtime = len(dump.columns(table, "runtime")) if dump.manifest.tables[table].runtime else 0
-    lines = dump.lines(table)
-    for batch in _batches(lines):
-        if trusted:
-            for main, rest in batch:
-                yield (*values.decode(main), *values.decode(rest))
-        else:
-            yield from _checked(table, batch, content, runtime)
-
-
-def _batches(lines: Iterator[L]) -> Iterator[list[L]]:
-    """Lines by the dozen, fewer where they are long: memory stays small."""
-    batch: list[L] = []
-    weight = 0
-    for line in lines:
-        batch.append(line)
-        weight += len(line[0]) + len(line[1])
-        if len(batch) >= _BATCH or weight >= _BYTES:
-            yield batch
-            batch, weight = [], 0
-    if batch:
-        yield batch
-
-
-def _checked(table: str, batch: Sequence[L], content: int, runtime: int) -> Iterator[Row]:
-    try:
-        mains = values.canonical_rows([line[0] for line in batch], content)
-        rests = values.canonical_rows([line[1] for line in batch], runtime)
-    except (ValueError, UnicodeDecodeError) as error:
-        raise SnapshotRefused(f"the snapshot's {table} has a malformed row: {error}") from error
-    return map(tuple.__add__, mains, rests)
 
 
 def differing(wanted: Dump, live: Dump, rows: Rows) -> Iterator[tuple[Row, Row | None]]:
@@ -71,8 +29,8 @@ def differing(wanted: Dump, live: Dump, rows: Rows) -> Iterator[tuple[Row, Row |
     """
     content = len(wanted.columns(rows.table))
     runtime = len(rows.columns) - content
-    for batch in _batches(_unmatched(wanted, live, rows)):
-        new = _checked(rows.table, batch, content, runtime)
+    for batch in batches(_unmatched(wanted, live, rows)):
+        new = checked(rows.table, batch, content, runtime)
         for row, (_main, _rest, own) in zip(new, batch, strict=True):
             yield row, (*values.decode(own[0]), *values.decode(own[1])) if own else None
 

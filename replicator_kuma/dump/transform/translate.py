@@ -17,13 +17,14 @@ from replicator_kuma.base.errors import SnapshotRefused
 from replicator_kuma.dump.catalog import FILE_COLUMNS, TABLES, file_table, files_of
 from replicator_kuma.dump.format import Dump, write_tables
 from replicator_kuma.dump.manifest import Manifest, TableEntry, write_manifest
+from replicator_kuma.dump.parse import parsed
 from replicator_kuma.dump.schema import Schema
 from replicator_kuma.dump.select import Select, select
 from replicator_kuma.dump.transform.evolution import Evolution
 from replicator_kuma.dump.transform.misfits import Misfits
 from replicator_kuma.dump.transform.policy import Policy
 from replicator_kuma.dump.transform.represent import Representation
-from replicator_kuma.dump.transform.rows import Rows, differing, parsed
+from replicator_kuma.dump.transform.rows import Rows, differing
 from replicator_kuma.dump.values import Value
 
 Row = tuple[Value, ...]

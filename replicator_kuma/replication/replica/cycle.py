@@ -23,7 +23,7 @@ from replicator_kuma.base.errors import (
     TwoLeaders,
 )
 from replicator_kuma.base.times import when
-from replicator_kuma.dump import words
+from replicator_kuma.dump import change_words
 from replicator_kuma.dump.plan import Plan, Summary
 from replicator_kuma.replication import (
     mode_mismatch,
@@ -122,12 +122,12 @@ class Preview:
         return self.plan.summary
 
     def changes(self) -> Iterator[dict[str, Any]]:
-        """One dict a row change, secrets masked (see `dump.words.changes`)."""
-        return words.changes(self.plan)
+        """One dict a row change, secrets masked (see `dump.change_words.changes`)."""
+        return change_words.changes(self.plan)
 
     def words(self) -> Iterator[str]:
         """The same for people, a line each."""
-        return words.lines(self.plan)
+        return change_words.lines(self.plan)
 
 
 class Replica:

@@ -15,7 +15,7 @@ from replicator_kuma.adapters.repository.restic.failures import (
 )
 from replicator_kuma.adapters.repository.restic.process import Ended, Stop
 from replicator_kuma.base.errors import RepositoryDamaged
-from replicator_kuma.base.mask import Mask
+from replicator_kuma.base.secret_variables import Mask
 from tests.adapters.repository.places import environment, label
 
 CACHE = Path("state/cache")

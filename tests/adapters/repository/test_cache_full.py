@@ -11,7 +11,7 @@ from replicator_kuma.adapters.repository import Snapshot
 from replicator_kuma.adapters.repository.restic.failures import Where, classify, partial_listing
 from replicator_kuma.adapters.repository.restic.process import Ended
 from replicator_kuma.base.errors import CacheFull, RepositoryUnreachable
-from replicator_kuma.base.mask import Mask
+from replicator_kuma.base.secret_variables import Mask
 from tests.adapters.repository import places
 from tests.adapters.repository.places import label
 

@@ -18,7 +18,7 @@ from replicator_kuma.base.errors import (
     ResticMissing,
     WrongPassword,
 )
-from replicator_kuma.base.mask import Mask
+from replicator_kuma.base.secret_variables import Mask
 from replicator_kuma.config.settings import Need, Settings
 from tests.adapters.repository.places import PASSWORD, environment, label, make_dump, tmpfs
 

@@ -9,10 +9,10 @@ from replicator_kuma.adapters.database import Reader, Row
 from replicator_kuma.adapters.database.mariadb.values import MariadbRepresentation
 from replicator_kuma.dump.catalog import TABLES
 from replicator_kuma.dump.kuma_columns import COLUMNS, UNIQUE, in_mariadb
+from replicator_kuma.dump.row_names import describe_row
 from replicator_kuma.dump.select import Select, select
 from replicator_kuma.dump.transform.represent import Convert, Misfit
 from replicator_kuma.dump.values import Value
-from replicator_kuma.dump.words import describe_row
 
 _BATCH = 1000
 

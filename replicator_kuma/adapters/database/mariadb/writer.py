@@ -9,7 +9,7 @@ from typing import Any
 
 from replicator_kuma.adapters.database.mariadb.connection import Link, literal, quoted, refused
 from replicator_kuma.adapters.database.mariadb.history import History
-from replicator_kuma.adapters.database.mariadb.store import MariadbReader, exact, key_filter
+from replicator_kuma.adapters.database.mariadb.reader import MariadbReader, exact, key_filter
 from replicator_kuma.dump.catalog import HISTORY
 from replicator_kuma.dump.select import Select
 

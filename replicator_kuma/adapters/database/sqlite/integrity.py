@@ -18,10 +18,10 @@ from replicator_kuma.adapters.database.sql import double_quoted
 from replicator_kuma.adapters.database.sqlite.values import SqliteRepresentation, affinity
 from replicator_kuma.base.errors import DatabaseCorrupt, DatabaseError, RowFault
 from replicator_kuma.dump.catalog import HISTORY, TABLES
+from replicator_kuma.dump.row_names import describe_row
 from replicator_kuma.dump.schema import Column
 from replicator_kuma.dump.transform.represent import Convert, Misfit
 from replicator_kuma.dump.values import Value
-from replicator_kuma.dump.words import describe_row
 
 _ROW = re.compile(r"NULL value in |CHECK constraint failed in |(?:non-)?[A-Z]+ value in ")
 _INDEX = re.compile(r"row \d+ |wrong # of entries in index |rowid not at end-of-record ")

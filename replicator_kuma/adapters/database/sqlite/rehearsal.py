@@ -17,7 +17,8 @@ from urllib.parse import quote as url_quote
 
 from replicator_kuma.adapters.database import Store, Writer
 from replicator_kuma.adapters.database.sql import double_quoted
-from replicator_kuma.adapters.database.sqlite.store import SqliteStore, explained
+from replicator_kuma.adapters.database.sqlite.reader import explained
+from replicator_kuma.adapters.database.sqlite.store import SqliteStore
 from replicator_kuma.adapters.database.sqlite.writer import SqliteWriter, statements
 from replicator_kuma.base.errors import DatabaseError
 from replicator_kuma.dump.catalog import LOCAL, TABLES

@@ -11,7 +11,8 @@ from pathlib import Path
 from replicator_kuma.adapters.database import Row
 from replicator_kuma.adapters.database.migrations import MIGRATIONS, SCHEMA_SETTINGS
 from replicator_kuma.adapters.database.sql import double_quoted
-from replicator_kuma.adapters.database.sqlite.store import SqliteStore, explained
+from replicator_kuma.adapters.database.sqlite.reader import explained
+from replicator_kuma.adapters.database.sqlite.store import SqliteStore
 from replicator_kuma.base.errors import DatabaseError, SnapshotRefused, StateError
 from replicator_kuma.base.os_errors import remedy
 from replicator_kuma.dump.catalog import LOCAL, TABLES

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from replicator_kuma.adapters.database.sql import SelectSql, double_quoted
-from replicator_kuma.adapters.database.sqlite.store import SqliteReader, explained
+from replicator_kuma.adapters.database.sqlite.reader import SqliteReader, explained
 from replicator_kuma.base.errors import DatabaseError, SnapshotRefused
 from replicator_kuma.dump.catalog import HISTORY
 from replicator_kuma.dump.select import Select

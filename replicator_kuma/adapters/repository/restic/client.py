@@ -48,8 +48,8 @@ from replicator_kuma.base.errors import (
     ResticMissing,
     StateError,
 )
-from replicator_kuma.base.mask import Mask
 from replicator_kuma.base.os_errors import remedy
+from replicator_kuma.base.secret_variables import Mask
 from replicator_kuma.base.state_directory import anchored
 
 __all__ = ["ResticRepository", "Timeouts"]

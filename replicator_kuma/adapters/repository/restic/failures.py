@@ -58,7 +58,7 @@ from replicator_kuma.base.errors import (
     SnapshotNotFound,
     WrongPassword,
 )
-from replicator_kuma.base.mask import Mask
+from replicator_kuma.base.secret_variables import Mask
 from replicator_kuma.base.text import killed_by
 
 CODES: dict[int, type[ReplicatorError]] = {

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from replicator_kuma.dump.catalog import SECRETS, SETTINGS, TABLES
-from replicator_kuma.dump.plan import Counts, Plan, Summary, noun, plan
-from replicator_kuma.dump.words import MASK, changes, describe_row, lines, shown
+from replicator_kuma.dump.change_words import changes, lines
+from replicator_kuma.dump.mask import MASK, shown
+from replicator_kuma.dump.plan import Counts, Plan, Summary, plan
+from replicator_kuma.dump.row_names import describe_row, noun
 from tests.support import nasty
 from tests.support.databases import VERSIONS, build, edit, query
 from tests.support.dumps import dump_of

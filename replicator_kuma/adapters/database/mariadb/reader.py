@@ -1,0 +1,196 @@
+"""Kuma's MariaDB database, read: rows and schema at one instant."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from replicator_kuma.adapters.database.mariadb.connection import (
+    Link,
+    literal,
+    quoted,
+)
+from replicator_kuma.adapters.database.migrations import read_migrations
+from replicator_kuma.adapters.database.sql import SelectSql
+from replicator_kuma.base.errors import (
+    DatabaseError,
+    DatabaseMissing,
+)
+from replicator_kuma.dump.catalog import HISTORY, LOCAL, SETTINGS, TABLES, Dangle
+from replicator_kuma.dump.schema import Column, Schema, TableSchema
+from replicator_kuma.dump.select import Dangling, Select
+from replicator_kuma.dump.values import is_plain
+
+_NO_HASH = 10**40
+"""What a row without hash adds: more than all rows of 64 bits could."""
+_KNOWN = ", ".join(map(literal, sorted({*TABLES, *LOCAL})))
+"""What is asked for its columns: another table, or a view, may be broken, which bars nobody."""
+_KUMA = frozenset({"monitor", "user"})
+"""Tables that every Kuma has: without both there is no database yet."""
+
+
+def exact(expression: str) -> str:
+    """A text that is compared and sorted by code point, whatever the column's collation.
+
+    Bytes of UTF-8 sort as their code points; a `_bin` collation would ignore spaces at the end.
+    """
+    return f"CAST(CONVERT({expression} USING utf8mb4) AS BINARY)"
+
+
+def key_filter(table: str, keys: Sequence[Any], alias: str = "") -> str:
+    """A condition for rows by key; false for keys that cannot be one of this table's."""
+    found: list[Any]
+    if table == "setting":
+        found = [key for key in keys if isinstance(key, str) and is_plain(key)]
+        column = exact(f"{alias}{quoted('key')}")
+    else:
+        # MariaDB would take '5x' for 5, and 4.6 for no row at all
+        found = [key for key in keys if type(key) is int]
+        column = f"{alias}{quoted('id')}"
+    return f"{column} IN ({', '.join(map(literal, found))})" if found else "FALSE"
+
+
+class MariadbReader:
+    """Reads of one connection that is inside a transaction."""
+
+    def __init__(self, link: Link, settings: frozenset[str] = SETTINGS) -> None:
+        self._link = link
+        self.schema = read_schema(link, settings)
+        self._whole = set[str]()
+        """tables of which no reference dangles at this instant"""
+
+    def _sql(self, select: Select) -> SelectSql:
+        return SelectSql(select, self.schema, quoted, exact)
+
+    def rows(self, select: Select, keys: Sequence[Any] | None = None) -> Iterator[tuple[Any, ...]]:
+        chosen = None if select.values is None else sorted(select.values)
+        wanted = chosen if keys is None else keys
+        where = "" if wanted is None else key_filter(select.table, wanted, "t.")
+        yield from self._link.stream(
+            self._sql(select).rows(where, whole=select.table in self._whole)
+        )
+
+    def dangling(self, select: Select) -> list[Dangling]:
+        found = []
+        for reference, sql in self._sql(select).dangling():
+            if rows := self._link.value(sql):
+                column, parent = reference.column, reference.table
+                found.append(Dangling(select.table, column, parent, rows, reference.dangle))
+        if all(dangling.dangle is Dangle.KEEP for dangling in found):
+            self._whole.add(select.table)
+        return found
+
+    def count(self, table: str) -> int:
+        return int(self._link.value(f"SELECT count(*) FROM {quoted(table)}"))
+
+    def setting(self, key: str) -> str | None:
+        if "setting" not in self.schema.tables:
+            return None
+        value = self._link.value(f"SELECT value FROM setting WHERE {key_filter('setting', [key])}")
+        return None if value is None else str(value)
+
+    def fingerprint(self) -> str:
+        """See `Store.fingerprint`: the server hashes each row, and only sums come over."""
+        hasher = hashlib.sha256(repr(self.schema.migrations).encode())
+        for name in TABLES:
+            if name not in self.schema.tables:
+                continue
+            columns = self.schema.tables[name].columns
+            kept = [columns[c] for c in sorted(set(columns) - TABLES[name].runtime)]
+            where = ""
+            if name == "setting":
+                where = f"WHERE {key_filter(name, sorted(self.schema.settings))}"
+            # named once: what two aggregates share, the server computes for each of them
+            hashed = f"CAST(conv(left(md5({_row_bytes(kept)}), 16), 16, 10) AS UNSIGNED)"
+            (found,) = self._link.all(
+                f"SELECT count(*), sum(ifnull({hashed}, {_NO_HASH})) FROM {quoted(name)} {where}"
+            )
+            _rows, total = found
+            if int(total or 0) >= _NO_HASH:  # a row is longer than max_allowed_packet
+                return ""
+            hasher.update(repr((name, [c.name for c in kept], found)).encode())
+        return hasher.hexdigest()
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        """All rows of a statement whose result is small."""
+        return self._link.all(sql)
+
+
+def _row_bytes(columns: Sequence[Column]) -> str:
+    """A row as bytes that no other row has: lengths tell '' from NULL, and where a text ends."""
+    names = [quoted(column.name) for column in columns]
+    marks = [
+        f"ifnull(length({quoted(c.name)}), 'n')" if _has_length(c) else f"isnull({quoted(c.name)})"
+        for c in columns
+    ]
+    return f"concat(concat_ws(0x00, {', '.join(names)}), concat_ws(',', {', '.join(marks)}))"
+
+
+def _has_length(column: Column) -> bool:
+    return bool(column.charset) or any(kind in column.type for kind in ("blob", "binary", "bit"))
+
+
+def read_schema(link: Link, settings: frozenset[str] = SETTINGS) -> Schema:
+    """Tables, columns and migrations as they are.
+
+    Raises DatabaseMissing where there are none of Kuma's, DatabaseMigrating while they change,
+    DatabaseError where one of them has no transactions.
+    """
+    there = _tables(link)
+    columns: dict[str, dict[str, Column]] = {name: {} for name in there}
+    if not _KUMA & set(columns):
+        raise DatabaseMissing(
+            "Kuma's database in MariaDB has no tables of Kuma's",
+            hint="Kuma makes them at its first start. Is it the right database in db-config.json?",
+        )
+    _require_transactions(there)
+    for table, name, kind, null, default, charset, collation in link.all(
+        "SELECT table_name, column_name, column_type, is_nullable, column_default, "
+        "character_set_name, collation_name FROM information_schema.columns "
+        f"WHERE table_schema = database() AND table_name IN ({_KNOWN}) "
+        "AND extra NOT REGEXP '(VIRTUAL|STORED) GENERATED' ORDER BY table_name, ordinal_position"
+    ):
+        if table in columns:
+            columns[table][name] = Column(
+                name,
+                kind.lower(),
+                null == "NO",
+                None if default is None or str(default).upper() == "NULL" else str(default),
+                charset or "",
+                collation or "",
+            )
+    unique: dict[tuple[str, str], list[str]] = {}
+    for table, index, column in link.all(
+        "SELECT table_name, index_name, column_name FROM information_schema.statistics "
+        f"WHERE table_schema = database() AND table_name IN ({_KNOWN}) "
+        "AND non_unique = 0 AND index_name <> 'PRIMARY' "
+        "ORDER BY table_name, index_name, seq_in_index"
+    ):
+        unique.setdefault((table, index), []).append(column)
+    tables = {
+        name: TableSchema(
+            found, tuple(tuple(u) for (t, _), u in unique.items() if t == name and None not in u)
+        )
+        for name, found in columns.items()
+    }
+    return Schema(tables, read_migrations(tables, link.all, quoted), settings)
+
+
+def _tables(link: Link) -> dict[str, str]:
+    """Each table's storage engine; empty where the server cannot open the table."""
+    sql = (
+        "SELECT table_name, engine FROM information_schema.tables "
+        "WHERE table_schema = database() AND table_type = 'BASE TABLE' ORDER BY table_name"
+    )
+    return {name: engine or "" for name, engine in link.all(sql)}
+
+
+def _require_transactions(engines: Mapping[str, str]) -> None:
+    for name in (*TABLES, *HISTORY):
+        if engines.get(name, "") not in ("", "InnoDB"):
+            raise DatabaseError(
+                f"Kuma's table {name} is no InnoDB table but {engines[name]}: it cannot be read "
+                "or written all or nothing",
+                hint=f"Try, with Kuma stopped: ALTER TABLE {quoted(name)} ENGINE=InnoDB",
+            )

@@ -1,0 +1,181 @@
+"""Kuma's SQLite database, read: rows, schema, and SQLite's errors as ours."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from replicator_kuma.adapters.database.migrations import read_migrations
+from replicator_kuma.adapters.database.sql import SelectSql, double_quoted
+from replicator_kuma.base.errors import (
+    DatabaseCorrupt,
+    DatabaseError,
+    DatabaseLocked,
+)
+from replicator_kuma.dump.catalog import LOCAL, SETTINGS, TABLES, Dangle
+from replicator_kuma.dump.schema import Column, Schema, TableSchema
+from replicator_kuma.dump.select import Dangling, Select
+
+_NOT_OURS = (
+    "Look at the rights of kuma.db, of its -wal and -shm and of their folder, and whether they are "
+    "mounted read-only. Run the replicator as root, or as Kuma's own user."
+)
+_DEFINITION = (
+    "Nothing was published or changed. SQLite cannot read the definition that is named in "
+    "brackets, and so no table. If somebody made it by hand (or with a newer SQLite), the rows are "
+    "whole: copy kuma.db, stop Kuma, and drop that object with the SQLite that made it."
+)
+
+
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """Turn sqlite3's errors into DatabaseErrors by their code, never by their text."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        # a row's value can stand in the text of no sqlite3 error but these of a constraint,
+        # which the writer translates itself
+        raise _translate(error) from error
+
+
+def _translate(error: sqlite3.DatabaseError) -> DatabaseError:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    match code:
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return DatabaseLocked("Kuma's database is locked by another program")
+        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
+            # the code is that of any damage: only the text tells what one definition is at fault
+            hint = _DEFINITION if str(error).startswith("malformed database schema (") else None
+            return DatabaseCorrupt(f"Kuma's database is damaged: {error}", hint=hint)
+        case sqlite3.SQLITE_CANTOPEN:
+            # it is there and readable (`_require_file`): what SQLite makes beside it is not
+            return DatabaseError(f"Kuma's database cannot be opened: {error}", hint=_NOT_OURS)
+        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
+            return DatabaseError(f"Kuma's database cannot be written: {error}", hint=_NOT_OURS)
+        case sqlite3.SQLITE_FULL:
+            return DatabaseError(
+                "no space left for Kuma's database; nothing was changed",
+                hint="Free some space in DATA_DIR and in TMPDIR.",
+            )
+        case sqlite3.SQLITE_IOERR:
+            return DatabaseError(
+                f"Kuma's database cannot be read or written: {error}",
+                hint="Look at the disk, or at the server that the folder comes from: dmesg, df.",
+            )
+    return DatabaseError(f"Kuma's database: {error}")
+
+
+class SqliteReader:
+    """Reads of one connection that is inside a transaction."""
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        settings: frozenset[str] = SETTINGS,
+        fingerprint: str = "",
+    ) -> None:
+        """``fingerprint`` is of the files before the transaction began."""
+        self._connection = connection
+        self._before = fingerprint
+        self.schema = read_schema(connection, settings)
+        self._whole = set[str]()
+        """tables of which no reference dangles at this instant"""
+
+    def rows(self, select: Select, keys: Sequence[Any] | None = None) -> Iterator[tuple[Any, ...]]:
+        key = double_quoted("key" if select.values is not None else "id")
+        chosen = None if select.values is None else sorted(select.values)
+        wanted = chosen if keys is None else keys
+        where = f"t.{key} IN ({','.join('?' * len(wanted))})" if wanted is not None else ""
+        sql = SelectSql(select, self.schema).rows(where, whole=select.table in self._whole)
+        done = 0
+        with explained():
+            try:
+                for row in self._connection.execute(sql, wanted or ()):
+                    yield row
+                    done += 1
+                return
+            except sqlite3.OperationalError as error:
+                # CPython's own message for text that is no UTF-8; it has no SQLite error code
+                if getattr(error, "sqlite_errorcode", None) is not None:
+                    raise
+            cursor = self._connection.cursor()
+            with self._raw_text():
+                for number, row in enumerate(cursor.execute(sql, wanted or ())):
+                    if number >= done:
+                        yield row
+
+    @contextlib.contextmanager
+    def _raw_text(self) -> Iterator[None]:
+        """Text that is no UTF-8 keeps its bytes; a slower way, so only where it is needed."""
+        self._connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
+        try:
+            yield
+        finally:
+            self._connection.text_factory = str
+
+    def dangling(self, select: Select) -> list[Dangling]:
+        found = []
+        for reference, sql in SelectSql(select, self.schema).dangling():
+            with explained():
+                rows = self._connection.execute(sql).fetchone()[0]
+            if rows:
+                column, parent = reference.column, reference.table
+                found.append(Dangling(select.table, column, parent, rows, reference.dangle))
+        if all(dangling.dangle is Dangle.KEEP for dangling in found):
+            self._whole.add(select.table)
+        return found
+
+    def count(self, table: str) -> int:
+        with explained():
+            sql = f"SELECT count(*) FROM {double_quoted(table)}"
+            return int(self._connection.execute(sql).fetchone()[0])
+
+    def setting(self, key: str) -> str | None:
+        if "setting" not in self.schema.tables:
+            return None
+        with explained(), self._raw_text():
+            row = self._connection.execute(
+                'SELECT value FROM "setting" WHERE "key" = ?', (key,)
+            ).fetchone()
+        return None if row is None or row[0] is None else str(row[0])
+
+    def fingerprint(self) -> str:
+        return self._before
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        """All rows of a statement whose result is small."""
+        with explained():
+            return self._connection.execute(sql).fetchall()
+
+
+def read_schema(connection: sqlite3.Connection, settings: frozenset[str] = SETTINGS) -> Schema:
+    """Tables, columns and migrations as they are; raises DatabaseMigrating while they change."""
+    from sqlite_utils import Database
+
+    with explained():
+        database = Database(connection, recursive_triggers=False, execute_plugins=False)
+        tables = {}
+        for name in database.table_names():
+            if name.startswith("sqlite_"):
+                continue
+            if name not in TABLES and name not in LOCAL:
+                # nobody's business: it may need a module or a function that is not here
+                tables[name] = TableSchema({})
+                continue
+            table = database.table(name)
+            columns = {
+                c.name: Column(c.name, c.type.lower(), bool(c.notnull), c.default_value)
+                for c in table.columns
+            }
+            unique = tuple(
+                tuple(index.columns)
+                for index in table.indexes
+                if index.unique and index.columns and None not in index.columns
+            )
+            tables[name] = TableSchema(columns, unique)
+        migrations = read_migrations(
+            tables, lambda sql: connection.execute(sql).fetchall(), double_quoted
+        )
+    return Schema(tables, migrations, settings)

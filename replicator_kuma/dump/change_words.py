@@ -1,0 +1,67 @@
+"""A plan in words: what a restore would change, row by row, with no secret in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from replicator_kuma.dump.mask import shown
+from replicator_kuma.dump.plan import Change, Plan, TablePlan
+from replicator_kuma.dump.row_names import noun, row_key, row_name
+
+_ACTIONS = {"+": "added", "~": "changed", "-": "deleted", "*": "replaced"}
+
+
+def changes(plan: Plan) -> Iterator[dict[str, Any]]:
+    """One dict a change: table, key, name, action, columns {name: [old, new]}, secrets masked."""
+    for table in plan.tables:
+        for change in plan.changes(table, "+", "~", "*", "-"):
+            yield {
+                "table": table.name,
+                "key": change.key,
+                "name": _name(table, change),
+                "action": _ACTIONS[change.op],
+                "columns": _columns(table, change),
+            }
+    for name, sha256 in plan.files:
+        action = "changed" if sha256 else "deleted"
+        yield {"table": "file", "key": name, "name": name, "action": action, "columns": {}}
+
+
+def lines(plan: Plan) -> Iterator[str]:
+    """The same for people: one line a change."""
+    for change in changes(plan):
+        table = change["table"]
+        what = "file" if table == "file" else noun(table, 1)
+        key = "" if table == "file" else f" {row_key(change['key'])}"
+        name = f" {change['name']}" if change["name"] and table != "file" else ""
+        if table == "file":
+            name = f" {change['name']}"
+        columns = change["columns"]
+        detail = ""
+        if change["action"] in {"changed", "replaced"} and columns:
+            detail = ": " + ", ".join(
+                f"{column} {old} → {new}" for column, (old, new) in columns.items()
+            )
+        yield f"{what}{key}{name} {change['action']}{detail}"
+
+
+def _name(table: TablePlan, change: Change) -> str:
+    row = change.new if change.new is not None else change.old
+    return "" if row is None else row_name(table.name, table.content, row)
+
+
+def _columns(table: TablePlan, change: Change) -> dict[str, list[str]]:
+    found = {}
+    for index, column in enumerate(table.content):
+        old = change.old[index] if change.old is not None else None
+        new = change.new[index] if change.new is not None else None
+        if (type(old), old) != (type(new), new):
+            label = _setting_label(table, change, column)
+            found[column] = [shown(label, old), shown(label, new)]
+    return found
+
+
+def _setting_label(table: TablePlan, change: Change, column: str) -> str:
+    """The value of a setting is as secret as its key says."""
+    return str(change.key) if table.name == "setting" and column == "value" else column
