@@ -12,7 +12,7 @@ from pathlib import Path
 
 from replicator_kuma.base.errors import ReplicatorError
 from replicator_kuma.base.state_directory import unusable
-from replicator_kuma.replication.apply.interrupted import before_start
+from replicator_kuma.replication.apply.interrupted import resolve_before_start
 from replicator_kuma.replication.drill import scratch
 from replicator_kuma.replication.hints import advise
 from replicator_kuma.replication.instance import Instance
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def at_work(instance: Instance) -> Iterator[State]:
+def workspace(instance: Instance) -> Iterator[State]:
     """A scratch folder for the block; first of all Kuma back, if an earlier process stopped it.
 
     Around every cycle, with the lock held. Dumps hold secrets: the folder goes with the block.
@@ -45,16 +45,16 @@ def at_work(instance: Instance) -> Iterator[State]:
 def _begin(instance: Instance) -> State:
     instance.state.prepare()
     try:
-        before_start(instance)
+        resolve_before_start(instance)
     finally:
-        state = _start_again(instance)
+        state = _restart_kuma(instance)
     _forget_scratch(instance.state.folder)
     scratch.forget(instance)
-    empty_work(instance)
+    empty_workspace(instance)
     return state
 
 
-def empty_work(instance: Instance) -> None:
+def empty_workspace(instance: Instance) -> None:
     """An empty scratch folder; raises StateError."""
     try:
         shutil.rmtree(instance.work, ignore_errors=True)
@@ -64,7 +64,7 @@ def empty_work(instance: Instance) -> None:
 
 
 @contextlib.contextmanager
-def aside(instance: Instance) -> Iterator[Instance]:
+def preview_workspace(instance: Instance) -> Iterator[Instance]:
     """The instance with a scratch folder of this process, which lives as long as the block.
 
     For who only reads: it needs no lock.
@@ -72,13 +72,13 @@ def aside(instance: Instance) -> Iterator[Instance]:
     made = replace(instance, scratch=f"{PREVIEW}{os.getpid()}")
     instance.state.prepare()
     try:
-        empty_work(made)
+        empty_workspace(made)
         yield made
     finally:
         shutil.rmtree(made.work, ignore_errors=True)
 
 
-def _start_again(instance: Instance) -> State:
+def _restart_kuma(instance: Instance) -> State:
     """Start a Kuma that an earlier process stopped. A supervisor starts its child itself."""
     state = instance.state.load()
     if not state.stopped_by_me:

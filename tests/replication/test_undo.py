@@ -48,8 +48,8 @@ def step(leader: Instance, replica: Instance, name: str) -> None:
     follow(replica)
 
 
-def sets(instance: Instance) -> list[checkpoints.Kept]:
-    return checkpoints.sets(instance.state.folder)
+def sets(instance: Instance) -> list[checkpoints.Checkpoint]:
+    return checkpoints.readable(instance.state.folder)
 
 
 def test_a_confirmed_apply_keeps_what_it_replaced(leader: Instance, replica: Instance) -> None:
@@ -545,7 +545,7 @@ def test_dead_after_the_effects_of_an_undo(
         if number % 2:
             after.kuma.up.unlink(missing_ok=True)  # a container ends as a whole
             with after.replica.state.lock():
-                interrupted.before_start(after.replica)
+                interrupted.resolve_before_start(after.replica)
             after.kuma.start()
         follow(after.replica, reconcile=True)
         follow(after.replica)

@@ -36,7 +36,7 @@ def fleet(only: Fleet) -> Fleet:
 def test_the_rows_come_back_as_they_were(fleet: Fleet) -> None:
     replica = fleet.replica()
     assert follow(replica).outcome is Outcome.APPLIED
-    (one,) = checkpoints.sets(replica.state.folder)
+    (one,) = checkpoints.readable(replica.state.folder)
     assert (str(one.was and one.was.position), str(one.to)) == ("1.1", "1.2")
     assert go_back(replica).position == one.was.position if one.was else None
     assert (fleet.rows(), fleet.logo()) == ("old", "old")

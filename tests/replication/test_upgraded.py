@@ -47,7 +47,7 @@ def test_an_apply_that_0_2_0_has_begun_ends(killed: Instance, kuma: RecordingKum
 def test_and_can_be_undone(killed: Instance) -> None:
     before = name_of(db(killed), 3)
     follow(killed)
-    newest = checkpoints.sets(killed.state.folder)[-1]
+    newest = checkpoints.readable(killed.state.folder)[-1]
     change = "1 monitor changed" if before != "two" else "what it changed was not noted"
     assert newest.words == f"1.1 → 1.2: {change}"
     go_back(killed)

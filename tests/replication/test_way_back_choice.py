@@ -9,7 +9,7 @@ import pytest
 from replicator_kuma.base.errors import KumaError, SettingsError
 from replicator_kuma.dump.catalog import SETTINGS, TABLES
 from replicator_kuma.dump.transform.policy import Policy
-from replicator_kuma.replication.apply.interrupted import before_start
+from replicator_kuma.replication.apply.interrupted import resolve_before_start
 from replicator_kuma.replication.instance import Instance, Outcome
 from tests.support import cycles, databases
 from tests.support.compare import damage, orphans
@@ -156,7 +156,7 @@ def test_a_way_back_that_is_cut_is_known_again_under_another_choice(
     pending = replica.state.load().pending
     assert pending is not None
     assert pending.rollback
-    before_start(replica)
+    resolve_before_start(replica)
     assert logo.read_bytes() == b"another logo", "as old as its rows"
     fails_and_goes_back(replica, kuma)
     assert name_of(db(replica), 3) == before
@@ -173,7 +173,7 @@ def test_an_apply_that_is_cut_before_its_commit_leaves_no_file_under_another_cho
     dies_at("committing", lambda: follow(replica))
     assert replica.state.load().pending is not None
     choose(replica)
-    before_start(replica)
+    resolve_before_start(replica)
     assert replica.state.load().pending is None
     assert (replica.data_dir / "upload" / "logo2.png").read_bytes() == cycles.LOGO
 

@@ -8,9 +8,8 @@ from dataclasses import replace
 
 from replicator_kuma.base.effects import effect
 from replicator_kuma.base.errors import DatabaseLocked
-from replicator_kuma.replication.apply import checkpoints as kept
-from replicator_kuma.replication.apply import failed_attempts
-from replicator_kuma.replication.apply.interrupted import before_folder, forget_before
+from replicator_kuma.replication.apply import checkpoints, failed_attempts
+from replicator_kuma.replication.apply.interrupted import before_folder, drop_before
 from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.shrink import no_rollback
 from replicator_kuma.replication.snapshot_ids import identity
@@ -23,9 +22,10 @@ log = logging.getLogger(__name__)
 
 
 def confirm(instance: Instance) -> None:
-    """Kuma is ready (or nobody's to wait for): the pending apply stands; history goes after it.
+    """Note that the pending apply stands, and delete the history of monitors that it removed.
 
-    Harmless when nothing is pending.
+    Call once Kuma is ready on its rows, or where nobody can wait for Kuma. Without a pending apply
+    only history goes. Raises StateError, DatabaseErrors.
     """
     state = instance.state.load()
     if state.pending is not None:
@@ -35,14 +35,14 @@ def confirm(instance: Instance) -> None:
         if instance.kuma.manages:
             changes |= instance.pace.restarted(long_since=not pending.rollback)
         if pending.rollback:
-            kept.disown(instance.state.folder)
+            checkpoints.abandon(instance.state.folder)
             if not failed_attempts.killed(
                 state, failed_attempts.aim(instance, pending.mark, pending.policy)
             ):
                 changes |= _suspect(state, pending, identity(instance.fleet, pending.mark))
             changes["rolled_back"] = None
         else:
-            _announce(instance, state, pending)
+            _prepare_checkpoint(instance, state, pending)
             changes |= forgiven(state, identity(instance.fleet, pending.mark))
             changes["hold"] = _holds(state, pending)
             changes |= _went_back(state, pending)
@@ -50,7 +50,7 @@ def confirm(instance: Instance) -> None:
                 applied = pending.back_to if pending.undoes else pending.mark
                 changes |= {"applied": applied, **_stands(state, pending)}
         state = instance.state.update(**changes)
-        forget_before(instance)
+        drop_before(instance)
     if state.purge:
         try:
             gone = purge_history(instance)
@@ -69,19 +69,19 @@ def purge_history(instance: Instance) -> int:
     return gone
 
 
-def _announce(instance: Instance, state: State, pending: Pending) -> None:
-    """What this apply replaced is kept once it is confirmed: the way back from a mistake."""
+def _prepare_checkpoint(instance: Instance, state: State, pending: Pending) -> None:
+    """Prepare a checkpoint of the rows that this apply replaced; `undo` can put them back."""
     before = before_folder(instance)
     if not (before / "manifest.json").exists():
         return
-    kept.announce(
+    checkpoints.prepare(
         instance.state.folder,
         before,
         state.led_from,
         at=time.time(),
         to=pending.mark.position,
         sentence=pending.words,
-        was=kept.stood_for(state, pending, before),
+        was=checkpoints.mark_of_replaced(state, pending, before),
         undoes=pending.undoes,
         policy=state.applied_policy,
         arrived=state.arrived,
@@ -90,7 +90,7 @@ def _announce(instance: Instance, state: State, pending: Pending) -> None:
 
 
 def _stands(state: State, pending: Pending) -> dict[str, object]:
-    """What holds of the live rows from now on, until a cycle finds something else."""
+    """The state's fields that describe the live rows from now on."""
     again = state.applied_by(pending.mark.snapshot, pending.policy)
     return {
         "live_digest": pending.digest,
@@ -105,9 +105,9 @@ def _stands(state: State, pending: Pending) -> dict[str, object]:
 
 
 def _went_back(state: State, pending: Pending) -> dict[str, object]:
-    """A leader's rollback is in place: what a person meant by it is still to be published.
+    """The state's fields about a leader's rollback: its rows are in place and not published yet.
 
-    An undo takes that word back, too. Rows that nobody saw in place prove nothing.
+    An undo cancels the rollback. Where nobody saw the rows in place, nothing is noted.
     """
     if pending.undoes:
         return {"rolled_back": None, "went_back": None}
@@ -120,7 +120,7 @@ def _went_back(state: State, pending: Pending) -> dict[str, object]:
 
 
 def _holds(state: State, pending: Pending) -> Hold | None:
-    """The hold once this is confirmed: an undo is done, and another snapshot ends it."""
+    """The hold after this apply: an undo is done; a hold of another snapshot ends."""
     if state.hold is None:
         return None
     if pending.undoes:
@@ -134,10 +134,11 @@ def holds(hold: Hold, snapshot: str) -> bool:
 
 
 def _suspect(state: State, pending: Pending, snapshot: str) -> dict[str, object]:
-    """Kuma came up on the old rows, late: the snapshot may be innocent once, not twice.
+    """Suspect a snapshot when Kuma was late on the old rows, too; the second time, call it bad.
 
-    (It failed on both at first: a port, a disk. Or its start takes longer than we wait; then each
-    new attempt would be an outage for nothing.) Of an undo there is none: it is not tried again.
+    The first time something else may be the cause: a port, a disk. If Kuma's start takes longer
+    than the replicator waits, each new attempt would be an outage for nothing. An undo is not
+    tried again.
     """
     if pending.undoes:
         return {"hold": state.hold and replace(state.hold, mark=state.applied, kept=0)}
@@ -147,19 +148,22 @@ def _suspect(state: State, pending: Pending, snapshot: str) -> dict[str, object]
 
 
 def _bad(state: State, snapshot: str, mark: Mark, why: str) -> dict[str, object]:
-    """The snapshots that are not tried again by themselves, and one more; the last twenty."""
+    """The state's fields with one more bad snapshot; the last twenty are remembered."""
     bad = (*(known for known in state.bad if known != snapshot), snapshot)[-20:]
     return {"bad": bad, "bad_why": Bad(str(mark.position), time.time(), why)}
 
 
 def call_bad(instance: Instance, mark: Mark, why: str) -> None:
-    """Remember a snapshot for which Kuma was stopped in vain: it is not tried again by itself."""
-    if snapshot := identity(instance.fleet, mark):  # an undo's rows are of none
+    """Remember a snapshot for which Kuma was stopped in vain: only a person tries it again."""
+    if snapshot := identity(instance.fleet, mark):  # the rows of an undo are no snapshot's
         instance.state.update(**_bad(instance.state.load(), snapshot, mark, why))
 
 
 def forgiven(state: State, snapshot: str) -> dict[str, object]:
-    """The changes of the state once Kuma has been ready on a snapshot's rows; its common id."""
+    """The state's fields once Kuma was ready on a snapshot's rows: its failures are forgotten.
+
+    ``snapshot`` is its common id.
+    """
     return {
         "bad": tuple(known for known in state.bad if known != snapshot),
         "suspect": "" if state.suspect == snapshot else state.suspect,

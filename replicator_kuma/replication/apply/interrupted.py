@@ -19,8 +19,7 @@ from replicator_kuma.base.errors import (
 )
 from replicator_kuma.dump.format import Dump, write_tables
 from replicator_kuma.dump.manifest import digest
-from replicator_kuma.replication.apply import checkpoints as kept
-from replicator_kuma.replication.apply import staging
+from replicator_kuma.replication.apply import checkpoints, staging
 from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.state.state import Pending
 
@@ -30,18 +29,18 @@ log = logging.getLogger(__name__)
 
 
 def before_folder(instance: Instance) -> Path:
-    """Where the rows from before an unconfirmed apply are kept."""
+    """Where the rows from before an unconfirmed apply are checkpoints."""
     return instance.state.folder / "before"
 
 
-def before_start(instance: Instance) -> None:
-    """Complete or drop the files of an interrupted apply; call before Kuma is started.
+def resolve_before_start(instance: Instance) -> None:
+    """Complete or drop an interrupted apply before Kuma starts, where the database can be asked.
 
-    Which of the two the rows themselves tell: the transaction was committed, or it was not. Where
-    they live inside a Kuma that is not up, or one that migrates, `asked` asks later.
+    Where it cannot (Kuma migrates, or the tables live inside a Kuma that does not run), call
+    `outcome_known` once Kuma is ready. Raises DatabaseErrors, StateError.
     """
     try:
-        sort_out(instance)
+        resolve_interrupted(instance)
     except (DatabaseMissing, DatabaseMigrating) as error:
         log.debug("whether the rows were written is not known yet: %s", error)
     except DatabaseUnreachable:
@@ -49,17 +48,19 @@ def before_start(instance: Instance) -> None:
             raise
 
 
-def sort_out(instance: Instance) -> None:
-    """`before_start` for rows that can be asked: raises DatabaseError where they cannot.
+def resolve_interrupted(instance: Instance) -> None:
+    """Complete the pending apply if its transaction was committed; drop it if it was not.
 
-    A Kuma that is started while they cannot has read who knows which: then it is `unread`.
+    The live rows tell which: their digest is the pending apply's target or its base. Raises
+    DatabaseErrors where the rows cannot be read; if Kuma is started then, nobody knows which rows
+    it reads, and the apply is noted as `unread`.
     """
     pending = _pending_now(instance)
     if pending is None:
-        forget_before(instance)
+        drop_before(instance)
         return
     if not pending.writing:
-        _forget(instance, pending)
+        _drop(instance, pending)
         return
     try:
         rows = _rows_now(instance, pending)
@@ -69,10 +70,10 @@ def sort_out(instance: Instance) -> None:
             instance.state.update(pending=replace(pending, unread=True))
         raise
     if rows == pending.base != pending.target and not pending.drifted:
-        _forget(instance, pending)
+        _drop(instance, pending)
         return
     if rows != pending.target and not pending.drifted:
-        # Somebody started Kuma and changed rows since: they tell nothing any more.
+        # somebody has changed the rows since: they no longer tell whether it was committed
         instance.state.update(pending=replace(pending, drifted=True))
     if rows == pending.target and not pending.seen:
         instance.state.update(pending=replace(pending, seen=True))
@@ -92,7 +93,7 @@ def _finish(instance: Instance, pending: Pending) -> None:
 
 
 def _pending_now(instance: Instance) -> Pending | None:
-    """What is pending; a Kuma that is not there reads the rows as they are when it starts."""
+    """The pending apply. Where Kuma does not run, it will read the rows at its next start."""
     pending = instance.state.load().pending
     if pending is not None and pending.unread and not instance.kuma.running():
         pending = replace(pending, unread=False)
@@ -100,38 +101,45 @@ def _pending_now(instance: Instance) -> Pending | None:
     return pending
 
 
-def _forget(instance: Instance, pending: Pending) -> None:
-    """Drop an apply of which nothing was written; the one that it was laid over stands."""
+def _drop(instance: Instance, pending: Pending) -> None:
+    """Drop an apply of which nothing was written; the unconfirmed one before it stays pending."""
     log.warning("an apply ended before its changes were written: the rows are as they were")
     stands = pending.earlier and replace(pending.earlier, files=())
     if pending.rollback:
-        # The way back was not taken: still unconfirmed are the rows that it leads away from.
+        # Kuma has not confirmed the rows that this way back was to replace: they stay pending
         stands = replace(pending, files=(), rollback=False, writing=True, drifted=True)
     staging.discard(instance.data_dir)
-    kept.disown(instance.state.folder)
+    checkpoints.abandon(instance.state.folder)
     instance.state.update(pending=stands)
     if stands is None:
-        forget_before(instance)
+        drop_before(instance)
 
 
-def forget_before(instance: Instance) -> None:
-    """Nothing is unconfirmed: what an apply replaced is `kept`, or holds secrets, and goes."""
+def drop_before(instance: Instance) -> None:
+    """Commit the checkpoint of a confirmed apply; delete the folder of rows from before.
+
+    That folder holds secrets. Call when nothing is pending.
+    """
     staging.discard(instance.data_dir)
     folder = before_folder(instance)
-    kept.keep(instance.state.folder, folder)
+    checkpoints.commit(instance.state.folder, folder)
     for path in (folder, folder.with_name(PARTIAL)):
         shutil.rmtree(path, ignore_errors=True)
 
 
 def _rows_now(instance: Instance, pending: Pending) -> str:
-    """The live digest, by the choice that the pending one was noted by where rows can tell it."""
+    """The digest of the live tables, as it was computed for the pending apply.
+
+    The operator's choice of tables and settings may be another since. Then the choice with which
+    the rows from before were kept is used, if its digest is one of the pending apply's.
+    """
     rows = _tables_digest(instance)
     if rows not in (pending.base, pending.target):
-        with contextlib.suppress(SnapshotRefused):  # no rows from before, or none that are whole
-            kept = instance.choosing(Dump.open(before_folder(instance)).manifest)
-            by_kept = _tables_digest(kept)
-            if by_kept in (pending.base, pending.target):
-                return by_kept
+        with contextlib.suppress(SnapshotRefused):  # no rows from before, or damaged ones
+            before = Dump.open(before_folder(instance)).manifest
+            as_before = _tables_digest(instance.choosing(before))
+            if as_before in (pending.base, pending.target):
+                return as_before
     return rows
 
 
@@ -145,25 +153,25 @@ def _tables_digest(instance: Instance) -> str:
 
 
 def _ends_by_itself(instance: Instance) -> bool:
-    """Whether a transaction goes on without its process, as in a server: a commit may come yet.
+    """Whether a server may still commit a transaction whose client is dead.
 
-    Only a writer waits for it; who reads gets the old rows until then.
+    A writer waits for that commit; a reader gets the old rows until then.
     """
     return instance.store.engine != "sqlite"
 
 
-def asked(instance: Instance) -> bool:
-    """Whether it is known what became of the pending apply; ask once Kuma is ready.
+def outcome_known(instance: Instance) -> bool:
+    """Whether it is known if the pending apply was committed; call once Kuma is ready.
 
-    (`before_start` cannot tell while Kuma migrates: then nothing is confirmed, and the next cycle
-    asks again.) Raises DatabaseError.
+    False while Kuma migrates: confirm nothing then, the next cycle asks again. Raises
+    DatabaseErrors.
     """
     try:
-        sort_out(instance)
+        resolve_interrupted(instance)
     except DatabaseMigrating as error:
         log.info("what an earlier run wrote is not confirmed yet: %s", error)
         return False
-    except DatabaseMissing:  # what was written, or was not, is gone
+    except DatabaseMissing:  # nobody can tell any more
         pending = instance.state.load().pending
         if pending is not None:
             instance.state.update(pending=replace(pending, drifted=True))

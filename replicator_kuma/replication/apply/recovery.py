@@ -6,9 +6,9 @@ import logging
 
 from replicator_kuma.base.errors import KumaRunning
 from replicator_kuma.replication.apply.confirm import confirm
-from replicator_kuma.replication.apply.interrupted import asked
+from replicator_kuma.replication.apply.interrupted import outcome_known
 from replicator_kuma.replication.apply.revert import (
-    started_blind,
+    started_on_unknown_rows,
     stop_after_write,
     wait_or_revert,
 )
@@ -17,30 +17,32 @@ from replicator_kuma.replication.instance import Instance
 log = logging.getLogger(__name__)
 
 
-def settle(instance: Instance) -> None:
-    """An unconfirmed apply: wait for Kuma; if it fails, the old rows go back. Then purge.
+def recover(instance: Instance) -> None:
+    """Confirm a pending apply once Kuma is ready, or put the rows from before back.
 
-    Raises what `roll_back` raises, and DatabaseUnreachable for tables inside a Kuma.
+    Then delete the history of monitors that are gone. Raises what `revert` raises; KumaRunning
+    where Kuma would have to restart and nobody said how; DatabaseUnreachable where the tables live
+    inside a Kuma that does not run.
     """
     pending, kuma = instance.state.load().pending, instance.kuma
-    # a Kuma that was started while its database could not be asked is judged by its next start
-    doubtful = pending is not None and started_blind(instance, pending)
+    # nobody knows which rows this start of Kuma has read: only its next start tells of them
+    doubtful = pending is not None and started_on_unknown_rows(instance, pending)
     if pending is not None and kuma.manages and not doubtful:
         running = kuma.running()
         if not running and (not pending.restart or kuma.name == "child"):
-            return  # a person stopped it, or it has not begun: there is nobody to wait for
+            return  # a person stopped it, or the supervisor has yet to start it
         if not running:
             log.warning("Kuma ended on rows that were not confirmed yet: starting it")
         wait_or_revert(instance, start=not running)
     if pending is not None:
-        if not asked(instance):
+        if not outcome_known(instance):
             return
         _restart_unread(instance)
     confirm(instance)
 
 
 def _restart_unread(instance: Instance) -> None:
-    """A Kuma that knows only the old rows, though new ones were written, reads them now."""
+    """Restart a Kuma that has not read the rows since they were written."""
     pending = instance.state.load().pending
     if pending is None or not pending.unread or instance.force:
         return

@@ -28,7 +28,11 @@ from replicator_kuma.dump.plan import Plan
 from replicator_kuma.replication import other_processes
 from replicator_kuma.replication.apply import failed_attempts, staging
 from replicator_kuma.replication.apply.confirm import call_bad, confirm, purge_history
-from replicator_kuma.replication.apply.interrupted import PARTIAL, before_folder, before_start
+from replicator_kuma.replication.apply.interrupted import (
+    PARTIAL,
+    before_folder,
+    resolve_before_start,
+)
 from replicator_kuma.replication.apply.prepare import Planned, expected_digest, takes_monitors
 from replicator_kuma.replication.apply.revert import stop_after_write, wait_or_revert
 from replicator_kuma.replication.apply.transaction import carry_out, rehearse
@@ -87,17 +91,17 @@ def apply(instance: Instance, planned: Planned, mark: Mark) -> None:
             failed_attempts.note(instance, wanted, mark, error)
         _come_back_unchanged(instance, stops)
         if stops and bad:
-            with contextlib.suppress(StateError):  # each new attempt would be an outage for nothing
+            with contextlib.suppress(StateError):  # another attempt would be an outage for nothing
                 call_bad(instance, mark, f"{why}: {error}")
         raise
     _come_back(instance, was_running)
 
 
 def _purge_orphans(instance: Instance, todo: Plan) -> None:
-    """History that belongs to no monitor must not become that of a new one with its id.
+    """Delete history that belongs to no monitor: a new monitor with that id would get it.
 
-    (Another program left it, or an older replicator.) While Kuma still runs: it may take a while.
-    Nor may what an apply that Kuma has confirmed set aside be taken for what this one does.
+    Another program left it, or an older replicator, or the last apply set it aside. It may take a
+    while, so it is done while Kuma still runs. Raises DatabaseErrors.
     """
     due = instance.state.load().purge
     if due or any(t.counts.added for t in todo.tables if t.name == "monitor"):
@@ -110,7 +114,7 @@ def _purge_orphans(instance: Instance, todo: Plan) -> None:
 
 
 def _note(instance: Instance, planned: Planned, first: Pending, stops: bool) -> None:
-    """Put on disk what a later process needs in order to go on, or to go back."""
+    """Write down what a later process needs to complete this apply or to revert it."""
     todo = planned.plan
     _keep_before(instance, planned.live, first.earlier)
     staging.stage(instance.data_dir, planned.wanted.folder, todo.files)
@@ -132,7 +136,10 @@ def _note(instance: Instance, planned: Planned, first: Pending, stops: bool) -> 
 
 
 def _keep_before(instance: Instance, live: Dump, earlier: Pending | None) -> None:
-    """Keep the rows that Kuma was last ready on, durably; an older unconfirmed set wins."""
+    """Keep the rows on which Kuma was last ready, durably: those from before an unconfirmed apply.
+
+    Raises StateError.
+    """
     folder = before_folder(instance)
     if earlier is not None and (folder / "manifest.json").exists():
         return
@@ -149,7 +156,7 @@ def _keep_before(instance: Instance, live: Dump, earlier: Pending | None) -> Non
 
 
 def _kuma_runs(instance: Instance) -> bool:
-    """Whether a Kuma that nobody here manages may run; raises KumaRunning unless forced."""
+    """Whether a Kuma that the replicator cannot stop may run; raises KumaRunning unless forced."""
     inside = instance.store.embedded
     who = "" if inside else other_processes.by_kuma(instance)
     if (inside or who) and not instance.force:
@@ -169,7 +176,10 @@ def _stop(instance: Instance, *, was_up: bool) -> None:
 
 
 def _come_back(instance: Instance, was_running: bool) -> None:
-    """Start Kuma and wait until it is ready, or put the old rows back."""
+    """Start Kuma, wait until it is ready and confirm; or put the rows from before back.
+
+    Raises what `revert` raises.
+    """
     kuma = instance.kuma
     if not kuma.manages:
         confirm(instance)
@@ -177,7 +187,7 @@ def _come_back(instance: Instance, was_running: bool) -> None:
     if not (was_running or instance.keep_running):
         return  # stopped by a person: confirmed once somebody starts it
     if instance.interrupted():
-        return  # a signal ends the supervisor: the next start goes on from the pending note
+        return  # a signal ends this process: the next start of the replicator goes on
     if instance.store.embedded:
         instance.progress("stopping Kuma")
         stop_after_write(instance)
@@ -188,9 +198,9 @@ def _come_back(instance: Instance, was_running: bool) -> None:
 
 
 def _come_back_unchanged(instance: Instance, stopped: bool) -> None:
-    """After an error: nothing half done, and Kuma running; never hides that error."""
+    """After an error: drop what was prepared and start Kuma again. Never raises."""
     with contextlib.suppress(ReplicatorError):
-        before_start(instance)
+        resolve_before_start(instance)
     if not stopped or instance.interrupted():
         return
     try:

@@ -53,7 +53,7 @@ def carry_out(instance: Instance, planned: Planned, note: Callable[[Planned], No
             _write(instance, planned)
         except _Changed:
             log.info("Kuma's rows changed after they were compared: comparing again")
-            planned = prepare(instance, planned.source, own=planned.own, back=planned.back)
+            planned = prepare(instance, planned.source, own=planned.own, undo=planned.undo)
             note(planned)
         else:
             staging.finish(instance.data_dir, planned.plan.files)
@@ -62,9 +62,9 @@ def carry_out(instance: Instance, planned: Planned, note: Callable[[Planned], No
 
 
 def _write(instance: Instance, planned: Planned) -> None:
-    """The transaction: read again, write, read back, commit. Raises _Changed.
+    """Read the rows again, write, read back, commit: one transaction. Raises _Changed.
 
-    Files that are as old as they were have seen no write since: then nothing is read again.
+    Where the database's files prove that nobody has written since, the rows are not read again.
     """
     todo = planned.plan
     effect("opening the transaction")
@@ -85,7 +85,10 @@ def _write(instance: Instance, planned: Planned) -> None:
 
 
 def same(planned: Manifest, writer: Reader) -> bool:
-    """Whether the plan still fits: ids of unkeyed rows count, runtime columns of others do not."""
+    """Whether the live rows are still those that were planned with.
+
+    Ids of rows without a key count; runtime columns of other rows do not.
+    """
     entries, _named = write_tables(None, writer, planned.tables)
     return all(
         entries[name].sha256 == entry.sha256
@@ -95,17 +98,17 @@ def same(planned: Manifest, writer: Reader) -> bool:
 
 
 def rehearse(instance: Instance, planned: Planned) -> None:
-    """Carry the plan out on a copy: what fails there would fail after a stop, for nothing.
+    """Carry the plan out on a copy of the database: what fails there would fail after a stop.
 
-    Raises what the apply itself would. Rows that changed since they were compared prove nothing.
+    Raises DatabaseError, SnapshotRefused. An error proves nothing, and is not raised, where the
+    live rows have changed since they were compared.
     """
     todo, wanted = planned.plan, planned.wanted.manifest
     if not todo.tables:
         return
     instance.progress("trying the changes on a copy")
     try:
-        # SQLite looks its path up again: nobody can put another file in the place of a name that
-        # he cannot foresee
+        # SQLite opens its path more than once: nobody can replace a file whose name is random
         folder = instance.work / secrets.token_hex(8)
         with rehearsal(instance.store, folder) as writer:
             if writer is not None:
@@ -129,10 +132,11 @@ def rehearse(instance: Instance, planned: Planned) -> None:
 
 
 def execute(writer: Writer, todo: Plan, *, back: bool = False) -> None:
-    """All row changes of a plan, in an order that needs no luck.
+    """Write all row changes of a plan.
 
-    Deletions first, children before parents; then values that must be UNIQUE give way; then rows,
-    parents before children. (An engine that checks references at once needs this order.)
+    First deletions, children before parents; then room for values that must be UNIQUE; then rows,
+    parents before children. An engine that checks each reference at once needs this order.
+    ``back``: these are the rows from before, so that history that was set aside is theirs again.
     """
     for table in reversed(todo.tables):
         writer.delete(table.name, (change.key for change in todo.changes(table, "-")))
@@ -144,7 +148,7 @@ def execute(writer: Writer, todo: Plan, *, back: bool = False) -> None:
         writer.make_room(table.name, _room(writer, todo, table))
         _upsert(writer, todo, table)
         if table.name == "monitor" and back:
-            # what was set aside is theirs again; setting aside once more would drop it
+            # setting history aside a second time would drop it
             writer.unpark_history(int(change.key) for change in todo.changes(table, "*"))
     effect("rows written")
 
@@ -170,7 +174,10 @@ def _upsert(writer: Writer, todo: Plan, table: TablePlan) -> None:
 
 
 def verify(writer: Writer, todo: Plan, wanted: Manifest) -> None:
-    """Read back what was written; raises, and so rolls back, unless it is what was wanted."""
+    """Read back what was written, and raise where it is not what was wanted.
+
+    Raises NotAsWritten, SnapshotRefused; the transaction is rolled back then.
+    """
     alone = not writer.side_effects and not any(_takes_rows(table) for table in todo.tables)
     tables = [t.name for t in todo.tables if not alone or t.counts.real or t.counts.moved]
     if broken := writer.broken_references(tables):
@@ -191,7 +198,7 @@ def verify(writer: Writer, todo: Plan, wanted: Manifest) -> None:
 
 
 def _takes_rows(table: TablePlan) -> bool:
-    """Whether rows go: then others may go with them, or point to them."""
+    """Whether rows are deleted: others may be deleted with them, or refer to them."""
     return bool(table.counts.deleted or table.counts.replaced or table.counts.moved)
 
 
@@ -213,6 +220,6 @@ def _reads_back(writer: Writer, todo: Plan, table: TablePlan) -> bool:
 
 
 def _written(change: Change) -> tuple[Any, ...]:
-    """What a change wrote: a row that stays keeps its runtime columns."""
+    """The values that a change wrote; a row that stays keeps its runtime columns."""
     new = change.new or ()
     return new if change.op in ("~", "=~") else (*new, *(change.runtime or ()))

@@ -251,7 +251,7 @@ def _opened(course: _Course, stack: contextlib.ExitStack) -> Instance:
 
 
 def _load(at: Instance, source: Dump, snapshot: Snapshot) -> prepare.Planned:
-    seen = prepare.look(at)
+    seen = prepare.observe_live(at)
     require_schema(at, snapshot, seen.live, source)
     planned = prepare.prepare(at, source, seen)
     _stage(at, planned, snapshot)

@@ -32,7 +32,7 @@ from replicator_kuma.replication import (
 )
 from replicator_kuma.replication.apply import checkpoints, failed_attempts, prepare
 from replicator_kuma.replication.apply.confirm import forgiven, holds
-from replicator_kuma.replication.apply.recovery import settle
+from replicator_kuma.replication.apply.recovery import recover
 from replicator_kuma.replication.apply.restart import apply
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from replicator_kuma.replication.mode_mismatch import awaits_mode
@@ -46,7 +46,7 @@ from replicator_kuma.replication.shrink import no_rollback
 from replicator_kuma.replication.snapshot_ids import recognised
 from replicator_kuma.replication.state.hold_words import told
 from replicator_kuma.replication.state.state import NO_DRIFT, Hold, Mark, State
-from replicator_kuma.replication.workspace import aside, at_work, empty_work
+from replicator_kuma.replication.workspace import empty_workspace, preview_workspace, workspace
 
 T = TypeVar("T")
 
@@ -147,8 +147,8 @@ class Replica:
         were.
         """
         self.instance.by_itself = not reconcile and snapshot is None
-        with at_work(self.instance):
-            settle(self.instance)
+        with workspace(self.instance):
+            recover(self.instance)
             snapshots = self.listed()
             if snapshot is not None:
                 return holding.take_and_hold(self, find(snapshots, snapshot))
@@ -268,7 +268,7 @@ class Replica:
             except ReplicatorError as error:
                 if not checkpoints.make_room(self.instance.state.folder, error):
                     raise
-                empty_work(self.instance)
+                empty_workspace(self.instance)
 
     def _take(self, snapshot: Snapshot, guard: Guard, only_ask: bool) -> CycleResult:
         instance = self.instance
@@ -349,7 +349,7 @@ class Replica:
         gate(instance, snapshot)
         instance.step(f"fetching {snapshot.position}")
         # the live rows are read while restic starts, which takes as long
-        with _beside(lambda: prepare.look(instance)) as seen:
+        with _beside(lambda: prepare.observe_live(instance)) as seen:
             wanted = prepare.fetched(instance, snapshot, "fetched")
             instance.step("comparing the rows")
             require_schema(instance, snapshot, seen.result().live, wanted)
@@ -364,7 +364,7 @@ class Replica:
         ``snapshot`` or ``at`` (epoch seconds) name another than the newest. The plan's files live
         as long as the block, in a scratch folder of its own.
         """
-        with aside(self.instance) as instance:
+        with preview_workspace(self.instance) as instance:
             snapshots = instance.repository.snapshots(instance.fleet)
             if snapshot is not None or at is not None:
                 newest: Snapshot | None = holding.chosen(snapshots, snapshot, at)

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from replicator_kuma.base.errors import KumaError, SnapshotRefused
-from replicator_kuma.replication.apply.interrupted import before_start
+from replicator_kuma.replication.apply.interrupted import resolve_before_start
 from replicator_kuma.replication.instance import Instance, Outcome
 from replicator_kuma.replication.observe import observe
 from tests.support import cycles, databases
@@ -193,7 +193,7 @@ def test_a_restore(template: Template, scratch: Path) -> None:
         else:
             after.kuma.up.unlink(missing_ok=True)  # a container ends as a whole
             with after.replica.state.lock():
-                before_start(after.replica)
+                resolve_before_start(after.replica)
             assert rows(after, template) == files(after)
             after.kuma.start()
         follow(after.replica, reconcile=True)

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 import pytest
 
 from replicator_kuma.base.errors import KumaError, SnapshotRefused
-from replicator_kuma.replication.apply.interrupted import before_start
+from replicator_kuma.replication.apply.interrupted import resolve_before_start
 from replicator_kuma.replication.instance import Instance
 from tests.replication.apply.test_kill import at_instants_within, killed_after, taken_by
 from tests.support.cycles import follow
@@ -92,7 +92,7 @@ def goes_on(fleet: Fleet, number: int, replica: Instance) -> None:
     else:
         file_kuma(replica).up.unlink(missing_ok=True)  # a container ends as a whole
         with replica.state.lock():
-            before_start(replica)
+            resolve_before_start(replica)
         replica.kuma.start()
     follow(replica, reconcile=True)
     fleet.assert_ended("new")

@@ -9,7 +9,7 @@ import pytest
 
 from replicator_kuma.adapters.repository import Position
 from replicator_kuma.base.errors import DatabaseLocked, KumaError, SnapshotRefused
-from replicator_kuma.replication.apply.interrupted import before_start
+from replicator_kuma.replication.apply.interrupted import resolve_before_start
 from replicator_kuma.replication.instance import Instance, Outcome
 from tests.support import cycles, databases
 from tests.support.compare import (
@@ -243,7 +243,7 @@ def test_a_way_back_that_was_not_taken_is_remembered_at_every_start_after_it(
     ):
         follow(replica)
     for _ in range(3):
-        before_start(replica)
+        resolve_before_start(replica)
     kuma.refuses_to_be_ready = [True]
     with pytest.raises(KumaError, match="it runs on the rows from before"):
         follow(replica)
@@ -348,7 +348,7 @@ def test_rows_that_somebody_changed_since_prove_nothing(
     """Written and unconfirmed, then edited: what is applied is compared again."""
     stopped_apply(replica, kuma)
     rename(db(replica), 6, "edited on the replica")
-    before_start(replica)
+    resolve_before_start(replica)
     kuma.up = True
     assert follow(replica).outcome is Outcome.APPLIED
     assert_followed(replica, leader, edited)
