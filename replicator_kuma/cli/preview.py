@@ -17,7 +17,7 @@ from replicator_kuma.config.variables import VARIABLES
 
 if TYPE_CHECKING:
     from replicator_kuma.adapters.repository import Position
-    from replicator_kuma.replication.replica.cycle import Preview
+    from replicator_kuma.replication.replica.preview import Preview
     from replicator_kuma.replication.state.state import Hold
 
 
@@ -37,14 +37,14 @@ def show_preview(
     from replicator_kuma.cli.commands.snapshots import describe
     from replicator_kuma.cli.dispatch import opened, wrong_mode
     from replicator_kuma.replication import mode_mismatch
-    from replicator_kuma.replication.replica.cycle import Replica
+    from replicator_kuma.replication.replica.preview import preview as previewed
     from replicator_kuma.replication.state.hold_words import as_dict
 
     settings = load(voice, overrides, (Need.REPOSITORY, Need.DATA))
     with (
         voice.progress() as progress,
         opened(settings, progress) as instance,
-        Replica(instance).preview(snapshot, at) as preview,
+        previewed(instance, snapshot, at) as preview,
     ):
         by_mode = settings.mode is not Mode.BACKUP
         hold = preview.hold if by_mode else None

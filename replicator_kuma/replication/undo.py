@@ -35,7 +35,7 @@ from replicator_kuma.replication.apply.prepare import (
 from replicator_kuma.replication.apply.recovery import recover
 from replicator_kuma.replication.apply.restart import apply
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
-from replicator_kuma.replication.replica import hold as holding
+from replicator_kuma.replication.state.hold_words import TO_GO_ON, restore_hold
 from replicator_kuma.replication.state.state import Arrived, Hold, Mark, State
 from replicator_kuma.replication.workspace import preview_workspace, workspace
 
@@ -68,15 +68,15 @@ def undo(instance: Instance, number: int | None = None, *, hold: bool = True) ->
             then = UNCONFIRMED if waits else "the next cycle publishes them"
             return replace(result, sentence=f"{result.sentence}; {then}")
         wish = Hold(time.time(), one.was, kept=one.number)
-        instance.state.update(hold=wish, floor=holding.floor(state))
+        instance.state.update(hold=wish, floor=state.highest_applied())
         try:
             result = _carry_out(there, planned, one)
         except (Interrupted, KumaKilled):
             raise  # the next cycle goes on
         except Exception:
-            holding.revert(instance, state)
+            restore_hold(instance.state, state)
             raise
-        return replace(result, sentence=f"{result.sentence}; holding them, {holding.TO_GO_ON}")
+        return replace(result, sentence=f"{result.sentence}; holding them, {TO_GO_ON}")
 
 
 def put_back(instance: Instance, number: int) -> CycleResult:

@@ -12,7 +12,6 @@ from replicator_kuma.adapters.repository import Snapshot, missing
 from replicator_kuma.base.errors import DatabaseMissing, DatabaseUnset, Fenced, ReplicatorError
 from replicator_kuma.replication import second_repository
 from replicator_kuma.replication.apply.confirm import UNCONFIRMED
-from replicator_kuma.replication.apply.prepare import fetched
 from replicator_kuma.replication.apply.recovery import recover
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from replicator_kuma.replication.leader.failed_publishes import (
@@ -31,6 +30,7 @@ from replicator_kuma.replication.leader.publish import (
 from replicator_kuma.replication.observe import Observation, fingerprint, observe, observed_dump
 from replicator_kuma.replication.shrink import HALF, Limit, files_shrink, meant_by_rollback, shrinks
 from replicator_kuma.replication.snapshot_ids import recognised
+from replicator_kuma.replication.snapshots import fetched
 from replicator_kuma.replication.state.state import Mark, State
 from replicator_kuma.replication.workspace import workspace
 
@@ -386,7 +386,7 @@ class Leader:
         )
 
     def _take_back(self, view: View) -> CycleResult:
-        from replicator_kuma.replication.replica.cycle import Replica
+        from replicator_kuma.replication.replica.take import take
 
         newest = view.newest
         assert newest is not None
@@ -405,6 +405,6 @@ class Leader:
                 "taking it back once Kuma has made an empty one",
             )
         log.warning("this instance has lost its database: taking back its own %s", newest.position)
-        result = Replica(self.instance).take(newest)
+        result = take(self.instance, newest)
         self.instance.state.update(published=Mark.of(newest))
         return result

@@ -273,6 +273,15 @@ class State:
     lagging: str = ""
     """which of a leader's two repositories lags behind, and why"""
 
+    def highest_applied(self) -> Position | None:
+        """The highest position that was ever applied here, confirmed or not."""
+        positions = [mark.position for mark in (self.applied,) if mark is not None]
+        if self.floor is not None:
+            positions.append(self.floor)
+        if self.pending is not None and not self.pending.rollback:
+            positions.append(self.pending.mark.position)
+        return max(positions, default=None)
+
     @property
     def has_snapshot(self) -> bool:
         """Whether rows of this instance are in a snapshot, or came from one."""
