@@ -88,7 +88,7 @@ def show_preview(
 
 def _unpublished(preview: Preview) -> bool:
     """Whether a rollback refuses to lose what was edited here since the last publish."""
-    from replicator_kuma.replication.leader.cycle import alike_key
+    from replicator_kuma.replication.leader.decide import alike_key
 
     published, live = preview.state.published, preview.live_digest
     if published is None or live == published.digest:

@@ -9,7 +9,8 @@ from replicator_kuma.base.errors import DatabaseMissing, SnapshotNotFound, Unpub
 from replicator_kuma.replication.apply.confirm import UNCONFIRMED
 from replicator_kuma.replication.apply.recovery import recover
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
-from replicator_kuma.replication.leader.cycle import Leader, View, alike_key
+from replicator_kuma.replication.leader.cycle import Leader
+from replicator_kuma.replication.leader.decide import View, alike_key
 from replicator_kuma.replication.leader.publish import Since, next_position, publish
 from replicator_kuma.replication.observe import Observation
 from replicator_kuma.replication.replica.take import take

@@ -224,7 +224,7 @@ class Doctor:
 
     def _judge(self, snapshots: list[Snapshot]) -> None:
         """Raise what the next cycle would say to these snapshots: it is asked itself."""
-        from replicator_kuma.replication.leader.cycle import View, own_newest
+        from replicator_kuma.replication.leader.decide import View, own_newest
         from replicator_kuma.replication.replica.decide import newest_to_follow, refuse_bad
         from replicator_kuma.replication.snapshot_ids import as_listed
         from replicator_kuma.replication.state.state import StateFile
