@@ -56,7 +56,9 @@ def apply(instance: Instance, planned: Planned, mark: Mark) -> None:
         instance.answers()
     was_running = kuma.running() if kuma.manages else _kuma_runs(instance)
     stops = was_running and kuma.manages and not inside
-    wanted = failed_attempts.aim(instance, mark, str(planned.stands(instance.tables)["policy"]))
+    wanted = failed_attempts.aim(
+        instance, mark, str(planned.pending_fields(instance.tables)["policy"])
+    )
     failed_attempts.require_new(instance, wanted)
     if stops:
         other_processes.require_one_kuma(instance)
@@ -87,13 +89,13 @@ def apply(instance: Instance, planned: Planned, mark: Mark) -> None:
         bad = isinstance(error, SnapshotRefused | NotAsWritten)
         if stopped and not bad and isinstance(error, Exception) and not instance.interrupted():
             failed_attempts.note(instance, wanted, mark, error)
-        _come_back_unchanged(instance, stops)
+        _clean_up(instance, stops)
         if stops and bad:
             why = "it did not read back" if isinstance(error, NotAsWritten) else "it was refused"
             with contextlib.suppress(StateError):  # another attempt would be an outage for nothing
                 call_bad(instance, mark, f"{why}: {error}")
         raise
-    _come_back(instance, was_running)
+    _start(instance, was_running)
 
 
 def _purge_orphans(instance: Instance, todo: Plan) -> None:
@@ -128,7 +130,7 @@ def _note(instance: Instance, planned: Planned, first: Pending, stops: bool) -> 
         replaced=live.digest,
         digest=expected_digest(instance, live, wanted),
         words=todo.summary.sentence(),
-        **planned.stands(instance.tables),
+        **planned.pending_fields(instance.tables),
     )
     instance.state.update(pending=pending, stopped_by_me=stops, live_digest="")
     effect("pending noted")
@@ -174,7 +176,7 @@ def _stop(instance: Instance, *, was_up: bool) -> None:
         )
 
 
-def _come_back(instance: Instance, was_running: bool) -> None:
+def _start(instance: Instance, was_running: bool) -> None:
     """Start Kuma, wait until it is ready and confirm; or put the rows from before back.
 
     Raises what `revert` raises.
@@ -196,7 +198,7 @@ def _come_back(instance: Instance, was_running: bool) -> None:
     confirm(instance)
 
 
-def _come_back_unchanged(instance: Instance, stopped: bool) -> None:
+def _clean_up(instance: Instance, stopped: bool) -> None:
     """After an error: drop what was prepared and start Kuma again. Never raises."""
     with contextlib.suppress(ReplicatorError):
         resolve_before_start(instance)
