@@ -60,7 +60,7 @@ class Planned:
     undo: UndoOf | None = None
     """where it is an undo"""
 
-    def stands(self, tables: Collection[str]) -> dict[str, Any]:
+    def pending_fields(self, tables: Collection[str]) -> dict[str, Any]:
         """The fields of `state.Pending` that describe these rows once they are confirmed."""
         if self.undo is not None:
             return vars(self.undo)

@@ -218,7 +218,7 @@ class State:
     promoted_at: float = 0.0
     """when `promote` made this the leader, until a cycle as the leader ends; 0: it did not"""
     led_from: int = 0
-    """the newest kept set when this became the leader: those up to there are a replica's"""
+    """the newest checkpoint when this became the leader: those up to there are a replica's"""
     pending: Pending | None = None
     stopped_by_me: bool = False
     bad: tuple[str, ...] = ()
