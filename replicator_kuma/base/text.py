@@ -84,3 +84,11 @@ def _json_escaped(found: re.Match[str]) -> str:
 def size(count: int) -> str:
     """Bytes for people."""
     return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
+
+
+def cut(text: str, limit: int) -> str:
+    """`plain` text as valid UTF-8 of at most ``limit`` bytes, cut between characters."""
+    data = plain(text).encode()
+    if len(data) <= limit:
+        return data.decode()
+    return data[: limit - 3].decode(errors="ignore") + "…"

@@ -425,10 +425,10 @@ def _tell(source: Source) -> frozenset[Kind]:
 def _ntfy_url(source: Source) -> str:
     url = source.text("NTFY_URL").strip()
     if url:
-        from replicator_kuma.adapters.notify.ntfy import parse_target
+        from replicator_kuma.adapters.notify.ntfy import Ntfy
 
         try:
-            parse_target(url)
+            Ntfy.at(url)
         except SettingsError as error:
             source.problem("NTFY_URL", f"a topic's address ({error})")
     return url
