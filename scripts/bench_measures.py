@@ -33,6 +33,7 @@ from tests.support.tools import ToolMissingError, restic_014, restic_018
 
 Figures = dict[str, float]
 
+PASSWORD = "benchmark"
 _SETTLE = 2.1
 """A database's files must be this old before their time stamps are believed (sqlite.py)."""
 
@@ -87,7 +88,7 @@ class Bench:
             "PATH": os.environ.get("PATH", ""),
             "HOME": str(self.folder),
             "RESTIC_REPOSITORY": str(self.folder / "repository"),
-            "RESTIC_PASSWORD": "benchmark",
+            "RESTIC_PASSWORD": PASSWORD,
         }
         return ResticRepository(restic(), environment, self.folder / "cache", "bench")
 

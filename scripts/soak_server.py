@@ -21,6 +21,7 @@ from tests.adapters.repository.places import (
     free_port,
     rest_url,
 )
+from tests.support import weak_repository
 from tests.support.tools import rclone, rest_server
 from tests.support.waiting import wait_until
 
@@ -96,13 +97,12 @@ def make_server(kind: str, folder: Path) -> Server:
     port = free_port()
     address = f"127.0.0.1:{port}"
     place = folder / "server"
+    weak_repository.make(place / "fleet" if kind == "rest" else place / "bucket" / "fleet")
     if kind == "rest":
-        place.mkdir()
         digest = base64.b64encode(hashlib.sha1(USER_PASSWORD.encode()).digest()).decode()
         (place / ".htpasswd").write_text(f"{USER}:{{SHA}}{digest}\n")
         call = [str(rest_server()), "--path", str(place), "--listen", address]
         return Server(call, port, rest_url(address), folder)
-    (place / "bucket").mkdir(parents=True)
     keys = f"{S3_KEY},{S3_SECRET}"
     call = [str(rclone()), "serve", "s3", "--auth-key", keys, "--addr", address, str(place)]
     return Server(call, port, f"s3:http://{address}/bucket/fleet", folder)

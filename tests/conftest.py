@@ -1,14 +1,18 @@
-"""What all tests share: one profile of Hypothesis, and one MariaDB a session."""
+"""What all tests share: a place in memory, one profile of Hypothesis, one MariaDB a session."""
 
 from __future__ import annotations
 
 import os
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.support import memory
+from tests.support.tools import kuma_dir, kuma_version, other_kumas, use_kuma
 
 if TYPE_CHECKING:
     from tests.support.mariadb import Server
@@ -25,10 +29,35 @@ settings.register_profile("thorough", _COMMON, max_examples=1_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Write to memory. Workers of xdist have the environment of the process that starts them."""
+    folder = memory.write_to_memory()
+    if folder is not None:
+        config.add_cleanup(lambda: memory.remove(folder))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests first: no worker begins one while the others have nothing left."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests of a real Kuma run on npm's build, and on each that REPLICATOR_TEST_KUMA_DIRS names."""
+    others = other_kumas() if metafunc.definition.get_closest_marker("kuma") else []
+    if others:
+        if "kuma_folder" not in metafunc.fixturenames:
+            metafunc.fixturenames.insert(0, "kuma_folder")
+        ids = ["npm", *(f"kuma {kuma_version(folder)}" for folder in others)]
+        metafunc.parametrize("kuma_folder", [None, *others], indirect=True, ids=ids, scope="module")
+
+
+@pytest.fixture(scope="module")
+def kuma_folder(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """The real Kuma under test. What outlives one test and runs a Kuma has to ask for this."""
+    use_kuma(getattr(request, "param", None))
+    yield kuma_dir()
+    use_kuma(None)
 
 
 def need_mariadb() -> None:

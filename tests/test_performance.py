@@ -27,10 +27,10 @@ from replicator_kuma.replication.leader.cycle import Leader
 from replicator_kuma.replication.replica.cycle import Replica
 from scripts import bench as bench_program
 from scripts.bench_mariadb import Engines
+from scripts.bench_measures import PASSWORD, Figures, TimedRepository
 from scripts.bench_measures import Bench as Measured
-from scripts.bench_measures import Figures, TimedRepository
 from tests.conftest import need_mariadb
-from tests.support import databases
+from tests.support import databases, weak_repository
 from tests.support.cycles import rename
 from tests.support.folder_repository import FolderRepository
 from tests.support.mariadb import Server
@@ -63,7 +63,7 @@ class Bench:
     def anew(self, size: int, name: str) -> Figures:
         here = self._folder / str(size)
         if not here.exists():
-            here.mkdir()
+            weak_repository.make(here / "repository", password=PASSWORD)
             self.first(size, "prepare")
             self.first(size, "publish")
         module = bench_program.MODULES.get(name, "scripts.bench_measures")

@@ -100,20 +100,21 @@ def promote(instance: Instance, force: bool) -> CycleResult:
 def before_start(instance: Instance) -> None:
     from replicator_kuma.replication.apply import interrupted
 
-    interrupted.before_start(instance)
+    interrupted.resolve_before_start(instance)
 
 
 def confirm(instance: Instance) -> None:
     from replicator_kuma.replication.apply import interrupted
+    from replicator_kuma.replication.apply.confirm import confirm as confirm_pending
 
     pending = instance.state.load().pending
     if pending is not None and pending.unread:
         return  # the rows could not be asked before this start: the cycle that comes does
-    if pending is None or interrupted.asked(instance):
-        interrupted.confirm(instance)
+    if pending is None or interrupted.outcome_known(instance):
+        confirm_pending(instance)
 
 
 def roll_back(instance: Instance, cause: KumaError) -> None:
     from replicator_kuma.replication.apply import revert
 
-    revert.roll_back(instance, cause)
+    revert.revert(instance, cause)

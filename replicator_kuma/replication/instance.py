@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, nullcontext
@@ -16,8 +15,10 @@ from replicator_kuma.adapters.kuma import KumaService
 from replicator_kuma.adapters.notify import Notifier
 from replicator_kuma.adapters.repository import Place, Position, Repository
 from replicator_kuma.adapters.repository.pair import Pair
+from replicator_kuma.base.effects import effect
 from replicator_kuma.base.errors import Interrupted
 from replicator_kuma.base.times import when
+from replicator_kuma.dump.manifest import Manifest
 from replicator_kuma.dump.plan import Summary
 from replicator_kuma.dump.transform.overrides import Overrides
 from replicator_kuma.dump.transform.policy import Policy
@@ -156,11 +157,33 @@ class Instance:
         What a rule skips here, a strategy leaves out or a cut takes off would be gone from the
         whole fleet.
         """
-        made, policy = copy.copy(self), self.policy
-        made.policy = lambda: replace(policy(), overrides=Overrides(), truncate=False)
-        made.tables = self.leading or self.tables
-        made.leads = True
-        return made
+        return replace(
+            self,
+            policy=lambda: replace(self.policy(), overrides=Overrides(), truncate=False),
+            tables=self.leading or self.tables,
+            leads=True,
+        )
+
+    def choosing(self, before: Manifest) -> Instance:
+        """This instance with the choice of tables and settings by which ``before`` was kept.
+
+        Another one may be set since: what those rows do not hold is nothing to go back to.
+        """
+        store = self.store.choosing(before.settings)
+        return replace(self, tables=frozenset(before.tables), store=store)
+
+    def stop_kuma(self) -> None:
+        """Stop Kuma. First note in the state that it has to be started again; raises KumaError."""
+        effect("stopping Kuma")
+        self.kuma.stop()
+        effect("Kuma stopped")
+
+    def start_kuma(self) -> None:
+        """Start Kuma, and note that nobody has to start it again; raises KumaError."""
+        effect("starting Kuma")
+        self.kuma.start()
+        effect("Kuma started")
+        self.state.update(stopped_by_me=False)
 
     def step(self, message: str) -> None:
         """Between two steps: raises Interrupted when asked to end, else tells what comes next."""

@@ -70,8 +70,7 @@ def _bring_back(instance: Instance) -> None:
     if not (instance.interrupted() and kuma.manages and kuma.name != "child"):
         return
     if instance.state.load().stopped_by_me:
-        kuma.start()
-        instance.state.update(stopped_by_me=False)
+        instance.start_kuma()
 
 
 def recorded(

@@ -22,15 +22,22 @@ from replicator_kuma.base.errors import (
 from replicator_kuma.base.times import when
 from replicator_kuma.dump.format import Dump
 from replicator_kuma.dump.plan import Plan
-from replicator_kuma.replication.apply import checkpoints as kept
-from replicator_kuma.replication.apply.checkpoints import Kept
-from replicator_kuma.replication.apply.interrupted import as_kept, aside, at_work
-from replicator_kuma.replication.apply.prepare import Back, Planned, look, prepare, remembered
+from replicator_kuma.replication.apply import checkpoints
+from replicator_kuma.replication.apply.checkpoints import Checkpoint, Damaged
+from replicator_kuma.replication.apply.confirm import UNCONFIRMED
+from replicator_kuma.replication.apply.prepare import (
+    Planned,
+    UndoOf,
+    observe_live,
+    prepare,
+    remembered,
+)
+from replicator_kuma.replication.apply.recovery import recover
 from replicator_kuma.replication.apply.restart import apply
-from replicator_kuma.replication.apply.revert import UNCONFIRMED, settle
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from replicator_kuma.replication.replica import hold as holding
 from replicator_kuma.replication.state.state import Arrived, Hold, Mark, State
+from replicator_kuma.replication.workspace import preview_workspace, workspace
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +46,7 @@ log = logging.getLogger(__name__)
 class Preview:
     """What an undo would do."""
 
-    kept: Kept
+    checkpoint: Checkpoint
     plan: Plan
 
 
@@ -49,14 +56,14 @@ def undo(instance: Instance, number: int | None = None, *, hold: bool = True) ->
     ``number`` names a kept set instead; ``hold``: it is a replica, and stays there then. Under
     the lock. Raises ReplicatorErrors, with the rows as they were.
     """
-    with at_work(instance):
-        settle(instance)
+    with workspace(instance):
+        recover(instance)
         there, planned, one = _choose(instance, number, leads=not hold)
         state = instance.state.load()
         if not hold:
-            assert planned.back is not None
-            leads = replace(planned.back, back_to=state.applied)  # of a leader it says nothing
-            result = _carry_out(there, replace(planned, back=leads), one)
+            assert planned.undo is not None
+            leads = replace(planned.undo, back_to=state.applied)  # of a leader it says nothing
+            result = _carry_out(there, replace(planned, undo=leads), one)
             waits = instance.state.load().pending is not None
             then = UNCONFIRMED if waits else "the next cycle publishes them"
             return replace(result, sentence=f"{result.sentence}; {then}")
@@ -85,32 +92,32 @@ def preview(
 
     Arguments are those of `undo`. The plan's files live as long as the block.
     """
-    with aside(instance) as beside:
+    with preview_workspace(instance) as beside:
         _there, planned, one = _choose(beside, number, leads=not hold)
         yield Preview(one, planned.plan)
 
 
 def _choose(
     instance: Instance, number: int | None, *, leads: bool = False
-) -> tuple[Instance, Planned, Kept]:
+) -> tuple[Instance, Planned, Checkpoint]:
     """The set to put back, planned: the named one, or the next that differs from what is here.
 
     Raises NothingKept (KeptDamaged), DatabaseErrors; KumaError where the last apply is not
     confirmed, and so in no set yet.
     """
-    found, damaged = kept.look(instance.state.folder)
+    found, damaged = checkpoints.read_all(instance.state.folder)
     if number is not None:
         one = _named(instance, found, damaged, number)
         return (*_prepare(instance, one), one)
     state = instance.state.load()
     _require_confirmed(state)
-    eligible = kept.in_question(found, state, leads=leads)
+    eligible = checkpoints.eligible(found, state, leads=leads)
     passed_over = len(eligible) < len(found)
-    barred = kept.in_question(damaged, state, leads=leads)
+    barred = checkpoints.eligible(damaged, state, leads=leads)
     while True:
-        if met := kept.first_met(eligible, barred):
+        if met := checkpoints.damaged_in_the_way(eligible, barred):
             raise _damaged(instance, met.number, met.why, found)
-        following = kept.next_undone(eligible)
+        following = checkpoints.next_to_undo(eligible)
         if following is None:
             raise _nothing(found, passed_over)
         there, planned = _prepare(instance, following)
@@ -124,7 +131,7 @@ def _choose(
 
 def _require_confirmed(state: State) -> None:
     """Raise KumaError where an apply is in place that would be passed over: it is in no set yet."""
-    if state.pending is not None and kept.unconfirmed(state):
+    if state.pending is not None and checkpoints.unconfirmed(state):
         position = state.pending.mark.position
         raise KumaError(
             f"the rows of {position} are in place, and Kuma has not confirmed them: what "
@@ -134,7 +141,7 @@ def _require_confirmed(state: State) -> None:
         )
 
 
-def _nothing(found: Sequence[Kept], passed_over: bool) -> NothingKept:
+def _nothing(found: Sequence[Checkpoint], passed_over: bool) -> NothingKept:
     if not passed_over:
         return NothingKept(f"there is no {'further ' if found else ''}apply to undo")
     return NothingKept(
@@ -144,7 +151,7 @@ def _nothing(found: Sequence[Kept], passed_over: bool) -> NothingKept:
     )
 
 
-def _damaged(instance: Instance, number: int, why: str, found: Sequence[Kept]) -> KeptDamaged:
+def _damaged(instance: Instance, number: int, why: str, found: Sequence[Checkpoint]) -> KeptDamaged:
     """The error of a set that cannot be put back: further back goes only who says so."""
     further = _further(instance, [one for one in found if one.number < number])
     message = f"the rows kept as {number} cannot be put back: {why}"
@@ -157,12 +164,12 @@ def _damaged(instance: Instance, number: int, why: str, found: Sequence[Kept]) -
     )
 
 
-def _further(instance: Instance, below: Sequence[Kept]) -> Kept | None:
+def _further(instance: Instance, below: Sequence[Checkpoint]) -> Checkpoint | None:
     """The set that would change something: what an undo has put back is here already.
 
     One that cannot be compared says why itself, to who names it.
     """
-    while (one := kept.next_undone(below)) is not None:
+    while (one := checkpoints.next_to_undo(below)) is not None:
         try:
             if not _planned(instance, one, _opened(one))[1].plan.empty:
                 return one
@@ -176,8 +183,11 @@ def _further(instance: Instance, below: Sequence[Kept]) -> Kept | None:
 
 
 def _named(
-    instance: Instance, found: Sequence[Kept], damaged: Sequence[kept.Damaged], number: int
-) -> Kept:
+    instance: Instance,
+    found: Sequence[Checkpoint],
+    damaged: Sequence[Damaged],
+    number: int,
+) -> Checkpoint:
     for one in found:
         if one.number == number:
             return one
@@ -187,33 +197,33 @@ def _named(
     raise NothingKept(f"nothing is kept as {number}")
 
 
-def _prepare(instance: Instance, one: Kept) -> tuple[Instance, Planned]:
+def _prepare(instance: Instance, one: Checkpoint) -> tuple[Instance, Planned]:
     try:
         dump = _opened(one)
     except SnapshotRefused as error:
         why = str(error).replace("the snapshot", "the set")
-        found = kept.sets(instance.state.folder)
+        found = checkpoints.readable(instance.state.folder)
         raise _damaged(instance, one.number, why, found) from error
     return _planned(instance, one, dump)
 
 
-def _opened(one: Kept) -> Dump:
+def _opened(one: Checkpoint) -> Dump:
     """Its rows; raises SnapshotRefused where they are not what their manifest says."""
     dump = Dump.open(one.folder)
     dump.verify()
     return dump
 
 
-def _planned(instance: Instance, one: Kept, dump: Dump) -> tuple[Instance, Planned]:
+def _planned(instance: Instance, one: Checkpoint, dump: Dump) -> tuple[Instance, Planned]:
     instance.step(f"comparing with the rows from before {one.to}")
-    there = as_kept(instance, dump.manifest)
-    seen = look(there)
+    there = instance.choosing(dump.manifest)
+    seen = observe_live(there)
     arrived = _arrived(instance.state.load(), one, seen.live)
-    back = Back(one.number, one.was, _policy(instance, one), arrived, one.keeps_own)
-    return there, prepare(there, dump, seen, own=True, back=back)
+    undo_of = UndoOf(one.number, one.was, _policy(instance, one), arrived, one.keeps_own)
+    return there, prepare(there, dump, seen, own=True, undo=undo_of)
 
 
-def _policy(instance: Instance, one: Kept) -> str:
+def _policy(instance: Instance, one: Checkpoint) -> str:
     """The choices by which these rows stand from now on: today's, or a cycle would apply those.
 
     (A person may undo what a new rule has done.) Later ones apply, as do all by `--resume`.
@@ -225,7 +235,7 @@ def _policy(instance: Instance, one: Kept) -> str:
         return one.policy
 
 
-def _arrived(state: State, one: Kept, live: Dump) -> Arrived:
+def _arrived(state: State, one: Checkpoint, live: Dump) -> Arrived:
     """What had arrived when the rows stood, and what a person has deleted here since."""
     found = {name: frozenset(ids) for name, ids in one.arrived}
     for name, ids in state.arrived:
@@ -235,7 +245,7 @@ def _arrived(state: State, one: Kept, live: Dump) -> Arrived:
     return remembered(found)
 
 
-def _carry_out(there: Instance, planned: Planned, one: Kept) -> CycleResult:
+def _carry_out(there: Instance, planned: Planned, one: Checkpoint) -> CycleResult:
     summary = planned.plan.summary
     if planned.plan.empty:
         _note_equal(there, planned)
@@ -254,7 +264,7 @@ def _carry_out(there: Instance, planned: Planned, one: Kept) -> CycleResult:
     return CycleResult(Outcome.APPLIED, sentence, position, digest, summary)
 
 
-def _mark(one: Kept) -> Mark:
+def _mark(one: Checkpoint) -> Mark:
     """Of an apply whose rows are no snapshot's: nothing can be called bad for it."""
     stood = one.was or Mark(one.to, "", "")
     return replace(stood, snapshot="")
@@ -262,7 +272,7 @@ def _mark(one: Kept) -> Mark:
 
 def _note_equal(instance: Instance, planned: Planned) -> None:
     """The rows are there already: only what they stand for is to be known."""
-    state, back = instance.state.load(), planned.back
+    state, back = instance.state.load(), planned.undo
     if state.pending is not None:
         return  # Kuma has to confirm it
     assert back is not None

@@ -28,6 +28,8 @@ from replicator_kuma.reports.doctor import checks as doctor_module
 from replicator_kuma.reports.doctor.findings import Finding, Level, exit_code
 from tests.cli.conftest import World
 from tests.support.databases import edit, query
+from tests.support.memory import MEMORY
+from tests.support.tools import ROOT
 
 
 def published(world: World) -> World:
@@ -596,10 +598,11 @@ def test_doctor_without_folders(world: World, tmp_path: Path) -> None:
 
 
 def test_doctor_on_two_file_systems(world: World) -> None:
-    shared_memory = Path("/dev/shm")
-    if not shared_memory.is_dir() or shared_memory.stat().st_dev == world.folder.stat().st_dev:
+    here = world.folder.stat().st_dev
+    others = [place for place in (MEMORY, ROOT) if place.is_dir() and place.stat().st_dev != here]
+    if not others:
         pytest.skip("this machine has one file system only")
-    with tempfile.TemporaryDirectory(dir=shared_memory) as other:
+    with tempfile.TemporaryDirectory(prefix=".tests-", dir=others[0]) as other:
         assert levels(findings(world, "--state-dir", other))["state directory"] == "WARN"
 
 

@@ -21,6 +21,7 @@ from replicator_kuma.replication.state.state import StateFile
 from tests.adapters.repository import places
 from tests.cli.conftest import Done
 from tests.cli.harness import FAKE_KUMA
+from tests.support import weak_repository
 from tests.support.databases import build, edit, query
 from tests.support.gate import reading_only
 from tests.support.supervised import Side
@@ -79,9 +80,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("published")
     build(folder / "leader" / "kuma.db", "2.3", monitors=12)
     side = Side(folder, "leader", "BACKUP", restic_014())
-    side.environment["RESTIC_PASSWORD"] = places.PASSWORD
-    del side.environment["RESTIC_PASSWORD_FILE"]
-    side.command("init")
+    weak_repository.make(folder / "repository")
     side.command("backup")
     return folder
 

@@ -17,7 +17,7 @@ from replicator_kuma.adapters.database.sqlite.store import SqliteStore
 from replicator_kuma.dump.catalog import TABLES
 from replicator_kuma.dump.plan import Plan, plan
 from replicator_kuma.dump.select import select
-from replicator_kuma.replication.apply.restart import _verify, execute
+from replicator_kuma.replication.apply.transaction import execute, verify
 from tests.support import compare
 from tests.support.databases import create, edit, query, quoted
 from tests.support.dumps import digest_of, dump_of
@@ -144,7 +144,7 @@ def carry_out(live: Path, wanted: Path, folder: Path) -> Plan:
         for table in todo.tables:
             writer.sweep(select(writer.schema, table.name))
         execute(writer, todo)
-        _verify(writer, todo, target.manifest)
+        verify(writer, todo, target.manifest)
     return todo
 
 

@@ -6,10 +6,13 @@ import http.server
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
 
+from tests.support import weak_repository
+from tests.support.cycles import state_of
 from tests.support.kuma_server import KumaClient
 from tests.support.supervised import Side
 from tests.support.tools import restic_018
@@ -53,21 +56,35 @@ class Fleet:
         return client
 
     def positions(self) -> list[str]:
-        return [row["position"] for row in self.leader.json("snapshots")]
+        """Of all snapshots, oldest first; asked for anew where the repository holds others."""
+        there = (self.folder / "repository" / "snapshots").glob("*")
+        return _positions(self.leader, frozenset(path.name for path in there))
 
-    def wait_applied(self, position: str, deadline: float = 60.0) -> None:
-        """Until the replica has applied, and confirmed, a position."""
+    def wait_applied(self, position: str = "", deadline: float = 60.0) -> None:
+        """Until the replica has applied, and confirmed, a position: the newest, if none is said."""
 
         def there() -> bool:
-            status = self.replica.json("status")
-            return bool(status["applied"]) and status["applied"]["position"] == position
+            wanted = position or self.positions()[-1]
+            applied = state_of(self.replica.data_dir).applied
+            # a look at the file costs less than a command, which is what a person asks
+            return (
+                applied is not None
+                and str(applied.position) == wanted
+                and bool(self.replica.json("status")["applied"]["position"] == wanted)
+            )
 
-        wait_until(there, f"the replica applies {position}", deadline, every=0.3)
+        wait_until(there, f"the replica applies {position or 'the newest'}", deadline)
+
+
+@cache
+def _positions(side: Side, _there: frozenset[str]) -> list[str]:
+    return [row["position"] for row in side.json("snapshots")]
 
 
 @pytest.fixture(scope="module")
-def fleet(tmp_path_factory: pytest.TempPathFactory, web: str) -> Iterator[Fleet]:
+def fleet(tmp_path_factory: pytest.TempPathFactory, web: str, kuma_folder: Path) -> Iterator[Fleet]:
     folder = tmp_path_factory.mktemp("fleet")
+    weak_repository.make(folder / "repository")
     restic = restic_018()
     made = Fleet(
         folder,

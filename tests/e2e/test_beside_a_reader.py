@@ -24,7 +24,7 @@ def add(fleet: Fleet, name: str, web: str) -> str:
 def test_a_reader_that_stays_costs_nothing_and_a_second_node_no_outage(
     fleet: Fleet, web: str
 ) -> None:
-    fleet.wait_applied(latest(fleet), 120)
+    fleet.wait_applied(deadline=120)
     fleet.replica.wait_ready()
     with opened(fleet.replica.data_dir / "kuma.db", name="litestream"):
         fleet.wait_applied(add(fleet, "beside a reader", web))

@@ -16,7 +16,7 @@ import pytest
 
 from tests.e2e.conftest import PASSWORD, USER, Fleet
 from tests.e2e.test_two_kumas import published_after
-from tests.support import databases
+from tests.support import databases, weak_repository
 from tests.support.kuma_server import KumaClient
 from tests.support.mariadb import Server
 from tests.support.supervised import Side
@@ -55,9 +55,12 @@ def login(told: dict[str, str]) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def fleet(tmp_path_factory: pytest.TempPathFactory, web: str, mariadb: Server) -> Iterator[Fleet]:
+def fleet(
+    tmp_path_factory: pytest.TempPathFactory, web: str, mariadb: Server, kuma_folder: Path
+) -> Iterator[Fleet]:
     """The old instance leads on SQLite; the new one is not started yet."""
     folder = tmp_path_factory.mktemp("migration")
+    weak_repository.make(folder / "repository")
     with closing(mariadb.connect()) as root, root.cursor() as cursor:
         for statement in statements():
             cursor.execute(statement.replace("kuma", "migrated").replace("`", '"'))
@@ -106,11 +109,7 @@ def test_1_the_old_instance_is_asked_what_would_not_fit(fleet: Fleet) -> None:
 def test_3_the_rows_come_to_an_empty_new_instance(fleet: Fleet, mariadb: Server) -> None:
     fleet.replica.run()
     fleet.replica.wait_ready(120)
-    wait_until(
-        lambda: applied(fleet),
-        "the rows come",
-        120,
-    )
+    fleet.wait_applied(deadline=120)
     fleet.replica.wait_ready()
     assert shown(fleet, fleet.replica) == {"First 🚀": "  null\n", "null": None}
     assert "no change" in fleet.replica.command("diff").stdout
@@ -118,12 +117,6 @@ def test_3_the_rows_come_to_an_empty_new_instance(fleet: Fleet, mariadb: Server)
     with closing(mariadb.connect("migrated")) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM monitor")
         assert cursor.fetchone() == (2,)
-
-
-def applied(fleet: Fleet) -> bool:
-    status = fleet.replica.json("status")
-    newest = fleet.positions()[-1]
-    return bool(status["applied"]) and status["applied"]["position"] == newest
 
 
 def test_4_the_new_instance_leads(fleet: Fleet, web: str) -> None:

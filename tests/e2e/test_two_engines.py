@@ -15,7 +15,7 @@ import pytest
 
 from tests.e2e.conftest import PASSWORD, USER, Fleet
 from tests.e2e.test_two_kumas import cycles, kuma_pid, latest, published_after, save_page_again
-from tests.support import databases
+from tests.support import databases, weak_repository
 from tests.support.kuma_server import KumaClient
 from tests.support.mariadb import Server
 from tests.support.supervised import Side
@@ -77,8 +77,10 @@ def fleet(
     tmp_path_factory: pytest.TempPathFactory,
     web: str,
     mariadb: Server,
+    kuma_folder: Path,
 ) -> Iterator[Mixed]:
     folder = tmp_path_factory.mktemp("mixed")
+    weak_repository.make(folder / "repository")
     leads, follows = request.param
     leader, there = make_side(folder, "leader", "BACKUP", leads, mariadb)
     replica, here = make_side(folder, "replica", "RESTORE", follows, mariadb)
@@ -99,7 +101,7 @@ def fleet(
 
 
 def test_the_leader_s_user_logs_in_to_the_replica(fleet: Mixed) -> None:
-    fleet.wait_applied(latest(fleet), 120)
+    fleet.wait_applied(deadline=120)
     fleet.replica.wait_ready()
     client = fleet.client(fleet.replica)
     assert [m["name"] for m in client.monitor_list().values()] == ["First"]
@@ -125,8 +127,8 @@ def test_an_edit_arrives_and_heartbeats_stay(fleet: Mixed, web: str) -> None:
     client.save_status_page("page", {"Group": [1, 2]}, domainNameList=["status.example.test"])
     client.close()
     published_after(fleet, position)
-    cycles(fleet.leader, 2)
-    fleet.wait_applied(latest(fleet))
+    cycles(2, fleet.leader)
+    fleet.wait_applied()
     fleet.replica.wait_ready()
     page = fleet.client(fleet.replica)
     shown = {m["name"]: (m["description"], m["timeout"]) for m in page.monitor_list().values()}
@@ -146,7 +148,7 @@ def test_saving_without_a_change_stops_nothing(fleet: Mixed) -> None:
     client = fleet.client(fleet.leader)
     # What the first Save of a monitor may normalise is a real change; the second one is none.
     client.edit_monitor(1)
-    cycles(fleet.leader, 3)
+    cycles(3, fleet.leader)
     position = latest(fleet)
     fleet.wait_applied(position)
     fleet.replica.wait_ready()
@@ -155,8 +157,7 @@ def test_saving_without_a_change_stops_nothing(fleet: Mixed) -> None:
     save_page_again(fleet, client)
     client.close()
     assert fleet.there("SELECT id FROM monitor_group") != links, "Save wrote nothing anew"
-    cycles(fleet.leader, 5)
-    cycles(fleet.replica, 5)
+    cycles(5, fleet.leader, fleet.replica)
     assert latest(fleet) == position
     assert kuma_pid(fleet.replica) == pid
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import Fleet
+from tests.support.cycles import state_of
 from tests.support.kuma_server import KumaClient
 from tests.support.supervised import Side
 from tests.support.waiting import wait_until
@@ -40,23 +41,25 @@ def kuma_pid(side: Side) -> int:
     raise AssertionError(f"no Kuma below {side.name}: {side.log_tail()}")
 
 
-def cycles(side: Side, number: int) -> None:
-    """Wait until a side has done so many more cycles without an error."""
-    state = side.data_dir / "replicator" / "state.json"
+def cycles(number: int, *sides: Side) -> None:
+    """Wait until each side has done so many more cycles, all without an error."""
 
-    def last() -> tuple[float, bool]:
-        found = json.loads(state.read_text())["state"]["last"]
-        return (found["at"], found["ok"]) if found else (0.0, False)
+    def last(side: Side) -> tuple[float, bool]:
+        found = state_of(side.data_dir).last
+        return (found.at, found.ok) if found else (0.0, False)
 
-    seen = last()[0]
-    for _ in range(number):
+    seen = {side: last(side)[0] for side in sides}
+    left = dict.fromkeys(sides, number)
 
-        def next_one(before: float = seen) -> float | None:
-            at, ok = last()
+    def done() -> bool:
+        for side, before in seen.items():
+            at, ok = last(side)
             assert ok or at == before, side.log_tail()
-            return at if at != before else None
+            left[side] -= at != before
+            seen[side] = at
+        return all(n <= 0 for n in left.values())
 
-        seen = wait_until(next_one, f"a cycle of {side.name}", 30) or 0.0
+    wait_until(done, f"{number} cycles of {' and '.join(side.name for side in sides)}", 30 * number)
 
 
 def latest(fleet: Fleet) -> str:
@@ -65,7 +68,7 @@ def latest(fleet: Fleet) -> str:
 
 def published_after(fleet: Fleet, before: str) -> str:
     return wait_until(
-        lambda: (now := latest(fleet)) != before and now, f"a snapshot after {before}", 60, 0.2
+        lambda: (now := latest(fleet)) != before and now, f"a snapshot after {before}", 60
     )  # type: ignore[return-value]
 
 
@@ -83,7 +86,7 @@ def save_page_again(fleet: Fleet, client: KumaClient) -> None:
 
 
 def test_an_empty_replica_gets_the_leader_s_user(fleet: Fleet) -> None:
-    fleet.wait_applied(latest(fleet), 120)
+    fleet.wait_applied(deadline=120)
     fleet.replica.wait_ready()
     client = fleet.client(fleet.replica)
     assert [m["name"] for m in client.monitor_list().values()] == ["First"]
@@ -101,8 +104,8 @@ def test_an_edit_arrives_and_heartbeats_stay(fleet: Fleet, web: str) -> None:
     client.edit_monitor(1, name="First, renamed 🚀")
     position = published_after(fleet, position)
     wait_until(lambda: latest(fleet), "a snapshot")
-    cycles(fleet.leader, 2)
-    fleet.wait_applied(latest(fleet))
+    cycles(2, fleet.leader)
+    fleet.wait_applied()
     fleet.replica.wait_ready()
     page = fleet.client(fleet.replica)
     shown = {m["name"]: m["description"] for m in page.monitor_list().values()}
@@ -121,7 +124,7 @@ def test_saving_without_a_change_stops_nothing(fleet: Fleet) -> None:
     published_after(fleet, position)
     # What the first Save of a monitor may normalise is a real change; the second one is none.
     client.edit_monitor(1)
-    cycles(fleet.leader, 3)
+    cycles(3, fleet.leader)
     position = latest(fleet)
     fleet.wait_applied(position)
     fleet.replica.wait_ready()
@@ -129,8 +132,7 @@ def test_saving_without_a_change_stops_nothing(fleet: Fleet) -> None:
     client.edit_monitor(1)
     save_page_again(fleet, client)
     assert query(fleet.leader, "SELECT id FROM monitor_group") != links, "Save wrote nothing anew"
-    cycles(fleet.leader, 5)
-    cycles(fleet.replica, 5)
+    cycles(5, fleet.leader, fleet.replica)
     assert latest(fleet) == position
     assert kuma_pid(fleet.replica) == pid
     client.close()
@@ -140,7 +142,7 @@ def test_restore_now_takes_back_what_was_edited_on_the_replica(fleet: Fleet, web
     page = fleet.client(fleet.replica)
     page.add_monitor("made on the replica", web)
     page.close()
-    cycles(fleet.replica, 2)
+    cycles(2, fleet.replica)
     diff = fleet.replica.command("diff").stdout
     assert "made on the replica" in diff
     assert "deleted" in diff
@@ -191,7 +193,7 @@ def test_a_replica_is_promoted_and_the_old_leader_is_fenced(fleet: Fleet, web: s
 def test_sigterm_ends_both_within_kuma_s_own_time(fleet: Fleet) -> None:
     for side in (fleet.leader, fleet.replica):
         side.wait_ready()
-        cycles(side, 1)
+        cycles(1, side)
         began = time.monotonic()
         assert side.stop() == 0
         # Kuma's own end takes 4.0 to 4.1 s (KUMA.md); on a loaded machine somewhat more

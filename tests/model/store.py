@@ -26,8 +26,8 @@ from replicator_kuma.dump.schema import Column, Schema, TableSchema
 from replicator_kuma.dump.select import Dangling, Select
 from replicator_kuma.dump.transform.policy import Policy
 from replicator_kuma.dump.transform.represent import Representation
-from replicator_kuma.replication.apply.interrupted import confirm
-from replicator_kuma.replication.apply.prepare import Look, Planned
+from replicator_kuma.replication.apply.confirm import confirm
+from replicator_kuma.replication.apply.prepare import Observed, Planned
 from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.observe import Observation
 from replicator_kuma.replication.state.state import Mark, Pending
@@ -211,10 +211,10 @@ def fetched(instance: Instance, snapshot: Snapshot, name: str) -> Dump:
 
 
 def prepare(
-    instance: Instance, source: Dump, seen: Look | None = None, *, own: bool = False
+    instance: Instance, source: Dump, seen: Observed | None = None, *, own: bool = False
 ) -> Planned:
     """A plan that replaces the one row, or an empty one."""
-    live = seen or Look(*observed_dump(instance, "live"))
+    live = seen or Observed(*observed_dump(instance, "live"))
     ours, theirs = live.live.manifest, source.manifest
     counts = Counts(changed=int(ours.digest != theirs.digest))
     table = TablePlan("user", ("id", "username"), (), counts)

@@ -19,7 +19,7 @@ from pathlib import Path
 from replicator_kuma.replication.state.state import State, StateFile
 from tests.cli.harness import FAKE_KUMA
 from tests.monitoring.entry import HANGS
-from tests.support import databases
+from tests.support import databases, weak_repository
 from tests.support.kuma_server import free_port
 from tests.support.supervised import Side
 from tests.support.tools import ROOT, rest_server, restic_018
@@ -214,7 +214,8 @@ def make_template(folder: Path) -> Path:
     for side in (leader, replica):
         (side.data_dir / "upload").mkdir()
         (side.data_dir / "upload" / "logo2.png").write_bytes(b"a logo")
-    leader.ask("init", "backup")
+    weak_repository.make(folder / "repository")
+    leader.ask("backup")
     replica.ask("restore")
     assert replica.state.applied == leader.state.published is not None
     return folder

@@ -14,7 +14,7 @@ from tests.support.folder_repository import FolderRepository
 
 
 def numbers(instance: Instance) -> list[int]:
-    return [one.number for one in checkpoints.sets(instance.state.folder)]
+    return [one.number for one in checkpoints.readable(instance.state.folder)]
 
 
 @pytest.fixture

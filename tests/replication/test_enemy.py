@@ -33,6 +33,7 @@ from replicator_kuma.dump.manifest import MANIFEST
 from replicator_kuma.replication.apply import prepare
 from replicator_kuma.replication.instance import Instance, Outcome
 from tests.adapters.repository.places import connect, environment, label
+from tests.support import weak_repository
 from tests.support.cycles import fill, follow, lead, left_behind
 from tests.support.databases import query
 from tests.support.dumps import dump_of, edit_manifest, rewrite, rewrite_runtime
@@ -83,7 +84,10 @@ class Enemy:
 def started(folder: Path, restic: Path | None) -> Enemy:
     """A leader that has published 1.1, a replica that has applied it, and the enemy's copy."""
     enemy = Enemy(folder, restic, label(1))
-    enemy.repository(folder).init()
+    if restic is None:
+        enemy.repository(folder).init()
+    else:
+        weak_repository.make(enemy.place)
     for name, monitors in (("leader", 12), ("replica", 3)):
         (folder / name).mkdir()
         fill(folder / name, monitors=monitors)

@@ -12,8 +12,8 @@ import pytest
 
 from replicator_kuma.adapters.repository import Position
 from replicator_kuma.base.errors import RepositoryUnreachable
-from replicator_kuma.replication.apply.interrupted import aside
 from replicator_kuma.replication.instance import Instance
+from replicator_kuma.replication.workspace import preview_workspace
 from replicator_kuma.reports.changes import Entry, entries
 from tests.support import cycles, databases
 from tests.support.cycles import db, lead, rename, take_over
@@ -24,7 +24,7 @@ def told(
     instance: Instance, most: int | None = None, since: str | None = None
 ) -> list[tuple[str, str, list[str]]]:
     """(position, sentence, lines and notes) of each entry."""
-    with aside(instance) as reader:
+    with preview_workspace(instance) as reader:
         snapshots = reader.repository.snapshots("default")
         after = Position.parse(since) if since else None
         return [
@@ -79,7 +79,7 @@ def test_no_more_is_fetched_than_is_asked_for(
 
 
 def test_two_dumps_lie_on_the_disk_at_a_time(published: Instance) -> None:
-    with aside(published) as reader:
+    with preview_workspace(published) as reader:
         for _ in entries(reader, reader.repository.snapshots("default")):
             dumps = [p for p in reader.work.iterdir() if (p / "manifest.json").exists()]
             assert len(dumps) <= 2
@@ -170,7 +170,7 @@ def test_memory_does_not_grow_with_what_changed(
     lead(leader)
 
     def peak() -> int:
-        with aside(leader) as reader:
+        with preview_workspace(leader) as reader:
             tracemalloc.start()
             try:
                 found = entries(reader, reader.repository.snapshots("default"), 1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import shutil
 import stat
 from collections.abc import Iterator
@@ -15,14 +14,14 @@ import pytest
 from replicator_kuma.base.errors import KeptDamaged, KumaError, NothingKept, SettingsError
 from replicator_kuma.config.settings import Strategy
 from replicator_kuma.dump.transform.policy import Policy
-from replicator_kuma.replication.apply import checkpoints, interrupted, staging
+from replicator_kuma.replication.apply import checkpoints, interrupted
 from replicator_kuma.replication.instance import Instance, Outcome
 from replicator_kuma.replication.observe import observe
 from replicator_kuma.replication.state.state import Hold
 from replicator_kuma.replication.undo import preview
 from tests.support import cycles, databases
 from tests.support.compare import config_differences, damage, orphans
-from tests.support.crashing import DIED, FileKuma, crash_at
+from tests.support.crashing import FileKuma, crash_at
 from tests.support.cycles import (
     db,
     follow,
@@ -34,7 +33,9 @@ from tests.support.cycles import (
     rename,
     take_over,
 )
+from tests.support.effects import at_effect, dies_at, raising
 from tests.support.folder_repository import FolderRepository
+from tests.support.forked import DIED
 from tests.support.instances import RecordingKuma, make_instance
 from tests.support.rules import PAUSED, rules
 from tests.support.thorough import one_in
@@ -47,8 +48,8 @@ def step(leader: Instance, replica: Instance, name: str) -> None:
     follow(replica)
 
 
-def sets(instance: Instance) -> list[checkpoints.Kept]:
-    return checkpoints.sets(instance.state.folder)
+def sets(instance: Instance) -> list[checkpoints.Checkpoint]:
+    return checkpoints.readable(instance.state.folder)
 
 
 def test_a_confirmed_apply_keeps_what_it_replaced(leader: Instance, replica: Instance) -> None:
@@ -438,15 +439,13 @@ def test_a_full_disk_takes_the_oldest_sets_and_never_the_apply(
 ) -> None:
     for name in ("two", "three", "four"):
         step(leader, replica, name)
-    real = staging.link_or_copy
 
-    def fills(source: str, target: str) -> str:
+    def fills() -> None:
         if len(sets(replica)) > 1:
             raise OSError(errno.ENOSPC, "no space left")
-        return real(source, target)
 
-    monkeypatch.setattr(staging, "link_or_copy", fills)
-    step(leader, replica, "five")
+    with at_effect("keeping the rows from before", fills):
+        step(leader, replica, "five")
     assert name_of(db(replica), 3) == "five"
     assert [str(one.to) for one in sets(replica)] == ["1.4", "1.5"]
 
@@ -454,11 +453,9 @@ def test_a_full_disk_takes_the_oldest_sets_and_never_the_apply(
 def test_where_nothing_can_be_kept_the_apply_is_done_all_the_same(
     leader: Instance, replica: Instance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def announce(_state: Path, _before: Path, _least: int, _noted: object) -> None:
-        raise OSError(errno.ENOSPC, "no space left")
-
-    monkeypatch.setattr(checkpoints, "_announce", announce)
-    step(leader, replica, "two")
+    full = OSError(errno.ENOSPC, "no space left")
+    with at_effect("noting a checkpoint", raising(full)):
+        step(leader, replica, "two")
     assert (name_of(db(replica), 3), sets(replica)) == ("two", [])
     assert left_behind(replica) == []
 
@@ -468,15 +465,13 @@ def test_older_sets_make_room_for_the_note_of_the_newest(
 ) -> None:
     for name in ("two", "three"):
         step(leader, replica, name)
-    real = checkpoints._announce
 
-    def announce(state: Path, before: Path, least: int, noted: dict[str, object]) -> None:
+    def fills() -> None:
         if sets(replica):
             raise OSError(errno.ENOSPC, "no space left")
-        real(state, before, least, noted)
 
-    monkeypatch.setattr(checkpoints, "_announce", announce)
-    step(leader, replica, "four")
+    with at_effect("noting a checkpoint", fills):
+        step(leader, replica, "four")
     assert [str(one.to) for one in sets(replica)] == ["1.4"]
     assert left_behind(replica) == []
 
@@ -550,7 +545,7 @@ def test_dead_after_the_effects_of_an_undo(
         if number % 2:
             after.kuma.up.unlink(missing_ok=True)  # a container ends as a whole
             with after.replica.state.lock():
-                interrupted.before_start(after.replica)
+                interrupted.resolve_before_start(after.replica)
             after.kuma.start()
         follow(after.replica, reconcile=True)
         follow(after.replica)
@@ -600,14 +595,7 @@ def test_an_undo_that_cannot_be_ended_is_tried_once(
     step(leader, replica, "two")
     (one,) = sets(replica)
 
-    def dies(*_arguments: object) -> None:
-        os._exit(DIED)
-
-    def work() -> None:
-        monkeypatch.setattr("replicator_kuma.replication.undo.apply", dies)
-        go_back(replica)
-
-    assert crash_at(10**6, work) == DIED
+    dies_at("keeping the rows from before", lambda: go_back(replica))
     shutil.rmtree(one.folder)
     with pytest.raises(NothingKept):
         follow(replica)

@@ -87,13 +87,15 @@ def test_a_note_that_nobody_could_have_written_ends_no_undo_and_no_cycle(
     ]
     for note in notes:
         (folder / "note.json").write_text(note)
-        assert [lost.number for lost in checkpoints.look(three.state.folder)[1]] == [3], note[:80]
+        assert [lost.number for lost in checkpoints.read_all(three.state.folder)[1]] == [3], note[
+            :80
+        ]
         with pytest.raises(KeptDamaged, match=r"kept as 3 .*: note\.json cannot"):
             go_back(three)
     rename(db(leader), 3, "five")
     lead(leader)
     assert follow(three).outcome is Outcome.APPLIED
-    assert [one.number for one in checkpoints.sets(three.state.folder)] == [1, 2, 4]
+    assert [one.number for one in checkpoints.readable(three.state.folder)] == [1, 2, 4]
 
 
 def test_a_damaged_set_further_back_is_met_when_its_turn_comes(three: Instance) -> None:
@@ -155,7 +157,7 @@ def test_a_damaged_set_goes_when_its_turn_comes_and_not_before(
         lead(leader)
         follow(three)
         assert place(three, number).exists()
-    assert [one.number for one in checkpoints.sets(three.state.folder)] == [2, 3, 4, 5, 6]
+    assert [one.number for one in checkpoints.readable(three.state.folder)] == [2, 3, 4, 5, 6]
     assert not place(three, 1).exists()
 
 

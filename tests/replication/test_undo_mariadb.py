@@ -10,9 +10,8 @@ import pytest
 from replicator_kuma.adapters.database.mariadb.connection import Link
 from replicator_kuma.replication.apply import checkpoints
 from replicator_kuma.replication.instance import Outcome
-from tests.support.crashing import DIED
 from tests.support.cycles import follow, go_back, go_on, left_behind
-from tests.support.forked import forked
+from tests.support.forked import DIED, forked
 from tests.support.mariadb import Server
 from tests.support.mariadb_fleet import Fleet, before_statement, memory, own_server
 
@@ -37,7 +36,7 @@ def fleet(only: Fleet) -> Fleet:
 def test_the_rows_come_back_as_they_were(fleet: Fleet) -> None:
     replica = fleet.replica()
     assert follow(replica).outcome is Outcome.APPLIED
-    (one,) = checkpoints.sets(replica.state.folder)
+    (one,) = checkpoints.readable(replica.state.folder)
     assert (str(one.was and one.was.position), str(one.to)) == ("1.1", "1.2")
     assert go_back(replica).position == one.was.position if one.was else None
     assert (fleet.rows(), fleet.logo()) == ("old", "old")

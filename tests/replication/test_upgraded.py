@@ -10,9 +10,8 @@ from replicator_kuma.adapters.repository import Position
 from replicator_kuma.base.errors import KumaError
 from replicator_kuma.replication.apply import checkpoints
 from replicator_kuma.replication.instance import Instance, Outcome
-from tests.support.crashing import DIED
 from tests.support.cycles import db, follow, go_back, lead, left_behind, name_of, rename
-from tests.support.forked import forked
+from tests.support.forked import DIED, forked
 from tests.support.instances import RecordingKuma
 from tests.support.old_state import as_0_2_0_writes_it
 
@@ -48,7 +47,7 @@ def test_an_apply_that_0_2_0_has_begun_ends(killed: Instance, kuma: RecordingKum
 def test_and_can_be_undone(killed: Instance) -> None:
     before = name_of(db(killed), 3)
     follow(killed)
-    newest = checkpoints.sets(killed.state.folder)[-1]
+    newest = checkpoints.readable(killed.state.folder)[-1]
     change = "1 monitor changed" if before != "two" else "what it changed was not noted"
     assert newest.words == f"1.1 → 1.2: {change}"
     go_back(killed)

@@ -9,11 +9,12 @@ import pytest
 from replicator_kuma.base.errors import KumaError, SettingsError
 from replicator_kuma.dump.catalog import SETTINGS, TABLES
 from replicator_kuma.dump.transform.policy import Policy
-from replicator_kuma.replication.apply.interrupted import before_start
+from replicator_kuma.replication.apply.interrupted import resolve_before_start
 from replicator_kuma.replication.instance import Instance, Outcome
 from tests.support import cycles, databases
 from tests.support.compare import damage, orphans
 from tests.support.cycles import db, follow, lead, left_behind, name_of, rename
+from tests.support.effects import at_effect, dies_at
 from tests.support.instances import RecordingKuma
 from tests.support.pairs import HastyStore
 
@@ -150,17 +151,12 @@ def test_a_way_back_that_is_cut_is_known_again_under_another_choice(
     choose(replica, NO_KEYS if wide_first else ALL)
     kuma.refuses_to_be_ready = [True]
 
-    def ends(*_arguments: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("replicator_kuma.replication.apply.restart._verify", ends)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt), at_effect("rows written", killed):
         follow(replica)
-    monkeypatch.undo()
     pending = replica.state.load().pending
     assert pending is not None
     assert pending.rollback
-    before_start(replica)
+    resolve_before_start(replica)
     assert logo.read_bytes() == b"another logo", "as old as its rows"
     fails_and_goes_back(replica, kuma)
     assert name_of(db(replica), 3) == before
@@ -174,18 +170,10 @@ def test_an_apply_that_is_cut_before_its_commit_leaves_no_file_under_another_cho
     choose(replica, NO_KEYS)
     rename(db(leader), 3, "newer")
     lead(leader)
-    # as after a kill: nothing that an exception would still do is done
-    monkeypatch.setattr(
-        "replicator_kuma.replication.apply.restart._verify", lambda *_arguments: killed()
-    )
-    monkeypatch.setattr(
-        "replicator_kuma.replication.apply.restart._come_back_unchanged", lambda *_arguments: None
-    )
-    with pytest.raises(KeyboardInterrupt):
-        follow(replica)
-    monkeypatch.undo()
+    dies_at("committing", lambda: follow(replica))
+    assert replica.state.load().pending is not None
     choose(replica)
-    before_start(replica)
+    resolve_before_start(replica)
     assert replica.state.load().pending is None
     assert (replica.data_dir / "upload" / "logo2.png").read_bytes() == cycles.LOGO
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.harness import FAKE_KUMA
-from tests.support import cycles, tools
+from tests.support import cycles, tools, weak_repository
 from tests.support.kuma_server import free_port
 from tests.support.supervised import Side
 from tests.support.waiting import wait_until
@@ -49,6 +49,7 @@ def side(folder: Path, name: str, mode: str) -> Side:
 
 @pytest.fixture
 def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    weak_repository.make(tmp_path / "repository")
     made = Fleet(side(tmp_path, "leader", "BACKUP"), side(tmp_path, "replica", "RESTORE"))
     sides = (made.leader, made.replica)
     try:

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from replicator_kuma.adapters.database.sqlite.store import SqliteStore
-from replicator_kuma.adapters.database.sqlite.writer import SqliteWriter
 from replicator_kuma.base.errors import KumaError
 from replicator_kuma.base.state_directory import real_path
-from replicator_kuma.replication.apply import restart
-from tests.support.folder_repository import FolderRepository
-from tests.support.forked import forked
+from tests.support.effects import at_every_effect
+from tests.support.forked import DIED, forked
 
-DIED = 137
 _CHANGES = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "shutil.rmtree")
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
@@ -104,52 +99,16 @@ class Counter:
             self.tick()
 
 
-def _count_more(counter: Counter) -> None:
-    write, execute, verify = SqliteStore.write, restart.execute, restart._verify
-    purge = SqliteStore.purge_history
-
-    @contextlib.contextmanager
-    def ticking(store: SqliteStore) -> Iterator[SqliteWriter]:
-        with write(store) as writer:
-            counter.tick()
-            yield writer
-            counter.tick()  # written and read back, not committed
-        counter.tick()
-
-    def executing(*arguments: Any, **options: Any) -> None:
-        execute(*arguments, **options)
-        counter.tick()
-
-    def verifying(*arguments: Any) -> None:
-        verify(*arguments)
-        counter.tick()
-
-    def purging(store: SqliteStore) -> int:
-        counter.tick()
-        gone = purge(store)
-        counter.tick()
-        return gone
-
-    def counting(_repository: FolderRepository, _call: str) -> None:
-        counter.tick()
-
-    SqliteStore.write = ticking  # type: ignore[method-assign, assignment]
-    SqliteStore.purge_history = purging  # type: ignore[method-assign, assignment]
-    FolderRepository._done = counting  # type: ignore[method-assign, assignment]
-    restart.execute = executing
-    restart._verify = verifying  # type: ignore[assignment]
-
-
 def crash_at(number: int, work: Callable[[], object], *scratch: Path) -> int:
     """Run ``work`` in a child that dies at its n-th effect; its exit code, 0 when it got through.
 
-    Effects below ``scratch`` do not count. What it changes in our modules dies with it.
+    Effects are the program's named steps, and changes of files that are not below ``scratch``.
     """
 
     def child() -> None:
         counter = Counter(number, tuple(map(str, scratch)))
-        _count_more(counter)
         sys.addaudithook(counter.audit)
-        work()
+        with at_every_effect(lambda _name: counter.tick()):
+            work()
 
     return forked(child)

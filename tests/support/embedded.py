@@ -9,26 +9,20 @@ import shlex
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from replicator_kuma.adapters.database.detect import open_store
-from replicator_kuma.adapters.database.mariadb.store import MariadbStore
-from replicator_kuma.adapters.database.mariadb.writer import MariadbWriter
 from replicator_kuma.adapters.kuma import KumaService
 from replicator_kuma.adapters.kuma.child import ChildKuma
 from replicator_kuma.adapters.kuma.embedded_mariadb import EmbeddedDatabase
 from replicator_kuma.adapters.kuma.factory import make_service
 from replicator_kuma.adapters.kuma.readiness import wait_ready
-from replicator_kuma.replication.apply import restart
 from replicator_kuma.replication.instance import Instance
 from tests.support import mariadb_build
-from tests.support.crashing import Counter
 from tests.support.cycles import LOGO
 from tests.support.folder_repository import FolderRepository
-from tests.support.forked import forked
 from tests.support.instances import RecordingKuma, make_instance
 from tests.support.kuma_server import free_port, is_ready
 from tests.support.mariadb import Database, Embedded
@@ -223,43 +217,3 @@ def copied(template: Path, target: Path) -> Inside:
     """A Kuma of its own on a copy of a template."""
     shutil.copytree(template, target)
     return Inside(target)
-
-
-def crash_at(number: int, instance: Instance, work: Callable[[], object]) -> int:
-    """As `crashing.crash_at`, for an instance on MariaDB; a stop and a start of Kuma count too."""
-
-    def child() -> None:
-        counter = Counter(number, (str(instance.work),))
-        _count(counter, instance)
-        sys.addaudithook(counter.audit)
-        work()
-
-    return forked(child)
-
-
-def _count(counter: Counter, instance: Instance) -> None:
-    def counted(call: Callable[..., Any]) -> Callable[..., Any]:
-        def around(*arguments: Any, **options: Any) -> Any:
-            counter.tick()
-            result = call(*arguments, **options)
-            counter.tick()
-            return result
-
-        return around
-
-    write = MariadbStore.write
-
-    @contextlib.contextmanager
-    def writing(store: MariadbStore) -> Iterator[MariadbWriter]:
-        with write(store) as writer:
-            counter.tick()
-            yield writer
-            counter.tick()  # written and read back, not committed
-        counter.tick()
-
-    MariadbStore.write = writing  # type: ignore[method-assign, assignment]
-    MariadbStore.purge_history = counted(MariadbStore.purge_history)  # type: ignore[method-assign]
-    restart.execute = counted(restart.execute)
-    restart._verify = counted(restart._verify)
-    kuma = instance.kuma
-    kuma.stop, kuma.start = counted(kuma.stop), counted(kuma.start)  # type: ignore[method-assign]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from replicator_kuma.adapters.repository import Label, Limits, Snapshot
+from replicator_kuma.base.effects import effect
 from replicator_kuma.base.errors import (
     ReplicatorError,
     RepositoryDamaged,
@@ -44,6 +45,7 @@ class FolderRepository:
             raise RepositoryMissing("there is no repository")
 
     def _done(self, name: str) -> None:
+        effect(f"repository: {name}")
         if hook := self.after.pop(name, None):
             hook()
 

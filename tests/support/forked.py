@@ -6,6 +6,9 @@ import os
 import traceback
 from collections.abc import Callable
 
+DIED = 137
+"""The exit code of a process that ends itself like one that is killed."""
+
 
 def forked(work: Callable[[], object]) -> int:
     """Run ``work`` in a forked child; its exit code, 0 when it returned, 99 when it raised."""

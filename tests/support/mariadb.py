@@ -10,6 +10,7 @@ Most tests share the one server of the session: the fixture `mariadb` (tests/con
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import getpass
 import gzip
@@ -43,14 +44,16 @@ PASSWORD = "S3CRET-of-a-mariadb-user"
 READY, ENDED = 60.0, 60.0
 _PORT_TAKEN = "Bind on TCP/IP port"
 _SOCKET_BYTES = 100
+_LOG_SIZE = "--innodb-log-file-size=32M"
 _FAST = (
     "--innodb-flush-log-at-trx-commit=2",
     "--innodb-flush-method=nosync",
     "--innodb-buffer-pool-size=64M",
-    "--innodb-log-file-size=32M",
+    _LOG_SIZE,
     "--key-buffer-size=1M",
     "--aria-pagecache-buffer-size=8M",
     "--performance-schema=0",
+    "--debug-no-sync",
     "--skip-log-bin",
     "--skip-name-resolve",
     "--max-connections=60",
@@ -84,6 +87,22 @@ def installed() -> bool:
         return bool(program("mariadbd") and program("mariadb-install-db"))
     except ToolMissingError:
         return False
+
+
+@cache
+def _installed(*options: str) -> Path:
+    """A data directory that mariadb-install-db made, once a process; it goes with the process."""
+    folder = short_folder("rk-installed-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    done = subprocess.run(
+        [program("mariadb-install-db"), "--no-defaults", f"--datadir={folder / 'mariadb'}",
+         "--skip-test-db", *options, *_as_user(), _LOG_SIZE],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False,
+        env={**os.environ, "TMPDIR": str(folder)},
+    )  # fmt: skip
+    if done.returncode:
+        raise RuntimeError(f"mariadb-install-db: {done.stdout[-1000:]}{done.stderr[-1000:]}")
+    return folder / "mariadb"
 
 
 def short_folder(prefix: str = "rk-") -> Path:
@@ -150,18 +169,8 @@ class Server:
 
     def install(self) -> None:
         """Make the data directory, unless it is there."""
-        if self.datadir.exists():
-            return
-        self.temporary.mkdir(parents=True, exist_ok=True)
-        done = subprocess.run(
-            [program("mariadb-install-db"), "--no-defaults", f"--datadir={self.datadir}",
-             "--skip-test-db", *self._install_options(), *_as_user()],
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False,
-            env={**os.environ, "TMPDIR": str(self.temporary)},
-        )  # fmt: skip
-        if done.returncode:
-            shutil.rmtree(self.datadir, ignore_errors=True)
-            raise RuntimeError(f"mariadb-install-db: {done.stdout[-1000:]}{done.stderr[-1000:]}")
+        if not self.datadir.exists():
+            shutil.copytree(_installed(*self._install_options()), self.datadir)
 
     def _install_options(self) -> list[str]:
         return ["--auth-root-authentication-method=normal"]

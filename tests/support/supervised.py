@@ -13,6 +13,7 @@ from typing import Any
 from tests.support.kuma_server import free_port, is_ready, kuma_command
 from tests.support.tools import kuma_dir
 from tests.support.waiting import wait_until
+from tests.support.weak_repository import PASSWORD
 
 REPLICATOR = [sys.executable, "-m", "replicator_kuma"]
 
@@ -43,7 +44,7 @@ class Side:
         self._kuma = kuma
         password = folder / "password"
         if not password.exists():
-            password.write_text("a password of the tests")
+            password.write_text(PASSWORD)
         self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith(("REPLICATOR_", "RESTIC_"))},
             "REPLICATOR_MODE": mode,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -38,16 +40,47 @@ def rclone() -> Path:
     return _need(Path(sys.executable).with_name("rclone"))
 
 
+def openssl() -> Path:
+    """openssl's command, as the system has it; raises ToolMissingError."""
+    found = shutil.which("openssl")
+    if found is None:
+        raise ToolMissingError("openssl is not installed")
+    return Path(found)
+
+
 def kuma_disabled() -> bool:
     """True where a person chose to test without node: REPLICATOR_TEST_NO_KUMA=1."""
     return os.environ.get("REPLICATOR_TEST_NO_KUMA") == "1"
 
 
+_kuma: Path | None = None
+
+
 def kuma_dir() -> Path:
-    """The folder of a real Uptime Kuma, with server/server.js; raises ToolMissingError."""
-    folder = tools_dir() / "kuma" / "node_modules" / "uptime-kuma"
+    """The folder of the real Uptime Kuma under test, with server/server.js.
+
+    npm's build, unless `use_kuma` chose another. Raises ToolMissingError.
+    """
+    folder = _kuma or tools_dir() / "kuma" / "node_modules" / "uptime-kuma"
     _need(folder / "server" / "server.js")
     return folder
+
+
+def use_kuma(folder: Path | None) -> None:
+    """Choose the Uptime Kuma that `kuma_dir` gives; None: npm's build."""
+    global _kuma
+    _kuma = folder
+
+
+def other_kumas() -> list[Path]:
+    """The folders of REPLICATOR_TEST_KUMA_DIRS, which `:` separates; raises ToolMissingError."""
+    found = os.environ.get("REPLICATOR_TEST_KUMA_DIRS", "").split(":")
+    return [_need(Path(name).resolve()) for name in found if name]
+
+
+def kuma_version(folder: Path) -> str:
+    """The version of an Uptime Kuma, as its package.json tells it."""
+    return str(json.loads((folder / "package.json").read_text())["version"])
 
 
 def _need(path: Path) -> Path:

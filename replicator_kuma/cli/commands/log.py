@@ -45,7 +45,7 @@ def command(overrides: dict[str, str], voice: Voice, most: int | None, since: st
     """
     from replicator_kuma.cli.dispatch import opened
     from replicator_kuma.config.settings import Need
-    from replicator_kuma.replication.apply.interrupted import aside
+    from replicator_kuma.replication.workspace import preview_workspace
     from replicator_kuma.reports import changes
 
     after = _position(since)
@@ -55,7 +55,7 @@ def command(overrides: dict[str, str], voice: Voice, most: int | None, since: st
     with (
         voice.progress() as progress,
         opened(settings, progress) as instance,
-        aside(instance) as reader,
+        preview_workspace(instance) as reader,
     ):
         reader.step("asking the repository")
         snapshots = reader.repository.snapshots(reader.fleet)

@@ -19,7 +19,7 @@ from replicator_kuma.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from replicator_kuma.replication.apply.checkpoints import Damaged, Kept
+    from replicator_kuma.replication.apply.checkpoints import Checkpoint, Damaged
 
 
 @click.command("undo")
@@ -83,14 +83,16 @@ def _show_list(voice: Voice, overrides: Mapping[str, str]) -> None:
 
     settings = load(voice, overrides, ())
     memory = StateFile(settings.state_dir)
-    (found, damaged), state = checkpoints.look(memory.folder), memory.load()
+    (found, damaged), state = checkpoints.read_all(memory.folder), memory.load()
     leads = settings.mode is Mode.BACKUP
-    eligible = checkpoints.in_question(found, state, leads=leads)
-    barred = checkpoints.first_met(eligible, checkpoints.in_question(damaged, state, leads=leads))
-    following = (
-        None if checkpoints.unconfirmed(state) or barred else checkpoints.next_undone(eligible)
+    eligible = checkpoints.eligible(found, state, leads=leads)
+    barred = checkpoints.damaged_in_the_way(
+        eligible, checkpoints.eligible(damaged, state, leads=leads)
     )
-    both: list[Kept | checkpoints.Damaged] = [*found, *damaged]
+    following = (
+        None if checkpoints.unconfirmed(state) or barred else checkpoints.next_to_undo(eligible)
+    )
+    both: list[Checkpoint | checkpoints.Damaged] = [*found, *damaged]
     newest_first = sorted(both, key=lambda one: one.number, reverse=True)
     voice.data([{**describe(one), "next": one is following} for one in newest_first])
     if not newest_first:
@@ -107,8 +109,8 @@ def _show_list(voice: Voice, overrides: Mapping[str, str]) -> None:
         voice.show(line)
 
 
-def describe(one: Kept | Damaged) -> dict[str, Any]:
-    """A set of kept rows as `--json` prints it."""
+def describe(one: Checkpoint | Damaged) -> dict[str, Any]:
+    """A checkpoint as `--json` prints it."""
     from replicator_kuma.base.times import when
     from replicator_kuma.replication.apply.checkpoints import Damaged
 
@@ -147,12 +149,14 @@ def _show_preview(voice: Voice, overrides: Mapping[str, str], number: int | None
         summary = seen.plan.summary
         if voice.json:
             head = {
-                "kept": describe(seen.kept),
+                "kept": describe(seen.checkpoint),
                 "sentence": summary.sentence(),
                 "changes_by_table": summary.as_dict(),
             }
             stream(head, "changes", change_words.changes(seen.plan))
             return
-        voice.show(f"undo of {seen.kept.number} ({seen.kept.words}): {summary.sentence()}")
+        voice.show(
+            f"undo of {seen.checkpoint.number} ({seen.checkpoint.words}): {summary.sentence()}"
+        )
         for line in change_words.lines(seen.plan):
             voice.show(line)

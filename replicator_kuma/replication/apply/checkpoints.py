@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from replicator_kuma.adapters.repository import Position
+from replicator_kuma.base.effects import effect
 from replicator_kuma.base.errors import CacheFull, ReplicatorError, SnapshotRefused
 from replicator_kuma.dump.format import Dump
 from replicator_kuma.replication.state.records import (
@@ -47,7 +48,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Kept:
+class Checkpoint:
     """One set: the rows that stood for ``was`` until ``to`` replaced them.
 
     ``at`` is seconds since the epoch; ``policy``, ``arrived`` and ``keeps_own`` are the state's
@@ -86,19 +87,19 @@ class Damaged:
     why: str
 
 
-_Set = TypeVar("_Set", Kept, Damaged)
+_One = TypeVar("_One", Checkpoint, Damaged)
 
 
 def _root(state: Path) -> Path:
     return state / "kept"
 
 
-def sets(state: Path) -> list[Kept]:
+def readable(state: Path) -> list[Checkpoint]:
     """What is kept below a state directory, oldest first; without what cannot be read."""
-    return look(state)[0]
+    return read_all(state)[0]
 
 
-def look(state: Path) -> tuple[list[Kept], list[Damaged]]:
+def read_all(state: Path) -> tuple[list[Checkpoint], list[Damaged]]:
     """What is kept below a state directory, and what of it cannot be read; oldest first."""
     found, damaged = [], []
     for number, folder in _numbered(state):
@@ -122,13 +123,13 @@ def _numbered(state: Path, suffix: str = "") -> list[tuple[int, Path]]:
     return sorted((int(name), root / f"{name}{suffix}") for name in bare if name.isdecimal())
 
 
-def _read(number: int, folder: Path) -> Kept:
+def _read(number: int, folder: Path) -> Checkpoint:
     raw: dict[str, Any] = json.loads((folder / _NOTE).read_text())
     (folder / _ROWS / "manifest.json").stat()
     at = float(raw["at"])
     if not _TIMES[0] <= at <= _TIMES[1]:
         raise ValueError(f"no time: {at}")
-    return Kept(
+    return Checkpoint(
         number=number,
         folder=folder / _ROWS,
         at=at,
@@ -143,7 +144,7 @@ def _read(number: int, folder: Path) -> Kept:
     )
 
 
-def in_question(found: Sequence[_Set], state: State, *, leads: bool) -> list[_Set]:
+def eligible(found: Sequence[_One], state: State, *, leads: bool) -> list[_One]:
     """The sets that an undo without a number may put back, one after the other.
 
     What a leader replaced as a replica stood by that replica's own rules, for it alone: only a
@@ -160,22 +161,22 @@ def unconfirmed(state: State) -> bool:
     return pending is not None and not pending.undoes and not pending.rollback
 
 
-def next_undone(found: Sequence[Kept]) -> Kept | None:
+def next_to_undo(found: Sequence[Checkpoint]) -> Checkpoint | None:
     """The set that an undo puts back now: that of the last apply which is not undone.
 
     Rows are those from before set N after an undo of N: what came since is over, undos too.
     """
     one = _first(found)
-    return one if isinstance(one, Kept) else None
+    return one if isinstance(one, Checkpoint) else None
 
 
-def first_met(found: Sequence[Kept], damaged: Sequence[Damaged]) -> Damaged | None:
-    """The damaged set that an undo comes to before the one of `next_undone`."""
+def damaged_in_the_way(found: Sequence[Checkpoint], damaged: Sequence[Damaged]) -> Damaged | None:
+    """The damaged set that an undo comes to before the one of `next_to_undo`."""
     one = _first([*found, *damaged])
     return one if isinstance(one, Damaged) else None
 
 
-def _first(found: Sequence[Kept | Damaged]) -> Kept | Damaged | None:
+def _first(found: Sequence[Checkpoint | Damaged]) -> Checkpoint | Damaged | None:
     """The newest that is no undo, below what undos have taken back."""
     below: int | None = None
     for one in sorted(found, key=lambda each: each.number, reverse=True):
@@ -186,12 +187,12 @@ def _first(found: Sequence[Kept | Damaged]) -> Kept | Damaged | None:
     return None
 
 
-def highest(state: Path) -> int:
+def newest_number(state: Path) -> int:
     """The number of the newest set, one that cannot be read included; 0: nothing is kept."""
     return max((number for number, _folder in _numbered(state)), default=0)
 
 
-def stood_for(state: State, pending: Pending, before: Path) -> Mark | None:
+def mark_of_replaced(state: State, pending: Pending, before: Path) -> Mark | None:
     """What the rows stood for that this apply replaced; None: they were this instance's own.
 
     A leader's last apply may lie long behind what it has published since.
@@ -212,7 +213,7 @@ def stood_for(state: State, pending: Pending, before: Path) -> Mark | None:
     return led if published else None
 
 
-def announce(state: Path, before: Path, least: int = 0, **noted: Any) -> None:
+def prepare(state: Path, before: Path, least: int = 0, **noted: Any) -> None:
     """Note what an apply was, before the state calls it confirmed; `keep` makes a set of it.
 
     Its number is ``least`` or higher, and above any that is there; ``noted`` are the fields of
@@ -220,17 +221,18 @@ def announce(state: Path, before: Path, least: int = 0, **noted: Any) -> None:
     """
     while True:
         try:
-            _announce(state, before, least, noted)
+            _prepare(state, before, least, noted)
             break
         except OSError as error:
-            disown(state)
+            abandon(state)
             if not (_full(error) and _drop_oldest(state)):
                 log.warning("what this apply replaced is not kept: %s", error)
                 break
 
 
-def _announce(state: Path, before: Path, least: int, noted: dict[str, Any]) -> None:
-    disown(state)
+def _prepare(state: Path, before: Path, least: int, noted: dict[str, Any]) -> None:
+    effect("noting a checkpoint")
+    abandon(state)
     taken = [1, *(number + 1 for suffix in ("", _GONE) for number, _ in _numbered(state, suffix))]
     root = _root(state)
     root.mkdir(mode=0o700, exist_ok=True)
@@ -250,13 +252,13 @@ def _announce(state: Path, before: Path, least: int, noted: dict[str, Any]) -> N
         sync_folder(folder)
 
 
-def disown(state: Path) -> None:
+def abandon(state: Path) -> None:
     """What was announced is not confirmed, and is none of ours to keep."""
     for _number, part in _numbered(state, _PART):
         shutil.rmtree(part, ignore_errors=True)
 
 
-def keep(state: Path, before: Path) -> None:
+def commit(state: Path, before: Path) -> None:
     """Make what was announced a set, if anything was; can be repeated. Older ones go.
 
     Never raises: an apply that was done is done.
@@ -269,7 +271,7 @@ def keep(state: Path, before: Path) -> None:
                 sync_folder(part)
                 part.rename(_root(state) / str(number))
                 sync_folder(_root(state))
-        disown(state)
+        abandon(state)
         _prune(state)
     except OSError as error:
         log.warning("cannot keep what an apply replaced: %s", error)
@@ -278,7 +280,7 @@ def keep(state: Path, before: Path) -> None:
 def _prune(state: Path) -> None:
     for _number, folder in _numbered(state, _GONE):
         shutil.rmtree(folder, ignore_errors=True)
-    found, damaged = look(state)
+    found, damaged = read_all(state)
     for lost in damaged:
         # until its turn to go an undo has to meet it, and say so
         if len([one for one in found if one.number > lost.number]) >= SETS:
@@ -290,11 +292,11 @@ def _prune(state: Path) -> None:
         _remove(state, stays.pop(0).number)
 
 
-def _last(found: Sequence[Kept], *, undos: bool) -> list[Kept]:
+def _last(found: Sequence[Checkpoint], *, undos: bool) -> list[Checkpoint]:
     return [one for one in found if bool(one.undoes) == undos][-SETS:]
 
 
-def _remove_all(state: Path, going: Iterable[Kept]) -> None:
+def _remove_all(state: Path, going: Iterable[Checkpoint]) -> None:
     for one in going:
         _remove(state, one.number)
 
@@ -329,7 +331,7 @@ def _full(error: OSError) -> bool:
 
 
 def _drop_oldest(state: Path, spare: int = 0) -> bool:
-    for one in sets(state):
+    for one in readable(state):
         if one.number != spare:
             with contextlib.suppress(OSError):
                 _remove(state, one.number)

@@ -19,16 +19,19 @@ from replicator_kuma.replication.state.state import Arrived, Mark
 
 
 @dataclass(frozen=True)
-class Look:
-    """The instance as it was read."""
+class Observed:
+    """The live rows and files as they were read."""
 
     live: Dump
     observation: Observation
 
 
 @dataclass(frozen=True)
-class Back:
-    """Of an undo's plan: which set of kept rows it is, and what the state knew when they stood."""
+class UndoOf:
+    """Which checkpoint an undo puts back, and what the state said when its rows were in place.
+
+    The names are those of `state.Pending`.
+    """
 
     undoes: int
     back_to: Mark | None
@@ -41,28 +44,28 @@ class Back:
 class Planned:
     """What would change, before anything is touched."""
 
-    look: Look
+    seen: Observed
     source: Dump
-    """as it was fetched, in the leader's terms"""
+    """the dump as it was fetched, in the leader's terms"""
     wanted: Dump
     """the same in this instance's terms"""
     plan: Plan
     policy: Policy
     notes: tuple[str, ...] = ()
-    """what was dropped, filled or cut on the way"""
+    """values and rows that were dropped, filled or cut, in words"""
     arrived: Mapping[str, frozenset[int]] = field(default_factory=dict)
     """ids of local rows that have come once, to be remembered once applied"""
     brief: tuple[str, ...] = ()
-    """of the notes what people must not miss"""
+    """those of the notes that people must not miss"""
     own: bool = False
-    """it is this instance's own dump: nothing was translated"""
-    back: Back | None = None
-    """it is an undo"""
+    """``source`` is this instance's own dump: nothing was translated"""
+    undo: UndoOf | None = None
+    """where it is an undo"""
 
     def stands(self, tables: Collection[str]) -> dict[str, Any]:
-        """What `state.Pending` says of these rows once they are confirmed."""
-        if self.back is not None:
-            return vars(self.back)
+        """The fields of `state.Pending` that describe these rows once they are confirmed."""
+        if self.undo is not None:
+            return vars(self.undo)
         return {
             "policy": self.policy.fingerprint(tables),
             "arrived": remembered(self.arrived),
@@ -76,11 +79,11 @@ class Planned:
 
     @property
     def live(self) -> Dump:
-        return self.look.live
+        return self.seen.live
 
     @property
     def observation(self) -> Observation:
-        return self.look.observation
+        return self.seen.observation
 
 
 def fetched(instance: Instance, snapshot: Snapshot, name: str) -> Dump:
@@ -98,30 +101,30 @@ def fetched(instance: Instance, snapshot: Snapshot, name: str) -> Dump:
     return dump
 
 
-def look(instance: Instance) -> Look:
-    """Read the instance; nothing is touched, so it may go on beside a fetch.
+def observe_live(instance: Instance) -> Observed:
+    """Read the live rows and files into the work folder; may run beside a fetch.
 
-    Raises DatabaseError.
+    Raises DatabaseErrors.
     """
     number = len(list(instance.work.glob("live-*")))
-    return Look(*observed_dump(instance, f"live-{number}", marked=True))
+    return Observed(*observed_dump(instance, f"live-{number}", marked=True))
 
 
 def prepare(
     instance: Instance,
     source: Dump,
-    seen: Look | None = None,
+    seen: Observed | None = None,
     *,
     own: bool = False,
-    back: Back | None = None,
+    undo: UndoOf | None = None,
 ) -> Planned:
-    """Plan from what was seen, or look first; nothing is touched.
+    """Translate ``source`` and compare it with the live rows, which are read unless ``seen``.
 
-    ``own``: these are the instance's own rows, not a leader's. Raises DatabaseError,
+    ``own``: these are the instance's own rows, not a leader's. Raises DatabaseErrors,
     SnapshotRefused (SchemaMismatch, SnapshotMisfit), SettingsError.
     """
-    seen = seen or look(instance)
-    # rules that cannot be read must not bar the way back to rows that need none
+    seen = seen or observe_live(instance)
+    # own rows need no rules: rules that cannot be read must not prevent going back to them
     policy = Policy(settings=source.manifest.settings) if own else instance.policy()
     number = len(list(instance.work.glob("plan-*")))
     came = Translated(source)
@@ -139,12 +142,12 @@ def prepare(
         came.arrived,
         came.brief,
         own,
-        back,
+        undo,
     )
 
 
 def terms_of(instance: Instance, observation: Observation, policy: Policy) -> Terms:
-    """What this instance makes of a snapshot."""
+    """The terms into which this instance translates a snapshot."""
     state = instance.state.load()
     arrived = {name: frozenset(ids) for name, ids in state.arrived}
     return Terms(
@@ -162,7 +165,7 @@ def remembered(arrived: Mapping[str, frozenset[int]]) -> Arrived:
 
 
 def takes_monitors(todo: Plan) -> bool:
-    """Whether monitors go: what belongs to them goes too, once Kuma is ready."""
+    """Whether monitors are deleted: their history goes too, once Kuma is ready."""
     return any(t.counts.deleted or t.counts.replaced for t in todo.tables if t.name == "monitor")
 
 

@@ -1,8 +1,8 @@
-"""Carrying a plan out: stop, write in one transaction, read back, start, be sure.
+"""An apply around a restart of Kuma: note it, stop, write, start.
 
-Whatever ends it, and wherever, leaves the old rows or the new ones, never a part (DESIGN, rule 1),
-and Kuma running (rule 5). What a later process needs to know in order to go on is in the state
-before the step that needs it.
+Whatever ends it, and wherever, leaves the old rows or the new ones, never a part
+(docs/architecture.md, rule 1), and Kuma running (rule 5). What a later process needs to know in
+order to go on is in the state before the step that needs it.
 """
 
 from __future__ import annotations
@@ -10,15 +10,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-import secrets
 import shutil
-from collections.abc import Callable, Iterator
-from typing import Any
 
-from replicator_kuma.adapters.database import Reader, Writer
-from replicator_kuma.adapters.database.sqlite.rehearsal import HINT, rehearsal, triggers
+from replicator_kuma.base.effects import effect
 from replicator_kuma.base.errors import (
-    DatabaseError,
     DatabaseLocked,
     KumaError,
     KumaRunning,
@@ -28,35 +23,21 @@ from replicator_kuma.base.errors import (
     StateError,
 )
 from replicator_kuma.base.state_directory import unusable
-from replicator_kuma.dump import values
-from replicator_kuma.dump.catalog import TABLES
-from replicator_kuma.dump.format import Dump, write_tables
-from replicator_kuma.dump.manifest import Manifest
-from replicator_kuma.dump.plan import Change, Plan, TablePlan
-from replicator_kuma.dump.select import select
+from replicator_kuma.dump.format import Dump
+from replicator_kuma.dump.plan import Plan
 from replicator_kuma.replication import other_processes
 from replicator_kuma.replication.apply import failed_attempts, staging
+from replicator_kuma.replication.apply.confirm import call_bad, confirm, purge_history
 from replicator_kuma.replication.apply.interrupted import (
     PARTIAL,
     before_folder,
-    before_start,
-    call_bad,
-    confirm,
+    resolve_before_start,
 )
-from replicator_kuma.replication.apply.prepare import (
-    Planned,
-    expected_digest,
-    prepare,
-    takes_monitors,
-)
-from replicator_kuma.replication.apply.revert import WAITING, roll_back, stop_after_write
+from replicator_kuma.replication.apply.prepare import Planned, expected_digest, takes_monitors
+from replicator_kuma.replication.apply.revert import stop_after_write, wait_or_revert
+from replicator_kuma.replication.apply.transaction import carry_out, rehearse
 from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.state.state import Mark, Pending
-
-READ_BACK_ROWS = 2_000
-"""Up to so many changed rows are read back one by one; beyond, all tables are hashed again."""
-_CHUNK = 400
-_TRIES = 3
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +60,7 @@ def apply(instance: Instance, planned: Planned, mark: Mark) -> None:
     failed_attempts.require_new(instance, wanted)
     if stops:
         other_processes.require_one_kuma(instance)
-    _rehearse(instance, planned)
+    rehearse(instance, planned)
     was_up = stops and other_processes.seen_up(instance)
     instance.step("stopping Kuma" if stops else "keeping the rows from before")
     earlier = instance.state.load().pending
@@ -110,22 +91,22 @@ def apply(instance: Instance, planned: Planned, mark: Mark) -> None:
             failed_attempts.note(instance, wanted, mark, error)
         _come_back_unchanged(instance, stops)
         if stops and bad:
-            with contextlib.suppress(StateError):  # each new attempt would be an outage for nothing
+            with contextlib.suppress(StateError):  # another attempt would be an outage for nothing
                 call_bad(instance, mark, f"{why}: {error}")
         raise
     _come_back(instance, was_running)
 
 
 def _purge_orphans(instance: Instance, todo: Plan) -> None:
-    """History that belongs to no monitor must not become that of a new one with its id.
+    """Delete history that belongs to no monitor: a new monitor with that id would get it.
 
-    (Another program left it, or an older replicator.) While Kuma still runs: it may take a while.
-    Nor may what an apply that Kuma has confirmed set aside be taken for what this one does.
+    Another program left it, or an older replicator, or the last apply set it aside. It may take a
+    while, so it is done while Kuma still runs. Raises DatabaseErrors.
     """
     due = instance.state.load().purge
     if due or any(t.counts.added for t in todo.tables if t.name == "monitor"):
         try:
-            instance.store.purge_history()
+            purge_history(instance)
         except DatabaseLocked as error:
             if due:
                 raise
@@ -133,7 +114,7 @@ def _purge_orphans(instance: Instance, todo: Plan) -> None:
 
 
 def _note(instance: Instance, planned: Planned, first: Pending, stops: bool) -> None:
-    """Put on disk what a later process needs in order to go on, or to go back."""
+    """Write down what a later process needs to complete this apply or to revert it."""
     todo = planned.plan
     _keep_before(instance, planned.live, first.earlier)
     staging.stage(instance.data_dir, planned.wanted.folder, todo.files)
@@ -151,10 +132,31 @@ def _note(instance: Instance, planned: Planned, first: Pending, stops: bool) -> 
         **planned.stands(instance.tables),
     )
     instance.state.update(pending=pending, stopped_by_me=stops, live_digest="")
+    effect("pending noted")
+
+
+def _keep_before(instance: Instance, live: Dump, earlier: Pending | None) -> None:
+    """Keep the rows on which Kuma was last ready, durably: those from before an unconfirmed apply.
+
+    Raises StateError.
+    """
+    folder = before_folder(instance)
+    if earlier is not None and (folder / "manifest.json").exists():
+        return
+    partial = folder.with_name(PARTIAL)
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        effect("keeping the rows from before")
+        shutil.copytree(live.folder, partial, copy_function=staging.link_or_copy)
+        staging.sync_tree(partial)
+        partial.rename(folder)
+    except OSError as error:
+        raise unusable("cannot keep the rows from before", error) from error
 
 
 def _kuma_runs(instance: Instance) -> bool:
-    """Whether a Kuma that nobody here manages may run; raises KumaRunning unless forced."""
+    """Whether a Kuma that the replicator cannot stop may run; raises KumaRunning unless forced."""
     inside = instance.store.embedded
     who = "" if inside else other_processes.by_kuma(instance)
     if (inside or who) and not instance.force:
@@ -164,7 +166,7 @@ def _kuma_runs(instance: Instance) -> bool:
 
 
 def _stop(instance: Instance, *, was_up: bool) -> None:
-    instance.kuma.stop()
+    instance.stop_kuma()
     if who := other_processes.by_kuma(instance, was_up=was_up):
         raise KumaError(
             f"something still has Kuma's database open after Kuma was stopped: {who}",
@@ -173,55 +175,11 @@ def _stop(instance: Instance, *, was_up: bool) -> None:
         )
 
 
-def _rehearse(instance: Instance, planned: Planned) -> None:
-    """Carry the plan out on a copy: what fails there would fail after a stop, for nothing.
-
-    Raises what the apply itself would. Rows that changed since they were compared prove nothing.
-    """
-    todo, wanted = planned.plan, planned.wanted.manifest
-    if not todo.tables:
-        return
-    instance.progress("trying the changes on a copy")
-    try:
-        # SQLite looks its path up again: nobody can put another file in the place of a name that
-        # he cannot foresee
-        folder = instance.work / secrets.token_hex(8)
-        with rehearsal(instance.store, folder) as writer:
-            if writer is not None:
-                for name in planned.live.manifest.tables:
-                    writer.sweep(select(writer.schema, name))
-                execute(writer, todo)
-                _verify(writer, todo, wanted)
-    except OSError as error:
-        raise unusable("cannot make a copy to try the changes on", error) from error
-    except (DatabaseError, SnapshotRefused) as error:
-        with instance.store.read() as reader:
-            unchanged = _same(planned.live.manifest, reader)
-        if not unchanged:
-            log.debug("the rows changed meanwhile: what was tried proves nothing: %s", error)
-            return
-        if isinstance(error, NotAsWritten | SnapshotRefused):
-            raise
-        names = ", ".join(triggers(instance.store)[:5])
-        hint = f"{HINT} Triggers: {names}" if names else HINT
-        raise DatabaseError(f"a try on a copy failed: {error}", hint=hint) from error
-
-
-def _come_back_unchanged(instance: Instance, stopped: bool) -> None:
-    """After an error: nothing half done, and Kuma running; never hides that error."""
-    with contextlib.suppress(ReplicatorError):
-        before_start(instance)
-    if not stopped or instance.interrupted():
-        return
-    try:
-        instance.kuma.start()
-        instance.state.update(stopped_by_me=False, **instance.pace.restarted())
-    except ReplicatorError as error:
-        log.error("Kuma was stopped, and is not started again: %s", error)
-
-
 def _come_back(instance: Instance, was_running: bool) -> None:
-    """Start Kuma and wait until it is ready, or put the old rows back."""
+    """Start Kuma, wait until it is ready and confirm; or put the rows from before back.
+
+    Raises what `revert` raises.
+    """
     kuma = instance.kuma
     if not kuma.manages:
         confirm(instance)
@@ -229,175 +187,24 @@ def _come_back(instance: Instance, was_running: bool) -> None:
     if not (was_running or instance.keep_running):
         return  # stopped by a person: confirmed once somebody starts it
     if instance.interrupted():
-        return  # a signal ends the supervisor: the next start goes on from the pending note
+        return  # a signal ends this process: the next start of the replicator goes on
     if instance.store.embedded:
         instance.progress("stopping Kuma")
         stop_after_write(instance)
     instance.progress("starting Kuma")
-    try:
-        instance.pace.starting()
-        kuma.start()
-        instance.state.update(stopped_by_me=False)
-        instance.progress(WAITING)
-        instance.wait_ready()
-    except KumaError as error:
-        roll_back(instance, error)
-        raise AssertionError("roll_back raises") from error
+    instance.pace.starting()
+    wait_or_revert(instance, start=True)
     confirm(instance)
 
 
-def _keep_before(instance: Instance, live: Dump, earlier: Pending | None) -> None:
-    """Keep the rows that Kuma was last ready on, durably; an older unconfirmed set wins."""
-    folder = before_folder(instance)
-    if earlier is not None and (folder / "manifest.json").exists():
+def _come_back_unchanged(instance: Instance, stopped: bool) -> None:
+    """After an error: drop what was prepared and start Kuma again. Never raises."""
+    with contextlib.suppress(ReplicatorError):
+        resolve_before_start(instance)
+    if not stopped or instance.interrupted():
         return
-    partial = folder.with_name(PARTIAL)
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.rmtree(partial, ignore_errors=True)
     try:
-        shutil.copytree(live.folder, partial, copy_function=staging.link_or_copy)
-        staging.sync_tree(partial)
-        partial.rename(folder)
-    except OSError as error:
-        raise unusable("cannot keep the rows from before", error) from error
-
-
-class _Changed(Exception):
-    """The rows are not those that were planned with."""
-
-
-def carry_out(instance: Instance, planned: Planned, note: Callable[[Planned], None]) -> None:
-    """Write a noted plan and put its files in place; plan anew when rows changed meanwhile.
-
-    ``note`` is called with each new plan. Raises DatabaseError, SnapshotRefused, StateError.
-    """
-    for _ in range(_TRIES):
-        try:
-            _write(instance, planned)
-        except _Changed:
-            log.info("Kuma's rows changed after they were compared: comparing again")
-            planned = prepare(instance, planned.source, own=planned.own, back=planned.back)
-            note(planned)
-        else:
-            staging.finish(instance.data_dir, planned.plan.files)
-            return
-    raise DatabaseLocked("Kuma's rows changed all the time while they were compared")
-
-
-def _write(instance: Instance, planned: Planned) -> None:
-    """The transaction: read again, write, read back, commit. Raises _Changed.
-
-    Files that are as old as they were have seen no write since: then nothing is read again.
-    """
-    todo = planned.plan
-    with instance.store.write() as writer:
-        before = planned.observation.fingerprint
-        untouched = before and writer.fingerprint() == before
-        if planned.observation.dangling or not untouched:
-            for name in planned.live.manifest.tables:
-                writer.sweep(select(writer.schema, name))
-        if not untouched and not _same(planned.live.manifest, writer):
-            raise _Changed
-        pending = instance.state.load().pending
-        assert pending is not None
-        instance.state.update(pending=dataclasses.replace(pending, writing=True))
-        execute(writer, todo, back=pending.rollback)
-        _verify(writer, todo, planned.wanted.manifest)
-
-
-def _same(planned: Manifest, writer: Reader) -> bool:
-    """Whether the plan still fits: ids of unkeyed rows count, runtime columns of others do not."""
-    entries, _named = write_tables(None, writer, planned.tables)
-    return all(
-        entries[name].sha256 == entry.sha256
-        and (entries[name].runtime == entry.runtime or not TABLES[name].unkeyed)
-        for name, entry in planned.tables.items()
-    )
-
-
-def execute(writer: Writer, todo: Plan, *, back: bool = False) -> None:
-    """All row changes of a plan, in an order that needs no luck.
-
-    Deletions first, children before parents; then values that must be UNIQUE give way; then rows,
-    parents before children. (An engine that checks references at once needs this order.)
-    """
-    for table in reversed(todo.tables):
-        writer.delete(table.name, (change.key for change in todo.changes(table, "-")))
-        if table.counts.moved:
-            writer.delete(table.name, (c.key for c in todo.changes(table, "=-")))
-    for table in todo.tables:
-        if table.name == "monitor" and table.counts.replaced and not back:
-            writer.park_history(int(change.key) for change in todo.changes(table, "*"))
-        writer.make_room(table.name, _room(writer, todo, table))
-        _upsert(writer, todo, table)
-        if table.name == "monitor" and back:
-            # what was set aside is theirs again; setting aside once more would drop it
-            writer.unpark_history(int(change.key) for change in todo.changes(table, "*"))
-
-
-def _room(writer: Writer, todo: Plan, table: TablePlan) -> Iterator[tuple[Any, list[str]]]:
-    unique = {c for columns in writer.schema.tables[table.name].unique for c in columns}
-    places = [(table.content.index(c), c) for c in sorted(unique) if c in table.content]
-    places = [(index, column) for index, column in places if column not in ("id", "key")]
-    if not places:
-        return
-    for change in todo.changes(table, "~", "*"):
-        old, new = change.old or (), change.new or ()
-        if columns := [c for i, c in places if old[i] != new[i] and old[i] is not None]:
-            yield change.key, columns
-
-
-def _upsert(writer: Writer, todo: Plan, table: TablePlan) -> None:
-    columns = (*table.content, *table.runtime)
-    ways = ((("+", "*", "=+"), frozenset[str]()), (("~", "=~"), TABLES[table.name].runtime))
-    for ops, keep in ways:
-        rows = ((*c.new, *(c.runtime or ())) for c in todo.changes(table, *ops) if c.new)
-        writer.upsert(table.name, columns, keep, rows)
-
-
-def _verify(writer: Writer, todo: Plan, wanted: Manifest) -> None:
-    """Read back what was written; raises, and so rolls back, unless it is what was wanted."""
-    alone = not writer.side_effects and not any(_takes_rows(table) for table in todo.tables)
-    tables = [t.name for t in todo.tables if not alone or t.counts.real or t.counts.moved]
-    if broken := writer.broken_references(tables):
-        raise SnapshotRefused(f"the snapshot holds references to missing rows: {broken[0]}")
-    if todo.size > READ_BACK_ROWS or writer.side_effects:
-        entries, _named = write_tables(None, writer, tables)
-        bad = [name for name in tables if entries[name].sha256 != wanted.tables[name].sha256]
-    else:
-        bad = [t.name for t in todo.tables if not _reads_back(writer, todo, t)]
-    counted = [name for name in tables if name != "setting"]
-    bad += [name for name in counted if writer.count(name) != wanted.tables[name].rows]
-    if bad:
-        raise NotAsWritten(
-            f"what was written to {', '.join(sorted(set(bad)))} does not read back equal; "
-            "nothing was changed"
-        )
-
-
-def _takes_rows(table: TablePlan) -> bool:
-    """Whether rows go: then others may go with them, or point to them."""
-    return bool(table.counts.deleted or table.counts.replaced or table.counts.moved)
-
-
-def _reads_back(writer: Writer, todo: Plan, table: TablePlan) -> bool:
-    if not table.counts.real and not table.counts.moved:
-        return True
-    chosen = select(writer.schema, table.name)
-    wanted = {c.key: _written(c) for c in todo.changes(table) if c.new is not None}
-    gone = [c.key for c in todo.changes(table) if c.new is None and c.key not in wanted]
-    keys = [*wanted, *gone]
-    id_at = chosen.columns.index("key" if table.name == "setting" else "id")
-    found = {}
-    for start in range(0, len(keys), _CHUNK):
-        for row in writer.rows(chosen, keys[start : start + _CHUNK]):
-            length = len(wanted.get(row[id_at], row))
-            found[row[id_at]] = row[:length]
-    encode = values.encode
-    return {k: encode(v) for k, v in found.items()} == {k: encode(v) for k, v in wanted.items()}
-
-
-def _written(change: Change) -> tuple[Any, ...]:
-    """What a change wrote: a row that stays keeps its runtime columns."""
-    new = change.new or ()
-    return new if change.op in ("~", "=~") else (*new, *(change.runtime or ()))
+        instance.start_kuma()
+        instance.state.update(**instance.pace.restarted())
+    except ReplicatorError as error:
+        log.error("Kuma was stopped, and is not started again: %s", error)

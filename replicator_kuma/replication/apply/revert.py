@@ -1,4 +1,4 @@
-"""An apply that Kuma has not confirmed: wait for Kuma, or lead the rows back."""
+"""Kuma is not ready on new rows: put the rows from before in place, and start it on them."""
 
 from __future__ import annotations
 
@@ -7,29 +7,25 @@ import logging
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 from replicator_kuma.adapters.kuma.exit_status import signal_of
 from replicator_kuma.adapters.kuma.readiness import NotReady
+from replicator_kuma.base.effects import effect
 from replicator_kuma.base.errors import (
     DatabaseMigrating,
     DatabaseUnreachable,
     KumaError,
     KumaKilled,
-    KumaRunning,
     ReplicatorError,
 )
 from replicator_kuma.base.text import killed_by
 from replicator_kuma.dump.format import Dump
 from replicator_kuma.replication.apply import failed_attempts, staging
-from replicator_kuma.replication.apply.interrupted import (
-    NOT_STARTED,
-    as_kept,
-    asked,
-    before_folder,
-    before_start,
-    call_bad,
-    confirm,
-)
+from replicator_kuma.replication.apply.confirm import NOT_STARTED, call_bad, confirm
+from replicator_kuma.replication.apply.interrupted import before_folder, resolve_before_start
+from replicator_kuma.replication.apply.prepare import Planned, prepare, takes_monitors
+from replicator_kuma.replication.apply.transaction import carry_out
 from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.snapshot_ids import identity
 from replicator_kuma.replication.state.state import Pending
@@ -41,95 +37,58 @@ _NOT_READY_HINT = (
 
 _STARTS = 3
 """of Kuma on the rows from before, where signals end it"""
-WAITING = "waiting until Kuma is ready"
-UNCONFIRMED = "Kuma has not confirmed these rows: the first cycle once it runs publishes them"
 
 log = logging.getLogger(__name__)
 
 
-def settle(instance: Instance) -> None:
-    """An unconfirmed apply: wait for Kuma; if it fails, the old rows go back. Then purge.
-
-    Raises what `roll_back` raises, and DatabaseUnreachable for tables inside a Kuma.
-    """
-    pending, kuma = instance.state.load().pending, instance.kuma
-    # a Kuma that was started while its database could not be asked is judged by its next start
-    doubtful = pending is not None and _started_blind(instance, pending)
-    if pending is not None and kuma.manages and not doubtful:
-        running = kuma.running()
-        if not running and (not pending.restart or kuma.name == "child"):
-            return  # a person stopped it, or it has not begun: there is nobody to wait for
-        try:
-            if not running:
-                log.warning("Kuma ended on rows that were not confirmed yet: starting it")
-                kuma.start()
-            instance.progress(WAITING)
-            instance.wait_ready()
-        except KumaError as error:
-            roll_back(instance, error)
-    if pending is not None:
-        if not asked(instance):
-            return
-        _restart_unread(instance)
-    confirm(instance)
-
-
-def _started_blind(instance: Instance, pending: Pending) -> bool:
-    """Whether a database of its own could not be asked when Kuma was started on it."""
+def started_on_unknown_rows(instance: Instance, pending: Pending) -> bool:
+    """Whether the database could not be read when Kuma was started: it read unknown rows."""
     return pending.unread and not instance.store.embedded
 
 
-def _restart_unread(instance: Instance) -> None:
-    """A Kuma that knows only the old rows, though new ones were written, reads them now."""
-    pending = instance.state.load().pending
-    if pending is None or not pending.unread or instance.force:
-        return
-    if not instance.kuma.manages:
-        raise KumaRunning(
-            "the rows are new, Kuma has not read them yet, and nobody said how to restart it",
-            hint="Restart Kuma by: replicator run. Or tell how to: REPLICATOR_KUMA=docker, systemd "
-            "or command.",
-        )
-    log.warning("Kuma has not read its rows since they were written: restarting it")
-    stop_after_write(instance)
-    try:
-        instance.kuma.start()
-        instance.state.update(stopped_by_me=False)
-        instance.progress(WAITING)
-        instance.wait_ready()
-    except KumaError as error:
-        roll_back(instance, error)
-
-
 def stop_after_write(instance: Instance) -> None:
-    """Stop a Kuma under which rows were written: it reads them when it starts.
+    """Stop a Kuma that ran while rows were written: it reads them at its next start.
 
-    Raises KumaError; the state knows then that it has not read them.
+    Raises KumaError; the state still says then that Kuma has not read them.
     """
     instance.state.update(stopped_by_me=True)
-    instance.kuma.stop()
+    instance.stop_kuma()
     pending = instance.state.load().pending
     if pending is not None:
         instance.state.update(pending=replace(pending, unread=False))
 
 
-def roll_back(instance: Instance, cause: KumaError) -> None:
-    """Kuma does not come back on new rows: put those from before in place, and start it on them.
+def wait_or_revert(instance: Instance, *, start: bool) -> None:
+    """Wait until Kuma is ready; start it first where ``start`` says so.
 
-    Always raises KumaError. The snapshot is called bad only if Kuma starts on the old rows, and
-    only if Kuma itself has failed on the new ones: a signal that ended it tells nothing of them.
+    Where it does not become ready, the rows from before go back: raises what `revert` raises.
     """
-    if instance.store.embedded:  # a start leaves it to those who come after Kuma
+    try:
+        if start:
+            instance.start_kuma()
+        instance.progress("waiting until Kuma is ready")
+        instance.wait_ready()
+    except KumaError as error:
+        revert(instance, error)
+
+
+def revert(instance: Instance, cause: KumaError) -> NoReturn:
+    """Put the rows from before in place and start Kuma on them: it did not start on the new ones.
+
+    Always raises KumaError. The snapshot is called bad only if Kuma starts on the old rows and
+    failed on the new ones by itself. A signal that ended Kuma tells nothing of the snapshot.
+    """
+    if instance.store.embedded:  # it could not be resolved before Kuma's MariaDB was up
         with contextlib.suppress(ReplicatorError):
-            before_start(instance)
+            resolve_before_start(instance)
     pending, folder = instance.state.load().pending, before_folder(instance)
     if pending is None or not (folder / "manifest.json").exists() or _migrating(instance):
         raise cause
-    if _started_blind(instance, pending):
-        raise cause  # it may have failed for want of a database: the cycle that comes restarts it
+    if started_on_unknown_rows(instance, pending):
+        raise cause  # Kuma may have failed without its database: the next cycle restarts it
     number = _killed_by(cause)
     if pending.rollback:  # they are in place: another stop would only keep a slow Kuma down
-        if number:  # the next cycle confirms them
+        if number:  # once it runs, the next cycle confirms them
             _start_again(instance)
             raise KumaKilled(
                 f"Uptime Kuma was {killed_by(number)} while it started on the rows from before "
@@ -138,9 +97,9 @@ def roll_back(instance: Instance, cause: KumaError) -> None:
         raise KumaError(
             f"Kuma is not ready, on the rows from before: {cause}", hint=_NOT_READY_HINT
         ) from cause
-    if number:  # first of all: whoever goes on from here is to know it
+    if number:  # before anything else: a process that goes on after our death has to know it
         failed_attempts.note_killed(instance, pending.mark, pending.policy, number)
-    _go_back(instance, pending, folder, cause)
+    _restore(instance, pending, folder, cause)
     instance.progress("starting Kuma on them")
     try:
         _start_again(instance)
@@ -155,20 +114,22 @@ def roll_back(instance: Instance, cause: KumaError) -> None:
 
 
 def _killed_by(error: KumaError) -> int:
-    """The signal that ended a Kuma that was waited for; 0 where it failed in another way."""
+    """The number of the signal that ended Kuma while it started; 0: it failed in another way."""
     return signal_of(error.status) if isinstance(error, NotReady) else 0
 
 
-def _go_back(instance: Instance, pending: Pending, folder: Path, cause: KumaError) -> None:
-    """Put the rows from before in place, and leave Kuma stopped; started where that fails."""
+def _restore(instance: Instance, pending: Pending, folder: Path, cause: KumaError) -> None:
+    """Put the rows from before in place and leave Kuma stopped; if that fails, start Kuma.
+
+    Raises KumaError.
+    """
     log.error("Kuma did not come back (%s): putting the rows from before in place", cause)
     instance.progress("putting the rows from before in place")
     instance.state.update(stopped_by_me=True)
     try:
-        _put_back(instance, pending, folder)
+        _restore_in_order(instance, pending, folder)
     except Exception as error:
-        instance.kuma.start()
-        instance.state.update(stopped_by_me=False)
+        instance.start_kuma()
         raise KumaError(
             f"Kuma did not come back, and the rows from before could not be written: {error}",
             hint=f"They are kept in {folder}. Look at Kuma's log, then: replicator "
@@ -177,13 +138,12 @@ def _go_back(instance: Instance, pending: Pending, folder: Path, cause: KumaErro
 
 
 def _start_again(instance: Instance) -> None:
-    """Start Kuma on the rows from before, and wait; one that a signal ends is started again.
+    """Start Kuma on the rows from before and wait; start it again where a signal ended it.
 
-    Raises KumaError once that has happened three times in a row; it is left started even then.
+    Raises KumaError where it is not ready, or at the third signal; Kuma is left started.
     """
     for left in reversed(range(_STARTS)):
-        instance.kuma.start()
-        instance.state.update(stopped_by_me=False)
+        instance.start_kuma()
         try:
             instance.wait_ready()
         except KumaError as error:
@@ -191,14 +151,14 @@ def _start_again(instance: Instance) -> None:
                 raise
             log.error("%s, on the rows from before: starting it again", error)
             if not left:
-                instance.kuma.start()
+                instance.start_kuma()
                 raise
         else:
             return
 
 
 def _judged(instance: Instance, pending: Pending, cause: KumaError) -> KumaError:
-    """What to raise once Kuma runs on the rows from before; notes what that says of the others."""
+    """The error to raise once Kuma runs on the rows from before; notes a bad snapshot."""
     position, runs = pending.mark.position, "it runs on the rows from before"
     if number := _killed_by(cause):
         how = killed_by(number)
@@ -209,7 +169,7 @@ def _judged(instance: Instance, pending: Pending, cause: KumaError) -> KumaError
         call_bad(instance, pending.mark, f"{NOT_STARTED} ({cause})")
         instance.state.update(suspect="")
     elif instance.state.load().suspect == identity(instance.fleet, pending.mark) != "":
-        # it may have been killed, or not: once, but not twice
+        # nobody can tell whether Kuma was killed: try the snapshot once more
         return KumaError(said, hint="Look at Kuma's log. The next cycle tries it once more.")
     return KumaError(
         said,
@@ -218,9 +178,9 @@ def _judged(instance: Instance, pending: Pending, cause: KumaError) -> KumaError
 
 
 def _migrating(instance: Instance) -> bool:
-    """Whether Kuma changes its schema: some of its migrations answer on no port, and none may end.
+    """Whether Kuma changes its schema now, after an upgrade: it must not be stopped then.
 
-    (A Kuma that was upgraded at this very start.)
+    Some of its migrations answer on no port.
     """
     try:
         with instance.store.read():
@@ -231,25 +191,26 @@ def _migrating(instance: Instance) -> bool:
         return False
 
 
-def _put_back(instance: Instance, pending: Pending, folder: Path) -> None:
-    """Write the rows from before and stop Kuma, in the order that its database needs."""
+def _restore_in_order(instance: Instance, pending: Pending, folder: Path) -> None:
+    """Write the rows from before and stop Kuma, in the order that its database needs.
+
+    An embedded MariaDB ends with Kuma: its rows are written first.
+    """
     if instance.store.embedded:
         try:
-            _restore_before(instance, pending, folder)
+            _write_before(instance, pending, folder)
         except DatabaseUnreachable as error:
             log.warning("Kuma's own MariaDB is gone: %s", error)
         else:
             stop_after_write(instance)
             return
-    instance.kuma.stop()
+    instance.stop_kuma()
     with instance.database_up() if instance.store.embedded else contextlib.nullcontext():
-        _restore_before(instance, pending, folder)
+        _write_before(instance, pending, folder)
 
 
-def _restore_before(instance: Instance, pending: Pending, folder: Path) -> None:
-    from replicator_kuma.replication.apply.prepare import Planned, prepare, takes_monitors
-    from replicator_kuma.replication.apply.restart import carry_out
-
+def _write_before(instance: Instance, pending: Pending, folder: Path) -> None:
+    effect("putting the rows from before in place")
     before = Dump.open(folder)
 
     def note(planned: Planned) -> None:
@@ -269,11 +230,12 @@ def _restore_before(instance: Instance, pending: Pending, folder: Path) -> None:
             unread=instance.store.embedded and instance.kuma.running(),
         )
         instance.state.update(pending=way_back)
+        effect("way back noted")
 
     shutil.rmtree(instance.work, ignore_errors=True)
     try:
         instance.work.mkdir(mode=0o700)
-        there = as_kept(instance, before.manifest)
+        there = instance.choosing(before.manifest)
         planned = prepare(there, before, own=True)
         note(planned)
         carry_out(there, planned, note)

@@ -21,6 +21,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from replicator_kuma.base.effects import effect
 from replicator_kuma.base.errors import StateError
 from replicator_kuma.base.folders import Folder, LinkRefused
 from replicator_kuma.dump.files import open_regular
@@ -226,6 +227,7 @@ def finish(data_dir: Path, files: FileChanges) -> None:
             f"cannot put Kuma's files in place in {data_dir}: {name}: {error.strerror}",
             hint=_hint(error, data_dir / name),
         ) from error
+    effect("files in place")
     discard(data_dir)
     if lost:
         raise StagedLost(

@@ -36,7 +36,7 @@ from replicator_kuma.base.text import counted
 from replicator_kuma.dump.catalog import Dangle
 from replicator_kuma.dump.format import Dump
 from replicator_kuma.replication.apply import prepare, staging
-from replicator_kuma.replication.apply.restart import carry_out
+from replicator_kuma.replication.apply.transaction import carry_out
 from replicator_kuma.replication.drill import scratch
 from replicator_kuma.replication.hints import advise
 from replicator_kuma.replication.instance import Instance
@@ -251,7 +251,7 @@ def _opened(course: _Course, stack: contextlib.ExitStack) -> Instance:
 
 
 def _load(at: Instance, source: Dump, snapshot: Snapshot) -> prepare.Planned:
-    seen = prepare.look(at)
+    seen = prepare.observe_live(at)
     require_schema(at, snapshot, seen.live, source)
     planned = prepare.prepare(at, source, seen)
     _stage(at, planned, snapshot)

@@ -7,7 +7,6 @@ what a killed drill left is known by a folder that nobody has locked.
 from __future__ import annotations
 
 import contextlib
-import copy
 import fcntl
 import logging
 import os
@@ -49,15 +48,19 @@ def opened(instance: Instance) -> Iterator[Instance]:
             here = folder / secrets.token_hex(8)
             for path in (here, here / "data", here / "state", here / "state" / "work"):
                 _make(path)
-            made = copy.copy(instance.as_leader())
-            made.data_dir, made.scratch = here / "data", "work"
-            made.state, made.kuma, made.find_store = StateFile(here / "state"), NoKuma(), None
             # local tables, overrides and strategy are a replica's own ways
             own = replace(Policy(settings=policy.settings), compatible=policy.compatible)
-            made.policy = lambda: own
-            with databases.scratch(instance.store, made.data_dir) as store:
-                made.store = store
-                yield made
+            with databases.scratch(instance.store, here / "data") as store:
+                yield replace(
+                    instance.as_leader(),
+                    data_dir=here / "data",
+                    scratch="work",
+                    state=StateFile(here / "state"),
+                    store=store,
+                    kuma=NoKuma(),
+                    find_store=None,
+                    policy=lambda: own,
+                )
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from replicator_kuma.adapters.repository import Snapshot, missing
 from replicator_kuma.base.errors import DatabaseMissing, DatabaseUnset, Fenced, ReplicatorError
 from replicator_kuma.replication import second_repository
-from replicator_kuma.replication.apply.interrupted import at_work
+from replicator_kuma.replication.apply.confirm import UNCONFIRMED
 from replicator_kuma.replication.apply.prepare import fetched
-from replicator_kuma.replication.apply.revert import UNCONFIRMED, settle
+from replicator_kuma.replication.apply.recovery import recover
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from replicator_kuma.replication.leader.failed_publishes import (
     attempted,
@@ -32,6 +32,7 @@ from replicator_kuma.replication.observe import Observation, fingerprint, observ
 from replicator_kuma.replication.shrink import HALF, Limit, files_shrink, meant_by_rollback, shrinks
 from replicator_kuma.replication.snapshot_ids import recognised
 from replicator_kuma.replication.state.state import Mark, State
+from replicator_kuma.replication.workspace import workspace
 
 log = logging.getLogger(__name__)
 
@@ -222,8 +223,8 @@ class Leader:
 
         Raises ReplicatorErrors; nothing is published then.
         """
-        with at_work(self.instance) as state:
-            settle(self.instance)
+        with workspace(self.instance) as state:
+            recover(self.instance)
             return self._cycle(state, allow_shrink, verify)
 
     def _cycle(self, state: State, allow_shrink: bool, verify: bool) -> CycleResult:

@@ -21,18 +21,17 @@ from replicator_kuma.base.errors import (
 from replicator_kuma.dump.catalog import TABLES
 from replicator_kuma.replication import mode_mismatch, second_repository
 from replicator_kuma.replication.apply import checkpoints
-from replicator_kuma.replication.apply.interrupted import at_work
-from replicator_kuma.replication.apply.revert import settle
+from replicator_kuma.replication.apply.recovery import recover
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from replicator_kuma.replication.leader.publish import publish
-from replicator_kuma.replication.replica import drift
 from replicator_kuma.replication.replica.cycle import Replica
 from replicator_kuma.replication.replica.hold import floor
 from replicator_kuma.replication.replica.shrink_guard import Guard
 from replicator_kuma.replication.shrink import held, shrinks
 from replicator_kuma.replication.snapshot_ids import recognised
 from replicator_kuma.replication.state.hold_words import held_words
-from replicator_kuma.replication.state.state import Mark, State
+from replicator_kuma.replication.state.state import NO_DRIFT, Mark, State
+from replicator_kuma.replication.workspace import workspace
 
 log = logging.getLogger(__name__)
 
@@ -66,8 +65,8 @@ def promote(instance: Instance, force: bool = False) -> CycleResult:
     under the lock. Raises ReplicatorErrors; without a publish nothing has changed but the rows.
     """
     leading = instance.as_leader()
-    with at_work(leading):
-        settle(instance)
+    with workspace(leading):
+        recover(instance)
         return _promote(leading, force, by_mode=instance.leads is True)
 
 
@@ -110,9 +109,9 @@ def _promote(instance: Instance, force: bool, *, by_mode: bool) -> CycleResult:
         role="BACKUP",
         hold=None,
         promoted_at=0.0 if by_mode else time.time(),
-        **drift.NONE,
+        **NO_DRIFT,
         # what Kuma has yet to confirm is kept then, as the next one
-        led_from=checkpoints.highest(instance.state.folder) + (state.pending is not None),
+        led_from=checkpoints.newest_number(instance.state.folder) + (state.pending is not None),
     )
     sentence = (
         f"this instance leads fleet {instance.fleet!r} from {result.position} on{taken}. "

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from replicator_kuma.adapters.repository import Snapshot
 from replicator_kuma.base.errors import DatabaseMissing, SnapshotNotFound, Unpublished
-from replicator_kuma.replication.apply.interrupted import at_work
-from replicator_kuma.replication.apply.revert import UNCONFIRMED, settle
+from replicator_kuma.replication.apply.confirm import UNCONFIRMED
+from replicator_kuma.replication.apply.recovery import recover
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from replicator_kuma.replication.leader.cycle import Leader, View, alike_key
 from replicator_kuma.replication.leader.publish import Since, next_position, publish
@@ -15,6 +15,7 @@ from replicator_kuma.replication.observe import Observation
 from replicator_kuma.replication.replica import hold
 from replicator_kuma.replication.replica.cycle import Replica
 from replicator_kuma.replication.state.state import Mark
+from replicator_kuma.replication.workspace import workspace
 
 
 def rollback(
@@ -26,8 +27,8 @@ def rollback(
     means that monitors go. ``force``: rows that were never published may go as well. Raises
     ReplicatorErrors: Fenced, Unpublished, SnapshotNotFound, what a restore raises.
     """
-    with at_work(instance):
-        settle(instance)
+    with workspace(instance):
+        recover(instance)
         leader = Leader(instance)
         view, newest, _state = leader.ask(leader.observe(), allow_shrink=True)
         if newest is None or view.newest is None:

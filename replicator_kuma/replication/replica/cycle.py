@@ -31,15 +31,9 @@ from replicator_kuma.replication import (
     second_repository,
 )
 from replicator_kuma.replication.apply import checkpoints, failed_attempts, prepare
-from replicator_kuma.replication.apply.interrupted import (
-    aside,
-    at_work,
-    empty_work,
-    forgiven,
-    holds,
-)
+from replicator_kuma.replication.apply.confirm import forgiven, holds
+from replicator_kuma.replication.apply.recovery import recover
 from replicator_kuma.replication.apply.restart import apply
-from replicator_kuma.replication.apply.revert import settle
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from replicator_kuma.replication.mode_mismatch import awaits_mode
 from replicator_kuma.replication.observe import observe
@@ -51,7 +45,8 @@ from replicator_kuma.replication.schema_check import gate, require_schema
 from replicator_kuma.replication.shrink import no_rollback
 from replicator_kuma.replication.snapshot_ids import recognised
 from replicator_kuma.replication.state.hold_words import told
-from replicator_kuma.replication.state.state import Hold, Mark, State
+from replicator_kuma.replication.state.state import NO_DRIFT, Hold, Mark, State
+from replicator_kuma.replication.workspace import empty_workspace, preview_workspace, workspace
 
 T = TypeVar("T")
 
@@ -152,8 +147,8 @@ class Replica:
         were.
         """
         self.instance.by_itself = not reconcile and snapshot is None
-        with at_work(self.instance):
-            settle(self.instance)
+        with workspace(self.instance):
+            recover(self.instance)
             snapshots = self.listed()
             if snapshot is not None:
                 return holding.take_and_hold(self, find(snapshots, snapshot))
@@ -234,7 +229,7 @@ class Replica:
             return None
         said = mode_mismatch.sentence(instance.state.load())
         if seen.manifest.digest == newest.label.digest:
-            instance.state.update(**drift.NONE)
+            instance.state.update(**NO_DRIFT)
         else:
             changed = drift.note_unpublished(instance, newest.position, seen.manifest.digest)
             said = f"{said}; {changed}"
@@ -243,8 +238,7 @@ class Replica:
     def _applied(self, state: State, newest: Snapshot) -> bool:
         """Whether it came over, by the choices of today, and what it came to is known."""
         policy = self.instance.policy().fingerprint(self.instance.tables)
-        same = state.applied is not None and state.applied.snapshot == newest.id
-        return same and state.applied_policy == policy and bool(state.live_digest)
+        return state.applied_by(newest.id, policy) and bool(state.live_digest)
 
     def _compare(self, newest: Snapshot, reconcile: bool) -> CycleResult:
         """The newest is applied: whether its rows still stand, and what to do if they do not."""
@@ -274,7 +268,7 @@ class Replica:
             except ReplicatorError as error:
                 if not checkpoints.make_room(self.instance.state.folder, error):
                     raise
-                empty_work(self.instance)
+                empty_workspace(self.instance)
 
     def _take(self, snapshot: Snapshot, guard: Guard, only_ask: bool) -> CycleResult:
         instance = self.instance
@@ -311,8 +305,8 @@ class Replica:
                 None,
             )
         policy = planned.policy.fingerprint(instance.tables)
-        again = drift.stood(state, snapshot.id, policy)
-        changes = drift.equal(state) if again else {**drift.NONE, "healed": "", "healed_at": 0.0}
+        again = state.applied_by(snapshot.id, policy)
+        changes = drift.equal(state) if again else {**NO_DRIFT, "healed": "", "healed_at": 0.0}
         instance.state.update(
             applied=Mark.of(snapshot),
             live_digest=planned.live.manifest.digest,
@@ -355,7 +349,7 @@ class Replica:
         gate(instance, snapshot)
         instance.step(f"fetching {snapshot.position}")
         # the live rows are read while restic starts, which takes as long
-        with _beside(lambda: prepare.look(instance)) as seen:
+        with _beside(lambda: prepare.observe_live(instance)) as seen:
             wanted = prepare.fetched(instance, snapshot, "fetched")
             instance.step("comparing the rows")
             require_schema(instance, snapshot, seen.result().live, wanted)
@@ -370,7 +364,7 @@ class Replica:
         ``snapshot`` or ``at`` (epoch seconds) name another than the newest. The plan's files live
         as long as the block, in a scratch folder of its own.
         """
-        with aside(self.instance) as instance:
+        with preview_workspace(self.instance) as instance:
             snapshots = instance.repository.snapshots(instance.fleet)
             if snapshot is not None or at is not None:
                 newest: Snapshot | None = holding.chosen(snapshots, snapshot, at)

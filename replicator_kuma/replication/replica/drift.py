@@ -12,10 +12,8 @@ import time
 from replicator_kuma.adapters.repository import Position
 from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.observe import fingerprint, observe
-from replicator_kuma.replication.state.state import State
+from replicator_kuma.replication.state.state import NO_DRIFT, State
 
-NONE = {"drift": 0.0, "drift_words": "", "drift_digest": ""}
-"""The state's fields where rows do not differ."""
 AGAIN = 3600.0
 """Seconds in which rows that were healed are not healed again: each time Kuma is down"""
 
@@ -81,16 +79,10 @@ def look(
     return step
 
 
-def stood(state: State, snapshot: str, policy: str) -> bool:
-    """Whether this snapshot was applied before by this policy: another apply of it is a heal."""
-    applied = state.applied is not None and state.applied.snapshot == snapshot
-    return applied and state.applied_policy == policy
-
-
 def equal(state: State) -> dict[str, object]:
     """What a cycle notes that finds the rows equal to the applied snapshot's."""
     first = state.healed and not state.healed_at
-    return {**NONE, "healed_at": time.time()} if first else {**NONE}
+    return {**NO_DRIFT, "healed_at": time.time()} if first else {**NO_DRIFT}
 
 
 def note(

@@ -23,12 +23,13 @@ from replicator_kuma.base.errors import (
     TwoLeaders,
 )
 from replicator_kuma.base.times import moment_of, when
-from replicator_kuma.replication.apply.interrupted import at_work, holds
-from replicator_kuma.replication.apply.revert import settle
+from replicator_kuma.replication.apply.confirm import holds
+from replicator_kuma.replication.apply.recovery import recover
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from replicator_kuma.replication.replica import drift
 from replicator_kuma.replication.state.hold_words import held_words, in_place, told
 from replicator_kuma.replication.state.state import Hold, Mark, State
+from replicator_kuma.replication.workspace import workspace
 
 if TYPE_CHECKING:
     from replicator_kuma.replication.replica.cycle import Replica
@@ -116,8 +117,8 @@ def go_to(instance: Instance, wanted: str | None, at: float | None) -> CycleResu
     """
     from replicator_kuma.replication.replica.cycle import Replica
 
-    with at_work(instance):
-        settle(instance)
+    with workspace(instance):
+        recover(instance)
         replica = Replica(instance)
         return take_and_hold(replica, chosen(replica.listed(), wanted, at))
 
@@ -130,8 +131,8 @@ def resume(instance: Instance, *, allow_shrink: bool = False) -> CycleResult:
     """
     from replicator_kuma.replication.replica.cycle import Replica
 
-    with at_work(instance):
-        settle(instance)
+    with workspace(instance):
+        recover(instance)
         replica = Replica(instance)
         snapshots = replica.listed()
         # rows that an undo put back may bear the newest position, and be none of its rows

@@ -179,6 +179,10 @@ class Restart:
     """when the cycle began that had stopped it"""
 
 
+NO_DRIFT = {"drift": 0.0, "drift_words": "", "drift_digest": ""}
+"""The fields of a State where the live rows do not differ from the applied snapshot's."""
+
+
 @dataclass(frozen=True)
 class State:
     writer: str
@@ -278,6 +282,11 @@ class State:
     def promoted(self) -> bool:
         """Whether its rows are what it published itself: it leads, whatever its mode says yet."""
         return self.published is not None and self.published == self.applied
+
+    def applied_by(self, snapshot: str, policy: str) -> bool:
+        """Whether this snapshot is the applied one, by this policy: applying it again is a heal."""
+        applied = self.applied is not None and self.applied.snapshot == snapshot
+        return applied and self.applied_policy == policy
 
 
 def _decode(raw: dict[str, Any]) -> State:

@@ -26,7 +26,7 @@ from replicator_kuma.dump.plan import Plan, plan
 from replicator_kuma.dump.select import select
 from replicator_kuma.dump.transform.policy import Policy
 from replicator_kuma.dump.transform.translate import Terms, translate
-from replicator_kuma.replication.apply.restart import _verify, execute
+from replicator_kuma.replication.apply.transaction import execute, verify
 from tests.dump.test_properties import COLUMNS as IN_SQLITE
 from tests.dump.test_properties import REFERENCES, UNIQUE, database
 from tests.support import compare
@@ -201,7 +201,7 @@ def carry_out(live: Engine, wanted: Engine, folder: Path) -> Plan:
         for table in todo.tables:
             writer.sweep(select(writer.schema, table.name))
         execute(writer, todo)
-        _verify(writer, todo, came.manifest)
+        verify(writer, todo, came.manifest)
     return todo
 
 

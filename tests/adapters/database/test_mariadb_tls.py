@@ -15,16 +15,13 @@ from replicator_kuma.adapters.database.db_config import Login
 from replicator_kuma.adapters.database.mariadb.store import MariadbStore
 from replicator_kuma.base.errors import DatabaseCorrupt, DatabaseUnreachable, SettingsError
 from tests.conftest import need_mariadb
+from tests.support import tools
 from tests.support.mariadb import Database, Server, short_folder
 from tests.support.mariadb_build import build
-from tests.support.tools import ToolMissingError
 
 
 def openssl(*arguments: str | Path) -> None:
-    program = shutil.which("openssl")
-    if program is None:
-        raise ToolMissingError("openssl is not installed")
-    subprocess.run([program, *arguments], check=True, capture_output=True, timeout=60)
+    subprocess.run([tools.openssl(), *arguments], check=True, capture_output=True, timeout=60)
 
 
 def authority(folder: Path, name: str) -> Path:

@@ -1,4 +1,4 @@
-"""Two real restics, and a repository that is initialised once and copied for each test."""
+"""Two real restics, and a repository that is made once and copied for each test."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 
 from replicator_kuma.adapters.repository.restic.client import ResticRepository
 from tests.adapters.repository.places import connect, label, make_dump
+from tests.support import weak_repository
 from tests.support.tools import restic_014, restic_018
 
 
@@ -20,13 +21,12 @@ def restic(request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository of format 2, made by 0.14, with one snapshot at position 1.1."""
+    """A repository of format 2 with one snapshot at position 1.1, published by 0.14."""
     scratch = tmp_path_factory.mktemp("template")
     make_dump(scratch / "dump")
-    repository = connect(restic_014(), scratch / "repository", scratch)
-    assert repository.init() is True
-    repository.publish(scratch / "dump", label(1))
-    return scratch / "repository"
+    place = weak_repository.make(scratch / "repository")
+    connect(restic_014(), place, scratch).publish(scratch / "dump", label(1))
+    return place
 
 
 Open = Callable[..., ResticRepository]

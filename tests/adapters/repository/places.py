@@ -17,10 +17,11 @@ import pytest
 from replicator_kuma.adapters.repository import Label, Position
 from replicator_kuma.adapters.repository.restic.client import Timeouts
 from replicator_kuma.adapters.repository.restic.maintenance import KeptRepository
+from tests.support import weak_repository
 from tests.support.tools import rclone, rest_server
 from tests.support.waiting import wait_until
 
-PASSWORD = "correct horse"
+PASSWORD = weak_repository.PASSWORD
 S3_KEY, S3_SECRET = "AKIDAKIDAKIDAKID", "s3cr3ts3cr3ts3cr3ts3cr3t"
 USER, USER_PASSWORD = "kuma", "r3st+p4ssword"
 

@@ -19,6 +19,7 @@ from tests.adapters.repository.places import (
     rest_url,
     s3,
 )
+from tests.support import weak_repository
 
 pytestmark = pytest.mark.restic
 
@@ -26,37 +27,43 @@ pytestmark = pytest.mark.restic
 @pytest.fixture(params=["folder", "rest", "s3"])
 def empty(
     request: pytest.FixtureRequest, restic: Path, tmp_path: Path
-) -> Iterator[ResticRepository]:
-    """A place where nothing was ever initialised."""
+) -> Iterator[tuple[ResticRepository, Path]]:
+    """A place where nothing was ever initialised, and the folder where its files will be."""
     if request.param == "folder":
-        yield connect(restic, tmp_path / "new", tmp_path)
+        yield connect(restic, tmp_path / "new", tmp_path), tmp_path / "new"
     elif request.param == "rest":
         with rest(tmp_path) as address:
-            yield connect(restic, rest_url(address), tmp_path)
+            yield connect(restic, rest_url(address), tmp_path), tmp_path / "rest" / "fleet"
     else:
         with s3(tmp_path) as url:
-            yield connect(restic, f"{url}/bucket/fleet", tmp_path)
+            folder = tmp_path / "s3" / "bucket" / "fleet"
+            yield connect(restic, f"{url}/bucket/fleet", tmp_path), folder
 
 
-def test_what_goes_in_comes_out(empty: ResticRepository, tmp_path: Path) -> None:
-    for call in (lambda: empty.snapshots("default"), empty.check_access):
+def test_one_is_created_where_none_was(empty: tuple[ResticRepository, Path]) -> None:
+    repository, _folder = empty
+    for call in (lambda: repository.snapshots("default"), repository.check_access):
         with pytest.raises(RepositoryMissing):
             call()
-    assert empty.init() is True
-    assert empty.init() is False
-    empty.check_access()
-    assert list(empty.snapshots("default")) == []
+    assert repository.init() is True
+    assert repository.init() is False
+    repository.check_access()
+    assert list(repository.snapshots("default")) == []
 
+
+def test_what_goes_in_comes_out(empty: tuple[ResticRepository, Path], tmp_path: Path) -> None:
+    repository, folder = empty
+    weak_repository.make(folder)
     # Not in order, and one of another fleet: the order is by position.
     make_dump(tmp_path / "dump", "older")
-    empty.publish(tmp_path / "dump", label(1, epoch=2))
+    repository.publish(tmp_path / "dump", label(1, epoch=2))
     content = make_dump(tmp_path / "dump", "newer")
-    empty.publish(tmp_path / "dump", label(12, leader="other, leader"))
-    found = empty.snapshots("default")
+    repository.publish(tmp_path / "dump", label(12, leader="other, leader"))
+    found = repository.snapshots("default")
     assert [snapshot.position for snapshot in found] == [Position(1, 12), Position(2, 1)]
     assert found[0].label == label(12, leader="other, leader")
     assert all(len(snapshot.id) == 64 for snapshot in found)
-    assert list(empty.snapshots("other")) == []
+    assert list(repository.snapshots("other")) == []
 
     names = set[str]()
 
@@ -64,7 +71,7 @@ def test_what_goes_in_comes_out(empty: ResticRepository, tmp_path: Path) -> None
         names.add(name)
         return True
 
-    empty.fetch(found[0], tmp_path / "into", accept)
+    repository.fetch(found[0], tmp_path / "into", accept)
     assert read_tree(tmp_path / "into") == content
     assert names == set(content)
     modes = {path.stat().st_mode & 0o777 for path in (tmp_path / "into").rglob("*")}

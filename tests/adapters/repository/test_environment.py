@@ -21,6 +21,7 @@ from replicator_kuma.base.errors import (
 from replicator_kuma.base.secret_variables import Mask
 from replicator_kuma.config.settings import Need, Settings
 from tests.adapters.repository.places import PASSWORD, environment, label, make_dump, tmpfs
+from tests.support import weak_repository
 
 BASE = {"PATH": os.environ["PATH"], "REPLICATOR_MODE": "BACKUP"}
 
@@ -87,27 +88,29 @@ def test_where_a_password_command_looked_is_shown(
     assert "hvs.canary" not in str(caught.value)
 
 
+# What is in the file, and which password restic takes it for.
 FILES = {
-    "mark": b"\xef\xbb\xbfbattery\r\n",
-    "blank line": b"battery\n\n",
-    "blanks": b" \tbattery \n",
-    "no-break space": "battery\u00a0\n".encode(),
-    "utf-16": "battery\r\n".encode("utf-16"),
-    "utf-16 be": b"\xfe\xff" + "battery".encode("utf-16-be"),
-    "blank within": b"battery staple\n",
-    "separator": b"battery\x1c\n",
+    "mark": (b"\xef\xbb\xbfbattery\r\n", "battery"),
+    "blank line": (b"battery\n\n", "battery"),
+    "blanks": (b" \tbattery \n", "battery"),
+    "no-break space": ("battery\u00a0\n".encode(), "battery"),
+    "utf-16": ("battery\r\n".encode("utf-16"), "battery"),
+    "utf-16 be": (b"\xfe\xff" + "battery".encode("utf-16-be"), "battery"),
+    "blank within": (b"battery staple\n", "battery staple"),
+    "separator": (b"battery\x1c\n", "battery\x1c"),
 }
 
 
-@pytest.mark.parametrize("raw", FILES.values(), ids=FILES)
+@pytest.mark.parametrize(("raw", "password"), FILES.values(), ids=FILES)
 def test_a_second_password_s_file_is_read_as_restic_reads_it(
-    restic: Path, raw: bytes, tmp_path: Path
+    restic: Path, raw: bytes, password: str, tmp_path: Path
 ) -> None:
     (tmp_path / "password").write_bytes(raw)
+    weak_repository.make(tmp_path / "two", password=password)
     file = str(tmp_path / "password")
     base = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
     subprocess.run(
-        [restic, "init", "-q", "--no-cache", "-r", tmp_path / "two"],
+        [restic, "cat", "config", "-q", "--no-cache", "-r", tmp_path / "two"],
         env={**base, "RESTIC_PASSWORD_FILE": file},
         check=True,
         timeout=30,

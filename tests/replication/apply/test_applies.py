@@ -10,7 +10,6 @@ import sys
 import threading
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -23,8 +22,7 @@ from replicator_kuma.base.errors import (
     SnapshotRefused,
     StateError,
 )
-from replicator_kuma.dump.format import Dump
-from replicator_kuma.replication.apply import prepare, restart, staging
+from replicator_kuma.replication.apply import staging
 from replicator_kuma.replication.instance import Instance, Outcome
 from replicator_kuma.replication.replica import cycle as replica_module
 from tests.support import cycles, databases
@@ -36,6 +34,7 @@ from tests.support.compare import (
     staying_differences,
 )
 from tests.support.cycles import db, follow, lead, left_behind, rename
+from tests.support.effects import at_effect
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import RecordingKuma
 
@@ -193,20 +192,16 @@ def test_rows_that_change_all_the_time_are_left_alone(
 ) -> None:
     rename(db(leader), 3, "two")
     lead(leader)
-    real = prepare.prepare
     edits: list[str] = []
 
-    def busy(
-        instance: Instance, source: Dump, seen: prepare.Look | None = None, **options: Any
-    ) -> prepare.Planned:
-        planned = real(instance, source, seen, **options)
+    def edit() -> None:
         edits.append(f"edit {len(edits)}")
         rename(db(replica), 4, edits[-1])
-        return planned
 
-    for module in (restart, prepare):
-        monkeypatch.setattr(module, "prepare", busy)
-    with pytest.raises(DatabaseLocked, match="changed all the time"):
+    with (
+        pytest.raises(DatabaseLocked, match="changed all the time"),
+        at_effect("opening the transaction", edit),
+    ):
         follow(replica)
     assert cycles.name_of(db(replica), 4) == edits[-1]
     assert cycles.name_of(db(replica), 3) != "two"

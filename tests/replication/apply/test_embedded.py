@@ -28,15 +28,15 @@ from replicator_kuma.base.errors import (
     SnapshotRefused,
 )
 from replicator_kuma.dump.manifest import digest
-from replicator_kuma.replication.apply import restart
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from replicator_kuma.replication.observe import observe
 from tests.conftest import need_mariadb
-from tests.support.crashing import DIED
+from tests.support.crashing import crash_at
 from tests.support.cycles import LOGO, follow, lead, left_behind
-from tests.support.embedded import Inside, copied, crash_at, make_template
+from tests.support.effects import at_effect, dies_at
+from tests.support.embedded import Inside, copied, make_template
 from tests.support.folder_repository import FolderRepository
-from tests.support.forked import forked
+from tests.support.forked import DIED
 from tests.support.instances import make_instance
 from tests.support.mariadb import Database, Server, short_folder
 from tests.support.mariadb_build import build
@@ -150,20 +150,6 @@ def on_old_rows(world: World) -> bool:
     return world.names()[3] != "two" and 4 in world.names()
 
 
-def after(call: Callable[..., object], what: Callable[[], object]) -> Callable[..., object]:
-    """``call``, and then ``what``, once."""
-    hooks = [what]
-
-    def both(*arguments: object, **options: object) -> object:
-        result = call(*arguments, **options)
-        for hook in hooks[:]:
-            hooks.clear()
-            hook()
-        return result
-
-    return both
-
-
 # --- an apply -----------------------------------------------------------------------------------
 
 
@@ -244,8 +230,8 @@ def test_an_edit_during_the_transaction_waits_for_its_end(
         # the server keeps this table for a tenth of a second after each look
         wait_until(lambda: world.inside.database.query(waiting) == [(1,)], "it waits", every=0.3)
 
-    monkeypatch.setattr(restart, "execute", after(restart.execute, edit))
-    assert follow(replica).outcome is Outcome.APPLIED
+    with at_effect("rows written", edit, times=1):
+        assert follow(replica).outcome is Outcome.APPLIED
     edits.join(30)
     found = world.inside.database.query("SELECT name, description FROM monitor WHERE id = 3")
     assert found == [("two", "a user was here")]
@@ -294,8 +280,7 @@ def test_a_mariadb_killed_amid_the_transaction_has_the_old_rows(
     def kill() -> None:
         os.kill(world.inside.mariadbd, signal.SIGKILL)
 
-    monkeypatch.setattr(restart, "execute", after(restart.execute, kill))
-    with pytest.raises(DatabaseUnreachable):
+    with pytest.raises(DatabaseUnreachable), at_effect("rows written", kill):
         follow(replica)
     wait_until(world.inside.embedded().answers, "Kuma has started it again")
     assert on_old_rows(world)
@@ -313,8 +298,8 @@ def test_a_signal_between_the_commit_and_the_restart(
     world.publish_two()
     asked: list[bool] = []
     replica.interrupted = lambda: bool(asked)
-    monkeypatch.setattr(restart, "_verify", after(restart._verify, lambda: asked.append(True)))
-    follow(replica)
+    with at_effect("rows read back", lambda: asked.append(True)):
+        follow(replica)
     assert world.names()[3] == "two"
     assert world.inside.memory()[3] != "two"
     pending = replica.state.load().pending
@@ -332,7 +317,7 @@ def test_a_machine_that_ends_after_the_commit_is_started_once(
 ) -> None:
     replica = world.up()
     world.publish_two()
-    died(replica, monkeypatch)
+    died(replica)
     world.inside.end()
     fresh = world.replica(world.inside.by_command())
     assert follow(fresh).outcome is Outcome.NOTHING
@@ -346,7 +331,7 @@ def test_a_command_that_cannot_restart_kuma_confirms_nothing(
 ) -> None:
     replica = world.up()
     world.publish_two()
-    died(replica, monkeypatch)
+    died(replica)
     with pytest.raises(KumaRunning, match="has not read them yet"):
         follow(world.replica(NoKuma()))
     assert replica.state.load().pending is not None
@@ -354,15 +339,9 @@ def test_a_command_that_cannot_restart_kuma_confirms_nothing(
     settled(world, replica)
 
 
-def died(replica: Instance, monkeypatch: pytest.MonkeyPatch) -> None:
+def died(replica: Instance) -> None:
     """A restore that dies, with no clean-up at all, when the transaction is committed."""
-
-    def end(*_arguments: object) -> None:
-        os._exit(DIED)
-
-    with monkeypatch.context() as patch:
-        patch.setattr("replicator_kuma.replication.apply.staging.finish", end)
-        assert forked(lambda: follow(replica)) == DIED
+    dies_at("committed", lambda: follow(replica))
     pending = replica.state.load().pending
     assert pending is not None
     assert pending.unread
@@ -377,7 +356,7 @@ def test_dead_after_the_steps_of_a_restore(world: World) -> None:
         before = rows(world.leader)
         edit(world, number)
         starts = world.inside.starts
-        code = crash_at(number, replica, lambda: follow(replica))
+        code = crash_at(number, lambda: follow(replica), replica.work)
         if replica.kuma.running():
             wait_until(world.inside.ready, "Kuma is up")
             found = rows(replica)
@@ -485,11 +464,7 @@ def test_a_way_back_that_dies_is_taken_again(world: World, monkeypatch: pytest.M
     world.inside.behave(refuses=ON_NEW, how="exit", with_mariadb=True)
     old = observe(replica).manifest.digest
     world.publish_two()
-    with monkeypatch.context() as patch:
-        patch.setattr(
-            "replicator_kuma.replication.apply.revert._restore_before", lambda *_: os._exit(DIED)
-        )
-        assert forked(lambda: follow(replica)) == DIED
+    dies_at("putting the rows from before in place", lambda: follow(replica))
     assert not replica.kuma.running()
     with pytest.raises(KumaError, match="it runs on the rows from before"):
         follow(world.replica(world.inside.by_command()))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import need_mariadb
-from tests.support import tools
+from tests.support import tools, weak_repository
 from tests.support.cycles import state_of
 from tests.support.embedded import PROGRAM, Inside, copied, make_template
 from tests.support.mariadb import Database, Server, short_folder
@@ -63,7 +63,7 @@ def fleet(template: Path, mariadb: Server) -> Iterator[Fleet]:
     restic = tools.restic_018()
     leader = Side(folder, "leader", "BACKUP", restic)
     rows = build(mariadb.database("a4_run", leader.data_dir), monitors=5)
-    leader.command("init")
+    weak_repository.make(folder / "repository")
     inside = copied(template, folder / "replica")
     own = {name: inside.environment[name] for name in ("PATH", "HOME", "TMPDIR")}
     replica = Side(folder, "replica", "RESTORE", restic, port=inside.port, kuma=PROGRAM, **own)

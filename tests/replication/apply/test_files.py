@@ -21,9 +21,8 @@ from replicator_kuma.base.folders import Folder
 from replicator_kuma.replication.apply import staging
 from replicator_kuma.replication.instance import Instance, Outcome
 from tests.support import cycles, databases
-from tests.support.crashing import DIED
 from tests.support.cycles import db, follow, lead, left_behind, rename
-from tests.support.forked import forked
+from tests.support.effects import dies_at
 from tests.support.instances import RecordingKuma
 
 NEW = b"another logo"
@@ -178,30 +177,17 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Folder, "move", move)
 
 
-@pytest.mark.parametrize("after", ["stage", "commit", "rename"])
+@pytest.mark.parametrize("step", ["opening the transaction", "committed", "files in place"])
 def test_dead_with_files_on_another_file_system(
-    leader: Instance, replica: Instance, monkeypatch: pytest.MonkeyPatch, after: str
+    leader: Instance, replica: Instance, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     """The next run has the old rows and the old logo, or the new ones, and goes on."""
     elsewhere(monkeypatch)
     new_logo(leader)
 
-    def dies() -> None:
-        def end(*_arguments: object) -> None:
-            os._exit(DIED)
-
-        if after == "stage":
-            monkeypatch.setattr("replicator_kuma.replication.apply.restart._write", end)
-        elif after == "commit":
-            monkeypatch.setattr(staging, "finish", end)
-        else:
-            monkeypatch.setattr(staging, "discard", lambda _data: None)
-            monkeypatch.setattr("replicator_kuma.replication.apply.restart._come_back", end)
-        follow(replica)
-
-    assert forked(dies) == DIED
-    assert (cycles.name_of(db(replica), 3) == "two") is (after != "stage")
-    assert ((replica.data_dir / LOGO).read_bytes() == NEW) is (after == "rename")
+    dies_at(step, lambda: follow(replica))
+    assert (cycles.name_of(db(replica), 3) == "two") is (step != "opening the transaction")
+    assert ((replica.data_dir / LOGO).read_bytes() == NEW) is (step == "files in place")
     follow(replica)
     assert cycles.name_of(db(replica), 3) == "two"
     assert (replica.data_dir / LOGO).read_bytes() == NEW

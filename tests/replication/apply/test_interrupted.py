@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from replicator_kuma.base.errors import KumaError, SnapshotRefused
-from replicator_kuma.replication.apply.interrupted import before_start
+from replicator_kuma.replication.apply.interrupted import resolve_before_start
 from replicator_kuma.replication.instance import Instance, Outcome
 from replicator_kuma.replication.observe import observe
 from tests.support import cycles, databases
@@ -27,9 +27,10 @@ from tests.support.compare import (
     orphans,
     staying_differences,
 )
-from tests.support.crashing import DIED, FileKuma, crash_at
+from tests.support.crashing import FileKuma, crash_at
 from tests.support.cycles import db, follow, lead, left_behind, positions, rename, take_over
 from tests.support.folder_repository import FolderRepository
+from tests.support.forked import DIED
 from tests.support.instances import make_instance
 from tests.support.thorough import one_in
 
@@ -192,7 +193,7 @@ def test_a_restore(template: Template, scratch: Path) -> None:
         else:
             after.kuma.up.unlink(missing_ok=True)  # a container ends as a whole
             with after.replica.state.lock():
-                before_start(after.replica)
+                resolve_before_start(after.replica)
             assert rows(after, template) == files(after)
             after.kuma.start()
         follow(after.replica, reconcile=True)

@@ -19,7 +19,7 @@ from replicator_kuma.adapters.repository.restic.client import ResticRepository
 from replicator_kuma.dump.format import Dump, accepts
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from replicator_kuma.replication.observe import observe
-from tests.support import cycles, databases, tools
+from tests.support import cycles, databases, tools, weak_repository
 from tests.support.compare import config_differences, damage, orphans, staying_differences
 from tests.support.crashing import FileKuma
 from tests.support.cycles import db, follow, lead, left_behind, rename
@@ -184,7 +184,7 @@ def test_a_restore(template: Path, memory: Path, chance: random.Random) -> None:
 
 
 def restic_at(folder: Path, cache: Path) -> ResticRepository:
-    environment = {"RESTIC_REPOSITORY": str(folder), "RESTIC_PASSWORD": "for this test only"}
+    environment = {"RESTIC_REPOSITORY": str(folder), "RESTIC_PASSWORD": weak_repository.PASSWORD}
     return ResticRepository(tools.restic_018(), environment, cache, "leader")
 
 
@@ -192,8 +192,8 @@ def restic_at(folder: Path, cache: Path) -> ResticRepository:
 @pytest.mark.slow
 def test_a_publish(memory: Path, chance: random.Random) -> None:
     """Its restic, in a session of its own, lives on and may end after the next leader looked."""
-    repository = restic_at(memory / "restic", memory / "cache")
-    repository.init()
+    place = weak_repository.make(memory / "restic")
+    repository = restic_at(place, memory / "cache")
     cycles.fill(memory / "publisher", monitors=MONITORS)
     leader = with_kuma(memory / "publisher", repository)
     lead(leader)

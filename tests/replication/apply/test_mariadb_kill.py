@@ -14,11 +14,11 @@ from collections.abc import Iterable, Iterator
 import pytest
 
 from replicator_kuma.base.errors import KumaError, SnapshotRefused
-from replicator_kuma.replication.apply.interrupted import before_start
+from replicator_kuma.replication.apply.interrupted import resolve_before_start
 from replicator_kuma.replication.instance import Instance
 from tests.replication.apply.test_kill import at_instants_within, killed_after, taken_by
-from tests.support.crashing import DIED
 from tests.support.cycles import follow
+from tests.support.forked import DIED
 from tests.support.mariadb import Server
 from tests.support.mariadb_fleet import Fleet, crash_at, file_kuma, memory
 from tests.support.thorough import one_in
@@ -92,7 +92,7 @@ def goes_on(fleet: Fleet, number: int, replica: Instance) -> None:
     else:
         file_kuma(replica).up.unlink(missing_ok=True)  # a container ends as a whole
         with replica.state.lock():
-            before_start(replica)
+            resolve_before_start(replica)
         replica.kuma.start()
     follow(replica, reconcile=True)
     fleet.assert_ended("new")

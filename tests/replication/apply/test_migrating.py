@@ -17,9 +17,8 @@ from replicator_kuma.base.errors import DatabaseMissing
 from replicator_kuma.replication import actions
 from replicator_kuma.replication.instance import Instance, Outcome
 from tests.support import databases
-from tests.support.crashing import DIED
 from tests.support.cycles import LOGO, follow, lead, rename
-from tests.support.forked import forked
+from tests.support.forked import DIED, forked
 from tests.support.instances import RecordingKuma
 from tests.support.mariadb_fleet import NEW_LOGO, Fleet, before_statement, memory, own_server
 

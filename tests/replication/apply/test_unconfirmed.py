@@ -9,7 +9,7 @@ import pytest
 
 from replicator_kuma.adapters.repository import Position
 from replicator_kuma.base.errors import DatabaseLocked, KumaError, SnapshotRefused
-from replicator_kuma.replication.apply.interrupted import before_start
+from replicator_kuma.replication.apply.interrupted import resolve_before_start
 from replicator_kuma.replication.instance import Instance, Outcome
 from tests.support import cycles, databases
 from tests.support.compare import (
@@ -20,6 +20,7 @@ from tests.support.compare import (
     staying_differences,
 )
 from tests.support.cycles import db, follow, lead, left_behind, rename
+from tests.support.effects import at_effect, raising
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import RecordingKuma
 
@@ -211,19 +212,13 @@ def test_rows_that_cannot_be_put_back_leave_kuma_started(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     kuma.refuses_to_be_ready = [True]
-
-    def full(*_arguments: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    def fails_then() -> None:
-        kuma.on_start = None
-        monkeypatch.setattr("replicator_kuma.replication.apply.revert.Dump.open", full)
-
-    kuma.on_start = fails_then
-    with pytest.raises(KumaError, match=r"rows from before could not be written: .*No space left"):
+    full = OSError(28, "No space left on device")
+    with (
+        pytest.raises(KumaError, match=r"rows from before could not be written: .*No space left"),
+        at_effect("putting the rows from before in place", raising(full)),
+    ):
         follow(replica)
     assert kuma.up
-    monkeypatch.undo()
     kuma.refuses_to_be_ready = [True]
     with pytest.raises(KumaError, match="it runs on the rows from before"):
         follow(replica)
@@ -241,19 +236,14 @@ def test_a_way_back_that_was_not_taken_is_remembered_at_every_start_after_it(
     """A supervisor looks twice before Kuma's first start: at its own, and in its first cycle."""
     kuma.refuses_to_be_ready = [True]
 
-    def locked(*_arguments: object) -> None:
-        raise DatabaseLocked("somebody else writes")
-
-    def fails_then() -> None:
-        kuma.on_start = None
-        monkeypatch.setattr("replicator_kuma.replication.apply.restart.carry_out", locked)
-
-    kuma.on_start = fails_then
-    with pytest.raises(KumaError, match="rows from before could not be written"):
+    locked = DatabaseLocked("somebody else writes")
+    with (
+        pytest.raises(KumaError, match="rows from before could not be written"),
+        at_effect("way back noted", raising(locked)),
+    ):
         follow(replica)
-    monkeypatch.undo()
     for _ in range(3):
-        before_start(replica)
+        resolve_before_start(replica)
     kuma.refuses_to_be_ready = [True]
     with pytest.raises(KumaError, match="it runs on the rows from before"):
         follow(replica)
@@ -320,13 +310,8 @@ def test_a_second_apply_that_is_not_written_leaves_the_first_unconfirmed(
     rename(db(leader), 3, "three")
     lead(leader)
 
-    def breaks(*_arguments: object, **_options: object) -> None:
-        raise RuntimeError("a bug")
-
-    monkeypatch.setattr("replicator_kuma.replication.apply.restart.execute", breaks)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(RuntimeError), at_effect("writing noted", raising(RuntimeError("a bug"))):
         follow(replica)
-    monkeypatch.undo()
     pending = replica.state.load().pending
     assert pending is not None
     assert pending.mark.position == Position(1, 2)
@@ -363,7 +348,7 @@ def test_rows_that_somebody_changed_since_prove_nothing(
     """Written and unconfirmed, then edited: what is applied is compared again."""
     stopped_apply(replica, kuma)
     rename(db(replica), 6, "edited on the replica")
-    before_start(replica)
+    resolve_before_start(replica)
     kuma.up = True
     assert follow(replica).outcome is Outcome.APPLIED
     assert_followed(replica, leader, edited)

@@ -12,7 +12,7 @@ from replicator_kuma.replication.drill.drill import drill
 from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.leader.cycle import Leader
 from tests.adapters.repository.places import connect
-from tests.support import cycles, tools
+from tests.support import cycles, tools, weak_repository
 from tests.support.cycles import left_behind
 from tests.support.instances import make_instance
 
@@ -22,8 +22,8 @@ pytestmark = pytest.mark.restic
 @pytest.fixture(params=["0.14", "0.18"])
 def leader(request: pytest.FixtureRequest, tmp_path: Path) -> Instance:
     restic = tools.restic_014() if request.param == "0.14" else tools.restic_018()
-    repository = connect(restic, tmp_path / "repository", tmp_path)
-    repository.init()
+    place = weak_repository.make(tmp_path / "repository")
+    repository = connect(restic, place, tmp_path)
     cycles.fill(tmp_path / "leader")
     made = make_instance(tmp_path / "leader", repository, name="leader")
     with made.state.lock():

@@ -20,7 +20,6 @@ from replicator_kuma.base.times import moment_of
 from replicator_kuma.replication.instance import Instance, Outcome
 from tests.support import cycles, databases
 from tests.support.compare import config_differences, damage, orphans
-from tests.support.crashing import DIED
 from tests.support.cycles import (
     db,
     follow,
@@ -34,7 +33,7 @@ from tests.support.cycles import (
     take_over,
 )
 from tests.support.folder_repository import FolderRepository
-from tests.support.forked import forked
+from tests.support.forked import DIED, forked
 from tests.support.instances import RecordingKuma
 
 

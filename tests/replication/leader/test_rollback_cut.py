@@ -11,7 +11,6 @@ from replicator_kuma.base.errors import KumaError, RepositoryUnreachable, Shrink
 from replicator_kuma.replication.instance import Instance, Outcome
 from replicator_kuma.replication.state.state import Mark
 from tests.support import cycles, databases
-from tests.support.crashing import DIED
 from tests.support.cycles import (
     count,
     db,
@@ -25,7 +24,7 @@ from tests.support.cycles import (
     roll_back_to,
 )
 from tests.support.folder_repository import FolderRepository
-from tests.support.forked import forked
+from tests.support.forked import DIED, forked
 from tests.support.instances import RecordingKuma
 
 

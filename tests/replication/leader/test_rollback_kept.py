@@ -6,15 +6,15 @@ import pytest
 
 from replicator_kuma.base.errors import RepositoryUnreachable
 from replicator_kuma.replication.apply import checkpoints
-from replicator_kuma.replication.apply.checkpoints import Kept
+from replicator_kuma.replication.apply.checkpoints import Checkpoint
 from replicator_kuma.replication.instance import Instance
 from tests.support import databases
 from tests.support.cycles import db, follow, go_back, lead, rename, roll_back_to, take_over
 from tests.support.folder_repository import FolderRepository
 
 
-def newest_kept(instance: Instance) -> Kept:
-    return checkpoints.sets(instance.state.folder)[-1]
+def newest_kept(instance: Instance) -> Checkpoint:
+    return checkpoints.readable(instance.state.folder)[-1]
 
 
 @pytest.fixture

@@ -25,7 +25,6 @@ from replicator_kuma.dump.transform.policy import Policy
 from replicator_kuma.replication.instance import Instance, Outcome
 from replicator_kuma.replication.replica.hold import as_of, refuse_while_held
 from tests.support import cycles, databases
-from tests.support.crashing import DIED
 from tests.support.cycles import (
     db,
     follow,
@@ -39,7 +38,7 @@ from tests.support.cycles import (
     take_over,
 )
 from tests.support.folder_repository import FolderRepository
-from tests.support.forked import forked
+from tests.support.forked import DIED, forked
 from tests.support.instances import RecordingKuma
 
 

@@ -10,9 +10,8 @@ import pytest
 from replicator_kuma.base.errors import KumaError
 from replicator_kuma.replication.instance import Instance, Outcome
 from replicator_kuma.reports.status import Report
-from tests.support.crashing import DIED
 from tests.support.cycles import UnmanagedKuma, db, follow, go_back, lead, name_of, rename
-from tests.support.forked import forked
+from tests.support.forked import DIED, forked
 from tests.support.instances import RecordingKuma
 
 

@@ -28,6 +28,7 @@ from tests.support.cycles import (
     rename,
     take_over,
 )
+from tests.support.effects import at_effect, raising
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import RecordingKuma, RecordingNotifier
 
@@ -305,12 +306,8 @@ def test_an_apply_that_failed_after_the_stop_counts_and_is_still_in_vain(
     kuma: RecordingKuma,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def fails(*_arguments: object) -> None:
-        raise OSError("scripted")
-
     edits.publish()
-    with monkeypatch.context() as context:
-        context.setattr("replicator_kuma.replication.apply.restart.carry_out", fails)
+    with at_effect("opening the transaction", raising(OSError("scripted"))):
         with pytest.raises(OSError, match="scripted"):
             follow(replica)
         clocks.pass_by(INTERVAL / 2)
@@ -339,15 +336,11 @@ def test_a_cycle_that_waits_its_turn_tells_no_recovery(
     def titles() -> list[str]:
         return [text.partition(":")[0] for text in notifier.sent]
 
-    def locked(*_given: object) -> None:
-        raise DatabaseLocked("a tool holds it")
-
     edits.once()
     clocks.pass_by(LONGEST)
     edits.publish()
     told = len(titles())
-    with monkeypatch.context() as context:
-        context.setattr("replicator_kuma.replication.apply.restart.carry_out", locked)
+    with at_effect("opening the transaction", raising(DatabaseLocked("a tool holds it"))):
         assert cycle() is None
         assert titles()[told:] == ["restore fails"]
         clocks.pass_by(10)

@@ -20,6 +20,7 @@ from replicator_kuma.adapters.database.mariadb.connection import (
 )
 from replicator_kuma.adapters.database.mariadb.reader import _KUMA, MariadbReader, _tables
 from replicator_kuma.adapters.database.mariadb.writer import MariadbWriter
+from replicator_kuma.base.effects import effect
 from replicator_kuma.base.errors import (
     DatabaseCorrupt,
     DatabaseError,
@@ -113,13 +114,16 @@ class MariadbStore:
                     # a heartbeat that Kuma writes holds its monitor: who took that one after
                     # the heartbeats' own locks could end in a deadlock, and Kuma would lose it
                     link.value("SELECT sum(id) FROM monitor FORCE INDEX (PRIMARY) FOR UPDATE")
+                effect("transaction begun")
                 yield writer
+                effect("committing")
                 link.run("COMMIT")
             except Exception:
                 # a signal's exception may stand amid an answer: then closing must do
                 with contextlib.suppress(DatabaseError):
                     link.run("ROLLBACK")
                 raise
+        effect("committed")
 
     def in_use(self) -> bool:
         """Whether somebody else is connected to this database, whenever one looks.

@@ -22,6 +22,7 @@ from replicator_kuma.adapters.database.sqlite.reader import (
 )
 from replicator_kuma.adapters.database.sqlite.trusted_file import require_open, vouch
 from replicator_kuma.adapters.database.sqlite.writer import SqliteWriter
+from replicator_kuma.base.effects import effect
 from replicator_kuma.base.errors import (
     DatabaseError,
     DatabaseLocked,
@@ -173,7 +174,9 @@ class SqliteStore:
                 connection.execute("PRAGMA synchronous = FULL")
                 connection.execute("BEGIN IMMEDIATE")
             try:
+                effect("transaction begun")
                 yield SqliteWriter(connection, self._settings, self.fingerprint)
+                effect("committing")
                 with explained():
                     connection.execute("COMMIT")
             except BaseException:
@@ -182,6 +185,7 @@ class SqliteStore:
                 raise
         finally:
             connection.close()
+        effect("committed")
 
     def in_use(self) -> bool:
         """Whether another process has the database open.

@@ -1,0 +1,171 @@
+"""Kuma is ready: the pending apply stands. Or its snapshot is called bad."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import replace
+
+from replicator_kuma.base.effects import effect
+from replicator_kuma.base.errors import DatabaseLocked
+from replicator_kuma.replication.apply import checkpoints, failed_attempts
+from replicator_kuma.replication.apply.interrupted import before_folder, drop_before
+from replicator_kuma.replication.instance import Instance
+from replicator_kuma.replication.shrink import no_rollback
+from replicator_kuma.replication.snapshot_ids import identity
+from replicator_kuma.replication.state.state import NO_DRIFT, Bad, Hold, Mark, Pending, State
+
+NOT_STARTED = "Kuma did not start on it"
+UNCONFIRMED = "Kuma has not confirmed these rows: the first cycle once it runs publishes them"
+
+log = logging.getLogger(__name__)
+
+
+def confirm(instance: Instance) -> None:
+    """Note that the pending apply stands, and delete the history of monitors that it removed.
+
+    Call once Kuma is ready on its rows, or where nobody can wait for Kuma. Without a pending apply
+    only history goes. Raises StateError, DatabaseErrors.
+    """
+    state = instance.state.load()
+    if state.pending is not None:
+        pending = state.pending
+        changes: dict[str, object] = {"pending": None, "stopped_by_me": False}
+        changes["purge"] = state.purge or pending.purge
+        if instance.kuma.manages:
+            changes |= instance.pace.restarted(long_since=not pending.rollback)
+        if pending.rollback:
+            checkpoints.abandon(instance.state.folder)
+            if not failed_attempts.killed(
+                state, failed_attempts.aim(instance, pending.mark, pending.policy)
+            ):
+                changes |= _suspect(state, pending, identity(instance.fleet, pending.mark))
+            changes["rolled_back"] = None
+        else:
+            _prepare_checkpoint(instance, state, pending)
+            changes |= forgiven(state, identity(instance.fleet, pending.mark))
+            changes["hold"] = _holds(state, pending)
+            changes |= _went_back(state, pending)
+            if not pending.drifted:
+                applied = pending.back_to if pending.undoes else pending.mark
+                changes |= {"applied": applied, **_stands(state, pending)}
+        state = instance.state.update(**changes)
+        drop_before(instance)
+    if state.purge:
+        try:
+            gone = purge_history(instance)
+        except DatabaseLocked as error:
+            log.warning("history of monitors that are gone stays until the next cycle: %s", error)
+            return
+        instance.state.update(purge=False)
+        log.info("deleted %d rows of history of monitors that are gone", gone)
+
+
+def purge_history(instance: Instance) -> int:
+    """Delete history that belongs to no monitor; the number of rows. Raises DatabaseErrors."""
+    effect("purging history")
+    gone = instance.store.purge_history()
+    effect("history purged")
+    return gone
+
+
+def _prepare_checkpoint(instance: Instance, state: State, pending: Pending) -> None:
+    """Prepare a checkpoint of the rows that this apply replaced; `undo` can put them back."""
+    before = before_folder(instance)
+    if not (before / "manifest.json").exists():
+        return
+    checkpoints.prepare(
+        instance.state.folder,
+        before,
+        state.led_from,
+        at=time.time(),
+        to=pending.mark.position,
+        sentence=pending.words,
+        was=checkpoints.mark_of_replaced(state, pending, before),
+        undoes=pending.undoes,
+        policy=state.applied_policy,
+        arrived=state.arrived,
+        keeps_own=state.keeps_own,
+    )
+
+
+def _stands(state: State, pending: Pending) -> dict[str, object]:
+    """The state's fields that describe the live rows from now on."""
+    again = state.applied_by(pending.mark.snapshot, pending.policy)
+    return {
+        "live_digest": pending.digest,
+        "applied_policy": pending.policy,
+        "arrived": pending.arrived,
+        "keeps_own": pending.keeps_own,
+        "healed": pending.replaced if again else "",
+        "healed_at": 0.0,
+        "unchanged": "",
+        **NO_DRIFT,
+    }
+
+
+def _went_back(state: State, pending: Pending) -> dict[str, object]:
+    """The state's fields about a leader's rollback: its rows are in place and not published yet.
+
+    An undo cancels the rollback. Where nobody saw the rows in place, nothing is noted.
+    """
+    if pending.undoes:
+        return {"rolled_back": None, "went_back": None}
+    if over := no_rollback(state, pending.mark.position):
+        return over
+    in_place = pending.seen or not pending.drifted
+    if in_place and state.rolled_back == pending.mark.position:
+        return {"went_back": pending.mark}
+    return {}
+
+
+def _holds(state: State, pending: Pending) -> Hold | None:
+    """The hold after this apply: an undo is done; a hold of another snapshot ends."""
+    if state.hold is None:
+        return None
+    if pending.undoes:
+        return replace(state.hold, kept=0)
+    return state.hold if holds(state.hold, pending.mark.snapshot) else None
+
+
+def holds(hold: Hold, snapshot: str) -> bool:
+    """Whether a hold is of this snapshot."""
+    return hold.mark is not None and hold.mark.snapshot == snapshot
+
+
+def _suspect(state: State, pending: Pending, snapshot: str) -> dict[str, object]:
+    """Suspect a snapshot when Kuma was late on the old rows, too; the second time, call it bad.
+
+    The first time something else may be the cause: a port, a disk. If Kuma's start takes longer
+    than the replicator waits, each new attempt would be an outage for nothing. An undo is not
+    tried again.
+    """
+    if pending.undoes:
+        return {"hold": state.hold and replace(state.hold, mark=state.applied, kept=0)}
+    if state.suspect == snapshot:
+        return {**_bad(state, snapshot, pending.mark, NOT_STARTED), "suspect": ""}
+    return {"suspect": snapshot}
+
+
+def _bad(state: State, snapshot: str, mark: Mark, why: str) -> dict[str, object]:
+    """The state's fields with one more bad snapshot; the last twenty are remembered."""
+    bad = (*(known for known in state.bad if known != snapshot), snapshot)[-20:]
+    return {"bad": bad, "bad_why": Bad(str(mark.position), time.time(), why)}
+
+
+def call_bad(instance: Instance, mark: Mark, why: str) -> None:
+    """Remember a snapshot for which Kuma was stopped in vain: only a person tries it again."""
+    if snapshot := identity(instance.fleet, mark):  # the rows of an undo are no snapshot's
+        instance.state.update(**_bad(instance.state.load(), snapshot, mark, why))
+
+
+def forgiven(state: State, snapshot: str) -> dict[str, object]:
+    """The state's fields once Kuma was ready on a snapshot's rows: its failures are forgotten.
+
+    ``snapshot`` is its common id.
+    """
+    return {
+        "bad": tuple(known for known in state.bad if known != snapshot),
+        "suspect": "" if state.suspect == snapshot else state.suspect,
+        "vain": None,
+    }

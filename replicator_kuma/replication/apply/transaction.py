@@ -1,0 +1,225 @@
+"""A plan becomes rows in one transaction: read again, write, read back, commit; then files.
+
+It ends in the old rows or the new ones, never a part of them (docs/architecture.md, rule 1).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import secrets
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from replicator_kuma.adapters.database import Reader, Writer
+from replicator_kuma.adapters.database.sqlite.rehearsal import HINT, rehearsal, triggers
+from replicator_kuma.base.effects import effect
+from replicator_kuma.base.errors import (
+    DatabaseError,
+    DatabaseLocked,
+    NotAsWritten,
+    SnapshotRefused,
+)
+from replicator_kuma.base.state_directory import unusable
+from replicator_kuma.dump import values
+from replicator_kuma.dump.catalog import TABLES
+from replicator_kuma.dump.format import write_tables
+from replicator_kuma.dump.manifest import Manifest
+from replicator_kuma.dump.plan import Change, Plan, TablePlan
+from replicator_kuma.dump.select import select
+from replicator_kuma.replication.apply import staging
+from replicator_kuma.replication.apply.prepare import Planned, prepare
+from replicator_kuma.replication.instance import Instance
+
+READ_BACK_ROWS = 2_000
+"""Up to so many changed rows are read back one by one; beyond, all tables are hashed again."""
+_CHUNK = 400
+_TRIES = 3
+
+log = logging.getLogger(__name__)
+
+
+class _Changed(Exception):
+    """The rows are not those that were planned with."""
+
+
+def carry_out(instance: Instance, planned: Planned, note: Callable[[Planned], None]) -> None:
+    """Write a noted plan and put its files in place; plan anew when rows changed meanwhile.
+
+    ``note`` is called with each new plan. Raises DatabaseError, SnapshotRefused, StateError.
+    """
+    for _ in range(_TRIES):
+        try:
+            _write(instance, planned)
+        except _Changed:
+            log.info("Kuma's rows changed after they were compared: comparing again")
+            planned = prepare(instance, planned.source, own=planned.own, undo=planned.undo)
+            note(planned)
+        else:
+            staging.finish(instance.data_dir, planned.plan.files)
+            return
+    raise DatabaseLocked("Kuma's rows changed all the time while they were compared")
+
+
+def _write(instance: Instance, planned: Planned) -> None:
+    """Read the rows again, write, read back, commit: one transaction. Raises _Changed.
+
+    Where the database's files prove that nobody has written since, the rows are not read again.
+    """
+    todo = planned.plan
+    effect("opening the transaction")
+    with instance.store.write() as writer:
+        before = planned.observation.fingerprint
+        untouched = before and writer.fingerprint() == before
+        if planned.observation.dangling or not untouched:
+            for name in planned.live.manifest.tables:
+                writer.sweep(select(writer.schema, name))
+        if not untouched and not same(planned.live.manifest, writer):
+            raise _Changed
+        pending = instance.state.load().pending
+        assert pending is not None
+        instance.state.update(pending=dataclasses.replace(pending, writing=True))
+        effect("writing noted")
+        execute(writer, todo, back=pending.rollback)
+        verify(writer, todo, planned.wanted.manifest)
+
+
+def same(planned: Manifest, writer: Reader) -> bool:
+    """Whether the live rows are still those that were planned with.
+
+    Ids of rows without a key count; runtime columns of other rows do not.
+    """
+    entries, _named = write_tables(None, writer, planned.tables)
+    return all(
+        entries[name].sha256 == entry.sha256
+        and (entries[name].runtime == entry.runtime or not TABLES[name].unkeyed)
+        for name, entry in planned.tables.items()
+    )
+
+
+def rehearse(instance: Instance, planned: Planned) -> None:
+    """Carry the plan out on a copy of the database: what fails there would fail after a stop.
+
+    Raises DatabaseError, SnapshotRefused. An error proves nothing, and is not raised, where the
+    live rows have changed since they were compared.
+    """
+    todo, wanted = planned.plan, planned.wanted.manifest
+    if not todo.tables:
+        return
+    instance.progress("trying the changes on a copy")
+    try:
+        # SQLite opens its path more than once: nobody can replace a file whose name is random
+        folder = instance.work / secrets.token_hex(8)
+        with rehearsal(instance.store, folder) as writer:
+            if writer is not None:
+                for name in planned.live.manifest.tables:
+                    writer.sweep(select(writer.schema, name))
+                execute(writer, todo)
+                verify(writer, todo, wanted)
+    except OSError as error:
+        raise unusable("cannot make a copy to try the changes on", error) from error
+    except (DatabaseError, SnapshotRefused) as error:
+        with instance.store.read() as reader:
+            unchanged = same(planned.live.manifest, reader)
+        if not unchanged:
+            log.debug("the rows changed meanwhile: what was tried proves nothing: %s", error)
+            return
+        if isinstance(error, NotAsWritten | SnapshotRefused):
+            raise
+        names = ", ".join(triggers(instance.store)[:5])
+        hint = f"{HINT} Triggers: {names}" if names else HINT
+        raise DatabaseError(f"a try on a copy failed: {error}", hint=hint) from error
+
+
+def execute(writer: Writer, todo: Plan, *, back: bool = False) -> None:
+    """Write all row changes of a plan.
+
+    First deletions, children before parents; then room for values that must be UNIQUE; then rows,
+    parents before children. An engine that checks each reference at once needs this order.
+    ``back``: these are the rows from before, so that history that was set aside is theirs again.
+    """
+    for table in reversed(todo.tables):
+        writer.delete(table.name, (change.key for change in todo.changes(table, "-")))
+        if table.counts.moved:
+            writer.delete(table.name, (c.key for c in todo.changes(table, "=-")))
+    for table in todo.tables:
+        if table.name == "monitor" and table.counts.replaced and not back:
+            writer.park_history(int(change.key) for change in todo.changes(table, "*"))
+        writer.make_room(table.name, _room(writer, todo, table))
+        _upsert(writer, todo, table)
+        if table.name == "monitor" and back:
+            # setting history aside a second time would drop it
+            writer.unpark_history(int(change.key) for change in todo.changes(table, "*"))
+    effect("rows written")
+
+
+def _room(writer: Writer, todo: Plan, table: TablePlan) -> Iterator[tuple[Any, list[str]]]:
+    unique = {c for columns in writer.schema.tables[table.name].unique for c in columns}
+    places = [(table.content.index(c), c) for c in sorted(unique) if c in table.content]
+    places = [(index, column) for index, column in places if column not in ("id", "key")]
+    if not places:
+        return
+    for change in todo.changes(table, "~", "*"):
+        old, new = change.old or (), change.new or ()
+        if columns := [c for i, c in places if old[i] != new[i] and old[i] is not None]:
+            yield change.key, columns
+
+
+def _upsert(writer: Writer, todo: Plan, table: TablePlan) -> None:
+    columns = (*table.content, *table.runtime)
+    ways = ((("+", "*", "=+"), frozenset[str]()), (("~", "=~"), TABLES[table.name].runtime))
+    for ops, keep in ways:
+        rows = ((*c.new, *(c.runtime or ())) for c in todo.changes(table, *ops) if c.new)
+        writer.upsert(table.name, columns, keep, rows)
+
+
+def verify(writer: Writer, todo: Plan, wanted: Manifest) -> None:
+    """Read back what was written, and raise where it is not what was wanted.
+
+    Raises NotAsWritten, SnapshotRefused; the transaction is rolled back then.
+    """
+    alone = not writer.side_effects and not any(_takes_rows(table) for table in todo.tables)
+    tables = [t.name for t in todo.tables if not alone or t.counts.real or t.counts.moved]
+    if broken := writer.broken_references(tables):
+        raise SnapshotRefused(f"the snapshot holds references to missing rows: {broken[0]}")
+    if todo.size > READ_BACK_ROWS or writer.side_effects:
+        entries, _named = write_tables(None, writer, tables)
+        bad = [name for name in tables if entries[name].sha256 != wanted.tables[name].sha256]
+    else:
+        bad = [t.name for t in todo.tables if not _reads_back(writer, todo, t)]
+    counted = [name for name in tables if name != "setting"]
+    bad += [name for name in counted if writer.count(name) != wanted.tables[name].rows]
+    if bad:
+        raise NotAsWritten(
+            f"what was written to {', '.join(sorted(set(bad)))} does not read back equal; "
+            "nothing was changed"
+        )
+    effect("rows read back")
+
+
+def _takes_rows(table: TablePlan) -> bool:
+    """Whether rows are deleted: others may be deleted with them, or refer to them."""
+    return bool(table.counts.deleted or table.counts.replaced or table.counts.moved)
+
+
+def _reads_back(writer: Writer, todo: Plan, table: TablePlan) -> bool:
+    if not table.counts.real and not table.counts.moved:
+        return True
+    chosen = select(writer.schema, table.name)
+    wanted = {c.key: _written(c) for c in todo.changes(table) if c.new is not None}
+    gone = [c.key for c in todo.changes(table) if c.new is None and c.key not in wanted]
+    keys = [*wanted, *gone]
+    id_at = chosen.columns.index("key" if table.name == "setting" else "id")
+    found = {}
+    for start in range(0, len(keys), _CHUNK):
+        for row in writer.rows(chosen, keys[start : start + _CHUNK]):
+            length = len(wanted.get(row[id_at], row))
+            found[row[id_at]] = row[:length]
+    encode = values.encode
+    return {k: encode(v) for k, v in found.items()} == {k: encode(v) for k, v in wanted.items()}
+
+
+def _written(change: Change) -> tuple[Any, ...]:
+    """The values that a change wrote; a row that stays keeps its runtime columns."""
+    new = change.new or ()
+    return new if change.op in ("~", "=~") else (*new, *(change.runtime or ()))

@@ -1,0 +1,98 @@
+"""Scratch folders in the state directory, and what dead processes left in it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from replicator_kuma.base.errors import ReplicatorError
+from replicator_kuma.base.state_directory import unusable
+from replicator_kuma.replication.apply.interrupted import resolve_before_start
+from replicator_kuma.replication.drill import scratch
+from replicator_kuma.replication.hints import advise
+from replicator_kuma.replication.instance import Instance
+from replicator_kuma.replication.state.state import State
+
+PREVIEW = "preview-"
+"""Scratch folders of previews, with their process id; they need no lock."""
+
+log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def workspace(instance: Instance) -> Iterator[State]:
+    """A scratch folder for the block; first of all Kuma back, if an earlier process stopped it.
+
+    Around every cycle, with the lock held. Dumps hold secrets: the folder goes with the block.
+    """
+    instance.pace.begin()
+    try:
+        yield _begin(instance)
+    except ReplicatorError as error:
+        with contextlib.suppress(ReplicatorError):
+            advise(error, instance.leads, instance.state.load())
+        raise
+    finally:
+        instance.pace.end()
+        shutil.rmtree(instance.work, ignore_errors=True)
+
+
+def _begin(instance: Instance) -> State:
+    instance.state.prepare()
+    try:
+        resolve_before_start(instance)
+    finally:
+        state = _restart_kuma(instance)
+    _forget_scratch(instance.state.folder)
+    scratch.forget(instance)
+    empty_workspace(instance)
+    return state
+
+
+def empty_workspace(instance: Instance) -> None:
+    """An empty scratch folder; raises StateError."""
+    try:
+        shutil.rmtree(instance.work, ignore_errors=True)
+        instance.work.mkdir(mode=0o700)
+    except OSError as error:
+        raise unusable("cannot make a scratch folder", error) from error
+
+
+@contextlib.contextmanager
+def preview_workspace(instance: Instance) -> Iterator[Instance]:
+    """The instance with a scratch folder of this process, which lives as long as the block.
+
+    For who only reads: it needs no lock.
+    """
+    made = replace(instance, scratch=f"{PREVIEW}{os.getpid()}")
+    instance.state.prepare()
+    try:
+        empty_workspace(made)
+        yield made
+    finally:
+        shutil.rmtree(made.work, ignore_errors=True)
+
+
+def _restart_kuma(instance: Instance) -> State:
+    """Start a Kuma that an earlier process stopped. A supervisor starts its child itself."""
+    state = instance.state.load()
+    if not state.stopped_by_me:
+        return state
+    if instance.kuma.manages and instance.kuma.name != "child":
+        log.warning("an earlier run stopped Kuma and did not start it again: starting it")
+        instance.start_kuma()
+    return instance.state.update(stopped_by_me=False)
+
+
+def _forget_scratch(folder: Path) -> None:
+    """What processes left that were killed: previews hold secrets, states were never whole."""
+    for path in folder.glob(f"{PREVIEW}*"):
+        if not Path(f"/proc/{path.name.removeprefix(PREVIEW)}").exists():
+            shutil.rmtree(path, ignore_errors=True)
+    for path in (*folder.glob(".state.*.tmp"), *folder.glob(".supervisor.*.tmp")):
+        path.unlink(missing_ok=True)
