@@ -170,7 +170,7 @@ def build(
         database_up=_database_up(settings, kuma.name),
         progress=progress,
         interrupted=interrupted,
-        leads=None if settings.mode is None else not settings.mode.replica,
+        leads=settings.leads,
         force=force,
         keep_running=service is not None,
     )

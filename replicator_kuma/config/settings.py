@@ -143,6 +143,11 @@ class Settings:
     """the variables that are set, options among them; the rest are defaults"""
 
     @property
+    def leads(self) -> bool | None:
+        """Whether this instance is the leader; None: no role is set."""
+        return None if self.mode is None else not self.mode.replica
+
+    @property
     def interval(self) -> float:
         return self.backup_interval if self.mode is Mode.BACKUP else self.restore_interval
 

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from replicator_kuma.cli.common import (
+from replicator_kuma.cli.options import (
     IDENTITY,
     KUMA,
     TABLES,
-    Voice,
     load,
     settings_options,
     voice_options,
     wait_option,
 )
+from replicator_kuma.cli.output import Voice, stream_object, table
 
 if TYPE_CHECKING:
     from replicator_kuma.replication.apply.checkpoints import Checkpoint, Damaged
@@ -76,7 +76,6 @@ def command(
 
 def _show_list(voice: Voice, overrides: Mapping[str, str]) -> None:
     from replicator_kuma.base.times import when
-    from replicator_kuma.cli.commands.snapshots import table
     from replicator_kuma.config.settings import Mode
     from replicator_kuma.replication.apply import checkpoints
     from replicator_kuma.replication.state.state import StateFile
@@ -135,7 +134,6 @@ def _size(count: int) -> str:
 
 def _show_preview(voice: Voice, overrides: Mapping[str, str], number: int | None) -> None:
     from replicator_kuma.cli.dispatch import opened
-    from replicator_kuma.cli.preview import stream
     from replicator_kuma.config.settings import Mode, Need
     from replicator_kuma.dump import change_words
     from replicator_kuma.replication.undo import preview
@@ -153,7 +151,7 @@ def _show_preview(voice: Voice, overrides: Mapping[str, str], number: int | None
                 "sentence": summary.sentence(),
                 "changes_by_table": summary.as_dict(),
             }
-            stream(head, "changes", change_words.changes(seen.plan))
+            stream_object(head, "changes", change_words.changes(seen.plan))
             return
         voice.show(
             f"undo of {seen.checkpoint.number} ({seen.checkpoint.words}): {summary.sentence()}"
