@@ -35,8 +35,8 @@ def show_preview(
     from replicator_kuma.cli.dispatch import opened, wrong_mode
     from replicator_kuma.replication import mode_mismatch
     from replicator_kuma.replication.replica.cycle import Replica
-    from replicator_kuma.replication.state.hold_words import as_dict
     from replicator_kuma.reports.changes import snapshot_as_dict
+    from replicator_kuma.reports.status import hold_as_dict
 
     settings = load(voice, overrides, (Need.REPOSITORY, Need.DATA))
     with (
@@ -59,7 +59,7 @@ def show_preview(
         if voice.json:
             head = {
                 "snapshot": snapshot_as_dict(preview.snapshot),
-                "holding": as_dict(hold),
+                "holding": hold_as_dict(hold),
                 "promoted": mode_mismatch.as_dict(preview.state) if by_mode else None,
                 "sentence": preview.summary.sentence(),
                 "changes_by_table": preview.summary.as_dict(),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from replicator_kuma.base.text import size
 from replicator_kuma.cli.options import (
     IDENTITY,
     KUMA,
@@ -103,7 +104,7 @@ def _show_list(voice: Voice, overrides: Mapping[str, str]) -> None:
             rows.append(("!", str(one.number), "", "", f"cannot be read: {one.why}"))
             continue
         mark = "*" if one is following else ""
-        rows.append((mark, str(one.number), when(one.at) or "", _size(one.bytes), one.words))
+        rows.append((mark, str(one.number), when(one.at) or "", size(one.bytes), one.words))
     for line in table(rows):
         voice.show(line)
 
@@ -126,10 +127,6 @@ def describe(one: Checkpoint | Damaged) -> dict[str, Any]:
         "bytes": one.bytes,
         "damaged": None,
     }
-
-
-def _size(count: int) -> str:
-    return f"{count / 1024**2:.1f} MiB" if count >= 1024**2 else f"{count / 1024:.1f} KiB"
 
 
 def _show_preview(voice: Voice, overrides: Mapping[str, str], number: int | None) -> None:
