@@ -20,7 +20,7 @@ from replicator_kuma.adapters.database.mariadb.values import MariadbRepresentati
 from replicator_kuma.adapters.database.sqlite.store import SqliteStore
 from replicator_kuma.adapters.kuma.readiness import Readiness
 from replicator_kuma.adapters.kuma.readiness import classify as classify_answer
-from replicator_kuma.adapters.notify.ntfy import encode, parse_target
+from replicator_kuma.adapters.notify.ntfy import Ntfy
 from replicator_kuma.adapters.repository import Label, Limits
 from replicator_kuma.adapters.repository.restic.arguments import Version
 from replicator_kuma.adapters.repository.restic.client import ResticRepository
@@ -267,8 +267,8 @@ def messages(_world: World, data: bytes) -> None:
     """NTFY_URL, and any text on its way to a message, a log and JSON."""
     text = data.decode("utf-8", "surrogateescape")
     with contextlib.suppress(SettingsError):
-        assert parse_target(text).host
-    sent = json.loads(encode("topic", text, text).decode())
+        assert Ntfy.at(text).host
+    sent = json.loads(Ntfy("https://h/", "h", "topic").request(text, text).body)
     assert len(sent["message"].encode()) <= 4000
     harmless(plain(text) or "empty")
     assert json.loads(plain_json(text)) == text

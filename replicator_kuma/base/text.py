@@ -82,5 +82,13 @@ def _json_escaped(found: re.Match[str]) -> str:
 
 
 def size(count: int) -> str:
-    """Bytes for people."""
-    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
+    """Bytes for people, in restic's units: `1.5 MiB`, `0.2 KiB`."""
+    return f"{count / 1024**2:.1f} MiB" if count >= 1024**2 else f"{count / 1024:.1f} KiB"
+
+
+def cut(text: str, limit: int) -> str:
+    """`plain` text as valid UTF-8 of at most ``limit`` bytes, cut between characters."""
+    data = plain(text).encode()
+    if len(data) <= limit:
+        return data.decode()
+    return data[: limit - 3].decode(errors="ignore") + "…"

@@ -1,22 +1,24 @@
-"""One cycle for a command: by the running supervisor where there is one, else by ourselves."""
+"""The work of a command: the running supervisor does it where there is one, else this process."""
 
 from __future__ import annotations
 
 import secrets
+import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from replicator_kuma.base.errors import ReplicatorError, SettingsError
-from replicator_kuma.cli.common import Voice, advised, interruptible, load
+from replicator_kuma.cli.options import load
+from replicator_kuma.cli.output import Voice
 from replicator_kuma.config.settings import Mode, Need, Settings
-from replicator_kuma.replication.instance import CycleResult, Instance
 
 if TYPE_CHECKING:
     from replicator_kuma.config.same_settings import Difference
+    from replicator_kuma.replication.instance import CycleResult, Instance
     from replicator_kuma.replication.state.state import State
 
-Work = Callable[[Instance], CycleResult]
+    Work = Callable[[Instance], CycleResult]
 
 
 def one_cycle(
@@ -164,6 +166,43 @@ def opened(
             yield instance
         finally:
             instance.notifier.close()
+
+
+@contextmanager
+def advised(settings: Settings) -> Iterator[None]:
+    """An error that leaves the block has the hint that is true for this role and this state."""
+    from replicator_kuma.replication.hints import advise
+    from replicator_kuma.replication.state.state import StateFile
+
+    try:
+        yield
+    except ReplicatorError as error:
+        with suppress(ReplicatorError):
+            advise(error, settings.leads, StateFile(settings.state_dir).load())
+        raise
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Inside, the first Ctrl-C or SIGTERM asks the cycle to end between two steps.
+
+    The second Ctrl-C ends at once; what was interrupted is finished by the next run.
+    """
+    seen: list[int] = []
+
+    def on_signal(number: int, _frame: object) -> None:
+        seen.append(number)
+        if len(seen) > 1:
+            raise KeyboardInterrupt
+
+    # SIGHUP: a dropped connection must not leave Kuma stopped
+    asking = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+    before = {n: signal.signal(n, on_signal) for n in asking}
+    try:
+        yield lambda: bool(seen)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _lagging(settings: Settings) -> str:

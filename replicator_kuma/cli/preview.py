@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
-
-import click
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from replicator_kuma.base.errors import Unpublished
 from replicator_kuma.base.secret_variables import Mask
-from replicator_kuma.base.text import plain_json
-from replicator_kuma.cli.common import Voice, load
+from replicator_kuma.cli.options import load
+from replicator_kuma.cli.output import Voice, stream_object
 from replicator_kuma.config.settings import Mode, Need
 from replicator_kuma.config.variables import VARIABLES
 
@@ -34,11 +32,11 @@ def show_preview(
     ``snapshot`` or ``at`` names: the output ends with the whole command. It plans in a scratch
     folder of its own, so it needs no lock: it only reads.
     """
-    from replicator_kuma.cli.commands.snapshots import describe
     from replicator_kuma.cli.dispatch import opened, wrong_mode
     from replicator_kuma.replication import mode_mismatch
     from replicator_kuma.replication.replica.preview import preview as previewed
-    from replicator_kuma.replication.state.hold_words import as_dict
+    from replicator_kuma.reports.changes import snapshot_as_dict
+    from replicator_kuma.reports.status import hold_as_dict
 
     settings = load(voice, overrides, (Need.REPOSITORY, Need.DATA))
     with (
@@ -60,14 +58,14 @@ def show_preview(
             command = _command((*does, target) if named else does, overrides)
         if voice.json:
             head = {
-                "snapshot": describe(preview.snapshot),
-                "holding": as_dict(hold),
+                "snapshot": snapshot_as_dict(preview.snapshot),
+                "holding": hold_as_dict(hold),
                 "promoted": mode_mismatch.as_dict(preview.state) if by_mode else None,
                 "sentence": preview.summary.sentence(),
                 "changes_by_table": preview.summary.as_dict(),
                 "command": command or None,
             }
-            stream(head, "changes", preview.changes())
+            stream_object(head, "changes", preview.changes())
             return
         if by_mode and (said := mode_mismatch.sentence(preview.state)):
             voice.show(f"{said}; until then no restore by itself changes the rows here")
@@ -109,14 +107,3 @@ def _held(hold: Hold, position: Position, *, named: bool) -> str:
     other = hold.mark is None or hold.mark.position != position
     newest = "" if named or not other else f"; below is the way to the newest, {position}"
     return f"this replica holds {held_words(hold)}, until replicator restore --resume{newest}"
-
-
-def stream(head: Mapping[str, Any], name: str, items: Iterable[Any]) -> None:
-    """One JSON object whose last member is a long list: memory does not grow with it."""
-    text = plain_json(head, indent=2)
-    click.echo(f'{text[:-2]},\n  "{name}": [', nl=False)
-    separator = "\n    "
-    for item in items:
-        click.echo(separator + plain_json(item), nl=False)
-        separator = ",\n    "
-    click.echo("\n  ]\n}")

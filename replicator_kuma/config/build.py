@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from replicator_kuma.adapters.database import Store
     from replicator_kuma.adapters.kuma.readiness import Readiness
     from replicator_kuma.adapters.kuma.throwaway import ThrowAway
+    from replicator_kuma.adapters.notify import Notifier
     from replicator_kuma.adapters.repository.restic.maintenance import KeptRepository
 
 logger = logging.getLogger(__name__)
@@ -135,7 +136,6 @@ def build(
     ``service`` is the supervisor's, which has Kuma as its child; a one-shot command goes by the
     settings.
     """
-    from replicator_kuma.adapters.notify.ntfy import make_notifier
     from replicator_kuma.dump.catalog import choose
 
     kuma = service or build_service(settings, supervised=False)
@@ -159,12 +159,7 @@ def build(
         pair=repository if isinstance(repository, Pair) else None,
         kuma=kuma,
         wait_ready=_wait_ready(settings, kuma, interrupted),
-        notifier=make_notifier(
-            settings.ntfy_url,
-            settings.instance,
-            token=settings.ntfy_token or None,
-            tell=settings.tell,
-        ),
+        notifier=build_notifier(settings),
         policy=policy,
         shrink_limit=settings.shrink_limit,
         find_store=lambda: build_store(settings),
@@ -175,10 +170,25 @@ def build(
         database_up=_database_up(settings, kuma.name),
         progress=progress,
         interrupted=interrupted,
-        leads=None if settings.mode is None else not settings.mode.replica,
+        leads=settings.leads,
         force=force,
         keep_running=service is not None,
     )
+
+
+def build_notifier(settings: Settings) -> Notifier:
+    """What NTFY_URL, NTFY_TOKEN and REPLICATOR_TELL say; without a URL it tells nobody.
+
+    Raises SettingsError.
+    """
+    from replicator_kuma.adapters.notify import Chosen, NullNotifier
+    from replicator_kuma.adapters.notify.delivery import Delivery
+    from replicator_kuma.adapters.notify.ntfy import Ntfy
+
+    if not settings.ntfy_url:
+        return NullNotifier()
+    service = Ntfy.at(settings.ntfy_url, settings.ntfy_token or None)
+    return Chosen(Delivery(service, settings.instance), settings.tell)
 
 
 def read_policy(settings: Settings) -> Callable[[], Policy]:

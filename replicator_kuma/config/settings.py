@@ -143,6 +143,11 @@ class Settings:
     """the variables that are set, options among them; the rest are defaults"""
 
     @property
+    def leads(self) -> bool | None:
+        """Whether this instance is the leader; None: no role is set."""
+        return None if self.mode is None else not self.mode.replica
+
+    @property
     def interval(self) -> float:
         return self.backup_interval if self.mode is Mode.BACKUP else self.restore_interval
 
@@ -425,10 +430,10 @@ def _tell(source: Source) -> frozenset[Kind]:
 def _ntfy_url(source: Source) -> str:
     url = source.text("NTFY_URL").strip()
     if url:
-        from replicator_kuma.adapters.notify.ntfy import parse_target
+        from replicator_kuma.adapters.notify.ntfy import Ntfy
 
         try:
-            parse_target(url)
+            Ntfy.at(url)
         except SettingsError as error:
             source.problem("NTFY_URL", f"a topic's address ({error})")
     return url

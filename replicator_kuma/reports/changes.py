@@ -15,6 +15,7 @@ from replicator_kuma.base.errors import (
     SnapshotRefused,
 )
 from replicator_kuma.base.text import counted
+from replicator_kuma.base.times import shown
 from replicator_kuma.dump import change_words
 from replicator_kuma.dump.format import Dump
 from replicator_kuma.dump.plan import Plan, plan
@@ -24,6 +25,23 @@ from replicator_kuma.replication.snapshots import fetched
 
 _PASSED_OVER = (SnapshotRefused, RepositoryDamaged, SnapshotNotFound)
 """What is wrong with one snapshot; anything else is wrong with the repository."""
+_UNREAD = "cannot be read"
+
+
+def snapshot_as_dict(snapshot: Snapshot) -> dict[str, Any]:
+    """A snapshot as each `--json` prints it (docs/json.md)."""
+    label = snapshot.label
+    return {
+        "position": str(label.position),
+        "time": shown(snapshot.time),
+        "leader": label.leader,
+        "digest": label.digest,
+        "schema": label.schema,
+        "rows": label.rows,
+        "monitors": label.monitors,
+        "writer": label.writer,
+        "id": snapshot.id,
+    }
 
 
 @dataclass(frozen=True)
@@ -45,6 +63,22 @@ class Entry:
             return "rows cannot be compared"
         label = self.snapshot.label
         return f"{counted(label.monitors, 'monitor')}, {counted(label.rows, 'row')}"
+
+    @property
+    def readable(self) -> bool:
+        """Whether the snapshot could be fetched and is whole."""
+        return not any(note.startswith(_UNREAD) for note in self.notes)
+
+    def as_dict(self) -> dict[str, Any]:
+        """One of `replicator log --json`, but for its ``changes`` (docs/json.md)."""
+        return {
+            "snapshot": snapshot_as_dict(self.snapshot),
+            "since": str(self.since.position) if self.since is not None else None,
+            "readable": self.readable,
+            "sentence": self.sentence,
+            "changes_by_table": self.plan.summary.as_dict() if self.plan is not None else None,
+            "notes": list(self.notes),
+        }
 
     def changes(self) -> Iterator[dict[str, Any]]:
         """One dict a row change, secrets masked, monitors first."""
@@ -114,7 +148,7 @@ def _read(instance: Instance, snapshot: Snapshot) -> _Read | Entry:
         return _Read(snapshot, fetched(instance, snapshot, snapshot.id))
     except _PASSED_OVER as error:
         shutil.rmtree(instance.work / snapshot.id, ignore_errors=True)
-        return Entry(snapshot, notes=(f"cannot be read: {error}",))
+        return Entry(snapshot, notes=(f"{_UNREAD}: {error}",))
 
 
 def _forget(instance: Instance, read: _Read) -> None:

@@ -1,6 +1,7 @@
-"""What an instance knows of itself: its role, its positions, how its last cycle ended.
+"""The document of an instance: its role, its positions, its repositories, how work there ended.
 
-Built from the state file and the supervisor's sign of life; only `newest` asks the repository.
+`report` reads the state file and the supervisor's sign of life, and waits for nobody; `compare`
+adds what a listing of the repository says. `Report` shows it as JSON and as lines.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from replicator_kuma.base.errors import Fenced, ReplicatorError, SnapshotShrinks
-from replicator_kuma.base.text import counted
+from replicator_kuma.base.text import counted, size
 from replicator_kuma.base.times import shown, when
 from replicator_kuma.config.settings import Mode, Settings
 from replicator_kuma.daemon import heartbeat
@@ -19,62 +20,30 @@ from replicator_kuma.daemon.heartbeat import START, Beat
 from replicator_kuma.replication import mode_mismatch, restart_cooldown
 from replicator_kuma.replication.apply import failed_attempts
 from replicator_kuma.replication.freshness import last_success
-from replicator_kuma.replication.second_repository import seen_away
+from replicator_kuma.replication.second_repository import called, seen_away
 from replicator_kuma.replication.snapshot_ids import in_ids_of
 from replicator_kuma.replication.state import hold_words
 from replicator_kuma.replication.state.drill_record import Drill
-from replicator_kuma.replication.state.state import Away, Last, Mark, State, StateFile
-from replicator_kuma.reports import upkeep
+from replicator_kuma.replication.state.state import (
+    Away,
+    Hold,
+    Last,
+    Mark,
+    Noted,
+    State,
+    StateFile,
+    Upkeep,
+)
+from replicator_kuma.reports.choices import Choices, choices
 from replicator_kuma.reports.health import no_room
 
 if TYPE_CHECKING:
     from replicator_kuma.adapters.repository import Snapshot
 
 
-_MODE = (
+_TO_LEAD = (
     "the newest snapshot is this instance's own: if it is to lead, set REPLICATOR_MODE=BACKUP here"
 )
-
-
-@dataclass(frozen=True)
-class Choices:
-    """What the operator chose for this instance. A leader has no strategy."""
-
-    strategy: str = ""
-    left_out: tuple[str, ...] = ()
-    """tables that are not replicated"""
-    local: tuple[str, ...] = ()
-    overrides: str = ""
-    """the file of REPLICATOR_OVERRIDES, or why it cannot be used"""
-    rules: int = 0
-    compatible: bool = False
-    truncate: bool = False
-    settings: tuple[str, ...] = ()
-    """`+key` and `-key`, against the catalog's default"""
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "tables_left_out": list(self.left_out),
-            "local_entities": list(self.local),
-            "overrides": self.overrides or None,
-            "rules": self.rules,
-            "schema": "compatible" if self.compatible else "strict",
-            "on_misfit": "truncate" if self.truncate else "refuse",
-            "settings": list(self.settings),
-        }
-
-    def words(self) -> str:
-        """The same in one line: what is not the default."""
-        rules = counted(self.rules, "rule")
-        parts = (
-            self.left_out and f"without {', '.join(self.left_out)}",
-            self.local and f"own {', '.join(self.local)}",
-            self.overrides and f"overrides {self.overrides} ({rules})",
-            self.compatible and "compatible schemas too",
-            self.truncate and "misfits are cut",
-            self.settings and f"settings {', '.join(self.settings)}",
-        )
-        return "; ".join(part for part in parts if part) or "the leader's rows as they are"
 
 
 @dataclass(frozen=True)
@@ -93,7 +62,7 @@ class Report:
     """why the newest snapshot is not known"""
     engine: str = ""
     """of Kuma's database; empty where that cannot be told"""
-    choices: Choices = field(default_factory=lambda: Choices())
+    choices: Choices = field(default_factory=Choices)
     full: str | None = None
     """why the state may be older than the last cycle: the disk is full"""
     looked_at: float = field(default_factory=time.monotonic)
@@ -102,8 +71,7 @@ class Report:
     @property
     def held(self) -> Mark | None:
         """What this instance stands on, by its role."""
-        leads = self.role == Mode.BACKUP.value
-        return self.state.published if leads else self.state.applied
+        return self.state.applied if self._follows else self.state.published
 
     @property
     def fenced(self) -> str | None:
@@ -114,7 +82,7 @@ class Report:
     @property
     def shrink(self) -> str | None:
         """Why this replica does not follow the newest snapshot: most monitors would go."""
-        return None if self.role == Mode.BACKUP.value else self.state.shrink or None
+        return (self.state.shrink or None) if self._follows else None
 
     @property
     def waits_until(self) -> float:
@@ -153,7 +121,7 @@ class Report:
             "engine": self.engine or None,
             "strategy": self.choices.strategy or None,
             "policy": self.choices.as_dict(),
-            "holding": hold_words.as_dict(state.hold) if self._follows else None,
+            "holding": hold_as_dict(state.hold) if self._follows else None,
             "drift": {"since": when(state.drift), "words": state.drift_words}
             if self._drifts
             else None,
@@ -174,8 +142,12 @@ class Report:
             "failing_since": when(state.failing_since),
             "drill": {"at": when(state.drill.at), **state.drill.as_dict()} if state.drill else None,
             "drill_failed": state.drill_failed.sentence if state.drill_failed else None,
-            "away": upkeep.away_as_dict(self.away),
-            **upkeep.as_dict(state, self.lagging),
+            "away": [
+                {"name": one.name, "since": when(one.since), "why": one.why} for one in self.away
+            ],
+            "chores": [_job_as_dict(noted) for noted in state.chores],
+            "lagging": self.lagging or None,
+            "repositories": [noted.as_dict() for noted in state.upkeep],
             "supervisor": self._supervisor(),
         }
 
@@ -277,7 +249,7 @@ class Report:
             yield "promoted", mode_mismatch.sentence(state)
             yield "to do", mode_mismatch.TO_DO
         elif self._promoted:
-            yield "to do", _MODE
+            yield "to do", _TO_LEAD
         if self.shrink:
             yield "not applied", f"{self.shrink} (replicator restore --now --allow-shrink)"
         if self.waits_until:
@@ -287,11 +259,21 @@ class Report:
                 "Kuma",
                 "stopped by an earlier run that did not start it again: the next cycle does",
             )
-        if words := hold_words.unconfirmed_words(state):
+        if words := _unconfirmed_words(state):
             yield "unconfirmed", words
         if self._killed:
             yield "killed", self._killed
-        yield "last cycle", _last_words(state)
+        yield from self._past_lines()
+        yield from self._repository_lines()
+        for noted in state.chores:
+            if noted.at or noted.due:  # else it is off, and never ran
+                yield f"{noted.name} chore", _job_words(noted)
+        yield from self._supervisor_lines()
+
+    def _past_lines(self) -> Iterator[tuple[str, str]]:
+        """How the last cycle and the last drill ended."""
+        state = self.state
+        yield "last cycle", "none yet" if state.last is None else _ended(state.last)
         if self.full:
             yield "not noted", self.full
         if state.failing_since:
@@ -300,9 +282,17 @@ class Report:
             yield "last drill", _ended(state.drill)
         if state.drill_failed not in (None, state.drill):
             yield "drill", f"not mended: {state.drill_failed.sentence}"
+
+    def _repository_lines(self) -> Iterator[tuple[str, str]]:
         if self.away:
-            yield "repositories", upkeep.away_words(self.away)
-        yield from upkeep.lines(state, self.lagging)
+            parts = (f"{called(a.name)} is away since {when(a.since)}: {a.why}" for a in self.away)
+            yield "repositories", f"read from one of two: {'; '.join(parts)}"
+        if self.lagging:
+            yield "lagging", self.lagging
+        for noted in self.state.upkeep:
+            yield noted.name, _upkeep_words(noted)
+
+    def _supervisor_lines(self) -> Iterator[tuple[str, str]]:
         supervisor = self._supervisor()
         if supervisor is None:
             yield "supervisor", "not running"
@@ -320,9 +310,9 @@ class Report:
             return f"unknown: {self.unknown}"
         if self.newest is None:
             return "none in this fleet" if self.behind is not None else "not asked"
-        lag = "" if self.behind is None else ", in place" if not self.behind else ""
-        if self.behind:
-            lag = f", {self.behind} ahead of this instance"
+        lag = f", {self.behind} ahead of this instance" if self.behind else ""
+        if self.behind == 0:
+            lag = ", in place"
         return (
             f"{self.newest.position} of {self.newest.label.leader}, {shown(self.newest.time)}{lag}"
         )
@@ -353,38 +343,6 @@ def _engine(settings: Settings) -> str:
     except ReplicatorError:
         return ""
     return f"embedded-{store.engine}" if store.embedded else store.engine
-
-
-def choices(settings: Settings) -> Choices:
-    """What was chosen, beside the catalog's defaults; reads the file of overrides."""
-    from replicator_kuma.config.build import read_policy
-    from replicator_kuma.dump.catalog import SETTINGS, TABLES, choose
-
-    keys = settings.setting_keys
-    chosen = choose(settings.include, settings.exclude)
-    made = Choices(
-        left_out=tuple(name for name in TABLES if name not in chosen),
-        settings=(
-            *(f"+{key}" for key in sorted(keys - SETTINGS)),
-            *(f"-{key}" for key in sorted(SETTINGS - keys)),
-        ),
-    )
-    if settings.mode is Mode.BACKUP:
-        return made
-    overrides, rules = str(settings.overrides or ""), 0
-    try:
-        rules = len(read_policy(settings)().overrides.rules)
-    except ReplicatorError as error:
-        overrides = str(error)
-    return replace(
-        made,
-        strategy=settings.strategy.value,
-        local=tuple(sorted(settings.local)),
-        overrides=overrides,
-        rules=rules,
-        compatible=settings.compatible,
-        truncate=settings.truncate,
-    )
 
 
 def compare(
@@ -421,6 +379,34 @@ def _mark(mark: Mark | None) -> dict[str, Any] | None:
     }
 
 
+def hold_as_dict(hold: Hold | None) -> dict[str, Any] | None:
+    """`holding` of `--json` (docs/json.md)."""
+    if hold is None:
+        return None
+    mark = hold.mark
+    return {
+        "position": str(mark.position) if mark else None,
+        "snapshot": mark.snapshot if mark else None,
+        "since": when(hold.since),
+    }
+
+
+def _job_as_dict(noted: Noted) -> dict[str, Any]:
+    """One of `chores` in `replicator status --json` (docs/json.md)."""
+    return {
+        "name": noted.name,
+        "window": noted.window or None,
+        "due": when(noted.due),
+        "at": when(noted.at),
+        "seconds": noted.seconds,
+        "ok": noted.ok if noted.at else None,
+        "sentence": noted.sentence or None,
+        "error": noted.error or None,
+        "exit_code": noted.exit_code,
+        "last_ok_at": when(noted.ok_at),
+    }
+
+
 def _words(mark: Mark | None) -> str:
     if mark is None:
         return "nothing"
@@ -438,10 +424,41 @@ def _waits_words(state: State, until: float) -> str:
     )
 
 
-def _last_words(state: State) -> str:
-    return "none yet" if state.last is None else _ended(state.last)
-
-
 def _ended(last: Last | Drill) -> str:
     ago = max(0, round(time.time() - last.at))
     return f"{'ok' if last.ok else 'FAILED'}, {ago} s ago: {last.sentence}"
+
+
+def _unconfirmed_words(state: State) -> str:
+    """What an apply that is not confirmed has got to; empty where there is none."""
+    pending = state.pending
+    if pending is None:
+        return ""
+    rows = f"the rows that undo {pending.undoes} puts back" if pending.undoes else "its rows"
+    if pending.rollback:
+        rows = "the rows from before it, which are put back"
+    what = f"{pending.mark.position}: {rows}"
+    return f"{what}; " + (
+        "Kuma was not ready on them yet" if pending.writing else "they are not written yet"
+    )
+
+
+def _job_words(noted: Noted) -> str:
+    went = "has not run yet"
+    if noted.at:
+        went = f"{'ok' if noted.ok else 'FAILED'}, {when(noted.at)}: {noted.sentence}"
+    return f"{went}; next {when(noted.due)}" if noted.due else went
+
+
+def _upkeep_words(noted: Upkeep) -> str:
+    if noted.damaged:
+        return f"DAMAGED: {noted.damaged}"
+    parts = [
+        f"{counted(noted.snapshots, 'snapshot')} of this fleet",
+        f"{size(noted.bytes)} in all",
+    ]
+    if noted.checked_at:
+        parts.append(f"part {noted.part} of {noted.parts} checked {when(noted.checked_at)}")
+    if noted.refused:
+        parts.append("nothing may be removed there")
+    return ", ".join(parts)

@@ -14,7 +14,7 @@ import pytest
 
 from replicator_kuma import __version__
 from replicator_kuma.base.errors import Interrupted, WrongPassword
-from replicator_kuma.cli import common
+from replicator_kuma.cli import dispatch, options, output
 from replicator_kuma.cli.main import COMMANDS, cli, main
 from replicator_kuma.config.variables import VARIABLES
 from replicator_kuma.replication import actions
@@ -140,7 +140,7 @@ def test_interrupted(world: World, error: BaseException) -> None:
 
 
 def test_ctrl_c_asks_first_and_ends_then() -> None:
-    with common.interruptible() as interrupted:
+    with dispatch.interruptible() as interrupted:
         assert not interrupted()
         os.kill(os.getpid(), signal.SIGTERM)
         assert interrupted()
@@ -181,9 +181,9 @@ def test_a_cycle_speaks_when_asked(world: World) -> None:
 def test_progress_at_a_terminal_comes_late(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    monkeypatch.setattr(common, "PROGRESS_AFTER", 0.2)
+    monkeypatch.setattr(output, "PROGRESS_AFTER", 0.2)
     monkeypatch.setattr(click, "echo", lambda text, err: said.append(text))
-    with common.Voice().progress() as progress:
+    with output.Voice().progress() as progress:
         progress("quick")
         progress("slow")
         wait_until(lambda: said, "progress", 10)
@@ -195,7 +195,7 @@ def test_progress_of_something_quick_is_not_shown(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    with common.Voice().progress() as progress:
+    with output.Voice().progress() as progress:
         progress("quick")
     assert capsys.readouterr().err == ""
 
@@ -228,10 +228,10 @@ def test_completion_in_a_new_or_broken_place_is_empty(tmp_path: Path) -> None:
     context = click.Context(click.Command("restore"))
     context.params = {"data_dir": str(tmp_path)}
     parameter = click.Option(["--snapshot"])
-    assert common.complete_snapshots(context, parameter, "") == []
+    assert options.complete_snapshots(context, parameter, "") == []
     (tmp_path / "replicator").mkdir()
     (tmp_path / "replicator" / "state.json").write_text("{")
-    assert common.complete_snapshots(context, parameter, "") == []
+    assert options.complete_snapshots(context, parameter, "") == []
 
 
 def test_json_of_errors_of_settings(capsys: pytest.CaptureFixture[str]) -> None:

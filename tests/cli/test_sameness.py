@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from replicator_kuma.cli import common
+from replicator_kuma.cli import options
 from replicator_kuma.config import same_settings
 from replicator_kuma.config.settings import Settings
 from replicator_kuma.daemon import control
@@ -72,7 +72,7 @@ def test_an_option_that_the_supervisor_has_otherwise_is_refused(
 
 
 def test_each_option_of_a_variable_is_compared_or_finds_the_supervisor() -> None:
-    groups = (*common.IDENTITY, *common.REPOSITORY, *common.TABLES, *common.KUMA)
+    groups = (*options.IDENTITY, *options.REPOSITORY, *options.TABLES, *options.KUMA)
     tried = {name for *_rest, name in OPTIONS} | {"REPLICATOR_MODE", "DATA_DIR"}
     assert set(groups) - tried == {"REPLICATOR_STATE_DIR"}
 

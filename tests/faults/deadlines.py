@@ -14,7 +14,7 @@ from replicator_kuma.adapters.kuma import (
     readiness,
     systemd,
 )
-from replicator_kuma.adapters.notify import ntfy
+from replicator_kuma.adapters.notify import delivery
 from replicator_kuma.adapters.repository.restic.client import Timeouts
 from replicator_kuma.base.failure_log import lasting
 from replicator_kuma.daemon import control, heartbeat, jobs, supervisor
@@ -57,8 +57,8 @@ DEADLINES = (
     Deadline("all of restic before Kuma's first start", jobs.START_BUDGET, _BUDGET),
     Deadline(
         "ntfy: connecting, and each part of an answer (three attempts, beside the cycles)",
-        ntfy.TIMEOUT,
-        "tests/notify/test_ntfy.py::test_no_answer_in_time_is_a_failure",
+        delivery.TIMEOUT,
+        "tests/adapters/notify/test_delivery.py::test_no_answer_in_time_is_a_failure",
     ),
     Deadline(
         "Kuma by HTTP: one whole look", readiness.PROBE_TIMEOUT, f"{_READY}test_an_answer_in_drops"

@@ -1,1 +1,1 @@
-"""The commands, a module each; `common` has what several of them use."""
+"""The commands, a module each; `options`, `output` and `dispatch` have what several of them use."""

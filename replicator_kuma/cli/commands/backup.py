@@ -6,15 +6,15 @@ from typing import Any
 
 import click
 
-from replicator_kuma.cli.common import (
+from replicator_kuma.cli.options import (
     IDENTITY,
     REPOSITORY,
     TABLES,
-    Voice,
     settings_options,
     voice_options,
     wait_option,
 )
+from replicator_kuma.cli.output import Voice
 
 
 @click.command("backup")

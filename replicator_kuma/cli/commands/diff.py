@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import click
 
-from replicator_kuma.cli.common import (
+from replicator_kuma.cli.options import (
     IDENTITY,
     REPOSITORY,
     TABLES,
-    Voice,
     complete_snapshots,
     settings_options,
     voice_options,
 )
+from replicator_kuma.cli.output import Voice
 
 
 @click.command("diff")

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from replicator_kuma.cli.common import (
+from replicator_kuma.cli.dispatch import interruptible
+from replicator_kuma.cli.options import (
     IDENTITY,
     KUMA,
     REPOSITORY,
     TABLES,
-    Voice,
-    interruptible,
     settings_options,
     voice_options,
 )
+from replicator_kuma.cli.output import Voice
 
 if TYPE_CHECKING:
     from replicator_kuma.reports.doctor.findings import Finding

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import click
 
-from replicator_kuma.cli.common import (
+from replicator_kuma.cli.options import (
     IDENTITY,
     KUMA,
     REPOSITORY,
     TABLES,
-    Voice,
     complete_snapshots,
     load,
     settings_options,
     voice_options,
 )
+from replicator_kuma.cli.output import Voice
 from replicator_kuma.config.settings import Need
 
 

@@ -5,17 +5,16 @@ from __future__ import annotations
 import click
 
 from replicator_kuma.base.times import shown
-from replicator_kuma.cli.common import (
+from replicator_kuma.cli.dispatch import advised, interruptible
+from replicator_kuma.cli.options import (
     IDENTITY,
     REPOSITORY,
-    Voice,
-    advised,
-    interruptible,
     load,
     settings_options,
     voice_options,
     wait_option,
 )
+from replicator_kuma.cli.output import Voice
 from replicator_kuma.config.settings import Mode, Need, Settings
 
 

@@ -4,15 +4,9 @@ from __future__ import annotations
 
 import click
 
-from replicator_kuma.cli.common import (
-    IDENTITY,
-    REPOSITORY,
-    Voice,
-    interruptible,
-    load,
-    settings_options,
-    voice_options,
-)
+from replicator_kuma.cli.dispatch import interruptible
+from replicator_kuma.cli.options import IDENTITY, REPOSITORY, load, settings_options, voice_options
+from replicator_kuma.cli.output import Voice
 
 
 @click.command("init")

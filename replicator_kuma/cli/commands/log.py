@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from replicator_kuma.base.times import shown
-from replicator_kuma.cli.common import (
-    IDENTITY,
-    REPOSITORY,
-    Voice,
-    load,
-    settings_options,
-    voice_options,
-)
+from replicator_kuma.cli.options import IDENTITY, REPOSITORY, load, settings_options, voice_options
+from replicator_kuma.cli.output import Voice, stream_objects
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from replicator_kuma.adapters.repository import Position
     from replicator_kuma.reports.changes import Entry
 
@@ -61,7 +53,7 @@ def command(overrides: dict[str, str], voice: Voice, most: int | None, since: st
         snapshots = reader.repository.snapshots(reader.fleet)
         found = changes.entries(reader, snapshots, most, after)
         if voice.json:
-            _stream(found)
+            stream_objects(((entry.as_dict(), entry.changes()) for entry in found), "changes")
             return
         nothing = True
         for entry in found:
@@ -88,34 +80,9 @@ def _show(voice: Voice, entry: Entry) -> None:
     voice.show(f"{snapshot.position}  {time}  {label.leader}, writer {label.writer[:8]}")
     if entry.plan is not None or entry.since is None:
         compared = f" since {entry.since.position}" if entry.since is not None else ""
-        if not any(note.startswith("cannot be read") for note in entry.notes):
+        if entry.readable:
             voice.show(f"  {entry.sentence}{compared}")
     for note in entry.notes:
         voice.show(f"  {note}")
     for line in entry.lines():
         voice.show(f"    {line}")
-
-
-def _stream(found: Iterator[Entry]) -> None:
-    """One JSON list; memory does not grow with what changed."""
-    from replicator_kuma.cli.preview import stream
-
-    separator = "[\n"
-    for entry in found:
-        click.echo(separator, nl=False)
-        stream(_head(entry), "changes", entry.changes())
-        separator = ",\n"
-    click.echo("[]" if separator == "[\n" else "]")
-
-
-def _head(entry: Entry) -> dict[str, Any]:
-    from replicator_kuma.cli.commands.snapshots import describe
-
-    return {
-        "snapshot": describe(entry.snapshot),
-        "since": str(entry.since.position) if entry.since is not None else None,
-        "readable": not any(note.startswith("cannot be read") for note in entry.notes),
-        "sentence": entry.sentence,
-        "changes_by_table": entry.plan.summary.as_dict() if entry.plan is not None else None,
-        "notes": list(entry.notes),
-    }

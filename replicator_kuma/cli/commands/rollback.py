@@ -6,18 +6,18 @@ from typing import Any
 
 import click
 
-from replicator_kuma.cli.common import (
+from replicator_kuma.cli.options import (
     IDENTITY,
     KUMA,
     REPOSITORY,
     TABLES,
-    Voice,
     at_option,
     complete_snapshots,
     settings_options,
     voice_options,
     wait_option,
 )
+from replicator_kuma.cli.output import Voice
 
 
 @click.command("rollback")

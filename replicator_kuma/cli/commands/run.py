@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from replicator_kuma.cli.common import IDENTITY, KUMA, REPOSITORY, TABLES, settings_options
+from replicator_kuma.cli.options import IDENTITY, KUMA, REPOSITORY, TABLES, settings_options
 
 if TYPE_CHECKING:
     from replicator_kuma.adapters.kuma import KumaService

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from replicator_kuma.base.times import shown
-from replicator_kuma.cli.common import (
-    IDENTITY,
-    REPOSITORY,
-    Voice,
-    advised,
-    interruptible,
-    load,
-    settings_options,
-    voice_options,
-)
+from replicator_kuma.cli.dispatch import advised, interruptible
+from replicator_kuma.cli.options import IDENTITY, REPOSITORY, load, settings_options, voice_options
+from replicator_kuma.cli.output import Voice, table
 
 if TYPE_CHECKING:
     from replicator_kuma.adapters.repository import Snapshot
@@ -37,6 +29,7 @@ def command(overrides: dict[str, str], voice: Voice) -> None:
     """
     from replicator_kuma.config.build import build_repository
     from replicator_kuma.reports import status
+    from replicator_kuma.reports.changes import snapshot_as_dict
 
     settings = load(voice, overrides)
     report = status.report(settings)
@@ -45,7 +38,7 @@ def command(overrides: dict[str, str], voice: Voice) -> None:
         found = build_repository(settings, interrupted=interrupted).snapshots(settings.fleet)
     mark = status.compare(report, found).held
     held = mark.snapshot if mark is not None else ""
-    voice.data([{**describe(snapshot), "held": snapshot.id == held} for snapshot in found])
+    voice.data([{**snapshot_as_dict(snapshot), "held": snapshot.id == held} for snapshot in found])
     if not found:
         voice.show(f"fleet {settings.fleet} has no snapshot yet")
         return
@@ -53,22 +46,6 @@ def command(overrides: dict[str, str], voice: Voice) -> None:
     rows = [_row(snapshot, snapshot.id == held) for snapshot in found]
     for line in table([head, *rows]):
         voice.show(line)
-
-
-def describe(snapshot: Snapshot) -> dict[str, Any]:
-    """A snapshot as `--json` prints it."""
-    label = snapshot.label
-    return {
-        "position": str(label.position),
-        "time": shown(snapshot.time),
-        "leader": label.leader,
-        "digest": label.digest,
-        "schema": label.schema,
-        "rows": label.rows,
-        "monitors": label.monitors,
-        "writer": label.writer,
-        "id": snapshot.id,
-    }
 
 
 def _row(snapshot: Snapshot, held: bool) -> tuple[str, ...]:
@@ -83,11 +60,3 @@ def _row(snapshot: Snapshot, held: bool) -> tuple[str, ...]:
         str(label.monitors),
         snapshot.short_id,
     )
-
-
-def table(rows: Sequence[Sequence[str]]) -> Iterable[str]:
-    """Rows of text in columns."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        yield "  ".join(cells).rstrip()

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import click
 
-from replicator_kuma.cli.common import (
+from replicator_kuma.cli.dispatch import interruptible
+from replicator_kuma.cli.options import (
     IDENTITY,
     REPOSITORY,
-    Voice,
-    interruptible,
     load,
     parse_age,
     settings_options,
     voice_options,
 )
+from replicator_kuma.cli.output import Voice
 
 UNHEALTHY = 1
 BY_INTERVAL = "by interval"

@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from replicator_kuma.cli.common import (
+from replicator_kuma.base.text import size
+from replicator_kuma.cli.options import (
     IDENTITY,
     KUMA,
     TABLES,
-    Voice,
     load,
     settings_options,
     voice_options,
     wait_option,
 )
+from replicator_kuma.cli.output import Voice, stream_object, table
 
 if TYPE_CHECKING:
     from replicator_kuma.replication.apply.checkpoints import Checkpoint, Damaged
@@ -76,7 +77,6 @@ def command(
 
 def _show_list(voice: Voice, overrides: Mapping[str, str]) -> None:
     from replicator_kuma.base.times import when
-    from replicator_kuma.cli.commands.snapshots import table
     from replicator_kuma.config.settings import Mode
     from replicator_kuma.replication.apply import checkpoints
     from replicator_kuma.replication.state.state import StateFile
@@ -101,7 +101,7 @@ def _show_list(voice: Voice, overrides: Mapping[str, str]) -> None:
             rows.append(("!", str(one.number), "", "", f"cannot be read: {one.why}"))
             continue
         mark = "*" if one is following else ""
-        rows.append((mark, str(one.number), when(one.at) or "", _size(one.bytes), one.words))
+        rows.append((mark, str(one.number), when(one.at) or "", size(one.bytes), one.words))
     for line in table(rows):
         voice.show(line)
 
@@ -126,13 +126,8 @@ def describe(one: Checkpoint | Damaged) -> dict[str, Any]:
     }
 
 
-def _size(count: int) -> str:
-    return f"{count / 1024**2:.1f} MiB" if count >= 1024**2 else f"{count / 1024:.1f} KiB"
-
-
 def _show_preview(voice: Voice, overrides: Mapping[str, str], number: int | None) -> None:
     from replicator_kuma.cli.dispatch import opened
-    from replicator_kuma.cli.preview import stream
     from replicator_kuma.config.settings import Mode, Need
     from replicator_kuma.dump import change_words
     from replicator_kuma.replication.undo import preview
@@ -150,7 +145,7 @@ def _show_preview(voice: Voice, overrides: Mapping[str, str], number: int | None
                 "sentence": summary.sentence(),
                 "changes_by_table": summary.as_dict(),
             }
-            stream(head, "changes", change_words.changes(seen.plan))
+            stream_object(head, "changes", change_words.changes(seen.plan))
             return
         one = seen.checkpoint
         voice.show(f"undo of {one.number} ({one.words}): {summary.sentence()}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from replicator_kuma.base.errors import Held
 from replicator_kuma.base.times import when
@@ -31,32 +30,6 @@ def told(state: State) -> Hold | None:
     if state.hold is not None and in_place(state):
         return replace(state.hold, kept=0)
     return state.hold
-
-
-def unconfirmed_words(state: State) -> str:
-    """What an apply that is not confirmed has got to; empty where there is none."""
-    pending = state.pending
-    if pending is None:
-        return ""
-    rows = f"the rows that undo {pending.undoes} puts back" if pending.undoes else "its rows"
-    if pending.rollback:
-        rows = "the rows from before it, which are put back"
-    what = f"{pending.mark.position}: {rows}"
-    return f"{what}; " + (
-        "Kuma was not ready on them yet" if pending.writing else "they are not written yet"
-    )
-
-
-def as_dict(hold: Hold | None) -> dict[str, Any] | None:
-    """The same for programs (docs/json.md)."""
-    if hold is None:
-        return None
-    mark = hold.mark
-    return {
-        "position": str(mark.position) if mark else None,
-        "snapshot": mark.snapshot if mark else None,
-        "since": when(hold.since),
-    }
 
 
 def refuse_while_held(state: State) -> None:

@@ -27,7 +27,7 @@ from replicator_kuma.base.errors import (
 from replicator_kuma.base.folders import Folder
 from replicator_kuma.base.os_errors import refusal
 from replicator_kuma.base.state_directory import unusable
-from replicator_kuma.base.text import counted
+from replicator_kuma.base.text import counted, size
 from replicator_kuma.base.times import shown
 from replicator_kuma.config.settings import Mode, Settings
 from replicator_kuma.replication.hints import advise
@@ -145,7 +145,7 @@ class Doctor:
         state.load()
         free = shutil.disk_usage(state.folder).free
         if free < LEAST_SPACE:
-            yield Level.WARN, f"{free >> 20} MiB left in {state.name}", "Make room on the disk."
+            yield Level.WARN, f"{size(free)} left in {state.name}", "Make room on the disk."
         data = self.settings.data_dir
         if data.is_dir() and data.stat().st_dev != state.folder.stat().st_dev:
             yield (

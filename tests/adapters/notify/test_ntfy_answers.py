@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from replicator_kuma.adapters.notify import Kind
-from replicator_kuma.adapters.notify.ntfy import NtfyNotifier
+from replicator_kuma.adapters.notify.delivery import Delivery
+from replicator_kuma.adapters.notify.ntfy import Ntfy
 
 TOKEN, TOPIC = "tk_s3cr3t", "topic-s3cr3t"
 ODD = (
@@ -68,7 +69,7 @@ def send(server: Answering, answer: bytes, caplog: pytest.LogCaptureFixture) -> 
     server.answer = answer
     caplog.clear()
     url = f"http://127.0.0.1:{server.port}/{TOPIC}"
-    notifier = NtfyNotifier(url, "here", token=TOKEN, timeout=2, retry_delays=())
+    notifier = Delivery(Ntfy.at(url, TOKEN), "here", timeout=2, retry_delays=())
     with caplog.at_level(logging.DEBUG, logger="replicator_kuma"):
         notifier.send(Kind.FAILURES, "title", "message")
         notifier.close(10)

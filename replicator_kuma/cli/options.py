@@ -1,26 +1,16 @@
-"""Options that commands share, and how commands speak.
-
-What a command did goes to stdout at a terminal, with -v and with --json; otherwise a cycle that
-went well is silent, since cron mails every line. What somebody asked for (a list, a report) is
-always printed. Errors always go to stderr, by the boundary in `cli`.
-"""
+"""Options that commands share, and the settings that come of them."""
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import signal
-import sys
-import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from replicator_kuma.base.text import plain, plain_json
+from replicator_kuma.cli.output import Voice
 from replicator_kuma.config.settings import (
     KUMA_SERVICES,
     LOG_FORMATS,
@@ -56,87 +46,6 @@ _CHOICES = {
     "REPLICATOR_LOG_FORMAT": LOG_FORMATS,
     "REPLICATOR_LOG_LEVEL": LOG_LEVELS,
 }
-PROGRESS_AFTER = 2.0
-
-
-@dataclass
-class Voice:
-    """How a command speaks: who listens is asked once, here."""
-
-    verbose: bool = False
-    quiet: bool = False
-    json: bool = False
-    asked: bool = False
-    """somebody typed this command to read what it says, cron does not"""
-
-    def did(self, sentence: str) -> None:
-        """What was done: at a terminal, or with -v."""
-        if self.json or self.quiet:
-            return
-        if self.asked or self.verbose or sys.stdout.isatty():
-            click.echo(plain(sentence))
-
-    def show(self, text: str) -> None:
-        """What somebody asked for."""
-        if not self.json:
-            click.echo(plain(text))
-
-    def data(self, value: Any) -> None:
-        """The same, for programs."""
-        if self.json:
-            click.echo(plain_json(value, indent=2))
-
-    def warn(self, text: str) -> None:
-        """What nobody may miss, in cron's mail too."""
-        if not self.quiet:
-            click.echo(plain(f"Warning: {text}"), err=True)
-
-    def note(self, text: str) -> None:
-        """Something to know beside the result."""
-        if not self.quiet and (self.verbose or sys.stderr.isatty()):
-            click.echo(plain(text), err=True)
-
-    @contextlib.contextmanager
-    def progress(self) -> Iterator[Callable[[str], None]]:
-        """A function that takes each step; shown at a terminal once two seconds have passed."""
-        if self.quiet or not (self.verbose or sys.stderr.isatty()):
-            yield lambda _message: None
-            return
-        teller = _Teller(0.0 if self.verbose else PROGRESS_AFTER)
-        try:
-            yield teller.step
-        finally:
-            teller.close()
-
-
-class _Teller:
-    """Shows the step under way when it is late, and each one after that."""
-
-    def __init__(self, after: float) -> None:
-        self._shown_from = time.monotonic() + after
-        self._lock = threading.Lock()
-        self._current = ""
-        self._timer = threading.Timer(after, self._late)
-        self._timer.daemon = True
-        self._timer.start()
-
-    def step(self, message: str) -> None:
-        with self._lock:
-            self._current = message
-            if time.monotonic() >= self._shown_from:
-                self._show()
-
-    def close(self) -> None:
-        self._timer.cancel()
-
-    def _late(self) -> None:
-        with self._lock:
-            self._show()
-
-    def _show(self) -> None:
-        if self._current:
-            click.echo(f"{plain(self._current)} …", err=True)
-            self._current = ""
 
 
 def settings_options(*names: str) -> Callable[[F], F]:
@@ -254,45 +163,6 @@ def load(
     for warning in settings.warnings:
         voice.note(f"Note: {warning}")
     return settings
-
-
-@contextlib.contextmanager
-def advised(settings: Settings) -> Iterator[None]:
-    """An error that leaves the block has the hint that is true for this role and this state."""
-    from replicator_kuma.base.errors import ReplicatorError
-    from replicator_kuma.replication.hints import advise
-    from replicator_kuma.replication.state.state import StateFile
-
-    try:
-        yield
-    except ReplicatorError as error:
-        leads = None if settings.mode is None else not settings.mode.replica
-        with contextlib.suppress(ReplicatorError):
-            advise(error, leads, StateFile(settings.state_dir).load())
-        raise
-
-
-@contextlib.contextmanager
-def interruptible() -> Iterator[Callable[[], bool]]:
-    """Inside, the first Ctrl-C or SIGTERM asks the cycle to end between two steps.
-
-    The second Ctrl-C ends at once; what was interrupted is finished by the next run.
-    """
-    seen: list[int] = []
-
-    def on_signal(number: int, _frame: object) -> None:
-        seen.append(number)
-        if len(seen) > 1:
-            raise KeyboardInterrupt
-
-    # SIGHUP: a dropped connection must not leave Kuma stopped
-    asking = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-    before = {n: signal.signal(n, on_signal) for n in asking}
-    try:
-        yield lambda: bool(seen)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def complete_snapshots(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:

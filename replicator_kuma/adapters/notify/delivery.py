@@ -1,0 +1,169 @@
+"""Delivers messages to one service from a thread of its own: queue, retries, log, shutdown."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from replicator_kuma.adapters.notify import Kind, Request, Service
+
+if TYPE_CHECKING:
+    from requests import PreparedRequest
+
+logger = logging.getLogger(__name__)
+
+CAPACITY = 100
+TIMEOUT = 5.0
+RETRY_DELAYS = (1.0, 5.0)
+SAY_EVERY = 600.0
+
+_now = time.monotonic
+
+
+class Delivery:
+    """A notifier that hands messages of any kind to one service.
+
+    A full queue loses its oldest message. A message gets three tries. That one was lost is logged
+    once, then every ten minutes while it goes on, without anything secret.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        instance: str,
+        *,
+        capacity: int = CAPACITY,
+        timeout: float = TIMEOUT,
+        retry_delays: Sequence[float] = RETRY_DELAYS,
+    ) -> None:
+        self._service = service
+        self._instance = instance
+        self._capacity = capacity
+        self._timeout = timeout
+        self._retry_delays = tuple(retry_delays)
+        self._changed = threading.Condition()
+        self._queue: deque[Request] = deque()
+        self._thread: threading.Thread | None = None
+        self._busy = False
+        self._closed = False
+        self._given_up = False
+        self._lost = 0
+        self._said_at: float | None = None
+
+    def send(self, kind: Kind, title: str, message: str, *, urgent: bool = False) -> None:
+        """Queue a message of any kind; its title gets the instance's name in front."""
+        try:
+            request = self._service.request(f"{self._instance}: {title}", message, urgent=urgent)
+            with self._changed:
+                if self._closed:
+                    return
+                if len(self._queue) >= self._capacity:
+                    self._queue.popleft()
+                    self._lost += 1
+                self._queue.append(request)
+                self._changed.notify_all()
+                self._ensure_thread()
+        except Exception as error:  # a thread that cannot start, a title that is no text
+            logger.warning("A notification was lost: %s", type(error).__name__)
+
+    def close(self, timeout: float = 2.0) -> None:
+        """Wait until all is delivered or lost, at most ``timeout`` seconds; drop the rest."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+            self._changed.wait_for(self._idle, max(0.0, timeout))
+            left = len(self._queue) + self._busy
+            self._given_up = True
+            self._queue.clear()
+            self._changed.notify_all()
+        if left:
+            logger.warning("%d notifications were not delivered before the end", left)
+
+    def _idle(self) -> bool:
+        return not self._queue and not self._busy
+
+    def _ensure_thread(self) -> None:
+        if self._thread is None or not self._thread.is_alive():
+            name = self._service.name
+            self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+            self._thread.start()
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._queue or self._closed)
+                if not self._queue:
+                    return
+                request = self._queue.popleft()
+                self._busy = True
+            try:
+                self._note(self._deliver(request))
+            finally:
+                with self._changed:
+                    self._busy = False
+                    self._changed.notify_all()
+
+    def _deliver(self, request: Request) -> str | None:
+        """Send with retries; None, or why it failed."""
+        delays = list(self._retry_delays)
+        while True:
+            failed, again = self._post(request)
+            if failed is None or not again or not delays:
+                return failed
+            with self._changed:
+                if self._changed.wait_for(lambda: self._given_up, delays.pop(0)):
+                    return failed
+
+    def _post(self, request: Request) -> tuple[str | None, bool]:
+        """One try: why it failed (None: it did not), and whether another can help."""
+        import requests
+
+        def with_headers(prepared: PreparedRequest) -> PreparedRequest:
+            prepared.headers.update(request.headers)
+            return prepared
+
+        try:
+            with requests.post(
+                request.url,
+                data=request.body,
+                # Set here, and not as `headers`: a ~/.netrc would replace an Authorization there.
+                auth=with_headers,
+                timeout=self._timeout,
+                # A POST that is redirected becomes a GET, whose 200 would look like success.
+                allow_redirects=False,
+                stream=True,
+            ) as response:
+                return self._judge(response.status_code)
+        except requests.Timeout:
+            return f"no answer within {self._timeout:g} s", True
+        except requests.exceptions.SSLError:
+            return "its certificate is not accepted", False
+        except requests.ConnectionError:
+            return "no connection", True
+        except Exception as error:  # its text may hold the URL
+            return type(error).__name__, False
+
+    def _judge(self, status: int) -> tuple[str | None, bool]:
+        if 200 <= status < 300:
+            return None, False
+        why = self._service.refusal(status) if 300 <= status < 500 else ""
+        return f"HTTP {status}{why and f', {why}'}", status == 429 or status >= 500
+
+    def _note(self, failed: str | None) -> None:
+        now = _now()
+        with self._changed:
+            said_at, lost = self._said_at, self._lost + (failed is not None)
+            say = failed is not None and (said_at is None or now - said_at >= SAY_EVERY)
+            self._lost = 0 if say or failed is None else lost
+            self._said_at = None if failed is None else now if say else said_at
+        where = f"{self._service.name} at {self._service.host}"
+        if say:
+            logger.warning(
+                "%s: %s (%d notifications lost). Replication goes on.", where, failed, lost
+            )
+        elif failed is None and said_at is not None:
+            logger.info("%s takes notifications again.", where)

@@ -1,0 +1,236 @@
+"""Queue, retries and log of deliveries: to a local server, to one that hangs, to none."""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import threading
+import time
+
+import pytest
+
+from replicator_kuma.adapters.notify import Kind, Notifier, NullNotifier, Request
+from replicator_kuma.adapters.notify.delivery import Delivery
+from replicator_kuma.adapters.notify.ntfy import Ntfy
+from replicator_kuma.config.build import build_notifier
+from replicator_kuma.config.settings import Settings
+from tests.adapters.notify.server import TOPIC, Server, delivery
+from tests.support.kuma_server import free_port
+from tests.support.waiting import wait_until
+
+
+def settings(**environ: str) -> Settings:
+    return Settings.load({"REPLICATOR_INSTANCE": "berlin", **environ}, {}, ())
+
+
+@pytest.mark.parametrize("environ", [{}, {"NTFY_URL": ""}, {"NTFY_URL": "  "}])
+def test_no_url_tells_nobody(environ: dict[str, str]) -> None:
+    told: Notifier = build_notifier(settings(**environ))
+    assert isinstance(told, NullNotifier)
+    told.send(Kind.FAILURES, "a", "b", urgent=True)
+    told.close()
+
+
+@pytest.mark.parametrize(
+    ("tell", "arrives"),
+    [
+        (tuple(Kind), ["applies", "publishes", "drills", "failures"]),
+        ((Kind.FAILURES,), ["drills", "failures"]),
+        ((Kind.APPLIES, Kind.DRILLS), ["applies", "drills"]),
+    ],
+)
+def test_what_is_chosen_is_told(server: Server, tell: tuple[Kind, ...], arrives: list[str]) -> None:
+    names = ",".join(kind.value for kind in tell)
+    url = f"http://{server.address}/{TOPIC}"
+    told = build_notifier(settings(NTFY_URL=url, REPLICATOR_TELL=names))
+    for kind in (Kind.APPLIES, Kind.PUBLISHES, Kind.DRILLS, Kind.FAILURES):
+        told.send(kind, "title", kind.value)
+    told.close()
+    assert [post.body["message"] for post in server.posts] == arrives
+
+
+class Other:
+    """A service beside ntfy: a header with a token."""
+
+    name = "other"
+
+    def __init__(self, address: str) -> None:
+        self.host = address
+
+    def request(self, title: str, message: str, *, urgent: bool) -> Request:
+        body = json.dumps([title, message, urgent]).encode()
+        return Request(f"http://{self.host}/message", body, {"X-Other-Key": "hush"})
+
+    def refusal(self, status: int) -> str:
+        return "no such application" if status == 404 else ""
+
+
+def test_another_service_is_one_class(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    server.statuses = [404]
+    told = Delivery(Other(server.address), "berlin")
+    told.send(Kind.FAILURES, "a", "b", urgent=True)
+    told.close(10)
+    assert [(post.path, post.body) for post in server.posts] == [
+        ("/message", ["berlin: a", "b", True])
+    ]
+    assert server.posts[0].headers["X-Other-Key"] == "hush"
+    assert f"other at {server.address}: HTTP 404, no such application" in caplog.text
+
+
+@pytest.mark.parametrize("status", [500, 429])
+def test_a_busy_server_is_tried_again(server: Server, status: int) -> None:
+    server.statuses = [status, status]
+    told = delivery(server.address)
+    told.send(Kind.FAILURES, "a", "b")
+    told.close(10)
+    assert len(server.posts) == 3
+
+
+def test_three_tries_are_enough(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    server.statuses = [503] * 9
+    told = delivery(server.address)
+    told.send(Kind.FAILURES, "a", "b")
+    told.close(10)
+    assert len(server.posts) == 3
+    assert "HTTP 503 (1 notifications lost)" in caplog.text
+
+
+def test_failures_are_logged_once_with_no_secret_and_so_is_their_end(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    server.statuses = [401, 401, 401]
+    url = f"http://me:hunter-0-two@{server.address}/{TOPIC}?auth=QmVhcmVyIHRrXzM"
+    told = Delivery(Ntfy.at(url), "berlin")
+    for _ in range(4):
+        told.send(Kind.FAILURES, "a", "b")
+    told.close(10)
+    ours = [record for record in caplog.records if record.name.startswith("replicator_kuma")]
+    assert [record.levelname for record in ours] == ["WARNING", "INFO"]
+    assert server.address in ours[0].getMessage()
+    assert "takes notifications again" in ours[1].getMessage()
+    for secret in (TOPIC, "hunter", "QmVhcm", "tk_3"):
+        assert secret not in caplog.text
+
+
+def test_a_failure_that_lasts_is_logged_again_with_a_count(
+    server: Server, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0, 100.0, 200.0, 700.0]
+    monkeypatch.setattr("replicator_kuma.adapters.notify.delivery._now", lambda: now.pop(0))
+    server.statuses = [400] * 4
+    told = delivery(server.address)
+    for _ in range(4):
+        told.send(Kind.FAILURES, "a", "b")
+    told.close(10)
+    assert [message.partition("(")[2][:20] for message in caplog.messages] == [
+        "1 notifications lost",
+        "3 notifications lost",
+    ]
+
+
+def test_what_nobody_foresaw_is_told_by_its_kind_alone(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def post(*_: object, **__: object) -> None:
+        raise RuntimeError(f"cannot post to {TOPIC}")
+
+    monkeypatch.setattr("requests.post", post)
+    told = delivery("127.0.0.1:9")
+    told.send(Kind.FAILURES, "a", "b")
+    told.close(10)
+    assert "ntfy at 127.0.0.1:9: RuntimeError" in caplog.text
+    assert TOPIC not in caplog.text
+
+
+def test_nobody_there(caplog: pytest.LogCaptureFixture) -> None:
+    told = delivery(f"127.0.0.1:{free_port()}")
+    told.send(Kind.FAILURES, "a", "b")
+    told.close(10)
+    assert "no connection" in caplog.text
+    assert TOPIC not in caplog.text
+
+
+def test_a_server_without_a_known_certificate_name(caplog: pytest.LogCaptureFixture) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+
+        def hang_up() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(1024)
+                connection.sendall(b"HTTP/1.1 400 no TLS here\r\n\r\n")
+
+        threading.Thread(target=hang_up, daemon=True).start()
+        told = Delivery(Ntfy.at(f"https://{address}/{TOPIC}"), "berlin")
+        told.send(Kind.FAILURES, "a", "b")
+        told.close(10)
+    assert "certificate is not accepted" in caplog.text
+
+
+def test_a_dead_server_delays_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """It takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        told = delivery(f"127.0.0.1:{listener.getsockname()[1]}", timeout=30)
+        longest = 0.0
+        for number in range(20):
+            began = time.monotonic()
+            told.send(Kind.FAILURES, "a", str(number))
+            longest = max(longest, time.monotonic() - began)
+        assert longest < 2.0
+        began = time.monotonic()
+        told.close(0.3)
+        assert 0.25 < time.monotonic() - began < 10.0
+    assert "20 notifications were not delivered" in caplog.text
+
+
+def test_no_answer_in_time_is_a_failure(caplog: pytest.LogCaptureFixture) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        told = delivery(address, timeout=0.05, retry_delays=())
+        told.send(Kind.FAILURES, "a", "b")
+        told.close(10)
+    assert "no answer within 0.05 s" in caplog.text
+
+
+def test_a_full_queue_loses_its_oldest(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    server.held.clear()
+    told = delivery(server.address, capacity=2)
+    told.send(Kind.FAILURES, "a", "first")
+    wait_until(lambda: server.posts, "the first message is under way")
+    for text in ("lost", "kept", "newest"):
+        told.send(Kind.FAILURES, "a", text)
+    server.held.set()
+    told.close(10)
+    assert [post.body["message"] for post in server.posts] == ["first", "kept", "newest"]
+
+
+def test_a_close_does_not_wait_for_the_next_try(server: Server) -> None:
+    server.statuses = [503]
+    told = delivery(server.address, retry_delays=(60.0,))
+    told.send(Kind.FAILURES, "a", "b")
+    wait_until(lambda: server.posts, "the first try")
+    began = time.monotonic()
+    told.close(0.1)
+    assert time.monotonic() - began < 10.0
+    told.send(Kind.FAILURES, "after", "the end")
+    told.close()
+    wait_until(
+        lambda: not any(thread.name == "ntfy" for thread in threading.enumerate()),
+        "the thread has ended",
+    )
+    assert len(server.posts) == 1
+
+
+def test_close_without_a_message_is_quick() -> None:
+    began = time.monotonic()
+    delivery("127.0.0.1:9").close(5)
+    assert time.monotonic() - began < 2.0
+
+
+def test_what_cannot_be_sent_raises_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    told = delivery("127.0.0.1:9")
+    told.send(Kind.FAILURES, "a", None)  # type: ignore[arg-type]
+    told.close(1)
+    assert "A notification was lost: TypeError" in caplog.text
