@@ -108,7 +108,7 @@ class Doctor:
         return None if mode is None else not mode.replica
 
     def _advise(self, error: ReplicatorError) -> None:
-        from replicator_kuma.replication.state.state import StateFile
+        from replicator_kuma.replication.state.file import StateFile
 
         with suppress(ReplicatorError):
             advise(error, self._leads, StateFile(self.settings.state_dir).load())
@@ -128,7 +128,7 @@ class Doctor:
             yield Level.WARN, warning, ""
 
     def _state_dir(self) -> Found:
-        from replicator_kuma.replication.state.state import StateFile
+        from replicator_kuma.replication.state.file import StateFile
 
         state = StateFile(self.settings.state_dir)
         if not state.name.parent.is_dir():
@@ -227,7 +227,7 @@ class Doctor:
         from replicator_kuma.replication.leader.decide import View, own_newest
         from replicator_kuma.replication.replica.decide import newest_to_follow, refuse_bad
         from replicator_kuma.replication.snapshot_ids import as_listed
-        from replicator_kuma.replication.state.state import StateFile
+        from replicator_kuma.replication.state.file import StateFile
 
         settings = self.settings
         state = as_listed(StateFile(settings.state_dir).load(), snapshots)
