@@ -35,11 +35,7 @@ def assert_follows(fleet: Fleet) -> None:
     before = fleet.folder / "before.db"
     shutil.copyfile(fleet.replica_db, before)
     assert fleet.replicate().outcome is Outcome.APPLIED
-    assert compare.config_differences(fleet.replica_db, fleet.leader_db) == []
-    assert compare.staying_differences(fleet.replica_db, before) == []
-    assert compare.local_differences(fleet.replica_db, before) == []
-    assert compare.orphans(fleet.replica_db) == []
-    assert compare.damage(fleet.replica_db) == []
+    fleet.assert_replicated(before)
     assert fleet.follow().outcome is Outcome.NOTHING
 
 

@@ -108,7 +108,7 @@ class Fleet:
         """The replica's rows and files are the leader's; ``before`` is the replica as it was."""
         assert config_differences(self.replica_db, self.leader_db) == []
         self.assert_sound(before)
-        assert _uploads(self.replica) == _uploads(self.leader)
+        assert uploads(self.replica) == uploads(self.leader)
 
     def assert_sound(self, before: Path) -> None:
         """What is the replica's own is as in ``before``, and nothing is damaged."""
@@ -128,7 +128,7 @@ class Fleet:
         assert self.publish().outcome is Outcome.NOTHING
 
 
-def _uploads(instance: Instance) -> dict[str, bytes]:
+def uploads(instance: Instance) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (instance.data_dir / "upload").glob("*")}
 
 
