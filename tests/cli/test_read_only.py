@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,7 +19,6 @@ from replicator_kuma.cli.main import main
 from replicator_kuma.replication.state.file import StateFile
 from tests.adapters.repository import places
 from tests.cli.conftest import Done
-from tests.cli.harness import FAKE_KUMA
 from tests.support import weak_repository
 from tests.support.databases import build, edit, query
 from tests.support.gate import reading_only
@@ -206,10 +204,7 @@ def places_dump(scratch: Path) -> Path:
 
 
 def test_a_supervised_replica_follows_without_a_write(published: Path, tmp_path: Path) -> None:
-    (tmp_path / "kuma").mkdir()
-    kuma = [sys.executable, str(FAKE_KUMA), str(tmp_path / "kuma")]
-    side = Side(tmp_path, "replica", "RESTORE", restic_018(), kuma=kuma)
-    kuma.append(str(side.port))
+    side = Side.stand_in(tmp_path, "replica", "RESTORE", restic_018())
     build(side.database, "2.3", monitors=4)
     with through_rest(tmp_path, published / "repository") as ways:
         side.environment |= places.environment(ways.replica, PATH=os.environ["PATH"])
