@@ -123,11 +123,13 @@ class Side:
             for name, address in monitors.items():
                 client.add_monitor(name, address)
 
-    def command(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run a replicator command beside it, with its environment."""
+    def command(
+        self, *arguments: str, check: bool = True, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a replicator command beside it, with its environment and what is said here."""
         done = subprocess.run(
             [*REPLICATOR, *arguments],
-            env=self.environment,
+            env={**self.environment, **environment},
             capture_output=True,
             text=True,
             timeout=120,
