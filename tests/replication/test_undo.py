@@ -519,7 +519,10 @@ def test_dead_after_the_effects_of_an_undo(before: Start, tmp_path: Path) -> Non
 def test_dead_after_every_effect_of_keeping(tmp_path: Path) -> None:
     """From the confirmation on a set is whole at the next cycle; before, it is not there."""
     begin = start(tmp_path / "fleet")
-    words = "1.1 → 1.2: 2 monitors new, 2 deleted, 1 changed"
+    words = (
+        "1.1 → 1.2: 1 monitor added, 1 changed, 1 replaced, 1 deleted; "
+        "2 links added, 6 deleted; 1 file"
+    )
     # before: test_interrupted
     found = begin.deaths(tmp_path / "deaths", lambda fleet: follow(fleet.replica), first=25)
     for _number, after, _died in found:
