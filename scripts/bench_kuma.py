@@ -22,7 +22,7 @@ from replicator_kuma.adapters.kuma.child import ChildKuma
 from replicator_kuma.adapters.kuma.readiness import wait_ready
 from replicator_kuma.replication.instance import Instance, Outcome
 from replicator_kuma.replication.leader.cycle import Leader
-from replicator_kuma.replication.replica.cycle import Replica
+from replicator_kuma.replication.replica.cycle import cycle as restore_cycle
 from scripts.bench_data import fill
 from scripts.bench_measures import Bench, Figures
 from tests.support.kuma_server import KumaServer, free_port, kuma_command, kuma_environment
@@ -71,7 +71,7 @@ def outage(folder: Path, monitors: int, runs: int) -> Figures:
             _edit(folder / "leader" / "kuma.db", run)
             _must(Leader(bench.instance("leader")).cycle().outcome, Outcome.PUBLISHED)
             with _probed(port) as restore:
-                _must(Replica(replica).cycle().outcome, Outcome.APPLIED)
+                _must(restore_cycle(replica).outcome, Outcome.APPLIED)
             figures["plain"].append(plain())
             figures["restore"].append(restore())
             figures["beyond"].append(restore() - plain())

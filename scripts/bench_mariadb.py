@@ -14,12 +14,15 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from replicator_kuma.adapters.database.detect import open_store
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from replicator_kuma.replication.leader.cycle import Leader
-from replicator_kuma.replication.replica.cycle import Replica
+from replicator_kuma.replication.replica.cycle import cycle as restore_cycle
+
+# LEFT
 from replicator_kuma.replication.state.state import StateFile
 from scripts.bench_measures import Bench, Figures, cycle_seconds, report
 from tests.support.databases import create as create_sqlite
@@ -103,12 +106,12 @@ def mariadb(bench: Bench, runs: int) -> Figures:
         engines = Engines(bench, server)
         for _run in range(runs):
             database, replica = engines.new_mariadb()
-            engines.measure("first", Replica(replica).cycle, Outcome.APPLIED)
+            engines.measure("first", partial(restore_cycle, replica), Outcome.APPLIED)
         source = Leader(bench.instance("leader"))
         for run in range(runs):
             bench.edit(f"edited for MariaDB {run} {time.time()}")
             cycle_seconds(source.cycle, Outcome.PUBLISHED)
-            engines.measure("row", Replica(replica).cycle, Outcome.APPLIED)
+            engines.measure("row", partial(restore_cycle, replica), Outcome.APPLIED)
         _back(engines, database, engines.as_leader(replica), runs)
     return {name: statistics.median(values) for name, values in engines.figures.items()}
 
@@ -119,12 +122,12 @@ def _back(engines: Engines, database: Database, leader: Leader, runs: int) -> No
     for _run in range(runs):
         engines.measure("check", leader.cycle, Outcome.NOTHING, shares=False)
     for _run in range(runs):
-        replica = Replica(engines.new_sqlite())
-        engines.measure("back", replica.cycle, Outcome.APPLIED)
+        replica = engines.new_sqlite()
+        engines.measure("back", partial(restore_cycle, replica), Outcome.APPLIED)
     for run in range(runs):
         engines.rename(database, f"edited in MariaDB {run}")
         engines.measure("publish", leader.cycle, Outcome.PUBLISHED)
-        engines.measure("back row", replica.cycle, Outcome.APPLIED)
+        engines.measure("back row", partial(restore_cycle, replica), Outcome.APPLIED)
 
 
 @contextlib.contextmanager

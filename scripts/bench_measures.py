@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from replicator_kuma.adapters.repository import Label, Limits, Repository, Snapshot
@@ -25,7 +26,7 @@ from replicator_kuma.dump.catalog import TABLES
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from replicator_kuma.replication.leader.cycle import Leader
 from replicator_kuma.replication.observe import observe
-from replicator_kuma.replication.replica.cycle import Replica
+from replicator_kuma.replication.replica.cycle import cycle as restore_cycle
 from scripts.bench_data import fill
 from tests.support.databases import create
 from tests.support.instances import make_instance
@@ -174,22 +175,22 @@ def apply(bench: Bench, runs: int) -> Figures:
     that of a service that does nothing."""
     totals, shares = [], []
     for _run in range(runs):
-        replica = Replica(bench.new_replica())
+        replica = bench.new_replica()
         bench.repository.seconds = 0.0
-        totals.append(cycle_seconds(replica.cycle, Outcome.APPLIED))
+        totals.append(cycle_seconds(partial(restore_cycle, replica), Outcome.APPLIED))
         shares.append(bench.repository.seconds)
     return {"apply": statistics.median(totals), "restic": statistics.median(shares)}
 
 
 def change(bench: Bench, runs: int) -> Figures:
     """One row changed on the leader: its publish, and the replica's apply."""
-    leader, replica = Leader(bench.instance("leader")), Replica(bench.instance("replica"))
+    leader, replica = Leader(bench.instance("leader")), bench.instance("replica")
     figures: dict[str, list[float]] = {}
     for run in range(runs):
         bench.edit(f"edited {run} {time.time()}")
         for name, cycle, outcome in (
             ("publish", leader.cycle, Outcome.PUBLISHED),
-            ("apply", replica.cycle, Outcome.APPLIED),
+            ("apply", partial(restore_cycle, replica), Outcome.APPLIED),
         ):
             bench.repository.seconds = 0.0
             figures.setdefault(name, []).append(cycle_seconds(cycle, outcome))
@@ -199,7 +200,7 @@ def change(bench: Bench, runs: int) -> Figures:
 
 def idle(bench: Bench, runs: int) -> Figures:
     """Checks that find nothing: files unchanged, a heartbeat later, and a replica's poll."""
-    leader, replica = Leader(bench.instance("leader")), Replica(bench.instance("replica"))
+    leader, replica = Leader(bench.instance("leader")), bench.instance("replica")
     kuma = sqlite3.connect(bench.folder / "leader" / "kuma.db")  # keeps the WAL, as Kuma does
     kuma.execute("SELECT count(*) FROM user").fetchone()
     time.sleep(_SETTLE)
@@ -215,7 +216,7 @@ def idle(bench: Bench, runs: int) -> Figures:
         beats.append(cycle_seconds(leader.cycle, Outcome.NOTHING))
     kuma.close()
     bench.repository.seconds = 0.0
-    poll = cycle_seconds(replica.cycle, Outcome.NOTHING)
+    poll = cycle_seconds(partial(restore_cycle, replica), Outcome.NOTHING)
     return {
         "unchanged": statistics.median(unchanged),
         "heartbeat": statistics.median(beats),

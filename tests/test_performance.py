@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,11 @@ import pytest
 
 from replicator_kuma.adapters.database.mariadb.connection import Link
 from replicator_kuma.dump import values
-from replicator_kuma.replication.instance import CycleResult, Outcome
+from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from replicator_kuma.replication.leader.cycle import Leader
-from replicator_kuma.replication.replica.cycle import Replica
+from replicator_kuma.replication.replica.cycle import cycle as restore_cycle
+
+# LEFT
 from scripts import bench as bench_program
 from scripts.bench_mariadb import Engines
 from scripts.bench_measures import PASSWORD, Figures, TimedRepository
@@ -208,26 +211,26 @@ class Across:
         self.rows = 0
         """of all tables"""
         leader = self._to_mariadb(Leader(bench.instance("leader")))
-        self._back(leader, Replica(self.engines.new_sqlite()))
+        self._back(leader, self.engines.new_sqlite())
 
     def _to_mariadb(self, leader: Leader) -> Leader:
         leader.cycle()
         self.database, instance = self.engines.new_mariadb()
-        self._count("first apply", Replica(instance).cycle, Outcome.APPLIED)
+        self._count("first apply", partial(restore_cycle, instance), Outcome.APPLIED)
         rename(self.source, 7, "changed")
         leader.cycle()
-        self._count("row", Replica(instance).cycle, Outcome.APPLIED)
+        self._count("row", partial(restore_cycle, instance), Outcome.APPLIED)
         return self.engines.as_leader(instance)
 
-    def _back(self, leader: Leader, replica: Replica) -> None:
+    def _back(self, leader: Leader, replica: Instance) -> None:
         leader.cycle()
-        (snapshot,) = self.engines.bench.repository.snapshots(replica.instance.fleet)
+        (snapshot,) = self.engines.bench.repository.snapshots(replica.fleet)
         self.rows = snapshot.label.rows
         self._count("check", leader.cycle, Outcome.NOTHING)
-        replica.cycle()
+        restore_cycle(replica)
         self.engines.rename(self.database, "changed")
         self._count("publish", leader.cycle, Outcome.PUBLISHED)
-        self._count("row back", replica.cycle, Outcome.APPLIED)
+        self._count("row back", partial(restore_cycle, replica), Outcome.APPLIED)
 
     def _count(self, name: str, cycle: Callable[[], CycleResult], wanted: Outcome) -> None:
         with counted() as self.work[name]:

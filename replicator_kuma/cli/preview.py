@@ -15,7 +15,7 @@ from replicator_kuma.config.variables import VARIABLES
 
 if TYPE_CHECKING:
     from replicator_kuma.adapters.repository import Position
-    from replicator_kuma.replication.replica.cycle import Preview
+    from replicator_kuma.replication.replica.preview import Preview
     from replicator_kuma.replication.state.state import Hold
 
 
@@ -34,7 +34,7 @@ def show_preview(
     """
     from replicator_kuma.cli.dispatch import opened, wrong_mode
     from replicator_kuma.replication import mode_mismatch
-    from replicator_kuma.replication.replica.cycle import Replica
+    from replicator_kuma.replication.replica.preview import preview as previewed
     from replicator_kuma.reports.changes import snapshot_as_dict
     from replicator_kuma.reports.status import hold_as_dict
 
@@ -42,7 +42,7 @@ def show_preview(
     with (
         voice.progress() as progress,
         opened(settings, progress) as instance,
-        Replica(instance).preview(snapshot, at) as preview,
+        previewed(instance, snapshot, at) as preview,
     ):
         by_mode = settings.mode is not Mode.BACKUP
         hold = preview.hold if by_mode else None
@@ -86,7 +86,7 @@ def show_preview(
 
 def _unpublished(preview: Preview) -> bool:
     """Whether a rollback refuses to lose what was edited here since the last publish."""
-    from replicator_kuma.replication.leader.cycle import alike_key
+    from replicator_kuma.replication.leader.decide import alike_key
 
     published, live = preview.state.published, preview.live_digest
     if published is None or live == published.digest:

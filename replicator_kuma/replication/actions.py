@@ -48,11 +48,9 @@ def restore(
     snapshot: str | None = None,
     allow_shrink: bool = False,
 ) -> CycleResult:
-    from replicator_kuma.replication.replica.cycle import Replica
+    from replicator_kuma.replication.replica.cycle import cycle
 
-    return Replica(instance).cycle(
-        reconcile=reconcile, snapshot=snapshot, allow_shrink=allow_shrink
-    )
+    return cycle(instance, reconcile=reconcile, snapshot=snapshot, allow_shrink=allow_shrink)
 
 
 def is_by_hand(command: str, options: Mapping[str, Any]) -> bool:
@@ -84,11 +82,11 @@ def _by_hand(instance: Instance, command: str, options: Mapping[str, Any]) -> Cy
 
         force = bool(options.get("force"))
         return rollback(instance, options.get("snapshot"), options.get("at"), force=force)
-    from replicator_kuma.replication.replica import hold as holding
+    from replicator_kuma.replication.replica.cycle import go_to, resume
 
     if options.get("resume"):
-        return holding.resume(instance, allow_shrink=bool(options.get("allow_shrink")))
-    return holding.go_to(instance, options.get("snapshot"), options.get("at"))
+        return resume(instance, allow_shrink=bool(options.get("allow_shrink")))
+    return go_to(instance, options.get("snapshot"), options.get("at"))
 
 
 def promote(instance: Instance, force: bool) -> CycleResult:

@@ -165,15 +165,18 @@ class Instance:
         )
 
     def choosing(self, before: Manifest) -> Instance:
-        """This instance with the choice of tables and settings by which ``before`` was kept.
+        """This instance with the tables and settings that ``before`` holds.
 
-        Another one may be set since: what those rows do not hold is nothing to go back to.
+        The operator may have chosen others since: rows that were not kept cannot be put back.
         """
         store = self.store.choosing(before.settings)
         return replace(self, tables=frozenset(before.tables), store=store)
 
     def stop_kuma(self) -> None:
-        """Stop Kuma. First note in the state that it has to be started again; raises KumaError."""
+        """Stop Kuma; raises KumaError.
+
+        Note ``stopped_by_me`` in the state before: a process that dies here leaves Kuma stopped.
+        """
         effect("stopping Kuma")
         self.kuma.stop()
         effect("Kuma stopped")

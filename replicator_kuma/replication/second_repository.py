@@ -19,8 +19,8 @@ from replicator_kuma.base.errors import (
 )
 from replicator_kuma.base.failure_log import lasting
 from replicator_kuma.dump.format import accepts
-from replicator_kuma.replication.apply.prepare import fetched
 from replicator_kuma.replication.instance import Instance
+from replicator_kuma.replication.snapshots import fetched
 from replicator_kuma.replication.state.state import Away
 
 _GONE = (

@@ -1,4 +1,4 @@
-"""Undo: the rows from before the last apply, put back by the way of any other apply."""
+"""Undo: puts the newest checkpoint back, as any other apply would."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from replicator_kuma.replication.apply.prepare import (
 from replicator_kuma.replication.apply.recovery import recover
 from replicator_kuma.replication.apply.restart import apply
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
-from replicator_kuma.replication.replica import hold as holding
+from replicator_kuma.replication.state.hold_words import TO_GO_ON, restore_hold
 from replicator_kuma.replication.state.state import Arrived, Hold, Mark, State
 from replicator_kuma.replication.workspace import preview_workspace, workspace
 
@@ -53,8 +53,8 @@ class Preview:
 def undo(instance: Instance, number: int | None = None, *, hold: bool = True) -> CycleResult:
     """Put the rows from before the last apply back; run again, it goes one further back.
 
-    ``number`` names a kept set instead; ``hold``: it is a replica, and stays there then. Under
-    the lock. Raises ReplicatorErrors, with the rows as they were.
+    ``number`` names a checkpoint instead; ``hold``: this is a replica, and it follows no newer
+    snapshot then. Call with the lock held. Raises ReplicatorErrors, with the rows as they were.
     """
     with workspace(instance):
         recover(instance)
@@ -68,19 +68,19 @@ def undo(instance: Instance, number: int | None = None, *, hold: bool = True) ->
             then = UNCONFIRMED if waits else "the next cycle publishes them"
             return replace(result, sentence=f"{result.sentence}; {then}")
         wish = Hold(time.time(), one.was, kept=one.number)
-        instance.state.update(hold=wish, floor=holding.floor(state))
+        instance.state.update(hold=wish, floor=state.highest_applied())
         try:
             result = _carry_out(there, planned, one)
         except (Interrupted, KumaKilled):
             raise  # the next cycle goes on
         except Exception:
-            holding.revert(instance, state)
+            restore_hold(instance.state, state)
             raise
-        return replace(result, sentence=f"{result.sentence}; holding them, {holding.TO_GO_ON}")
+        return replace(result, sentence=f"{result.sentence}; holding them, {TO_GO_ON}")
 
 
 def put_back(instance: Instance, number: int) -> CycleResult:
-    """Go on with an undo on a replica that holds already. Call within a cycle."""
+    """Go on with an undo that an earlier process began on this replica. Call within a cycle."""
     return _carry_out(*_choose(instance, number))
 
 
@@ -100,10 +100,10 @@ def preview(
 def _choose(
     instance: Instance, number: int | None, *, leads: bool = False
 ) -> tuple[Instance, Planned, Checkpoint]:
-    """The set to put back, planned: the named one, or the next that differs from what is here.
+    """The checkpoint to put back, and its plan: the named one, or the newest with other rows.
 
     Raises NothingKept (KeptDamaged), DatabaseErrors; KumaError where the last apply is not
-    confirmed, and so in no set yet.
+    confirmed, so that there is no checkpoint of it yet.
     """
     found, damaged = checkpoints.read_all(instance.state.folder)
     if number is not None:
@@ -130,12 +130,12 @@ def _choose(
 
 
 def _require_confirmed(state: State) -> None:
-    """Raise KumaError where an apply is in place that would be passed over: it is in no set yet."""
+    """Raise KumaError where the last apply has no checkpoint yet: an undo would pass it over."""
     if state.pending is not None and checkpoints.unconfirmed(state):
         position = state.pending.mark.position
         raise KumaError(
             f"the rows of {position} are in place, and Kuma has not confirmed them: what "
-            "they replaced is no kept set yet",
+            "they replaced is not kept yet",
             hint="Start Kuma first, then once more: replicator undo. Or by number what is further "
             "back: replicator undo --list",
         )
@@ -152,7 +152,7 @@ def _nothing(found: Sequence[Checkpoint], passed_over: bool) -> NothingKept:
 
 
 def _damaged(instance: Instance, number: int, why: str, found: Sequence[Checkpoint]) -> KeptDamaged:
-    """The error of a set that cannot be put back: further back goes only who says so."""
+    """The error of a checkpoint that cannot be put back: it names the next one further back."""
     further = _further(instance, [one for one in found if one.number < number])
     message = f"the rows kept as {number} cannot be put back: {why}"
     if further is None:
@@ -165,9 +165,9 @@ def _damaged(instance: Instance, number: int, why: str, found: Sequence[Checkpoi
 
 
 def _further(instance: Instance, below: Sequence[Checkpoint]) -> Checkpoint | None:
-    """The set that would change something: what an undo has put back is here already.
+    """The next checkpoint that would change a row.
 
-    One that cannot be compared says why itself, to who names it.
+    One that cannot be compared counts as well: an undo of its number tells why.
     """
     while (one := checkpoints.next_to_undo(below)) is not None:
         try:

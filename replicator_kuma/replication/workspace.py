@@ -26,9 +26,11 @@ log = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def workspace(instance: Instance) -> Iterator[State]:
-    """A scratch folder for the block; first of all Kuma back, if an earlier process stopped it.
+    """An empty scratch folder, ``instance.work``, for the block; yields the state.
 
-    Around every cycle, with the lock held. Dumps hold secrets: the folder goes with the block.
+    Put it around every cycle, with the lock held. First it resolves an interrupted apply, starts
+    Kuma if an earlier process has stopped it, and deletes what dead processes left. Dumps hold
+    secrets: the folder goes with the block. Raises ReplicatorErrors, with a hint that fits.
     """
     instance.pace.begin()
     try:
@@ -55,7 +57,7 @@ def _begin(instance: Instance) -> State:
 
 
 def empty_workspace(instance: Instance) -> None:
-    """An empty scratch folder; raises StateError."""
+    """Empty the scratch folder, or make it; raises StateError."""
     try:
         shutil.rmtree(instance.work, ignore_errors=True)
         instance.work.mkdir(mode=0o700)
@@ -65,9 +67,9 @@ def empty_workspace(instance: Instance) -> None:
 
 @contextlib.contextmanager
 def preview_workspace(instance: Instance) -> Iterator[Instance]:
-    """The instance with a scratch folder of this process, which lives as long as the block.
+    """The instance with a scratch folder of this process alone, for the block.
 
-    For who only reads: it needs no lock.
+    It needs no lock, so use it only to read. Raises StateError.
     """
     made = replace(instance, scratch=f"{PREVIEW}{os.getpid()}")
     instance.state.prepare()
@@ -79,7 +81,7 @@ def preview_workspace(instance: Instance) -> Iterator[Instance]:
 
 
 def _restart_kuma(instance: Instance) -> State:
-    """Start a Kuma that an earlier process stopped. A supervisor starts its child itself."""
+    """Start a Kuma that an earlier process stopped; a supervisor starts its child itself."""
     state = instance.state.load()
     if not state.stopped_by_me:
         return state
@@ -90,7 +92,7 @@ def _restart_kuma(instance: Instance) -> State:
 
 
 def _forget_scratch(folder: Path) -> None:
-    """What processes left that were killed: previews hold secrets, states were never whole."""
+    """Delete what killed processes left: previews, which hold secrets, and halves of states."""
     for path in folder.glob(f"{PREVIEW}*"):
         if not Path(f"/proc/{path.name.removeprefix(PREVIEW)}").exists():
             shutil.rmtree(path, ignore_errors=True)

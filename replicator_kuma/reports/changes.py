@@ -20,8 +20,8 @@ from replicator_kuma.dump import change_words
 from replicator_kuma.dump.format import Dump
 from replicator_kuma.dump.plan import Plan, plan
 from replicator_kuma.dump.transform.version_names import named
-from replicator_kuma.replication.apply.prepare import fetched
 from replicator_kuma.replication.instance import Instance
+from replicator_kuma.replication.snapshots import fetched
 
 _PASSED_OVER = (SnapshotRefused, RepositoryDamaged, SnapshotNotFound)
 """What is wrong with one snapshot; anything else is wrong with the repository."""

@@ -13,7 +13,7 @@ from typing import Any
 from replicator_kuma.adapters.repository import Label
 from replicator_kuma.replication.instance import CycleResult, Instance
 from replicator_kuma.replication.leader.cycle import Leader
-from replicator_kuma.replication.replica.cycle import Replica
+from replicator_kuma.replication.replica.cycle import cycle as restore_cycle
 from replicator_kuma.replication.runner import run
 from tests.faults.fast_restic import FastRestic
 from tests.support import cycles, databases
@@ -139,7 +139,7 @@ class World:
         self.begins("observe")
         if self.role == LEADER:
             return run(self.instance, "BACKUP", lambda i: Leader(i).cycle(verify=now))
-        return run(self.instance, "RESTORE", lambda i: Replica(i).cycle(reconcile=now))
+        return run(self.instance, "RESTORE", lambda i: restore_cycle(i, reconcile=now))
 
     def reborn(self) -> World:
         """What a new process makes of the same files."""

@@ -21,7 +21,7 @@ from replicator_kuma.adapters.repository import Snapshot
 from replicator_kuma.base.errors import Fenced
 from replicator_kuma.replication.leader import cycle as leader
 from replicator_kuma.replication.leader import promote, publish
-from replicator_kuma.replication.leader.cycle import View
+from replicator_kuma.replication.leader.decide import View
 from replicator_kuma.replication.replica import cycle as replica
 from replicator_kuma.replication.state.state import Mark, State
 from tests.model.world import Choices, Violation, World, let_go, play

@@ -32,9 +32,8 @@ from replicator_kuma.replication.leader import cycle as leader
 from replicator_kuma.replication.leader import publish
 from replicator_kuma.replication.leader.cycle import Leader
 from replicator_kuma.replication.leader.promote import promote
-from replicator_kuma.replication.replica import cycle as replica
-from replicator_kuma.replication.replica import drift
-from replicator_kuma.replication.replica.cycle import Replica
+from replicator_kuma.replication.replica import drift, take
+from replicator_kuma.replication.replica.cycle import cycle as restore_cycle
 from replicator_kuma.replication.state import records, state
 from replicator_kuma.replication.state.state import State, StateFile
 from tests.model import store
@@ -241,9 +240,9 @@ class World:
                 case "backup --verify":
                     return Leader(instance).cycle(verify=True)
                 case "restore":
-                    return Replica(instance).cycle()
+                    return restore_cycle(instance)
                 case "restore --now":
-                    return Replica(instance).cycle(reconcile=True)
+                    return restore_cycle(instance, reconcile=True)
                 case _:
                     return promote(instance, force=what == "promote --force")
 
@@ -400,21 +399,21 @@ def stand_ins(world: World) -> Iterator[None]:
     """
     clock = Clock(lambda: world.now.clock if world.now is not None else 0.0)
     with contextlib.ExitStack() as stack:
-        for module in (leader, publish, replica, drift):
+        for module in (leader, publish, take, drift):
             stack.enter_context(mock.patch.object(module, "time", clock))
         stack.enter_context(mock.patch.object(state, "json", Compact))
         cached = functools.cache(records.encode)
         for module in (records, state):
             stack.enter_context(mock.patch.object(module, "encode", cached))
         stack.enter_context(mock.patch.object(shutil, "rmtree", _remove))
-        stack.enter_context(mock.patch.object(replica, "_beside", _before))
+        stack.enter_context(mock.patch.object(take, "beside", _before))
         for name in ("observe", "observed_dump", "fingerprint"):
             for module in (leader, publish, prepare, drift):
                 if hasattr(module, name):
                     stack.enter_context(mock.patch.object(module, name, getattr(store, name)))
-        for name in ("fetched", "prepare"):
-            stack.enter_context(mock.patch.object(prepare, name, getattr(store, name)))
-        stack.enter_context(mock.patch.object(replica, "apply", store.apply))
+        stack.enter_context(mock.patch.object(take, "fetched", store.fetched))
+        stack.enter_context(mock.patch.object(prepare, "prepare", store.prepare))
+        stack.enter_context(mock.patch.object(take, "apply", store.apply))
         stack.enter_context(mock.patch.object(publish, "_what_changed", return_value=None))
         stack.enter_context(mock.patch.object(publish, "as_replicas_do"))  # it has no folder
         yield

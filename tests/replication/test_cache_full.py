@@ -1,4 +1,4 @@
-"""Where restic's cache has no room, older kept sets make some."""
+"""Where restic's cache has no room, older checkpoints make some."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def numbers(instance: Instance) -> list[int]:
 
 @pytest.fixture
 def three(leader: Instance, replica: Instance) -> Instance:
-    """A replica with three kept sets, and a change on the leader that it has not seen."""
+    """A replica with three checkpoints, and a change on the leader that it has not seen."""
     for name in ("two", "three", "four"):
         rename(db(leader), 3, name)
         lead(leader)

@@ -190,7 +190,7 @@ def test_a_hold_that_was_only_noted_is_gone_to(
 def test_rows_that_an_undo_put_back_are_those_of_their_snapshot(
     leader: Side, replica: Side, before: tuple[str, ...], after: tuple[str, ...]
 ) -> None:
-    """The kept set remembers what they were by the id of its time."""
+    """The checkpoint remembers what they were by the id of its time."""
     replica.uses(*before)
     follow(replica.instance)
     first = name_of(replica.db, 1)

@@ -20,7 +20,7 @@ NAMES = ("two", "three", "four")
 
 @pytest.fixture
 def three(leader: Instance, replica: Instance) -> Instance:
-    """A replica with three kept sets: rows from before "two", "three", "four"."""
+    """A replica with three checkpoints: rows from before "two", "three", "four"."""
     for name in NAMES:
         rename(db(leader), 3, name)
         lead(leader)

@@ -14,8 +14,8 @@ from replicator_kuma.replication.instance import CycleResult, Instance
 from replicator_kuma.replication.leader.cycle import Leader
 from replicator_kuma.replication.leader.promote import promote
 from replicator_kuma.replication.leader.rollback import rollback
-from replicator_kuma.replication.replica import hold as holding
-from replicator_kuma.replication.replica.cycle import Replica
+from replicator_kuma.replication.replica.cycle import cycle as restore_cycle
+from replicator_kuma.replication.replica.cycle import go_to, resume
 from replicator_kuma.replication.state.state import Mark, Pending, State, StateFile
 from replicator_kuma.replication.undo import undo
 from tests.support import databases
@@ -82,8 +82,8 @@ def follow(
     allow_shrink: bool = False,
 ) -> CycleResult:
     with replica.state.lock():
-        return Replica(replica).cycle(
-            reconcile=reconcile, snapshot=snapshot, allow_shrink=allow_shrink
+        return restore_cycle(
+            replica, reconcile=reconcile, snapshot=snapshot, allow_shrink=allow_shrink
         )
 
 
@@ -103,12 +103,12 @@ def hold_at(
     replica: Instance, snapshot: str | None = None, *, at: float | None = None
 ) -> CycleResult:
     with replica.state.lock():
-        return holding.go_to(replica, snapshot, at)
+        return go_to(replica, snapshot, at)
 
 
 def go_on(replica: Instance) -> CycleResult:
     with replica.state.lock():
-        return holding.resume(replica)
+        return resume(replica)
 
 
 def take_over(there: Instance, *, force: bool = False) -> CycleResult:

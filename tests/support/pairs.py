@@ -9,7 +9,7 @@ from pathlib import Path
 from replicator_kuma.adapters.database.sqlite.store import SqliteStore
 from replicator_kuma.replication.instance import CycleResult, Instance
 from replicator_kuma.replication.leader.cycle import Leader
-from replicator_kuma.replication.replica.cycle import Replica
+from replicator_kuma.replication.replica.cycle import cycle as restore_cycle
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import RecordingKuma, make_instance
 
@@ -54,7 +54,7 @@ class Pair:
 
     def follow(self, *, reconcile: bool = True) -> CycleResult:
         with self.replica.state.lock():
-            return Replica(self.replica).cycle(reconcile=reconcile)
+            return restore_cycle(self.replica, reconcile=reconcile)
 
     def replicate(self) -> CycleResult:
         """What the leader has now, on the replica."""

@@ -86,12 +86,9 @@ def _show_list(voice: Voice, overrides: Mapping[str, str]) -> None:
     (found, damaged), state = checkpoints.read_all(memory.folder), memory.load()
     leads = settings.mode is Mode.BACKUP
     eligible = checkpoints.eligible(found, state, leads=leads)
-    barred = checkpoints.damaged_in_the_way(
-        eligible, checkpoints.eligible(damaged, state, leads=leads)
-    )
-    following = (
-        None if checkpoints.unconfirmed(state) or barred else checkpoints.next_to_undo(eligible)
-    )
+    barred = checkpoints.eligible(damaged, state, leads=leads)
+    blocked = checkpoints.unconfirmed(state) or checkpoints.damaged_in_the_way(eligible, barred)
+    following = None if blocked else checkpoints.next_to_undo(eligible)
     both: list[Checkpoint | checkpoints.Damaged] = [*found, *damaged]
     newest_first = sorted(both, key=lambda one: one.number, reverse=True)
     voice.data([{**describe(one), "next": one is following} for one in newest_first])
@@ -150,8 +147,7 @@ def _show_preview(voice: Voice, overrides: Mapping[str, str], number: int | None
             }
             stream_object(head, "changes", change_words.changes(seen.plan))
             return
-        voice.show(
-            f"undo of {seen.checkpoint.number} ({seen.checkpoint.words}): {summary.sentence()}"
-        )
+        one = seen.checkpoint
+        voice.show(f"undo of {one.number} ({one.words}): {summary.sentence()}")
         for line in change_words.lines(seen.plan):
             voice.show(line)

@@ -1,10 +1,10 @@
-"""The rows that confirmed applies replaced: the last five sets, each with what it was.
+"""Checkpoints: the rows that confirmed applies replaced, the last five; `undo` puts them back.
 
-    kept/12/rows/       a dump: what was `before/` while its apply was not confirmed
+    kept/12/rows/       a dump: it was `before/` while its apply was not confirmed
     kept/12/note.json   when, from which position to which, what changed
 
-A set is made beside its place (`12.part`) and renamed, so that it is whole or not there. They hold
-secrets, like kuma.db beside them: folders 0700, files 0600.
+A checkpoint is made beside its place (`12.part`) and renamed, so that it is whole or not there.
+They hold secrets, like kuma.db beside them: folders 0700, files 0600.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -34,44 +34,44 @@ from replicator_kuma.replication.state.records import (
 )
 from replicator_kuma.replication.state.state import State, sync_folder
 
-SETS = 5
-"""Of applies; and as many of undos, which keep what they replace, too."""
+MOST = 5
+"""How many checkpoints of applies stay, and as many of undos."""
 MOST_BYTES = 1024**3
-"""Of all sets together; the newest always stays."""
+"""How large all checkpoints may be together; the newest always stays."""
 
 _NOTE, _ROWS, _PART, _GONE = "note.json", "rows", ".part", ".gone"
 _NO_NOTE = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
 _TIMES = (1.0, 253402300799.0)
-"""what has a date: until the year 9999"""
+"""seconds since the epoch that have a date: until the year 9999"""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One set: the rows that stood for ``was`` until ``to`` replaced them.
+    """One checkpoint: the rows of ``was``, which an apply of ``to`` replaced.
 
-    ``at`` is seconds since the epoch; ``policy``, ``arrived`` and ``keeps_own`` are the state's
-    at that time, which belong to these rows.
+    ``at`` is seconds since the epoch; ``policy``, ``arrived`` and ``keeps_own`` are what the state
+    said of these rows at that time.
     """
 
     number: int
     folder: Path
-    """the dump's"""
+    """the folder of the dump"""
     at: float
     to: Position
     sentence: str
     bytes: int
     was: Mark | None = None
     undoes: int = 0
-    """the number of the set that this one's apply put back; 0: it was no undo"""
+    """the number of the checkpoint that this one's apply put back; 0: it was no undo"""
     policy: str = ""
     arrived: Arrived = ()
     keeps_own: bool = False
 
     @property
     def words(self) -> str:
-        """What it was, in one line."""
+        """What the apply was, in one line."""
         came = f"{self.was.position}" if self.was is not None else "its own rows"
         sentence = self.sentence or "what it changed was not noted"  # 0.2.0 had begun it
         if self.undoes:
@@ -81,7 +81,7 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Damaged:
-    """A set that cannot be read, and why."""
+    """A checkpoint that cannot be read, and why."""
 
     number: int
     why: str
@@ -95,12 +95,12 @@ def _root(state: Path) -> Path:
 
 
 def readable(state: Path) -> list[Checkpoint]:
-    """What is kept below a state directory, oldest first; without what cannot be read."""
+    """The checkpoints of a state directory that can be read, oldest first."""
     return read_all(state)[0]
 
 
 def read_all(state: Path) -> tuple[list[Checkpoint], list[Damaged]]:
-    """What is kept below a state directory, and what of it cannot be read; oldest first."""
+    """The checkpoints of a state directory, and those that cannot be read; oldest first."""
     found, damaged = [], []
     for number, folder in _numbered(state):
         try:
@@ -111,7 +111,7 @@ def read_all(state: Path) -> tuple[list[Checkpoint], list[Damaged]]:
             why = f"{Path(error.filename or folder).name} cannot be read: {error.strerror}"
             damaged.append(Damaged(number, why))
         except _NO_NOTE as error:
-            log.debug("%s is no set of kept rows: %r", folder, error)
+            log.debug("%s is no checkpoint: %r", folder, error)
             damaged.append(Damaged(number, f"{_NOTE} cannot be understood"))
     return found, damaged
 
@@ -145,33 +145,33 @@ def _read(number: int, folder: Path) -> Checkpoint:
 
 
 def eligible(found: Sequence[_One], state: State, *, leads: bool) -> list[_One]:
-    """The sets that an undo without a number may put back, one after the other.
+    """The checkpoints that an undo without a number may put back, one after the other.
 
-    What a leader replaced as a replica stood by that replica's own rules, for it alone: only a
-    person who names such a set means that the whole fleet gets it. ``leads``: by its settings;
-    one that was promoted leads before they say so.
+    Rows that a leader replaced while it was a replica follow that replica's own rules. The whole
+    fleet gets them only if a person names the number. ``leads``: by its settings; one that was
+    promoted leads before they say so.
     """
     above = state.led_from if leads or (state.promoted and state.hold is None) else 0
     return [one for one in found if one.number > above]
 
 
 def unconfirmed(state: State) -> bool:
-    """Whether the last apply is in place and Kuma has yet to confirm it: it is in no set yet."""
+    """Whether Kuma has yet to confirm the last apply: there is no checkpoint of it yet."""
     pending = state.pending
     return pending is not None and not pending.undoes and not pending.rollback
 
 
 def next_to_undo(found: Sequence[Checkpoint]) -> Checkpoint | None:
-    """The set that an undo puts back now: that of the last apply which is not undone.
+    """The checkpoint that an undo puts back now: that of the last apply which is not undone.
 
-    Rows are those from before set N after an undo of N: what came since is over, undos too.
+    After an undo of checkpoint N the rows are those from before N: all that came since is undone.
     """
     one = _first(found)
     return one if isinstance(one, Checkpoint) else None
 
 
 def damaged_in_the_way(found: Sequence[Checkpoint], damaged: Sequence[Damaged]) -> Damaged | None:
-    """The damaged set that an undo comes to before the one of `next_to_undo`."""
+    """The damaged checkpoint that an undo comes to before the one of `next_to_undo`."""
     one = _first([*found, *damaged])
     return one if isinstance(one, Damaged) else None
 
@@ -188,14 +188,14 @@ def _first(found: Sequence[Checkpoint | Damaged]) -> Checkpoint | Damaged | None
 
 
 def newest_number(state: Path) -> int:
-    """The number of the newest set, one that cannot be read included; 0: nothing is kept."""
+    """The number of the newest checkpoint, a damaged one included; 0: there is none."""
     return max((number for number, _folder in _numbered(state)), default=0)
 
 
 def mark_of_replaced(state: State, pending: Pending, before: Path) -> Mark | None:
-    """What the rows stood for that this apply replaced; None: they were this instance's own.
+    """The snapshot whose rows this apply replaced; None: they were this instance's own.
 
-    A leader's last apply may lie long behind what it has published since.
+    A leader may have published much since its last apply.
     """
     with contextlib.suppress(SnapshotRefused):
         users = Dump.open(before).manifest.tables.get("user")
@@ -208,16 +208,17 @@ def mark_of_replaced(state: State, pending: Pending, before: Path) -> Mark | Non
     known += [state.floor] if state.floor is not None else []
     if led is None or led.position <= max(known, default=Position(0, 0)):
         return was
-    # what a leader that follows now had not published is its own, and no position's
+    # rows that a former leader had not published are its own, and of no position
     published = state.rolled_back is not None or pending.replaced == led.digest
     return led if published else None
 
 
 def prepare(state: Path, before: Path, least: int = 0, **noted: Any) -> None:
-    """Note what an apply was, before the state calls it confirmed; `keep` makes a set of it.
+    """Write the note of a checkpoint, before the state calls its apply confirmed.
 
-    Its number is ``least`` or higher, and above any that is there; ``noted`` are the fields of
-    `Kept`. A full disk loses older sets first, then this one.
+    `commit` makes it a checkpoint. Its number is ``least`` or higher, and above any that is there;
+    ``noted`` are fields of `Checkpoint`. Never raises: where the disk is full, older checkpoints
+    are deleted; if that does not help, there is none of this apply.
     """
     while True:
         try:
@@ -253,15 +254,15 @@ def _prepare(state: Path, before: Path, least: int, noted: dict[str, Any]) -> No
 
 
 def abandon(state: Path) -> None:
-    """What was announced is not confirmed, and is none of ours to keep."""
+    """Delete what was prepared: its apply is not confirmed."""
     for _number, part in _numbered(state, _PART):
         shutil.rmtree(part, ignore_errors=True)
 
 
 def commit(state: Path, before: Path) -> None:
-    """Make what was announced a set, if anything was; can be repeated. Older ones go.
+    """Make a checkpoint of what was prepared, if anything was, and delete those that are too old.
 
-    Never raises: an apply that was done is done.
+    Can be repeated. Never raises: the apply itself is done.
     """
     try:
         for number, part in _numbered(state, _PART):
@@ -282,23 +283,20 @@ def _prune(state: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
     found, damaged = read_all(state)
     for lost in damaged:
-        # until its turn to go an undo has to meet it, and say so
-        if len([one for one in found if one.number > lost.number]) >= SETS:
+        # it stays as long as a whole one would: an undo has to say that it is damaged
+        if len([one for one in found if one.number > lost.number]) >= MOST:
             _remove(state, lost.number)
     stays = [*_last(found, undos=False), *_last(found, undos=True)]
-    _remove_all(state, (one for one in found if one not in stays))
+    for one in found:
+        if one not in stays:
+            _remove(state, one.number)
     stays.sort(key=lambda one: one.number)
     while len(stays) > 1 and sum(one.bytes for one in stays) > MOST_BYTES:
         _remove(state, stays.pop(0).number)
 
 
 def _last(found: Sequence[Checkpoint], *, undos: bool) -> list[Checkpoint]:
-    return [one for one in found if bool(one.undoes) == undos][-SETS:]
-
-
-def _remove_all(state: Path, going: Iterable[Checkpoint]) -> None:
-    for one in going:
-        _remove(state, one.number)
+    return [one for one in found if bool(one.undoes) == undos][-MOST:]
 
 
 def _remove(state: Path, number: int) -> None:
@@ -309,9 +307,9 @@ def _remove(state: Path, number: int) -> None:
 
 
 def make_room(state: Path, error: ReplicatorError, spare: int = 0) -> bool:
-    """Whether the disk was full, and a set went to make room: then what failed may be tried again.
+    """Delete the oldest checkpoint if ``error`` says that the disk is full; False: nothing went.
 
-    What an apply needs is worth more than the way back from an older one. ``spare`` stays.
+    True: what failed may be tried again. ``spare`` is the number of one that stays.
     """
     cause: BaseException | None = error
     while cause is not None and not _no_room(cause):

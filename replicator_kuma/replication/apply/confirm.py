@@ -28,28 +28,20 @@ def confirm(instance: Instance) -> None:
     only history goes. Raises StateError, DatabaseErrors.
     """
     state = instance.state.load()
-    if state.pending is not None:
-        pending = state.pending
-        changes: dict[str, object] = {"pending": None, "stopped_by_me": False}
-        changes["purge"] = state.purge or pending.purge
+    if (pending := state.pending) is not None:
+        restarted = {}
         if instance.kuma.manages:
-            changes |= instance.pace.restarted(long_since=not pending.rollback)
+            restarted = instance.pace.restarted(long_since=not pending.rollback)
         if pending.rollback:
             checkpoints.abandon(instance.state.folder)
-            if not failed_attempts.killed(
-                state, failed_attempts.aim(instance, pending.mark, pending.policy)
-            ):
-                changes |= _suspect(state, pending, identity(instance.fleet, pending.mark))
-            changes["rolled_back"] = None
+            noted = _reverted_fields(instance, state, pending)
         else:
             _prepare_checkpoint(instance, state, pending)
-            changes |= forgiven(state, identity(instance.fleet, pending.mark))
-            changes["hold"] = _holds(state, pending)
-            changes |= _went_back(state, pending)
-            if not pending.drifted:
-                applied = pending.back_to if pending.undoes else pending.mark
-                changes |= {"applied": applied, **_stands(state, pending)}
-        state = instance.state.update(**changes)
+            noted = _confirmed_fields(instance, state, pending)
+        purge = state.purge or pending.purge
+        state = instance.state.update(
+            pending=None, stopped_by_me=False, purge=purge, **restarted, **noted
+        )
         drop_before(instance)
     if state.purge:
         try:
@@ -89,7 +81,26 @@ def _prepare_checkpoint(instance: Instance, state: State, pending: Pending) -> N
     )
 
 
-def _stands(state: State, pending: Pending) -> dict[str, object]:
+def _reverted_fields(instance: Instance, state: State, pending: Pending) -> dict[str, object]:
+    """The state's fields once Kuma is ready on the rows from before."""
+    suspected: dict[str, object] = {}
+    key = failed_attempts.aim(instance, pending.mark, pending.policy)
+    if not failed_attempts.killed(state, key):
+        suspected = _suspect_fields(state, pending, identity(instance.fleet, pending.mark))
+    return {"rolled_back": None, **suspected}
+
+
+def _confirmed_fields(instance: Instance, state: State, pending: Pending) -> dict[str, object]:
+    """The state's fields once Kuma is ready on the rows of an apply."""
+    noted = forgiven(state, identity(instance.fleet, pending.mark))
+    noted |= {"hold": _hold_after(state, pending), **_rollback_fields(state, pending)}
+    if not pending.drifted:
+        applied = pending.back_to if pending.undoes else pending.mark
+        noted |= {"applied": applied, **_applied_fields(state, pending)}
+    return noted
+
+
+def _applied_fields(state: State, pending: Pending) -> dict[str, object]:
     """The state's fields that describe the live rows from now on."""
     again = state.applied_by(pending.mark.snapshot, pending.policy)
     return {
@@ -104,7 +115,7 @@ def _stands(state: State, pending: Pending) -> dict[str, object]:
     }
 
 
-def _went_back(state: State, pending: Pending) -> dict[str, object]:
+def _rollback_fields(state: State, pending: Pending) -> dict[str, object]:
     """The state's fields about a leader's rollback: its rows are in place and not published yet.
 
     An undo cancels the rollback. Where nobody saw the rows in place, nothing is noted.
@@ -119,7 +130,7 @@ def _went_back(state: State, pending: Pending) -> dict[str, object]:
     return {}
 
 
-def _holds(state: State, pending: Pending) -> Hold | None:
+def _hold_after(state: State, pending: Pending) -> Hold | None:
     """The hold after this apply: an undo is done; a hold of another snapshot ends."""
     if state.hold is None:
         return None
@@ -133,7 +144,7 @@ def holds(hold: Hold, snapshot: str) -> bool:
     return hold.mark is not None and hold.mark.snapshot == snapshot
 
 
-def _suspect(state: State, pending: Pending, snapshot: str) -> dict[str, object]:
+def _suspect_fields(state: State, pending: Pending, snapshot: str) -> dict[str, object]:
     """Suspect a snapshot when Kuma was late on the old rows, too; the second time, call it bad.
 
     The first time something else may be the cause: a port, a disk. If Kuma's start takes longer
@@ -143,11 +154,11 @@ def _suspect(state: State, pending: Pending, snapshot: str) -> dict[str, object]
     if pending.undoes:
         return {"hold": state.hold and replace(state.hold, mark=state.applied, kept=0)}
     if state.suspect == snapshot:
-        return {**_bad(state, snapshot, pending.mark, NOT_STARTED), "suspect": ""}
+        return {**_bad_fields(state, snapshot, pending.mark, NOT_STARTED), "suspect": ""}
     return {"suspect": snapshot}
 
 
-def _bad(state: State, snapshot: str, mark: Mark, why: str) -> dict[str, object]:
+def _bad_fields(state: State, snapshot: str, mark: Mark, why: str) -> dict[str, object]:
     """The state's fields with one more bad snapshot; the last twenty are remembered."""
     bad = (*(known for known in state.bad if known != snapshot), snapshot)[-20:]
     return {"bad": bad, "bad_why": Bad(str(mark.position), time.time(), why)}
@@ -156,7 +167,7 @@ def _bad(state: State, snapshot: str, mark: Mark, why: str) -> dict[str, object]
 def call_bad(instance: Instance, mark: Mark, why: str) -> None:
     """Remember a snapshot for which Kuma was stopped in vain: only a person tries it again."""
     if snapshot := identity(instance.fleet, mark):  # the rows of an undo are no snapshot's
-        instance.state.update(**_bad(instance.state.load(), snapshot, mark, why))
+        instance.state.update(**_bad_fields(instance.state.load(), snapshot, mark, why))
 
 
 def forgiven(state: State, snapshot: str) -> dict[str, object]:

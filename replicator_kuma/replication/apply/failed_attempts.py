@@ -1,8 +1,8 @@
-"""Applies that failed after Kuma had stopped for them: remembered, and not repeated for ever.
+"""Remembers applies that failed after Kuma had stopped for them, so that they back off.
 
-Two times are allowed, because most causes go by. Then the same snapshot is tried again only once
-what could be seen of the cause has changed, once Kuma does not run anyway, or by a person's word.
-A signal that ended Kuma while it started leaves nothing to see: then time alone decides.
+Two attempts are allowed, because most causes go away. Then the same snapshot is tried again only
+if what could be seen of the cause has changed, if Kuma does not run anyway, or if a person says
+so. Where a signal ended Kuma while it started, nothing can be seen: then only time passes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from replicator_kuma.replication.snapshot_ids import identity
 from replicator_kuma.replication.state.state import Mark, State, Vain
 
 ALLOWED = 2
-"""outages for the same snapshot, before its cause has to change"""
+"""outages for the same snapshot before its cause has to change"""
 PAUSE = 600.0
 """seconds before a third one, doubled each time: a cause that only seems to change"""
 KILLED_PAUSE = 60.0
@@ -37,18 +37,18 @@ _ROOM = 1 << 20
 
 
 def aim(instance: Instance, mark: Mark, policy: str) -> str:
-    """What an apply is for: another snapshot, or other choices, are another matter."""
+    """The key of attempts that count together: one snapshot, and one policy."""
     name = identity(instance.fleet, mark) or f"kept {mark.position}"
     return f"{name}:{policy}"
 
 
 def require_new(instance: Instance, wanted: str) -> None:
-    """Raise StoppedInVain where Kuma would stop for what has failed so before, unchanged."""
+    """Raise StoppedInVain where this apply has failed so before and its cause has not changed."""
     state = instance.state.load()
     vain = state.vain
     if vain is None or vain.aim != wanted or vain.outages < ALLOWED or not instance.by_itself:
         return
-    if vain.signal:  # it dies at its start: that it does not run now is no reason
+    if vain.signal:  # Kuma died at its start: that it does not run now is no reason to try again
         if _passed(vain):
             return
         raise error_of(vain)
@@ -58,7 +58,7 @@ def require_new(instance: Instance, wanted: str) -> None:
 
 
 def blocked(state: State) -> Vain | None:
-    """What is not tried again by itself, or not yet, if anything."""
+    """The failed apply that is not tried again by itself, or not yet; None: there is none."""
     vain = state.vain
     if vain is None or vain.outages < ALLOWED or (vain.signal and _passed(vain)):
         return None
@@ -66,12 +66,12 @@ def blocked(state: State) -> Vain | None:
 
 
 def killed(state: State, wanted: str) -> bool:
-    """Whether a signal ended Kuma on the rows of this apply, as the last that is known of it."""
+    """Whether a signal ended Kuma at the last attempt of this apply."""
     return state.vain is not None and state.vain.signal > 0 and state.vain.aim == wanted
 
 
 def killed_sentence(state: State) -> str:
-    """That a signal ended Kuma on rows that are to be tried again; "" where none did."""
+    """Says that a signal ended Kuma and when its rows are tried again; "" where none did."""
     vain = state.vain
     if vain is None or not vain.signal:
         return ""
@@ -81,7 +81,7 @@ def killed_sentence(state: State) -> str:
 
 
 def error_of(vain: Vain) -> StoppedInVain:
-    """What cycles and `doctor` say of it, with the exit code of the cause."""
+    """The error that cycles and `doctor` show for it, with the exit code of the cause."""
     if vain.signal:
         error = StoppedInVain(
             f"{vain.position} is not tried again before {when(_again_at(vain))}: "
@@ -100,7 +100,7 @@ def error_of(vain: Vain) -> StoppedInVain:
 
 
 def note(instance: Instance, wanted: str, mark: Mark, error: Exception) -> None:
-    """Remember an outage for nothing; call while Kuma is still stopped. Never raises."""
+    """Remember an apply that failed; call while Kuma is still stopped. Never raises."""
     with contextlib.suppress(StateError):
         before = instance.state.load().vain
         outages = before.outages if before is not None and before.aim == wanted else 0
@@ -143,7 +143,7 @@ def _again_at(vain: Vain) -> float:
 
 
 def _passed(vain: Vain) -> bool:
-    """Whether it is time for that. A clock that was put back must not put it off."""
+    """Whether that time has come; it has, too, where the clock was set back since."""
     return not vain.at <= time.time() < _again_at(vain)
 
 
@@ -152,7 +152,7 @@ def _pause(first: float, doublings: int) -> float:
 
 
 def _changed(instance: Instance, vain: Vain) -> bool:
-    """Whether what could be seen of the cause is another now."""
+    """Whether what could be seen of the cause is different now."""
     passed = time.time() - vain.at
     pause = _pause(PAUSE, vain.outages - ALLOWED - 1)
     if vain.outages > ALLOWED and 0 <= passed < pause:
@@ -162,7 +162,7 @@ def _changed(instance: Instance, vain: Vain) -> bool:
 
 
 def _grounds(instance: Instance) -> str:
-    """What an apply stands on: how Kuma is stopped, and what is in its database beside rows."""
+    """A fingerprint of how Kuma is stopped, and of its database's schema and triggers."""
     parts = [instance.setup]
     with contextlib.suppress(DatabaseError), instance.store.read() as reader:
         if instance.store.engine == "sqlite":

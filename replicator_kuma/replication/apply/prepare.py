@@ -6,9 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from replicator_kuma.adapters.repository import Limits, Snapshot
-from replicator_kuma.base.errors import SnapshotRefused
-from replicator_kuma.dump.format import Dump, accepts
+from replicator_kuma.dump.format import Dump
 from replicator_kuma.dump.manifest import Manifest
 from replicator_kuma.dump.plan import Plan, plan
 from replicator_kuma.dump.transform.policy import Policy
@@ -62,7 +60,7 @@ class Planned:
     undo: UndoOf | None = None
     """where it is an undo"""
 
-    def stands(self, tables: Collection[str]) -> dict[str, Any]:
+    def pending_fields(self, tables: Collection[str]) -> dict[str, Any]:
         """The fields of `state.Pending` that describe these rows once they are confirmed."""
         if self.undo is not None:
             return vars(self.undo)
@@ -84,21 +82,6 @@ class Planned:
     @property
     def observation(self) -> Observation:
         return self.seen.observation
-
-
-def fetched(instance: Instance, snapshot: Snapshot, name: str) -> Dump:
-    """A snapshot's dump, verified, in a new folder of the work folder.
-
-    Raises RepositoryErrors, SnapshotRefused.
-    """
-    folder = instance.work / name
-    folder.mkdir(mode=0o700)
-    instance.repository.fetch(snapshot, folder, accepts, Limits())
-    dump = Dump.open(folder)
-    if dump.manifest.digest != snapshot.label.digest:
-        raise SnapshotRefused(f"{snapshot.position} holds another dump than its tags say")
-    dump.verify()
-    return dump
 
 
 def observe_live(instance: Instance) -> Observed:

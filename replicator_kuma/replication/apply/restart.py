@@ -45,37 +45,38 @@ log = logging.getLogger(__name__)
 def apply(instance: Instance, planned: Planned, mark: Mark) -> None:
     """Turn the instance into ``planned.wanted``, around a restart of Kuma.
 
-    (Tables that live inside Kuma are written while it runs, and it restarts after that.)
-    Call with the lock held, and only with a plan that is not empty. Raises KumaRunning before
-    anything is touched; DatabaseError or SnapshotRefused with the rows as they were and Kuma
-    running again; KumaError when Kuma does not come back (with the old rows in place if it runs
-    on those).
+    An embedded MariaDB is written while Kuma runs, and Kuma restarts after that. Call with the
+    lock held, and only with a plan that is not empty. Raises KumaRunning and StoppedInVain before
+    anything is touched; DatabaseErrors, SnapshotRefused and StateError with the rows as they were
+    and Kuma running again; KumaError where Kuma does not become ready, with the rows from before
+    in place if it runs on those.
     """
     kuma, inside = instance.kuma, instance.store.embedded
     if kuma.manages and kuma.running() and instance.by_itself:
         instance.answers()
     was_running = kuma.running() if kuma.manages else _kuma_runs(instance)
     stops = was_running and kuma.manages and not inside
-    wanted = failed_attempts.aim(instance, mark, str(planned.stands(instance.tables)["policy"]))
+    wanted = failed_attempts.aim(
+        instance, mark, str(planned.pending_fields(instance.tables)["policy"])
+    )
     failed_attempts.require_new(instance, wanted)
     if stops:
         other_processes.require_one_kuma(instance)
     rehearse(instance, planned)
     was_up = stops and other_processes.seen_up(instance)
     instance.step("stopping Kuma" if stops else "keeping the rows from before")
-    earlier = instance.state.load().pending
     restart = kuma.manages and (was_running or instance.keep_running)
     unread = inside and was_running and kuma.manages
     first = Pending(mark, "", "", restart=restart, unread=unread)
-    if earlier is not None:
+    if (earlier := instance.state.load().pending) is not None:
         below = dataclasses.replace(earlier, earlier=None)
         first = dataclasses.replace(first, purge=earlier.purge, earlier=below)
+    else:
+        _purge_orphans(instance, planned.plan)
 
     def note(fitting: Planned) -> None:
         _note(instance, fitting, first, stops)
 
-    if earlier is None:
-        _purge_orphans(instance, planned.plan)
     stopped = False
     try:
         note(planned)
@@ -86,15 +87,15 @@ def apply(instance: Instance, planned: Planned, mark: Mark) -> None:
         carry_out(instance, planned, note)
     except BaseException as error:
         bad = isinstance(error, SnapshotRefused | NotAsWritten)
-        why = "it did not read back" if isinstance(error, NotAsWritten) else "it was refused"
         if stopped and not bad and isinstance(error, Exception) and not instance.interrupted():
             failed_attempts.note(instance, wanted, mark, error)
-        _come_back_unchanged(instance, stops)
+        _clean_up(instance, stops)
         if stops and bad:
+            why = "it did not read back" if isinstance(error, NotAsWritten) else "it was refused"
             with contextlib.suppress(StateError):  # another attempt would be an outage for nothing
                 call_bad(instance, mark, f"{why}: {error}")
         raise
-    _come_back(instance, was_running)
+    _start(instance, was_running)
 
 
 def _purge_orphans(instance: Instance, todo: Plan) -> None:
@@ -129,7 +130,7 @@ def _note(instance: Instance, planned: Planned, first: Pending, stops: bool) -> 
         replaced=live.digest,
         digest=expected_digest(instance, live, wanted),
         words=todo.summary.sentence(),
-        **planned.stands(instance.tables),
+        **planned.pending_fields(instance.tables),
     )
     instance.state.update(pending=pending, stopped_by_me=stops, live_digest="")
     effect("pending noted")
@@ -175,7 +176,7 @@ def _stop(instance: Instance, *, was_up: bool) -> None:
         )
 
 
-def _come_back(instance: Instance, was_running: bool) -> None:
+def _start(instance: Instance, was_running: bool) -> None:
     """Start Kuma, wait until it is ready and confirm; or put the rows from before back.
 
     Raises what `revert` raises.
@@ -197,7 +198,7 @@ def _come_back(instance: Instance, was_running: bool) -> None:
     confirm(instance)
 
 
-def _come_back_unchanged(instance: Instance, stopped: bool) -> None:
+def _clean_up(instance: Instance, stopped: bool) -> None:
     """After an error: drop what was prepared and start Kuma again. Never raises."""
     with contextlib.suppress(ReplicatorError):
         resolve_before_start(instance)

@@ -1,9 +1,9 @@
 """Kuma's files around a transaction: staged beside their place, renamed after the commit.
 
-Renaming is the only step between the commit and Kuma's start. It can be done twice: what is staged
-is moved, what is not staged any more has been. So all that a rename needs is tried before: a file
-is staged in the data directory where it can be renamed from there, else in the folder where it
-belongs (a mount, a link to another file system).
+Renaming is the only step between the commit and Kuma's start. It can be repeated: a file that is
+no longer staged is in its place. It must not fail, so everything that a rename needs is tried
+before the transaction. A file is staged in the data directory if it can be renamed from there, else
+in the folder where it belongs (a mount, a link to another file system).
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from replicator_kuma.dump.files import open_regular
 from replicator_kuma.replication.state.state import sync_folder
 
 FOLDER = ".replicator-staging"
-"""In Kuma's data directory, or in the folder of a file's place; only we look into it."""
+"""In Kuma's data directory, or in the folder of a file's place; no other program looks into it."""
 
 FileChanges = Iterable[tuple[str, str | None]]
 
 _TRIAL = re.compile(r"\.replicator-[0-9a-f]{16}\.tmp")
 _GET_FLAGS = 2 << 30 | array.array("l").itemsize << 16 | ord("f") << 8 | 1
 _PAGES = "group,incident,maintenance_status_page,monitor_group,status_page,status_page_cname"
-"""status_page and all that refers to it: a choice that is allowed"""
+"""status_page and all tables that refer to it: what REPLICATOR_EXCLUDE_TABLES may leave out"""
 _FIXED = 0x10 | 0x20
-"""FS_IMMUTABLE_FL, FS_APPEND_FL: neither can be replaced, by root neither"""
+"""FS_IMMUTABLE_FL, FS_APPEND_FL: not even root can replace such a file"""
 
 
 class StagedLost(StateError):
-    """What was staged is not there any more, or is something else: the rows came without files."""
+    """Staged files are gone or changed: the rows were written and their files were not."""
 
     hint = "Who else writes in Kuma's data directory? The next cycle brings the files anew."
 
@@ -118,7 +118,7 @@ def can_place(data_dir: Path, name: str) -> bool:
 
 @contextlib.contextmanager
 def _near(data: Folder, name: str) -> Iterator[tuple[Folder, str]]:
-    """The folder of a file's place, or the nearest above that is there, and the way on from it."""
+    """The folder of a file, or the nearest one above that exists; and the path on from there."""
     near, parts = data.folder(""), name.split("/")
     try:
         while len(parts) > 1:
@@ -143,7 +143,7 @@ def _try_to_delete(near: Folder, rest: str) -> None:
 
 
 def _try_to_place(data: Folder, near: Folder, rest: str) -> bool:
-    """Whether a rename from the data directory comes there; raises OSError where nothing can."""
+    """Whether a rename from the data directory works; raises OSError if no file can come there."""
     if "/" not in rest:
         _replaceable(near, rest)
     trial = _trial(near)
@@ -168,7 +168,7 @@ def _trial(folder: Folder) -> str:
 
 
 def _replaceable(folder: Folder, name: str) -> None:
-    """Raise OSError for what a rename or unlink cannot take the place of."""
+    """Raise OSError where a rename or unlink could not replace what is there."""
     found = folder.stat(name)
     if found is None:
         return
@@ -183,9 +183,7 @@ def _replaceable(folder: Folder, name: str) -> None:
 
 
 def _fixed(folder: Folder, name: str) -> bool:
-    """Whether a file has been made immutable (chattr +i, +a); one that is not readable is asked
-    by the rename itself.
-    """
+    """Whether a file is immutable (chattr +i, +a); False where that cannot be read."""
     flags = array.array("l", [0])
     try:
         with folder.open_file(name) or contextlib.nullcontext() as file:
@@ -197,7 +195,7 @@ def _fixed(folder: Folder, name: str) -> bool:
 
 
 def _stage(holder: Folder, rest: str, data: Folder, name: str, dump: Path) -> None:
-    """Copy a file to where it can be renamed from, owned as Kuma's own: Kuma need not be root."""
+    """Copy a file to where it can be renamed from, with the owner of Kuma's data directory."""
     source = open_regular(dump / "files" / name)
     if source is None:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
@@ -246,7 +244,7 @@ def _place(data: Folder, name: str, sha256: str) -> bool:
     above, _, last = name.rpartition("/")
     for holder, rest in _staged(data, name):
         with holder:
-            # what is not this one: another apply was about to stage its own, and died
+            # another content is of an apply that died while it staged its own files
             if _hash(holder, rest) == sha256:
                 with data.make(above, 0o755, data.owner) as folder:
                     _move(holder, rest, folder, last, data)
@@ -307,7 +305,7 @@ def _holders(data: Folder) -> Iterator[Folder]:
 
 
 def is_staged(data_dir: Path) -> bool:
-    """Whether anything waits for its place."""
+    """Whether any file is staged."""
     with contextlib.suppress(OSError), Folder.open(data_dir) as data:
         for holder in _holders(data):
             with holder:
@@ -317,7 +315,7 @@ def is_staged(data_dir: Path) -> bool:
 
 
 def discard(data_dir: Path) -> None:
-    """Forget what was staged."""
+    """Delete all staged files."""
     with contextlib.suppress(OSError), Folder.open(data_dir) as data:
         for holder in _holders(data):
             with holder, contextlib.suppress(OSError):
@@ -327,7 +325,7 @@ def discard(data_dir: Path) -> None:
 
 
 def link_or_copy(source: str, target: str) -> str:
-    """A second name for a file that nobody writes to again; a copy where links do not exist."""
+    """Link a file that nobody writes to again; copy it where links do not exist."""
     try:
         os.link(source, target)
     except OSError:

@@ -74,7 +74,7 @@ def _write(instance: Instance, planned: Planned) -> None:
         if planned.observation.dangling or not untouched:
             for name in planned.live.manifest.tables:
                 writer.sweep(select(writer.schema, name))
-        if not untouched and not same(planned.live.manifest, writer):
+        if not untouched and not _same(planned.live.manifest, writer):
             raise _Changed
         pending = instance.state.load().pending
         assert pending is not None
@@ -84,7 +84,7 @@ def _write(instance: Instance, planned: Planned) -> None:
         verify(writer, todo, planned.wanted.manifest)
 
 
-def same(planned: Manifest, writer: Reader) -> bool:
+def _same(planned: Manifest, writer: Reader) -> bool:
     """Whether the live rows are still those that were planned with.
 
     Ids of rows without a key count; runtime columns of other rows do not.
@@ -120,7 +120,7 @@ def rehearse(instance: Instance, planned: Planned) -> None:
         raise unusable("cannot make a copy to try the changes on", error) from error
     except (DatabaseError, SnapshotRefused) as error:
         with instance.store.read() as reader:
-            unchanged = same(planned.live.manifest, reader)
+            unchanged = _same(planned.live.manifest, reader)
         if not unchanged:
             log.debug("the rows changed meanwhile: what was tried proves nothing: %s", error)
             return

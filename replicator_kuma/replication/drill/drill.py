@@ -41,8 +41,8 @@ from replicator_kuma.replication.drill import scratch
 from replicator_kuma.replication.hints import advise
 from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.observe import observe
-from replicator_kuma.replication.replica.hold import find
 from replicator_kuma.replication.schema_check import require_schema
+from replicator_kuma.replication.snapshots import fetched, find
 from replicator_kuma.replication.state.drill_record import Drill, still_failed
 from replicator_kuma.replication.state.state import Mark, Pending, State
 
@@ -227,7 +227,7 @@ def _run(
     with contextlib.ExitStack() as stack:
         at = _opened(course, stack)
         with course.step("fetch", f"fetching {snapshot.position}"):
-            source = prepare.fetched(at, snapshot, "fetched")
+            source = fetched(at, snapshot, "fetched")
         yield
         with course.step("load", "loading it into a scratch database"):
             planned = _load(at, source, snapshot)

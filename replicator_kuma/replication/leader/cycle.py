@@ -2,214 +2,44 @@
 
 from __future__ import annotations
 
-import enum
 import logging
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from replicator_kuma.adapters.repository import Snapshot, missing
-from replicator_kuma.base.errors import DatabaseMissing, DatabaseUnset, Fenced, ReplicatorError
+from replicator_kuma.base.errors import DatabaseMissing, Fenced, ReplicatorError
 from replicator_kuma.replication import second_repository
 from replicator_kuma.replication.apply.confirm import UNCONFIRMED
-from replicator_kuma.replication.apply.prepare import fetched
 from replicator_kuma.replication.apply.recovery import recover
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
+from replicator_kuma.replication.leader.decide import (
+    Step,
+    View,
+    _shrinks,
+    alike_key,
+    beside_rival,
+    decide,
+    own_newest,
+    rivals,
+)
 from replicator_kuma.replication.leader.failed_publishes import (
-    attempted,
     burned_with,
     doubtful,
     tried,
 )
 from replicator_kuma.replication.leader.publish import (
-    Since,
     ids_of,
     in_own_terms,
     next_position,
     publish,
 )
 from replicator_kuma.replication.observe import Observation, fingerprint, observe, observed_dump
-from replicator_kuma.replication.shrink import HALF, Limit, files_shrink, meant_by_rollback, shrinks
+from replicator_kuma.replication.shrink import meant_by_rollback
 from replicator_kuma.replication.snapshot_ids import recognised
+from replicator_kuma.replication.snapshots import fetched
 from replicator_kuma.replication.state.state import Mark, State
 from replicator_kuma.replication.workspace import workspace
 
 log = logging.getLogger(__name__)
-
-
-class Step(enum.Enum):
-    """What the leader does next."""
-
-    TAKE_BACK = enum.auto()
-    NOTHING = enum.auto()
-    PUBLISH = enum.auto()
-    WAIT = enum.auto()
-
-
-@dataclass(frozen=True)
-class View:
-    """What a leader knows when it decides: frozen, so that deciding is a pure function.
-
-    Where the state remembers no snapshot, the instance's name is its identity (a container made
-    anew has a new writer id).
-    """
-
-    name: str
-    state: State
-    snapshots: Sequence[Snapshot]
-    digest: str | None
-    schema: str | None
-    users: int
-    monitors: int
-    allow_shrink: bool = False
-    back: Mark | None = None
-    """what a rollback put in place: the monitors that went by it are meant to be gone"""
-    limit: Limit = HALF
-
-    @property
-    def known(self) -> bool:
-        """Whether the state remembers any snapshot of this fleet, another's that fenced it too."""
-        state = self.state
-        return any((state.published, state.intent, state.burned, state.applied, state.fenced))
-
-    @property
-    def newest(self) -> Snapshot | None:
-        return self.snapshots[-1] if self.snapshots else None
-
-
-def own_newest(view: View) -> Mark | None:
-    """The newest position as this leader may go on from it; None in a fleet without any.
-
-    Raises Fenced, RepositoryLost: the first four lines of the design's table. What is returned is
-    to be noted as published (an intent whose snapshot is there is thereby known again).
-    """
-    newest, state, away = view.newest, view.state, getattr(view.snapshots, "away", "")
-    if newest is None:
-        held = state.published or state.applied
-        if held is not None:
-            how = "published from" if state.published else "applied"
-            raise missing(
-                view.snapshots,
-                f"the repository holds no snapshot of this fleet, but position "
-                f"{held.position} was {how} here",
-            )
-        if away:
-            raise missing(view.snapshots, "no snapshot of this fleet is known yet")
-        return None
-    if away and not view.known:
-        raise missing(view.snapshots, f"{newest.position} is listed, and nothing known here")
-    published, ours = state.published, newest.label.writer == state.writer
-    if published and (ours or away) and newest.position < published.position:
-        raise missing(
-            view.snapshots,
-            f"the newest snapshot of this fleet is {newest.position}, but "
-            f"{published.position} was published from here",
-        )
-    if found := rivals(view):
-        raise Fenced(_fence(view, found[-1]))
-    return Mark.of(newest)
-
-
-def _fence(view: View, rival: Snapshot) -> str:
-    """Who has published, and who leads now."""
-    newest, label = view.newest or rival, rival.label
-    namesake = ", another instance of this name," if label.leader == view.name else ""
-    epoch = [s.label for s in view.snapshots if s.position.epoch == newest.position.epoch]
-    alone = len({(each.writer, each.leader) for each in epoch}) == 1
-    leads = (
-        f"{newest.label.leader} leads fleet {label.fleet} now, at {newest.position}"
-        if alone
-        else f"nobody leads fleet {label.fleet} now: epoch {newest.position.epoch} has two writers"
-    )
-    return (
-        f"{label.leader}{namesake} has published position {rival.position}: this instance does "
-        f"not publish; {leads}"
-    )
-
-
-def rivals(view: View) -> list[Snapshot]:
-    """What fences this leader: others' snapshots where it would go on, by position.
-
-    So do those that have fenced it before, and another writer's in the newest epoch, wherever:
-    replicas follow neither of two.
-    """
-    newest, published = view.newest, view.state.published
-    if newest is None:
-        return []
-    floor = min(published.position if published else newest.position, newest.position)
-    ours = view.state.writer if view.known else newest.label.writer
-
-    def fences(snapshot: Snapshot) -> bool:
-        if snapshot.position >= floor and not _is_own(view, snapshot):
-            return True
-        same_epoch = snapshot.position.epoch == newest.position.epoch
-        another = same_epoch and snapshot.label.writer != ours
-        return another or snapshot.label.common_id in view.state.rivals
-
-    return [snapshot for snapshot in view.snapshots if fences(snapshot)]
-
-
-def _is_own(view: View, snapshot: Snapshot) -> bool:
-    """Whether this instance wrote a snapshot, and knows that it did."""
-    state, label = view.state, snapshot.label
-    if not view.known:
-        return label.leader == view.name
-    if label.writer != state.writer:
-        return False
-    noted = [(m.position, m.digest) for m in (state.published, state.intent) if m is not None]
-    return (label.position, label.digest) in noted or attempted(state, snapshot)
-
-
-def _beside_rival(view: View) -> dict[str, object]:
-    """What a fenced leader remembers of a publish that it had begun: it is there, or may come."""
-    state, intent = view.state, view.state.intent
-    if intent is None:
-        return {}
-    for snapshot in view.snapshots:
-        label = snapshot.label
-        meant = (label.position, label.writer, label.digest)
-        if meant == (intent.position, intent.writer, intent.digest):
-            return {"intent": None, "published": Mark.of(snapshot)}
-    burned = max(filter(None, (state.burned, intent.position)))
-    return {"intent": None, "burned": burned, "tried": tried(state, intent.digest)}
-
-
-def decide(view: View, newest: Mark | None) -> Step:
-    """The rest of the design's table. Raises DatabaseUnset, DatabaseMissing, ShrinkRefused."""
-    empty = view.digest is None or (view.users == 0 and view.monitors == 0)
-    if newest is not None and empty:
-        return Step.TAKE_BACK
-    if view.digest is None:
-        raise DatabaseMissing(
-            "there is no database yet; Kuma has not been started here",
-            hint="Start Kuma once, so that it makes one. If it has one already, check DATA_DIR.",
-        )
-    if view.users == 0:
-        raise DatabaseUnset("Kuma has no user; nothing is published")
-    if newest is None:
-        return Step.PUBLISH
-    same = view.schema == newest.schema and (
-        view.digest == newest.digest or view.state.alike == alike_key(newest, view.digest)
-    )
-    if same and not doubtful(view.state, newest):
-        return Step.NOTHING
-    if view.state.pending is not None:
-        return Step.WAIT
-    shrinks(view.limit, newest, view.monitors, allowed=view.allow_shrink or view.back is not None)
-    return Step.PUBLISH
-
-
-def _shrinks(view: View, newest: Mark | None, seen: Observation, since: Since) -> bool:
-    before, limit, files = view.back or newest, view.limit, len(seen.manifest.files)
-    allowed = shrinks(limit, before, seen.monitors, allowed=view.allow_shrink, gone=since.gone)
-    meant = view.allow_shrink or view.back is not None
-    allowed |= files_shrink(limit, newest, since.files, files, allowed=meant)
-    return allowed or view.back is not None
-
-
-def alike_key(newest: Mark, digest: str) -> str:
-    """Notes that live rows of this digest mean what a snapshot of another engine holds."""
-    return f"{newest.snapshot} {digest}"
 
 
 class Leader:
@@ -311,7 +141,7 @@ class Leader:
             newest = own_newest(view)
         except Fenced as error:
             instance.state.update(
-                fenced=str(error), rivals=ids_of(rivals(view)), **_beside_rival(view)
+                fenced=str(error), rivals=ids_of(rivals(view)), **beside_rival(view)
             )
             raise
         return view, newest, self._note_newest(view, newest)
@@ -386,7 +216,7 @@ class Leader:
         )
 
     def _take_back(self, view: View) -> CycleResult:
-        from replicator_kuma.replication.replica.cycle import Replica
+        from replicator_kuma.replication.replica.take import take
 
         newest = view.newest
         assert newest is not None
@@ -405,6 +235,6 @@ class Leader:
                 "taking it back once Kuma has made an empty one",
             )
         log.warning("this instance has lost its database: taking back its own %s", newest.position)
-        result = Replica(self.instance).take(newest)
+        result = take(self.instance, newest)
         self.instance.state.update(published=Mark.of(newest))
         return result

@@ -18,7 +18,7 @@ from replicator_kuma.adapters.repository.pair import named
 from replicator_kuma.base.errors import Fenced, Interrupted, ReplicatorError, RepositoryDamaged
 from replicator_kuma.base.text import counted, size
 from replicator_kuma.replication.instance import Instance, Steps
-from replicator_kuma.replication.leader.cycle import View, own_newest
+from replicator_kuma.replication.leader.decide import View, own_newest
 from replicator_kuma.replication.leader.retention import Care, Keep, superfluous
 from replicator_kuma.replication.state.state import State, Upkeep
 

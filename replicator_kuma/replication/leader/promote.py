@@ -24,9 +24,8 @@ from replicator_kuma.replication.apply import checkpoints
 from replicator_kuma.replication.apply.recovery import recover
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from replicator_kuma.replication.leader.publish import publish
-from replicator_kuma.replication.replica.cycle import Replica
-from replicator_kuma.replication.replica.hold import floor
 from replicator_kuma.replication.replica.shrink_guard import Guard
+from replicator_kuma.replication.replica.take import take
 from replicator_kuma.replication.shrink import held, shrinks
 from replicator_kuma.replication.snapshot_ids import recognised
 from replicator_kuma.replication.state.hold_words import held_words
@@ -223,7 +222,7 @@ def _take(
     try:
         _require_newer(state, newest)
         _require_one(state, newest, snapshots, where)
-        result = Replica(instance).take(newest, Guard.of(instance, state, newest))
+        result = take(instance, newest, Guard.of(instance, state, newest))
         if result.outcome is Outcome.WAITING and instance.state.load().pending is None:
             raise DatabaseError(result.sentence)
     except ReplicatorError as error:
@@ -253,7 +252,10 @@ def _require_one(state: State, newest: Snapshot, snapshots: Sequence[Snapshot], 
 def _require_newer(state: State, newest: Snapshot) -> None:
     """A repository that went back must not take this instance's rows back with it."""
     published = state.published.position if state.published is not None else None
-    for known, how in ((floor(state), "applied here"), (published, "published from here")):
+    for known, how in (
+        (state.highest_applied(), "applied here"),
+        (published, "published from here"),
+    ):
         if known is not None and newest.position < known:
             raise RepositoryLost(
                 f"the newest snapshot is {newest.position}, but {known} was {how}", hint=_GONE

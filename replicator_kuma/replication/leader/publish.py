@@ -25,7 +25,7 @@ from replicator_kuma.dump.plan import Plan, Summary, plan
 from replicator_kuma.dump.transform.policy import Policy
 from replicator_kuma.dump.transform.translate import translate
 from replicator_kuma.replication import second_repository
-from replicator_kuma.replication.apply.prepare import fetched, terms_of
+from replicator_kuma.replication.apply.prepare import terms_of
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from replicator_kuma.replication.leader.failed_publishes import attempted, tried
 from replicator_kuma.replication.observe import Lacking, Observation, fingerprint, observed_dump
@@ -37,6 +37,7 @@ from replicator_kuma.replication.shrink import (
     gone,
     identities,
 )
+from replicator_kuma.replication.snapshots import fetched
 from replicator_kuma.replication.state.state import Mark, State
 
 Shrinks = Callable[[Observation, "Since"], bool]

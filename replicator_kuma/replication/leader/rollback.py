@@ -9,11 +9,12 @@ from replicator_kuma.base.errors import DatabaseMissing, SnapshotNotFound, Unpub
 from replicator_kuma.replication.apply.confirm import UNCONFIRMED
 from replicator_kuma.replication.apply.recovery import recover
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
-from replicator_kuma.replication.leader.cycle import Leader, View, alike_key
+from replicator_kuma.replication.leader.cycle import Leader
+from replicator_kuma.replication.leader.decide import View, alike_key
 from replicator_kuma.replication.leader.publish import Since, next_position, publish
 from replicator_kuma.replication.observe import Observation
-from replicator_kuma.replication.replica import hold
-from replicator_kuma.replication.replica.cycle import Replica
+from replicator_kuma.replication.replica.take import take
+from replicator_kuma.replication.snapshots import chosen
 from replicator_kuma.replication.state.state import Mark
 from replicator_kuma.replication.workspace import workspace
 
@@ -35,7 +36,7 @@ def rollback(
             raise SnapshotNotFound(
                 "this fleet has no snapshot to go back to", hint=SnapshotNotFound.none_yet
             )
-        snapshot = hold.chosen(view.snapshots, wanted, at)
+        snapshot = chosen(view.snapshots, wanted, at)
         if not force:
             _require_published(leader, view, newest)
         return _go(instance, view.newest, newest, snapshot)
@@ -57,7 +58,7 @@ def _go(instance: Instance, previous: Snapshot, newest: Mark, snapshot: Snapshot
     # first: who dies from here on publishes what it has put in place, also if monitors go by it
     instance.state.update(rolled_back=snapshot.position)
     try:
-        taken = Replica(instance).take(snapshot)
+        taken = take(instance, snapshot)
     except Exception:
         _forget_unless_taken(instance, snapshot)
         raise

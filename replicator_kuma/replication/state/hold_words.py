@@ -1,11 +1,14 @@
-"""Where a replica stays because a person sent it there, as `status`, the log and errors tell it."""
+"""Where a person has sent this replica to stay: in words, and kept or taken back."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from replicator_kuma.base.errors import Held
 from replicator_kuma.base.times import when
-from replicator_kuma.replication.state.state import Hold, State
+from replicator_kuma.replication.state.state import Hold, State, StateFile
+
+TO_GO_ON = "to go on: replicator restore --resume"
 
 
 def held_words(hold: Hold) -> str:
@@ -27,3 +30,19 @@ def told(state: State) -> Hold | None:
     if state.hold is not None and in_place(state):
         return replace(state.hold, kept=0)
     return state.hold
+
+
+def refuse_while_held(state: State) -> None:
+    """Raise Held for a word that says neither where to go, nor that the hold ends."""
+    if state.hold is not None:
+        raise Held(f"this replica holds {held_words(state.hold)}: it stays there")
+
+
+def restore_hold(file: StateFile, before: State) -> None:
+    """After an error that the person sees: hold as before, unless the rows are in place."""
+    state = file.load()
+    under_way = state.pending is not None and not state.pending.rollback
+    wanted = state.hold.mark if state.hold is not None else None
+    done = state.applied == wanted != before.applied
+    if not (under_way or done):
+        file.update(hold=before.hold)

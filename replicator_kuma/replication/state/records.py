@@ -82,7 +82,7 @@ class Pending:
     words: str = ""
     """what it changes, in numbers"""
     undoes: int = 0
-    """the number of the kept set that it puts back; 0: it is no undo"""
+    """the number of the checkpoint that it puts back; 0: it is no undo"""
     back_to: Mark | None = None
     """what an undo's rows stood for, and so what is applied once it is confirmed"""
 
@@ -99,7 +99,7 @@ class Hold:
     mark: Mark | None = None
     """None: the rows from before anything was applied"""
     kept: int = 0
-    """the number of the kept set that an undo has yet to put back; 0: none"""
+    """the number of the checkpoint that an undo has yet to put back; 0: none"""
     said: Position | None = None
     """the newest position of which the log has told that it is not followed"""
 

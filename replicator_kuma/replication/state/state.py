@@ -218,7 +218,7 @@ class State:
     promoted_at: float = 0.0
     """when `promote` made this the leader, until a cycle as the leader ends; 0: it did not"""
     led_from: int = 0
-    """the newest kept set when this became the leader: those up to there are a replica's"""
+    """the newest checkpoint when this became the leader: those up to there are a replica's"""
     pending: Pending | None = None
     stopped_by_me: bool = False
     bad: tuple[str, ...] = ()
@@ -272,6 +272,15 @@ class State:
     """which of a replica's two repositories gave no answer to the last listing"""
     lagging: str = ""
     """which of a leader's two repositories lags behind, and why"""
+
+    def highest_applied(self) -> Position | None:
+        """The highest position that was ever applied here, confirmed or not."""
+        positions = [mark.position for mark in (self.applied,) if mark is not None]
+        if self.floor is not None:
+            positions.append(self.floor)
+        if self.pending is not None and not self.pending.rollback:
+            positions.append(self.pending.mark.position)
+        return max(positions, default=None)
 
     @property
     def has_snapshot(self) -> bool:

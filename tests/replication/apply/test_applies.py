@@ -22,9 +22,9 @@ from replicator_kuma.base.errors import (
     SnapshotRefused,
     StateError,
 )
+from replicator_kuma.base.threads import beside
 from replicator_kuma.replication.apply import staging
 from replicator_kuma.replication.instance import Instance, Outcome
-from replicator_kuma.replication.replica import cycle as replica_module
 from tests.support import cycles, databases
 from tests.support.compare import (
     config_differences,
@@ -340,13 +340,13 @@ def test_what_is_read_beside_a_fetch_does_not_keep_the_process_from_ending() -> 
     """A thread pool's thread would: Python waits for it at the end of the process."""
     script = """
 import threading, time
-from replicator_kuma.replication.replica.cycle import _beside
+from replicator_kuma.base.threads import beside
 begun = threading.Event()
 def slow():
     begun.set()
     time.sleep(60)
 def work():
-    with _beside(slow):
+    with beside(slow):
         pass
 threading.Thread(target=work, daemon=True).start()
 assert begun.wait(10)
@@ -358,7 +358,7 @@ def test_an_error_beside_a_fetch_is_raised_where_its_result_is_asked() -> None:
     def fails() -> int:
         raise DatabaseLocked("held")
 
-    with pytest.raises(DatabaseLocked, match="held"), replica_module._beside(fails) as seen:
+    with pytest.raises(DatabaseLocked, match="held"), beside(fails) as seen:
         seen.result()
 
 

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -282,11 +283,11 @@ def test_an_end_of_which_nothing_is_known_counts_once(
 
 
 def test_a_kill_tells_of_itself_once_and_of_the_way_on(house: House) -> None:
-    from replicator_kuma.replication.replica.cycle import Replica
+    from replicator_kuma.replication.replica.cycle import cycle as restore_cycle
     from replicator_kuma.replication.runner import recorded
 
     def cycle() -> None:
-        recorded(house.replica, "RESTORE", Replica(house.replica).cycle)
+        recorded(house.replica, "RESTORE", partial(restore_cycle, house.replica))
 
     house.child.ends = ["at once"]
     with pytest.raises(KumaKilled):

@@ -12,7 +12,7 @@ from replicator_kuma.base.errors import (
     RepositoryLost,
     ShrinkRefused,
 )
-from replicator_kuma.replication.leader.cycle import Step, View, decide, own_newest
+from replicator_kuma.replication.leader.decide import Step, View, decide, own_newest
 from replicator_kuma.replication.leader.failed_publishes import burned_with, doubtful
 from replicator_kuma.replication.leader.publish import next_position
 from replicator_kuma.replication.state.state import Mark, State

@@ -23,7 +23,8 @@ from replicator_kuma.base.errors import (
 from replicator_kuma.base.times import moment_of, parse_moment
 from replicator_kuma.dump.transform.policy import Policy
 from replicator_kuma.replication.instance import Instance, Outcome
-from replicator_kuma.replication.replica.hold import as_of, refuse_while_held
+from replicator_kuma.replication.snapshots import as_of
+from replicator_kuma.replication.state.hold_words import refuse_while_held
 from tests.support import cycles, databases
 from tests.support.cycles import (
     db,

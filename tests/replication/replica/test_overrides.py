@@ -10,7 +10,7 @@ from replicator_kuma.base.errors import ReplicatorError, SettingsError, Snapshot
 from replicator_kuma.config.settings import Strategy
 from replicator_kuma.dump.transform.policy import Policy
 from replicator_kuma.replication.instance import Instance, Outcome
-from replicator_kuma.replication.replica.cycle import Replica
+from replicator_kuma.replication.replica.preview import preview as previewed
 from tests.support import cycles, databases
 from tests.support.compare import config_differences, damage, orphans
 from tests.support.cycles import count, db, follow, lead, left_behind
@@ -197,7 +197,7 @@ def test_a_leader_s_edit_of_what_a_rule_sets_is_no_change_here(
 
 def test_a_preview_shows_what_a_changed_rule_would_do(replica: Instance) -> None:
     rules(replica, PAUSED)
-    with Replica(replica).preview() as preview:
+    with previewed(replica) as preview:
         (line,) = preview.words()
     assert line.startswith("monitor 5 ")
     assert line.endswith(": active 1 → 0")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import copy
+from functools import partial
 
 import pytest
 
 from replicator_kuma.base.errors import DatabaseLocked, Interrupted, KumaError, StoppedInVain
 from replicator_kuma.dump.transform.policy import Policy
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
-from replicator_kuma.replication.replica.cycle import Replica
+from replicator_kuma.replication.replica.cycle import cycle as restore_cycle
 from replicator_kuma.replication.restart_cooldown import LONGEST
 from replicator_kuma.replication.runner import recorded
 from replicator_kuma.replication.state.state import Restart, StateFile
@@ -330,7 +331,7 @@ def test_a_cycle_that_waits_its_turn_tells_no_recovery(
 
     def cycle() -> Outcome | None:
         with contextlib.suppress(DatabaseLocked), replica.state.lock():
-            return recorded(replica, "RESTORE", Replica(replica).cycle).outcome
+            return recorded(replica, "RESTORE", partial(restore_cycle, replica)).outcome
         return None
 
     def titles() -> list[str]:
@@ -366,7 +367,7 @@ def test_rows_that_are_as_they_were_again_leave_nothing_waiting(
 ) -> None:
     def cycle() -> Outcome:
         with replica.state.lock():
-            return recorded(replica, "RESTORE", Replica(replica).cycle).outcome
+            return recorded(replica, "RESTORE", partial(restore_cycle, replica)).outcome
 
     replica.policy = lambda: Policy(heal=True)
     edits.once()

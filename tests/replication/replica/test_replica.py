@@ -19,8 +19,8 @@ from replicator_kuma.base.errors import (
     TwoLeaders,
 )
 from replicator_kuma.replication.instance import Instance, Outcome
-from replicator_kuma.replication.replica.cycle import newest_to_follow
-from replicator_kuma.replication.replica.hold import find
+from replicator_kuma.replication.replica.decide import newest_to_follow
+from replicator_kuma.replication.snapshots import find
 from replicator_kuma.replication.state.state import State
 from tests.support import cycles, databases
 from tests.support.compare import config_differences

@@ -14,7 +14,7 @@ from replicator_kuma.dump.transform.overrides import Overrides
 from replicator_kuma.dump.transform.policy import Policy
 from replicator_kuma.replication.actions import backup, restore
 from replicator_kuma.replication.instance import Instance, Outcome
-from replicator_kuma.replication.replica.cycle import Replica
+from replicator_kuma.replication.replica.preview import preview as previewed
 from replicator_kuma.replication.runner import run
 from replicator_kuma.replication.shrink import Limit
 from tests.support import cycles, databases
@@ -425,7 +425,7 @@ def test_the_last_word_of_the_tags_is_the_dump_s(
 
 def test_a_preview_of_what_is_refused_may_be_looked_at(leader: Instance, replica: Instance) -> None:
     shrink_unasked(leader, 2)
-    with Replica(replica).preview() as preview:
+    with previewed(replica) as preview:
         assert preview.summary.tables["monitor"].deleted == 10
 
 

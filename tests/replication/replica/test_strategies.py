@@ -19,8 +19,8 @@ from replicator_kuma.dump.transform.rules import Rule
 from replicator_kuma.replication.instance import Instance, Outcome
 from replicator_kuma.replication.observe import Observation, observe
 from replicator_kuma.replication.replica import drift
-from replicator_kuma.replication.replica.cycle import Replica
 from replicator_kuma.replication.replica.drift import AGAIN, Step, judge
+from replicator_kuma.replication.replica.preview import preview as previewed
 from replicator_kuma.replication.state.state import State
 from tests.support import cycles, databases
 from tests.support.compare import config_differences, orphans
@@ -139,7 +139,7 @@ def test_what_kuma_writes_by_itself_is_no_drift(replica: Instance) -> None:
 def test_a_preview_shows_drift_of_an_applied_snapshot(replica: Instance) -> None:
     rename(db(replica), 3, "mine")
     follow(replica)
-    with Replica(replica).preview() as preview:
+    with previewed(replica) as preview:
         assert preview.summary.sentence() == "1 monitor changed"
         assert any("«mine»" in line for line in preview.words())
 

@@ -1,0 +1,64 @@
+"""Which snapshot a replica follows: pure functions of what it knows and what is listed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from replicator_kuma.adapters.repository import Snapshot, missing
+from replicator_kuma.base.errors import (
+    SnapshotRefused,
+    TwoLeaders,
+)
+from replicator_kuma.base.times import when
+from replicator_kuma.replication.state.state import State
+
+
+def newest_to_follow(state: State, fleet: str, snapshots: Sequence[Snapshot]) -> Snapshot | None:
+    """The snapshot that a replica follows: a pure function of what it knows and what is listed.
+
+    None in a fleet that has published nothing. Raises RepositoryLost, TwoLeaders: the replica
+    then keeps what it has, and never goes back by itself.
+    """
+    applied = state.highest_applied()
+    if not snapshots:
+        if applied is not None:
+            raise missing(
+                snapshots,
+                f"the repository holds no snapshot of fleet {fleet!r}, but {applied} "
+                "was applied here",
+            )
+        if getattr(snapshots, "away", ""):
+            raise missing(snapshots, f"no snapshot of fleet {fleet!r} is known yet")
+        return None
+    newest = snapshots[-1]
+    if applied is not None and newest.position < applied:
+        raise missing(
+            snapshots,
+            f"the newest snapshot is {newest.position}, but {applied} was applied here",
+        )
+    tied = [s for s in snapshots if s.position == newest.position]
+    if len({s.label.digest for s in tied}) > 1:
+        raise TwoLeaders(
+            f"{len(tied)} snapshots are {newest.position}: this replica keeps its rows"
+        )
+    epoch = [s for s in snapshots if s.position.epoch == newest.position.epoch]
+    writers = sorted({s.label.writer for s in epoch})
+    if len(writers) > 1:
+        leaders = sorted({s.label.leader for s in epoch})
+        raise TwoLeaders(
+            f"epoch {newest.position.epoch} has {len(writers)} writers "
+            f"({', '.join(leaders)}): this replica keeps its rows"
+        )
+    return newest
+
+
+def refuse_bad(state: State, newest: Snapshot) -> None:
+    """Raise SnapshotRefused for one that has stopped Kuma in vain: a person may try it again."""
+    if newest.label.common_id in state.bad:
+        why = "it was refused here, or Kuma did not start on it"
+        if state.bad_why is not None and state.bad_why.position == str(newest.position):
+            why = f"{state.bad_why.sentence}, {when(state.bad_why.at)}"
+        raise SnapshotRefused(
+            f"{newest.position} is not tried again: {why}",
+            hint="Look at the logs. To try it all the same: replicator restore --now",
+        )

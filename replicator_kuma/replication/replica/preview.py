@@ -1,0 +1,82 @@
+"""What a restore would change, without changing anything."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from replicator_kuma.adapters.repository import Snapshot
+from replicator_kuma.base.errors import (
+    SnapshotNotFound,
+)
+from replicator_kuma.dump import change_words
+from replicator_kuma.dump.plan import Plan, Summary
+from replicator_kuma.replication.instance import Instance
+from replicator_kuma.replication.mode_mismatch import awaits_mode
+from replicator_kuma.replication.replica.decide import newest_to_follow
+from replicator_kuma.replication.replica.take import plan_of
+from replicator_kuma.replication.snapshots import chosen
+from replicator_kuma.replication.state.hold_words import told
+from replicator_kuma.replication.state.state import Hold, Mark, State
+from replicator_kuma.replication.workspace import preview_workspace
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A plan that was not carried out."""
+
+    snapshot: Snapshot
+    plan: Plan
+    state: State
+    """of this instance, as it was when the plan was made"""
+    live_digest: str
+    """of the rows here"""
+    hold: Hold | None = None
+    """where a person has sent this replica, which may be elsewhere"""
+
+    @property
+    def summary(self) -> Summary:
+        return self.plan.summary
+
+    def changes(self) -> Iterator[dict[str, Any]]:
+        """One dict a row change, secrets masked (see `dump.change_words.changes`)."""
+        return change_words.changes(self.plan)
+
+    def words(self) -> Iterator[str]:
+        """The same for people, a line each."""
+        return change_words.lines(self.plan)
+
+
+@contextlib.contextmanager
+def preview(
+    instance: Instance, snapshot: str | None = None, at: float | None = None
+) -> Iterator[Preview]:
+    """What a restore would change; only reads, so it needs no lock.
+
+    ``snapshot`` or ``at`` (epoch seconds) name another than the newest. The plan's files live
+    as long as the block, in a scratch folder of its own.
+    """
+    with preview_workspace(instance) as beside:
+        snapshots = beside.repository.snapshots(beside.fleet)
+        if snapshot is not None or at is not None:
+            newest: Snapshot | None = chosen(snapshots, snapshot, at)
+        else:
+            newest = newest_to_follow(beside.state.load(), beside.fleet, snapshots)
+        if newest is None:
+            raise SnapshotNotFound(
+                f"fleet {instance.fleet!r} has no snapshot yet", hint=SnapshotNotFound.none_yet
+            )
+        state = beside.state.load()
+        own = awaits_mode(state) and _same(state.published, newest)
+        planned = plan_of(beside.as_leader() if own else beside, newest)
+        digest = planned.live.manifest.digest
+        yield Preview(newest, planned.plan, state, digest, told(state))
+
+
+def _same(mark: Mark | None, snapshot: Snapshot) -> bool:
+    """By what all copies of a snapshot have in common."""
+    label = snapshot.label
+    wanted = (label.position, label.writer, label.digest)
+    return mark is not None and (mark.position, mark.writer, mark.digest) == wanted

@@ -1,0 +1,200 @@
+"""A replica takes a snapshot: fetched, planned, and applied where rows differ."""
+
+from __future__ import annotations
+
+import time
+
+from replicator_kuma.adapters.notify import Kind
+from replicator_kuma.adapters.repository import Snapshot
+from replicator_kuma.base.errors import (
+    DatabaseMigrating,
+    DatabaseMissing,
+    ReplicatorError,
+    SnapshotShrinks,
+)
+from replicator_kuma.base.threads import beside
+from replicator_kuma.replication import (
+    restart_cooldown,
+)
+from replicator_kuma.replication.apply import checkpoints, failed_attempts, prepare
+from replicator_kuma.replication.apply.confirm import forgiven, holds
+from replicator_kuma.replication.apply.restart import apply
+from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
+from replicator_kuma.replication.replica import drift
+from replicator_kuma.replication.replica.decide import refuse_bad
+from replicator_kuma.replication.replica.shrink_guard import UNGUARDED, Guard, noted
+from replicator_kuma.replication.schema_check import gate, require_schema
+from replicator_kuma.replication.shrink import no_rollback
+from replicator_kuma.replication.snapshots import fetched
+from replicator_kuma.replication.state.state import NO_DRIFT, Mark, State
+from replicator_kuma.replication.workspace import empty_workspace
+
+
+def stand(
+    instance: Instance, snapshot: Snapshot, reconcile: bool, guard: Guard = UNGUARDED
+) -> CycleResult:
+    """See that this snapshot is applied and that its rows stand, or take it. In a cycle."""
+    state = instance.state.load()
+    if not reconcile:
+        refuse_bad(state, snapshot)
+    if _applied(instance, state, snapshot) and instance.store.exists():
+        noted(instance, "")
+        return _compare(instance, snapshot, reconcile)
+    policy = instance.policy().fingerprint(instance.tables)
+    failed_attempts.require_new(instance, failed_attempts.aim(instance, Mark.of(snapshot), policy))
+    return _in_turn(instance, snapshot) or take(instance, snapshot, guard)
+
+
+def _in_turn(instance: Instance, snapshot: Snapshot) -> CycleResult | None:
+    """The end of a cycle that may not restart Kuma yet; None: it may.
+
+    Asked before anything is fetched. Whether the snapshot changes rows here, only that tells.
+    """
+    wait = restart_cooldown.look(instance)
+    if wait is None:
+        return None
+    sentence = wait.sentence(snapshot.position)
+    return CycleResult(Outcome.WAITING, sentence, snapshot.position, waits_until=wait.until)
+
+
+def _applied(instance: Instance, state: State, newest: Snapshot) -> bool:
+    """Whether it came over, by the choices of today, and what it came to is known."""
+    policy = instance.policy().fingerprint(instance.tables)
+    return state.applied_by(newest.id, policy) and bool(state.live_digest)
+
+
+def _compare(instance: Instance, newest: Snapshot, reconcile: bool) -> CycleResult:
+    """The newest is applied: whether its rows still stand, and what to do if they do not."""
+    try:
+        step = drift.look(instance, newest.position, reconcile=reconcile)
+    except DatabaseMigrating as error:
+        return waiting(newest, str(error))
+    if step is drift.Step.EQUAL:
+        return _nothing(newest, f"{newest.position} is applied; nothing newer")
+    if step is drift.Step.ASK:
+        return take(instance, newest, only_ask=True)
+    if step is drift.Step.HEAL:
+        return _in_turn(instance, newest) or take(instance, newest)
+    return _differs(newest)
+
+
+def take(
+    instance: Instance, snapshot: Snapshot, guard: Guard = UNGUARDED, *, only_ask: bool = False
+) -> CycleResult:
+    """Fetch, plan, and apply where rows differ. Call within a cycle.
+
+    ``only_ask``: it is applied, and whether rows differ is all that is to be known.
+    On a full disk rows that were kept from before older applies make room.
+    """
+    while True:
+        try:
+            return _take(instance, snapshot, guard, only_ask)
+        except ReplicatorError as error:
+            if not checkpoints.make_room(instance.state.folder, error):
+                raise
+            empty_workspace(instance)
+
+
+def _take(instance: Instance, snapshot: Snapshot, guard: Guard, only_ask: bool) -> CycleResult:
+    try:
+        guard.look(snapshot)
+        if not instance.store.exists():
+            if not instance.keep_running:
+                raise DatabaseMissing(f"there is no database in {instance.data_dir}")
+            return waiting(snapshot, "Kuma has made no database here yet")
+        planned = plan_of(instance, snapshot)
+        guard.weigh(snapshot, planned)
+    except DatabaseMigrating as error:
+        return waiting(snapshot, str(error))
+    except SnapshotShrinks as error:
+        noted(instance, str(error))
+        raise
+    noted(instance, "")
+    if planned.plan.empty:
+        return _equal(instance, snapshot, planned)
+    if only_ask:
+        digest = planned.live.manifest.digest
+        drift.note(instance, drift.Step.LEAVE, snapshot.position, digest)
+        return _differs(snapshot)
+    return _carry_out(instance, snapshot, planned)
+
+
+def _equal(instance: Instance, snapshot: Snapshot, planned: prepare.Planned) -> CycleResult:
+    """Note that the live rows are the snapshot's; a pending apply is Kuma's to confirm."""
+    state = instance.state.load()
+    if state.pending is not None:
+        return CycleResult(
+            Outcome.WAITING,
+            f"{snapshot.position} is written; waiting for Kuma to come up on it",
+            snapshot.position,
+            None,
+        )
+    policy = planned.policy.fingerprint(instance.tables)
+    again = state.applied_by(snapshot.id, policy)
+    changes = drift.equal(state) if again else {**NO_DRIFT, "healed": "", "healed_at": 0.0}
+    instance.state.update(
+        applied=Mark.of(snapshot),
+        live_digest=planned.live.manifest.digest,
+        applied_policy=policy,
+        arrived=prepare.remembered(planned.arrived),
+        keeps_own=planned.keeps_own,
+        unchanged="",
+        waits_until=0.0,
+        hold=state.hold if state.hold and holds(state.hold, snapshot.id) else None,
+        **changes,
+        **no_rollback(state, snapshot.position),
+        **forgiven(state, snapshot.label.common_id),
+    )
+    return _nothing(snapshot, f"the rows equal {snapshot.position}; nothing to do")
+
+
+def _carry_out(instance: Instance, snapshot: Snapshot, planned: prepare.Planned) -> CycleResult:
+    summary, mark = planned.plan.summary, Mark.of(snapshot)
+    again = " again" if instance.state.load().applied == mark else ""
+    started = time.monotonic()
+    instance.store.check()  # damage anywhere would grow with what is written
+    instance.store.check_writable()  # Kuma must not stop for nothing
+    apply(instance, planned, mark)
+    sentence = (
+        f"applied {snapshot.position} of {snapshot.label.leader}{again}: {summary.sentence()}, "
+        f"digest {snapshot.label.digest[:12]}, {time.monotonic() - started:.1f} s"
+    )
+    sentence = "; ".join((sentence, *planned.brief))
+    instance.notifier.send(Kind.APPLIES, "restore", sentence)
+    return CycleResult(
+        Outcome.APPLIED,
+        sentence,
+        snapshot.position,
+        snapshot.label.digest,
+        summary,
+        warnings=(*(str(d) for d in planned.observation.dangling), *planned.notes),
+    )
+
+
+def plan_of(instance: Instance, snapshot: Snapshot) -> prepare.Planned:
+    """What the snapshot would change here; raises ReplicatorErrors."""
+    gate(instance, snapshot)
+    instance.step(f"fetching {snapshot.position}")
+    # the live rows are read while restic starts, which takes as long
+    with beside(lambda: prepare.observe_live(instance)) as seen:
+        wanted = fetched(instance, snapshot, "fetched")
+        instance.step("comparing the rows")
+        require_schema(instance, snapshot, seen.result().live, wanted)
+        return prepare.prepare(instance, wanted, seen.result())
+
+
+def _nothing(snapshot: Snapshot, sentence: str) -> CycleResult:
+    return CycleResult(Outcome.NOTHING, sentence, snapshot.position, snapshot.label.digest)
+
+
+def _differs(snapshot: Snapshot) -> CycleResult:
+    return _nothing(
+        snapshot, f"{snapshot.position} is applied; nothing newer; rows here differ from it"
+    )
+
+
+def waiting(snapshot: Snapshot, why: str) -> CycleResult:
+    """The end of a cycle that could not take this snapshot yet."""
+    return CycleResult(
+        Outcome.WAITING, f"{snapshot.position} waits: {why}", snapshot.position, None
+    )

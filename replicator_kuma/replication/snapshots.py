@@ -1,0 +1,86 @@
+"""Snapshots of the fleet: one found by its id, position or time; one fetched and verified."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from replicator_kuma.adapters.repository import Limits, Snapshot, missing
+from replicator_kuma.base.errors import (
+    RepositoryUnreachable,
+    SnapshotNotFound,
+    SnapshotRefused,
+    TwoLeaders,
+)
+from replicator_kuma.base.times import moment_of, when
+from replicator_kuma.dump.format import Dump, accepts
+from replicator_kuma.replication.instance import Instance
+
+
+def find(snapshots: Sequence[Snapshot], wanted: str) -> Snapshot:
+    """The snapshot that a person means by an id, the beginning of one, or a position."""
+    found = [
+        s
+        for s in snapshots
+        if str(s.position) == wanted or any(known.startswith(wanted) for known in s.ids)
+    ]
+    away = getattr(snapshots, "away", "")
+    if away and not found:
+        raise missing(snapshots, f"no snapshot of this fleet matches {wanted!r}")
+    if len(found) != 1:
+        many = "more than one snapshot matches" if found else "no snapshot of this fleet matches"
+        raise SnapshotNotFound(f"{many} {wanted!r}")
+    return found[0]
+
+
+def as_of(snapshots: Sequence[Snapshot], at: float) -> Snapshot:
+    """The snapshot of the highest position that was not published after ``at`` (epoch seconds).
+
+    Raises SnapshotNotFound; TwoLeaders where two differ at that position; RepositoryUnreachable
+    where one of two repositories is away: the one between may be in it alone.
+    """
+    if away := getattr(snapshots, "away", ""):
+        raise RepositoryUnreachable(
+            f"which snapshot was the newest at {when(at)} cannot be told: {away} gave no answer",
+            hint="Name one by its position: replicator snapshots, then --snapshot POSITION "
+            "(rollback: POSITION)",
+        )
+    old = [s for s in snapshots if _published(s) <= at]
+    if not old:
+        raise SnapshotNotFound(f"no snapshot of this fleet is as old as {when(at)}")
+    tied = [s for s in old if s.position == old[-1].position]
+    if len({s.label.digest for s in tied}) > 1:
+        raise TwoLeaders(
+            f"{len(tied)} snapshots are {old[-1].position}",
+            hint="Name one by its id: replicator snapshots",
+        )
+    return old[-1]
+
+
+def _published(snapshot: Snapshot) -> float:
+    try:
+        return moment_of(snapshot.time)
+    except ValueError:
+        return float("inf")
+
+
+def chosen(snapshots: Sequence[Snapshot], wanted: str | None, at: float | None) -> Snapshot:
+    """The snapshot that a person named by one of the two; raises SnapshotNotFound, TwoLeaders."""
+    if wanted is not None:
+        return find(snapshots, wanted)
+    assert at is not None
+    return as_of(snapshots, at)
+
+
+def fetched(instance: Instance, snapshot: Snapshot, name: str) -> Dump:
+    """A snapshot's dump, verified, in a new folder of the work folder.
+
+    Raises RepositoryErrors, SnapshotRefused.
+    """
+    folder = instance.work / name
+    folder.mkdir(mode=0o700)
+    instance.repository.fetch(snapshot, folder, accepts, Limits())
+    dump = Dump.open(folder)
+    if dump.manifest.digest != snapshot.label.digest:
+        raise SnapshotRefused(f"{snapshot.position} holds another dump than its tags say")
+    dump.verify()
+    return dump
