@@ -23,7 +23,7 @@ from replicator_kuma.replication.leader.cycle import Leader
 from replicator_kuma.replication.replica.cycle import cycle as restore_cycle
 
 # LEFT
-from replicator_kuma.replication.state.state import StateFile
+from replicator_kuma.replication.state.file import StateFile
 from scripts.bench_measures import Bench, Figures, cycle_seconds, report
 from tests.support.databases import create as create_sqlite
 from tests.support.instances import make_instance

@@ -133,7 +133,8 @@ def _hint(settings: Settings, found: Iterable[Difference]) -> str:
 
 def _state(settings: Settings) -> State:
     """What is remembered here; nothing where that cannot be read."""
-    from replicator_kuma.replication.state.state import State, StateFile
+    from replicator_kuma.replication.state.file import StateFile
+    from replicator_kuma.replication.state.state import State
 
     with suppress(ReplicatorError):
         return StateFile(settings.state_dir).load()
@@ -172,7 +173,7 @@ def opened(
 def advised(settings: Settings) -> Iterator[None]:
     """An error that leaves the block has the hint that is true for this role and this state."""
     from replicator_kuma.replication.hints import advise
-    from replicator_kuma.replication.state.state import StateFile
+    from replicator_kuma.replication.state.file import StateFile
 
     try:
         yield
@@ -207,7 +208,7 @@ def interruptible() -> Iterator[Callable[[], bool]]:
 
 def _lagging(settings: Settings) -> str:
     """Which of a leader's two repositories was not written to: said each time, not as news only."""
-    from replicator_kuma.replication.state.state import StateFile
+    from replicator_kuma.replication.state.file import StateFile
 
     return StateFile(settings.state_dir).load().lagging
 

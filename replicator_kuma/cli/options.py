@@ -168,7 +168,7 @@ def load(
 def complete_snapshots(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
     """Ids and positions that the state remembers: no call of restic for a press of Tab."""
     from replicator_kuma.base.errors import ReplicatorError
-    from replicator_kuma.replication.state.state import StateFile
+    from replicator_kuma.replication.state.file import StateFile
 
     names = ("data_dir", "replicator_state_dir")
     given = {n.upper(): str(Path(ctx.params[n]).absolute()) for n in names if ctx.params.get(n)}

@@ -16,7 +16,7 @@ from replicator_kuma.config.variables import VARIABLES
 if TYPE_CHECKING:
     from replicator_kuma.adapters.repository import Position
     from replicator_kuma.replication.replica.preview import Preview
-    from replicator_kuma.replication.state.state import Hold
+    from replicator_kuma.replication.state.records import Hold
 
 
 def show_preview(

@@ -17,7 +17,7 @@ from replicator_kuma.dump.transform.overrides import Overrides
 from replicator_kuma.dump.transform.policy import Policy
 from replicator_kuma.replication.instance import Instance, never, silent
 from replicator_kuma.replication.restart_cooldown import Pace
-from replicator_kuma.replication.state.state import StateFile
+from replicator_kuma.replication.state.file import StateFile
 
 if TYPE_CHECKING:
     from replicator_kuma.adapters.database import Store

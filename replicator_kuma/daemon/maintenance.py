@@ -26,7 +26,8 @@ from replicator_kuma.daemon.worker import Job, Progress, Worker
 from replicator_kuma.replication.drill.drill import scheduled
 from replicator_kuma.replication.instance import Instance, Steps
 from replicator_kuma.replication.leader import housekeeping
-from replicator_kuma.replication.state.state import Noted, State
+from replicator_kuma.replication.state.records import Noted
+from replicator_kuma.replication.state.state import State
 
 if TYPE_CHECKING:
     from replicator_kuma.adapters.kuma.throwaway import ThrowAway

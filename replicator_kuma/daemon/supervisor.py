@@ -44,7 +44,7 @@ from replicator_kuma.daemon.schedule import Timetable
 from replicator_kuma.daemon.worker import Job, Progress, Worker, within
 from replicator_kuma.replication import other_processes
 from replicator_kuma.replication.instance import Instance
-from replicator_kuma.replication.state.state import LOCK_FLAGS, acquire
+from replicator_kuma.replication.state.file import LOCK_FLAGS, acquire
 
 logger = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from replicator_kuma.dump.transform.overrides import Overrides
 from replicator_kuma.dump.transform.policy import Policy
 from replicator_kuma.replication.restart_cooldown import Pace
 from replicator_kuma.replication.shrink import HALF, Limit
-from replicator_kuma.replication.state.state import StateFile
+from replicator_kuma.replication.state.file import StateFile
 
 
 class Outcome(Enum):

@@ -18,7 +18,8 @@ from replicator_kuma.adapters.database import Store
 from replicator_kuma.adapters.kuma import KumaService
 from replicator_kuma.base.errors import DatabaseError
 from replicator_kuma.base.times import when
-from replicator_kuma.replication.state.state import Restart, StateFile
+from replicator_kuma.replication.state.file import StateFile
+from replicator_kuma.replication.state.records import Restart
 
 LONGEST = 900.0
 """Seconds that a restart puts off the next one at most: a lag of hours would help nobody."""

@@ -18,7 +18,8 @@ from replicator_kuma.base.os_errors import refusal
 from replicator_kuma.replication import freshness
 from replicator_kuma.replication.apply import checkpoints
 from replicator_kuma.replication.instance import CycleResult, Instance
-from replicator_kuma.replication.state.state import Last, State
+from replicator_kuma.replication.state.records import Last
+from replicator_kuma.replication.state.state import State
 
 FLAPPING = 3600.0
 """seconds after a recovery in which one failure alone is not told"""

@@ -21,7 +21,7 @@ from replicator_kuma.base.failure_log import lasting
 from replicator_kuma.dump.format import accepts
 from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.snapshots import fetched
-from replicator_kuma.replication.state.state import Away
+from replicator_kuma.replication.state.records import Away
 
 _GONE = (
     "Is its disk or share mounted? If it is really gone, it is made anew on the leader: replicator "

@@ -17,7 +17,8 @@ from replicator_kuma.base.errors import RepositoryError, ShrinkRefused
 from replicator_kuma.dump import values
 from replicator_kuma.dump.format import Dump
 from replicator_kuma.dump.plan import Plan
-from replicator_kuma.replication.state.state import Mark, State
+from replicator_kuma.replication.state.records import Mark
+from replicator_kuma.replication.state.state import State
 
 FROM = 10
 """A fleet of fewer monitors may lose any part of them without a question, but not all."""

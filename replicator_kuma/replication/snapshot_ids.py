@@ -12,7 +12,8 @@ from dataclasses import replace
 from replicator_kuma.adapters.repository import Snapshot
 from replicator_kuma.adapters.repository.snapshot import common_id
 from replicator_kuma.replication.instance import Instance
-from replicator_kuma.replication.state.state import Mark, Pending, State
+from replicator_kuma.replication.state.records import Mark, Pending
+from replicator_kuma.replication.state.state import State
 
 
 def identity(fleet: str, mark: Mark) -> str:

@@ -36,7 +36,8 @@ from replicator_kuma.replication.apply.recovery import recover
 from replicator_kuma.replication.apply.restart import apply
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from replicator_kuma.replication.state.hold_words import TO_GO_ON, restore_hold
-from replicator_kuma.replication.state.state import Arrived, Hold, Mark, State
+from replicator_kuma.replication.state.records import Arrived, Hold, Mark
+from replicator_kuma.replication.state.state import State
 from replicator_kuma.replication.workspace import preview_workspace, workspace
 
 log = logging.getLogger(__name__)

@@ -18,7 +18,8 @@ from replicator_kuma.config.settings import Mode, Settings
 from replicator_kuma.daemon import control, heartbeat
 from replicator_kuma.replication import freshness
 from replicator_kuma.replication.freshness import Freshness
-from replicator_kuma.replication.state.state import State, StateFile
+from replicator_kuma.replication.state.file import StateFile
+from replicator_kuma.replication.state.state import State
 
 AFTER = 3 * heartbeat.EVERY
 """seconds; a cycle that ended sooner after a last beat may have been that supervisor's own"""

@@ -23,17 +23,9 @@ from replicator_kuma.replication.freshness import last_success
 from replicator_kuma.replication.second_repository import called, seen_away
 from replicator_kuma.replication.snapshot_ids import in_ids_of
 from replicator_kuma.replication.state import hold_words
-from replicator_kuma.replication.state.drill_record import Drill
-from replicator_kuma.replication.state.state import (
-    Away,
-    Hold,
-    Last,
-    Mark,
-    Noted,
-    State,
-    StateFile,
-    Upkeep,
-)
+from replicator_kuma.replication.state.file import StateFile
+from replicator_kuma.replication.state.records import Away, Drill, Hold, Last, Mark, Noted, Upkeep
+from replicator_kuma.replication.state.state import State
 from replicator_kuma.reports.choices import Choices, choices
 from replicator_kuma.reports.health import no_room
 

@@ -17,7 +17,8 @@ from replicator_kuma.base.text import plain, plain_json
 from replicator_kuma.config.settings import Settings
 from replicator_kuma.daemon import control, heartbeat
 from replicator_kuma.daemon.log import configure
-from replicator_kuma.replication.state.state import State, StateFile
+from replicator_kuma.replication.state.file import StateFile
+from replicator_kuma.replication.state.state import State
 from replicator_kuma.reports.doctor.doctor import examine
 from replicator_kuma.reports.doctor.findings import Finding, Level
 from replicator_kuma.reports.health import health

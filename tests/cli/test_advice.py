@@ -9,7 +9,8 @@ import pytest
 from replicator_kuma.base.errors import DatabaseError
 from replicator_kuma.dump.catalog import choose
 from replicator_kuma.replication.apply.staging import _PAGES
-from replicator_kuma.replication.state.state import Last, StateFile, Vain
+from replicator_kuma.replication.state.file import StateFile
+from replicator_kuma.replication.state.records import Last, Vain
 from tests.cli.conftest import Done, World
 from tests.support.cycles import rename
 from tests.support.databases import edit, query

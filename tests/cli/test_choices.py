@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from replicator_kuma.base.errors import SettingsError
-from replicator_kuma.replication.state.state import StateFile
+from replicator_kuma.replication.state.file import StateFile
 from tests.cli.conftest import World
 from tests.support.databases import edit, query
 

@@ -23,7 +23,8 @@ from replicator_kuma.config.settings import Settings
 from replicator_kuma.daemon import control_options, heartbeat
 from replicator_kuma.daemon.control import ControlServer
 from replicator_kuma.daemon.heartbeat import Beat, trouble
-from replicator_kuma.replication.state.state import Mark, Pending, Restart, StateFile
+from replicator_kuma.replication.state.file import StateFile
+from replicator_kuma.replication.state.records import Mark, Pending, Restart
 from replicator_kuma.reports.doctor import setup
 from replicator_kuma.reports.doctor.findings import Finding, Level, exit_code
 from tests.cli.conftest import World

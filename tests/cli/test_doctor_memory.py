@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from replicator_kuma.base.errors import RepositoryDamaged
-from replicator_kuma.replication.state.drill_record import Drill
-from replicator_kuma.replication.state.state import StateFile, Upkeep
+from replicator_kuma.replication.state.file import StateFile
+from replicator_kuma.replication.state.records import Drill, Upkeep
 from tests.cli.conftest import World
 
 WHOLE = Drill(1_900_000_000.0, True, "1.1 can be recovered in 2 s", "1.1")

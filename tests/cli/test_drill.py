@@ -6,7 +6,8 @@ import pytest
 
 from replicator_kuma.base.errors import RepositoryDamaged
 from replicator_kuma.cli.main import main
-from replicator_kuma.replication.state.state import Noted, StateFile
+from replicator_kuma.replication.state.file import StateFile
+from replicator_kuma.replication.state.records import Noted
 from tests.cli.conftest import World
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from replicator_kuma.base.errors import RepositoryUnreachable
 from replicator_kuma.daemon import heartbeat
-from replicator_kuma.replication.state.state import StateFile
+from replicator_kuma.replication.state.file import StateFile
 from tests.cli.conftest import World
 from tests.cli.test_commands import now_beat
 from tests.support.databases import edit

@@ -11,7 +11,7 @@ import pytest
 from replicator_kuma.adapters.repository import Position
 from replicator_kuma.dump.format import Dump
 from replicator_kuma.dump.manifest import MANIFEST
-from replicator_kuma.replication.state.state import StateFile
+from replicator_kuma.replication.state.file import StateFile
 from tests.base.test_text import harmful
 from tests.cli.conftest import World
 from tests.support.databases import edit

@@ -12,7 +12,9 @@ from replicator_kuma.adapters.repository.pair import Pair
 from replicator_kuma.base.errors import RepositoryUnreachable
 from replicator_kuma.config import build as building
 from replicator_kuma.daemon.maintenance import noted_of
-from replicator_kuma.replication.state.state import Noted, State, StateFile
+from replicator_kuma.replication.state.file import StateFile
+from replicator_kuma.replication.state.records import Noted
+from replicator_kuma.replication.state.state import State
 from tests.cli.conftest import AskedRepository, World
 from tests.cli.harness import Run
 from tests.support import databases

@@ -17,7 +17,7 @@ import pytest
 from replicator_kuma.adapters.repository.restic.client import Timeouts
 from replicator_kuma.base.errors import RepositoryUnreachable
 from replicator_kuma.cli.main import main
-from replicator_kuma.replication.state.state import StateFile
+from replicator_kuma.replication.state.file import StateFile
 from tests.adapters.repository import places
 from tests.cli.conftest import Done
 from tests.cli.harness import FAKE_KUMA

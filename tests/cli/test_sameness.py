@@ -16,7 +16,7 @@ from replicator_kuma.config import same_settings
 from replicator_kuma.config.settings import Settings
 from replicator_kuma.daemon import control
 from replicator_kuma.daemon.control import ControlServer
-from replicator_kuma.replication.state.state import StateFile
+from replicator_kuma.replication.state.file import StateFile
 from tests.cli.conftest import World
 from tests.cli.harness import Run
 from tests.support.old_control import REQUESTS, OldSupervisor

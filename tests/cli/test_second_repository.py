@@ -13,7 +13,7 @@ from replicator_kuma.base.errors import RepositoryUnreachable
 from replicator_kuma.config import build as building
 from replicator_kuma.daemon import heartbeat
 from replicator_kuma.daemon.heartbeat import Beat
-from replicator_kuma.replication.state.state import StateFile
+from replicator_kuma.replication.state.file import StateFile
 from tests.cli.conftest import AskedRepository, World
 from tests.support.databases import edit
 

@@ -18,7 +18,7 @@ from replicator_kuma.daemon import maintenance as module
 from replicator_kuma.daemon.maintenance import Chore, Chores, due, following, noted_of
 from replicator_kuma.daemon.worker import Job, Worker
 from replicator_kuma.replication.instance import Instance, Steps
-from replicator_kuma.replication.state.state import Noted
+from replicator_kuma.replication.state.records import Noted
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import RecordingNotifier, make_instance
 from tests.support.waiting import wait_until

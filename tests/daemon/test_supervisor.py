@@ -27,7 +27,8 @@ from replicator_kuma.daemon.supervisor import Supervisor, Watch
 from replicator_kuma.daemon.worker import Job, Worker
 from replicator_kuma.replication.actions import first_backup
 from replicator_kuma.replication.instance import Outcome
-from replicator_kuma.replication.state.state import Last, Mark, Pending, StateFile
+from replicator_kuma.replication.state.file import StateFile
+from replicator_kuma.replication.state.records import Last, Mark, Pending
 from tests.cli.harness import FAKE_KUMA, Run
 from tests.support.databases import build, edit
 from tests.support.folder_repository import FolderRepository

@@ -30,7 +30,7 @@ from replicator_kuma.replication.apply.confirm import confirm
 from replicator_kuma.replication.apply.prepare import Observed, Planned
 from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.observe import Observation
-from replicator_kuma.replication.state.state import Mark, Pending
+from replicator_kuma.replication.state.records import Mark, Pending
 
 Point = Callable[[str], None]
 """Called by a process before each effect: there others go on, or it dies."""

@@ -23,7 +23,8 @@ from replicator_kuma.replication.leader import cycle as leader
 from replicator_kuma.replication.leader import promote, publish
 from replicator_kuma.replication.leader.decide import View
 from replicator_kuma.replication.replica import cycle as replica
-from replicator_kuma.replication.state.state import Mark, State
+from replicator_kuma.replication.state.records import Mark
+from replicator_kuma.replication.state.state import State
 from tests.model.world import Choices, Violation, World, let_go, play
 
 INTERLEAVINGS = int(os.environ.get("REPLICATOR_TEST_INTERLEAVINGS", "3000"))

@@ -34,8 +34,9 @@ from replicator_kuma.replication.leader.cycle import Leader
 from replicator_kuma.replication.leader.promote import promote
 from replicator_kuma.replication.replica import drift, take
 from replicator_kuma.replication.replica.cycle import cycle as restore_cycle
-from replicator_kuma.replication.state import records, state
-from replicator_kuma.replication.state.state import State, StateFile
+from replicator_kuma.replication.state import codec, file
+from replicator_kuma.replication.state.file import StateFile
+from replicator_kuma.replication.state.state import State
 from tests.model import store
 from tests.model.store import Choose, Disk, Point, Shelf, ShelfRepository, Stored, TinyStore
 
@@ -401,9 +402,9 @@ def stand_ins(world: World) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for module in (leader, publish, take, drift):
             stack.enter_context(mock.patch.object(module, "time", clock))
-        stack.enter_context(mock.patch.object(state, "json", Compact))
-        cached = functools.cache(records.encode)
-        for module in (records, state):
+        stack.enter_context(mock.patch.object(file, "json", Compact))
+        cached = functools.cache(codec.encode)
+        for module in (codec, file):
             stack.enter_context(mock.patch.object(module, "encode", cached))
         stack.enter_context(mock.patch.object(shutil, "rmtree", _remove))
         stack.enter_context(mock.patch.object(take, "beside", _before))

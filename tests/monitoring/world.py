@@ -16,7 +16,8 @@ from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from replicator_kuma.replication.state.state import State, StateFile
+from replicator_kuma.replication.state.file import StateFile
+from replicator_kuma.replication.state.state import State
 from tests.cli.harness import FAKE_KUMA
 from tests.monitoring.entry import HANGS
 from tests.support import databases, weak_repository

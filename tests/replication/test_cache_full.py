@@ -8,7 +8,7 @@ from replicator_kuma.base.errors import CacheFull, MachineError
 from replicator_kuma.replication import actions, runner
 from replicator_kuma.replication.apply import checkpoints
 from replicator_kuma.replication.instance import Instance, Outcome
-from replicator_kuma.replication.state.state import Hold
+from replicator_kuma.replication.state.records import Hold
 from tests.support.cycles import db, follow, lead, name_of, rename
 from tests.support.folder_repository import FolderRepository
 

@@ -30,8 +30,8 @@ from replicator_kuma.replication.freshness import (
 )
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from replicator_kuma.replication.runner import recorded
-from replicator_kuma.replication.state.records import Hold, Mark
-from replicator_kuma.replication.state.state import Last, State, Vain
+from replicator_kuma.replication.state.records import Hold, Last, Mark, Vain
+from replicator_kuma.replication.state.state import State
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import make_instance
 

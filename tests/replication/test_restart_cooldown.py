@@ -11,7 +11,8 @@ import pytest
 from replicator_kuma.base.times import when
 from replicator_kuma.config.settings import Settings
 from replicator_kuma.replication.restart_cooldown import LONGEST, Beats, Wait, left
-from replicator_kuma.replication.state.state import Restart, StateFile
+from replicator_kuma.replication.state.file import StateFile
+from replicator_kuma.replication.state.records import Restart
 from replicator_kuma.reports.status import report
 from tests.support.clock import Clocks
 

@@ -18,7 +18,7 @@ from replicator_kuma.base.errors import (
 )
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from replicator_kuma.replication.runner import recorded
-from replicator_kuma.replication.state.state import StateFile
+from replicator_kuma.replication.state.file import StateFile
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import make_instance
 

@@ -17,7 +17,7 @@ from replicator_kuma.dump.transform.policy import Policy
 from replicator_kuma.replication.apply import checkpoints, interrupted
 from replicator_kuma.replication.instance import Instance, Outcome
 from replicator_kuma.replication.observe import observe
-from replicator_kuma.replication.state.state import Hold
+from replicator_kuma.replication.state.records import Hold
 from replicator_kuma.replication.undo import preview
 from tests.support import cycles, databases
 from tests.support.compare import config_differences, damage, orphans

@@ -19,8 +19,8 @@ from replicator_kuma.daemon import heartbeat
 from replicator_kuma.daemon.heartbeat import Beat
 from replicator_kuma.dump.catalog import SETTINGS
 from replicator_kuma.dump.transform.policy import Policy
-from replicator_kuma.replication.state.drill_record import Drill, still_failed
-from replicator_kuma.replication.state.state import Last, Mark, StateFile, Vain
+from replicator_kuma.replication.state.file import StateFile
+from replicator_kuma.replication.state.records import Drill, Last, Mark, Vain, still_failed
 from replicator_kuma.reports.health import health
 from replicator_kuma.reports.status import Report, report
 

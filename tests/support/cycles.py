@@ -16,7 +16,9 @@ from replicator_kuma.replication.leader.promote import promote
 from replicator_kuma.replication.leader.rollback import rollback
 from replicator_kuma.replication.replica.cycle import cycle as restore_cycle
 from replicator_kuma.replication.replica.cycle import go_to, resume
-from replicator_kuma.replication.state.state import Mark, Pending, State, StateFile
+from replicator_kuma.replication.state.file import StateFile
+from replicator_kuma.replication.state.records import Mark, Pending
+from replicator_kuma.replication.state.state import State
 from replicator_kuma.replication.undo import undo
 from tests.support import databases
 from tests.support.folder_repository import FolderRepository

@@ -15,7 +15,7 @@ from replicator_kuma.adapters.repository.pair import Pair
 from replicator_kuma.base.errors import KumaError
 from replicator_kuma.dump.catalog import TABLES
 from replicator_kuma.replication.instance import Instance
-from replicator_kuma.replication.state.state import StateFile
+from replicator_kuma.replication.state.file import StateFile
 from tests.support.folder_repository import FolderRepository
 
 

@@ -129,8 +129,8 @@ def _check(
 def _refuse_while_held(overrides: dict[str, str]) -> None:
     """Raise Held before anything is asked: to stay where it is was a person's word."""
     from replicator_kuma.config.settings import Mode, Settings
+    from replicator_kuma.replication.state.file import StateFile
     from replicator_kuma.replication.state.hold_words import refuse_while_held
-    from replicator_kuma.replication.state.state import StateFile
 
     settings = Settings.load(None, overrides, ())
     if settings.mode is not Mode.BACKUP:

@@ -79,7 +79,7 @@ def _show_list(voice: Voice, overrides: Mapping[str, str]) -> None:
     from replicator_kuma.base.times import when
     from replicator_kuma.config.settings import Mode
     from replicator_kuma.replication.apply import checkpoints
-    from replicator_kuma.replication.state.state import StateFile
+    from replicator_kuma.replication.state.file import StateFile
 
     settings = load(voice, overrides, ())
     memory = StateFile(settings.state_dir)

@@ -24,15 +24,10 @@ from replicator_kuma.adapters.repository import Position
 from replicator_kuma.base.effects import effect
 from replicator_kuma.base.errors import CacheFull, ReplicatorError, SnapshotRefused
 from replicator_kuma.dump.format import Dump
-from replicator_kuma.replication.state.records import (
-    Arrived,
-    Mark,
-    Pending,
-    decode_arrived,
-    decode_mark,
-    encode,
-)
-from replicator_kuma.replication.state.state import State, sync_folder
+from replicator_kuma.replication.state.codec import decode_arrived, decode_mark, encode
+from replicator_kuma.replication.state.file import sync_folder
+from replicator_kuma.replication.state.records import Arrived, Mark, Pending
+from replicator_kuma.replication.state.state import State
 
 MOST = 5
 """How many checkpoints of applies stay, and as many of undos."""

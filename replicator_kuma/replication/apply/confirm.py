@@ -13,7 +13,8 @@ from replicator_kuma.replication.apply.interrupted import before_folder, drop_be
 from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.shrink import no_rollback
 from replicator_kuma.replication.snapshot_ids import identity
-from replicator_kuma.replication.state.state import NO_DRIFT, Bad, Hold, Mark, Pending, State
+from replicator_kuma.replication.state.records import NO_DRIFT, Bad, Hold, Mark, Pending
+from replicator_kuma.replication.state.state import State
 
 NOT_STARTED = "Kuma did not start on it"
 UNCONFIRMED = "Kuma has not confirmed these rows: the first cycle once it runs publishes them"

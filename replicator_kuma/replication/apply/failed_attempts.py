@@ -24,7 +24,8 @@ from replicator_kuma.base.text import killed_by
 from replicator_kuma.base.times import when
 from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.snapshot_ids import identity
-from replicator_kuma.replication.state.state import Mark, State, Vain
+from replicator_kuma.replication.state.records import Mark, Vain
+from replicator_kuma.replication.state.state import State
 
 ALLOWED = 2
 """outages for the same snapshot before its cause has to change"""

@@ -21,7 +21,7 @@ from replicator_kuma.dump.format import Dump, write_tables
 from replicator_kuma.dump.manifest import digest
 from replicator_kuma.replication.apply import checkpoints, staging
 from replicator_kuma.replication.instance import Instance
-from replicator_kuma.replication.state.state import Pending
+from replicator_kuma.replication.state.records import Pending
 
 PARTIAL = "before.part"
 

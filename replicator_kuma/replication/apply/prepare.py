@@ -13,7 +13,7 @@ from replicator_kuma.dump.transform.policy import Policy
 from replicator_kuma.dump.transform.translate import Terms, Translated, translate
 from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.observe import Observation, observed_dump
-from replicator_kuma.replication.state.state import Arrived, Mark
+from replicator_kuma.replication.state.records import Arrived, Mark
 
 
 @dataclass(frozen=True)

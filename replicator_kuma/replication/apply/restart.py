@@ -37,7 +37,7 @@ from replicator_kuma.replication.apply.prepare import Planned, expected_digest, 
 from replicator_kuma.replication.apply.revert import stop_after_write, wait_or_revert
 from replicator_kuma.replication.apply.transaction import carry_out, rehearse
 from replicator_kuma.replication.instance import Instance
-from replicator_kuma.replication.state.state import Mark, Pending
+from replicator_kuma.replication.state.records import Mark, Pending
 
 log = logging.getLogger(__name__)
 

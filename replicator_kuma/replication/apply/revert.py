@@ -28,7 +28,7 @@ from replicator_kuma.replication.apply.prepare import Planned, prepare, takes_mo
 from replicator_kuma.replication.apply.transaction import carry_out
 from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.snapshot_ids import identity
-from replicator_kuma.replication.state.state import Pending
+from replicator_kuma.replication.state.records import Pending
 
 _NOT_READY_HINT = (
     "Look at Kuma's own log. Is REPLICATOR_KUMA_URL where it answers, and REPLICATOR_READY_TIMEOUT "

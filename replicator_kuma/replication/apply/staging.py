@@ -25,7 +25,7 @@ from replicator_kuma.base.effects import effect
 from replicator_kuma.base.errors import StateError
 from replicator_kuma.base.folders import Folder, LinkRefused
 from replicator_kuma.dump.files import open_regular
-from replicator_kuma.replication.state.state import sync_folder
+from replicator_kuma.replication.state.file import sync_folder
 
 FOLDER = ".replicator-staging"
 """In Kuma's data directory, or in the folder of a file's place; no other program looks into it."""

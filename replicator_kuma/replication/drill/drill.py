@@ -43,8 +43,8 @@ from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.observe import observe
 from replicator_kuma.replication.schema_check import require_schema
 from replicator_kuma.replication.snapshots import fetched, find
-from replicator_kuma.replication.state.drill_record import Drill, still_failed
-from replicator_kuma.replication.state.state import Mark, Pending, State
+from replicator_kuma.replication.state.records import Drill, Mark, Pending, still_failed
+from replicator_kuma.replication.state.state import State
 
 NOTE_WAIT = 60.0
 """Seconds that the note of a drill waits for a cycle that is under way."""

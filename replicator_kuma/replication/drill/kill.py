@@ -26,7 +26,7 @@ from replicator_kuma.base.errors import (
     ReplicatorError,
 )
 from replicator_kuma.replication.instance import Instance
-from replicator_kuma.replication.state.drill_record import Drill
+from replicator_kuma.replication.state.records import Drill
 
 POLL = 0.1
 COMMAND = "drill-kill"

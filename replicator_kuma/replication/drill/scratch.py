@@ -23,7 +23,7 @@ from replicator_kuma.base.errors import AlreadyRunning, ReplicatorError
 from replicator_kuma.base.state_directory import unusable
 from replicator_kuma.dump.transform.policy import Policy
 from replicator_kuma.replication.instance import Instance
-from replicator_kuma.replication.state.state import StateFile
+from replicator_kuma.replication.state.file import StateFile
 
 FOLDER = "drill"
 

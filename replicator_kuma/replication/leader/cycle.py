@@ -36,7 +36,8 @@ from replicator_kuma.replication.observe import Observation, fingerprint, observ
 from replicator_kuma.replication.shrink import meant_by_rollback
 from replicator_kuma.replication.snapshot_ids import recognised
 from replicator_kuma.replication.snapshots import fetched
-from replicator_kuma.replication.state.state import Mark, State
+from replicator_kuma.replication.state.records import Mark
+from replicator_kuma.replication.state.state import State
 from replicator_kuma.replication.workspace import workspace
 
 log = logging.getLogger(__name__)

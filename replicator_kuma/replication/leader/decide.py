@@ -18,7 +18,8 @@ from replicator_kuma.replication.leader.publish import (
 )
 from replicator_kuma.replication.observe import Observation
 from replicator_kuma.replication.shrink import HALF, Limit, files_shrink, shrinks
-from replicator_kuma.replication.state.state import Mark, State
+from replicator_kuma.replication.state.records import Mark
+from replicator_kuma.replication.state.state import State
 
 
 class Step(enum.Enum):

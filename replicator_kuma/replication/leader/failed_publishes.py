@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from replicator_kuma.adapters.repository import Position, Snapshot
-from replicator_kuma.replication.state.state import Mark, State
+from replicator_kuma.replication.state.records import Mark
+from replicator_kuma.replication.state.state import State
 
 
 def tried(state: State, digest: str) -> tuple[str, ...]:

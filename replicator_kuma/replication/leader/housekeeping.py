@@ -20,7 +20,8 @@ from replicator_kuma.base.text import counted, size
 from replicator_kuma.replication.instance import Instance, Steps
 from replicator_kuma.replication.leader.decide import View, own_newest
 from replicator_kuma.replication.leader.retention import Care, Keep, superfluous
-from replicator_kuma.replication.state.state import State, Upkeep
+from replicator_kuma.replication.state.records import Upkeep
+from replicator_kuma.replication.state.state import State
 
 NAME = "housekeeping"
 REFUSED = (

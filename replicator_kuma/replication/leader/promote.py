@@ -29,7 +29,8 @@ from replicator_kuma.replication.replica.take import take
 from replicator_kuma.replication.shrink import held, shrinks
 from replicator_kuma.replication.snapshot_ids import recognised
 from replicator_kuma.replication.state.hold_words import held_words
-from replicator_kuma.replication.state.state import NO_DRIFT, Mark, State
+from replicator_kuma.replication.state.records import NO_DRIFT, Mark
+from replicator_kuma.replication.state.state import State
 from replicator_kuma.replication.workspace import workspace
 
 log = logging.getLogger(__name__)

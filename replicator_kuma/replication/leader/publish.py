@@ -38,7 +38,8 @@ from replicator_kuma.replication.shrink import (
     identities,
 )
 from replicator_kuma.replication.snapshots import fetched
-from replicator_kuma.replication.state.state import Mark, State
+from replicator_kuma.replication.state.records import Mark
+from replicator_kuma.replication.state.state import State
 
 Shrinks = Callable[[Observation, "Since"], bool]
 

@@ -15,7 +15,7 @@ from replicator_kuma.replication.leader.publish import Since, next_position, pub
 from replicator_kuma.replication.observe import Observation
 from replicator_kuma.replication.replica.take import take
 from replicator_kuma.replication.snapshots import chosen
-from replicator_kuma.replication.state.state import Mark
+from replicator_kuma.replication.state.records import Mark
 from replicator_kuma.replication.workspace import workspace
 
 

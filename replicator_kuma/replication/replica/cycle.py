@@ -23,7 +23,7 @@ from replicator_kuma.replication.replica.shrink_guard import UNGUARDED, Guard
 from replicator_kuma.replication.replica.take import stand, waiting
 from replicator_kuma.replication.snapshot_ids import recognised
 from replicator_kuma.replication.snapshots import chosen, find
-from replicator_kuma.replication.state.state import NO_DRIFT
+from replicator_kuma.replication.state.records import NO_DRIFT
 from replicator_kuma.replication.workspace import workspace
 
 

@@ -12,7 +12,8 @@ import time
 from replicator_kuma.adapters.repository import Position
 from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.observe import fingerprint, observe
-from replicator_kuma.replication.state.state import NO_DRIFT, State
+from replicator_kuma.replication.state.records import NO_DRIFT
+from replicator_kuma.replication.state.state import State
 
 AGAIN = 3600.0
 """Seconds in which rows that were healed are not healed again: each time Kuma is down"""

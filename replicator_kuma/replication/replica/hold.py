@@ -29,7 +29,7 @@ from replicator_kuma.replication.state.hold_words import (
     restore_hold,
     told,
 )
-from replicator_kuma.replication.state.state import Hold, Mark
+from replicator_kuma.replication.state.records import Hold, Mark
 from replicator_kuma.replication.undo import put_back
 
 log = logging.getLogger(__name__)

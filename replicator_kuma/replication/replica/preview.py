@@ -19,7 +19,8 @@ from replicator_kuma.replication.replica.decide import newest_to_follow
 from replicator_kuma.replication.replica.take import plan_of
 from replicator_kuma.replication.snapshots import chosen
 from replicator_kuma.replication.state.hold_words import told
-from replicator_kuma.replication.state.state import Hold, Mark, State
+from replicator_kuma.replication.state.records import Hold, Mark
+from replicator_kuma.replication.state.state import State
 from replicator_kuma.replication.workspace import preview_workspace
 
 

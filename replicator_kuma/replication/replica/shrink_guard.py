@@ -9,7 +9,8 @@ from replicator_kuma.base.errors import SnapshotShrinks
 from replicator_kuma.replication.apply.prepare import Planned
 from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.shrink import HALF, Limit, gone, held
-from replicator_kuma.replication.state.state import Mark, State
+from replicator_kuma.replication.state.records import Mark
+from replicator_kuma.replication.state.state import State
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,8 @@ from replicator_kuma.replication.replica.shrink_guard import UNGUARDED, Guard, n
 from replicator_kuma.replication.schema_check import gate, require_schema
 from replicator_kuma.replication.shrink import no_rollback
 from replicator_kuma.replication.snapshots import fetched
-from replicator_kuma.replication.state.state import NO_DRIFT, Mark, State
+from replicator_kuma.replication.state.records import NO_DRIFT, Mark
+from replicator_kuma.replication.state.state import State
 from replicator_kuma.replication.workspace import empty_workspace
 
 

@@ -6,7 +6,9 @@ from dataclasses import replace
 
 from replicator_kuma.base.errors import Held
 from replicator_kuma.base.times import when
-from replicator_kuma.replication.state.state import Hold, State, StateFile
+from replicator_kuma.replication.state.file import StateFile
+from replicator_kuma.replication.state.records import Hold
+from replicator_kuma.replication.state.state import State
 
 TO_GO_ON = "to go on: replicator restore --resume"
 

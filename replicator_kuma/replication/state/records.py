@@ -1,12 +1,13 @@
-"""What the state remembers of snapshots and applies: values, and how JSON holds them."""
+"""What the state remembers, as frozen values: of snapshots, applies, jobs, drills, repositories."""
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from replicator_kuma.adapters.repository.snapshot import Position, Snapshot
+from replicator_kuma.base.times import when
 
 Arrived = tuple[tuple[str, tuple[int, ...]], ...]
 """Tables and the ids of their rows that have come once, both in order."""
@@ -104,57 +105,169 @@ class Hold:
     """the newest position of which the log has told that it is not followed"""
 
 
-def encode(value: Any) -> Any:
-    """A value of the state as JSON has it."""
-    if isinstance(value, Position):
-        return str(value)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, tuple):
-        return [encode(item) for item in value]
-    return value
+@dataclass(frozen=True)
+class Last:
+    """How the last cycle ended; times are seconds since the epoch."""
+
+    at: float
+    ok: bool
+    sentence: str
+    outcome: str = ""
+    error: str = ""
+    exit_code: int = 0
+    hint: str = ""
+    """what the error said to try"""
 
 
-def decode_mark(value: Any) -> Mark | None:
-    """What `encode` made of a mark; raises KeyError, TypeError, ValueError."""
-    if value is None:
-        return None
-    known = {field.name for field in dataclasses.fields(Mark)}
-    fields = {key: item for key, item in value.items() if key in known}
-    for name in ("position", "shrunk"):
-        if fields.get(name) is not None:
-            fields[name] = Position.parse(fields[name])
-    return Mark(**fields)
+@dataclass(frozen=True)
+class Noted:
+    """A chore of `replicator run`: when it is due, and how it went; seconds since the epoch."""
+
+    name: str
+    window: str
+    due: float = 0.0
+    tries: int = 0
+    """how often it was begun since it was due"""
+    at: float = 0.0
+    """when it last ended; 0: it never ran"""
+    seconds: float = 0.0
+    """how long it took"""
+    ok: bool = True
+    sentence: str = ""
+    error: str = ""
+    exit_code: int = 0
+    hint: str = ""
+    ok_at: float = 0.0
+    """when it last went well"""
 
 
-def decode_pending(value: Any) -> Pending | None:
-    """What `encode` made of an apply; raises KeyError, TypeError, ValueError."""
-    if value is None:
-        return None
-    mark, earlier = decode_mark(value["mark"]), decode_pending(value.get("earlier"))
-    if mark is None:
-        raise ValueError("pending without a mark")
-    files = tuple((str(name), digest) for name, digest in value["files"])
-    arrived = decode_arrived(value.get("arrived", ()))
-    back_to = decode_mark(value.get("back_to"))
-    changed = {"mark": mark, "files": files, "earlier": earlier, "arrived": arrived}
-    changed["back_to"] = back_to
-    return Pending(**{**value, **changed})
+@dataclass(frozen=True)
+class Upkeep:
+    """What housekeeping has found in one repository; times are seconds since the epoch."""
+
+    name: str
+    at: float = 0.0
+    snapshots: int = 0
+    """of this fleet"""
+    bytes: int = 0
+    """of all data there"""
+    part: int = 0
+    """the part of ``parts`` that was checked last"""
+    parts: int = 0
+    checked_at: float = 0.0
+    damaged: str = ""
+    """what the last check has found"""
+    refused: bool = False
+    """nothing may be removed there (append-only)"""
+
+    def as_dict(self) -> dict[str, Any]:
+        """What `--json` prints of it (docs/json.md)."""
+        return {
+            "name": self.name,
+            "at": when(self.at),
+            "snapshots": self.snapshots,
+            "bytes": self.bytes,
+            "checked_at": when(self.checked_at),
+            "checked_part": self.part or None,
+            "parts": self.parts or None,
+            "damaged": self.damaged or None,
+            "append_only": self.refused,
+        }
 
 
-def decode_position(value: Any) -> Position | None:
-    """What `encode` made of a position; raises ValueError."""
-    return None if value is None else Position.parse(value)
+@dataclass(frozen=True)
+class Away:
+    """A repository that gives no answer; ``since`` is seconds since the epoch."""
+
+    name: str
+    since: float
+    why: str
 
 
-def decode_hold(value: Any) -> Hold | None:
-    """What `encode` made of a hold; raises KeyError, TypeError, ValueError."""
-    if value is None:
-        return None
-    read = {"mark": decode_mark(value["mark"]), "said": decode_position(value["said"])}
-    return Hold(**{**value, **read})
+@dataclass(frozen=True)
+class Vain:
+    """An apply that failed after Kuma had stopped for it; ``at`` is seconds since the epoch."""
+
+    aim: str
+    """which snapshot it was, by which choices"""
+    position: str
+    outages: int
+    at: float
+    sentence: str
+    hint: str = ""
+    exit_code: int = 1
+    grounds: str = ""
+    """what could be seen of its cause: schema, triggers, how Kuma is stopped"""
+    holders: tuple[str, ...] = ()
+    """who had the database open while Kuma was stopped"""
+    room: int = 0
+    """bytes that were free"""
+    signal: int = 0
+    """what ended Kuma on its rows; 0: it is another cause"""
 
 
-def decode_arrived(value: Any) -> Arrived:
-    """What `encode` made of the rows that have arrived; raises TypeError, ValueError."""
-    return tuple((str(name), tuple(int(key) for key in ids)) for name, ids in value)
+@dataclass(frozen=True)
+class Bad:
+    """Why the snapshot that was called bad last is not tried again."""
+
+    position: str
+    at: float
+    """seconds since the epoch"""
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Restart:
+    """Kuma's last restart for an apply; seconds since the epoch."""
+
+    at: float
+    """when Kuma was started again"""
+    begun: float
+    """when the cycle began that had stopped it"""
+
+
+NO_DRIFT = {"drift": 0.0, "drift_words": "", "drift_digest": ""}
+"""The fields of a State where the live rows do not differ from the applied snapshot's."""
+
+
+@dataclass(frozen=True)
+class Drill:
+    """How a drill of the newest snapshot ended, ``at`` in seconds since the epoch."""
+
+    at: float
+    ok: bool
+    sentence: str
+    position: str = ""
+    steps: tuple[tuple[str, float], ...] = ()
+    """names and seconds of those that went well"""
+    kuma: bool = False
+    """a throw-away Kuma was to boot on it"""
+    failed_at: str = ""
+    """the step that did not go well"""
+
+    @classmethod
+    def read(cls, value: Mapping[str, Any] | None) -> Drill | None:
+        """From the state file's JSON; raises ValueError, TypeError, KeyError."""
+        if value is None:
+            return None
+        steps = tuple((str(name), float(seconds)) for name, seconds in value["steps"])
+        return cls(**{**value, "steps": steps})
+
+    def as_dict(self) -> dict[str, Any]:
+        """What `status --json` shows of it, without its time (docs/json.md)."""
+        return {
+            "ok": self.ok,
+            "position": self.position or None,
+            "sentence": self.sentence,
+            "steps": dict(self.steps),
+            "kuma": self.kuma,
+            "failed_at": self.failed_at or None,
+        }
+
+
+def still_failed(before: Drill | None, ended: Drill) -> Drill | None:
+    """The failure that stands after a drill of a snapshot, which says only how far that goes."""
+    if not ended.ok:
+        return ended
+    mends = before is None or before.failed_at not in ("start", "kill")
+    return None if mends or (ended.kuma and before and before.failed_at == "start") else before

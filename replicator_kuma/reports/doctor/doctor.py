@@ -14,7 +14,7 @@ from replicator_kuma.base.errors import ReplicatorError
 from replicator_kuma.base.os_errors import refusal
 from replicator_kuma.config.settings import Settings
 from replicator_kuma.replication.hints import advise
-from replicator_kuma.replication.state.state import StateFile
+from replicator_kuma.replication.state.file import StateFile
 from replicator_kuma.reports.doctor import database, files, memory, repository, setup
 from replicator_kuma.reports.doctor.database import reading
 from replicator_kuma.reports.doctor.findings import Check, Context, Finding, Level, beyond_doctor

@@ -13,7 +13,8 @@ from replicator_kuma.daemon import heartbeat
 from replicator_kuma.replication import mode_mismatch
 from replicator_kuma.replication.apply import failed_attempts
 from replicator_kuma.replication.second_repository import called
-from replicator_kuma.replication.state.state import State, StateFile
+from replicator_kuma.replication.state.file import StateFile
+from replicator_kuma.replication.state.state import State
 from replicator_kuma.reports.doctor.findings import Check, Context, Found, Level
 
 _MEND = (

@@ -15,7 +15,7 @@ from replicator_kuma.config import build
 from replicator_kuma.replication.leader.decide import View, own_newest
 from replicator_kuma.replication.replica.decide import newest_to_follow, refuse_bad
 from replicator_kuma.replication.snapshot_ids import as_listed
-from replicator_kuma.replication.state.state import StateFile
+from replicator_kuma.replication.state.file import StateFile
 from replicator_kuma.reports.doctor.findings import Context, Found, Level
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from replicator_kuma.base.folders import Folder
 from replicator_kuma.base.state_directory import unusable
 from replicator_kuma.base.text import size
 from replicator_kuma.config import build
-from replicator_kuma.replication.state.state import StateFile
+from replicator_kuma.replication.state.file import StateFile
 from replicator_kuma.reports.doctor.findings import Context, Found, Level
 
 LEAST_SPACE = 64 << 20

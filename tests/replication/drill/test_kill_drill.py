@@ -20,7 +20,7 @@ from replicator_kuma.base.errors import (
 )
 from replicator_kuma.replication.drill.kill import Killed, kill
 from replicator_kuma.replication.instance import Instance
-from replicator_kuma.replication.state.state import StateFile
+from replicator_kuma.replication.state.file import StateFile
 from tests.adapters.kuma.programs import python
 from tests.adapters.kuma.server import MIGRATING, Stage, stage
 from tests.support import databases

@@ -15,7 +15,8 @@ from replicator_kuma.base.errors import (
 from replicator_kuma.replication.leader.decide import Step, View, decide, own_newest
 from replicator_kuma.replication.leader.failed_publishes import burned_with, doubtful
 from replicator_kuma.replication.leader.publish import next_position
-from replicator_kuma.replication.state.state import Mark, State
+from replicator_kuma.replication.state.records import Mark
+from replicator_kuma.replication.state.state import State
 from tests.support.cycles import mark, snapshot
 
 ONE, TWO, THREE = (1, 1), (1, 2), (1, 3)

@@ -12,7 +12,8 @@ from replicator_kuma.adapters.repository import Label, Position, Snapshot
 from replicator_kuma.base.errors import Fenced
 from replicator_kuma.replication.leader.housekeeping import going
 from replicator_kuma.replication.leader.retention import Keep, superfluous
-from replicator_kuma.replication.state.state import Mark, State
+from replicator_kuma.replication.state.records import Mark
+from replicator_kuma.replication.state.state import State
 
 ABOVE = Position(10**6, 1)
 

@@ -9,7 +9,7 @@ import pytest
 from replicator_kuma.adapters.repository import Position
 from replicator_kuma.base.errors import KumaError, RepositoryUnreachable, ShrinkRefused
 from replicator_kuma.replication.instance import Instance, Outcome
-from replicator_kuma.replication.state.state import Mark
+from replicator_kuma.replication.state.records import Mark
 from tests.support import cycles, databases
 from tests.support.cycles import (
     count,

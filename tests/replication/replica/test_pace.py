@@ -14,7 +14,8 @@ from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from replicator_kuma.replication.replica.cycle import cycle as restore_cycle
 from replicator_kuma.replication.restart_cooldown import LONGEST
 from replicator_kuma.replication.runner import recorded
-from replicator_kuma.replication.state.state import Restart, StateFile
+from replicator_kuma.replication.state.file import StateFile
+from replicator_kuma.replication.state.records import Restart
 from tests.support import databases
 from tests.support.clock import Clocks
 from tests.support.cycles import (

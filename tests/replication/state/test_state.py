@@ -18,19 +18,19 @@ import pytest
 
 from replicator_kuma.adapters.repository import Position
 from replicator_kuma.base.errors import AlreadyRunning, StateError
-from replicator_kuma.replication.state.drill_record import Drill
-from replicator_kuma.replication.state.state import (
+from replicator_kuma.replication.state.file import StateFile
+from replicator_kuma.replication.state.records import (
     Away,
     Bad,
+    Drill,
     Hold,
     Last,
     Noted,
     Restart,
-    State,
-    StateFile,
     Upkeep,
     Vain,
 )
+from replicator_kuma.replication.state.state import State
 from tests.support.cycles import MARK, PENDING
 from tests.support.waiting import wait_until
 
@@ -252,7 +252,7 @@ HOLD = """
 import sys
 from pathlib import Path
 from threading import Thread
-from replicator_kuma.replication.state.state import StateFile
+from replicator_kuma.replication.state.file import StateFile
 with StateFile(Path(sys.argv[1])).lock():
     print("held", flush=True)
     sys.stdin.read()

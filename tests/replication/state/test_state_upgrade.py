@@ -9,7 +9,9 @@ import pytest
 
 from replicator_kuma.adapters.repository import Position
 from replicator_kuma.base.errors import StateError
-from replicator_kuma.replication.state.state import Mark, Pending, State, StateFile
+from replicator_kuma.replication.state.file import StateFile
+from replicator_kuma.replication.state.records import Mark, Pending
+from replicator_kuma.replication.state.state import State
 from tests.replication.state.test_state import FULL
 from tests.support.old_state import FIELDS, as_0_2_0_writes_it
 

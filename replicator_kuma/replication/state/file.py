@@ -1,0 +1,148 @@
+"""The state on disk: one small JSON file, replaced whole, and the lock beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from replicator_kuma.base.errors import AlreadyRunning, StateError
+from replicator_kuma.base.folders import Folder
+from replicator_kuma.base.state_directory import anchored, read, unusable
+from replicator_kuma.replication.state.codec import decode, encode
+from replicator_kuma.replication.state.compat import put_together, set_apart
+from replicator_kuma.replication.state.state import State
+
+VERSION = 1
+LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class StateFile:
+    """The state on disk. ``update`` returns only when the change would survive a power loss."""
+
+    def __init__(self, folder: Path) -> None:
+        self.name = folder
+        """as it was given: for messages, and for who only looks"""
+        self._lock_depth = self._lock_holder = 0
+        self._new = State(writer=secrets.token_hex(8))
+
+    @property
+    def folder(self) -> Path:
+        """To work in; asked for again at each use. Raises StateError (`anchors`)."""
+        return anchored(self.name)
+
+    def prepare(self) -> None:
+        """Make the folder (0700); raises StateError when that is impossible.
+
+        Its parent has to be there: a mistyped DATA_DIR must not come into being.
+        """
+        anchored(self.name, make=True)
+
+    def load(self) -> State:
+        """The state; a new one with a new writer id where there is none yet.
+
+        Raises StateError when the file is there and cannot be understood: guessing could make a
+        second leader. Another user's folder may be looked into; nothing is ever written there.
+        """
+        try:
+            text = read(self.name, self.path.name)
+            if text is None:
+                return self._new
+            raw = json.loads(text)
+        except OSError as error:
+            raise unusable(f"cannot read {self.path}", error) from error
+        except (ValueError, RecursionError) as error:
+            raise StateError(f"cannot read {self.path}: {error}") from error
+        try:
+            if raw["version"] != VERSION:
+                raise StateError(
+                    f"{self.path} was written by another version of replicator-kuma",
+                    hint="Install that version again, or a newer one. Do not move the file away: "
+                    "it knows what this instance has published and applied.",
+                )
+            return decode(put_together(raw["state"]))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise StateError(f"cannot understand {self.path}: {error!r}") from error
+
+    @property
+    def path(self) -> Path:
+        """The file, by its name: for messages."""
+        return self.name / "state.json"
+
+    def exists(self) -> bool:
+        return self.path.exists()
+
+    def update(self, **changes: Any) -> State:
+        """Replace some fields and write the whole state durably; returns the new state."""
+        state = dataclasses.replace(self.load(), **changes)
+        self.save(state)
+        return state
+
+    def save(self, state: State) -> None:
+        self.prepare()
+        raw = {"version": VERSION, "state": set_apart(encode(state))}
+        text = json.dumps(raw, indent=1) + "\n"
+        try:
+            with Folder.open(self.folder) as folder:
+                folder.write(self.path.name, lambda file: file.write(text.encode()))
+        except OSError as error:
+            raise unusable(f"cannot write {self.path}", error) from error
+
+    @contextlib.contextmanager
+    def lock(self, wait: float = 0.0) -> Iterator[None]:
+        """Hold the instance's lock: one cycle at a time, over processes and threads.
+
+        Raises AlreadyRunning when it is not free within ``wait`` seconds. The kernel frees it
+        when its process ends, however it ends. May be entered again by the thread that holds it.
+        """
+        if self._lock_depth and self._lock_holder == threading.get_ident():
+            self._lock_depth += 1
+            try:
+                yield
+            finally:
+                self._lock_depth -= 1
+            return
+        self.prepare()
+        try:
+            descriptor = os.open(self.folder / "lock", LOCK_FLAGS, 0o600)
+        except OSError as error:
+            raise unusable(f"cannot open the lock in {self.name}", error) from error
+        try:
+            acquire(descriptor, wait)
+            self._lock_depth, self._lock_holder = 1, threading.get_ident()
+            try:
+                yield
+            finally:
+                self._lock_depth = 0
+        finally:
+            os.close(descriptor)
+
+
+def acquire(descriptor: int, wait: float) -> None:
+    """Lock an open file for this process alone; raises AlreadyRunning after ``wait`` seconds."""
+    deadline = time.monotonic() + wait
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise AlreadyRunning("another replicator is working on this instance") from None
+            time.sleep(0.05)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in a folder durable (fsync of the folder itself)."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
