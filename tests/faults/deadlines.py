@@ -16,7 +16,7 @@ from replicator_kuma.adapters.kuma import (
 )
 from replicator_kuma.adapters.notify import delivery
 from replicator_kuma.adapters.repository.restic.client import Timeouts
-from replicator_kuma.base.failure_log import lasting
+from replicator_kuma.base.times import lasting
 from replicator_kuma.daemon import control, heartbeat, jobs, supervisor
 
 _RESTIC = "tests/repository/test_restic_hang.py::test_every_call_has_a_deadline"
