@@ -21,10 +21,11 @@ venv: ## make .venv with the package and its development tools
 tools: ## fetch restic, rest-server and a real Uptime Kuma into .tools
 	@scripts/fetch-tools
 
-lint: venv ## ruff, ruff format --check and mypy strict
+lint: venv ## ruff, ruff format --check, mypy strict, and the contracts of .importlinter
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+	.venv/bin/lint-imports --no-cache >.venv/layers.log || { cat .venv/layers.log; exit 1; }
 
 test: tools lint ## lint, then all tests with branch coverage
 	$(PY) -m coverage erase

@@ -1,7 +1,7 @@
 """What the supervisor's worker does: it brings Kuma up, and runs the cycles of its role.
 
 Every repository call before Kuma's first start shares one budget of 30 seconds, and no error of a
-cycle or of the recovery keeps Kuma from being started (DESIGN, rule 5).
+cycle or of the recovery keeps Kuma from being started (docs/architecture.md, rule 5).
 """
 
 from __future__ import annotations
