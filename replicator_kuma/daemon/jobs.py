@@ -27,11 +27,13 @@ from replicator_kuma.base.errors import (
     SettingsError,
     StateError,
     TableMissing,
+    describe,
 )
-from replicator_kuma.base.failure_log import FailureLog, describe, lasting
+from replicator_kuma.base.times import lasting
 from replicator_kuma.config import same_settings
 from replicator_kuma.config.settings import Mode, Settings, kuma_address
 from replicator_kuma.daemon import maintenance
+from replicator_kuma.daemon.failure_log import FailureLog
 from replicator_kuma.replication import (
     actions,
     mode_mismatch,
