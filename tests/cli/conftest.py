@@ -44,13 +44,12 @@ class Done:
 
 
 @dataclass
-class World:
-    """Two data directories, and what calls a command on one of them."""
+class Commands:
+    """A leader's and a replica's data directory, and commands on them in this process."""
 
     folder: Path
-    repository: AskedRepository
-    monkeypatch: pytest.MonkeyPatch
     capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch
 
     @property
     def leader(self) -> Path:
@@ -81,6 +80,13 @@ class World:
         self.monkeypatch.setattr("sys.stderr.isatty", lambda: err)
 
 
+@dataclass
+class World(Commands):
+    """With a repository that lies in a folder."""
+
+    repository: AskedRepository
+
+
 @pytest.fixture
 def world(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -91,7 +97,7 @@ def world(
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("RESTIC_REPOSITORY", str(tmp_path / "repository"))
     monkeypatch.setenv("RESTIC_PASSWORD", "only-a-test")
-    made = World(tmp_path, repository, monkeypatch, capsys)
+    made = World(tmp_path, capsys, monkeypatch, repository)
     for folder, monitors in ((made.leader, 12), (made.replica, 3)):
         folder.mkdir()
         build(folder / "kuma.db", "2.3", monitors=monitors)

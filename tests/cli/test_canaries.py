@@ -25,7 +25,8 @@ from tests.adapters.repository import places
 from tests.support import databases, mariadb
 from tests.support.mariadb import Server
 from tests.support.mariadb_build import create
-from tests.support.tools import ROOT, restic_018
+from tests.support.supervised import Side
+from tests.support.tools import restic_018
 
 pytestmark = pytest.mark.restic
 
@@ -118,67 +119,54 @@ def ntfy() -> Iterator[Ntfy]:
         server.server_close()
 
 
-@dataclass
-class Side:
-    mode: str
-    data: Path
-    repository: str
-    ntfy: str
-    shown: list[bytes] = field(default_factory=list)
+class Heard(Side):
+    """One instance, and what its commands print."""
 
-    def run(self, *arguments: str, expect: int | None = 0, **environment: str) -> str:
-        variables = {
-            "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(ROOT),
-            "REPLICATOR_MODE": self.mode,
-            "REPLICATOR_INSTANCE": self.data.name,
-            "REPLICATOR_RESTIC": str(restic_018()),
-            "REPLICATOR_LOG_LEVEL": "debug",
-            "DATA_DIR": str(self.data),
-            "NTFY_URL": f"http://{self.ntfy}/{TOPIC}",
+    def __init__(self, folder: Path, name: str, mode: str, repository: str, ntfy: str) -> None:
+        super().__init__(folder, name, mode, restic_018(), REPLICATOR_LOG_LEVEL="debug")
+        del self.environment["RESTIC_PASSWORD_FILE"]
+        self.repository = repository
+        self.environment |= {
+            "NTFY_URL": f"http://{ntfy}/{TOPIC}",
             "NTFY_TOKEN": TOKEN,
-            **places.environment(self.repository),
+            **places.environment(repository),
             "RESTIC_PASSWORD": places.PASSWORD,
-            **environment,
         }
-        done = subprocess.run(
-            [sys.executable, "-m", "replicator_kuma", *arguments],
-            env=variables,
-            cwd=ROOT,
-            capture_output=True,
-            timeout=120,
-        )
+        self.shown: list[str] = []
+
+    def command(
+        self, *arguments: str, check: bool = True, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        done = super().command(*arguments, check=check, **environment)
         self.shown += [done.stdout, done.stderr]
-        assert expect is None or done.returncode == expect, done.stderr.decode()
-        return done.stdout.decode()
+        return done
 
     def left(self) -> Iterator[tuple[Path, bytes]]:
         """All files of the state directory; the rows from before an apply are kept in `kept/`."""
-        state = self.data / "replicator"
+        state = self.data_dir / "replicator"
         for path in (path for path in state.rglob("*") if path.is_file()):
             assert path.stat().st_mode & 0o077 == 0 or "cache" in path.parts, path
             if path.relative_to(state).parts[0] != "kept":
                 yield path, path.read_bytes()
 
 
-def _sides(folder: Path, address: str, told: Ntfy, server: Server | None) -> tuple[Side, Side]:
+def _sides(folder: Path, address: str, told: Ntfy, server: Server | None) -> tuple[Heard, Heard]:
     url = places.rest_url(address, f"{places.USER}/fleet")
-    leader, replica = folder / "leader", folder / "replica"
-    databases.build(leader / "kuma.db", monitors=12, secrets=True)
+    leader = Heard(folder, "leader", "BACKUP", url, told.address)
+    replica = Heard(folder, "replica", "RESTORE", url, told.address)
+    databases.build(leader.database, monitors=12, secrets=True)
     if server is None:
-        databases.build(replica / "kuma.db", monitors=3)
+        databases.build(replica.database, monitors=3)
     else:
-        create(server.database("canaries", replica))
-    sides = [("BACKUP", leader), ("RESTORE", replica)]
-    made = [Side(mode, path, url, told.address) for mode, path in sides]
-    return made[0], made[1]
+        create(server.database("canaries", replica.data_dir))
+    return leader, replica
 
 
-def _commands(leader: Side, replica: Side) -> None:
+def _commands(leader: Heard, replica: Heard) -> None:
     """All of them, with success and with every failure that knows a secret."""
-    leader.run("init", "-v")
-    leader.run("backup", "-v")
-    leader.run("doctor", "--json")
+    leader.command("init", "-v")
+    leader.command("backup", "-v")
+    leader.command("doctor", "--json")
     edits: Sequence[str] = (
         "UPDATE monitor SET basic_auth_pass = 'S3CRET-AAAAAAAA' WHERE id = 1",
         'UPDATE notification SET config = \'{"token": "S3CRET-BBBBBBBB"}\' WHERE id = 1',
@@ -186,18 +174,18 @@ def _commands(leader: Side, replica: Side) -> None:
         "UPDATE monitor SET url = 'https://me:S3CRET-EEEEEEEE@x.example/?key=S3CRET-FFFFFFFF' "
         "WHERE id = 2",
     )
-    replica.run("restore", "--now", "-v")
-    databases.edit(leader.data / "kuma.db", *edits)
-    leader.run("backup", "-v")
+    replica.command("restore", "--now", "-v")
+    databases.edit(leader.database, *edits)
+    leader.command("backup", "-v")
     for command in ("snapshots", "status", "doctor", "diff", "diff --json"):
-        replica.run(*command.split(), expect=None)
-    replica.run("restore", "--now", "-v")
+        replica.command(*command.split(), check=False)
+    replica.command("restore", "--now", "-v")
     broken = leader.repository.replace(places.USER_PASSWORD, PASSWORD_2)
-    leader.run("backup", "-v", expect=None, RESTIC_PASSWORD=PASSWORD_2)
-    replica.run("restore", "--json", expect=None, RESTIC_REPOSITORY=broken)
-    replica.run("doctor", expect=None, RESTIC_REPOSITORY=broken)
-    replica.run("status", expect=None, NTFY_URL=f"http://u:{PASSWORD_2}@[x/{TOPIC}")
-    replica.run("promote", "-v")
+    leader.command("backup", "-v", check=False, RESTIC_PASSWORD=PASSWORD_2)
+    replica.command("restore", "--json", check=False, RESTIC_REPOSITORY=broken)
+    replica.command("doctor", check=False, RESTIC_REPOSITORY=broken)
+    replica.command("status", check=False, NTFY_URL=f"http://u:{PASSWORD_2}@[x/{TOPIC}")
+    replica.command("promote", "-v")
 
 
 @pytest.fixture
@@ -214,14 +202,15 @@ def test_no_secret_leaves_its_place(tmp_path: Path, server: Server | None) -> No
         leader, replica = _sides(tmp_path, address, told, server)
         _commands(leader, replica)
         modes = {
-            side.data.joinpath("replicator").stat().st_mode & 0o777 for side in (leader, replica)
+            side.data_dir.joinpath("replicator").stat().st_mode & 0o777
+            for side in (leader, replica)
         }
         assert modes == {0o700}
     assert watch.of_restic > 0, "it did look while restic ran"
     assert watch.seen == set()
     for side in (leader, replica):
         for text in side.shown:
-            assert found_in(text) == [], text.decode("utf-8", "replace")
+            assert found_in(text.encode()) == [], text
         kept = [(path, found_in(data)) for path, data in side.left()]
         assert [(path, what) for path, what in kept if what] == []
         assert kept, "it has looked"

@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,9 @@ import pytest
 
 from replicator_kuma.adapters.repository.restic.client import Timeouts
 from replicator_kuma.base.errors import RepositoryUnreachable
-from replicator_kuma.cli.main import main
 from replicator_kuma.replication.state.file import StateFile
 from tests.adapters.repository import places
-from tests.cli.conftest import Done
-from tests.cli.harness import FAKE_KUMA
+from tests.cli.conftest import Commands
 from tests.support import weak_repository
 from tests.support.databases import build, edit, query
 from tests.support.gate import reading_only
@@ -85,38 +82,32 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-class Fleet:
-    """The commands of one leader and one replica, in this process."""
+@dataclass
+class Fleet(Commands):
+    """``ways`` is how its commands reach the repository."""
 
-    def __init__(
-        self,
-        published: Path,
-        folder: Path,
-        restic: Path,
-        monkeypatch: pytest.MonkeyPatch,
-        capsys: pytest.CaptureFixture[str],
-    ) -> None:
-        self.ways, self.folder, self.capsys = Ways("", ""), folder, capsys
-        for name in ("REPLICATOR_FLEET", "REPLICATOR_STATE_DIR", "NTFY_URL", "RESTIC_PASSWORD"):
-            monkeypatch.delenv(name, raising=False)
-        for name, value in places.environment("unused").items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setenv("REPLICATOR_RESTIC", str(restic))
-        shutil.copytree(published / "leader", folder / "leader")
-        build(folder / "replica" / "kuma.db", "2.3", monitors=3)
+    ways: Ways = field(default_factory=lambda: Ways("", ""))
 
-    def leader(self, *call: str) -> Done:
-        return self._call("BACKUP", "leader", self.ways.leader, *call)
+    def _side(self, mode: str, folder: Path, name: str) -> Sequence[str]:
+        way = self.ways.leader if mode == "BACKUP" else self.ways.replica
+        return (*super()._side(mode, folder, name), "--repo", way)
 
-    def replica(self, *call: str) -> Done:
-        return self._call("RESTORE", "replica", self.ways.replica, *call)
 
-    def _call(self, mode: str, name: str, repository: str, command: str, *rest: str) -> Done:
-        self.capsys.readouterr()
-        identity = ("--data-dir", str(self.folder / name), "--instance", name)
-        code = main([command, "--mode", mode, *identity, "--repo", repository, *rest])
-        out, err = self.capsys.readouterr()
-        return Done(code, out, err)
+@pytest.fixture
+def fleet(
+    published: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Fleet:
+    for name in ("REPLICATOR_FLEET", "REPLICATOR_STATE_DIR", "NTFY_URL", "RESTIC_PASSWORD"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in places.environment("unused").items():
+        monkeypatch.setenv(name, value)
+    made = Fleet(tmp_path, capsys, monkeypatch)
+    shutil.copytree(published / "leader", made.leader)
+    build(made.replica / "kuma.db", "2.3", monitors=3)
+    return made
 
 
 PLACES: dict[str, tuple[Any, Callable[[], Path]]] = {
@@ -131,44 +122,40 @@ PLACES: dict[str, tuple[Any, Callable[[], Path]]] = {
 def test_every_command_of_a_replica_works_without_a_write(
     through: Any,
     restic: Callable[[], Path],
+    fleet: Fleet,
     published: Path,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    fleet = Fleet(published, tmp_path, restic(), monkeypatch, capsys)
+    fleet.monkeypatch.setenv("REPLICATOR_RESTIC", str(restic()))
     with through(tmp_path, published / "repository") as fleet.ways:
-        assert [row["position"] for row in fleet.replica("snapshots", "--json").json] == ["1.1"]
-        assert fleet.replica("diff", "--json").json["changes"]
-        doctor = fleet.replica("doctor")
+        assert [row["position"] for row in fleet.on_replica("snapshots", "--json").json] == ["1.1"]
+        assert fleet.on_replica("diff", "--json").json["changes"]
+        doctor = fleet.on_replica("doctor")
         assert doctor.code == 0, doctor.out
-        done = fleet.replica("restore", "--now", "-v")
+        done = fleet.on_replica("restore", "--now", "-v")
         assert (done.code, done.out.partition(":")[0]) == (0, "applied 1.1 of leader"), done.err
-        report = fleet.replica("status", "--json").json
+        report = fleet.on_replica("status", "--json").json
         assert (report["applied"]["position"], report["behind"]) == ("1.1", 0)
-        assert fleet.replica("init").code == 0  # it is there: nothing to make
-        monitors = query(tmp_path / "replica" / "kuma.db", "SELECT count(*) FROM monitor")
+        assert fleet.on_replica("init").code == 0  # it is there: nothing to make
+        monitors = query(fleet.replica / "kuma.db", "SELECT count(*) FROM monitor")
         assert monitors == [(12,)]
         assert fleet.ways.refused() == []
 
 
 def test_a_leader_publishes_by_appending_and_what_may_only_read_does_not(
-    published: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    fleet: Fleet, published: Path, tmp_path: Path
 ) -> None:
     """A thief of such a replica's credential publishes nothing: the gate does refuse."""
-    fleet = Fleet(published, tmp_path, restic_018(), monkeypatch, capsys)
+    fleet.monkeypatch.setenv("REPLICATOR_RESTIC", str(restic_018()))
     with through_rest(tmp_path, published / "repository") as fleet.ways:
-        edit(tmp_path / "leader" / "kuma.db", "UPDATE monitor SET name = 'edited' WHERE id = 1")
+        edit(fleet.leader / "kuma.db", "UPDATE monitor SET name = 'edited' WHERE id = 1")
         ways = fleet.ways
         fleet.ways = Ways(ways.replica, ways.replica)
-        assert fleet.leader("backup").code != 0
+        assert fleet.on_leader("backup").code != 0
         assert ways.refused() != []
         fleet.ways = ways
-        assert fleet.leader("backup").code == 0
-        assert fleet.leader("snapshots", "--json").json[-1]["monitors"] == 12
+        assert fleet.on_leader("backup").code == 0
+        assert fleet.on_leader("snapshots", "--json").json[-1]["monitors"] == 12
 
 
 def test_an_s3_key_without_write_stores_nothing(published: Path, tmp_path: Path) -> None:
@@ -206,10 +193,7 @@ def places_dump(scratch: Path) -> Path:
 
 
 def test_a_supervised_replica_follows_without_a_write(published: Path, tmp_path: Path) -> None:
-    (tmp_path / "kuma").mkdir()
-    kuma = [sys.executable, str(FAKE_KUMA), str(tmp_path / "kuma")]
-    side = Side(tmp_path, "replica", "RESTORE", restic_018(), kuma=kuma)
-    kuma.append(str(side.port))
+    side = Side.stand_in(tmp_path, "replica", "RESTORE", restic_018())
     build(side.database, "2.3", monitors=4)
     with through_rest(tmp_path, published / "repository") as ways:
         side.environment |= places.environment(ways.replica, PATH=os.environ["PATH"])

@@ -19,26 +19,26 @@ from replicator_kuma.replication import observe as observing
 from replicator_kuma.replication.instance import Instance, Outcome
 from replicator_kuma.replication.observe import observe
 from tests.support.databases import build, edit
-from tests.support.pairs import Pair
+from tests.support.fleet import Fleet
 
 LOGO = "upload/logo2.png"
 CA = "docker-tls/docker.example/ca.pem"
 
 
 @pytest.fixture
-def pair(tmp_path: Path) -> Pair:
-    pair = Pair(tmp_path)
-    build(pair.leader_db, monitors=12)
+def fleet(tmp_path: Path) -> Fleet:
+    fleet = Fleet(tmp_path)
+    build(fleet.leader_db, monitors=12)
     for name, content in ((LOGO, b"pixels"), (CA, b"certificate")):
-        path = pair.leader.data_dir / name
+        path = fleet.leader.data_dir / name
         path.parent.mkdir(parents=True)
         path.write_bytes(content)
-    return pair
+    return fleet
 
 
 @pytest.fixture
-def leader(pair: Pair) -> Instance:
-    return pair.leader
+def leader(fleet: Fleet) -> Instance:
+    return fleet.leader
 
 
 def test_files_that_rows_name_and_no_others(leader: Instance, tmp_path: Path) -> None:
@@ -107,15 +107,15 @@ def test_a_certificate_may_be_a_link_as_in_a_mounted_secret(
     ids=["gone", "folder", "link"],
 )
 def test_a_file_that_rows_name_and_that_does_not_travel_is_told_once(
-    pair: Pair, break_it: Callable[[Path], object], told: str
+    fleet: Fleet, break_it: Callable[[Path], object], told: str
 ) -> None:
-    pair.publish()
-    break_it(pair.leader.data_dir / LOGO)
-    result = pair.publish()
+    fleet.publish()
+    break_it(fleet.leader.data_dir / LOGO)
+    result = fleet.publish()
     assert result.outcome is Outcome.PUBLISHED
     assert len(result.warnings) == 1
     assert re.match(told, result.warnings[0])
-    assert pair.publish().outcome is Outcome.NOTHING
+    assert fleet.publish().outcome is Outcome.NOTHING
 
 
 @pytest.mark.parametrize(
@@ -126,18 +126,18 @@ def test_a_file_that_rows_name_and_that_does_not_travel_is_told_once(
         ("UPDATE status_page SET icon = '/upload/a' || char(27) || 'b' WHERE id = 2", "upload/a"),
     ],
 )
-def test_a_name_that_is_not_carried_is_told(pair: Pair, statement: str, name: str) -> None:
-    edit(pair.leader_db, statement)
-    (warning,) = pair.publish().warnings
+def test_a_name_that_is_not_carried_is_told(fleet: Fleet, statement: str, name: str) -> None:
+    edit(fleet.leader_db, statement)
+    (warning,) = fleet.publish().warnings
     assert warning.startswith(name)
     assert "is not carried" in warning
     assert "\x1b" not in warning
 
 
-def test_certificates_that_are_gone_are_told_by_what_was_published(pair: Pair) -> None:
-    pair.publish()
-    (pair.leader.data_dir / CA).unlink()
-    (warning,) = pair.publish().warnings
+def test_certificates_that_are_gone_are_told_by_what_was_published(fleet: Fleet) -> None:
+    fleet.publish()
+    (fleet.leader.data_dir / CA).unlink()
+    (warning,) = fleet.publish().warnings
     assert warning.startswith(f"{CA}, which a Docker host names, is not there any more")
 
 
@@ -154,16 +154,16 @@ def failing_open(name: str, code: int) -> Callable[..., int]:
 
 @pytest.mark.parametrize("code", [errno.EACCES, errno.EIO])
 def test_an_unreadable_file_is_no_missing_one(
-    pair: Pair, code: int, monkeypatch: pytest.MonkeyPatch
+    fleet: Fleet, code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Published without it, every replica would delete its own."""
-    pair.publish()
-    before = list(pair.repository.folder.iterdir())
-    edit(pair.leader_db, "UPDATE tag SET color = '#123' WHERE id = 1")
+    fleet.publish()
+    before = list(fleet.repository.folder.iterdir())
+    edit(fleet.leader_db, "UPDATE tag SET color = '#123' WHERE id = 1")
     monkeypatch.setattr(os, "open", failing_open("logo2.png", code))
     with pytest.raises(DatabaseError, match=f"cannot read Kuma's file {LOGO}"):
-        pair.publish()
-    assert list(pair.repository.folder.iterdir()) == before
+        fleet.publish()
+    assert list(fleet.repository.folder.iterdir()) == before
 
 
 def test_no_space_for_a_dump_is_a_state_error(
@@ -256,9 +256,9 @@ def test_fingerprint_tells_files_of_chosen_tables(
     assert observing.fingerprint(leader) == chosen
 
 
-def test_dangling_references_are_reported_once_published(pair: Pair) -> None:
-    edit(pair.leader_db, "INSERT INTO monitor_tag (monitor_id, tag_id) VALUES (1, 999)")
-    result = pair.publish()
+def test_dangling_references_are_reported_once_published(fleet: Fleet) -> None:
+    edit(fleet.leader_db, "INSERT INTO monitor_tag (monitor_id, tag_id) VALUES (1, 999)")
+    result = fleet.publish()
     assert result.outcome is Outcome.PUBLISHED
     assert result.warnings == (
         "monitor_tag.tag_id: 1 row points to a missing tag; the row is left out",

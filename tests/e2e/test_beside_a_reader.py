@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import pytest
 
-from tests.e2e.conftest import Fleet
 from tests.e2e.test_two_kumas import kuma_pid, latest, published_after
 from tests.support.openers import opened
+from tests.support.supervised import Running
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.kuma, pytest.mark.restic]
 
 
-def add(fleet: Fleet, name: str, web: str) -> str:
+def add(fleet: Running, name: str, web: str) -> str:
     """A monitor on the leader; the position that it is published at."""
     position = latest(fleet)
-    client = fleet.client(fleet.leader)
+    client = fleet.leader.page()
     client.add_monitor(name, web)
     client.close()
     return published_after(fleet, position)
 
 
 def test_a_reader_that_stays_costs_nothing_and_a_second_node_no_outage(
-    fleet: Fleet, web: str
+    fleet: Running, web: str
 ) -> None:
     fleet.wait_applied(deadline=120)
     fleet.replica.wait_ready()

@@ -20,14 +20,12 @@ from replicator_kuma.adapters.kuma.socketio import session_token
 from replicator_kuma.adapters.kuma.throwaway import LOG, ThrowAway, Visit
 from replicator_kuma.base.errors import KumaError
 from tests.support import databases
-from tests.support.kuma_server import KumaClient, kuma_command, kuma_environment
+from tests.support.kuma_server import kuma_command, kuma_environment
 from tests.support.supervised import Side
 from tests.support.tools import kuma_dir, restic_018
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.kuma, pytest.mark.restic]
-
-USER, PASSWORD = "admin", "Replicator-tests-1"
 
 
 class Listener:
@@ -152,13 +150,7 @@ def test_a_fleet_s_drill_beside_a_supervised_kuma(tmp_path: Path, listener: List
         "REPLICATOR_KUMA_DIR": str(kuma_dir()),
     }
     try:
-        side.run()
-        side.wait_ready()
-        with KumaClient(side.url) as client:
-            client.setup(USER, PASSWORD)
-            client.login(USER, PASSWORD)
-            for name in ("First", "Second ✓"):
-                client.add_monitor(name, f"{listener.url}/{name[:5]}")
+        side.set_up(**{name: f"{listener.url}/{name[:5]}" for name in ("First", "Second ✓")})
         wait_until(
             lambda: any(s["monitors"] == 2 for s in side.json("snapshots")), "both published", 60
         )

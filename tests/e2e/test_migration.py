@@ -14,12 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import PASSWORD, USER, Fleet
 from tests.e2e.test_two_kumas import published_after
 from tests.support import databases, weak_repository
-from tests.support.kuma_server import KumaClient
 from tests.support.mariadb import Server
-from tests.support.supervised import Side
+from tests.support.supervised import Running, Side
 from tests.support.tools import restic_018
 from tests.support.waiting import wait_until
 
@@ -57,7 +55,7 @@ def login(told: dict[str, str]) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def fleet(
     tmp_path_factory: pytest.TempPathFactory, web: str, mariadb: Server, kuma_folder: Path
-) -> Iterator[Fleet]:
+) -> Iterator[Running]:
     """The old instance leads on SQLite; the new one is not started yet."""
     folder = tmp_path_factory.mktemp("migration")
     weak_repository.make(folder / "repository")
@@ -79,34 +77,27 @@ def fleet(
     new.environment |= told
     # this build takes all but the database's name from its variables
     (new.data_dir / "db-config.json").write_text(json.dumps({"dbName": "migrated"} | login(told)))
-    made = Fleet(folder, old, new)
-    try:
-        old.run()
-        old.wait_ready()
-        with KumaClient(old.url) as client:
-            client.setup(USER, PASSWORD)
-            client.login(USER, PASSWORD)
-            client.add_monitor("First 🚀", web, description="  null\n")
-            client.add_monitor("null", web)
+    with Running(folder, old, new) as made:
+        old.set_up()
+        with closing(old.page()) as page:
+            page.add_monitor("First 🚀", web, description="  null\n")
+            page.add_monitor("null", web)
         wait_until(lambda: made.positions() != [], "the first snapshot", 60)
         yield made
-    finally:
-        for side in (old, new):
-            side.kill()
 
 
-def shown(fleet: Fleet, side: Side) -> dict[str, str | None]:
+def shown(fleet: Running, side: Side) -> dict[str, str | None]:
     """Names and descriptions of the monitors, as a page of this side shows them."""
-    with closing(fleet.client(side)) as client:
+    with closing(side.page()) as client:
         return {m["name"]: m["description"] for m in client.monitor_list().values()}
 
 
-def test_1_the_old_instance_is_asked_what_would_not_fit(fleet: Fleet) -> None:
+def test_1_the_old_instance_is_asked_what_would_not_fit(fleet: Running) -> None:
     findings = {f["check"]: f for f in fleet.leader.json("doctor")["findings"]}
     assert findings["MariaDB replicas"]["level"] == "OK"
 
 
-def test_3_the_rows_come_to_an_empty_new_instance(fleet: Fleet, mariadb: Server) -> None:
+def test_3_the_rows_come_to_an_empty_new_instance(fleet: Running, mariadb: Server) -> None:
     fleet.replica.run()
     fleet.replica.wait_ready(120)
     fleet.wait_applied(deadline=120)
@@ -119,7 +110,7 @@ def test_3_the_rows_come_to_an_empty_new_instance(fleet: Fleet, mariadb: Server)
         assert cursor.fetchone() == (2,)
 
 
-def test_4_the_new_instance_leads(fleet: Fleet, web: str) -> None:
+def test_4_the_new_instance_leads(fleet: Running, web: str) -> None:
     assert "REPLICATOR_MODE=BACKUP" in fleet.replica.command("promote").stdout
     assert fleet.positions()[-1] == "2.1"
     # this build asks MariaDB for SQLite's PRAGMA at its end, and ends with 1
@@ -128,12 +119,12 @@ def test_4_the_new_instance_leads(fleet: Fleet, web: str) -> None:
     fleet.replica.run()
     fleet.replica.wait_ready()
     assert fleet.leader.command("backup", check=False).returncode == 17
-    with closing(fleet.client(fleet.replica)) as client:
+    with closing(fleet.replica.page()) as client:
         client.add_monitor("made on MariaDB", web)
     published_after(fleet, "2.1")
 
 
-def test_5_the_old_one_follows_on_sqlite(fleet: Fleet) -> None:
+def test_5_the_old_one_follows_on_sqlite(fleet: Running) -> None:
     assert fleet.leader.stop() == 0
     fleet.leader.environment["REPLICATOR_MODE"] = "RESTORE"
     fleet.leader.run()

@@ -13,12 +13,10 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import PASSWORD, USER, Fleet
 from tests.e2e.test_two_kumas import cycles, kuma_pid, latest, published_after, save_page_again
 from tests.support import databases, weak_repository
-from tests.support.kuma_server import KumaClient
 from tests.support.mariadb import Server
-from tests.support.supervised import Side
+from tests.support.supervised import Running, Side
 from tests.support.tools import restic_018
 from tests.support.waiting import wait_until
 
@@ -41,7 +39,7 @@ MAINTENANCE = {
 
 
 @dataclass
-class Mixed(Fleet):
+class Mixed(Running):
     """``there`` and ``here`` ask the leader's and the replica's database past everything."""
 
     there: Query
@@ -84,26 +82,17 @@ def fleet(
     leads, follows = request.param
     leader, there = make_side(folder, "leader", "BACKUP", leads, mariadb)
     replica, here = make_side(folder, "replica", "RESTORE", follows, mariadb)
-    made = Mixed(folder, leader, replica, there, here)
-    try:
-        leader.run()
-        leader.wait_ready()
-        with KumaClient(leader.url) as client:
-            client.setup(USER, PASSWORD)
-            client.login(USER, PASSWORD)
-            client.add_monitor("First", web)
+    with Mixed(folder, leader, replica, there, here) as made:
+        leader.set_up(First=web)
         replica.run()
         wait_until(lambda: "1.1" in made.positions(), "the first snapshot", 60)
         yield made
-    finally:
-        for side in (leader, replica):
-            side.kill()
 
 
 def test_the_leader_s_user_logs_in_to_the_replica(fleet: Mixed) -> None:
     fleet.wait_applied(deadline=120)
     fleet.replica.wait_ready()
-    client = fleet.client(fleet.replica)
+    client = fleet.replica.page()
     assert [m["name"] for m in client.monitor_list().values()] == ["First"]
     assert not client.needs_setup()
     client.close()
@@ -119,7 +108,7 @@ def test_an_edit_arrives_and_heartbeats_stay(fleet: Mixed, web: str) -> None:
     wait_until(lambda: fleet.here(BEATS), "a heartbeat on the replica", 90)
     before = fleet.here(BEATS)
     position = latest(fleet)
-    client = fleet.client(fleet.leader)
+    client = fleet.leader.page()
     client.add_monitor("null", web, description="  spaces at both ends;\n", timeout=0.1)
     client.edit_monitor(1, name="First, renamed 🚀")
     client._call("addMaintenance", MAINTENANCE)
@@ -130,7 +119,7 @@ def test_an_edit_arrives_and_heartbeats_stay(fleet: Mixed, web: str) -> None:
     cycles(2, fleet.leader)
     fleet.wait_applied()
     fleet.replica.wait_ready()
-    page = fleet.client(fleet.replica)
+    page = fleet.replica.page()
     shown = {m["name"]: (m["description"], m["timeout"]) for m in page.monitor_list().values()}
     assert shown["null"] == ("  spaces at both ends;\n", 0.1)
     assert set(shown) == {"First, renamed 🚀", "null"}
@@ -145,7 +134,7 @@ def test_an_edit_arrives_and_heartbeats_stay(fleet: Mixed, web: str) -> None:
 
 
 def test_saving_without_a_change_stops_nothing(fleet: Mixed) -> None:
-    client = fleet.client(fleet.leader)
+    client = fleet.leader.page()
     # What the first Save of a monitor may normalise is a real change; the second one is none.
     client.edit_monitor(1)
     cycles(3, fleet.leader)
@@ -165,7 +154,7 @@ def test_saving_without_a_change_stops_nothing(fleet: Mixed) -> None:
 def test_what_was_edited_on_the_replica_goes_and_a_second_restore_is_none(
     fleet: Mixed, web: str
 ) -> None:
-    page = fleet.client(fleet.replica)
+    page = fleet.replica.page()
     page.add_monitor("made on the replica", web)
     page.close()
     assert "made on the replica" in fleet.replica.command("diff").stdout

@@ -14,10 +14,9 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Fleet
 from tests.support.cycles import state_of
 from tests.support.kuma_server import KumaClient
-from tests.support.supervised import Side
+from tests.support.supervised import Running, Side
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.kuma, pytest.mark.restic, pytest.mark.slow]
@@ -62,17 +61,17 @@ def cycles(number: int, *sides: Side) -> None:
     wait_until(done, f"{number} cycles of {' and '.join(side.name for side in sides)}", 30 * number)
 
 
-def latest(fleet: Fleet) -> str:
+def latest(fleet: Running) -> str:
     return fleet.positions()[-1]
 
 
-def published_after(fleet: Fleet, before: str) -> str:
+def published_after(fleet: Running, before: str) -> str:
     return wait_until(
         lambda: (now := latest(fleet)) != before and now, f"a snapshot after {before}", 60
     )  # type: ignore[return-value]
 
 
-def save_page_again(fleet: Fleet, client: KumaClient) -> None:
+def save_page_again(fleet: Running, client: KumaClient) -> None:
     """Press Save on the leader's status page as it is: links get new ids, the page a date."""
     with urllib.request.urlopen(f"{fleet.leader.url}/api/status-page/page") as answer:
         public = json.load(answer)["publicGroupList"]
@@ -85,21 +84,21 @@ def save_page_again(fleet: Fleet, client: KumaClient) -> None:
     )
 
 
-def test_an_empty_replica_gets_the_leader_s_user(fleet: Fleet) -> None:
+def test_an_empty_replica_gets_the_leader_s_user(fleet: Running) -> None:
     fleet.wait_applied(deadline=120)
     fleet.replica.wait_ready()
-    client = fleet.client(fleet.replica)
+    client = fleet.replica.page()
     assert [m["name"] for m in client.monitor_list().values()] == ["First"]
     assert not client.needs_setup()
     client.close()
 
 
-def test_an_edit_arrives_and_heartbeats_stay(fleet: Fleet, web: str) -> None:
+def test_an_edit_arrives_and_heartbeats_stay(fleet: Running, web: str) -> None:
     count = "SELECT count(*) FROM heartbeat WHERE monitor_id = 1"
     wait_until(lambda: query(fleet.replica, count)[0][0] > 0, "a heartbeat on the replica", 60)
     before = query(fleet.replica, "SELECT id, monitor_id, time, status, msg FROM heartbeat")
     position = latest(fleet)
-    client = fleet.client(fleet.leader)
+    client = fleet.leader.page()
     client.add_monitor("null", web, description="  spaces at both ends;\n")
     client.edit_monitor(1, name="First, renamed 🚀")
     position = published_after(fleet, position)
@@ -107,7 +106,7 @@ def test_an_edit_arrives_and_heartbeats_stay(fleet: Fleet, web: str) -> None:
     cycles(2, fleet.leader)
     fleet.wait_applied()
     fleet.replica.wait_ready()
-    page = fleet.client(fleet.replica)
+    page = fleet.replica.page()
     shown = {m["name"]: m["description"] for m in page.monitor_list().values()}
     assert shown == {"First, renamed 🚀": None, "null": "  spaces at both ends;\n"}
     page.close()
@@ -116,9 +115,9 @@ def test_an_edit_arrives_and_heartbeats_stay(fleet: Fleet, web: str) -> None:
     assert set(before) <= set(after)
 
 
-def test_saving_without_a_change_stops_nothing(fleet: Fleet) -> None:
+def test_saving_without_a_change_stops_nothing(fleet: Running) -> None:
     position = latest(fleet)
-    client = fleet.client(fleet.leader)
+    client = fleet.leader.page()
     client.add_status_page("Page", "page")
     client.save_status_page("page", {"Group": [1, 2]}, domainNameList=["status.example.test"])
     published_after(fleet, position)
@@ -138,8 +137,8 @@ def test_saving_without_a_change_stops_nothing(fleet: Fleet) -> None:
     client.close()
 
 
-def test_restore_now_takes_back_what_was_edited_on_the_replica(fleet: Fleet, web: str) -> None:
-    page = fleet.client(fleet.replica)
+def test_restore_now_takes_back_what_was_edited_on_the_replica(fleet: Running, web: str) -> None:
+    page = fleet.replica.page()
     page.add_monitor("made on the replica", web)
     page.close()
     cycles(2, fleet.replica)
@@ -158,11 +157,11 @@ def test_restore_now_takes_back_what_was_edited_on_the_replica(fleet: Fleet, web
     assert again["outcome"] == "nothing"
 
 
-def test_a_replica_is_promoted_and_the_old_leader_is_fenced(fleet: Fleet, web: str) -> None:
+def test_a_replica_is_promoted_and_the_old_leader_is_fenced(fleet: Running, web: str) -> None:
     said = fleet.replica.command("promote").stdout
     assert "REPLICATOR_MODE=BACKUP" in said
     # The old leader hears of it at its next change.
-    client = fleet.client(fleet.leader)
+    client = fleet.leader.page()
     client.add_monitor("too late", web)
     client.close()
     wait_until(
@@ -179,7 +178,7 @@ def test_a_replica_is_promoted_and_the_old_leader_is_fenced(fleet: Fleet, web: s
     fleet.leader.run()
     fleet.replica.wait_ready()
     fleet.leader.wait_ready()
-    page = fleet.client(fleet.replica)
+    page = fleet.replica.page()
     page.add_monitor("on the new leader", web)
     page.close()
     names = "SELECT name FROM monitor ORDER BY name"
@@ -190,7 +189,7 @@ def test_a_replica_is_promoted_and_the_old_leader_is_fenced(fleet: Fleet, web: s
     assert ("too late",) not in query(fleet.leader, names)
 
 
-def test_sigterm_ends_both_within_kuma_s_own_time(fleet: Fleet) -> None:
+def test_sigterm_ends_both_within_kuma_s_own_time(fleet: Running) -> None:
     for side in (fleet.leader, fleet.replica):
         side.wait_ready()
         cycles(1, side)

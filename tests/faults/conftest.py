@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.faults.world import Template, make_template
+from tests.faults.world import make_start
+from tests.support.fleet import Start
+from tests.support.memory import in_memory
 
 
 @pytest.fixture(scope="module")
 def memory() -> Iterator[Path]:
-    place = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="replicator-", dir=place) as folder:
-        yield Path(folder)
+    with in_memory() as folder:
+        yield folder
 
 
 @pytest.fixture(scope="module")
-def template(memory: Path) -> Template:
-    return make_template(memory / "template")
+def start(memory: Path) -> Start:
+    return make_start(memory / "start")
 
 
 @pytest.fixture

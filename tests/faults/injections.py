@@ -359,7 +359,7 @@ def _answers(open_stage: Callable[[Stage], None], patience: float = 0.3) -> Inje
         with stage() as server:
             open_stage(server)
             wait = lambda: wait_ready(server.url, world.kuma.running, patience, poll=0.02)  # noqa: E731
-            with _kuma("on_ready", lambda _world: wait)(world):
+            with _kuma("before_ready", lambda _world: wait)(world):
                 yield
 
     return inject
@@ -411,13 +411,13 @@ _UNTIL_WRITTEN = ("observe", "fetch", "plan", "stop", "apply")
 
 _KUMA = {
     "stop": (
-        Fault("Kuma: stop fails", _kuma("on_stop", lambda _world: _raises)),
+        Fault("Kuma: stop fails", _kuma("before_stop", lambda _world: _raises)),
         Fault("Kuma: does not stop", _still_open),
     ),
     "start": (
-        Fault("Kuma: start fails", _kuma("on_start", lambda _world: _raises)),
-        Fault("Kuma: dies on the new rows", _kuma("on_ready", _ends_on_new_rows)),
-        Fault("Kuma: dies at once", _kuma("on_ready", lambda _world: _raises)),
+        Fault("Kuma: start fails", _kuma("before_start", lambda _world: _raises)),
+        Fault("Kuma: dies on the new rows", _kuma("before_ready", _ends_on_new_rows)),
+        Fault("Kuma: dies at once", _kuma("before_ready", lambda _world: _raises)),
         Fault("Kuma: garbage", _answers(lambda s: s.open((200, "\x00\xff<html>")))),
         Fault("Kuma: error page", _answers(lambda s: s.open((502, "bad gateway")))),
         Fault("Kuma: never answers", _answers(lambda _server: None)),

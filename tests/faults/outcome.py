@@ -12,7 +12,7 @@ from replicator_kuma.replication.apply.interrupted import PARTIAL
 from replicator_kuma.replication.instance import Outcome
 from replicator_kuma.replication.observe import observe
 from tests.faults.injections import NotMet, Point
-from tests.faults.world import LEADER, NEW_LOGO, Template, World
+from tests.faults.world import LEADER, World
 from tests.support import cycles, databases
 from tests.support.compare import (
     config_differences,
@@ -21,6 +21,7 @@ from tests.support.compare import (
     orphans,
     staying_differences,
 )
+from tests.support.fleet import NEW_LOGO, Start, assert_at_rest
 from tests.support.forked import forked
 
 KILLED = "killed"
@@ -63,14 +64,14 @@ class Injector:
             self._stack.close()
 
 
-def experience(point: Point, template: Template, world: World) -> Seen:
+def experience(point: Point, start: Start, world: World) -> Seen:
     """What comes of the fault; asserts all that holds whatever happens."""
     end = meet(point, world)
     if point.fault.kills:
         world = world.reborn()
-    assert_nothing_half_done(template, world, end, point.fault.name)
-    rows = _rows(template, world)
-    return Seen(end, rows, recover(template, world, end))
+    assert_nothing_half_done(start, world, end, point.fault.name)
+    rows = _rows(start, world)
+    return Seen(end, rows, recover(start, world, end))
 
 
 def meet(point: Point, world: World, *, must: bool = True) -> str:
@@ -106,7 +107,7 @@ def _killed(point: Point, world: World, must: bool) -> str:
 
 
 def assert_nothing_half_done(
-    template: Template, world: World, end: str, fault: str, *, loose: bool = False
+    start: Start, world: World, end: str, fault: str, *, loose: bool = False
 ) -> None:
     """Right after the faulty cycle, before anybody has mended anything but the fault.
 
@@ -119,7 +120,7 @@ def assert_nothing_half_done(
         assert world.kuma.running()
         assert world.kuma.log == []
     else:
-        assert_rows(template, world)
+        assert_rows(start, world)
         assert world.kuma.running() or (unstartable and state.stopped_by_me), "Kuma is down"
     assert_published_whole(world)
     # without a descriptor no folder can be emptied: the next cycle does it
@@ -130,12 +131,12 @@ def assert_nothing_half_done(
         assert (state.pending is not None) >= (PARTIAL in left)
 
 
-def assert_rows(template: Template, world: World) -> None:
+def assert_rows(start: Start, world: World) -> None:
     """Old or new, never a part, with the files that belong to them once Kuma is up."""
     assert databases.query(world.database, "PRAGMA integrity_check") == [("ok",)]
     edited = cycles.name_of(world.database, 2) == "in the last moment"
-    kind = _rows(template, world)
-    expected = template.new if kind == "new" else template.old
+    kind = _rows(start, world)
+    expected = start.new if kind == "new" else start.old
     differences = config_differences(world.database, expected)
     if edited:
         differences = [line for line in differences if "'https://host2.example" not in line]
@@ -153,7 +154,7 @@ def assert_published_whole(world: World) -> None:
         assert dump.manifest.digest == label.digest
 
 
-def _rows(template: Template, world: World) -> str:
+def _rows(start: Start, world: World) -> str:
     if world.role == LEADER:
         return "published" if len(world.repository.published()) > 2 else "unpublished"
     return "new" if cycles.name_of(world.database, 3) == "two" else "old"
@@ -162,52 +163,45 @@ def _rows(template: Template, world: World) -> str:
 # --- the way out --------------------------------------------------------------------------------
 
 
-def recover(template: Template, world: World, end: str) -> str:
+def recover(start: Start, world: World, end: str) -> str:
     """How many cycles without a fault it takes until all is as if there had been none."""
-    if end == ENDED_WELL and _settled(template, world):
+    if end == ENDED_WELL and _settled(start, world):
         return SAME
     for number, words in _CYCLES.items():
         with contextlib.suppress(ReplicatorError):
             world.cycle()
-        if _settled(template, world):
+        if _settled(start, world):
             return words
         if number == 2 and end == KILLED:
             world = world.reborn()
     with contextlib.suppress(KumaError, SnapshotRefused):
         world.cycle(now=True)
-    assert_settled(template, world)
+    assert_settled(start, world)
     return BY_HAND
 
 
-def _settled(template: Template, world: World) -> bool:
+def _settled(start: Start, world: World) -> bool:
     try:
-        assert_settled(template, world)
+        assert_settled(start, world)
     except AssertionError:
         return False
     return True
 
 
-def assert_settled(template: Template, world: World) -> None:
+def assert_settled(start: Start, world: World) -> None:
     """As an uninterrupted cycle ends."""
     state = world.instance.state.load()
     assert state.last is not None
     assert state.last.ok
-    assert (state.pending, state.purge, state.stopped_by_me) == (None, False, False)
-    assert world.kuma.running()
-    assert left(world) == []
+    assert_at_rest(world.instance)
     assert_published_whole(world)
     if world.role == LEADER:
         newest, _folder = world.repository.published()[-1]
         assert newest.digest == observe(world.instance).manifest.digest
         assert world.cycle(now=True).outcome is Outcome.NOTHING
         return
-    assert config_differences(world.database, template.new) == []
+    assert config_differences(world.database, start.new) == []
     assert (world.data / "upload" / "logo2.png").read_bytes() == NEW_LOGO
-    assert staying_differences(world.database, template.old) == []
-    assert local_differences(world.database, template.old) == []
+    assert staying_differences(world.database, start.old) == []
+    assert local_differences(world.database, start.old) == []
     assert [*orphans(world.database), *damage(world.database)] == []
-
-
-def left(world: World) -> list[str]:
-    """What must not outlive a cycle that ended well."""
-    return cycles.left_behind(world.instance)

@@ -29,7 +29,8 @@ from tests.faults.outcome import (
     meet,
     recover,
 )
-from tests.faults.world import LEADER, PHASES, REPLICA, Template, World, hear
+from tests.faults.world import LEADER, PHASES, REPLICA, World, hear, world_of
+from tests.support.fleet import Start
 
 FAULTS = int(os.environ.get("REPLICATOR_TEST_FAULTS", "24"))
 PARTS = 8
@@ -82,7 +83,7 @@ def random_point(chance: random.Random, role: str) -> Point:
     return Point(role, PHASES[role][0], fault)
 
 
-def test_faults_do_not_add_up(template: Template, memory: Path, part: int) -> None:
+def test_faults_do_not_add_up(start: Start, memory: Path, part: int) -> None:
     seed = int(os.environ.get("REPLICATOR_TEST_SEED") or random.SystemRandom().randrange(2**32))
     left = FAULTS // PARTS
     while left > 0:
@@ -93,22 +94,22 @@ def test_faults_do_not_add_up(template: Template, memory: Path, part: int) -> No
         told = f"part {part}: REPLICATOR_TEST_SEED={seed}: {[p.key for p in row]}"
         print(told, file=sys.stderr)
         with tempfile.TemporaryDirectory(dir=memory) as folder:
-            suffer(row, template, template.world(Path(folder) / "w", role))
+            suffer(row, start, world_of(start, Path(folder) / "w", role))
         seed = chance.randrange(2**32)
 
 
-def suffer(row: list[Point], template: Template, world: World) -> None:
+def suffer(row: list[Point], start: Start, world: World) -> None:
     """A fault a cycle; what holds after each, and the way out of all together."""
     ended = ""
     for point in row:
         ended = meet(point, world, must=False)
         if point.fault.kills:
             world = world.reborn()
-        assert_nothing_half_done(template, world, ended, point.fault.name, loose=True)
-    seen = Seen(ended, "", recover(template, world, ended))
+        assert_nothing_half_done(start, world, ended, point.fault.name, loose=True)
+    seen = Seen(ended, "", recover(start, world, ended))
     if seen.recovery == BY_HAND:
         assert world.role == REPLICA, "a leader never needs a person for such a thing"
-    assert_settled(template, world)
+    assert_settled(start, world)
 
 
 @pytest.fixture(params=range(PARTS))

@@ -11,7 +11,8 @@ import pytest
 from tests.faults import matrix
 from tests.faults.injections import Point, need_mounts, points
 from tests.faults.outcome import experience
-from tests.faults.world import Template
+from tests.faults.world import world_of
+from tests.support.fleet import Start
 
 POINTS = {point.key: point for point in points()}
 
@@ -39,10 +40,10 @@ def mounted(folder: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
 # a MemoryError between two files leaves the first to the garbage collector
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("key", POINTS)
-def test_nothing_is_lost(key: str, template: Template, mounted: Path) -> None:
+def test_nothing_is_lost(key: str, start: Start, mounted: Path) -> None:
     """The outcome is the one that docs/faults.md shows."""
     point: Point = POINTS[key]
-    seen = experience(point, template, template.world(mounted, point.role))
+    seen = experience(point, start, world_of(start, mounted, point.role))
     matrix.record(point, seen)
     assert str(seen) == matrix.committed(point)
 

@@ -16,17 +16,15 @@ from replicator_kuma.replication.leader.cycle import Leader
 from replicator_kuma.replication.replica.cycle import cycle as restore_cycle
 from replicator_kuma.replication.runner import run
 from tests.faults.fast_restic import FastRestic
-from tests.support import cycles, databases
-from tests.support.crashing import FileKuma
-from tests.support.instances import make_instance
-from tests.support.pairs import HastyStore
+from tests.support import cycles
+from tests.support.fleet import Start, change
+from tests.support.instances import FileKuma, HastyStore, make_instance
 
 LEADER, REPLICA = "leader", "replica"
 PHASES = {
     LEADER: ("observe", "dump", "publish", "note"),
     REPLICA: ("observe", "fetch", "plan", "stop", "apply", "start", "note"),
 }
-NEW_LOGO = b"another logo"
 _BEGINS = {
     "dumping the tables": "dump",
     "publishing": "publish",
@@ -64,26 +62,25 @@ class WatchedRestic(FastRestic):
 
 
 class FaultyKuma(FileKuma):
-    """A Kuma whose being up is a file; a fault puts other functions in the place of these."""
+    """A fault puts other functions in the place of these."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self.up = folder.with_name(f"{folder.name}-kuma-is-up")
-        self.on_stop: Callable[[], None] = lambda: None
-        self.on_start: Callable[[], None] = lambda: None
-        self.on_ready: Callable[[], None] = lambda: None
+        self.before_stop: Callable[[], None] = lambda: None
+        self.before_start: Callable[[], None] = lambda: None
+        self.before_ready: Callable[[], None] = lambda: None
         self.ready_one: Callable[[], None] = lambda: None
 
     def stop(self) -> None:
-        self.on_stop()
+        self.before_stop()
         super().stop()
 
     def start(self) -> None:
-        self.on_start()
+        self.before_start()
         super().start()
 
     def wait_ready(self) -> None:
-        self.on_ready()
+        self.before_ready()
         super().wait_ready()
         self.ready_one()
 
@@ -104,8 +101,8 @@ class World:
 
     def _instance(self) -> Instance:
         folder = self.folder / self.role
-        made = make_instance(folder, self.repository, name=self.role, store=HastyStore(folder))
-        made.kuma, made.wait_ready = self.kuma, self.kuma.wait_ready
+        store = HastyStore(folder)
+        made = make_instance(folder, self.repository, name=self.role, store=store, kuma=self.kuma)
         made.interrupted = lambda: self.asked_to_end
         made.progress = self._progress
         self.repository._interrupted = lambda: self.asked_to_end
@@ -146,41 +143,29 @@ class World:
         return World(self.folder, self.role)
 
 
-@dataclass(frozen=True)
-class Template:
+def world_of(start: Start, folder: Path, role: str) -> World:
+    """A copy that a fault may ruin; ``folder`` may hold empty file systems already."""
+    shutil.copytree(start.folder, folder, dirs_exist_ok=True)
+    world = World(folder, role)
+    world.repository.moved()
+    return world
+
+
+def make_start(folder: Path) -> Start:
     """A replica at 1.1 and 1.2 published; a leader with one more change. Made once, copied."""
-
-    folder: Path
-    old: Path
-    new: Path
-
-    def world(self, folder: Path, role: str) -> World:
-        """A copy that a fault may ruin; ``folder`` may hold empty file systems already."""
-        shutil.copytree(self.folder, folder, dirs_exist_ok=True)
-        world = World(folder, role)
-        world.repository.moved()
-        return world
-
-
-def make_template(folder: Path) -> Template:
-    """Monitors changed, gone, new, another one with the same id; a logo."""
     home = folder / "world"
     cycles.fill(home / LEADER, monitors=7)
     leader = World(home, LEADER)
     leader.repository.create()
-    leader.kuma.up.touch()
+    leader.kuma.start()
     leader.cycle()
     shutil.copytree(home / LEADER, home / REPLICA, ignore=shutil.ignore_patterns("replicator"))
     replica = World(home, REPLICA)
-    replica.kuma.up.touch()
+    replica.kuma.start()
     replica.cycle()
     old = cycles.copy_of(replica.database, "old.db")
-    cycles.rename(leader.database, 3, "two")
-    cycles.delete_monitor(leader.database, 4)
-    databases.edit(leader.database, "UPDATE monitor SET created_date = '2031' WHERE id = 5")
-    cycles.add_monitor(leader.database, 77)
-    (leader.data / "upload" / "logo2.png").write_bytes(NEW_LOGO)
+    change(leader.data)
     leader.cycle()
     new = cycles.copy_of(leader.database, "new.db")
     cycles.rename(leader.database, 6, "three")
-    return Template(home, old, new)
+    return Start(home, old, new)

@@ -12,7 +12,7 @@ from pathlib import Path
 from replicator_kuma.daemon import heartbeat
 from tests.faults.injections import remount
 from tests.monitoring.entry import STALE
-from tests.monitoring.world import BACKUP, NAMES, RESTORE, Receiver, World, made
+from tests.monitoring.world import BACKUP, NAMES, RESTORE, Receiver, Situated, made
 
 # when a situation begins, a cycle has gone well an hour ago: the one is not late yet, the other is
 HEALTH, FRESH, LATE = "status --health", "status --fresh 2h", "status --fresh 30m"
@@ -26,7 +26,7 @@ class Situation:
 
     name: str
     mode: str
-    make: Callable[[World], None]
+    make: Callable[[Situated], None]
     well: bool = False
     """cycles go well in it"""
     told: bool = True
@@ -56,7 +56,7 @@ class Seen:
     told: dict[str, Told] = field(default_factory=dict)
 
 
-def _cycle_ended(world: World, well: bool) -> None:
+def _cycle_ended(world: Situated, well: bool) -> None:
     """Let a cycle take place, and wait until its end is noted."""
     before = time.time()
     world.watched.cycle()
@@ -68,11 +68,11 @@ def _cycle_ended(world: World, well: bool) -> None:
     world.watched.until(noted, f"a cycle that ends {'well' if well else 'in failure'}")
 
 
-def _nothing(world: World) -> None:
+def _nothing(world: Situated) -> None:
     _cycle_ended(world, well=True)
 
 
-def _gone(world: World) -> None:
+def _gone(world: Situated) -> None:
     assert world.server is not None
     world.server.close()
     world.hang()
@@ -80,51 +80,51 @@ def _gone(world: World) -> None:
     _cycle_ended(world, well=False)
 
 
-def _hung(world: World) -> None:
+def _hung(world: Situated) -> None:
     assert world.server is not None
     world.server.process.send_signal(signal.SIGSTOP)
     world.hang()
     _cycle_ended(world, well=False)
 
 
-def _read_only(world: World) -> None:
+def _read_only(world: Situated) -> None:
     remount(world.repository, "ro")
     world.edit()
     _cycle_ended(world, well=world.watched is world.replica)
 
 
-def _emptied(world: World) -> None:
+def _emptied(world: Situated) -> None:
     for path in (world.repository / "snapshots").iterdir():
         path.unlink()
     _cycle_ended(world, well=False)
 
 
-def _full(world: World) -> None:
+def _full(world: Situated) -> None:
     world.as_cron_has_it()  # later nothing can be written there; nor can a cycle's end
     world.fill(world.replica.data_dir)
     world.watched.cycle()  # its end cannot be noted: the notification, which follows, tells
 
 
-def _repository_full(world: World) -> None:
+def _repository_full(world: Situated) -> None:
     world.fill(world.repository)
     world.edit()
     _cycle_ended(world, well=False)
 
 
-def _fenced(world: World) -> None:
+def _fenced(world: Situated) -> None:
     world.replica.command("promote")
     world.edit()
     _cycle_ended(world, well=False)
 
 
-def _held(world: World) -> None:
+def _held(world: Situated) -> None:
     world.replica.command("restore", "--now", "--snapshot", "1.1")
     world.edit()
     world.publish()
     _cycle_ended(world, well=True)
 
 
-def _refused(world: World) -> None:
+def _refused(world: Situated) -> None:
     for left in (7, 5):  # neither is half: the leader asks nobody, but this replica sees one step
         world.edit(f"DELETE FROM monitor WHERE id > {left}")
         world.publish()
@@ -198,7 +198,7 @@ def _silent(folder: Path) -> bool:
 _SHOWN = ("last cycle", "not noted", "fenced", "holding", "not applied")
 
 
-def _words(name: str, text: str, world: World) -> str:
+def _words(name: str, text: str, world: Situated) -> str:
     """The lines that say how replication goes, of those that a command has printed."""
     lines = text.splitlines()
     if name == "status":
@@ -209,7 +209,7 @@ def _words(name: str, text: str, world: World) -> str:
     return " <br>".join(_plain(line, world) for line in lines)
 
 
-def _plain(text: str, world: World) -> str:
+def _plain(text: str, world: Situated) -> str:
     """Without what is another one in each run: times, ports, names of restic's files."""
     text = text.replace(str(world.by_cron), str(world.watched.data_dir / "replicator"))
     text = text.replace(str(world.folder), "/srv")

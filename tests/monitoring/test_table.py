@@ -6,9 +6,7 @@ Real `replicator run`s with a real restic, all at the same time; only Uptime Kum
 from __future__ import annotations
 
 import os
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
@@ -24,6 +22,7 @@ from tests.monitoring.situations import (
     experience,
 )
 from tests.monitoring.world import Receiver, make_template
+from tests.support.memory import in_memory
 
 pytestmark = pytest.mark.slow
 MADE = [one for one in SITUATIONS if not one.disk or os.geteuid() == 0]
@@ -33,10 +32,8 @@ MADE = [one for one in SITUATIONS if not one.disk or os.geteuid() == 0]
 @pytest.fixture(scope="module")
 def seen() -> dict[str, Seen]:
     """What each situation showed, by title."""
-    place = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else None
     receiver = Receiver()
-    with tempfile.TemporaryDirectory(prefix="replicator-", dir=place) as made:
-        folder = Path(made)
+    with in_memory() as folder:
         template = make_template(folder / "template")
         with ThreadPoolExecutor(len(MADE)) as pool:
             running = {

@@ -22,7 +22,7 @@ from tests.cli.harness import FAKE_KUMA
 from tests.monitoring.entry import HANGS
 from tests.support import databases, weak_repository
 from tests.support.kuma_server import free_port
-from tests.support.supervised import Side
+from tests.support.supervised import Running, Side
 from tests.support.tools import ROOT, rest_server, restic_018
 from tests.support.waiting import wait_until
 
@@ -164,10 +164,9 @@ class RestServer:
 
 
 @dataclass
-class World:
+class Situated(Running):
     """The fleet of one situation. ``watched`` is the instance that is asked."""
 
-    folder: Path
     leader: Instance
     replica: Instance
     watched: Instance
@@ -244,7 +243,7 @@ def made(
     disk: str = "",
     served: bool = False,
     fleet: str = "default",
-) -> Iterator[World]:
+) -> Iterator[Situated]:
     """A world as the template, its watched instance under `run`; all ends with the block.
 
     ``disk`` (a folder of the template) gets a small file system; ``served``: the repository is
@@ -269,6 +268,7 @@ def made(
         if fleet != "default":
             shutil.rmtree(sides[mode].data_dir / "replicator")
         watched = sides[mode]
-        stack.callback(watched.kill)
-        watched.run()
-        yield World(folder, sides[BACKUP], sides[RESTORE], watched, folder.name, server)
+        leader, replica = sides[BACKUP], sides[RESTORE]
+        with Situated(folder, leader, replica, watched, folder.name, server) as world:
+            watched.run()
+            yield world

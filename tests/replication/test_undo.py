@@ -6,7 +6,6 @@ import errno
 import json
 import shutil
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,6 @@ from replicator_kuma.replication.state.records import Hold
 from replicator_kuma.replication.undo import preview
 from tests.support import cycles, databases
 from tests.support.compare import config_differences, damage, orphans
-from tests.support.crashing import FileKuma, crash_at
 from tests.support.cycles import (
     db,
     follow,
@@ -34,9 +32,9 @@ from tests.support.cycles import (
     take_over,
 )
 from tests.support.effects import at_effect, dies_at, raising
+from tests.support.fleet import Fleet, Start, assert_at_rest, logo, start
 from tests.support.folder_repository import FolderRepository
-from tests.support.forked import DIED
-from tests.support.instances import RecordingKuma, make_instance
+from tests.support.instances import RecordingKuma
 from tests.support.rules import PAUSED, rules
 from tests.support.thorough import one_in
 
@@ -479,113 +477,57 @@ def test_older_sets_make_room_for_the_note_of_the_newest(
 # --- ends in the middle ---------------------------------------------------------------------
 
 
-class World:
-    """A replica at 1.2 whose Kuma is a file, copied for one death."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.repository = FolderRepository(folder / "repository")
-        self.kuma = FileKuma(folder / "replica")
-        self.replica = make_instance(folder / "replica", self.repository, name="replica")
-        self.replica.kuma, self.replica.wait_ready = self.kuma, self.kuma.wait_ready
-
-    @property
-    def scratch(self) -> tuple[Path, ...]:
-        return self.replica.work, self.repository.folder
-
-
 @pytest.fixture
-def template(leader: Instance, replica: Instance, tmp_path: Path) -> tuple[Path, Path, Path]:
-    """The folder to copy, and the two sets of rows that there may be."""
-    old = cycles.copy_of(db(replica), "old.db")
-    (leader.data_dir / "upload" / "logo2.png").write_bytes(b"another")
-    cycles.delete_monitor(db(leader), 4)
-    step(leader, replica, "two")
-    new = cycles.copy_of(db(replica), "new.db")
-    folder = tmp_path / "world"
-    for name in ("replica", "repository"):
-        shutil.copytree(tmp_path / name, folder / name)
-    (folder / "replica" / "kuma-is-up").touch()
-    return folder, old, new
-
-
-def worlds(
-    template: Path, scratch: Path, first: int = 1, step: int = 1
-) -> Iterator[tuple[int, World]]:
-    for number in range(first, 300, step):
-        target = scratch / str(number)
-        shutil.copytree(template, target)
-        yield number, World(target)
-        shutil.rmtree(target)
-    raise AssertionError("more effects than there can be")
-
-
-def rows(world: World, old: Path, new: Path) -> str:
-    if not config_differences(db(world.replica), old):
-        return "old"
-    assert config_differences(db(world.replica), new) == []
-    return "new"
+def before(tmp_path: Path) -> Start:
+    """A replica at 1.2, which can go back to 1.1."""
+    made = start(tmp_path / "fleet")
+    follow(Fleet(made.folder, mortal=True).replica)
+    return made
 
 
 @pytest.mark.slow
-def test_dead_after_the_effects_of_an_undo(
-    template: tuple[Path, Path, Path], tmp_path: Path
-) -> None:
+def test_dead_after_the_effects_of_an_undo(before: Start, tmp_path: Path) -> None:
     """Either nothing was begun, or the next cycle ends it: a death never lets it follow 1.2."""
-    folder, old, new = template
     ends: set[tuple[str, bool]] = set()
-    for number, world in worlds(folder, tmp_path / "deaths", step=one_in(3)):
-        code = crash_at(number, lambda w=world: go_back(w.replica), *world.scratch)  # type: ignore[misc]
-        after = World(world.folder)
+    found = before.deaths(tmp_path / "deaths", lambda fleet: go_back(fleet.replica), step=one_in(3))
+    for number, after, died in found:
         held = after.replica.state.load().hold is not None
-        ends.add((rows(after, old, new), held))
-        if code == 0:
-            break
-        assert code == DIED
+        ends.add((before.rows(after.replica_db), held))
+        if not died:
+            continue
         if number % 2:
-            after.kuma.up.unlink(missing_ok=True)  # a container ends as a whole
+            after.kuma.up = False  # a container ends as a whole
             with after.replica.state.lock():
                 interrupted.resolve_before_start(after.replica)
             after.kuma.start()
         follow(after.replica, reconcile=True)
         follow(after.replica)
-        assert rows(after, old, new) == ("old" if held else "new")
-        logo = (after.replica.data_dir / "upload" / "logo2.png").read_bytes()
-        assert logo == (cycles.LOGO if held else b"another")
-        assert after.kuma.running()
-        assert left_behind(after.replica) == []
-        state = after.replica.state.load()
-        assert (state.pending, state.stopped_by_me, state.purge) == (None, False, False)
+        side = "old" if held else "new"
+        assert (before.rows(after.replica_db), logo(after)) == (side, side)
+        assert_at_rest(after.replica)
         if held:
+            state = after.replica.state.load()
             assert state.hold is not None
             assert state.hold.kept == 0
             assert [one.undoes for one in sets(after.replica)] == [0, 1]
             assert go_on(after.replica).outcome is Outcome.APPLIED
-            assert rows(after, old, new) == "new"
+            assert before.rows(after.replica_db) == "new"
     assert ends == {("new", False), ("new", True), ("old", True)}
 
 
 @pytest.mark.slow
-def test_dead_after_every_effect_of_keeping(
-    leader: Instance, replica: Instance, tmp_path: Path
-) -> None:
+def test_dead_after_every_effect_of_keeping(tmp_path: Path) -> None:
     """From the confirmation on a set is whole at the next cycle; before, it is not there."""
-    folder = tmp_path / "world"
-    rename(db(leader), 3, "two")
-    lead(leader)
-    for name in ("replica", "repository"):
-        shutil.copytree(tmp_path / name, folder / name)
-    (folder / "replica" / "kuma-is-up").touch()
-    for number, world in worlds(folder, tmp_path / "deaths", 25):  # before: test_interrupted
-        code = crash_at(number, lambda w=world: follow(w.replica), *world.scratch)  # type: ignore[misc]
-        after = World(world.folder)
+    begin = start(tmp_path / "fleet")
+    words = "1.1 → 1.2: 2 monitors new, 2 deleted, 1 changed"
+    # before: test_interrupted
+    found = begin.deaths(tmp_path / "deaths", lambda fleet: follow(fleet.replica), first=25)
+    for _number, after, _died in found:
         follow(after.replica, reconcile=True)
-        assert [one.words for one in sets(after.replica)] == ["1.1 → 1.2: 1 monitor changed"]
+        assert [one.words for one in sets(after.replica)] == [words]
         assert left_behind(after.replica) == []
         go_back(after.replica)
-        assert name_of(db(after.replica), 3) != "two"
-        if code == 0:
-            break
+        assert begin.rows(after.replica_db) == "old"
 
 
 def test_an_undo_that_cannot_be_ended_is_tried_once(

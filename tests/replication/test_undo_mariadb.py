@@ -13,7 +13,8 @@ from replicator_kuma.replication.instance import Outcome
 from tests.support.cycles import follow, go_back, go_on, left_behind
 from tests.support.forked import DIED, forked
 from tests.support.mariadb import Server
-from tests.support.mariadb_fleet import Fleet, before_statement, memory, own_server
+from tests.support.mariadb_fleet import Fleet, before_statement, own_server
+from tests.support.memory import in_memory
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def only(server: Server) -> Iterator[Fleet]:
-    with memory() as folder:
+    with in_memory() as folder:
         yield Fleet(folder / "fleet", server, "sqlite", name="i4_undo")
 
 

@@ -15,8 +15,7 @@ from tests.support import cycles, databases
 from tests.support.compare import damage, orphans
 from tests.support.cycles import db, follow, lead, left_behind, name_of, rename
 from tests.support.effects import at_effect, dies_at
-from tests.support.instances import RecordingKuma
-from tests.support.pairs import HastyStore
+from tests.support.instances import HastyStore, RecordingKuma
 
 URL = "primaryBaseURL"
 WIDE = frozenset({*SETTINGS, URL})

@@ -8,50 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from replicator_kuma.base.errors import KumaError
 from replicator_kuma.base.state_directory import real_path
 from tests.support.effects import at_every_effect
 from tests.support.forked import DIED, forked
 
 _CHANGES = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "shutil.rmtree")
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
-
-
-class FileKuma:
-    """A Kuma whose being up is a file, so that a crash of the replicator leaves it as it was.
-
-    ``looks`` is called at each start; ``refuses`` says whether this Kuma is never ready.
-    """
-
-    name = "file"
-    manages = True
-
-    def __init__(self, folder: Path) -> None:
-        self.up = folder / "kuma-is-up"
-        self.log: list[str] = []
-        self.looks: Callable[[], object] = lambda: None
-        self.refuses: Callable[[], bool] = lambda: False
-
-    def running(self) -> bool:
-        return self.up.exists()
-
-    def ended_with(self) -> int | None:
-        """Nobody can tell."""
-        return None
-
-    def stop(self) -> None:
-        self.log.append("stop")
-        self.up.unlink(missing_ok=True)
-
-    def start(self) -> None:
-        self.log.append("start")
-        if not self.up.exists():
-            self.looks()
-            self.up.touch()
-
-    def wait_ready(self) -> None:
-        if not self.up.exists() or self.refuses():
-            raise KumaError("Kuma ended by itself with exit code 1")
 
 
 class Counter:

@@ -22,8 +22,7 @@ from replicator_kuma.replication.state.state import State
 from replicator_kuma.replication.undo import undo
 from tests.support import databases
 from tests.support.folder_repository import FolderRepository
-from tests.support.instances import RecordingKuma, make_instance
-from tests.support.pairs import HastyStore
+from tests.support.instances import HastyStore, RecordingKuma, make_instance
 
 LOGO = b"\x89PNG one"
 MARK = Mark(Position(1, 7), "d" * 64, "5" * 16, "a" * 64, "writer", "leader", 20, 99)

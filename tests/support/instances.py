@@ -57,6 +57,48 @@ class RecordingKuma:
             raise KumaError("Kuma ended by itself with exit code 1")
 
 
+class FileKuma(RecordingKuma):
+    """Its being up is a file beside ``folder``, so that it outlives a replicator that dies.
+
+    ``refuses`` says whether it is never ready. ``on_start`` is not called where it is up already.
+    """
+
+    name = "file"
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder.with_name(f"{folder.name}-kuma-is-up")
+        self.refuses: Callable[[], bool] = lambda: False
+        super().__init__(running=self.up)
+
+    @property
+    def up(self) -> bool:
+        return self._file.exists()
+
+    @up.setter
+    def up(self, running: bool) -> None:
+        if running and not self.up:
+            self._file.touch()
+        elif not running:
+            self._file.unlink(missing_ok=True)
+
+    def start(self) -> None:
+        if self.up:
+            self.log.append("start")
+        else:
+            super().start()
+
+    def wait_ready(self) -> None:
+        if not self.up or self.refuses():
+            raise KumaError("Kuma ended by itself with exit code 1")
+
+
+class HastyStore(SqliteStore):
+    """Waits a tenth of a second for a lock instead of five."""
+
+    def connect(self, mode: str = "rw", timeout: float = 0.1) -> sqlite3.Connection:
+        return super().connect(mode, min(timeout, 0.1))
+
+
 class RecordingNotifier:
     """Keeps what would have been sent."""
 

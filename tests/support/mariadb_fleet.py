@@ -8,10 +8,8 @@ state is known again by the server's own checksums.
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -34,16 +32,16 @@ from tests.support.compare import (
     orphans,
     staying_differences,
 )
-from tests.support.crashing import Counter, FileKuma
-from tests.support.cycles import LOGO, follow, lead, left_behind
+from tests.support.crashing import Counter
+from tests.support.cycles import LOGO, follow, lead
 from tests.support.engines import Engine, MariadbEngine, SqliteEngine
+from tests.support.fleet import NEW_LOGO, assert_at_rest
 from tests.support.folder_repository import FolderRepository
 from tests.support.forked import forked
-from tests.support.instances import make_instance
+from tests.support.instances import FileKuma, make_instance
 from tests.support.mariadb import Database, Server, short_folder
 from tests.support.plain import mariadb_damage, plain
 
-NEW_LOGO = b"another logo"
 BORN = "2031-01-01 00:00:00"
 _LINKS = ("monitor_notification", "monitor_tag", "monitor_group", "monitor_maintenance")
 _EDITS = (
@@ -64,14 +62,6 @@ MORE_EDITS = (
     f"UPDATE monitor SET created_date = '{BORN}' WHERE id > 10 AND id % 50 = 0",
 )
 """For fleets of some hundred monitors: more than one statement of the writer holds."""
-
-
-@contextlib.contextmanager
-def memory() -> Iterator[Path]:
-    """A folder in memory where there is one: what dies here is a process, not a machine."""
-    place = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="replicator-", dir=place) as folder:
-        yield Path(folder)
 
 
 _WITH_A_STANDBY = (
@@ -138,7 +128,7 @@ class Fleet:
         for name in ("leader", "replica"):
             (self.folder / name / "upload").mkdir()
             (self.folder / name / "upload" / "logo2.png").write_bytes(LOGO)
-            (self.folder / name / "kuma-is-up").touch()
+            FileKuma(self.folder / name).up = True
         self.repository.init()
         leader = self._instance("leader", leads.store())
         lead(leader)
@@ -212,10 +202,8 @@ class Fleet:
         return self._instance("replica", open_store(self.folder / "replica"))
 
     def _instance(self, name: str, store: Store) -> Instance:
-        kuma = FileKuma(self.folder / name)
-        made = make_instance(self.folder / name, self.repository, name=name, store=store)
-        made.kuma, made.wait_ready = kuma, kuma.wait_ready
-        return made
+        folder = self.folder / name
+        return make_instance(folder, self.repository, name=name, store=store, kuma=FileKuma(folder))
 
     @property
     def scratch(self) -> tuple[Path, ...]:
@@ -240,10 +228,7 @@ class Fleet:
         replica = self.replica()
         assert (self.rows(), self.logo()) == (side, side)
         assert Rows.of(self.database) == (self.new if side == "new" else self.old)
-        state = replica.state.load()
-        assert (state.pending, state.purge, state.stopped_by_me) == (None, False, False)
-        assert left_behind(replica) == []
-        assert replica.kuma.running()
+        assert_at_rest(replica)
 
     def look_at_each_start(self, replica: Instance) -> None:
         """Kuma never starts on the rows of one snapshot with the files of another."""
@@ -251,7 +236,7 @@ class Fleet:
         def look() -> None:
             assert self.rows() == self.logo()
 
-        file_kuma(replica).looks = look
+        file_kuma(replica).on_start = look
 
 
 def file_kuma(of: Instance) -> FileKuma:

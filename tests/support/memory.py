@@ -7,12 +7,14 @@ stays to be looked at.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 MEMORY = Path("/dev/shm")
@@ -42,6 +44,14 @@ def write_to_memory() -> Path | None:
     os.environ["TMPDIR"] = str(folder)
     tempfile.tempdir = None  # it is looked up once a process
     return folder
+
+
+@contextlib.contextmanager
+def in_memory() -> Iterator[Path]:
+    """A folder in memory where there is any: what dies in it is a process, not a machine."""
+    place = MEMORY if os.access(MEMORY, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="replicator-", dir=place) as folder:
+        yield Path(folder)
 
 
 def remove(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""One instance under the real `replicator run`, in a process of its own."""
+"""Instances under the real `replicator run`, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -7,21 +7,28 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
-from tests.support.kuma_server import free_port, is_ready, kuma_command
+from tests.cli.harness import FAKE_KUMA
+from tests.support.cycles import state_of
+from tests.support.kuma_server import KumaClient, free_port, is_ready, kuma_command
 from tests.support.tools import kuma_dir
 from tests.support.waiting import wait_until
 from tests.support.weak_repository import PASSWORD
 
 REPLICATOR = [sys.executable, "-m", "replicator_kuma"]
+USER, KUMA_PASSWORD = "admin", "Replicator-tests-1"
 
 
 class Side:
     """An instance's data directory and environment; ``run`` starts it, ``command`` asks it.
 
-    ``kuma`` None runs the real Uptime Kuma; else it is the command to run in its place.
+    ``kuma`` None runs the real Uptime Kuma; else it is the command to run in its place, and
+    `stand_in` is such a command.
     """
 
     def __init__(
@@ -60,6 +67,15 @@ class Side:
             **environment,
         }
 
+    @classmethod
+    def stand_in(cls, folder: Path, name: str, mode: str, restic: Path, **environment: str) -> Self:
+        """With a program in Kuma's place that serves its page and reads nothing."""
+        notes = folder / f"{name}-kuma"
+        notes.mkdir()
+        port = free_port()
+        kuma = [sys.executable, str(FAKE_KUMA), str(notes), str(port)]
+        return cls(folder, name, mode, restic, port=port, kuma=kuma, **environment)
+
     @property
     def database(self) -> Path:
         return self.data_dir / "kuma.db"
@@ -90,11 +106,30 @@ class Side:
     def wait_ready(self, deadline: float = 90.0) -> None:
         wait_until(self.ready, f"{self.name} to be ready", deadline)
 
-    def command(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run a replicator command beside it, with its environment."""
+    def page(self) -> KumaClient:
+        """A page of its Kuma, logged in as the leader's user."""
+        client = KumaClient(self.url)
+        client.connect()
+        client.login(USER, KUMA_PASSWORD)
+        return client
+
+    def set_up(self, **monitors: str) -> None:
+        """Start it; a person makes the user and monitors (name and address) in its page."""
+        self.run()
+        self.wait_ready()
+        with KumaClient(self.url) as client:
+            client.setup(USER, KUMA_PASSWORD)
+            client.login(USER, KUMA_PASSWORD)
+            for name, address in monitors.items():
+                client.add_monitor(name, address)
+
+    def command(
+        self, *arguments: str, check: bool = True, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a replicator command beside it, with its environment and what is said here."""
         done = subprocess.run(
             [*REPLICATOR, *arguments],
-            env=self.environment,
+            env={**self.environment, **environment},
             capture_output=True,
             text=True,
             timeout=120,
@@ -129,3 +164,49 @@ class Side:
         self.process.wait(10)
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
+
+
+@dataclass
+class Running:
+    """A leader, a replica and a repository, in one folder; both are killed at the block's end."""
+
+    folder: Path
+    leader: Side
+    replica: Side
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        for side in (self.leader, self.replica):
+            side.kill()
+
+    def positions(self) -> list[str]:
+        """Of all snapshots, oldest first; asked for anew where the repository holds others."""
+        there = (self.folder / "repository" / "snapshots").glob("*")
+        return _positions(self.leader, frozenset(path.name for path in there))
+
+    def wait_applied(self, position: str = "", deadline: float = 60.0) -> None:
+        """Until the replica has applied, and confirmed, a position: the newest, if none is said."""
+
+        def there() -> bool:
+            wanted = position or self.positions()[-1]
+            applied = state_of(self.replica.data_dir).applied
+            # a look at the file costs less than a command, which is what a person asks
+            return (
+                applied is not None
+                and str(applied.position) == wanted
+                and bool(self.replica.json("status")["applied"]["position"] == wanted)
+            )
+
+        wait_until(there, f"the replica applies {position or 'the newest'}", deadline)
+
+
+@cache
+def _positions(side: Side, _there: frozenset[str]) -> list[str]:
+    return [row["position"] for row in side.json("snapshots")]

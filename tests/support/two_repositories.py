@@ -14,8 +14,7 @@ from replicator_kuma.replication.instance import Instance, Outcome
 from replicator_kuma.replication.leader.promote import promote
 from tests.support.cycles import lead, rename
 from tests.support.folder_repository import FolderRepository
-from tests.support.instances import RecordingKuma, RecordingNotifier, make_instance
-from tests.support.pairs import HastyStore
+from tests.support.instances import HastyStore, RecordingKuma, RecordingNotifier, make_instance
 
 GONE = RepositoryUnreachable("no route to host")
 

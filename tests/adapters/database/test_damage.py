@@ -24,20 +24,20 @@ from replicator_kuma.base.errors import (
 )
 from replicator_kuma.replication.instance import Outcome
 from tests.support.databases import build, edit
-from tests.support.pairs import Pair
+from tests.support.fleet import Fleet
 
 Harm = Callable[[Path], AbstractContextManager[object] | None]
 
 
 @pytest.fixture
-def pair(tmp_path: Path) -> Pair:
+def fleet(tmp_path: Path) -> Fleet:
     """One snapshot published and applied, and something new on the leader."""
-    pair = Pair(tmp_path)
-    build(pair.leader_db, monitors=40, heartbeats=20)
-    build(pair.replica_db, monitors=40, heartbeats=20)
-    pair.replicate()
-    edit(pair.leader_db, "UPDATE tag SET color = '#abcdef' WHERE id = 1")
-    return pair
+    fleet = Fleet(tmp_path)
+    build(fleet.leader_db, monitors=40, heartbeats=20)
+    build(fleet.replica_db, monitors=40, heartbeats=20)
+    fleet.replicate()
+    edit(fleet.leader_db, "UPDATE tag SET color = '#abcdef' WHERE id = 1")
+    return fleet
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -131,34 +131,34 @@ HARMS: dict[str, tuple[Harm, type[ReplicatorError], str]] = {
 
 @pytest.mark.parametrize(("harm", "error", "message"), HARMS.values(), ids=HARMS)
 def test_leader_publishes_nothing(
-    pair: Pair, harm: Harm, error: type[ReplicatorError], message: str
+    fleet: Fleet, harm: Harm, error: type[ReplicatorError], message: str
 ) -> None:
     if error in (DatabaseUnset, DatabaseMissing):  # with a snapshot of its own it would wait for it
-        forget(pair)
-    before = contents(pair.repository.folder)
-    with harm(pair.leader_db) or nullcontext(), pytest.raises(error, match=message) as caught:
-        pair.publish()
+        forget(fleet)
+    before = contents(fleet.repository.folder)
+    with harm(fleet.leader_db) or nullcontext(), pytest.raises(error, match=message) as caught:
+        fleet.publish()
     assert caught.value.exit_code == error.exit_code == 4
     assert caught.value.hint
-    assert contents(pair.repository.folder) == before
-    assert pair.repository.calls[-1] != "publish"
+    assert contents(fleet.repository.folder) == before
+    assert fleet.repository.calls[-1] != "publish"
 
 
-def forget(pair: Pair) -> None:
+def forget(fleet: Fleet) -> None:
     """A leader that has published nothing yet, in a fleet without a snapshot."""
-    shutil.rmtree(pair.repository.folder)
-    pair.repository.folder.mkdir()
-    (pair.leader.state.folder / "state.json").unlink()
+    shutil.rmtree(fleet.repository.folder)
+    fleet.repository.folder.mkdir()
+    (fleet.leader.state.folder / "state.json").unlink()
 
 
 @pytest.mark.parametrize("harm", [absent, folder_instead, changed("DELETE FROM user")])
-def test_leader_that_lost_its_rows_publishes_nothing(pair: Pair, harm: Harm) -> None:
+def test_leader_that_lost_its_rows_publishes_nothing(fleet: Fleet, harm: Harm) -> None:
     """With a newest snapshot of its own it takes that back, or waits or asks; it never empties."""
-    before = contents(pair.repository.folder)
-    harm(pair.leader_db)
+    before = contents(fleet.repository.folder)
+    harm(fleet.leader_db)
     with contextlib.suppress(ReplicatorError):
-        assert pair.publish().outcome is Outcome.WAITING
-    assert contents(pair.repository.folder) == before
+        assert fleet.publish().outcome is Outcome.WAITING
+    assert contents(fleet.repository.folder) == before
 
 
 # A replica without a user is a fresh one: it is to be filled.
@@ -169,19 +169,19 @@ REPLICA_HARMS = {name: harm for name, harm in HARMS.items() if harm[1] is not Da
     ("harm", "error", "message"), REPLICA_HARMS.values(), ids=list(REPLICA_HARMS)
 )
 def test_replica_is_unchanged(
-    pair: Pair, harm: Harm, error: type[ReplicatorError], message: str
+    fleet: Fleet, harm: Harm, error: type[ReplicatorError], message: str
 ) -> None:
-    pair.publish()
-    asked = list(pair.kuma.log)
-    with harm(pair.replica_db) or nullcontext():
-        before = database_bytes(pair.replica.data_dir)
+    fleet.publish()
+    asked = list(fleet.kuma.log)
+    with harm(fleet.replica_db) or nullcontext():
+        before = database_bytes(fleet.replica.data_dir)
         if error is DatabaseMigrating:
-            assert pair.follow().outcome is Outcome.WAITING
+            assert fleet.follow().outcome is Outcome.WAITING
         else:
             with pytest.raises(error, match=message):
-                pair.follow()
-        assert database_bytes(pair.replica.data_dir) == before
-    assert [a for a in pair.kuma.log[len(asked) :] if a != "ready?"] == []
+                fleet.follow()
+        assert database_bytes(fleet.replica.data_dir) == before
+    assert [a for a in fleet.kuma.log[len(asked) :] if a != "ready?"] == []
 
 
 SIZES = (1, 15, 16, 99, 100, 101, 511, 512, 1024, 4095, 4096, 4097, 8192, 0.3, 0.5, 0.9, 0.999)
@@ -189,33 +189,33 @@ SIZES = (1, 15, 16, 99, 100, 101, 511, 512, 1024, 4095, 4096, 4097, 8192, 0.3, 0
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("wal", [False, True], ids=["delete", "wal"])
-def test_truncated(pair: Pair, size: float, wal: bool) -> None:
-    pair.publish()
-    edit(pair.leader_db, "UPDATE tag SET color = '#fedcba' WHERE id = 1")
-    before = contents(pair.repository.folder)
-    for path in (pair.leader_db, pair.replica_db):
+def test_truncated(fleet: Fleet, size: float, wal: bool) -> None:
+    fleet.publish()
+    edit(fleet.leader_db, "UPDATE tag SET color = '#fedcba' WHERE id = 1")
+    before = contents(fleet.repository.folder)
+    for path in (fleet.leader_db, fleet.replica_db):
         if wal:
             with closing(sqlite3.connect(path)) as connection:
                 connection.execute("PRAGMA journal_mode = WAL")
         truncated(size)(path)
     error = TableMissing if size == 1 else DatabaseCorrupt  # to SQLite, one byte is as none
     with pytest.raises(error):
-        pair.publish()
-    assert contents(pair.repository.folder) == before
-    cut = database_bytes(pair.replica.data_dir)
+        fleet.publish()
+    assert contents(fleet.repository.folder) == before
+    cut = database_bytes(fleet.replica.data_dir)
     with pytest.raises(error):
-        pair.follow()
-    assert database_bytes(pair.replica.data_dir) == cut
-    assert pair.kuma.up
+        fleet.follow()
+    assert database_bytes(fleet.replica.data_dir) == cut
+    assert fleet.kuma.up
 
 
-def test_one_byte_less(pair: Pair) -> None:
+def test_one_byte_less(fleet: Fleet) -> None:
     """SQLite reads a zero in its place, and finds nothing wrong."""
-    before = contents(pair.repository.folder)
-    truncated(pair.leader_db.stat().st_size - 1)(pair.leader_db)
+    before = contents(fleet.repository.folder)
+    truncated(fleet.leader_db.stat().st_size - 1)(fleet.leader_db)
     with pytest.raises(DatabaseCorrupt, match="cut off within a page"):
-        pair.publish()
-    assert contents(pair.repository.folder) == before
+        fleet.publish()
+    assert contents(fleet.repository.folder) == before
 
 
 def pages_of(path: Path, table: str) -> list[int]:
@@ -240,40 +240,40 @@ def overwrite(path: Path, page: int, seed: int) -> None:
     "table",
     ["monitor", "notification", "setting", "status_page", "monitor_tag", "incident"],
 )
-def test_foreign_bytes_in_pages(pair: Pair, table: str) -> None:
+def test_foreign_bytes_in_pages(fleet: Fleet, table: str) -> None:
     """Page by page of a table and its indexes: none of them may pass."""
-    before = contents(pair.repository.folder)
-    whole = pair.leader_db.read_bytes()
-    pages = pages_of(pair.leader_db, table)
+    before = contents(fleet.repository.folder)
+    whole = fleet.leader_db.read_bytes()
+    pages = pages_of(fleet.leader_db, table)
     assert len(pages) >= 1
     for seed, page in enumerate(pages[:12]):
-        pair.leader_db.write_bytes(whole)
-        overwrite(pair.leader_db, page, seed)
+        fleet.leader_db.write_bytes(whole)
+        overwrite(fleet.leader_db, page, seed)
         with pytest.raises(DatabaseError) as caught:
-            pair.publish()
+            fleet.publish()
         assert caught.value.exit_code == 4
-        assert contents(pair.repository.folder) == before, (table, page)
+        assert contents(fleet.repository.folder) == before, (table, page)
 
 
 @pytest.mark.parametrize("table", ["monitor", "setting", "monitor_tag", "heartbeat"])
-def test_foreign_bytes_in_pages_of_a_replica(pair: Pair, table: str) -> None:
-    pair.publish()
-    whole = pair.replica_db.read_bytes()
-    asked = list(pair.kuma.log)
-    for seed, page in enumerate(pages_of(pair.replica_db, table)[:6]):
-        pair.replica_db.write_bytes(whole)
-        overwrite(pair.replica_db, page, seed)
-        hurt = pair.replica_db.read_bytes()
+def test_foreign_bytes_in_pages_of_a_replica(fleet: Fleet, table: str) -> None:
+    fleet.publish()
+    whole = fleet.replica_db.read_bytes()
+    asked = list(fleet.kuma.log)
+    for seed, page in enumerate(pages_of(fleet.replica_db, table)[:6]):
+        fleet.replica_db.write_bytes(whole)
+        overwrite(fleet.replica_db, page, seed)
+        hurt = fleet.replica_db.read_bytes()
         with pytest.raises(DatabaseError):
-            pair.follow()
-        assert pair.replica_db.read_bytes() == hurt, (table, page)
-    assert [a for a in pair.kuma.log[len(asked) :] if a != "ready?"] == []
+            fleet.follow()
+        assert fleet.replica_db.read_bytes() == hurt, (table, page)
+    assert [a for a in fleet.kuma.log[len(asked) :] if a != "ready?"] == []
 
 
-def test_an_index_that_does_not_fit_its_table(pair: Pair) -> None:
+def test_an_index_that_does_not_fit_its_table(fleet: Fleet) -> None:
     """Rows found by one way and not by the other, while each page is well formed."""
-    before = contents(pair.repository.folder)
-    path = pair.leader_db
+    before = contents(fleet.repository.folder)
+    path = fleet.leader_db
     sql = "SELECT sql FROM sqlite_master WHERE name = 'user_id'"
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         (made,) = connection.execute(sql).fetchone()
@@ -281,5 +281,5 @@ def test_an_index_that_does_not_fit_its_table(pair: Pair) -> None:
         connection.execute("UPDATE sqlite_master SET sql = ? WHERE name = 'user_id'",
                            (made.replace("(user_id)", "(weight)"),))  # fmt: skip
     with pytest.raises(DatabaseCorrupt):
-        pair.publish()
-    assert contents(pair.repository.folder) == before
+        fleet.publish()
+    assert contents(fleet.repository.folder) == before

@@ -20,19 +20,19 @@ from replicator_kuma.replication.instance import Outcome
 from tests.adapters.database.test_damage import contents, forget, overwrite, pages_of
 from tests.support.compare import config_differences
 from tests.support.databases import build, edit, query
-from tests.support.pairs import Pair
+from tests.support.fleet import Fleet
 
 Harm = Callable[[Path], None]
 
 
 @pytest.fixture
-def pair(tmp_path: Path) -> Pair:
-    pair = Pair(tmp_path)
-    build(pair.leader_db, monitors=12, heartbeats=20)
-    build(pair.replica_db, monitors=12, heartbeats=20)
-    pair.replicate()
-    edit(pair.leader_db, "UPDATE tag SET color = '#abcdef' WHERE id = 1")
-    return pair
+def fleet(tmp_path: Path) -> Fleet:
+    fleet = Fleet(tmp_path)
+    build(fleet.leader_db, monitors=12, heartbeats=20)
+    build(fleet.replica_db, monitors=12, heartbeats=20)
+    fleet.replicate()
+    edit(fleet.leader_db, "UPDATE tag SET color = '#abcdef' WHERE id = 1")
+    return fleet
 
 
 def by_hand(*statements: str) -> Harm:
@@ -90,20 +90,20 @@ HARMLESS: dict[str, Harm] = {
 
 @pytest.mark.parametrize("harm", HARMLESS.values(), ids=HARMLESS)
 @pytest.mark.parametrize("who", ["leader", "replica"])
-def test_it_bars_nobody(pair: Pair, harm: Harm, who: str) -> None:
-    harm(pair.leader_db if who == "leader" else pair.replica_db)
-    assert pair.publish().outcome is Outcome.PUBLISHED
-    assert pair.follow().outcome is Outcome.APPLIED
-    assert config_differences(pair.replica_db, pair.leader_db) == []
-    assert pair.follow().outcome is Outcome.NOTHING
+def test_it_bars_nobody(fleet: Fleet, harm: Harm, who: str) -> None:
+    harm(fleet.leader_db if who == "leader" else fleet.replica_db)
+    assert fleet.publish().outcome is Outcome.PUBLISHED
+    assert fleet.follow().outcome is Outcome.APPLIED
+    assert config_differences(fleet.replica_db, fleet.leader_db) == []
+    assert fleet.follow().outcome is Outcome.NOTHING
 
 
 @pytest.mark.parametrize("harm", HARMLESS.values(), ids=HARMLESS)
-def test_a_drill_does_without_it(pair: Pair, harm: Harm, tmp_path: Path) -> None:
-    harm(pair.leader_db)
+def test_a_drill_does_without_it(fleet: Fleet, harm: Harm, tmp_path: Path) -> None:
+    harm(fleet.leader_db)
     folder = tmp_path / "scratch"
     folder.mkdir()
-    with scratch(pair.leader.store, folder) as made, made.read() as reader:
+    with scratch(fleet.leader.store, folder) as made, made.read() as reader:
         assert set(reader.schema.tables) >= {*TABLES, *HISTORY}
 
 
@@ -118,38 +118,38 @@ READ_ALL_THE_SAME: dict[str, tuple[Harm, str]] = {
 
 
 @pytest.mark.parametrize(("harm", "word"), READ_ALL_THE_SAME.values(), ids=list(READ_ALL_THE_SAME))
-def test_what_bars_only_writing_is_published(pair: Pair, harm: Harm, word: str) -> None:
-    harm(pair.leader_db)
-    result = pair.publish()
+def test_what_bars_only_writing_is_published(fleet: Fleet, harm: Harm, word: str) -> None:
+    harm(fleet.leader_db)
+    result = fleet.publish()
     assert result.outcome is Outcome.PUBLISHED
     assert word in " ".join(result.warnings)
     assert len(set(result.warnings)) == len(result.warnings)
-    assert pair.follow().outcome is Outcome.APPLIED
+    assert fleet.follow().outcome is Outcome.APPLIED
 
 
 @pytest.mark.parametrize("how", ["COLLATE theirs", "theirs(name)"])
-def test_what_bars_writing_is_found_before_kuma_stops(pair: Pair, how: str) -> None:
+def test_what_bars_writing_is_found_before_kuma_stops(fleet: Fleet, how: str) -> None:
     how = f"(name {how})" if how.startswith("COLLATE") else f"({how})"
-    by_hand(f"CREATE INDEX odd ON tag {how}")(pair.replica_db)
-    pair.publish()
-    stops = pair.kuma.log.count("stop")
+    by_hand(f"CREATE INDEX odd ON tag {how}")(fleet.replica_db)
+    fleet.publish()
+    stops = fleet.kuma.log.count("stop")
     with pytest.raises(DatabaseError, match="written to Kuma's table tag"):
-        pair.follow()
-    assert pair.kuma.log.count("stop") == stops
+        fleet.follow()
+    assert fleet.kuma.log.count("stop") == stops
 
 
 @pytest.mark.parametrize("table", ["heartbeat", "notes"])
-def test_damage_outside_is_told_and_bars_no_publish(pair: Pair, table: str) -> None:
+def test_damage_outside_is_told_and_bars_no_publish(fleet: Fleet, table: str) -> None:
     """Just then a copy of what is whole is worth most. Nothing is written beside it."""
-    for path in (pair.leader_db, pair.replica_db):
+    for path in (fleet.leader_db, fleet.replica_db):
         edit(path, "CREATE TABLE notes (note TEXT)", "CREATE INDEX by_note ON notes (note)",
              "INSERT INTO notes SELECT name FROM monitor")  # fmt: skip
         overwrite(path, pages_of(path, table)[0], seed=1)
-    result = pair.publish()
+    result = fleet.publish()
     assert result.outcome is Outcome.PUBLISHED
     assert "outside of what is replicated" in " ".join(result.warnings)
     with pytest.raises(DatabaseCorrupt):
-        pair.follow()
+        fleet.follow()
 
 
 # --- rows -----------------------------------------------------------------------------------------
@@ -187,22 +187,22 @@ ROWS: dict[str, tuple[Harm, str]] = {
 
 
 @pytest.mark.parametrize(("harm", "words"), ROWS.values(), ids=list(ROWS))
-def test_a_row_that_its_table_would_refuse_is_named(pair: Pair, harm: Harm, words: str) -> None:
-    before = contents(pair.repository.folder)
-    harm(pair.leader_db)
+def test_a_row_that_its_table_would_refuse_is_named(fleet: Fleet, harm: Harm, words: str) -> None:
+    before = contents(fleet.repository.folder)
+    harm(fleet.leader_db)
     with pytest.raises(RowFault, match=words) as caught:
-        pair.publish()
+        fleet.publish()
     assert "away" not in caught.value.hint
-    assert contents(pair.repository.folder) == before
+    assert contents(fleet.repository.folder) == before
 
 
-def test_a_value_of_one_row_twice_is_named(pair: Pair) -> None:
-    edit(pair.leader_db, "CREATE UNIQUE INDEX alone ON tag (name)")
+def test_a_value_of_one_row_twice_is_named(fleet: Fleet) -> None:
+    edit(fleet.leader_db, "CREATE UNIQUE INDEX alone ON tag (name)")
     redefined("alone", "UNIQUE ", "", "UPDATE tag SET name = 'same' WHERE id IN (1, 3)")(
-        pair.leader_db
+        fleet.leader_db
     )
     with pytest.raises(RowFault, match=r"tag 3 .*another row has the same tag\.name"):
-        pair.publish()
+        fleet.publish()
 
 
 def test_checks_are_read_as_sqlite_does() -> None:
@@ -212,28 +212,28 @@ def test_checks_are_read_as_sqlite_does() -> None:
     assert found == ["a IN ('x', 'y)', ')')", "(b) > 1", "a <> 'it''s (' OR ((b))"]
 
 
-def test_a_value_that_its_table_does_not_allow_is_named(pair: Pair) -> None:
-    (was,) = query(pair.leader_db, "SELECT sql FROM sqlite_master WHERE name = 'tag'")[0]
+def test_a_value_that_its_table_does_not_allow_is_named(fleet: Fleet) -> None:
+    (was,) = query(fleet.leader_db, "SELECT sql FROM sqlite_master WHERE name = 'tag'")[0]
     narrow = was.replace("color VARCHAR(255)", "color VARCHAR(255) CHECK (color <> '#abcdef')")
     change = ("UPDATE sqlite_master SET sql = ? WHERE name = 'tag'", (narrow,))
-    edit(pair.leader_db, "PRAGMA writable_schema = ON", change)
+    edit(fleet.leader_db, "PRAGMA writable_schema = ON", change)
     with pytest.raises(RowFault, match=r"tag 1 .*does not allow"):
-        pair.publish()
+        fleet.publish()
 
 
 @pytest.mark.parametrize("harm", [harm for harm, _words in ROWS.values()], ids=list(ROWS))
-def test_a_replicas_own_row_is_put_right(pair: Pair, harm: Harm) -> None:
-    pair.publish()
-    harm(pair.replica_db)
-    assert pair.follow().outcome is Outcome.APPLIED
-    assert config_differences(pair.replica_db, pair.leader_db) == []
+def test_a_replicas_own_row_is_put_right(fleet: Fleet, harm: Harm) -> None:
+    fleet.publish()
+    harm(fleet.replica_db)
+    assert fleet.follow().outcome is Outcome.APPLIED
+    assert config_differences(fleet.replica_db, fleet.leader_db) == []
 
 
-def test_a_setting_that_stays_here_bars_nothing(pair: Pair) -> None:
+def test_a_setting_that_stays_here_bars_nothing(fleet: Fleet) -> None:
     harm = redefined("setting", "value TEXT", "value BLOB",
                      "INSERT INTO setting (key, value) VALUES ('mine', 5)")  # fmt: skip
-    harm(pair.leader_db)
-    assert pair.publish().outcome is Outcome.PUBLISHED
+    harm(fleet.leader_db)
+    assert fleet.publish().outcome is Outcome.PUBLISHED
 
 
 # --- advice ---------------------------------------------------------------------------------------
@@ -248,44 +248,44 @@ def test_a_setting_that_stays_here_bars_nothing(pair: Pair) -> None:
     ids=["damaged", "a table is gone"],
 )
 def test_who_never_published_is_not_told_to_move_the_only_copy_away(
-    pair: Pair, harm: Harm, error: type[DatabaseError]
+    fleet: Fleet, harm: Harm, error: type[DatabaseError]
 ) -> None:
-    harm(pair.leader_db)
+    harm(fleet.leader_db)
     with pytest.raises(error) as published:
-        pair.publish()
+        fleet.publish()
     assert "away" in published.value.hint
-    forget(pair)
+    forget(fleet)
     with pytest.raises(error) as new:
-        pair.publish()
+        fleet.publish()
     assert "away" not in new.value.hint
     assert "newest snapshot" not in new.value.hint
 
 
 @pytest.mark.skipif(shutil.which("sqlite3") is None, reason="no sqlite3 to type it with")
-def test_what_is_to_be_typed_for_a_damaged_file_saves_rows(pair: Pair) -> None:
+def test_what_is_to_be_typed_for_a_damaged_file_saves_rows(fleet: Fleet) -> None:
     """Not every sqlite3 has .recover, and one without it makes an empty file of a whole one."""
-    overwrite(pair.leader_db, pages_of(pair.leader_db, "tag")[0], 1)
+    overwrite(fleet.leader_db, pages_of(fleet.leader_db, "tag")[0], 1)
     command = DatabaseCorrupt.hint.rpartition("then: ")[2]
-    subprocess.run(command, shell=True, cwd=pair.leader_db.parent, check=True, timeout=60)
-    saved = pair.leader_db.with_name("saved.db")
+    subprocess.run(command, shell=True, cwd=fleet.leader_db.parent, check=True, timeout=60)
+    saved = fleet.leader_db.with_name("saved.db")
     assert query(saved, "SELECT count(*) FROM monitor") == [(12,)]
 
 
-def test_an_index_is_mended_where_it_is(pair: Pair) -> None:
-    (made,) = query(pair.leader_db, "SELECT sql FROM sqlite_master WHERE name = 'user_id'")[0]
+def test_an_index_is_mended_where_it_is(fleet: Fleet) -> None:
+    (made,) = query(fleet.leader_db, "SELECT sql FROM sqlite_master WHERE name = 'user_id'")[0]
     change = ("UPDATE sqlite_master SET sql = ? WHERE name = 'user_id'",
               (made.replace("(user_id)", "(weight)"),))  # fmt: skip
-    edit(pair.leader_db, "PRAGMA writable_schema = ON", change)
+    edit(fleet.leader_db, "PRAGMA writable_schema = ON", change)
     with pytest.raises(DatabaseCorrupt, match="user_id") as caught:
-        pair.publish()
+        fleet.publish()
     assert "REINDEX" in caught.value.hint
-    edit(pair.leader_db, "REINDEX")
-    assert pair.publish().outcome is Outcome.PUBLISHED
+    edit(fleet.leader_db, "REINDEX")
+    assert fleet.publish().outcome is Outcome.PUBLISHED
 
 
-def test_a_definition_that_nobody_can_read_is_named(pair: Pair) -> None:
+def test_a_definition_that_nobody_can_read_is_named(fleet: Fleet) -> None:
     """SQLite then opens no table at all: neither for Kuma."""
-    in_sqlite_master("view", "notes", "CREATE VIEW notes AS SELEC 1")(pair.leader_db)
+    in_sqlite_master("view", "notes", "CREATE VIEW notes AS SELEC 1")(fleet.leader_db)
     with pytest.raises(DatabaseCorrupt, match=r"\(notes\)") as caught:
-        pair.publish()
+        fleet.publish()
     assert "away" not in caught.value.hint

@@ -30,7 +30,7 @@ from replicator_kuma.dump.select import select
 from tests.support.databases import build, edit, query
 from tests.support.dumps import digest_of
 from tests.support.forked import forked
-from tests.support.pairs import HastyStore
+from tests.support.instances import HastyStore
 
 _CHILD = """
 import sqlite3, sys

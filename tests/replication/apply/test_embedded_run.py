@@ -17,17 +17,17 @@ from tests.support.cycles import state_of
 from tests.support.embedded import PROGRAM, Inside, copied, make_template
 from tests.support.mariadb import Database, Server, short_folder
 from tests.support.mariadb_build import build
-from tests.support.supervised import Side
+from tests.support.supervised import Running, Side
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.restic, pytest.mark.slow]
 
 
 @dataclass
-class Fleet:
-    leader: Side
+class Fleet(Running):
+    """``rows`` are the leader's; ``inside`` is the replica's Kuma."""
+
     rows: Database
-    replica: Side
     inside: Inside
 
     def publish(self, name: str) -> None:
@@ -67,14 +67,11 @@ def fleet(template: Path, mariadb: Server) -> Iterator[Fleet]:
     inside = copied(template, folder / "replica")
     own = {name: inside.environment[name] for name in ("PATH", "HOME", "TMPDIR")}
     replica = Side(folder, "replica", "RESTORE", restic, port=inside.port, kuma=PROGRAM, **own)
-    made = Fleet(leader, rows, replica, inside)
-    made.publish("first")
     try:
-        yield made
+        with Fleet(folder, leader, replica, rows, inside) as made:
+            made.publish("first")
+            yield made
     finally:
-        if replica.process is not None and replica.process.poll() is None:
-            replica.process.kill()
-            replica.process.wait(10)
         inside.end()
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -6,236 +6,123 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from replicator_kuma.base.errors import KumaError, SnapshotRefused
 from replicator_kuma.replication.apply.interrupted import resolve_before_start
-from replicator_kuma.replication.instance import Instance, Outcome
+from replicator_kuma.replication.instance import Outcome
 from replicator_kuma.replication.observe import observe
-from tests.support import cycles, databases
-from tests.support.compare import (
-    config_differences,
-    damage,
-    local_differences,
-    orphans,
-    staying_differences,
-)
-from tests.support.crashing import FileKuma, crash_at
-from tests.support.cycles import db, follow, lead, left_behind, positions, rename, take_over
-from tests.support.folder_repository import FolderRepository
-from tests.support.forked import DIED
-from tests.support.instances import make_instance
+from tests.support import cycles
+from tests.support.cycles import follow, lead, left_behind, positions, take_over
+from tests.support.fleet import Fleet, Start, assert_at_rest, logo, start
+from tests.support.memory import in_memory
 from tests.support.thorough import one_in
 
-NEW_LOGO = b"another logo"
-MOST = 400
-"""No scenario has as many effects: a test that never ends is none."""
 AS_IN_A_RESTORE = 25
 """A way back and a promote begin with as many effects of a restore, which has more."""
 
 
-@dataclass
-class World:
-    """A leader, a replica and their repository, copied for one death."""
-
-    folder: Path
-
-    def __post_init__(self) -> None:
-        self.repository = FolderRepository(self.folder / "repository")
-        self.leader = self.instance("leader")
-        self.replica = self.instance("replica")
-
-    def instance(self, name: str) -> Instance:
-        kuma = FileKuma(self.folder / name)
-        made = make_instance(self.folder / name, self.repository, name=name)
-        made.kuma, made.wait_ready = kuma, kuma.wait_ready
-        return made
-
-    @property
-    def scratch(self) -> tuple[Path, ...]:
-        """Where effects do not count: no later process looks there."""
-        return self.leader.work, self.replica.work, self.repository.folder
-
-    @property
-    def kuma(self) -> FileKuma:
-        assert isinstance(self.replica.kuma, FileKuma)
-        return self.replica.kuma
-
-    def reborn(self) -> World:
-        """What a new process makes of the same files."""
-        return World(self.folder)
-
-
-@dataclass
-class Template:
-    folder: Path
-    old: Path
-    new: Path
-
-    def worlds(self, scratch: Path, first: int = 1, step: int = 1) -> Iterator[tuple[int, World]]:
-        """A world for the death at each effect, from the first of interest on."""
-        for number in range(first, MOST, step):
-            target = scratch / str(number)
-            shutil.copytree(self.folder, target)
-            yield number, World(target)
-            shutil.rmtree(target)
-        raise AssertionError(f"more than {MOST} effects")
-
-
 @pytest.fixture
 def scratch() -> Iterator[Path]:
-    """In memory where there is such a place: only processes die here, no machine."""
-    memory = Path("/dev/shm")
-    place = memory if os.access(memory, os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="replicator-", dir=place) as folder:
-        yield Path(folder)
+    with in_memory() as folder:
+        yield folder
 
 
 @pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Template:
-    """A replica at 1.1, and 1.2 published: monitors changed, gone, new, another one; a logo."""
-    folder = tmp_path_factory.mktemp("template") / "world"
-    cycles.fill(folder / "leader", monitors=7)
-    (folder / "leader" / "kuma-is-up").touch()
-    world = World(folder)
-    world.repository.init()
-    lead(world.leader)
-    ignored = shutil.ignore_patterns("replicator")
-    shutil.copytree(folder / "leader", folder / "replica", ignore=ignored, dirs_exist_ok=True)
-    follow(world.replica)
-    old = cycles.copy_of(db(world.replica), "old.db")
-    rename(db(world.leader), 3, "two")
-    cycles.delete_monitor(db(world.leader), 4)
-    databases.edit(db(world.leader), "UPDATE monitor SET created_date = '2031' WHERE id = 5")
-    cycles.add_monitor(db(world.leader), 77)
-    (folder / "leader" / "upload" / "logo2.png").write_bytes(NEW_LOGO)
-    lead(world.leader)
-    new = cycles.copy_of(db(world.leader), "new.db")
-    return Template(folder, old, new)
+def before(tmp_path_factory: pytest.TempPathFactory) -> Start:
+    return start(tmp_path_factory.mktemp("start") / "fleet")
 
 
-def rows(world: World, template: Template) -> str:
-    """Which of the two the replica's tables are, exactly."""
-    if not config_differences(db(world.replica), template.new):
-        return "new"
-    assert config_differences(db(world.replica), template.old) == []
-    return "old"
+def on_new_rows(fleet: Fleet) -> bool:
+    return cycles.name_of(fleet.replica_db, 3) == "two"
 
 
-def on_new_rows(world: World) -> bool:
-    return cycles.name_of(db(world.replica), 3) == "two"
-
-
-def files(world: World) -> str:
-    logo = (world.replica.data_dir / "upload" / "logo2.png").read_bytes()
-    assert logo in (cycles.LOGO, NEW_LOGO)
-    return "new" if logo == NEW_LOGO else "old"
-
-
-def look_at_each_start(world: World, template: Template) -> None:
+def look_at_each_start(fleet: Fleet, before: Start) -> None:
     """Kuma never starts on the rows of one snapshot with the files of another."""
 
     def look() -> None:
-        assert rows(world, template) == files(world)
+        assert before.rows(fleet.replica_db) == logo(fleet)
 
-    world.kuma.looks = look
+    fleet.kuma.on_start = look
 
 
-def assert_ended(world: World, template: Template, side: str) -> None:
-    replica = world.replica
-    assert (rows(world, template), files(world)) == (side, side)
-    assert staying_differences(db(replica), template.old) == []
-    assert local_differences(db(replica), template.old) == []
-    assert [*orphans(db(replica)), *damage(db(replica))] == []
-    beats = {m: cycles.count(db(replica), "heartbeat", f"monitor_id = {m}") for m in (4, 5, -5)}
+def assert_ended(fleet: Fleet, before: Start, side: str) -> None:
+    database = fleet.replica_db
+    assert (before.rows(database), logo(fleet)) == (side, side)
+    fleet.assert_sound(before.old)
+    beats = {m: cycles.count(database, "heartbeat", f"monitor_id = {m}") for m in (4, 5, -5)}
     assert beats == ({4: 0, 5: 0, -5: 0} if side == "new" else {4: 2, 5: 2, -5: 0})
-    state = replica.state.load()
-    assert (state.pending, state.purge, state.stopped_by_me) == (None, False, False)
-    assert left_behind(replica) == []
-    assert world.kuma.running()
+    assert_at_rest(fleet.replica)
 
 
-def assert_kuma_comes_first(world: World, template: Template) -> None:
+def assert_kuma_comes_first(fleet: Fleet) -> None:
     """After a death the next command starts a Kuma that was stopped, before anything else."""
-    state = world.replica.state.load()
-    if not state.stopped_by_me:
+    if not fleet.replica.state.load().stopped_by_me:
         return
-    world.repository.before["snapshots"] = lambda: world.kuma.log.append("asked")
-    world.kuma.log.clear()
+    fleet.repository.before["snapshots"] = lambda: fleet.kuma.log.append("asked")
+    fleet.kuma.log.clear()
     with contextlib.suppress(KumaError, SnapshotRefused):
-        follow(world.replica)
-    assert world.kuma.log[0] == "start"
+        follow(fleet.replica)
+    assert fleet.kuma.log[0] == "start"
 
 
 @pytest.mark.slow
-def test_a_restore(template: Template, scratch: Path) -> None:
+def test_a_restore(before: Start, scratch: Path) -> None:
     """After every other death a one-shot command comes next, after the others a supervisor."""
-    died, ends = 0, set()
-    for number, world in template.worlds(scratch):
-        code = crash_at(number, lambda w=world: follow(w.replica), *world.scratch)  # type: ignore[misc]
-        after = world.reborn()
-        look_at_each_start(after, template)
-        if code == 0:
-            assert_ended(after, template, "new")
-            break
-        assert code == DIED
-        died += 1
-        ends.add(rows(after, template))
+    ends = []
+    for number, after, died in before.deaths(scratch, lambda fleet: follow(fleet.replica)):
+        look_at_each_start(after, before)
+        if not died:
+            assert_ended(after, before, "new")
+            continue
+        ends.append(before.rows(after.replica_db))
         if number % 2:
-            assert_kuma_comes_first(after, template)
+            assert_kuma_comes_first(after)
         else:
-            after.kuma.up.unlink(missing_ok=True)  # a container ends as a whole
+            after.kuma.up = False  # a container ends as a whole
             with after.replica.state.lock():
                 resolve_before_start(after.replica)
-            assert rows(after, template) == files(after)
+            assert before.rows(after.replica_db) == logo(after)
             after.kuma.start()
         follow(after.replica, reconcile=True)
-        assert_ended(after, template, "new")
+        assert_ended(after, before, "new")
         assert follow(after.replica).sentence == "1.2 is applied; nothing newer"
-    assert died > AS_IN_A_RESTORE
-    assert ends == {"old", "new"}
+    assert len(ends) > AS_IN_A_RESTORE
+    assert set(ends) == {"old", "new"}
 
 
 @pytest.mark.slow
-def test_the_way_back(template: Template, scratch: Path) -> None:
+def test_the_way_back(before: Start, scratch: Path) -> None:
     """Kuma is never ready on the new rows: wherever it dies, it ends on the old ones."""
-    died = 0
 
-    def one(world: World) -> None:
-        world.kuma.refuses = lambda: on_new_rows(world)
+    def refused(fleet: Fleet) -> None:
+        fleet.file_kuma.refuses = lambda: on_new_rows(fleet)
         with pytest.raises(KumaError):
-            follow(world.replica)
+            follow(fleet.replica)
 
-    for number, world in template.worlds(scratch, AS_IN_A_RESTORE, one_in(3)):
-        code = crash_at(number, lambda w=world: one(w), *world.scratch)  # type: ignore[misc]
-        after = world.reborn()
-        after.kuma.refuses = lambda w=after: on_new_rows(w)  # type: ignore[misc]
-        look_at_each_start(after, template)
-        rows(after, template)
-        if code:
-            assert code == DIED
-            assert_kuma_comes_first(after, template)
+    seen = 0
+    found = before.deaths(scratch, refused, first=AS_IN_A_RESTORE, step=one_in(3))
+    for _number, after, died in found:
+        after.file_kuma.refuses = lambda fleet=after: on_new_rows(fleet)  # type: ignore[misc]
+        look_at_each_start(after, before)
+        before.rows(after.replica_db)
+        if died:
+            assert_kuma_comes_first(after)
             until_refused(after)
-        assert_ended(after, template, "old")
+        assert_ended(after, before, "old")
         assert len(set(after.replica.state.load().bad)) == 1
-        if code == 0:
-            break
-        died += 1
-    assert died > AS_IN_A_RESTORE // one_in(3)
+        seen += died
+    assert seen > AS_IN_A_RESTORE // one_in(3)
 
 
-def until_refused(world: World) -> None:
+def until_refused(fleet: Fleet) -> None:
     """Cycles by schedule, until the snapshot is known as bad."""
     for _ in range(3):
         try:
-            follow(world.replica)
+            follow(fleet.replica)
         except KumaError:
             continue
         except SnapshotRefused:
@@ -245,29 +132,23 @@ def until_refused(world: World) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["publish", "promote"])
-def test_a_publish(template: Template, scratch: Path, what: str) -> None:
+def test_a_publish(before: Start, scratch: Path, what: str) -> None:
     """No position is used twice, and what is newest at the end is whole and equals the rows."""
 
-    def one(world: World) -> object:
-        return lead(world.leader) if what == "publish" else take_over(world.replica)
+    def work(fleet: Fleet) -> object:
+        return lead(fleet.leader) if what == "publish" else take_over(fleet.replica)
 
-    died = 0
+    seen = 0
     first = 1 if what == "publish" else AS_IN_A_RESTORE
-    for number, world in template.worlds(scratch, first):
-        rename(db(world.leader), 6, "three")
-        code = crash_at(number, lambda w=world: one(w), *world.scratch)  # type: ignore[misc]
-        after = world.reborn()
+    for _number, after, died in before.deaths(scratch, work, first=first):
         writer = after.leader if what == "publish" else after.replica
-        if code:
-            assert code == DIED
-            one(after)
+        if died:
+            work(after)
         found = positions(after.repository)
         assert len(found) == len(set(found))
         newest = after.repository.snapshots("default")[-1]
         assert newest.label.digest == observe(writer).manifest.digest
         assert lead(writer, verify=True).outcome is Outcome.NOTHING
         assert left_behind(writer) == []
-        if code == 0:
-            break
-        died += 1
-    assert died > 5
+        seen += died
+    assert seen > 5

@@ -20,11 +20,10 @@ from replicator_kuma.dump.format import Dump, accepts
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from replicator_kuma.replication.observe import observe
 from tests.support import cycles, databases, tools, weak_repository
-from tests.support.compare import config_differences, damage, orphans, staying_differences
-from tests.support.crashing import FileKuma
-from tests.support.cycles import db, follow, lead, left_behind, rename
-from tests.support.folder_repository import FolderRepository
+from tests.support.cycles import db, follow, lead, rename
+from tests.support.fleet import NEW_LOGO, Fleet, Start, assert_at_rest, logo
 from tests.support.instances import make_instance
+from tests.support.memory import in_memory
 from tests.support.thorough import one_in
 
 KILLS = 50
@@ -34,10 +33,8 @@ MONITORS = 300
 
 @pytest.fixture(scope="module")
 def memory() -> Iterator[Path]:
-    """A folder in memory where there is one: what dies here is a process, not a machine."""
-    place = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="replicator-", dir=place) as folder:
-        yield Path(folder)
+    with in_memory() as folder:
+        yield folder
 
 
 @pytest.fixture
@@ -103,81 +100,53 @@ def at_instants_within(
     raise AssertionError("most instants are to lie within the work")
 
 
-def with_kuma(folder: Path, repository: FolderRepository | ResticRepository) -> Instance:
-    kuma = FileKuma(folder)
-    made = make_instance(folder, repository, name=folder.name)
-    made.kuma, made.wait_ready = kuma, kuma.wait_ready
-    return made
-
-
-def replica_in(world: Path) -> Instance:
-    return with_kuma(world / "replica", FolderRepository(world / "repository"))
-
-
 @pytest.fixture(scope="module", params=["wal", "delete"])
-def template(request: pytest.FixtureRequest, memory: Path) -> Path:
+def before(request: pytest.FixtureRequest, memory: Path) -> Start:
     """A replica that holds 1.1, with 1.2 published: every third monitor differs."""
-    world = memory / f"template-{request.param}"
-    cycles.fill(world / "leader", monitors=MONITORS, wal=request.param == "wal")
-    (world / "leader" / "kuma-is-up").touch()
-    repository = FolderRepository(world / "repository")
-    repository.init()
-    leader = with_kuma(world / "leader", repository)
-    lead(leader)
-    ignored = shutil.ignore_patterns("replicator")
-    shutil.copytree(world / "leader", world / "replica", ignore=ignored)
-    follow(replica_in(world))
-    cycles.copy_of(db(replica_in(world)), "old.db")
+    folder = memory / f"start-{request.param}"
+    cycles.fill(folder / "leader", monitors=MONITORS, wal=request.param == "wal")
+    fleet = Fleet(folder, mortal=True)
+    for instance in (fleet.leader, fleet.replica):
+        instance.kuma.start()
+    fleet.begin()
+    old = cycles.copy_of(fleet.replica_db, "old.db")
+    database = fleet.leader_db
     databases.edit(
-        db(leader),
+        database,
         "UPDATE monitor SET name = name || ' edited' WHERE id % 3 = 0",
         "DELETE FROM monitor_tag WHERE monitor_id % 30 = 1",
         "DELETE FROM monitor_notification WHERE monitor_id % 30 = 1",
         "UPDATE monitor SET created_date = '2031-01-01' WHERE id % 50 = 0",
     )
-    cycles.delete_monitor(db(leader), 7)
-    cycles.add_monitor(db(leader), 7_000)
-    (leader.data_dir / "upload" / "logo2.png").write_bytes(b"another logo")
-    lead(leader)
-    cycles.copy_of(db(leader), "new.db")
-    return world
-
-
-def side(replica: Instance, template: Path) -> str:
-    if not config_differences(db(replica), template / "leader-new.db"):
-        return "new"
-    assert config_differences(db(replica), template / "replica-old.db") == []
-    return "old"
+    cycles.delete_monitor(database, 7)
+    cycles.add_monitor(database, 7_000)
+    (fleet.leader.data_dir / "upload" / "logo2.png").write_bytes(NEW_LOGO)
+    lead(fleet.leader)
+    return Start(folder, old, cycles.copy_of(database, "new.db"))
 
 
 @pytest.mark.slow
-def test_a_restore(template: Path, memory: Path, chance: random.Random) -> None:
+def test_a_restore(before: Start, memory: Path, chance: random.Random) -> None:
     def another() -> Path:
-        world = Path(tempfile.mkdtemp(dir=memory)) / "world"
-        shutil.copytree(template, world)
-        return world
+        return shutil.copytree(before.folder, Path(tempfile.mkdtemp(dir=memory)) / "fleet")
 
     def duration() -> float:
-        replica = replica_in(another())
-        return taken_by(lambda: follow(replica))
+        fleet = Fleet(another(), mortal=True)
+        return taken_by(lambda: follow(fleet.replica))
 
     def killed(instant: float) -> bool:
-        world = another()
-        died = killed_after(instant, lambda: follow(replica_in(world)))
-        after = replica_in(world)
-        found = side(after, template)
-        integrity = databases.query(db(after), "PRAGMA integrity_check")
+        folder = another()
+        died = killed_after(instant, lambda: follow(Fleet(folder, mortal=True).replica))
+        after = Fleet(folder, mortal=True)
+        database = after.replica_db
+        found = before.rows(database)
+        integrity = databases.query(database, "PRAGMA integrity_check")
         assert integrity == [("ok",)], f"killed after {instant:.4f} s, on the {found} rows"
-        follow(after, reconcile=True)
-        assert side(after, template) == "new"
-        assert staying_differences(db(after), template / "replica-old.db") == []
-        assert [*orphans(db(after)), *damage(db(after))] == []
-        assert (after.data_dir / "upload" / "logo2.png").read_bytes() == b"another logo"
-        state = after.state.load()
-        assert (state.pending, state.stopped_by_me, state.purge) == (None, False, False)
-        assert left_behind(after) == []
-        assert after.kuma.running()
-        shutil.rmtree(world)
+        after.follow()
+        assert (before.rows(database), logo(after)) == ("new", "new")
+        after.assert_sound(before.old)
+        assert_at_rest(after.replica)
+        shutil.rmtree(folder)
         return died
 
     at_instants_within(chance, KILLS // 2, duration, killed)
@@ -195,7 +164,11 @@ def test_a_publish(memory: Path, chance: random.Random) -> None:
     place = weak_repository.make(memory / "restic")
     repository = restic_at(place, memory / "cache")
     cycles.fill(memory / "publisher", monitors=MONITORS)
-    leader = with_kuma(memory / "publisher", repository)
+
+    def publisher() -> Instance:
+        return make_instance(memory / "publisher", repository, name="publisher")
+
+    leader = publisher()
     lead(leader)
     rename(db(leader), 3, "measured")
     started = time.monotonic()
@@ -207,7 +180,7 @@ def test_a_publish(memory: Path, chance: random.Random) -> None:
         killed_after(instant, lambda: lead(leader))
         if number % 2:
             rename(db(leader), 3, f"edit {number} and another")
-        result = lead(with_kuma(memory / "publisher", repository))
+        result = lead(publisher())
         assert result.position not in published, f"killed after {instant:.4f} s"
         assert result.digest == observe(leader).manifest.digest
         published[result.position] = result.digest

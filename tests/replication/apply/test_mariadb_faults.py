@@ -23,7 +23,8 @@ from replicator_kuma.base.errors import (
 from replicator_kuma.replication.instance import Instance, Outcome
 from tests.support.cycles import follow, lead, left_behind, positions, take_over
 from tests.support.mariadb import PASSWORD, Server
-from tests.support.mariadb_fleet import Fleet, Rows, before_statement, kuma_log, memory, own_server
+from tests.support.mariadb_fleet import Fleet, Rows, before_statement, kuma_log, own_server
+from tests.support.memory import in_memory
 from tests.support.waiting import wait_until
 
 RESTART = ["stop", "start"]
@@ -38,14 +39,14 @@ def server() -> Iterator[Server]:
 @pytest.fixture(scope="module", params=["sqlite", "mariadb"], ids="a {} leader".format)
 def either(request: pytest.FixtureRequest, server: Server) -> Iterator[Fleet]:
     """Both kinds of leader; their replicas get the same snapshot."""
-    with memory() as folder:
+    with in_memory() as folder:
         yield Fleet(folder / "fleet", server, request.param, name=f"a8_{request.param}")
 
 
 @pytest.fixture(scope="module")
 def only(server: Server) -> Iterator[Fleet]:
     """One kind of leader, where the leader makes no difference."""
-    with memory() as folder:
+    with in_memory() as folder:
         yield Fleet(folder / "fleet", server, "sqlite", name="a8_faults")
 
 

@@ -27,9 +27,9 @@ from tests.support.mariadb_fleet import (
     before_statement,
     file_kuma,
     kuma_log,
-    memory,
     own_server,
 )
+from tests.support.memory import in_memory
 from tests.support.waiting import wait_until
 
 RESTART = ["stop", "start"]
@@ -37,7 +37,7 @@ RESTART = ["stop", "start"]
 
 @pytest.fixture(scope="module")
 def only() -> Iterator[Fleet]:
-    with own_server() as server, memory() as folder:
+    with own_server() as server, in_memory() as folder:
         yield Fleet(folder / "fleet", server, "sqlite", name="a8_undecided")
 
 
@@ -102,7 +102,7 @@ def started_before_its_server(
         before_statement(patch, "COMMIT", kill)
         with pytest.raises(DatabaseUnreachable):
             follow(replica)
-    file_kuma(replica).up.unlink()
+    file_kuma(replica).up = False
     with replica.state.lock(), pytest.raises(DatabaseUnreachable):
         actions.before_start(replica)
     replica.kuma.start()

@@ -18,9 +18,11 @@ from replicator_kuma.replication import actions
 from replicator_kuma.replication.instance import Instance, Outcome
 from tests.support import databases
 from tests.support.cycles import LOGO, follow, lead, rename
+from tests.support.fleet import NEW_LOGO
 from tests.support.forked import DIED, forked
 from tests.support.instances import RecordingKuma
-from tests.support.mariadb_fleet import NEW_LOGO, Fleet, before_statement, memory, own_server
+from tests.support.mariadb_fleet import Fleet, before_statement, own_server
+from tests.support.memory import in_memory
 
 
 class Dying:
@@ -83,7 +85,7 @@ def sqlite(leader: Instance, replica: Instance, side: str) -> Dying:
 
 @pytest.fixture(scope="module")
 def only() -> Iterator[Fleet]:
-    with own_server() as server, memory() as folder:
+    with own_server() as server, in_memory() as folder:
         yield Fleet(folder / "fleet", server, "sqlite", name="f3_migrating")
 
 

@@ -15,7 +15,7 @@ from replicator_kuma.replication.instance import Outcome
 from tests.adapters.database.test_damage import contents
 from tests.support.compare import config_differences
 from tests.support.databases import build, create, edit
-from tests.support.pairs import Pair
+from tests.support.fleet import Fleet
 
 
 def copied(table: str, *after: str) -> tuple[str, ...]:
@@ -65,37 +65,37 @@ FAULTS: dict[str, tuple[Sequence[str], str]] = {
 
 
 @pytest.fixture
-def pair(tmp_path: Path) -> Pair:
-    pair = Pair(tmp_path)
-    build(pair.leader_db, monitors=4)
-    create(pair.replica_db)
-    return pair
+def fleet(tmp_path: Path) -> Fleet:
+    fleet = Fleet(tmp_path)
+    build(fleet.leader_db, monitors=4)
+    create(fleet.replica_db)
+    return fleet
 
 
 @pytest.mark.parametrize(("statements", "words"), FAULTS.values(), ids=list(FAULTS))
 def test_a_row_that_no_replica_takes_is_named(
-    pair: Pair, statements: Sequence[str], words: str
+    fleet: Fleet, statements: Sequence[str], words: str
 ) -> None:
-    edit(pair.leader_db, *statements)
-    before = contents(pair.repository.folder)
+    edit(fleet.leader_db, *statements)
+    before = contents(fleet.repository.folder)
     with pytest.raises(DatabaseError, match=words) as caught:
-        pair.publish()
+        fleet.publish()
     assert caught.value.exit_code == 4
-    assert contents(pair.repository.folder) == before
-    assert pair.leader.state.load().burned is None
+    assert contents(fleet.repository.folder) == before
+    assert fleet.leader.state.load().burned is None
 
 
-def test_a_table_without_its_key_is_no_fault_of_its_rows(pair: Pair) -> None:
-    edit(pair.leader_db, *copied("tag"), *copied("monitor_tag"))
-    assert pair.replicate().outcome is Outcome.APPLIED
-    assert config_differences(pair.replica_db, pair.leader_db) == []
+def test_a_table_without_its_key_is_no_fault_of_its_rows(fleet: Fleet) -> None:
+    edit(fleet.leader_db, *copied("tag"), *copied("monitor_tag"))
+    assert fleet.replicate().outcome is Outcome.APPLIED
+    assert config_differences(fleet.replica_db, fleet.leader_db) == []
 
 
-def test_a_row_that_is_too_long_is_named(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_that_is_too_long_is_named(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dump_format, "MAX_LINE", 500_000)
-    edit(pair.leader_db, ("UPDATE monitor SET body = ? WHERE id = 3", ("x" * 500_000,)))
+    edit(fleet.leader_db, ("UPDATE monitor SET body = ? WHERE id = 3", ("x" * 500_000,)))
     with pytest.raises(RowFault, match=r"monitor 3 .*500000 bytes, most of them in body") as caught:
-        pair.publish()
+        fleet.publish()
     assert "xxx" not in str(caught.value)
 
 
@@ -104,18 +104,18 @@ def test_a_row_that_is_too_long_is_named(pair: Pair, monkeypatch: pytest.MonkeyP
     [(dump_manifest, "MAX_ROWS", 3), (dump_manifest, "MAX_MANIFEST", 100)],
 )
 def test_limits_of_a_replica_are_the_leaders_too(
-    pair: Pair, monkeypatch: pytest.MonkeyPatch, module: object, limit: str, value: int
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, module: object, limit: str, value: int
 ) -> None:
     monkeypatch.setattr(module, limit, value)
     with pytest.raises(DatabaseError, match="no replica would take what is here now"):
-        pair.publish()
-    assert "publish" not in pair.repository.calls
+        fleet.publish()
+    assert "publish" not in fleet.repository.calls
 
 
 @pytest.mark.parametrize("limits", [Limits(files=1), Limits(bytes=100)])
 def test_what_a_fetch_may_bring_is_looked_at_too(
-    pair: Pair, monkeypatch: pytest.MonkeyPatch, limits: Limits
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, limits: Limits
 ) -> None:
     monkeypatch.setattr("replicator_kuma.replication.leader.publish.Limits", lambda: limits)
     with pytest.raises(DatabaseError, match="no replica would take"):
-        pair.publish()
+        fleet.publish()
