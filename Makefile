@@ -9,8 +9,10 @@ PY := .venv/bin/python
 # Test processes side by side: half of the time is waiting for Kuma.
 WORKERS ?= 2
 export PYTHONDONTWRITEBYTECODE := 1
+RUN = $(PY) -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+ALL = --ignore=tests/containers
 
-.PHONY: help venv tools lint test soak bench demo containers-test fuzz pins clean
+.PHONY: help venv tools lint test test-sample test-all coverage soak bench demo containers-test fuzz pins clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
@@ -21,15 +23,26 @@ venv: ## make .venv with the package and its development tools
 tools: ## fetch restic, rest-server and a real Uptime Kuma into .tools
 	@scripts/fetch-tools
 
-lint: venv ## ruff, ruff format --check and mypy strict
+lint: venv ## ruff, ruff format --check, mypy strict, and the contracts of .importlinter
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+	.venv/bin/lint-imports --no-cache >.venv/layers.log || { cat .venv/layers.log; exit 1; }
 
-test: tools lint ## lint, then all tests with branch coverage
+test: lint tools ## lint and the quick tier; ARGS=path: all tests there
+	$(if $(ARGS),,REPLICATOR_TEST_TIER=quick) $(RUN) $(or $(ARGS),--maxfail=5 $(ALL))
+
+test-sample: tools ## a fixed part of what the quick tier leaves out, as CI runs it
+	REPLICATOR_TEST_TIER=sample $(RUN) $(ALL)
+
+test-all: lint tools ## all tests: each death, large models, every version, then a minute of soak
+	REPLICATOR_TEST_EACH=1 REPLICATOR_TEST_INTERLEAVINGS=20000 REPLICATOR_TEST_FAULTS=200 \
+		$(RUN) --timeout=3000 $(ALL)
+	$(PY) -m scripts.soak --minutes 1 $(SOAK_ARGS)
+
+coverage: tools ## the quick tier with branch coverage
 	$(PY) -m coverage erase
-	$(PY) -m pytest --ignore=tests/containers --cov --cov-report=term \
-		-n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	REPLICATOR_TEST_TIER=quick $(RUN) $(ALL) --cov --cov-report=term
 
 soak: tools ## each death, 2,000 faults, the model, then minutes of edits, kills and outages (SOAK_MINUTES)
 	REPLICATOR_TEST_EACH=1 $(PY) -m pytest -q -n $(WORKERS) --dist loadfile --timeout=3000 \

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.support import memory
+from tests.support import memory, tiers
 from tests.support.tools import kuma_dir, kuma_version, other_kumas, use_kuma
 
 if TYPE_CHECKING:
@@ -26,7 +26,10 @@ _COMMON = settings(
 )
 settings.register_profile("ci", _COMMON, max_examples=30)
 settings.register_profile("thorough", _COMMON, max_examples=1_000)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+settings.register_profile("quick", _COMMON, max_examples=8)
+settings.load_profile(
+    os.environ.get("HYPOTHESIS_PROFILE", "quick" if tiers.TIER == "quick" else "ci")
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -36,10 +39,11 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(lambda: memory.remove(folder))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests first: no worker begins one while the others have nothing left."""
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The tests of the tier that REPLICATOR_TEST_TIER names, in its order."""
+    items[:], left = tiers.select(items)
+    if left:
+        config.hook.pytest_deselected(items=left)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

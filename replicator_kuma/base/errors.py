@@ -358,3 +358,10 @@ class Interrupted(ReplicatorError):
     exit_code = 130
     retryable = True
     hint = "The next run goes on where this one was stopped."
+
+
+def describe(error: BaseException) -> str:
+    """An error in one line. A bug's text may hold anything, a password too: only its type."""
+    if isinstance(error, ReplicatorError):
+        return str(error)
+    return f"{type(error).__name__}: this is a bug in replicator-kuma"

@@ -6,20 +6,26 @@ import re
 from datetime import UTC, datetime
 
 _AGO = re.compile(r"(.+?)\s*ago", re.IGNORECASE)
-_UNITS = (("d", "days?"), ("h", "hours?|hrs?"), ("m", "minutes?|mins?"), ("s", "seconds?|secs?"))
-_SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
-_LONGEST = 366 * 86400
+_UNITS = (
+    ("d", 86_400, "d", "days?"),
+    ("h", 3_600, "h", "hours?|hrs?"),
+    ("m", 60, "min", "minutes?|mins?"),
+    ("s", 1, "s", "seconds?|secs?"),
+)
+"""Largest first: the letter, seconds, how it is shown, what people also type."""
+LONGEST = 366 * 86_400
+"""seconds: no duration that is typed is longer"""
 _FORM = "%Y-%m-%dT%H:%M:%SZ"
 EXPECTED = 'a time like 2031-05-01T10:00:00Z, "2031-05-01 10:00", 2031-05-01 or "2h ago"'
 
 
 def parse_duration(text: str) -> float:
     """Seconds of `30s`, `5m`, `1h30m`, `2d`; raises ValueError. A bare number may mean anything."""
-    pattern = r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?"
+    pattern = "".join(rf"(?:(\d+){letter})?" for letter, *_ in _UNITS)
     match = re.fullmatch(pattern, text.strip().lower(), re.ASCII)
-    parts = zip(match.groups(), _SECONDS.values(), strict=True) if match else ()
-    seconds = sum(int(number) * unit for number, unit in parts if number)
-    if not 1 <= seconds <= _LONGEST:
+    parts = zip(match.groups(), _UNITS, strict=True) if match else ()
+    seconds = sum(int(number) * unit[1] for number, unit in parts if number)
+    if not 1 <= seconds <= LONGEST:
         raise ValueError(f"{text!r} is no duration of 1s to 366d")
     return float(seconds)
 
@@ -36,9 +42,20 @@ def parse_moment(text: str, now: float) -> float:
 
 def _short(duration: str) -> str:
     """`2 hours 30 minutes` as `2h30m`."""
-    for letter, words in _UNITS:
+    for letter, _seconds, _shown, words in _UNITS:
         duration = re.sub(rf"(?<=\d)\s*(?:{words})(?![a-z])", letter, duration, flags=re.I)
     return re.sub(r"[\s,]+", "", duration)
+
+
+def lasting(seconds: float) -> str:
+    """A duration in words, its two largest parts: "2 h 5 min", "3 min 20 s"."""
+    left = max(0, round(seconds))
+    parts = []
+    for _letter, unit, name, _words in _UNITS:
+        number, left = divmod(left, unit)
+        if number:
+            parts.append(f"{number} {name}")
+    return " ".join(parts[:2]) or "0 s"
 
 
 def when(moment: float) -> str | None:

@@ -33,8 +33,9 @@ def one_cycle(
 ) -> dict[str, Any]:
     """Carry out ``command`` and return its result as `--json` prints it; raises ReplicatorErrors.
 
-    ``mode`` is one that the command belongs to: a leader is never restored over by a slip. None:
-    it makes a leader of any. ``any_role``: it fits both, and asks no repository.
+    ``mode``: the command is for the leader (BACKUP) or for replicas (any other), so that nobody
+    restores over a leader by mistake. None: it is for any (`promote`). ``any_role``: it needs a
+    role and Kuma's data, but no repository.
     """
     common = (Need.REPOSITORY, Need.DATA)
     needs = (Need.ROLE, *common) if mode else common
@@ -65,7 +66,7 @@ def wrong_mode(command: str, settings: Settings) -> SettingsError:
 _TOLD = {"REPLICATOR_FLEET": "fleet", "REPLICATOR_MODE": "mode"}
 """What a supervisor of 0.3.0 compares itself."""
 _OLD = {*_TOLD, "DATA_DIR"}
-"""That, and what it was found by."""
+"""These, and the folder by which its socket was found."""
 
 
 def handed_over(
@@ -76,10 +77,10 @@ def handed_over(
     options: Mapping[str, Any],
     progress: Callable[[str], None],
 ) -> dict[str, Any] | None:
-    """The result of the running supervisor, which goes by its own settings; None without one.
+    """Let the running supervisor do it, by its own settings; None where none runs.
 
-    Raises SettingsError, with nothing done, where an option says otherwise. What the environment
-    says otherwise is told.
+    Raises SettingsError, and nothing is done, where an option of this command differs from those
+    settings. Warns where only the environment differs.
     """
     from replicator_kuma.daemon import control
 
@@ -132,7 +133,7 @@ def _hint(settings: Settings, found: Iterable[Difference]) -> str:
 
 
 def _state(settings: Settings) -> State:
-    """What is remembered here; nothing where that cannot be read."""
+    """The state of this instance; an empty one where it cannot be read."""
     from replicator_kuma.replication.state.file import StateFile
     from replicator_kuma.replication.state.state import State
 
@@ -158,7 +159,7 @@ def _by_ourselves(
 def opened(
     settings: Settings, progress: Callable[[str], None], *, force: bool = False
 ) -> Iterator[Instance]:
-    """The instance for a one-shot command; its messages are on their way at the end."""
+    """The instance for a command that works in this process; at the end its messages are sent."""
     from replicator_kuma.config.build import build
 
     with advised(settings), interruptible() as interrupted:
@@ -171,7 +172,7 @@ def opened(
 
 @contextmanager
 def advised(settings: Settings) -> Iterator[None]:
-    """An error that leaves the block has the hint that is true for this role and this state."""
+    """Give an error that leaves the block the hint that is true for this role and this state."""
     from replicator_kuma.replication.hints import advise
     from replicator_kuma.replication.state.file import StateFile
 
@@ -207,7 +208,7 @@ def interruptible() -> Iterator[Callable[[], bool]]:
 
 
 def _lagging(settings: Settings) -> str:
-    """Which of a leader's two repositories was not written to: said each time, not as news only."""
+    """Which of a leader's two repositories was not written to: each command says it again."""
     from replicator_kuma.replication.state.file import StateFile
 
     return StateFile(settings.state_dir).load().lagging

@@ -24,7 +24,7 @@ PROGRESS_AFTER = 2.0
 
 @dataclass
 class Voice:
-    """How a command speaks: who listens is asked once, here."""
+    """How a command speaks to whoever listens: a person, cron or a program."""
 
     verbose: bool = False
     quiet: bool = False
@@ -50,7 +50,7 @@ class Voice:
             click.echo(plain_json(value, indent=2))
 
     def warn(self, text: str) -> None:
-        """What nobody may miss, in cron's mail too."""
+        """A warning that has to be seen, in cron's mail too."""
         if not self.quiet:
             click.echo(plain(f"Warning: {text}"), err=True)
 

@@ -101,7 +101,7 @@ def _command(words: Sequence[str], overrides: Mapping[str, str]) -> str:
 
 
 def _held(hold: Hold, position: Position, *, named: bool) -> str:
-    """What a person who looks must know: the replica does not go where this compares with."""
+    """That the replica stays where a person sent it, and does not go to ``position`` by itself."""
     from replicator_kuma.replication.state.hold_words import held_words
 
     other = hold.mark is None or hold.mark.position != position

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from replicator_kuma.base.errors import SettingsError
+from replicator_kuma.base.times import LONGEST
 
 _LONGEST_TEXT = 4096
 _MOST_NAMES = 200
-_LONGEST_WAIT = 366 * 86400
 _OTHER = "A supervisor of another version may run here. Restart `replicator run`."
 _YEARS_1_TO_9999 = (-62_135_596_800, 253_402_300_799)
 
@@ -47,7 +47,7 @@ def _is_number(value: Any, least: float, most: float) -> bool:
 FLAG = Kind("true or false", lambda value: isinstance(value, bool), optional=False)
 TEXT = Kind("a text", _is_text)
 NAME = Kind("a text", _is_text, optional=False)
-WAIT = Kind("seconds, at most 366 days", lambda value: _is_number(value, 0, _LONGEST_WAIT))
+WAIT = Kind("seconds, at most 366 days", lambda value: _is_number(value, 0, LONGEST))
 MOMENT = Kind("seconds since 1970", lambda value: _is_number(value, *_YEARS_1_TO_9999))
 NUMBER = Kind(
     "a whole number above 0", lambda value: isinstance(value, int) and _is_number(value, 1, 2**53)

@@ -1,7 +1,7 @@
 """What the supervisor's worker does: it brings Kuma up, and runs the cycles of its role.
 
 Every repository call before Kuma's first start shares one budget of 30 seconds, and no error of a
-cycle or of the recovery keeps Kuma from being started (DESIGN, rule 5).
+cycle or of the recovery keeps Kuma from being started (docs/architecture.md, rule 5).
 """
 
 from __future__ import annotations
@@ -27,11 +27,13 @@ from replicator_kuma.base.errors import (
     SettingsError,
     StateError,
     TableMissing,
+    describe,
 )
-from replicator_kuma.base.failure_log import FailureLog, describe, lasting
+from replicator_kuma.base.times import lasting
 from replicator_kuma.config import same_settings
 from replicator_kuma.config.settings import Mode, Settings, kuma_address
 from replicator_kuma.daemon import maintenance
+from replicator_kuma.daemon.failure_log import FailureLog
 from replicator_kuma.replication import (
     actions,
     mode_mismatch,

@@ -17,8 +17,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from replicator_kuma.adapters.notify import Kind
-from replicator_kuma.base.errors import Interrupted, ReplicatorError, StateError
-from replicator_kuma.base.failure_log import describe
+from replicator_kuma.base.errors import Interrupted, ReplicatorError, StateError, describe
 from replicator_kuma.base.windows import Window
 from replicator_kuma.config.build import build_throwaway
 from replicator_kuma.config.settings import Mode, Settings

@@ -30,8 +30,8 @@ from replicator_kuma.base.errors import (
     KumaError,
     ReplicatorError,
     StateError,
+    describe,
 )
-from replicator_kuma.base.failure_log import describe
 from replicator_kuma.base.state_directory import unusable
 from replicator_kuma.base.text import killed_by
 from replicator_kuma.config import same_settings

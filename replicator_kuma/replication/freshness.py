@@ -15,9 +15,9 @@ from replicator_kuma.base.errors import (
     ShrinkRefused,
     SnapshotRefused,
     StoppedInVain,
+    describe,
 )
-from replicator_kuma.base.failure_log import describe, lasting
-from replicator_kuma.base.times import when
+from replicator_kuma.base.times import lasting, when
 from replicator_kuma.replication.state import hold_words
 from replicator_kuma.replication.state.state import State
 

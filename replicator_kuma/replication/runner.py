@@ -12,8 +12,8 @@ from replicator_kuma.base.errors import (
     Interrupted,
     ReplicatorError,
     StateError,
+    describe,
 )
-from replicator_kuma.base.failure_log import describe
 from replicator_kuma.base.os_errors import refusal
 from replicator_kuma.replication import freshness
 from replicator_kuma.replication.apply import checkpoints

@@ -17,7 +17,7 @@ from replicator_kuma.base.errors import (
     RepositoryUnreachable,
     SnapshotRefused,
 )
-from replicator_kuma.base.failure_log import lasting
+from replicator_kuma.base.times import lasting
 from replicator_kuma.dump.format import accepts
 from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.snapshots import fetched

@@ -103,8 +103,8 @@ def entries(
 ) -> Iterator[Entry]:
     """The newest ``most`` of a listing, or those after ``since``, newest first.
 
-    Each snapshot is fetched once, and two lie in the work folder at a time. One that cannot be
-    read is an entry of its own, and the one after it is compared with an older one. Raises
+    Each snapshot is fetched once, and at most two lie in the work folder. One that cannot be read
+    becomes an entry that says so, and the next newer one is compared with an older one. Raises
     RepositoryErrors, StateError.
     """
     found = _all(instance, snapshots, since)

@@ -1,10 +1,10 @@
 """Whether an instance works, and whether it replicates: two questions, asked by other programs.
 
-`health` is a container's health check: who restarts what is broken asks it. `fresh` is for a
-monitor: no restart mends a repository that is away.
+`health` is for a container's health check, which restarts what is unhealthy. `fresh` is for a
+monitor: no restart helps when the repository is away.
 
-Under `replicator run` it is the supervisor's sign of life that tells. Where none has ever run, or
-a cycle has ended after it, the last cycle does: nobody else would see that it failed.
+Under `replicator run` the supervisor's sign of life decides. Where no supervisor has ever run, or
+a cycle has ended after its last sign of life, the last cycle decides: cron runs the cycles then.
 """
 
 from __future__ import annotations
@@ -63,9 +63,9 @@ def fresh(settings: Settings, max_age: float | None = None) -> Freshness:
 
 
 def _is_history(state: State, folder: Path) -> bool:
-    """Whether a cycle has ended after the supervisor had: cron does its work now, or a person.
+    """Whether a cycle ended after the supervisor did: cron or a person runs the cycles now.
 
-    One that hangs has a door that is open still, and its worker may end cycles.
+    A supervisor that hangs still listens at its socket, and its worker may end cycles.
     """
     if state.last is None or state.last.at <= heartbeat.seen_at(folder) + AFTER:
         return False
@@ -84,7 +84,7 @@ def _supervisor(folder: Path) -> str | None:
 
 
 def _by_cycles(state: State, folder: Path) -> str | None:
-    """What cron's cycles say: the last one counts, whatever it failed of."""
+    """Why the last cycle failed, if it did: where no supervisor runs, it alone decides."""
     if state.last is None:
         return "replicator run is not running here, and no cycle has ended yet"
     if not state.last.ok:
@@ -99,7 +99,7 @@ def _too_old(state: State, max_age: float | None) -> str | None:
 
 
 def no_room(folder: Path) -> str | None:
-    """Why the state may say less than is true: nothing can be written there."""
+    """Why the state may be older than the last cycle: the disk is full."""
     if _free(folder) >= heartbeat.ROOM:
         return None
     return f"no space is left in {folder}: how a cycle ends cannot be noted"

@@ -145,7 +145,7 @@ class Report:
 
     @property
     def _promoted(self) -> bool:
-        """Whether it follows a snapshot of its own: its mode is not that of a leader yet."""
+        """Whether the newest snapshot is its own, while its mode is still a replica's."""
         published, newest = self.state.published, self.newest
         if published is None or newest is None:
             return False
@@ -153,19 +153,19 @@ class Report:
 
     @property
     def _awaits_mode(self) -> bool:
-        """Whether `promote` made it the leader, and nobody else since, and its mode is old."""
+        """Whether `promote` made it the leader, it still is, and its mode is still a replica's."""
         if not (self._follows and mode_mismatch.awaits_mode(self.state)):
             return False
         return self.newest is None or self._promoted
 
     @property
     def _killed(self) -> str:
-        """That a signal ended Kuma on new rows; a leader applies what a person names, and once."""
+        """That a signal ended Kuma on new rows; "" on a leader, which applies only by hand."""
         return failed_attempts.killed_sentence(self.state) if self._follows else ""
 
     @property
     def _drifts(self) -> bool:
-        """Whether rows are known to differ; a leader's own rows are what they are."""
+        """Whether rows differ from the applied snapshot; a leader has none to differ from."""
         return bool(self.state.drift) and self._follows
 
     @property
@@ -199,7 +199,7 @@ class Report:
         }
 
     def _under_way(self) -> str:
-        """The supervisor's job; "" once it has noted its end, which a sign of life tells later."""
+        """The supervisor's job; "" once the state has its end, if the beat still names it."""
         beat, last = self.beat, self.state.last
         if beat is None or not beat.job:
             return ""

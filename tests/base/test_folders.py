@@ -36,7 +36,7 @@ from replicator_kuma.config.settings import Settings
 from replicator_kuma.replication.apply import staging
 from replicator_kuma.replication.drill.drill import drill
 from replicator_kuma.replication.instance import Instance, Outcome
-from replicator_kuma.reports.doctor.checks import Doctor
+from replicator_kuma.reports.doctor.doctor import examine
 from tests.support import cycles, databases
 from tests.support.cycles import db, follow, go_back, go_on, lead, left_behind, rename
 from tests.support.folder_repository import FolderRepository
@@ -562,7 +562,7 @@ def whole_life(leader: Instance, replica: Instance) -> None:
             "RESTIC_PASSWORD": "only-a-test",
             "PATH": os.environ["PATH"],
         }
-        for _finding in Doctor(Settings.load(environ), lambda: False).all():
+        for _finding in examine(Settings.load(environ), lambda: False):
             pass
 
 

@@ -19,7 +19,7 @@ from replicator_kuma.daemon import control, heartbeat
 from replicator_kuma.daemon.log import configure
 from replicator_kuma.replication.state.file import StateFile
 from replicator_kuma.replication.state.state import State
-from replicator_kuma.reports.doctor.checks import Doctor
+from replicator_kuma.reports.doctor.doctor import examine
 from replicator_kuma.reports.doctor.findings import Finding, Level
 from replicator_kuma.reports.health import health
 
@@ -57,7 +57,7 @@ def settings(data: Path) -> Settings:
 
 
 def doctor(data: Path) -> Finding:
-    found = Doctor(settings(data), lambda: False).all()
+    found = examine(settings(data), lambda: False)
     return next(one for one in found if one.check == "state directory")
 
 

@@ -28,7 +28,7 @@ from replicator_kuma.daemon import heartbeat, jobs, log, supervisor
 from replicator_kuma.daemon.jobs import Tasks
 from replicator_kuma.replication import other_processes
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
-from replicator_kuma.reports.doctor.checks import log_problems
+from replicator_kuma.reports.doctor.doctor import log_problems
 
 FOLDER = Path(os.environ["SCRIPT"])
 

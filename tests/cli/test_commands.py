@@ -25,7 +25,7 @@ from replicator_kuma.daemon.control import ControlServer
 from replicator_kuma.daemon.heartbeat import Beat, trouble
 from replicator_kuma.replication.state.file import StateFile
 from replicator_kuma.replication.state.records import Mark, Pending, Restart
-from replicator_kuma.reports.doctor import checks as doctor_module
+from replicator_kuma.reports.doctor import setup
 from replicator_kuma.reports.doctor.findings import Finding, Level, exit_code
 from tests.cli.conftest import World
 from tests.support.databases import edit, query
@@ -483,7 +483,7 @@ def test_doctor_finds_what_is_odd(world: World) -> None:
     )
     world.monkeypatch.setenv("NTFY_URL", "https://ntfy.example.com/topic")
     world.monkeypatch.setenv("REPLICATOR_FLEED", "x")
-    world.monkeypatch.setattr(doctor_module, "LEAST_SPACE", 1 << 62)
+    world.monkeypatch.setattr(setup, "LEAST_SPACE", 1 << 62)
     now_beat(world.replica / "replicator", kuma="other", kuma_bad_since=0.001)
     found = findings(world)
     texts = {name: " ".join(entry["message"] for entry in found[name]) for name in found}

@@ -16,22 +16,24 @@ from replicator_kuma.adapters.kuma import (
 )
 from replicator_kuma.adapters.notify import delivery
 from replicator_kuma.adapters.repository.restic.client import Timeouts
-from replicator_kuma.base.failure_log import lasting
+from replicator_kuma.base.times import lasting
 from replicator_kuma.daemon import control, heartbeat, jobs, supervisor
 
-_RESTIC = "tests/repository/test_restic_hang.py::test_every_call_has_a_deadline"
-_FIRST = "tests/repository/test_restic_hang.py::test_the_first_call_has_a_deadline_of_its_own"
-_LATER = "tests/repository/test_restic_hang.py::test_after_an_answer_a_listing_may_take_longer"
-_LOCK = "tests/repository/test_restic_hang.py::test_a_lock_is_waited_for_and_unlock_called_once"
-_RUNNER = "tests/kuma/test_services.py::test_a_client_that_hangs_is_ended_but_not_what_it_started"
-_MARIADB = "tests/database/test_mariadb.py::test_a_server_that"
-_EMBEDDED = "tests/kuma/test_embedded.py::test_a_mariadb_that_cannot_be_seen"
-_CONTROL = "tests/test_control.py::test_a_silent_supervisor_and_one_that_is_only_slow"
-_REQUEST = "tests/test_control.py::test_a_client_that_sends_byte_by_byte_has_one_deadline"
-_BUDGET = "tests/test_supervisor.py::test_kuma_starts_although_the_repository_never_answers"
-_CHILD = "tests/kuma/test_child.py::test_a_job_does_not_wait_for_ever_for_a_kuma_that_does_not_end"
-_STOP = "tests/kuma/test_services.py::test_a_kuma_that_stays_is_an_error"
-_READY = "tests/kuma/test_ready.py::"
+_HANG = "tests/adapters/repository/test_restic_hang.py::"
+_KUMA = "tests/adapters/kuma/"
+_RESTIC = f"{_HANG}test_every_call_has_a_deadline"
+_FIRST = f"{_HANG}test_the_first_call_has_a_deadline_of_its_own"
+_LATER = f"{_HANG}test_after_an_answer_a_listing_may_take_longer"
+_LOCK = f"{_HANG}test_a_lock_is_waited_for_and_unlock_called_once"
+_RUNNER = f"{_KUMA}test_services.py::test_a_client_that_hangs_is_ended_but_not_what_it_started"
+_MARIADB = "tests/adapters/database/test_mariadb.py::test_a_server_that"
+_EMBEDDED = f"{_KUMA}test_embedded.py::test_a_mariadb_that_cannot_be_seen"
+_CONTROL = "tests/daemon/test_control.py::test_a_silent_supervisor_and_one_that_is_only_slow"
+_REQUEST = "tests/daemon/test_control.py::test_a_client_that_sends_byte_by_byte_has_one_deadline"
+_BUDGET = "tests/daemon/test_supervisor.py::test_kuma_starts_although_the_repository_never_answers"
+_CHILD = f"{_KUMA}test_child.py::test_a_job_does_not_wait_for_ever_for_a_kuma_that_does_not_end"
+_STOP = f"{_KUMA}test_services.py::test_a_kuma_that_stays_is_an_error"
+_READY = f"{_KUMA}test_ready.py::"
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ DEADLINES = (
     Deadline(
         "SQLite: another's lock",
         store.BUSY_TIMEOUT,
-        "tests/database/test_store.py::test_a_lock_that_stays_is_an_error_of_its_own",
+        "tests/adapters/database/test_store.py::test_a_lock_that_stays_is_an_error_of_its_own",
     ),
     Deadline("MariaDB: connecting", connection.CONNECT_TIMEOUT, f"{_MARIADB}_takes_connections"),
     Deadline("MariaDB: silence in a query", connection.TIMEOUT, f"{_MARIADB}_hangs_later"),
@@ -88,7 +90,7 @@ DEADLINES = (
     Deadline(
         "SIGTERM: until a database says whether Kuma migrates",
         supervisor.AN_ANSWER,
-        "tests/test_supervisor.py::test_kumas_end_waits_for_no_database",
+        "tests/daemon/test_supervisor.py::test_kumas_end_waits_for_no_database",
     ),
     Deadline(
         "files on a file system that hangs: no deadline is possible; the health check tells",
@@ -99,7 +101,7 @@ DEADLINES = (
         "Kuma's end when the supervisor is asked to end: none, since one that is killed in a "
         "migration never starts again; whoever stops the container sets the limit",
         "none",
-        "tests/test_supervisor.py::test_sigterm_waits_for_the_end_of_a_migration",
+        "tests/daemon/test_supervisor.py::test_sigterm_waits_for_the_end_of_a_migration",
     ),
 )
 

@@ -26,8 +26,9 @@ from replicator_kuma.replication.replica import cycle as replica
 from replicator_kuma.replication.state.records import Mark
 from replicator_kuma.replication.state.state import State
 from tests.model.world import Choices, Violation, World, let_go, play
+from tests.support.tiers import by_tier
 
-INTERLEAVINGS = int(os.environ.get("REPLICATOR_TEST_INTERLEAVINGS", "3000"))
+INTERLEAVINGS = int(os.environ.get("REPLICATOR_TEST_INTERLEAVINGS", by_tier(400, 3000)))
 FIRST_SEED = int(os.environ.get("REPLICATOR_TEST_SEED", "0"))
 PARTS = 4
 """Tests that share them: each reports by itself"""

@@ -1,7 +1,7 @@
 """What one listing tells of the snapshots: values only, no I/O.
 
-Tags carry all that a poll needs (DESIGN, «Snapshot»), so that deciding takes one listing and no
-download. Order is by position, never by time: clocks differ.
+Tags carry all that a poll needs (docs/architecture.md, «Snapshot»), so that deciding takes one
+listing and no download. Order is by position, never by time: clocks differ.
 """
 
 from __future__ import annotations

@@ -36,21 +36,19 @@ def command(ctx: click.Context, overrides: dict[str, str], voice: Voice) -> None
     """
     from replicator_kuma.base.errors import SettingsError
     from replicator_kuma.config.settings import Need, Settings
-    from replicator_kuma.reports.doctor.checks import Doctor
-    from replicator_kuma.reports.doctor.findings import Finding, Level, beyond_doctor, exit_code
+    from replicator_kuma.reports.doctor.doctor import examine
+    from replicator_kuma.reports.doctor.findings import Finding, exit_code
 
     findings: list[Finding] = []
     try:
         settings = Settings.load(None, overrides, (Need.ROLE, Need.REPOSITORY))
     except SettingsError as error:
-        failed = Finding(
-            "settings", Level.FAIL, str(error), beyond_doctor(error.hint), error.exit_code
-        )
+        failed = Finding.of_error("settings", error)
         findings.append(failed)
         _show(voice, failed)
     else:
         with interruptible() as interrupted:
-            for finding in Doctor(settings, interrupted).all():
+            for finding in examine(settings, interrupted):
                 findings.append(finding)
                 _show(voice, finding)
     code = exit_code(findings)

@@ -47,7 +47,7 @@ def command(ctx: click.Context, overrides: dict[str, str], kuma_command: tuple[s
     from replicator_kuma.config.settings import Need, Settings
     from replicator_kuma.daemon import log
     from replicator_kuma.daemon.supervisor import Supervisor
-    from replicator_kuma.reports.doctor.checks import log_problems
+    from replicator_kuma.reports.doctor.doctor import log_problems
 
     if kuma_command:
         overrides["REPLICATOR_KUMA_COMMAND"] = shlex.join(kuma_command)

@@ -18,8 +18,8 @@ from replicator_kuma.base.errors import (
     ReplicatorError,
     StateError,
     StoppedInVain,
+    describe,
 )
-from replicator_kuma.base.failure_log import describe
 from replicator_kuma.base.text import killed_by
 from replicator_kuma.base.times import when
 from replicator_kuma.replication.instance import Instance

@@ -65,8 +65,9 @@ class View:
 def own_newest(view: View) -> Mark | None:
     """The newest position as this leader may go on from it; None in a fleet without any.
 
-    Raises Fenced, RepositoryLost: the first four lines of the design's table. What is returned is
-    to be noted as published (an intent whose snapshot is there is thereby known again).
+    Raises Fenced, RepositoryLost: the first four lines of the leader's table in
+    docs/architecture.md. What is returned is to be noted as published (an intent whose snapshot
+    is there is thereby known again).
     """
     newest, state, away = view.newest, view.state, getattr(view.snapshots, "away", "")
     if newest is None:
@@ -160,7 +161,7 @@ def beside_rival(view: View) -> dict[str, object]:
 
 
 def decide(view: View, newest: Mark | None) -> Step:
-    """The rest of the design's table. Raises DatabaseUnset, DatabaseMissing, ShrinkRefused."""
+    """The rest of that table. Raises DatabaseUnset, DatabaseMissing, ShrinkRefused."""
     empty = view.digest is None or (view.users == 0 and view.monitors == 0)
     if newest is not None and empty:
         return Step.TAKE_BACK

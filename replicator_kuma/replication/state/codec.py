@@ -1,4 +1,4 @@
-"""The state as JSON holds it: read field by field, and unknown members of newer versions dropped."""
+"""The state as JSON holds it. Top-level members that a newer version wrote are dropped."""
 
 from __future__ import annotations
 

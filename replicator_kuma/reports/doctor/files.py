@@ -14,7 +14,7 @@ from replicator_kuma.dump.catalog import FILE_COLUMNS, files_of, left_behind, ou
 from replicator_kuma.dump.select import Select
 from replicator_kuma.replication.apply import staging
 from replicator_kuma.replication.observe import file_stats, lacking_files, read_files
-from replicator_kuma.reports.doctor.findings import Found, Level
+from replicator_kuma.reports.doctor.findings import Context, Found, Level
 
 if TYPE_CHECKING:
     from replicator_kuma.adapters.database import Reader
@@ -23,8 +23,11 @@ SHOWN = 20
 _PEMS = 3
 
 
-def folders(data_dir: Path) -> Found:
+def folders(context: Context) -> Found:
     """Of a replica: whether files can be put into each folder, and how. Raises StateError."""
+    if not (context.readable and context.follows):
+        return
+    data_dir = context.settings.data_dir
     names = {"upload": "upload/logo0.png"}
     for name, _stat in file_stats(data_dir):
         names[name.rpartition("/")[0]] = name
@@ -41,11 +44,12 @@ def _is_link(data_dir: Path, name: str) -> bool:
     return found is not None and stat.S_ISLNK(found.st_mode)
 
 
-def named(reader: Reader, data_dir: Path, chosen: frozenset[str]) -> Found:
+def named(context: Context, reader: Reader) -> Found:
     """Files that rows name and that are not here, or that no snapshot carries.
 
     Raises DatabaseError for one that cannot be read.
     """
+    data_dir, chosen = context.settings.data_dir, context.chosen()
     names = frozenset(_named(reader, chosen))
     there = read_files(data_dir, names)
     told = 0

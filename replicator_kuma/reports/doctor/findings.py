@@ -1,12 +1,21 @@
-"""What a check of `replicator doctor` found: its level, its words, what to try."""
+"""What a check of `replicator doctor` gets to look at, and what it yields."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from replicator_kuma.base.errors import ReplicatorError
+from replicator_kuma.config import build
+from replicator_kuma.config.settings import Settings
+from replicator_kuma.dump.catalog import choose
+
+if TYPE_CHECKING:
+    from replicator_kuma.adapters.database import Store
+    from replicator_kuma.adapters.repository import Snapshot
 
 
 class Level(Enum):
@@ -25,6 +34,11 @@ class Finding:
     hint: str = ""
     exit_code: int = 0
 
+    @classmethod
+    def of_error(cls, check: str, error: ReplicatorError) -> Finding:
+        """What a check found that an error has ended."""
+        return cls(check, Level.FAIL, str(error), beyond_doctor(error.hint), error.exit_code)
+
     def as_dict(self) -> dict[str, Any]:
         return {
             "check": self.check,
@@ -35,13 +49,44 @@ class Finding:
         }
 
 
+Found = Iterator[tuple[Level, str, str]]
+"""What a check yields: level, message, hint. One that raises a ReplicatorError has failed."""
+
+
+@dataclass
+class Context:
+    """The instance that is looked at, and what earlier checks have found out for later ones."""
+
+    settings: Settings
+    interrupted: Callable[[], bool]
+    snapshots: list[Snapshot] | None = field(default=None, init=False)
+    """the fleet's, as `repository` listed them; None: it gave no answer"""
+    readable: bool = field(default=False, init=False)
+    """whether `database` found that its tables can be read"""
+
+    @property
+    def leads(self) -> bool:
+        return self.settings.leads is True
+
+    @property
+    def follows(self) -> bool:
+        """Whether it is a replica; neither this nor `leads` where no role is set."""
+        return self.settings.leads is False
+
+    def store(self) -> Store:
+        return build.build_store(self.settings)
+
+    def chosen(self) -> frozenset[str]:
+        """The tables that are replicated."""
+        return choose(self.settings.include, self.settings.exclude)
+
+
+Check = Callable[[Context], Found]
+
+
 def beyond_doctor(hint: str) -> str:
     """What is left to try for somebody who has just run doctor."""
     return re.sub(r"(,? or run|\s*Try): replicator doctor\.?", "", hint).strip()
-
-
-Found = Iterator[tuple[Level, str, str]]
-"""What a check yields: level, message, hint. One that raises a ReplicatorError has failed."""
 
 
 def exit_code(findings: Sequence[Finding]) -> int:

@@ -1,23 +1,21 @@
-"""What doctor tells from memory: noted damage, how drills and cycles ended, who runs here."""
+"""Checks of what is remembered: noted damage, how drills and cycles ended, who runs here."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
 from functools import partial
 
 from replicator_kuma.adapters.repository.pair import SECOND
 from replicator_kuma.base.errors import DrillFailed, RepositoryDamaged, StateError
 from replicator_kuma.base.times import when
-from replicator_kuma.config.settings import Mode, Settings
 from replicator_kuma.daemon import heartbeat
 from replicator_kuma.replication import mode_mismatch
 from replicator_kuma.replication.apply import failed_attempts
 from replicator_kuma.replication.second_repository import called
 from replicator_kuma.replication.state.file import StateFile
 from replicator_kuma.replication.state.state import State
-from replicator_kuma.reports.doctor.findings import Found, Level
+from replicator_kuma.reports.doctor.findings import Check, Context, Found, Level
 
 _MEND = (
     "Nothing is removed there until it is whole. What mends it: docs/repository.md, «Damage»; "
@@ -27,31 +25,39 @@ _AGAIN = {"start": "replicator drill --kuma", "kill": "replicator drill --kill"}
 """by the step that failed: what shows that it is mended"""
 
 
-def checks(settings: Settings) -> Iterator[tuple[str, Callable[[], Found]]]:
-    """Names and checks; silent where the state cannot be read."""
-    state: State | None = None
-    with suppress(StateError):  # `state directory` has said so
-        state = StateFile(settings.state_dir).load()
-    if state is not None:
-        if settings.mode is not Mode.BACKUP and mode_mismatch.awaits_mode(state):
-            yield "promoted", partial(_promoted, state)
-        if settings.mode is Mode.BACKUP:  # who never checks cannot say that it is whole again
-            for name in ("repository", SECOND) if settings.second_environment else ("repository",):
-                words = called(name) if settings.second_environment else name
-                yield "damage", partial(_damage, state, name, words)
-        yield "last drill", partial(_drill, state)
-        if settings.mode is not Mode.BACKUP:  # a leader applies what a person names only
-            yield "applies", partial(_applies, state)
-        yield "last cycle", partial(_last_cycle, state)
-    yield "supervisor", partial(_supervisor, settings)
+def remembered(look: Callable[[Context, State], Found]) -> Check:
+    """A check of what is remembered; silent where `state directory` has said that it is not."""
+    return partial(_load, look)
 
 
-def _promoted(state: State) -> Found:
-    yield Level.WARN, mode_mismatch.sentence(state), mode_mismatch.TO_DO
+def _load(look: Callable[[Context, State], Found], context: Context) -> Found:
+    try:
+        state = StateFile(context.settings.state_dir).load()
+    except StateError:
+        return
+    yield from look(context, state)
 
 
-def _damage(state: State, name: str, words: str) -> Found:
-    """What housekeeping has noted stands until it finds the same part whole."""
+def promoted(context: Context, state: State) -> Found:
+    """Whether it was promoted, and its mode is still that of a replica."""
+    if not context.leads and mode_mismatch.awaits_mode(state):
+        yield Level.WARN, mode_mismatch.sentence(state), mode_mismatch.TO_DO
+
+
+def damage(repository: str) -> Callable[[Context, State], Found]:
+    """A check of one repository by its name: of a leader, since only a leader looks again.
+
+    What housekeeping has noted stands until it finds the same part whole. Raises
+    RepositoryDamaged.
+    """
+    return partial(_damage, repository)
+
+
+def _damage(name: str, context: Context, state: State) -> Found:
+    two = bool(context.settings.second_environment)
+    if not context.leads or (name == SECOND and not two):
+        return
+    words = called(name) if two else name
     for noted in state.upkeep:
         if noted.name == name and noted.damaged:
             raise RepositoryDamaged(
@@ -60,7 +66,8 @@ def _damage(state: State, name: str, words: str) -> Found:
     yield Level.OK, f"none noted in {words}", ""
 
 
-def _drill(state: State) -> Found:
+def last_drill(_context: Context, state: State) -> Found:
+    """Raises DrillFailed for one that failed, until one goes well."""
     failed = state.drill_failed
     if failed is not None:
         again = _AGAIN.get(failed.failed_at, "replicator drill")
@@ -68,13 +75,16 @@ def _drill(state: State) -> Found:
     yield Level.OK, state.drill.sentence if state.drill is not None else "none yet", ""
 
 
-def _applies(state: State) -> Found:
+def applies(context: Context, state: State) -> Found:
+    """Of a replica: raises what holds an apply back that has failed. (A leader's are by hand.)"""
+    if context.leads:
+        return
     if found := failed_attempts.blocked(state):
         raise failed_attempts.error_of(found)
     yield Level.OK, "none is held back", ""
 
 
-def _last_cycle(state: State) -> Found:
+def last_cycle(_context: Context, state: State) -> Found:
     """A warning: it tells of the past, and the cause may be gone."""
     last = state.last
     if last is None:
@@ -85,7 +95,9 @@ def _last_cycle(state: State) -> Found:
         yield Level.WARN, f"failed: {last.sentence}", last.hint
 
 
-def _supervisor(settings: Settings) -> Found:
+def supervisor(context: Context) -> Found:
+    """Whether `replicator run` gives signs of life, where it has run."""
+    settings = context.settings
     beat = heartbeat.read(settings.state_dir)
     if beat is not None and heartbeat.lost(settings.state_dir):
         seen = when(heartbeat.seen_at(settings.state_dir))

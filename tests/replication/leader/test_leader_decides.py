@@ -1,4 +1,4 @@
-"""What a leader decides, as pure functions of what it knows: the design's table, line by line."""
+"""What a leader decides: the leader's table of docs/architecture.md, line by line."""
 
 from __future__ import annotations
 

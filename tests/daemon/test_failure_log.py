@@ -9,7 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from replicator_kuma.base.errors import RepositoryLocked, RepositoryUnreachable, StoppedInVain
-from replicator_kuma.base.failure_log import FailureLog, lasting
+from replicator_kuma.base.times import lasting
+from replicator_kuma.daemon.failure_log import FailureLog
 
 Said = Callable[[], list[str]]
 

@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from replicator_kuma.base.errors import ReplicatorError
+from replicator_kuma.base.errors import ReplicatorError, describe
 from replicator_kuma.base.text import counted
+from replicator_kuma.base.times import lasting
 
 _DAILY = 24
 """What lasts until somebody acts is said again after so many hours."""
@@ -70,21 +71,3 @@ class FailureLog:
         failures = counted(count, "failure")
         logger.info("works again after %s, %s", lasting(self._clock() - self._since), failures)
         self._kinds.clear()
-
-
-def describe(error: BaseException) -> str:
-    """An error in one line. A bug's text may hold anything, a password too: only its type."""
-    if isinstance(error, ReplicatorError):
-        return str(error)
-    return f"{type(error).__name__}: this is a bug in replicator-kuma"
-
-
-def lasting(seconds: float) -> str:
-    """A duration in words, its two largest parts: "2 h 5 min", "3 min 20 s"."""
-    left = max(0, round(seconds))
-    parts = []
-    for name, size in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
-        number, left = divmod(left, size)
-        if number:
-            parts.append(f"{number} {name}")
-    return " ".join(parts[:2]) or "0 s"

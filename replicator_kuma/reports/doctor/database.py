@@ -1,0 +1,177 @@
+"""Checks of Kuma's database: what a publish would read here, and what an apply would meet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from replicator_kuma.adapters.database.mariadb.forecast import misfits as forecast
+from replicator_kuma.adapters.database.sqlite.rehearsal import ADDED, obstacles, triggers
+from replicator_kuma.base.errors import DatabaseError, DatabaseMissing
+from replicator_kuma.base.text import counted
+from replicator_kuma.config import build
+from replicator_kuma.dump.catalog import SETTINGS, SETTINGS_NEVER, SETTINGS_OPTIONAL
+from replicator_kuma.dump.select import Select, select
+from replicator_kuma.dump.transform.version_names import named
+from replicator_kuma.replication.observe import write_audited
+from replicator_kuma.reports.doctor.findings import Check, Context, Found, Level
+
+if TYPE_CHECKING:
+    from replicator_kuma.adapters.database import Reader
+    from replicator_kuma.dump.transform.overrides import Overrides
+
+SHOWN_MISFITS = 20
+SHOWN_KEYS = 20
+
+
+def reading(look: Callable[[Context, Reader], Found]) -> Check:
+    """A check of the tables; silent where `database` has said that they cannot be read."""
+    return partial(_read, look)
+
+
+def _read(look: Callable[[Context, Reader], Found], context: Context) -> Found:
+    if context.readable:
+        with context.store().read() as reader:
+            yield from look(context, reader)
+
+
+def database(context: Context) -> Found:
+    """Whether it is there, whole and, on a replica, writable. Raises DatabaseErrors."""
+    store = context.store()
+    if not store.exists():
+        raise DatabaseMissing(f"there is no database in {context.settings.data_dir}")
+    odd = store.check(context.chosen() if context.leads else None)
+    context.readable = True
+    for line in odd:
+        yield Level.WARN, line, "What is replicated is whole."
+    if context.follows:
+        store.check_writable()
+    yield Level.OK, f"{store.engine}, readable and whole", ""
+
+
+def writing(context: Context) -> Found:
+    """Of a replica: what would stop an apply, as far as it can be seen without one.
+
+    Statements that cannot be compiled (a DatabaseError), triggers, others at the database.
+    """
+    if not (context.readable and context.follows):
+        return
+    store = context.store()
+    with store.read() as reader:
+        there = sorted(context.chosen().intersection(reader.schema.tables))
+    if found := obstacles(store, there):
+        raise DatabaseError(f"rows cannot be written to {'; '.join(found)}", hint=ADDED)
+    for trigger in triggers(store):
+        yield Level.WARN, f"trigger {trigger} acts on each apply: Kuma itself has none", ADDED
+    if store.engine == "sqlite":
+        holders = store.holders()
+        if len(kumas := [str(h) for h in holders if h.maybe_kuma]) > 1:
+            yield (
+                Level.FAIL,
+                f"{', '.join(kumas)} have the database open, and each may be a Kuma",
+                "End all but one: two cannot share a database, and nothing is applied beside one.",
+            )
+        for holder in holders:
+            if not holder.maybe_kuma:
+                yield Level.OK, f"{holder} has the database open too, and is no Kuma", ""
+    yield Level.OK, "each table takes rows", ""
+
+
+def schema(context: Context, reader: Reader) -> Found:
+    """Which version of Kuma made the tables. Raises DatabaseError for one that is incomplete."""
+    found = reader.schema
+    found.require(context.chosen())
+    version = named(found.fingerprint)
+    if version:
+        yield Level.OK, f"Uptime Kuma {version} ({found.fingerprint})", ""
+    else:
+        yield (
+            Level.WARN,
+            f"a schema that this version has not met ({found.fingerprint})",
+            "It is replicated to instances with the same tables; look for a newer replicator.",
+        )
+
+
+def unknown_tables(_context: Context, reader: Reader) -> Found:
+    unknown = reader.schema.unknown()
+    if unknown:
+        yield (
+            Level.WARN,
+            f"not replicated, because nobody knows what they are: {', '.join(unknown)}",
+            "Look for a newer version of replicator-kuma.",
+        )
+    else:
+        yield Level.OK, "none", ""
+
+
+def unknown_settings(context: Context, reader: Reader) -> Found:
+    if "setting" not in reader.schema.tables:
+        return
+    keys = Select("setting", ("key",), (), ("key",), ())
+    known = context.settings.setting_keys | SETTINGS | SETTINGS_OPTIONAL | SETTINGS_NEVER
+    unknown = [str(key) for (key,) in reader.rows(keys) if key not in known]
+    if unknown:
+        names = ", ".join(unknown[:SHOWN_KEYS])
+        yield Level.WARN, f"stay local, because nobody knows what they are: {names}", ""
+    else:
+        yield Level.OK, "none", ""
+
+
+def references(context: Context, reader: Reader) -> Found:
+    """Rows that name a row which is not there."""
+    names, dangling = reader.schema.require(context.chosen()), None
+    for dangling in (d for n in names for d in reader.dangling(select(reader.schema, n))):
+        yield Level.WARN, str(dangling), "Old versions of Kuma left such rows behind."
+    if dangling is None:
+        yield Level.OK, "none points nowhere", ""
+
+
+def rows(context: Context, reader: Reader) -> Found:
+    """Of a leader: what a publish would refuse, for no replica would take it."""
+    if context.leads:
+        write_audited(None, reader, reader.schema.require(context.chosen()))
+        yield Level.OK, "each replica would take them", ""
+
+
+def misfits(context: Context, reader: Reader) -> Found:
+    """Of a leader on SQLite: the rows that a replica on MariaDB could not hold."""
+    if not context.leads or context.store().engine != "sqlite":
+        return
+    count = 0
+    for count, line in enumerate(forecast(reader, reader.schema.require(context.chosen())), 1):
+        if count <= SHOWN_MISFITS:
+            yield Level.WARN, line, ""
+    if count:
+        hint = "Change them in Kuma, or set REPLICATOR_ON_MISFIT=truncate on such a replica."
+        yield Level.WARN, f"what a replica on MariaDB cannot hold: {count} in all", hint
+    else:
+        yield Level.OK, "each row fits", ""
+
+
+def overrides(context: Context) -> Found:
+    """The file of REPLICATOR_OVERRIDES against the tables. Raises SettingsError."""
+    file = context.settings.overrides
+    if file is None:
+        yield Level.OK, "none", ""
+    elif context.leads:
+        yield Level.WARN, f"a leader goes by no rules: {file} does nothing here", ""
+    else:
+        rules = build.read_policy(context.settings)().overrides
+        yield from reading(partial(_rules, rules))(context)
+        yield Level.OK, f"{counted(len(rules.rules), 'rule')} of {file}", ""
+
+
+def _rules(rules: Overrides, context: Context, reader: Reader) -> Found:
+    rules.check(reader.schema)
+    chosen = context.chosen()
+    for number, rule in enumerate(rules.rules, 1):
+        if rule.table not in chosen:
+            yield Level.WARN, f"rule {number}: {rule.table} is not replicated here", ""
+    if reader.count("user"):  # else nothing has come yet
+        for number in rules.silent(reader, chosen - context.settings.local):
+            yield (
+                Level.WARN,
+                f"rule {number} matches no {rules.rules[number - 1].table} here",
+                "Look for a typo in its where, unless the leader has no such row yet.",
+            )

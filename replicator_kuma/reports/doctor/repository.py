@@ -1,0 +1,89 @@
+"""Checks of the repository: it answers, and the next cycle will go by what it lists."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from replicator_kuma.base.errors import StateError, TwoLeaders
+from replicator_kuma.base.text import counted
+from replicator_kuma.base.times import shown
+from replicator_kuma.config import build
+from replicator_kuma.replication.leader.decide import View, own_newest
+from replicator_kuma.replication.replica.decide import newest_to_follow, refuse_bad
+from replicator_kuma.replication.snapshot_ids import as_listed
+from replicator_kuma.replication.state.file import StateFile
+from replicator_kuma.reports.doctor.findings import Context, Found, Level
+
+if TYPE_CHECKING:
+    from replicator_kuma.adapters.repository import Snapshot
+
+CLOCK_SKEW = 300.0
+"""seconds"""
+
+
+def access(context: Context) -> Found:
+    """Whether it can be opened and listed, for later checks too. Raises RepositoryErrors."""
+    repository = build.build_repository(context.settings, interrupted=context.interrupted)
+    repository.check_access()
+    context.snapshots = list(repository.snapshots(context.settings.fleet))
+    for warning in repository.warnings:
+        yield Level.WARN, warning, ""
+    found = counted(len(context.snapshots), "snapshot")
+    yield Level.OK, f"{found} of fleet {context.settings.fleet}", ""
+
+
+def newest(context: Context) -> Found:
+    """What the next cycle will go by, and how many leaders there were. Raises what that will."""
+    snapshots = context.snapshots
+    if snapshots is None:
+        return
+    with suppress(StateError):  # `state directory` has said so
+        _judge(context, snapshots)
+    if not snapshots:
+        first = "Publish the first: replicator backup" if context.leads else "Run its leader."
+        yield Level.WARN, "this fleet has no snapshot yet", first
+        return
+    last = snapshots[-1]
+    epoch = [s.label for s in snapshots if s.position.epoch == last.position.epoch]
+    names = ", ".join(sorted({label.leader for label in epoch}))
+    if len({label.writer for label in epoch}) > 1:
+        yield (
+            Level.WARN,
+            f"epoch {last.position.epoch} has snapshots of two writers: {names}",
+            TwoLeaders.hint,
+        )
+    elif "," in names:
+        yield Level.OK, f"the leader has had several names in this epoch: {names}", ""
+    yield Level.OK, f"{last.position} of {last.label.leader}, {shown(last.time)}", ""
+
+
+def _judge(context: Context, snapshots: Sequence[Snapshot]) -> None:
+    """Raise what the next cycle would say to these snapshots: the cycle's own code is asked."""
+    state = as_listed(StateFile(context.settings.state_dir).load(), snapshots)
+    if context.leads:
+        own_newest(View(context.settings.instance, state, snapshots, None, None, 0, 0))
+        return
+    to_follow = newest_to_follow(state, context.settings.fleet, snapshots)
+    if to_follow is not None:
+        refuse_bad(state, to_follow)
+
+
+def clock(context: Context) -> Found:
+    """Whether snapshots come from the future: only people who read times are misled."""
+    if not context.snapshots:
+        return
+    with suppress(ValueError):
+        latest = max(datetime.fromisoformat(s.time).timestamp() for s in context.snapshots)
+        ahead = latest - time.time()
+        if ahead > CLOCK_SKEW:
+            yield (
+                Level.WARN,
+                f"the newest snapshot is {ahead:.0f} s in the future",
+                "Set the clock here, or the leader's.",
+            )
+            return
+        yield Level.OK, "no snapshot comes from the future", ""

@@ -1,0 +1,114 @@
+"""Checks of what is around the instance: settings, folders, restic, notifications, Uptime Kuma."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+from replicator_kuma.adapters.kuma.readiness import Readiness, probe
+from replicator_kuma.base.errors import DatabaseError, DatabaseMissing, SettingsError, StateError
+from replicator_kuma.base.folders import Folder
+from replicator_kuma.base.state_directory import unusable
+from replicator_kuma.base.text import size
+from replicator_kuma.config import build
+from replicator_kuma.replication.state.file import StateFile
+from replicator_kuma.reports.doctor.findings import Context, Found, Level
+
+LEAST_SPACE = 64 << 20
+STATE_SIZE = 64 << 10
+"""more than the state file ever takes"""
+
+
+def settings(context: Context) -> Found:
+    """The role, and what a setting is likely to be wrong about. Raises SettingsError."""
+    said = context.settings
+    role = said.mode.value if said.mode else ""
+    if not role:
+        raise SettingsError("REPLICATOR_MODE is unset: expected BACKUP or RESTORE")
+    yield Level.OK, f"{role}, fleet {said.fleet}, instance {said.instance}", ""
+    for warning in said.warnings:
+        yield Level.WARN, warning, ""
+
+
+def data_directory(context: Context) -> Found:
+    """Whether DATA_DIR can be worked in. Raises DatabaseError."""
+    data = context.settings.data_dir
+    if not data.is_dir():
+        raise DatabaseMissing(f"{data} is not a folder")
+    try:
+        Folder.open(data).close()
+    except OSError as error:
+        raise DatabaseError(
+            f"{data} cannot be used: {error.strerror}",
+            hint="Set DATA_DIR to the folder itself, or run the replicator as Kuma's own user.",
+        ) from error
+    yield Level.OK, str(data), ""
+
+
+def state_directory(context: Context) -> Found:
+    """Whether the state can be read, and written with room to spare. Raises StateError."""
+    state = StateFile(context.settings.state_dir)
+    if not state.name.parent.is_dir():
+        raise StateError(f"cannot use {state.name}: there is no folder above it")
+    state.prepare()
+    probe_file = f"doctor.{os.getpid()}"
+    try:
+        # A full disk still takes an empty file.
+        with Folder.open(state.folder) as folder:
+            folder.write(probe_file, lambda file: file.write(bytes(STATE_SIZE)))
+            folder.remove(probe_file)
+    except OSError as error:
+        raise unusable(f"cannot write in {state.name}", error) from error
+    state.load()
+    free = shutil.disk_usage(state.folder).free
+    if free < LEAST_SPACE:
+        yield Level.WARN, f"{size(free)} left in {state.name}", "Make room on the disk."
+    data = context.settings.data_dir
+    if data.is_dir() and data.stat().st_dev != state.folder.stat().st_dev:
+        yield (
+            Level.WARN,
+            f"{state.name} is on another file system than {data}: files are copied there",
+            "Leave REPLICATOR_STATE_DIR in the data directory.",
+        )
+    yield Level.OK, f"{state.name} is writable", ""
+    if os.geteuid() == 0 and data.is_dir() and data.stat().st_uid != 0:
+        yield (
+            Level.OK,
+            f"this is root, and {data} belongs to user {data.stat().st_uid}: no link that this "
+            "user may have made is followed there",
+            "",
+        )
+
+
+def restic(context: Context) -> Found:
+    """Its version. Raises RepositoryErrors where it is missing or too old."""
+    version = build.build_repository(context.settings, interrupted=context.interrupted).version()
+    yield Level.OK, f"restic {version}", ""
+
+
+def notifications(context: Context) -> Found:
+    """Whether anybody is told of failures."""
+    if context.settings.ntfy_url:
+        yield Level.OK, "ntfy is set", ""
+    else:
+        yield Level.WARN, "nobody is told of failures", "Set NTFY_URL."
+
+
+def kuma(context: Context) -> Found:
+    """Whether Kuma answers where it is looked for."""
+    state = probe(context.settings.kuma_url)
+    address = context.settings.kuma_url.rpartition("@")[2]
+    if state is Readiness.READY:
+        yield Level.OK, f"ready at {address}", ""
+        return
+    found = context.store().holders() if context.store().engine == "sqlite" else ()
+    runs = next((h for h in found if h.maybe_kuma), None)
+    starting = "nobody answers: it is starting, or does not run"
+    if runs is not None:
+        starting = f"nobody answers, and {runs} has the database open: it is starting, or "
+        starting += "answers elsewhere, and is then never stopped for an apply"
+    yield (
+        Level.WARN,
+        f"at {address}: {starting if state is Readiness.STARTING else state.value}",
+        "If it runs elsewhere, set REPLICATOR_KUMA_URL.",
+    )

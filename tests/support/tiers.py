@@ -1,0 +1,62 @@
+"""Which tests run when: `make test` (quick), a fixed part of the rest (sample), all of them.
+
+REPLICATOR_TEST_TIER says which; without it all that pytest was given runs. The quick tier holds
+at least one test of every promise; docs/architecture.md, «What always holds», names them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Container, Sequence
+
+import pytest
+
+TIER = os.environ.get("REPLICATOR_TEST_TIER", "all")
+
+QUICK_ONE_IN: dict[str, int] = {
+    "tests/faults/test_matrix.py": 9,
+}
+"""Of these files' tests only one in so many runs in the quick tier; 0: none."""
+SAMPLE_ONE_IN = 6
+"""of what the quick tier leaves out, for .ci/run"""
+
+PUREST = ("tests/base/", "tests/dump/", "tests/config/", "tests/test_layout.py")
+"""They run first: without a process of their own, most failures show in seconds."""
+
+
+def by_tier(quick: int, full: int) -> int:
+    """How many of something a test tries."""
+    return quick if TIER == "quick" else full
+
+
+def in_quick(path: str, number: int) -> bool:
+    """Whether the test of this number in its file belongs to the quick tier."""
+    one_in = QUICK_ONE_IN.get(path, 1)
+    return bool(one_in) and number % one_in == 0
+
+
+def select(items: Sequence[pytest.Item]) -> tuple[list[pytest.Item], list[pytest.Item]]:
+    """The tests of this tier, the purest first, then the slowest; and those that are left out."""
+    if TIER not in ("quick", "sample", "all"):
+        raise pytest.UsageError(f"REPLICATOR_TEST_TIER={TIER}: quick, sample or all")
+    numbers: Counter[str] = Counter()
+    kept: list[pytest.Item] = []
+    left: list[pytest.Item] = []
+    rest = 0
+    for item in items:
+        path = item.nodeid.split("::")[0]
+        wanted = TIER == "all"
+        if not wanted:
+            quick = in_quick(path, numbers[path])
+            numbers[path] += 1
+            rest += not quick
+            wanted = quick if TIER == "quick" else not quick and rest % SAMPLE_ONE_IN == 0
+        (kept if wanted else left).append(item)
+    slow = {item.path for item in kept if item.get_closest_marker("slow")}
+    kept.sort(key=lambda item: (_not_pure(item, slow), item.path not in slow))
+    return kept, left
+
+
+def _not_pure(item: pytest.Item, slow: Container[object]) -> bool:
+    return item.path in slow or not item.nodeid.startswith(PUREST)
