@@ -13,7 +13,7 @@ import pytest
 from replicator_kuma.base.errors import KeptDamaged, KumaError, NothingKept, SettingsError
 from replicator_kuma.config.settings import Strategy
 from replicator_kuma.dump.transform.policy import Policy
-from replicator_kuma.replication.apply import checkpoints, interrupted
+from replicator_kuma.replication.apply import checkpoints
 from replicator_kuma.replication.instance import Instance, Outcome
 from replicator_kuma.replication.observe import observe
 from replicator_kuma.replication.state.records import Hold
@@ -32,7 +32,7 @@ from tests.support.cycles import (
     take_over,
 )
 from tests.support.effects import at_effect, dies_at, raising
-from tests.support.fleet import Fleet, Start, assert_at_rest, logo, start
+from tests.support.fleet import Fleet, Start, a_supervisor_starts, assert_at_rest, logo, start
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import RecordingKuma
 from tests.support.rules import PAUSED, rules
@@ -489,21 +489,18 @@ def before(tmp_path: Path) -> Start:
 def test_dead_after_the_effects_of_an_undo(before: Start, tmp_path: Path) -> None:
     """Either nothing was begun, or the next cycle ends it: a death never lets it follow 1.2."""
     ends: set[tuple[str, bool]] = set()
-    found = before.deaths(tmp_path / "deaths", lambda fleet: go_back(fleet.replica), step=one_in(3))
+    found = before.deaths(tmp_path, lambda fleet: go_back(fleet.replica), step=one_in(3))
     for number, after, died in found:
         held = after.replica.state.load().hold is not None
         ends.add((before.rows(after.replica_db), held))
         if not died:
             continue
         if number % 2:
-            after.kuma.up = False  # a container ends as a whole
-            with after.replica.state.lock():
-                interrupted.resolve_before_start(after.replica)
-            after.kuma.start()
+            a_supervisor_starts(after.replica)
         follow(after.replica, reconcile=True)
         follow(after.replica)
         side = "old" if held else "new"
-        assert (before.rows(after.replica_db), logo(after)) == (side, side)
+        assert (before.rows(after.replica_db), logo(after.replica.data_dir)) == (side, side)
         assert_at_rest(after.replica)
         if held:
             state = after.replica.state.load()
@@ -524,7 +521,7 @@ def test_dead_after_every_effect_of_keeping(tmp_path: Path) -> None:
         "2 links added, 6 deleted; 1 file"
     )
     # before: test_interrupted
-    found = begin.deaths(tmp_path / "deaths", lambda fleet: follow(fleet.replica), first=25)
+    found = begin.deaths(tmp_path, lambda fleet: follow(fleet.replica), first=25)
     for _number, after, _died in found:
         follow(after.replica, reconcile=True)
         assert [one.words for one in sets(after.replica)] == [words]

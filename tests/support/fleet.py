@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from replicator_kuma.base.errors import KumaError, SnapshotRefused
+from replicator_kuma.replication.apply.interrupted import resolve_before_start
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from tests.support import cycles, databases
 from tests.support.compare import (
@@ -168,6 +172,10 @@ class Start:
         assert config_differences(database, self.old) == []
         return "old"
 
+    def copied(self, scratch: Path) -> Path:
+        """A copy in a new folder of its own below ``scratch``."""
+        return shutil.copytree(self.folder, Path(tempfile.mkdtemp(dir=scratch)) / "fleet")
+
     def deaths(
         self, scratch: Path, work: Callable[[Fleet], object], *, first: int = 1, step: int = 1
     ) -> Iterator[tuple[int, Fleet, bool]]:
@@ -176,12 +184,12 @@ class Start:
         Each with its number, and whether it died: the last one got through.
         """
         for number in range(first, _MOST, step):
-            folder = shutil.copytree(self.folder, scratch / str(number))
+            folder = self.copied(scratch)
             fleet = Fleet(folder, mortal=True)
             code = crash_at(number, lambda fleet=fleet: work(fleet), *fleet.scratch)  # type: ignore[misc]
             assert code in (0, DIED)
             yield number, Fleet(folder, mortal=True), code == DIED
-            shutil.rmtree(folder)
+            shutil.rmtree(folder.parent)
             if code == 0:
                 return
         raise AssertionError(f"more than {_MOST} effects")
@@ -202,8 +210,43 @@ def start(folder: Path) -> Start:
     return Start(folder, old, new)
 
 
-def logo(fleet: Fleet) -> str:
-    """Which of the two the replica's logo is."""
-    found = (fleet.replica.data_dir / "upload" / "logo2.png").read_bytes()
+def logo(data_dir: Path) -> str:
+    """Which of the two the logo is."""
+    found = (data_dir / "upload" / "logo2.png").read_bytes()
     assert found in (LOGO, NEW_LOGO)
     return "new" if found == NEW_LOGO else "old"
+
+
+def a_supervisor_starts(replica: Instance) -> None:
+    """A container ended as a whole: the next supervisor looks at what is open, then starts Kuma."""
+    assert isinstance(replica.kuma, RecordingKuma)
+    replica.kuma.up = False
+    with replica.state.lock():
+        resolve_before_start(replica)
+    replica.kuma.start()
+
+
+def assert_kuma_comes_first(replica: Instance) -> None:
+    """The next command starts a Kuma that the dead one had stopped, before anything else."""
+    if not replica.state.load().stopped_by_me:
+        return
+    assert isinstance(replica.kuma, RecordingKuma)
+    assert isinstance(replica.repository, FolderRepository)
+    log = replica.kuma.log
+    log.clear()
+    replica.repository.before["snapshots"] = lambda: log.append("asked")
+    with contextlib.suppress(KumaError, SnapshotRefused):
+        follow(replica)
+    assert log[0] == "start"
+
+
+def until_refused(replica: Instance) -> None:
+    """Cycles by schedule, until the snapshot is known as bad."""
+    for _ in range(3):
+        try:
+            follow(replica)
+        except KumaError:
+            continue
+        except SnapshotRefused:
+            return
+    raise AssertionError("the snapshot is never called bad")

@@ -35,7 +35,7 @@ from tests.support.compare import (
 from tests.support.crashing import Counter
 from tests.support.cycles import LOGO, follow, lead
 from tests.support.engines import Engine, MariadbEngine, SqliteEngine
-from tests.support.fleet import NEW_LOGO, assert_at_rest
+from tests.support.fleet import NEW_LOGO, assert_at_rest, logo
 from tests.support.folder_repository import FolderRepository
 from tests.support.forked import forked
 from tests.support.instances import FileKuma, make_instance
@@ -218,10 +218,11 @@ class Fleet:
         assert now in (self.old.replicated, self.new.replicated), "a part of the new rows"
         return "new" if now == self.new.replicated else "old"
 
+    def on_new_rows(self) -> bool:
+        return self.database.query("SELECT name FROM monitor WHERE id = 3") == [("two",)]
+
     def logo(self) -> str:
-        logo = (self.folder / "replica" / "upload" / "logo2.png").read_bytes()
-        assert logo in (LOGO, NEW_LOGO)
-        return "new" if logo == NEW_LOGO else "old"
+        return logo(self.folder / "replica")
 
     def assert_ended(self, side: str) -> None:
         """Rows, history and files of one side; Kuma runs; nothing is left of the way there."""

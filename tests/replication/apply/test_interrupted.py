@@ -5,30 +5,29 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from replicator_kuma.base.errors import KumaError, SnapshotRefused
-from replicator_kuma.replication.apply.interrupted import resolve_before_start
+from replicator_kuma.base.errors import KumaError
 from replicator_kuma.replication.instance import Outcome
 from replicator_kuma.replication.observe import observe
 from tests.support import cycles
 from tests.support.cycles import follow, lead, left_behind, positions, take_over
-from tests.support.fleet import Fleet, Start, assert_at_rest, logo, start
-from tests.support.memory import in_memory
+from tests.support.fleet import (
+    Fleet,
+    Start,
+    a_supervisor_starts,
+    assert_at_rest,
+    assert_kuma_comes_first,
+    logo,
+    start,
+    until_refused,
+)
 from tests.support.thorough import one_in
 
 AS_IN_A_RESTORE = 25
 """A way back and a promote begin with as many effects of a restore, which has more."""
-
-
-@pytest.fixture
-def scratch() -> Iterator[Path]:
-    with in_memory() as folder:
-        yield folder
 
 
 @pytest.fixture(scope="module")
@@ -44,49 +43,34 @@ def look_at_each_start(fleet: Fleet, before: Start) -> None:
     """Kuma never starts on the rows of one snapshot with the files of another."""
 
     def look() -> None:
-        assert before.rows(fleet.replica_db) == logo(fleet)
+        assert before.rows(fleet.replica_db) == logo(fleet.replica.data_dir)
 
     fleet.kuma.on_start = look
 
 
 def assert_ended(fleet: Fleet, before: Start, side: str) -> None:
     database = fleet.replica_db
-    assert (before.rows(database), logo(fleet)) == (side, side)
+    assert (before.rows(database), logo(fleet.replica.data_dir)) == (side, side)
     fleet.assert_sound(before.old)
     beats = {m: cycles.count(database, "heartbeat", f"monitor_id = {m}") for m in (4, 5, -5)}
     assert beats == ({4: 0, 5: 0, -5: 0} if side == "new" else {4: 2, 5: 2, -5: 0})
     assert_at_rest(fleet.replica)
 
 
-def assert_kuma_comes_first(fleet: Fleet) -> None:
-    """After a death the next command starts a Kuma that was stopped, before anything else."""
-    if not fleet.replica.state.load().stopped_by_me:
-        return
-    fleet.repository.before["snapshots"] = lambda: fleet.kuma.log.append("asked")
-    fleet.kuma.log.clear()
-    with contextlib.suppress(KumaError, SnapshotRefused):
-        follow(fleet.replica)
-    assert fleet.kuma.log[0] == "start"
-
-
 @pytest.mark.slow
-def test_a_restore(before: Start, scratch: Path) -> None:
+def test_a_restore(before: Start, memory: Path) -> None:
     """After every other death a one-shot command comes next, after the others a supervisor."""
     ends = []
-    for number, after, died in before.deaths(scratch, lambda fleet: follow(fleet.replica)):
+    for number, after, died in before.deaths(memory, lambda fleet: follow(fleet.replica)):
         look_at_each_start(after, before)
         if not died:
             assert_ended(after, before, "new")
             continue
         ends.append(before.rows(after.replica_db))
         if number % 2:
-            assert_kuma_comes_first(after)
+            assert_kuma_comes_first(after.replica)
         else:
-            after.kuma.up = False  # a container ends as a whole
-            with after.replica.state.lock():
-                resolve_before_start(after.replica)
-            assert before.rows(after.replica_db) == logo(after)
-            after.kuma.start()
+            a_supervisor_starts(after.replica)
         follow(after.replica, reconcile=True)
         assert_ended(after, before, "new")
         assert follow(after.replica).sentence == "1.2 is applied; nothing newer"
@@ -95,7 +79,7 @@ def test_a_restore(before: Start, scratch: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_way_back(before: Start, scratch: Path) -> None:
+def test_the_way_back(before: Start, memory: Path) -> None:
     """Kuma is never ready on the new rows: wherever it dies, it ends on the old ones."""
 
     def refused(fleet: Fleet) -> None:
@@ -104,35 +88,23 @@ def test_the_way_back(before: Start, scratch: Path) -> None:
             follow(fleet.replica)
 
     seen = 0
-    found = before.deaths(scratch, refused, first=AS_IN_A_RESTORE, step=one_in(3))
+    found = before.deaths(memory, refused, first=AS_IN_A_RESTORE, step=one_in(3))
     for _number, after, died in found:
         after.file_kuma.refuses = lambda fleet=after: on_new_rows(fleet)  # type: ignore[misc]
         look_at_each_start(after, before)
         before.rows(after.replica_db)
         if died:
-            assert_kuma_comes_first(after)
-            until_refused(after)
+            assert_kuma_comes_first(after.replica)
+            until_refused(after.replica)
         assert_ended(after, before, "old")
         assert len(set(after.replica.state.load().bad)) == 1
         seen += died
     assert seen > AS_IN_A_RESTORE // one_in(3)
 
 
-def until_refused(fleet: Fleet) -> None:
-    """Cycles by schedule, until the snapshot is known as bad."""
-    for _ in range(3):
-        try:
-            follow(fleet.replica)
-        except KumaError:
-            continue
-        except SnapshotRefused:
-            return
-    raise AssertionError("the snapshot is never called bad")
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["publish", "promote"])
-def test_a_publish(before: Start, scratch: Path, what: str) -> None:
+def test_a_publish(before: Start, memory: Path, what: str) -> None:
     """No position is used twice, and what is newest at the end is whole and equals the rows."""
 
     def work(fleet: Fleet) -> object:
@@ -140,7 +112,7 @@ def test_a_publish(before: Start, scratch: Path, what: str) -> None:
 
     seen = 0
     first = 1 if what == "publish" else AS_IN_A_RESTORE
-    for _number, after, died in before.deaths(scratch, work, first=first):
+    for _number, after, died in before.deaths(memory, work, first=first):
         writer = after.leader if what == "publish" else after.replica
         if died:
             work(after)

@@ -6,10 +6,8 @@ import os
 import random
 import shutil
 import signal
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,26 +21,11 @@ from tests.support import cycles, databases, tools, weak_repository
 from tests.support.cycles import db, follow, lead, rename
 from tests.support.fleet import NEW_LOGO, Fleet, Start, assert_at_rest, logo
 from tests.support.instances import make_instance
-from tests.support.memory import in_memory
 from tests.support.thorough import one_in
 
 KILLS = 50
 PUBLISH_KILLS = 12 // one_in(2)
 MONITORS = 300
-
-
-@pytest.fixture(scope="module")
-def memory() -> Iterator[Path]:
-    with in_memory() as folder:
-        yield folder
-
-
-@pytest.fixture
-def chance() -> random.Random:
-    """Seeded anew each time; printed, so that a failure can be had again."""
-    seed = int(os.environ.get("REPLICATOR_TEST_SEED") or random.SystemRandom().randrange(2**32))
-    print(f"REPLICATOR_TEST_SEED={seed}", file=sys.stderr)
-    return random.Random(seed)
 
 
 def killed_after(seconds: float, work: Callable[[], object]) -> bool:
@@ -127,15 +110,12 @@ def before(request: pytest.FixtureRequest, memory: Path) -> Start:
 
 @pytest.mark.slow
 def test_a_restore(before: Start, memory: Path, chance: random.Random) -> None:
-    def another() -> Path:
-        return shutil.copytree(before.folder, Path(tempfile.mkdtemp(dir=memory)) / "fleet")
-
     def duration() -> float:
-        fleet = Fleet(another(), mortal=True)
+        fleet = Fleet(before.copied(memory), mortal=True)
         return taken_by(lambda: follow(fleet.replica))
 
     def killed(instant: float) -> bool:
-        folder = another()
+        folder = before.copied(memory)
         died = killed_after(instant, lambda: follow(Fleet(folder, mortal=True).replica))
         after = Fleet(folder, mortal=True)
         database = after.replica_db
@@ -143,10 +123,10 @@ def test_a_restore(before: Start, memory: Path, chance: random.Random) -> None:
         integrity = databases.query(database, "PRAGMA integrity_check")
         assert integrity == [("ok",)], f"killed after {instant:.4f} s, on the {found} rows"
         after.follow()
-        assert (before.rows(database), logo(after)) == ("new", "new")
+        assert (before.rows(database), logo(after.replica.data_dir)) == ("new", "new")
         after.assert_sound(before.old)
         assert_at_rest(after.replica)
-        shutil.rmtree(folder)
+        shutil.rmtree(folder.parent)
         return died
 
     at_instants_within(chance, KILLS // 2, duration, killed)

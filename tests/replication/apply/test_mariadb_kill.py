@@ -5,19 +5,16 @@ The server lives on: it sees a connection that ended. Then the next process come
 
 from __future__ import annotations
 
-import contextlib
-import os
 import random
-import sys
 from collections.abc import Iterable, Iterator
 
 import pytest
 
-from replicator_kuma.base.errors import KumaError, SnapshotRefused
-from replicator_kuma.replication.apply.interrupted import resolve_before_start
+from replicator_kuma.base.errors import KumaError
 from replicator_kuma.replication.instance import Instance
 from tests.replication.apply.test_kill import at_instants_within, killed_after, taken_by
 from tests.support.cycles import follow
+from tests.support.fleet import a_supervisor_starts, assert_kuma_comes_first, until_refused
 from tests.support.forked import DIED
 from tests.support.mariadb import Server
 from tests.support.mariadb_fleet import Fleet, crash_at, file_kuma
@@ -53,24 +50,6 @@ def large(request: pytest.FixtureRequest, mariadb: Server) -> Iterator[Fleet]:
         yield Fleet(folder / "fleet", mariadb, kind, name="a8_large", monitors=MONITORS)
 
 
-@pytest.fixture
-def chance() -> random.Random:
-    """Seeded anew each time; printed, so that a failure can be had again."""
-    seed = int(os.environ.get("REPLICATOR_TEST_SEED") or random.SystemRandom().randrange(2**32))
-    print(f"REPLICATOR_TEST_SEED={seed}", file=sys.stderr)
-    return random.Random(seed)
-
-
-def assert_kuma_comes_first(fleet: Fleet, replica: Instance) -> None:
-    """After a death the next command starts a Kuma that was stopped, before anything else."""
-    if not replica.state.load().stopped_by_me:
-        return
-    kuma = file_kuma(replica)
-    with contextlib.suppress(KumaError, SnapshotRefused):
-        follow(replica)
-    assert kuma.log[0] == "start"
-
-
 def deaths(fleet: Fleet, numbers: Iterable[int]) -> Iterator[tuple[int, Instance]]:
     """A replica that died before its n-th effect, for each; the last one got through."""
     for number in numbers:
@@ -89,12 +68,9 @@ def deaths(fleet: Fleet, numbers: Iterable[int]) -> Iterator[tuple[int, Instance
 def goes_on(fleet: Fleet, number: int, replica: Instance) -> None:
     """After every other death a one-shot command comes next, after the others a supervisor."""
     if number % 2:
-        assert_kuma_comes_first(fleet, replica)
+        assert_kuma_comes_first(replica)
     else:
-        file_kuma(replica).up = False  # a container ends as a whole
-        with replica.state.lock():
-            resolve_before_start(replica)
-        replica.kuma.start()
+        a_supervisor_starts(replica)
     follow(replica, reconcile=True)
     fleet.assert_ended("new")
 
@@ -119,29 +95,13 @@ def test_dead_before_some_effects_of_a_restore_from_a_leader_on_mariadb(other: F
     assert set(ends) == {"old", "new"}
 
 
-def on_new_rows(fleet: Fleet) -> bool:
-    return fleet.database.query("SELECT name FROM monitor WHERE id = 3") == [("two",)]
-
-
-def until_refused(replica: Instance) -> None:
-    """Cycles by schedule, until the snapshot is known as bad."""
-    for _ in range(3):
-        try:
-            follow(replica)
-        except KumaError:
-            continue
-        except SnapshotRefused:
-            return
-    raise AssertionError("the snapshot is never called bad")
-
-
 @pytest.mark.slow
 def test_dead_before_some_effects_of_the_way_back(fleet: Fleet) -> None:
     """Kuma is never ready on the new rows: wherever it dies, it ends on the old ones."""
 
     def one() -> None:
         replica = fleet.replica()
-        file_kuma(replica).refuses = lambda: on_new_rows(fleet)
+        file_kuma(replica).refuses = lambda: fleet.on_new_rows()
         with pytest.raises(KumaError):
             follow(replica)
 
@@ -151,7 +111,7 @@ def test_dead_before_some_effects_of_the_way_back(fleet: Fleet) -> None:
         code = crash_at(number, one, *fleet.scratch)
         fleet.rows()
         after = fleet.replica()
-        file_kuma(after).refuses = lambda: on_new_rows(fleet)
+        file_kuma(after).refuses = lambda: fleet.on_new_rows()
         fleet.look_at_each_start(after)
         if code:
             assert code == DIED

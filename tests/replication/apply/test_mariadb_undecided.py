@@ -160,14 +160,10 @@ def test_a_kuma_that_hangs_since_its_server_was_away_is_restarted_before_it_is_j
 # --- the way back -------------------------------------------------------------------------------
 
 
-def on_new_rows(fleet: Fleet) -> bool:
-    return fleet.database.query("SELECT name FROM monitor WHERE id = 3") == [("two",)]
-
-
 def test_a_kuma_that_is_not_ready_on_new_rows_gets_the_old_ones(fleet: Fleet) -> None:
     replica = fleet.replica()
     fleet.look_at_each_start(replica)
-    file_kuma(replica).refuses = lambda: on_new_rows(fleet)
+    file_kuma(replica).refuses = lambda: fleet.on_new_rows()
     with pytest.raises(KumaError, match="it runs on the rows from before"):
         follow(replica)
     fleet.assert_ended("old")
@@ -217,7 +213,7 @@ def test_a_server_killed_around_the_commit_of_the_way_back(
 
     def refuses() -> bool:
         """The first time; later the server can be away."""
-        file_kuma(replica).refuses = lambda: on_new_rows(fleet)
+        file_kuma(replica).refuses = lambda: fleet.on_new_rows()
         before_statement(monkeypatch, "COMMIT", kill)
         return True
 
