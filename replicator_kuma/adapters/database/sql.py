@@ -9,6 +9,9 @@ from replicator_kuma.dump.catalog import TABLES, Dangle, Reference
 from replicator_kuma.dump.schema import Schema
 from replicator_kuma.dump.select import Select
 
+MONITOR_LINKS = tuple(n for n, t in TABLES.items() if t.unkeyed and t.key[0] == "monitor_id")
+"""Links of a monitor: those that an instance chose not to replicate go with it too."""
+
 
 def double_quoted(name: str) -> str:
     """An identifier as SQLite (and the SQL standard) quotes it."""

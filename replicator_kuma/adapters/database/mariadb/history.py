@@ -1,4 +1,4 @@
-"""History of monitors in MariaDB, set aside and given back within a write transaction.
+"""History of monitors in MariaDB: set aside, given back, and purged once nobody needs it.
 
 In slices: a statement over the history of a whole fleet takes longer than the server may be
 silent, and each new attempt would be an outage that ends in the same way.
@@ -7,10 +7,14 @@ silent, and each new attempt would be an outage that ends in the same way.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from replicator_kuma.adapters.database.mariadb.connection import Link, quoted
+from replicator_kuma.adapters.database.sql import MONITOR_LINKS
+from replicator_kuma.dump.catalog import HISTORY
 
+_PURGE_ROWS = 2_000
+"""Rows a transaction of `purge_history`: no lock that Kuma would wait for."""
 PARKED = 2**31
 """Set-aside history has its monitor's id and this: the ids are unsigned here."""
 _SLICE = 10_000
@@ -88,3 +92,34 @@ def _chunks(ids: Iterable[int]) -> Iterator[list[int]]:
     waiting = iter(ids)
     while chunk := list(itertools.islice(waiting, _IDS)):
         yield chunk
+
+
+def purge(link: Link, there: Collection[str]) -> int:
+    """Delete links and history of monitors that are gone; how many rows of history.
+
+    ``there``: the tables that there are.
+    """
+    for table in MONITOR_LINKS:
+        if table in there:
+            _purge(link, table)
+    return sum(_purge(link, table) for table in HISTORY if table in there)
+
+
+def _purge(link: Link, table: str) -> int:
+    lost = link.all(
+        f"SELECT had.monitor_id FROM (SELECT DISTINCT monitor_id FROM {quoted(table)}) AS had "
+        "LEFT JOIN monitor AS m ON m.id = had.monitor_id "
+        "WHERE m.id IS NULL AND had.monitor_id IS NOT NULL"
+    )
+    gone = 0
+    for (monitor,) in lost:
+        while True:
+            # asked again in each transaction: Kuma may have made a monitor with this id
+            rows = link.run(
+                f"DELETE FROM {quoted(table)} WHERE monitor_id = {int(monitor)} AND NOT EXISTS "
+                f"(SELECT 1 FROM monitor WHERE id = {int(monitor)}) LIMIT {_PURGE_ROWS}"
+            )
+            gone += rows
+            if rows < _PURGE_ROWS:
+                break
+    return gone

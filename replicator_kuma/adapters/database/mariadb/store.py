@@ -18,6 +18,7 @@ from replicator_kuma.adapters.database.mariadb.connection import (
     literal,
     quoted,
 )
+from replicator_kuma.adapters.database.mariadb.history import purge
 from replicator_kuma.adapters.database.mariadb.reader import _KUMA, MariadbReader, _tables
 from replicator_kuma.adapters.database.mariadb.writer import MariadbWriter
 from replicator_kuma.base.effects import effect
@@ -28,13 +29,9 @@ from replicator_kuma.base.errors import (
     DatabaseMigrating,
     DatabaseMissing,
 )
-from replicator_kuma.dump.catalog import HISTORY, SETTINGS, TABLES
+from replicator_kuma.dump.catalog import SETTINGS, TABLES
 from replicator_kuma.dump.transform.represent import Representation
 
-_LINKS = tuple(n for n, t in TABLES.items() if t.unkeyed and t.key[0] == "monitor_id")
-"""Links of a monitor: those that an instance chose not to replicate go with it too."""
-_PURGE_ROWS = 2_000
-"""Rows a transaction of `purge_history`: no lock that Kuma would wait for."""
 _WAITED = ("Lock wait timeout", "Deadlock found")
 """What CHECK TABLE calls an error, and is none of the table's."""
 _OTHERS = (
@@ -187,32 +184,9 @@ class MariadbStore:
             there = set(_tables(link))
             if "monitor" not in there:
                 return 0
-            for table in _LINKS:
-                if table in there:
-                    _purge(link, table)
-            return sum(_purge(link, table) for table in HISTORY if table in there)
+            return purge(link, there)
 
 
 def _outdated(text: str) -> bool:
     """Whether CHECK TABLE only says that a table was made by an older server."""
     return text.startswith(("Table rebuild required", "Table upgrade required", "Upgrade required"))
-
-
-def _purge(link: Link, table: str) -> int:
-    lost = link.all(
-        f"SELECT had.monitor_id FROM (SELECT DISTINCT monitor_id FROM {quoted(table)}) AS had "
-        "LEFT JOIN monitor AS m ON m.id = had.monitor_id "
-        "WHERE m.id IS NULL AND had.monitor_id IS NOT NULL"
-    )
-    gone = 0
-    for (monitor,) in lost:
-        while True:
-            # asked again in each transaction: Kuma may have made a monitor with this id
-            rows = link.run(
-                f"DELETE FROM {quoted(table)} WHERE monitor_id = {int(monitor)} AND NOT EXISTS "
-                f"(SELECT 1 FROM monitor WHERE id = {int(monitor)}) LIMIT {_PURGE_ROWS}"
-            )
-            gone += rows
-            if rows < _PURGE_ROWS:
-                break
-    return gone

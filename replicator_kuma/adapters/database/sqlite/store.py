@@ -14,6 +14,7 @@ from stat import S_ISDIR, S_ISREG
 from urllib.parse import quote as url_quote
 
 from replicator_kuma.adapters.database.holders import Holder, holders
+from replicator_kuma.adapters.database.sqlite.history import purge
 from replicator_kuma.adapters.database.sqlite.reader import (
     _NOT_OURS,
     SqliteReader,
@@ -28,7 +29,7 @@ from replicator_kuma.base.errors import (
     DatabaseLocked,
     DatabaseMissing,
 )
-from replicator_kuma.dump.catalog import HISTORY, SETTINGS, TABLES
+from replicator_kuma.dump.catalog import SETTINGS
 from replicator_kuma.dump.transform.represent import Representation
 
 BUSY_TIMEOUT = 5.0
@@ -39,10 +40,6 @@ _NO_FILE = (
 )
 _SETTLE_NS = 2_000_000_000
 """A file changed within the last two seconds can change again without a new time stamp."""
-_LINKS = tuple(n for n, t in TABLES.items() if t.unkeyed and t.key[0] == "monitor_id")
-"""Links of a monitor: those that an instance chose not to replicate go with it too."""
-_PURGE_ROWS = 2_000
-"""Rows a transaction of `purge_history`: well under 500 ms, so that Kuma's HTTP does not wait."""
 
 
 class SqliteStore:
@@ -262,36 +259,6 @@ class SqliteStore:
         connection = self.connect()
         try:
             with explained():
-                for table in _LINKS:
-                    _purge(connection, table)
-                return sum(_purge(connection, table) for table in HISTORY)
+                return purge(connection)
         finally:
             connection.close()
-
-
-def _purge(connection: sqlite3.Connection, table: str) -> int:
-    known = connection.execute(
-        "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = ?", (table,)
-    ).fetchone()[0]
-    if not known:
-        return 0
-    lost = [
-        row[0]
-        for row in connection.execute(
-            f"SELECT DISTINCT monitor_id FROM {table} AS h "
-            "WHERE NOT EXISTS (SELECT 1 FROM monitor AS m WHERE m.id = h.monitor_id)"
-        )
-    ]
-    gone = 0
-    for monitor in lost:
-        while True:
-            # asked again in each transaction: Kuma may have made a monitor with this id
-            cursor = connection.execute(
-                f"DELETE FROM {table} WHERE id IN (SELECT id FROM {table} WHERE monitor_id = ?1 "
-                "AND NOT EXISTS (SELECT 1 FROM monitor WHERE id = ?1) LIMIT ?2)",
-                (monitor, _PURGE_ROWS),
-            )
-            gone += cursor.rowcount
-            if cursor.rowcount < _PURGE_ROWS:
-                break
-    return gone

@@ -10,13 +10,13 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from replicator_kuma.adapters.database.sql import SelectSql, double_quoted
+from replicator_kuma.adapters.database.sqlite.history import History
 from replicator_kuma.adapters.database.sqlite.reader import SqliteReader, explained
 from replicator_kuma.base.errors import DatabaseError, SnapshotRefused
 from replicator_kuma.dump.catalog import HISTORY
 from replicator_kuma.dump.select import Select
 from replicator_kuma.dump.values import is_plain
 
-_IDS = 1_000
 _ROWS = 32
 
 
@@ -65,39 +65,17 @@ class SqliteWriter(SqliteReader):
         return rows
 
     def park_history(self, monitors: Iterable[int]) -> None:
-        waiting = iter(monitors)
         with explained():
-            while ids := set(itertools.islice(waiting, _IDS)):
-                # what is set aside already is older: that of the rows from before two applies
-                kept = ids & self._aside()
-                for table in self._history():
-                    self._of(f"DELETE FROM {table} WHERE monitor_id = ?", kept)
-                    move = f"UPDATE {table} SET monitor_id = -monitor_id WHERE monitor_id = ?"
-                    self._of(move, ids - kept)
+            self._history().park(monitors)
 
     def unpark_history(self, monitors: Iterable[int]) -> None:
         with explained():
-            there = self._connection.execute("SELECT id FROM monitor")
-            back = self._aside().intersection(row[0] for row in there)
-            gone = back.union(monitors)
-            for table in self._history():
-                self._of(f"DELETE FROM {table} WHERE monitor_id = ?", gone)
-                move = f"UPDATE {table} SET monitor_id = -monitor_id WHERE monitor_id = -?"
-                self._of(move, back)
+            self._history().unpark(monitors)
 
-    def _of(self, sql: str, monitors: Collection[int]) -> None:
-        self._connection.executemany(sql, ((monitor,) for monitor in sorted(monitors)))
-
-    def _aside(self) -> set[int]:
-        """Monitors of which history is set aside, in any table."""
-        found = set[int]()
-        for table in self._history():
-            sql = f"SELECT DISTINCT -monitor_id FROM {table} WHERE monitor_id < 0"
-            found.update(row[0] for row in self._connection.execute(sql))
-        return found
-
-    def _history(self) -> list[str]:
-        return [table for table in HISTORY if table in self.schema.tables]
+    def _history(self) -> History:
+        return History(
+            self._connection, [table for table in HISTORY if table in self.schema.tables]
+        )
 
     def delete(self, table: str, keys: Iterable[Any]) -> None:
         self._whole.clear()
