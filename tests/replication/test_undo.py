@@ -29,6 +29,7 @@ from tests.support.cycles import (
     left_behind,
     name_of,
     rename,
+    step,
     take_over,
 )
 from tests.support.effects import at_effect, dies_at, raising
@@ -37,13 +38,6 @@ from tests.support.folder_repository import FolderRepository
 from tests.support.instances import RecordingKuma
 from tests.support.rules import PAUSED, rules
 from tests.support.thorough import one_in
-
-
-def step(leader: Instance, replica: Instance, name: str) -> None:
-    """One change on the leader, published and applied."""
-    rename(db(leader), 3, name)
-    lead(leader)
-    follow(replica)
 
 
 def sets(instance: Instance) -> list[checkpoints.Checkpoint]:

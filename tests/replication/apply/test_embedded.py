@@ -30,11 +30,10 @@ from replicator_kuma.base.errors import (
 from replicator_kuma.dump.manifest import digest
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from replicator_kuma.replication.observe import observe
-from tests.conftest import need_mariadb
 from tests.support.crashing import crash_at
 from tests.support.cycles import LOGO, follow, lead, left_behind
 from tests.support.effects import at_effect, dies_at
-from tests.support.embedded import Inside, copied, make_template
+from tests.support.embedded import Inside, copied
 from tests.support.folder_repository import FolderRepository
 from tests.support.forked import DIED
 from tests.support.instances import make_instance
@@ -103,19 +102,8 @@ class World:
 _OF_MONITOR = ("monitor_group", "monitor_maintenance", "monitor_notification", "monitor_tag")
 
 
-@pytest.fixture(scope="module")
-def template() -> Iterator[Path]:
-    """A replica's data directory that holds the leader's first snapshot."""
-    need_mariadb()
-    folder = short_folder()
-    try:
-        yield make_template(folder / "template", monitors=7, heartbeats=2)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 @pytest.fixture
-def world(template: Path, mariadb: Server) -> Iterator[World]:
+def world(embedded: Path, mariadb: Server) -> Iterator[World]:
     folder = short_folder()
     repository = FolderRepository(folder / "repository")
     repository.init()
@@ -125,7 +113,7 @@ def world(template: Path, mariadb: Server) -> Iterator[World]:
     store = open_store(folder / "leader")
     leader = make_instance(folder / "leader", repository, name="leader", store=store)
     lead(leader)
-    inside = copied(template, folder / "replica")
+    inside = copied(embedded, folder / "replica")
     try:
         yield World(leader, rows, inside, repository)
     finally:

@@ -36,17 +36,12 @@ from tests.support.cycles import (
     name_of,
     rename,
     snapshot,
+    step,
     take_over,
 )
 from tests.support.folder_repository import FolderRepository
 from tests.support.forked import DIED, forked
 from tests.support.instances import RecordingKuma
-
-
-def step(leader: Instance, replica: Instance, name: str) -> None:
-    rename(db(leader), 3, name)
-    lead(leader)
-    follow(replica)
 
 
 @pytest.fixture
