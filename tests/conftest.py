@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from tests.support.tools import kuma_dir, kuma_version, other_kumas, use_kuma
 if TYPE_CHECKING:
     from tests.support.mariadb import Server
 
+
+_GONE = " (deleted)"
 
 # No deadlines: machines differ. Few examples unless asked for more. Tests use tmp_path through a
 # fixture of the whole function, on purpose: each example makes its own folder below it.
@@ -76,6 +79,42 @@ def need_mariadb() -> None:
         if "mariadb" in os.environ.get("REPLICATOR_TEST_REQUIRE", ""):
             raise
         pytest.skip(str(error))
+
+
+@pytest.fixture(autouse=True)
+def anchors_end_with_the_test() -> Iterator[None]:
+    """Close the state directories that the test has used: the program keeps each one open for good.
+
+    A run had thousands of them at its end, and each apply looks at each descriptor there is.
+    """
+    from replicator_kuma.base import state_directory as anchors
+    from replicator_kuma.base import text as plain
+
+    before = set(plain._folders)
+    yield
+    for descriptor in set(plain._folders) - before:
+        name = plain._folders.pop(descriptor)
+        if anchors._anchors.get(name) == descriptor:
+            del anchors._anchors[name]
+        with contextlib.suppress(OSError):
+            # another may have closed it, and its number be another file's by now
+            if str(Path(f"/proc/self/fd/{descriptor}").readlink()).removesuffix(_GONE) == name:
+                os.close(descriptor)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The program waits one second for a lock, not five, and half a one for a reader to end."""
+    from replicator_kuma.adapters.database.mariadb import connection as mariadb_link
+    from replicator_kuma.adapters.database.sqlite.store import BUSY_TIMEOUT, SqliteStore
+    from replicator_kuma.replication import other_processes as occupied
+
+    session = mariadb_link._SESSION.replace(f"_timeout = {mariadb_link._LOCK_WAIT}", "_timeout = 1")
+    assert session != mariadb_link._SESSION
+    monkeypatch.setattr(mariadb_link, "_SESSION", session)
+    assert SqliteStore.connect.__defaults__ == ("rw", BUSY_TIMEOUT)
+    monkeypatch.setattr(SqliteStore.connect, "__defaults__", ("rw", 1.0))
+    monkeypatch.setattr(occupied, "_READER", 0.5)
 
 
 @pytest.fixture(scope="session")

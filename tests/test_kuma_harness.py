@@ -32,6 +32,8 @@ def test_a_person_can_use_a_server_and_find_it_again(tmp_path: Path) -> None:
             assert client.needs_setup()
             client.setup(USER, PASSWORD)
             assert not client.needs_setup()
+            with pytest.raises(KumaError, match="login"):
+                client.login(USER, "wrong-0-password")
             token = client.login(USER, PASSWORD)
             assert client.monitor_list() == {}
 
@@ -62,7 +64,10 @@ def test_a_person_can_use_a_server_and_find_it_again(tmp_path: Path) -> None:
             with pytest.raises(KumaError, match="setup"):
                 client.setup("second", PASSWORD)
 
-        server.restart()
+        assert server.stop() == 0
+        assert not server.running
+        server.start()
+        server.wait_ready()
         assert server.pid != first_pid
         with KumaClient(server.url) as client:
             client.login(USER, PASSWORD)
@@ -72,27 +77,11 @@ def test_a_person_can_use_a_server_and_find_it_again(tmp_path: Path) -> None:
             assert client.monitor_list() == {}
         with KumaClient(server.url) as client:
             client.login_by_token(token)
+        assert server.kill() == -9
 
     with closing(sqlite3.connect(server.database)) as database:
         assert database.execute("SELECT title FROM status_page").fetchall() == [("Ours",)]
     assert (server.data_dir / "upload" / "logo1.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_stop_is_graceful_and_kill_is_not(tmp_path: Path) -> None:
-    server = KumaServer(tmp_path / "data")
-    with server:
-        assert server.stop() == 0
-        assert not server.running
-        server.start()
-        server.wait_ready()
-        assert server.kill() == -9
-
-
-def test_a_wrong_password_is_an_error(tmp_path: Path) -> None:
-    with KumaServer(tmp_path / "data") as server, KumaClient(server.url) as client:
-        client.setup(USER, PASSWORD)
-        with pytest.raises(KumaError, match="login"):
-            client.login(USER, "wrong-0-password")
 
 
 def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:

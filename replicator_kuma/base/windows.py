@@ -1,4 +1,4 @@
-"""When a chore of `replicator run` is due: a minute of the day, or a random one in a window.
+"""When a maintenance job of `run` is due: a minute of the day, or a random one in a window.
 
 Pure: no clock, no environment. Local time is that of the moment that is given: its own zone, or
 the system's where it has none.

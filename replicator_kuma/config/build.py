@@ -16,7 +16,7 @@ from replicator_kuma.config.settings import Mode, Settings
 from replicator_kuma.dump.transform.overrides import Overrides
 from replicator_kuma.dump.transform.policy import Policy
 from replicator_kuma.replication.instance import Instance, never, silent
-from replicator_kuma.replication.restart_cooldown import Pace
+from replicator_kuma.replication.restart_cooldown import Cooldown
 from replicator_kuma.replication.state.file import StateFile
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def build(
         state=StateFile(settings.state_dir),
         store=_store_for_now(settings),
         repository=repository,
-        places=repository.places if isinstance(repository, Pair) else (repository,),
+        repositories=repository.repositories if isinstance(repository, Pair) else (repository,),
         pair=repository if isinstance(repository, Pair) else None,
         kuma=kuma,
         wait_ready=_wait_ready(settings, kuma, interrupted),
@@ -166,7 +166,7 @@ def build(
         listens=lambda: _listens(settings),
         answers=_answers(settings, kuma, interrupted),
         setup=_setup(settings, kuma),
-        pace=Pace(settings.restore_interval),
+        cooldown=Cooldown(settings.restore_interval),
         database_up=_database_up(settings, kuma.name),
         progress=progress,
         interrupted=interrupted,

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from replicator_kuma.adapters.kuma.supervised import HeldKuma
+from replicator_kuma.adapters.kuma.supervised import SupervisedKuma
 from replicator_kuma.adapters.notify import Kind
 from replicator_kuma.base.errors import (
     AlreadyRunning,
@@ -90,20 +90,22 @@ class Tasks:
     before_start: Callable[[Instance], None] = actions.before_start
     confirm: Callable[[Instance], None] = actions.confirm
     roll_back: Callable[[Instance, KumaError], None] = actions.roll_back
-    chores: Callable[[Settings], tuple[maintenance.Chore, ...]] = maintenance.chores
+    maintenance_jobs: Callable[[Settings], tuple[maintenance.MaintenanceJob, ...]] = (
+        maintenance.maintenance_jobs
+    )
 
 
 TASKS = Tasks()
 
 
-class Duty:
+class Jobs:
     """The jobs of one supervised instance, each under the instance's lock."""
 
     def __init__(
         self,
         settings: Settings,
         instance: Instance,
-        kuma: HeldKuma,
+        kuma: SupervisedKuma,
         interrupted: Callable[[], bool],
         budget: Budget,
         tasks: Tasks = TASKS,
@@ -334,7 +336,7 @@ class Duty:
         if self._kuma.name != "child" or self._kuma.running():
             return
         own, everywhere = kuma_address(self._settings.kuma_environment)
-        where = other_processes.Place(own, everywhere, self._settings.kuma_url)
+        where = other_processes.MaintainedRepository(own, everywhere, self._settings.kuma_url)
         other_processes.require_alone(self._instance, where)
 
     def _cycle_before_start(self, progress: Callable[[str], None]) -> CycleResult | None:

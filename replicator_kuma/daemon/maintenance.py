@@ -1,7 +1,8 @@
-"""Chores of `replicator run`: what it does now and then beside its cycles, each in its window.
+"""Maintenance jobs of `replicator run`: beside its cycles, each in its window.
 
-A chore is a generator: at each ``yield`` it gives way to a cycle that is due or asked for, and its
-value is the sentence that says how it went. A new one is an entry in `chores`.
+A maintenance job is a generator: at each ``yield`` it gives way to a cycle that is due or asked
+for, and its value is the sentence that says how it went. A new one is an entry in
+`maintenance_jobs`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from replicator_kuma.daemon.worker import Job, Progress, Worker
 from replicator_kuma.replication.drill.drill import scheduled
 from replicator_kuma.replication.instance import Instance, Steps
 from replicator_kuma.replication.leader import housekeeping
-from replicator_kuma.replication.state.records import Noted
+from replicator_kuma.replication.state.records import JobRecord
 from replicator_kuma.replication.state.state import State
 
 if TYPE_CHECKING:
@@ -37,11 +38,11 @@ LOOK_EVERY = 1.0
 AGAIN_AFTER = 60.0
 """seconds until another attempt where one could not even begin"""
 TRIES = 2
-"""a chore that twice did not live to its end waits for its next window"""
+"""a maintenance job that twice did not live to its end waits for its next window"""
 
 
 @dataclass(frozen=True)
-class Chore:
+class MaintenanceJob:
     """``work`` is called under the instance's lock, which is free between its steps.
 
     It may raise whatever it likes: that is logged, noted, and told once.
@@ -52,12 +53,12 @@ class Chore:
     work: Callable[[Instance], Steps]
 
 
-def chores(settings: Settings) -> tuple[Chore, ...]:
+def maintenance_jobs(settings: Settings) -> tuple[MaintenanceJob, ...]:
     """What `replicator run` does beside its cycles, each in its window."""
-    found = [Chore("drill", settings.drill_schedule, partial(_drill, settings))]
+    found = [MaintenanceJob("drill", settings.drill_schedule, partial(_drill, settings))]
     if settings.mode is Mode.BACKUP:
         tidy = partial(housekeeping.scheduled, care=settings.care)
-        found.append(Chore(housekeeping.NAME, settings.housekeeping, tidy))
+        found.append(MaintenanceJob(housekeeping.NAME, settings.housekeeping, tidy))
     return tuple(found)
 
 
@@ -68,8 +69,8 @@ def _drill(settings: Settings, instance: Instance) -> Steps:
     return scheduled(instance, kuma if settings.drill_kuma else None)
 
 
-def due(noted: Noted, window: Window, now: datetime, random: Random) -> float:
-    """When a chore is due, in seconds since the epoch (0: never); what is noted stays.
+def due(noted: JobRecord, window: Window, now: datetime, random: Random) -> float:
+    """When a maintenance job is due, in seconds since the epoch (0: never); what is noted stays.
 
     Chosen anew where the window is another one, and where a wrong clock has put it off.
     """
@@ -80,76 +81,76 @@ def due(noted: Noted, window: Window, now: datetime, random: Random) -> float:
     return chosen.timestamp() if chosen else 0.0
 
 
-def following(noted: Noted, window: Window, now: datetime, random: Random) -> float:
+def following(noted: JobRecord, window: Window, now: datetime, random: Random) -> float:
     """When it is due after that: in a window that neither has begun nor was used before."""
     chosen = window.next(max(now, datetime.fromtimestamp(noted.due, now.tzinfo)), random)
     return chosen.timestamp() if chosen else 0.0
 
 
-def noted_of(state: State, name: str) -> Noted:
-    """What is known of a chore; of one that was never planned, its name."""
-    return next((noted for noted in state.chores if noted.name == name), Noted(name, ""))
+def record_of(state: State, name: str) -> JobRecord:
+    """What is known of a maintenance job; of one that was never planned, its name."""
+    return next((noted for noted in state.chores if noted.name == name), JobRecord(name, ""))
 
 
-def note(instance: Instance, noted: Noted) -> None:
-    """Put a chore's note in its place; raises StateError. Call under the lock."""
+def note(instance: Instance, noted: JobRecord) -> None:
+    """Put a maintenance job's note in its place; raises StateError. Call under the lock."""
     others = tuple(n for n in instance.state.load().chores if n.name != noted.name)
     instance.state.update(chores=tuple(sorted((*others, noted), key=lambda n: n.name)))
 
 
 @dataclass
 class _Running:
-    chore: Chore
+    job: MaintenanceJob
     steps: Steps
     began: float
 
 
-class Chores:
-    """Runs chores, one after another, step by step, whenever the worker has nothing else to do."""
+class Maintenance:
+    """Runs jobs, one after another, step by step, whenever the worker has nothing else to do."""
 
     def __init__(
         self,
-        chores: Sequence[Chore],
+        jobs: Sequence[MaintenanceJob],
         instance: Instance,
         worker: Worker,
         locked: Callable[[], AbstractContextManager[None]],
         clock: Callable[[], datetime] = datetime.now,
     ) -> None:
-        self._chores = chores
+        self._all = jobs
         self._instance = instance
         self._worker = worker
         self._locked = locked
         self._clock = clock
         self._random = Random()
         self._due: dict[str, float] = {}
-        self._planned = not chores
+        self._planned = not jobs
         self._running: _Running | None = None
         self._look_at = 0.0
         self._told: dict[str, str] = {}
-        """the kind of failure of a chore that this process has told of"""
+        """the kind of failure of a maintenance job that this process has told of"""
 
     def tick(self) -> None:
         """From the main loop: hands the worker a step where one is due. Never waits."""
         if self._running is None:
-            if time.monotonic() < self._look_at or not self._chores:
+            if time.monotonic() < self._look_at or not self._all:
                 return
             self._look_at = time.monotonic() + LOOK_EVERY
             if self._planned and not self._wanted():
                 return
-        name = self._running.chore.name if self._running else "chores"
-        self._worker.submit_step(Job(name, self._step, scheduled=True, chore=True))
+        name = self._running.job.name if self._running else "jobs"
+        self._worker.submit_step(Job(name, self._step, scheduled=True, maintenance=True))
 
     def _wanted(self) -> bool:
         """Whether one is due, or a clock that went back has put one off."""
         now = self._clock()
-        for chore in self._chores:
-            at, latest = self._due.get(chore.name, 0.0), chore.window.latest(now)
+        for job in self._all:
+            at, latest = self._due.get(job.name, 0.0), job.window.latest(now)
             if at and latest and (at <= now.timestamp() or at > latest.timestamp()):
                 return True
         return False
 
     def _step(self, _progress: Progress) -> None:
-        """In the worker: plan, begin or go on. Raises nothing: a chore is nobody's end."""
+        """In the worker: plan, begin or go on. Raises nothing: a job's failure is its own."""
         try:
             with self._locked():
                 if self._running is None:
@@ -170,57 +171,57 @@ class Chores:
     def _plan(self) -> None:
         """Note when each is due: another start must not choose anew."""
         state = self._instance.state.load()
-        for chore in self._chores:
-            noted = noted_of(state, chore.name)
-            at = due(noted, chore.window, self._clock(), self._random)
-            if at != noted.due or noted.window != str(chore.window):
-                note(self._instance, replace(noted, window=str(chore.window), due=at, tries=0))
-            self._due[chore.name] = at
+        for job in self._all:
+            noted = record_of(state, job.name)
+            at = due(noted, job.window, self._clock(), self._random)
+            if at != noted.due or noted.window != str(job.window):
+                note(self._instance, replace(noted, window=str(job.window), due=at, tries=0))
+            self._due[job.name] = at
         self._planned = True
 
     def _begin(self) -> _Running | None:
         state, now = self._instance.state.load(), self._clock().timestamp()
-        for chore in self._chores:
-            noted = noted_of(state, chore.name)
+        for job in self._all:
+            noted = record_of(state, job.name)
             if not 0 < noted.due <= now:
                 continue
             if noted.tries >= TRIES:
                 unfinished = f"did not come to its end in {noted.tries} attempts"
-                self._end(chore, now, ReplicatorError(unfinished, hint="Look at the log."))
+                self._end(job, now, ReplicatorError(unfinished, hint="Look at the log."))
                 return None
             note(self._instance, replace(noted, tries=noted.tries + 1))
-            return _Running(chore, chore.work(self._instance), now)
+            return _Running(job, job.work(self._instance), now)
         return None
 
     def _go_on(self, running: _Running) -> None:
         try:
-            self._instance.step(running.chore.name)
+            self._instance.step(running.job.name)
             next(running.steps)
         except StopIteration as end:
-            self._end(running.chore, running.began, str(end.value))
+            self._end(running.job, running.began, str(end.value))
         except Interrupted:
             raise
-        except Exception as error:  # a chore's failure is its own
-            self._end(running.chore, running.began, error)
+        except Exception as error:  # a maintenance job's failure is its own
+            self._end(running.job, running.began, error)
 
-    def _end(self, chore: Chore, began: float, end: str | Exception) -> None:
+    def _end(self, job: MaintenanceJob, began: float, end: str | Exception) -> None:
         """Note how it went, say so, and when it is due next."""
         self._running = None
-        before, now = noted_of(self._instance.state.load(), chore.name), self._clock()
+        before, now = record_of(self._instance.state.load(), job.name), self._clock()
         after = ended(before, end, began, now.timestamp())
-        after = replace(after, due=following(before, chore.window, now, self._random), tries=0)
+        after = replace(after, due=following(before, job.window, now, self._random), tries=0)
         # kept here first: where it cannot be noted, it must not begin again at once
-        self._due[chore.name] = after.due
-        _say(chore.name, end)
-        self._notify(chore.name, end, before)
+        self._due[job.name] = after.due
+        _say(job.name, end)
+        self._notify(job.name, end, before)
         note(self._instance, after)
 
     def _tell(self, name: str, error: Exception) -> None:
         if self._told.get(name) != type(error).__name__:
             _say(name, error)
-        self._notify(name, error, Noted(name, ""))
+        self._notify(name, error, JobRecord(name, ""))
 
-    def _notify(self, name: str, end: str | Exception, before: Noted) -> None:
+    def _notify(self, name: str, end: str | Exception, before: JobRecord) -> None:
         """Once a kind: this process remembers what the state may not."""
         if isinstance(end, Exception):
             kind = type(end).__name__
@@ -242,8 +243,8 @@ def _say(name: str, end: str | Exception) -> None:
         logger.info("%s: %s", name, end)
 
 
-def notify(instance: Instance, name: str, end: str | Exception, before: Noted) -> None:
-    """Tell that a chore begins to fail, begins to fail in another way, or works again."""
+def notify(instance: Instance, name: str, end: str | Exception, before: JobRecord) -> None:
+    """Tell that a maintenance job begins to fail, begins to fail in another way, or works again."""
     if not isinstance(end, Exception):
         if not before.ok:
             instance.notifier.send(Kind.FAILURES, f"{name} works again", end)
@@ -253,7 +254,7 @@ def notify(instance: Instance, name: str, end: str | Exception, before: Noted) -
 
 
 def run_now(instance: Instance, name: str, steps: Steps, wait: float = 0.0) -> str:
-    """All steps of a chore at once, for a command: noted and told alike, its window as it was.
+    """All steps of a job at once, for a command: noted and told alike, its window as it was.
 
     Raises what it raises; AlreadyRunning when the lock is not free within ``wait`` seconds.
     """
@@ -271,7 +272,7 @@ def run_now(instance: Instance, name: str, steps: Steps, wait: float = 0.0) -> s
                 raise
             except Exception as error:
                 end = error
-            before = noted_of(instance.state.load(), name)
+            before = record_of(instance.state.load(), name)
             notify(instance, name, end, before)
             note(instance, ended(before, end, began, time.time()))
             if isinstance(end, Exception):
@@ -279,8 +280,8 @@ def run_now(instance: Instance, name: str, steps: Steps, wait: float = 0.0) -> s
             return end
 
 
-def ended(before: Noted, end: str | Exception, began: float, now: float) -> Noted:
-    """The note of a chore that has ended: with a sentence, or with an error."""
+def ended(before: JobRecord, end: str | Exception, began: float, now: float) -> JobRecord:
+    """The note of a maintenance job that has ended: with a sentence, or with an error."""
     changed = replace(before, at=now, seconds=max(0.0, round(now - began, 1)))
     if isinstance(end, Exception):
         known = end if isinstance(end, ReplicatorError) else None

@@ -23,7 +23,7 @@ from replicator_kuma.adapters.kuma import KumaService
 from replicator_kuma.adapters.kuma.child import ChildKuma
 from replicator_kuma.adapters.kuma.exit_status import exit_status, signal_of
 from replicator_kuma.adapters.kuma.readiness import PROBE_TIMEOUT, Readiness, probe, taken
-from replicator_kuma.adapters.kuma.supervised import HeldKuma
+from replicator_kuma.adapters.kuma.supervised import SupervisedKuma
 from replicator_kuma.base.errors import (
     AlreadyRunning,
     DatabaseMigrating,
@@ -38,8 +38,8 @@ from replicator_kuma.config import same_settings
 from replicator_kuma.config.settings import Mode, Settings, kuma_address
 from replicator_kuma.daemon import control_options, heartbeat
 from replicator_kuma.daemon.control import ControlServer
-from replicator_kuma.daemon.jobs import TASKS, Budget, Duty, Tasks
-from replicator_kuma.daemon.maintenance import Chores
+from replicator_kuma.daemon.jobs import TASKS, Budget, Jobs, Tasks
+from replicator_kuma.daemon.maintenance import Maintenance
 from replicator_kuma.daemon.schedule import Timetable
 from replicator_kuma.daemon.worker import Job, Progress, Worker, within
 from replicator_kuma.replication import other_processes
@@ -115,7 +115,7 @@ class Supervisor:
     def __init__(
         self,
         settings: Settings,
-        service: HeldKuma,
+        service: SupervisedKuma,
         build: Builder,
         check_up: CheckUp = lambda _interrupted: None,
         tasks: Tasks = TASKS,
@@ -130,14 +130,16 @@ class Supervisor:
         self._signals: list[int] = []
         budget = Budget(lambda: self._leaving)
         self._instance = build(service, lambda: self._leaving, budget.interrupts)
-        self._duty = Duty(settings, self._instance, service, lambda: self._leaving, budget, tasks)
+        self._jobs = Jobs(settings, self._instance, service, lambda: self._leaving, budget, tasks)
         self._worker = Worker(after=self._let_go)
-        chores = tasks.chores(settings)
-        self._chores = Chores(chores, self._instance, self._worker, self._duty.locked)
+        maintenance_jobs = tasks.maintenance_jobs(settings)
+        self._maintenance = Maintenance(
+            maintenance_jobs, self._instance, self._worker, self._jobs.locked
+        )
         self._watch = Watch(self._look, WATCH_EVERY)
         self._scheduler = schedule.Scheduler()
         self._timetable: Timetable | None = None
-        self._duty.until_next = lambda: self._timetable.left if self._timetable else None
+        self._jobs.until_next = lambda: self._timetable.left if self._timetable else None
         self._beat_at = 0.0
         self._fatal: BaseException | None = None
 
@@ -166,7 +168,7 @@ class Supervisor:
 
     def _bring_up(self, progress: Progress) -> None:
         try:
-            self._duty.bring_up(progress)
+            self._jobs.bring_up(progress)
             if not self._leaving:
                 self._check_up(lambda: self._leaving)
         except Exception as error:
@@ -190,9 +192,9 @@ class Supervisor:
                 return self._follow_kuma()
             if self._fatal is not None:
                 raise self._fatal
-            if self._duty.up:
+            if self._jobs.up:
                 self._on_schedule()
-                self._chores.tick()
+                self._maintenance.tick()
             self._beat()
             time.sleep(SLICE)
 
@@ -213,7 +215,7 @@ class Supervisor:
             self._cycles = self._scheduler.every().second.do(self._scheduled_cycle)
         self._timetable.hold(self._cycles, datetime.now())
         self._scheduler.run_pending()
-        again = self._duty.again_at
+        again = self._jobs.again_at
         if again is not None and time.monotonic() >= again:
             self._submit_cycle()
 
@@ -224,7 +226,7 @@ class Supervisor:
 
     def _submit_cycle(self) -> bool:
         """False where another job is still under way: a scheduled cycle is left out then."""
-        job = Job("cycle", self._duty.scheduled, scheduled=True)
+        job = Job("cycle", self._jobs.scheduled, scheduled=True)
         return self._worker.submit(job, only_if_idle=True)
 
     def _beat(self) -> None:
@@ -248,7 +250,7 @@ class Supervisor:
 
     def _next_cycle(self) -> float:
         """Seconds since the epoch; 0: none is scheduled yet."""
-        upcoming, again = self._scheduler.next_run, self._duty.again_at
+        upcoming, again = self._scheduler.next_run, self._jobs.again_at
         if upcoming is None:
             return 0.0
         regular = float(upcoming.timestamp())
@@ -362,7 +364,7 @@ class Supervisor:
         if state is not Readiness.STARTING:
             return state is Readiness.MIGRATING
         try:
-            return within(AN_ANSWER, self._duty.schema_changed, False) and patient
+            return within(AN_ANSWER, self._jobs.schema_changed, False) and patient
         except DatabaseMigrating:
             return True
 
@@ -413,7 +415,7 @@ class Supervisor:
         self, command: str, options: Mapping[str, Any], progress: Progress
     ) -> dict[str, Any]:
         def work(tell: Progress) -> dict[str, Any]:
-            return self._duty.handle(command, options, tell).as_dict()
+            return self._jobs.handle(command, options, tell).as_dict()
 
         control_options.check(command, options)
         if command == same_settings.COMMAND:

@@ -33,8 +33,8 @@ class Job:
     progress: Progress = silent
     scheduled: bool = False
     """the supervisor's own: what a person asks for stands behind it without a question"""
-    chore: bool = False
-    """a step of a chore: whatever else is to be done goes before the next one"""
+    maintenance: bool = False
+    """a step of a maintenance job: whatever else is to be done goes before the next one"""
     done: threading.Event = field(default_factory=threading.Event)
     result: Any = None
     error: BaseException | None = None
@@ -84,17 +84,19 @@ class Worker:
     def submit(self, job: Job, *, only_if_idle: bool = False) -> bool:
         """Queue a job; False, without queueing, when it should only go to an idle worker.
 
-        A step of a chore that is under way counts as none: the job comes next.
+        A step of a maintenance job that is under way counts as none: the job comes next.
         """
         with self._lock:
-            if self._closed or (only_if_idle and not all(each.chore for each in self._pending)):
+            if self._closed or (
+                only_if_idle and not all(each.maintenance for each in self._pending)
+            ):
                 return False
             self._pending.append(job)
         self._queue.put(job)
         return True
 
     def submit_step(self, job: Job) -> bool:
-        """Queue a step of a chore where nothing else is to be done; False without queueing."""
+        """Queue a maintenance step where nothing else is to be done; False without queueing."""
         with self._lock:
             if self._closed or self._pending or self._waiting:
                 return False

@@ -13,7 +13,7 @@ from typing import Any
 from replicator_kuma.adapters.database import Store
 from replicator_kuma.adapters.kuma import KumaService
 from replicator_kuma.adapters.notify import Notifier
-from replicator_kuma.adapters.repository import Place, Position, Repository
+from replicator_kuma.adapters.repository import MaintainedRepository, Position, Repository
 from replicator_kuma.adapters.repository.pair import Pair
 from replicator_kuma.base.effects import effect
 from replicator_kuma.base.errors import Interrupted
@@ -22,7 +22,7 @@ from replicator_kuma.dump.manifest import Manifest
 from replicator_kuma.dump.plan import Summary
 from replicator_kuma.dump.transform.overrides import Overrides
 from replicator_kuma.dump.transform.policy import Policy
-from replicator_kuma.replication.restart_cooldown import Pace
+from replicator_kuma.replication.restart_cooldown import Cooldown
 from replicator_kuma.replication.shrink import HALF, Limit
 from replicator_kuma.replication.state.file import StateFile
 
@@ -97,7 +97,7 @@ class Instance:
     wait_ready: Callable[[], None]
     """blocks until Kuma answers as ready; raises KumaError"""
     notifier: Notifier
-    places: tuple[Place, ...] = ()
+    repositories: tuple[MaintainedRepository, ...] = ()
     """the repositories that ``repository`` is made of: housekeeping goes to each"""
     pair: Pair | None = None
     """``repository``, where it is two"""
@@ -124,7 +124,7 @@ class Instance:
     """no person has asked for this cycle: what was in vain before is not tried again"""
     at_start: bool = False
     """nobody has asked for this cycle, though it reconciles: it belongs to the start of `run`"""
-    pace: Pace = field(default_factory=Pace)
+    cooldown: Cooldown = field(default_factory=Cooldown)
     """the least time between two restarts of Kuma; by default there is none"""
     leads: bool | None = None
     """by its REPLICATOR_MODE, for hints only; None: none is set"""

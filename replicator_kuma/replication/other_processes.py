@@ -83,7 +83,7 @@ def require_one_kuma(instance: Instance) -> None:
 
 
 @dataclass(frozen=True)
-class Place:
+class MaintainedRepository:
     """Where a child is to listen, and where it is then asked whether it is ready.
 
     These may be two: a proxy may stand in front of it.
@@ -113,7 +113,7 @@ class Place:
         ]
 
 
-def require_alone(instance: Instance, place: Place) -> None:
+def require_alone(instance: Instance, place: MaintainedRepository) -> None:
     """Raise KumaError where a Kuma that we start would be the second one, or find no port.
 
     A Kuma whose supervisor was killed lives on outside a container. One that is just ending gets
@@ -130,7 +130,7 @@ def require_alone(instance: Instance, place: Place) -> None:
         time.sleep(0.2)
 
 
-def _another(instance: Instance, place: Place) -> KumaError | None:
+def _another(instance: Instance, place: MaintainedRepository) -> KumaError | None:
     try:
         url, at_port = place.in_its_way()
     except ValueError:
@@ -182,7 +182,7 @@ def _holding(instance: Instance) -> tuple[Holder, ...]:
         return ()  # what is wrong with the database, the cycle tells
 
 
-def _way_out(instance: Instance, place: Place, pid: int, is_kuma: bool) -> str:
+def _way_out(instance: Instance, place: MaintainedRepository, pid: int, is_kuma: bool) -> str:
     elsewhere = "give Kuma another port: UPTIME_KUMA_PORT (and REPLICATOR_KUMA_URL, if that is set)"
     if not pid:
         return f"Find it, as root: ss -ltnp. End it, or {elsewhere}."
@@ -197,7 +197,7 @@ def _way_out(instance: Instance, place: Place, pid: int, is_kuma: bool) -> str:
     )
 
 
-def _migrates(instance: Instance, place: Place) -> bool:
+def _migrates(instance: Instance, place: MaintainedRepository) -> bool:
     try:
         with instance.store.read():
             return probe(place.asked) is Readiness.MIGRATING

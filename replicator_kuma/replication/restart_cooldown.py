@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass
-class Pace:
+class Cooldown:
     """How often a cycle may restart one Kuma, and what this process knows of its restarts.
 
     Of this process's own restarts the age is told by ``ticks``, which no clock that is set can
@@ -162,7 +162,7 @@ def _seconds(last: object, since: float) -> float:
 class Restartable(Protocol):
     """What `look` needs of an Instance, which knows this module."""
 
-    pace: Pace
+    cooldown: Cooldown
     state: StateFile
     store: Store
     kuma: KumaService
@@ -175,25 +175,25 @@ def look(instance: Restartable) -> Wait | None:
 
     None: nothing. Only who was asked by nobody waits, and only for a Kuma that runs.
     """
-    pace, state = instance.pace, instance.state.load()
+    cooldown, state = instance.cooldown, instance.state.load()
     asked = not (instance.by_itself or instance.at_start)
-    if not pace.every or state.restart is None or asked:
+    if not cooldown.every or state.restart is None or asked:
         return None
     if not (instance.kuma.manages and instance.kuma.running()):
         return None
-    restart, age = state.restart, pace.age(state.restart)
+    restart, age = state.restart, cooldown.age(state.restart)
     lead = min(max(restart.at - restart.begun, 0.0), LONGEST)
     if age < 0:
         # nobody knows how long ago it was: it counts from now on, or a wait could last for years
-        restart, age = Restart(pace.wall(), pace.wall() - lead), 0.0
+        restart, age = Restart(cooldown.wall(), cooldown.wall() - lead), 0.0
         instance.state.update(restart=restart)
     if age >= LONGEST:
         return None
     start = _start(instance, restart, age)
-    seconds = left(pace.every, age, lead, start)
+    seconds = left(cooldown.every, age, lead, start)
     if seconds <= 0:
         return None
-    wait = Wait(pace.wall() + seconds, age, start, pace.every)
+    wait = Wait(cooldown.wall() + seconds, age, start, cooldown.every)
     instance.state.update(waits_until=wait.until)
     return wait
 

@@ -126,7 +126,7 @@ def _note(instance: Instance) -> tuple[tuple[str, ...], bool]:
     errors = {**pair.away, **pair.failed} if pair is not None else {}
     if _cut_short(errors):
         return (), False
-    names = [place.name for place in pair.places] if pair is not None else []
+    names = [place.name for place in pair.repositories] if pair is not None else []
     warnings = tuple(_lags(name, error, names) for name, error in errors.items())
     before, now = instance.state.load().lagging, "; ".join(warnings)
     if now != before:

@@ -17,7 +17,7 @@ from replicator_kuma.base.errors import RepositoryError, ShrinkRefused
 from replicator_kuma.dump import values
 from replicator_kuma.dump.format import Dump
 from replicator_kuma.dump.plan import Plan
-from replicator_kuma.replication.state.records import Mark
+from replicator_kuma.replication.state.records import SnapshotRef
 from replicator_kuma.replication.state.state import State
 
 FROM = 10
@@ -58,7 +58,7 @@ HALF = Limit()
 
 def shrinks(
     limit: Limit,
-    before: Mark | None,
+    before: SnapshotRef | None,
     monitors: int,
     *,
     allowed: bool,
@@ -93,7 +93,7 @@ def shrinks(
 
 def files_shrink(
     limit: Limit,
-    before: Mark | None,
+    before: SnapshotRef | None,
     held: Callable[[], int | None],
     files: int,
     *,
@@ -168,7 +168,7 @@ def identities(dump: Dump, first: int) -> tuple[str, str]:
     return part or seen.hexdigest(), seen.hexdigest()
 
 
-def held(state: State) -> Mark | None:
+def held(state: State) -> SnapshotRef | None:
     """What an instance stands on: an apply, confirmed or not, or what it published before."""
     if state.pending is not None and not state.pending.rollback:
         return state.pending.mark
@@ -195,7 +195,7 @@ def no_rollback(state: State, position: Position) -> dict[str, object]:
     return {"rolled_back": None, "went_back": None}
 
 
-def meant_by_rollback(state: State, limit: Limit, monitors: int) -> Mark | None:
+def meant_by_rollback(state: State, limit: Limit, monitors: int) -> SnapshotRef | None:
     """What a leader's `rollback` put in place, not published yet, that took monitors with it.
 
     A person meant those. What went since from the rows that it put in place is guarded by these:

@@ -12,11 +12,11 @@ from dataclasses import replace
 from replicator_kuma.adapters.repository import Snapshot
 from replicator_kuma.adapters.repository.snapshot import common_id
 from replicator_kuma.replication.instance import Instance
-from replicator_kuma.replication.state.records import Mark, Pending
+from replicator_kuma.replication.state.records import Pending, SnapshotRef
 from replicator_kuma.replication.state.state import State
 
 
-def identity(fleet: str, mark: Mark) -> str:
+def identity(fleet: str, mark: SnapshotRef) -> str:
     """The common id of a remembered snapshot; empty for rows that are no snapshot's."""
     return common_id(fleet, mark.position, mark.writer, mark.digest) if mark.snapshot else ""
 
@@ -39,7 +39,7 @@ def as_listed(state: State, snapshots: Sequence[Snapshot]) -> State:
     ids = {(s.position, s.label.writer, s.label.digest): s.id for s in snapshots}
     common = {known: s.label.common_id for s in snapshots for known in s.ids}
 
-    def mark(known: Mark) -> Mark:
+    def mark(known: SnapshotRef) -> SnapshotRef:
         if not known.snapshot or known.snapshot in listed:
             return known
         same = (known.position, known.writer, known.digest)

@@ -36,7 +36,7 @@ from replicator_kuma.replication.apply.recovery import recover
 from replicator_kuma.replication.apply.restart import apply
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from replicator_kuma.replication.state.hold_words import TO_GO_ON, restore_hold
-from replicator_kuma.replication.state.records import Arrived, Hold, Mark
+from replicator_kuma.replication.state.records import Arrived, Hold, SnapshotRef
 from replicator_kuma.replication.state.state import State
 from replicator_kuma.replication.workspace import preview_workspace, workspace
 
@@ -265,9 +265,9 @@ def _carry_out(there: Instance, planned: Planned, one: Checkpoint) -> CycleResul
     return CycleResult(Outcome.APPLIED, sentence, position, digest, summary)
 
 
-def _mark(one: Checkpoint) -> Mark:
+def _mark(one: Checkpoint) -> SnapshotRef:
     """Of an apply whose rows are no snapshot's: nothing can be called bad for it."""
-    stood = one.was or Mark(one.to, "", "")
+    stood = one.was or SnapshotRef(one.to, "", "")
     return replace(stood, snapshot="")
 
 

@@ -32,7 +32,7 @@ def workspace(instance: Instance) -> Iterator[State]:
     Kuma if an earlier process has stopped it, and deletes what dead processes left. Dumps hold
     secrets: the folder goes with the block. Raises ReplicatorErrors, with a hint that fits.
     """
-    instance.pace.begin()
+    instance.cooldown.begin()
     try:
         yield _begin(instance)
     except ReplicatorError as error:
@@ -40,7 +40,7 @@ def workspace(instance: Instance) -> Iterator[State]:
             advise(error, instance.leads, instance.state.load())
         raise
     finally:
-        instance.pace.end()
+        instance.cooldown.end()
         shutil.rmtree(instance.work, ignore_errors=True)
 
 

@@ -24,7 +24,15 @@ from replicator_kuma.replication.second_repository import called, seen_away
 from replicator_kuma.replication.snapshot_ids import in_ids_of
 from replicator_kuma.replication.state import hold_words
 from replicator_kuma.replication.state.file import StateFile
-from replicator_kuma.replication.state.records import Away, Drill, Hold, Last, Mark, Noted, Upkeep
+from replicator_kuma.replication.state.records import (
+    Away,
+    Drill,
+    Hold,
+    JobRecord,
+    Last,
+    SnapshotRef,
+    Upkeep,
+)
 from replicator_kuma.replication.state.state import State
 from replicator_kuma.reports.choices import Choices, choices
 from replicator_kuma.reports.health import no_room
@@ -61,7 +69,7 @@ class Report:
     """when ``beat`` was read: what a repository takes to answer makes no supervisor dead"""
 
     @property
-    def held(self) -> Mark | None:
+    def held(self) -> SnapshotRef | None:
         """What this instance stands on, by its role."""
         return self.state.applied if self._follows else self.state.published
 
@@ -259,7 +267,7 @@ class Report:
         yield from self._repository_lines()
         for noted in state.chores:
             if noted.at or noted.due:  # else it is off, and never ran
-                yield f"{noted.name} chore", _job_words(noted)
+                yield f"{noted.name} job", _job_words(noted)
         yield from self._supervisor_lines()
 
     def _past_lines(self) -> Iterator[tuple[str, str]]:
@@ -357,7 +365,7 @@ def unreachable(known: Report, why: str) -> Report:
     return replace(known, unknown=why)
 
 
-def _mark(mark: Mark | None) -> dict[str, Any] | None:
+def _mark(mark: SnapshotRef | None) -> dict[str, Any] | None:
     if mark is None:
         return None
     return {
@@ -383,7 +391,7 @@ def hold_as_dict(hold: Hold | None) -> dict[str, Any] | None:
     }
 
 
-def _job_as_dict(noted: Noted) -> dict[str, Any]:
+def _job_as_dict(noted: JobRecord) -> dict[str, Any]:
     """One of `chores` in `replicator status --json` (docs/json.md)."""
     return {
         "name": noted.name,
@@ -399,7 +407,7 @@ def _job_as_dict(noted: Noted) -> dict[str, Any]:
     }
 
 
-def _words(mark: Mark | None) -> str:
+def _words(mark: SnapshotRef | None) -> str:
     if mark is None:
         return "nothing"
     return (
@@ -435,7 +443,7 @@ def _unconfirmed_words(state: State) -> str:
     )
 
 
-def _job_words(noted: Noted) -> str:
+def _job_words(noted: JobRecord) -> str:
     went = "has not run yet"
     if noted.at:
         went = f"{'ok' if noted.ok else 'FAILED'}, {when(noted.at)}: {noted.sentence}"

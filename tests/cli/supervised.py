@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from replicator_kuma.adapters.kuma import KumaService
-from replicator_kuma.adapters.kuma.supervised import HeldKuma
+from replicator_kuma.adapters.kuma.supervised import SupervisedKuma
 from replicator_kuma.adapters.notify import Kind
 from replicator_kuma.adapters.repository import Position
 from replicator_kuma.base import errors
@@ -133,7 +133,7 @@ def main() -> int:
         instance.notifier = NotingNotifier()
         return instance
 
-    service = HeldKuma(build_service(settings, supervised=True))
+    service = SupervisedKuma(build_service(settings, supervised=True))
     try:
         return supervisor.Supervisor(
             settings, service, builder, partial(log_problems, settings), script.tasks()

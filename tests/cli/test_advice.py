@@ -10,7 +10,7 @@ from replicator_kuma.base.errors import DatabaseError
 from replicator_kuma.dump.catalog import choose
 from replicator_kuma.replication.apply.staging import _PAGES
 from replicator_kuma.replication.state.file import StateFile
-from replicator_kuma.replication.state.records import Last, Vain
+from replicator_kuma.replication.state.records import FailedAttempt, Last
 from tests.cli.conftest import Done, World
 from tests.support.cycles import rename
 from tests.support.databases import edit, query
@@ -136,7 +136,7 @@ def test_doctor_never_advises_to_run_doctor(fleet: World) -> None:
 
 def test_an_apply_that_was_held_back_is_nothing_to_a_leader(fleet: World) -> None:
     state = StateFile(fleet.leader / "replicator")
-    state.update(vain=Vain("aim", "1.1", 3, 1.0, "the disk was full", exit_code=28))
+    state.update(vain=FailedAttempt("aim", "1.1", 3, 1.0, "the disk was full", exit_code=28))
     assert "restore --now" not in fleet.on_leader("doctor").out
     shutil.copyfile(state.path, fleet.replica / "replicator" / "state.json")
     assert "restore --now" in fleet.on_replica("doctor").out

@@ -24,7 +24,7 @@ from replicator_kuma.daemon import control_options, heartbeat
 from replicator_kuma.daemon.control import ControlServer
 from replicator_kuma.daemon.heartbeat import Beat, trouble
 from replicator_kuma.replication.state.file import StateFile
-from replicator_kuma.replication.state.records import Mark, Pending, Restart
+from replicator_kuma.replication.state.records import Pending, Restart, SnapshotRef
 from replicator_kuma.reports.doctor import setup
 from replicator_kuma.reports.doctor.findings import Finding, Level, exit_code
 from tests.cli.conftest import World
@@ -293,7 +293,7 @@ def test_status_without_a_repository(world: World) -> None:
 
 def test_status_of_an_apply_that_is_not_confirmed(world: World) -> None:
     state = StateFile(world.replica / "replicator")
-    mark = Mark(Position(1, 2), "d", "s", "f" * 64, leader="alpha")
+    mark = SnapshotRef(Position(1, 2), "d", "s", "f" * 64, leader="alpha")
     state.update(pending=Pending(mark, "a", "b"), bad=("x",), failing_since=1.0)
     text = world.on_replica("status", "--offline").out
     assert "unconfirmed:   1.2" in text

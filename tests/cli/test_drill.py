@@ -7,7 +7,7 @@ import pytest
 from replicator_kuma.base.errors import RepositoryDamaged
 from replicator_kuma.cli.main import main
 from replicator_kuma.replication.state.file import StateFile
-from replicator_kuma.replication.state.records import Noted
+from replicator_kuma.replication.state.records import JobRecord
 from tests.cli.conftest import World
 
 
@@ -50,11 +50,11 @@ def test_a_failure_has_its_own_exit_code_and_is_unhealthy_until_mended(published
 
 def test_a_schedule_that_is_off_is_no_line_of_the_status(published: World) -> None:
     state = StateFile(published.leader / "replicator")
-    on = Noted("housekeeping", "daily 01:00-05:00", due=1.0)
-    state.update(chores=(Noted("drill", "off"), on))
+    on = JobRecord("housekeeping", "daily 01:00-05:00", due=1.0)
+    state.update(chores=(JobRecord("drill", "off"), on))
     shown = published.on_leader("status", "--offline").out
-    assert "drill chore" not in shown
-    assert "housekeeping chore: has not run yet" in shown
+    assert "drill job" not in shown
+    assert "housekeeping job: has not run yet" in shown
 
 
 def test_a_kill_needs_a_supervisor(published: World) -> None:

@@ -11,9 +11,9 @@ import pytest
 from replicator_kuma.adapters.repository.pair import Pair
 from replicator_kuma.base.errors import RepositoryUnreachable
 from replicator_kuma.config import build as building
-from replicator_kuma.daemon.maintenance import noted_of
+from replicator_kuma.daemon.maintenance import record_of
 from replicator_kuma.replication.state.file import StateFile
-from replicator_kuma.replication.state.records import Noted
+from replicator_kuma.replication.state.records import JobRecord
 from replicator_kuma.replication.state.state import State
 from tests.cli.conftest import AskedRepository, World
 from tests.cli.harness import Run
@@ -69,7 +69,7 @@ def test_status_shows_sizes_and_how_it_went(kept: World) -> None:
     shown = kept.on_leader("status").out
     assert "2 snapshots of this fleet, " in shown
     assert "part 1 of 30 checked " in shown
-    assert "housekeeping chore" in shown
+    assert "housekeeping job" in shown
     found = kept.on_leader("status", "--json").json
     assert found["repositories"][0]["snapshots"] == 2
     (chore,) = found["chores"]
@@ -133,14 +133,14 @@ def test_run_makes_up_for_a_missed_night_at_its_start(tmp_path: Path) -> None:
     )
     databases.build(run.data / "kuma.db", monitors=3)
     state = StateFile(run.data / "replicator")
-    missed = Noted("housekeeping", "daily 01:00-05:00", due=1.0)
+    missed = JobRecord("housekeeping", "daily 01:00-05:00", due=1.0)
     state.save(State(writer="0123456789abcdef", chores=(missed,)))
     run.start("run")
     with contextlib.ExitStack() as stack:
         stack.push(run)
         run.logged("housekeeping: 0 snapshots removed, 1 stay, part 1 of 1 is whole", 60)
-        wait_until(lambda: noted_of(state.load(), "housekeeping").at > 0, "it is noted")
-        noted = noted_of(state.load(), "housekeeping")
+        wait_until(lambda: record_of(state.load(), "housekeeping").at > 0, "it is noted")
+        noted = record_of(state.load(), "housekeeping")
         assert noted.ok
         assert time.time() < noted.due < time.time() + 2 * 86400
         assert state.load().upkeep[0].bytes > 0

@@ -15,10 +15,16 @@ import pytest
 from replicator_kuma.base.errors import KumaError, RepositoryUnreachable, StateError
 from replicator_kuma.base.windows import Window
 from replicator_kuma.daemon import maintenance as module
-from replicator_kuma.daemon.maintenance import Chore, Chores, due, following, noted_of
+from replicator_kuma.daemon.maintenance import (
+    Maintenance,
+    MaintenanceJob,
+    due,
+    following,
+    record_of,
+)
 from replicator_kuma.daemon.worker import Job, Worker
 from replicator_kuma.replication.instance import Instance, Steps
-from replicator_kuma.replication.state.records import Noted
+from replicator_kuma.replication.state.records import JobRecord
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import RecordingNotifier, make_instance
 from tests.support.waiting import wait_until
@@ -53,13 +59,13 @@ class House:
             wait_until(lambda: self.worker.idle, "the worker before to be between two steps", 10)
         self.worker = Worker()
         self.worker.start()
-        chore = Chore("tidy", self.window, self.work)
+        chore = MaintenanceJob("tidy", self.window, self.work)
         lock = self.instance.state.lock
-        self.chores = Chores((chore,), self.instance, self.worker, lock, self.clock)
+        self.chores = Maintenance((chore,), self.instance, self.worker, lock, self.clock)
 
     @property
-    def noted(self) -> Noted:
-        return noted_of(self.instance.state.load(), "tidy")
+    def noted(self) -> JobRecord:
+        return record_of(self.instance.state.load(), "tidy")
 
     @property
     def sent(self) -> list[str]:
@@ -314,9 +320,9 @@ def test_an_interrupted_chore_is_begun_again_and_nobody_is_told(tmp_path: Path) 
 
 def test_what_is_noted_stays_unless_it_cannot_be_meant() -> None:
     now, random = NOON, Random(3)
-    fresh = due(Noted("tidy", ""), NIGHTLY, now, random)
+    fresh = due(JobRecord("tidy", ""), NIGHTLY, now, random)
     assert fresh > now.timestamp()
-    noted = Noted("tidy", str(NIGHTLY), due=fresh)
+    noted = JobRecord("tidy", str(NIGHTLY), due=fresh)
     assert due(noted, NIGHTLY, now, random) == fresh
     assert due(replace(noted, due=1.0), NIGHTLY, now, random) == 1.0  # missed
     late = replace(noted, due=fresh + 10 * 86400)

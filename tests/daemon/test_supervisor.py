@@ -28,7 +28,7 @@ from replicator_kuma.daemon.worker import Job, Worker
 from replicator_kuma.replication.actions import first_backup
 from replicator_kuma.replication.instance import Outcome
 from replicator_kuma.replication.state.file import StateFile
-from replicator_kuma.replication.state.records import Last, Mark, Pending
+from replicator_kuma.replication.state.records import Last, Pending, SnapshotRef
 from tests.cli.harness import FAKE_KUMA, Run
 from tests.support.databases import build, edit
 from tests.support.folder_repository import FolderRepository
@@ -358,7 +358,7 @@ def test_kuma_that_cannot_be_started_at_all(tmp_path: Path) -> None:
 
 def test_rows_on_which_kuma_does_not_start_are_put_back(tmp_path: Path) -> None:
     run = Run(tmp_path / "r", "RESTORE")
-    mark = Mark(Position(1, 2), "d", "s", "f" * 64)
+    mark = SnapshotRef(Position(1, 2), "d", "s", "f" * 64)
     StateFile(run.data / "replicator").update(pending=Pending(mark, "a", "b"))
     run.script("behaviour", die_at_start=1)
     with run:

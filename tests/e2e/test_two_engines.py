@@ -169,10 +169,10 @@ def test_what_was_edited_on_the_replica_goes_and_a_second_restore_is_none(
 
 
 def test_sigterm_ends_both(fleet: Mixed) -> None:
-    for side in (fleet.leader, fleet.replica):
-        kuma = kuma_pid(side)
-        # the exit code is Kuma's own, and this build sends SQLite's PRAGMA to MariaDB at its end
-        expected = 0 if side.database.exists() else 1
-        assert side.stop() == expected, side.log_tail()
+    sides = (fleet.leader, fleet.replica)
+    kumas = [kuma_pid(side) for side in sides]
+    # the exit code is Kuma's own, and this build sends SQLite's PRAGMA to MariaDB at its end
+    assert fleet.stop() == [0 if side.database.exists() else 1 for side in sides]
+    for side, kuma in zip(sides, kumas, strict=True):
         assert not Path(f"/proc/{kuma}").exists()
         assert not (side.data_dir / "replicator" / "work").exists()

@@ -30,7 +30,7 @@ from replicator_kuma.replication.apply.confirm import confirm
 from replicator_kuma.replication.apply.prepare import Observed, Planned
 from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.observe import Observation
-from replicator_kuma.replication.state.records import Mark, Pending
+from replicator_kuma.replication.state.records import Pending, SnapshotRef
 
 Point = Callable[[str], None]
 """Called by a process before each effect: there others go on, or it dies."""
@@ -222,7 +222,7 @@ def prepare(
     return Planned(live, source, source, todo, Policy())
 
 
-def apply(instance: Instance, planned: Planned, mark: Mark) -> None:
+def apply(instance: Instance, planned: Planned, mark: SnapshotRef) -> None:
     """The notes and the commit of `apply.apply`, around a Kuma that always comes back."""
     disk, state, wanted = disk_of(instance), instance.state, planned.wanted.manifest
     pending = Pending(

@@ -23,7 +23,7 @@ from replicator_kuma.replication.leader import cycle as leader
 from replicator_kuma.replication.leader import promote, publish
 from replicator_kuma.replication.leader.decide import View
 from replicator_kuma.replication.replica import cycle as replica
-from replicator_kuma.replication.state.records import Mark
+from replicator_kuma.replication.state.records import SnapshotRef
 from replicator_kuma.replication.state.state import State
 from tests.model.world import Choices, Violation, World, let_go, play
 from tests.support.tiers import by_tier
@@ -117,7 +117,9 @@ def test_no_interleaving_breaks_a_promise(part: int) -> None:
 
 
 def _no_list_after_publish(monkeypatch: pytest.MonkeyPatch) -> None:
-    def confirm(instance: Any, before: State, intent: Mark, previous: Snapshot | None) -> Mark:
+    def confirm(
+        instance: Any, before: State, intent: SnapshotRef, previous: Snapshot | None
+    ) -> SnapshotRef:
         return intent
 
     monkeypatch.setattr(publish, "_confirm_alone", confirm)
@@ -136,13 +138,13 @@ def _intents_are_not_burned(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _fenced_by_an_epoch_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    def own_newest(view: View) -> Mark | None:
+    def own_newest(view: View) -> SnapshotRef | None:
         newest, published = view.newest, view.state.published
         if newest is None:
             return None
         if published is not None and newest.position.epoch > published.position.epoch:
             raise Fenced(f"{newest.label.leader} has published")
-        return Mark.of(newest)
+        return SnapshotRef.of(newest)
 
     monkeypatch.setattr(leader, "own_newest", own_newest)
 

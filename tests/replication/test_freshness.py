@@ -30,13 +30,13 @@ from replicator_kuma.replication.freshness import (
 )
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from replicator_kuma.replication.runner import recorded
-from replicator_kuma.replication.state.records import Hold, Last, Mark, Vain
+from replicator_kuma.replication.state.records import FailedAttempt, Hold, Last, SnapshotRef
 from replicator_kuma.replication.state.state import State
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import make_instance
 
 NOW = 1_800_000_000.0
-MARK = Mark(Position(1, 1), "d", "s", "f" * 64, leader="alpha")
+MARK = SnapshotRef(Position(1, 1), "d", "s", "f" * 64, leader="alpha")
 WENT_WELL = State("w", fresh_at=NOW - 600, last=Last(NOW - 600, True, "fine", "nothing"))
 FAILS = Last(NOW - 5, False, "no route", "", "RepositoryUnreachable", 5)
 
@@ -200,7 +200,7 @@ def test_exit_codes_are_those_of_nagios() -> None:
 
 def test_a_kuma_that_was_killed_refuses_nothing(instance: Instance) -> None:
     """The pause before the next try ends by time: nobody has to act."""
-    killed = Vain("a" * 64, "1.7", 2, NOW, "killed", "", 14, signal=9)
+    killed = FailedAttempt("a" * 64, "1.7", 2, NOW, "killed", "", 14, signal=9)
     instance.state.update(vain=killed)
     assert cycle(instance, StoppedInVain("not again yet"), NOW).refused == ""
     instance.state.update(vain=dataclasses.replace(killed, signal=0))

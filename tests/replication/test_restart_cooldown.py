@@ -71,7 +71,7 @@ def test_a_wait_says_why() -> None:
 
 def test_the_age_of_a_restart_of_this_process_is_told_by_no_clock_that_is_set() -> None:
     clocks = Clocks()
-    mine = clocks.pace(12.0)
+    mine = clocks.cooldown(12.0)
     mine.begin()
     clocks.pass_by(2)
     mine.starting()
@@ -83,12 +83,12 @@ def test_the_age_of_a_restart_of_this_process_is_told_by_no_clock_that_is_set() 
     clocks.wall -= 86_400
     clocks.pass_by(30)
     assert mine.age(restart) == pytest.approx(38.0)
-    assert clocks.pace(12.0).age(restart) < 0, "another process has the wall clock alone"
+    assert clocks.cooldown(12.0).age(restart) < 0, "another process has the wall clock alone"
 
 
 def test_a_way_back_counts_from_its_own_start() -> None:
     clocks = Clocks()
-    mine = clocks.pace(12.0)
+    mine = clocks.cooldown(12.0)
     mine.begin()
     mine.starting()
     clocks.pass_by(120)

@@ -20,7 +20,13 @@ from replicator_kuma.daemon.heartbeat import Beat
 from replicator_kuma.dump.catalog import SETTINGS
 from replicator_kuma.dump.transform.policy import Policy
 from replicator_kuma.replication.state.file import StateFile
-from replicator_kuma.replication.state.records import Drill, Last, Mark, Vain, still_failed
+from replicator_kuma.replication.state.records import (
+    Drill,
+    FailedAttempt,
+    Last,
+    SnapshotRef,
+    still_failed,
+)
 from replicator_kuma.reports.health import health
 from replicator_kuma.reports.status import Report, report
 
@@ -319,7 +325,7 @@ def test_a_kuma_that_did_not_boot_is_mended_by_one_that_does(
 def test_who_was_promoted_and_has_the_old_mode_is_told(tmp_path: Path) -> None:
     label = Label("default", Position(2, 1), "d" * 64, "5" * 16, "w", "beta")
     newest = Snapshot("a" * 64, label, "2031-05-01T10:00:00Z")
-    StateFile(tmp_path / "replicator").update(published=Mark.of(newest))
+    StateFile(tmp_path / "replicator").update(published=SnapshotRef.of(newest))
     followed = replace(report(settings(tmp_path)), newest=newest)
     assert "set REPLICATOR_MODE=BACKUP here" in lines(followed)["to do"]
     assert "to do" not in lines(replace(report(settings(tmp_path, "BACKUP")), newest=newest))
@@ -331,7 +337,7 @@ def test_a_kill_while_kuma_started_is_told_until_the_snapshot_is_applied(tmp_pat
     file = StateFile(tmp_path / "replicator")
     file.prepare()
     assert "killed" not in lines(report(settings(tmp_path)))
-    killed = Vain(
+    killed = FailedAttempt(
         aim="a:b",
         position="1.2",
         outages=1,

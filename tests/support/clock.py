@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from replicator_kuma.replication.restart_cooldown import Pace
+from replicator_kuma.replication.restart_cooldown import Cooldown
 
 
 def untraced_seconds(work: Callable[[], object]) -> float:
@@ -25,7 +25,7 @@ def untraced_seconds(work: Callable[[], object]) -> float:
 
 @dataclass
 class Clocks:
-    """A wall clock and a monotonic one, for `Pace`: both move by ``pass_by``, one by ``set``."""
+    """A wall clock and a monotonic one for `Cooldown`: ``pass_by`` moves both, ``set`` one."""
 
     wall: float = datetime(2031, 6, 1, 4, 0, tzinfo=UTC).timestamp()
     ticks: float = 5_000.0
@@ -34,9 +34,9 @@ class Clocks:
         self.wall += seconds
         self.ticks += seconds
 
-    def pace(self, every: float) -> Pace:
+    def cooldown(self, every: float) -> Cooldown:
         """What one process keeps of its restarts."""
-        return Pace(every, wall=lambda: self.wall, ticks=lambda: self.ticks)
+        return Cooldown(every, wall=lambda: self.wall, ticks=lambda: self.ticks)
 
     def text(self, seconds: float = 0.0) -> str:
         """A moment as Kuma writes it into a heartbeat."""

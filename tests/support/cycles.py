@@ -17,7 +17,7 @@ from replicator_kuma.replication.leader.rollback import rollback
 from replicator_kuma.replication.replica.cycle import cycle as restore_cycle
 from replicator_kuma.replication.replica.cycle import go_to, resume
 from replicator_kuma.replication.state.file import StateFile
-from replicator_kuma.replication.state.records import Mark, Pending
+from replicator_kuma.replication.state.records import Pending, SnapshotRef
 from replicator_kuma.replication.state.state import State
 from replicator_kuma.replication.undo import undo
 from tests.support import databases
@@ -25,7 +25,7 @@ from tests.support.folder_repository import FolderRepository
 from tests.support.instances import HastyStore, RecordingKuma, make_instance
 
 LOGO = b"\x89PNG one"
-MARK = Mark(Position(1, 7), "d" * 64, "5" * 16, "a" * 64, "writer", "leader", 20, 99)
+MARK = SnapshotRef(Position(1, 7), "d" * 64, "5" * 16, "a" * 64, "writer", "leader", 20, 99)
 PENDING = Pending(MARK, "b" * 64, "c" * 64, (("upload/logo2.png", "e" * 64), ("upload/x", None)))
 
 
@@ -207,8 +207,8 @@ def snapshot(
     return Snapshot(name or f"{position[0]}-{position[1]}-{writer}", label, time)
 
 
-def mark(position: tuple[int, int], *, writer: str = "me", digest: str = "d1") -> Mark:
-    return Mark.of(snapshot(position, writer=writer, digest=digest))
+def mark(position: tuple[int, int], *, writer: str = "me", digest: str = "d1") -> SnapshotRef:
+    return SnapshotRef.of(snapshot(position, writer=writer, digest=digest))
 
 
 def state_of(folder: Path) -> State:

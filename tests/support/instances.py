@@ -135,7 +135,7 @@ def make_instance(
         kuma=service,
         wait_ready=service.wait_ready,
         notifier=RecordingNotifier(),
-        places=(repository,)
+        repositories=(repository,)
         if isinstance(repository, FolderRepository)
         else getattr(repository, "places", ()),
         pair=repository if isinstance(repository, Pair) else None,

@@ -159,12 +159,6 @@ class KumaServer:
         """Ends it by SIGKILL; returns its exit code."""
         return self._end(signal.SIGKILL, 10.0)
 
-    def restart(self) -> None:
-        """Stops, starts and waits until it serves."""
-        self.stop()
-        self.start()
-        self.wait_ready()
-
     def log_tail(self, lines: int = 30) -> str:
         """The last lines of its output."""
         text = self.log.read_text(errors="replace") if self.log.exists() else ""

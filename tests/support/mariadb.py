@@ -233,11 +233,6 @@ class Server:
             self._process.send_signal(signal.SIGKILL)
             self._process.wait(ENDED)
 
-    def restart(self) -> None:
-        """A clean end, and a start with the same data, socket and port."""
-        self.stop()
-        self.start()
-
     # ------------------------------------------------------------- databases
 
     def connect(self, database: str | None = None, **options: Any) -> Any:

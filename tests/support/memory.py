@@ -18,7 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 MEMORY = Path("/dev/shm")
-_PREFIX = "replicator-tests-"
+_PREFIX = "rt-"
+"""short: sockets have room for few letters, and the program cuts what restic says of a path"""
 _ROOM = 5 * 2**30
 """A whole run writes 3 GB."""
 

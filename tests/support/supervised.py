@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -185,6 +186,11 @@ class Running:
     ) -> None:
         for side in (self.leader, self.replica):
             side.kill()
+
+    def stop(self) -> list[int | None]:
+        """SIGTERM for both at once; the exit codes of leader and replica."""
+        with ThreadPoolExecutor() as pool:
+            return list(pool.map(Side.stop, (self.leader, self.replica)))
 
     def positions(self) -> list[str]:
         """Of all snapshots, oldest first; asked for anew where the repository holds others."""

@@ -38,7 +38,7 @@ class Member:
     def uses(self, *names: str) -> None:
         """Its settings name these from now on: "one", "two", or both."""
         made = [self.first if name == "one" else self.second for name in names]
-        self.instance.places = tuple(made)
+        self.instance.repositories = tuple(made)
         self.instance.pair = Pair(made[0], made[1], patience=5) if len(made) > 1 else None
         self.instance.repository = self.instance.pair or made[0]
 

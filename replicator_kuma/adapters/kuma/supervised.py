@@ -11,7 +11,7 @@ from replicator_kuma.adapters.kuma.child import POLL, STOP_DEADLINE, ChildKuma
 from replicator_kuma.base.errors import SettingsError
 
 
-class HeldKuma:
+class SupervisedKuma:
     """The service that the cycles get: it remembers whether a job has Kuma in its hand.
 
     While it has, a Kuma that is not there is the job's business; at any other time it has ended

@@ -82,7 +82,7 @@ class Repository(Protocol):
         """
 
 
-class Place(Repository, Protocol):
+class MaintainedRepository(Repository, Protocol):
     """One repository, as housekeeping sees it."""
 
     name: str

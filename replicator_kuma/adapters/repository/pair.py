@@ -16,7 +16,14 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from replicator_kuma.adapters.repository import Label, Limits, Listing, Place, Position, Snapshot
+from replicator_kuma.adapters.repository import (
+    Label,
+    Limits,
+    Listing,
+    MaintainedRepository,
+    Position,
+    Snapshot,
+)
 from replicator_kuma.base.errors import (
     Interrupted,
     ReplicatorError,
@@ -51,10 +58,12 @@ def key(label: Label) -> Key:
 
 
 class Pair:
-    """A `Repository` of two places. It works as long as one of them does."""
+    """A `Repository` of two repositories. It works as long as one of them does."""
 
-    def __init__(self, first: Place, second: Place, patience: float = PATIENCE) -> None:
-        self.places = (first, second)
+    def __init__(
+        self, first: MaintainedRepository, second: MaintainedRepository, patience: float = PATIENCE
+    ) -> None:
+        self.repositories = (first, second)
         self._patience = patience
         self._listed: dict[str, dict[Key, Snapshot]] = {}
         self.away: dict[str, ReplicatorError] = {}
@@ -65,16 +74,16 @@ class Pair:
     @property
     def warnings(self) -> list[str]:
         """What the last listings ignored."""
-        return [line for place in self.places for line in getattr(place, "warnings", ())]
+        return [line for place in self.repositories for line in getattr(place, "warnings", ())]
 
     def version(self) -> str:
         """restic's: both are reached by the same one."""
-        told: str = self.places[0].version()  # type: ignore[attr-defined]
+        told: str = self.repositories[0].version()  # type: ignore[attr-defined]
         return told
 
     def check_access(self) -> None:
         """Raise unless both are there, answer and open with their passwords."""
-        for place in self.places:
+        for place in self.repositories:
             with named(place):
                 try:
                     place.check_access()  # type: ignore[attr-defined]
@@ -83,8 +92,8 @@ class Pair:
                         error.hint = _MAKE_ANEW
                     raise
 
-    def _another_is_there(self, than: Place) -> bool:
-        for place in self.places:
+    def _another_is_there(self, than: MaintainedRepository) -> bool:
+        for place in self.repositories:
             try:
                 if place is not than:
                     place.check_access()  # type: ignore[attr-defined]
@@ -96,7 +105,7 @@ class Pair:
     def init(self) -> bool:
         """Create both; False when both were there."""
         made = []
-        for place in self.places:
+        for place in self.repositories:
             with named(place):
                 made.append(place.init())
         return any(made)
@@ -154,9 +163,9 @@ class Pair:
         Who did not is in ``failed`` then, and in ``away``.
         """
         self.failed = {}
-        asked = [place for place in self.places if place.name not in self.away]
-        self._store(asked or self.places, folder, label)
-        if len(self.failed) == len(asked or self.places):
+        asked = [place for place in self.repositories if place.name not in self.away]
+        self._store(asked or self.repositories, folder, label)
+        if len(self.failed) == len(asked or self.repositories):
             raise next(iter(self.failed.values()))
 
     def complete(self, folder: Path, label: Label) -> None:
@@ -164,11 +173,11 @@ class Pair:
         self.failed = {}
         self._store(self.behind(label), folder, label)
 
-    def behind(self, label: Label) -> list[Place]:
+    def behind(self, label: Label) -> list[MaintainedRepository]:
         """Those that answered the last listing without this snapshot."""
         return [
             place
-            for place in self.places
+            for place in self.repositories
             if place.name in self._listed and key(label) not in self._listed[place.name]
         ]
 
@@ -178,7 +187,7 @@ class Pair:
         A publish that failed in one place may have left a part there, under the same label.
         """
         wanted = key(snapshot.label)
-        for place in self.places:
+        for place in self.repositories:
             copy = self._listed.get(place.name, {}).get(wanted)
             if copy is None or place.name in self.failed:
                 continue
@@ -194,8 +203,10 @@ class Pair:
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def _store(self, places: Iterable[Place], folder: Path, label: Label) -> None:
-        for place in places:
+    def _store(
+        self, repositories: Iterable[MaintainedRepository], folder: Path, label: Label
+    ) -> None:
+        for place in repositories:
             try:
                 with named(place):
                     place.publish(folder, label)
@@ -215,7 +226,7 @@ class Pair:
         wanted = key(snapshot.label)
         if not any(wanted in listed for listed in self._listed.values()):
             self.snapshots(snapshot.label.fleet)
-        having = [p for p in self.places if wanted in self._listed.get(p.name, {})]
+        having = [p for p in self.repositories if wanted in self._listed.get(p.name, {})]
         if not having:
             raise SnapshotNotFound(f"no repository that answers has {snapshot.position}")
         first: ReplicatorError | None = None
@@ -236,13 +247,13 @@ class Pair:
         raise first
 
     def _ask(
-        self, call: Callable[[Place], Sequence[Snapshot]]
+        self, call: Callable[[MaintainedRepository], Sequence[Snapshot]]
     ) -> dict[str, Sequence[Snapshot] | ReplicatorError]:
         """Both at once; who takes much longer than the other counts as away."""
         answers: dict[str, Sequence[Snapshot] | ReplicatorError] = {}
         bugs: list[BaseException] = []
 
-        def ask(place: Place) -> None:
+        def ask(place: MaintainedRepository) -> None:
             try:
                 with named(place):
                     answers[place.name] = call(place)
@@ -251,10 +262,10 @@ class Pair:
             except BaseException as error:
                 bugs.append(error)
 
-        for place in self.places:
+        for place in self.repositories:
             threading.Thread(target=ask, args=(place,), name=place.name, daemon=True).start()
         until: float | None = None
-        while len(answers) < len(self.places) and not bugs:
+        while len(answers) < len(self.repositories) and not bugs:
             good = [a for a in answers.copy().values() if not isinstance(a, ReplicatorError)]
             if good and until is None:
                 until = time.monotonic() + self._patience
@@ -268,9 +279,9 @@ class Pair:
     def _complete(
         self, answers: dict[str, Sequence[Snapshot] | ReplicatorError]
     ) -> dict[str, Sequence[Snapshot] | ReplicatorError]:
-        """With what is missing in it, in the order of the places; raises Interrupted."""
+        """With what is missing in it, in the order of the repositories; raises Interrupted."""
         found: dict[str, Sequence[Snapshot] | ReplicatorError] = {}
-        for place in self.places:
+        for place in self.repositories:
             late = RepositoryUnreachable(
                 f"{place.name}: no answer within {self._patience:g} s of the other's",
                 hint=_hint(place.name, RepositoryUnreachable.hint),
@@ -286,7 +297,7 @@ class Pair:
 class named:  # noqa: N801  (used like a function)
     """Inside, a ReplicatorError says which place it comes from."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: MaintainedRepository) -> None:
         self._name = place.name
 
     def __enter__(self) -> None:

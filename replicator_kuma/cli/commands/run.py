@@ -42,7 +42,7 @@ def command(ctx: click.Context, overrides: dict[str, str], kuma_command: tuple[s
       REPLICATOR_MODE=BACKUP replicator run
       replicator run --kuma-dir /srv/uptime-kuma -- node server/server.js
     """
-    from replicator_kuma.adapters.kuma.supervised import HeldKuma
+    from replicator_kuma.adapters.kuma.supervised import SupervisedKuma
     from replicator_kuma.config.build import build, build_service
     from replicator_kuma.config.settings import Need, Settings
     from replicator_kuma.daemon import log
@@ -53,7 +53,7 @@ def command(ctx: click.Context, overrides: dict[str, str], kuma_command: tuple[s
         overrides["REPLICATOR_KUMA_COMMAND"] = shlex.join(kuma_command)
     settings = Settings.load(None, overrides, tuple(Need))
     log.configure(settings.log_level, settings.log_format)
-    service = HeldKuma(build_service(settings, supervised=True))
+    service = SupervisedKuma(build_service(settings, supervised=True))
 
     def builder(
         service: KumaService,

@@ -24,9 +24,9 @@ from replicator_kuma.adapters.repository import Position
 from replicator_kuma.base.effects import effect
 from replicator_kuma.base.errors import CacheFull, ReplicatorError, SnapshotRefused
 from replicator_kuma.dump.format import Dump
-from replicator_kuma.replication.state.codec import decode_arrived, decode_mark, encode
+from replicator_kuma.replication.state.codec import decode_arrived, decode_ref, encode
 from replicator_kuma.replication.state.file import sync_folder
-from replicator_kuma.replication.state.records import Arrived, Mark, Pending
+from replicator_kuma.replication.state.records import Arrived, Pending, SnapshotRef
 from replicator_kuma.replication.state.state import State
 
 MOST = 5
@@ -57,7 +57,7 @@ class Checkpoint:
     to: Position
     sentence: str
     bytes: int
-    was: Mark | None = None
+    was: SnapshotRef | None = None
     undoes: int = 0
     """the number of the checkpoint that this one's apply put back; 0: it was no undo"""
     policy: str = ""
@@ -131,7 +131,7 @@ def _read(number: int, folder: Path) -> Checkpoint:
         to=Position.parse(raw["to"]),
         sentence=str(raw["sentence"]),
         bytes=int(raw["bytes"]),
-        was=decode_mark(raw["was"]),
+        was=decode_ref(raw["was"]),
         undoes=int(raw["undoes"]),
         policy=str(raw["policy"]),
         arrived=decode_arrived(raw["arrived"]),
@@ -187,7 +187,7 @@ def newest_number(state: Path) -> int:
     return max((number for number, _folder in _numbered(state)), default=0)
 
 
-def mark_of_replaced(state: State, pending: Pending, before: Path) -> Mark | None:
+def mark_of_replaced(state: State, pending: Pending, before: Path) -> SnapshotRef | None:
     """The snapshot whose rows this apply replaced; None: they were this instance's own.
 
     A leader may have published much since its last apply.

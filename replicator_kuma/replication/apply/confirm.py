@@ -13,7 +13,7 @@ from replicator_kuma.replication.apply.interrupted import before_folder, drop_be
 from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.shrink import no_rollback
 from replicator_kuma.replication.snapshot_ids import identity
-from replicator_kuma.replication.state.records import NO_DRIFT, Bad, Hold, Mark, Pending
+from replicator_kuma.replication.state.records import NO_DRIFT, Bad, Hold, Pending, SnapshotRef
 from replicator_kuma.replication.state.state import State
 
 NOT_STARTED = "Kuma did not start on it"
@@ -32,7 +32,7 @@ def confirm(instance: Instance) -> None:
     if (pending := state.pending) is not None:
         restarted = {}
         if instance.kuma.manages:
-            restarted = instance.pace.restarted(long_since=not pending.rollback)
+            restarted = instance.cooldown.restarted(long_since=not pending.rollback)
         if pending.rollback:
             checkpoints.abandon(instance.state.folder)
             noted = _reverted_fields(instance, state, pending)
@@ -159,13 +159,13 @@ def _suspect_fields(state: State, pending: Pending, snapshot: str) -> dict[str, 
     return {"suspect": snapshot}
 
 
-def _bad_fields(state: State, snapshot: str, mark: Mark, why: str) -> dict[str, object]:
+def _bad_fields(state: State, snapshot: str, mark: SnapshotRef, why: str) -> dict[str, object]:
     """The state's fields with one more bad snapshot; the last twenty are remembered."""
     bad = (*(known for known in state.bad if known != snapshot), snapshot)[-20:]
     return {"bad": bad, "bad_why": Bad(str(mark.position), time.time(), why)}
 
 
-def call_bad(instance: Instance, mark: Mark, why: str) -> None:
+def call_bad(instance: Instance, mark: SnapshotRef, why: str) -> None:
     """Remember a snapshot for which Kuma was stopped in vain: only a person tries it again."""
     if snapshot := identity(instance.fleet, mark):  # the rows of an undo are no snapshot's
         instance.state.update(**_bad_fields(instance.state.load(), snapshot, mark, why))

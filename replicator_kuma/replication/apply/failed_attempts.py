@@ -24,7 +24,7 @@ from replicator_kuma.base.text import killed_by
 from replicator_kuma.base.times import when
 from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.snapshot_ids import identity
-from replicator_kuma.replication.state.records import Mark, Vain
+from replicator_kuma.replication.state.records import FailedAttempt, SnapshotRef
 from replicator_kuma.replication.state.state import State
 
 ALLOWED = 2
@@ -37,7 +37,7 @@ _LONGEST = 86_400.0
 _ROOM = 1 << 20
 
 
-def aim(instance: Instance, mark: Mark, policy: str) -> str:
+def aim(instance: Instance, mark: SnapshotRef, policy: str) -> str:
     """The key of attempts that count together: one snapshot, and one policy."""
     name = identity(instance.fleet, mark) or f"kept {mark.position}"
     return f"{name}:{policy}"
@@ -58,7 +58,7 @@ def require_new(instance: Instance, wanted: str) -> None:
     raise error_of(vain)
 
 
-def blocked(state: State) -> Vain | None:
+def blocked(state: State) -> FailedAttempt | None:
     """The failed apply that is not tried again by itself, or not yet; None: there is none."""
     vain = state.vain
     if vain is None or vain.outages < ALLOWED or (vain.signal and _passed(vain)):
@@ -81,7 +81,7 @@ def killed_sentence(state: State) -> str:
     return f"{vain.sentence}{times}; that is tried again {again}"
 
 
-def error_of(vain: Vain) -> StoppedInVain:
+def error_of(vain: FailedAttempt) -> StoppedInVain:
     """The error that cycles and `doctor` show for it, with the exit code of the cause."""
     if vain.signal:
         error = StoppedInVain(
@@ -100,13 +100,13 @@ def error_of(vain: Vain) -> StoppedInVain:
     return error
 
 
-def note(instance: Instance, wanted: str, mark: Mark, error: Exception) -> None:
+def note(instance: Instance, wanted: str, mark: SnapshotRef, error: Exception) -> None:
     """Remember an apply that failed; call while Kuma is still stopped. Never raises."""
     with contextlib.suppress(StateError):
         before = instance.state.load().vain
         outages = before.outages if before is not None and before.aim == wanted else 0
         ours = error if isinstance(error, ReplicatorError) else None
-        vain = Vain(
+        vain = FailedAttempt(
             aim=wanted,
             position=str(mark.position),
             outages=outages + 1,
@@ -121,12 +121,12 @@ def note(instance: Instance, wanted: str, mark: Mark, error: Exception) -> None:
         instance.state.update(vain=vain)
 
 
-def note_killed(instance: Instance, mark: Mark, policy: str, number: int) -> None:
+def note_killed(instance: Instance, mark: SnapshotRef, policy: str, number: int) -> None:
     """Remember that signal ``number`` ended Kuma on these rows. Never raises."""
     with contextlib.suppress(StateError):
         before, wanted = instance.state.load().vain, aim(instance, mark, policy)
         outages = before.outages if before is not None and before.aim == wanted else 0
-        vain = Vain(
+        vain = FailedAttempt(
             aim=wanted,
             position=str(mark.position),
             outages=outages + 1,
@@ -138,12 +138,12 @@ def note_killed(instance: Instance, mark: Mark, policy: str, number: int) -> Non
         instance.state.update(vain=vain)
 
 
-def _again_at(vain: Vain) -> float:
+def _again_at(vain: FailedAttempt) -> float:
     """When an apply on whose rows a signal ended Kuma is tried again; seconds since the epoch."""
     return vain.at + _pause(KILLED_PAUSE, vain.outages - ALLOWED)
 
 
-def _passed(vain: Vain) -> bool:
+def _passed(vain: FailedAttempt) -> bool:
     """Whether that time has come; it has, too, where the clock was set back since."""
     return not vain.at <= time.time() < _again_at(vain)
 
@@ -152,7 +152,7 @@ def _pause(first: float, doublings: int) -> float:
     return min(first * 2.0 ** min(doublings, 20), _LONGEST)
 
 
-def _changed(instance: Instance, vain: Vain) -> bool:
+def _changed(instance: Instance, vain: FailedAttempt) -> bool:
     """Whether what could be seen of the cause is different now."""
     passed = time.time() - vain.at
     pause = _pause(PAUSE, vain.outages - ALLOWED - 1)

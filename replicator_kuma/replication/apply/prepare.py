@@ -13,7 +13,7 @@ from replicator_kuma.dump.transform.policy import Policy
 from replicator_kuma.dump.transform.translate import Terms, Translated, translate
 from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.observe import Observation, observed_dump
-from replicator_kuma.replication.state.records import Arrived, Mark
+from replicator_kuma.replication.state.records import Arrived, SnapshotRef
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class UndoOf:
     """
 
     undoes: int
-    back_to: Mark | None
+    back_to: SnapshotRef | None
     policy: str
     arrived: Arrived
     keeps_own: bool

@@ -37,12 +37,12 @@ from replicator_kuma.replication.apply.prepare import Planned, expected_digest, 
 from replicator_kuma.replication.apply.revert import stop_after_write, wait_or_revert
 from replicator_kuma.replication.apply.transaction import carry_out, rehearse
 from replicator_kuma.replication.instance import Instance
-from replicator_kuma.replication.state.records import Mark, Pending
+from replicator_kuma.replication.state.records import Pending, SnapshotRef
 
 log = logging.getLogger(__name__)
 
 
-def apply(instance: Instance, planned: Planned, mark: Mark) -> None:
+def apply(instance: Instance, planned: Planned, mark: SnapshotRef) -> None:
     """Turn the instance into ``planned.wanted``, around a restart of Kuma.
 
     An embedded MariaDB is written while Kuma runs, and Kuma restarts after that. Call with the
@@ -193,7 +193,7 @@ def _start(instance: Instance, was_running: bool) -> None:
         instance.progress("stopping Kuma")
         stop_after_write(instance)
     instance.progress("starting Kuma")
-    instance.pace.starting()
+    instance.cooldown.starting()
     wait_or_revert(instance, start=True)
     confirm(instance)
 
@@ -206,6 +206,6 @@ def _clean_up(instance: Instance, stopped: bool) -> None:
         return
     try:
         instance.start_kuma()
-        instance.state.update(**instance.pace.restarted())
+        instance.state.update(**instance.cooldown.restarted())
     except ReplicatorError as error:
         log.error("Kuma was stopped, and is not started again: %s", error)

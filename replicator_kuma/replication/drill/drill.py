@@ -43,7 +43,7 @@ from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.observe import observe
 from replicator_kuma.replication.schema_check import require_schema
 from replicator_kuma.replication.snapshots import fetched, find
-from replicator_kuma.replication.state.records import Drill, Mark, Pending, still_failed
+from replicator_kuma.replication.state.records import Drill, Pending, SnapshotRef, still_failed
 from replicator_kuma.replication.state.state import State
 
 NOTE_WAIT = 60.0
@@ -186,7 +186,7 @@ def steps(
 def scheduled(
     instance: Instance, kuma: Callable[[Instance], ThrowAway] | None
 ) -> Generator[None, None, str]:
-    """A drill as a chore of `replicator run`, which logs and tells how it went."""
+    """A drill as a maintenance job of `replicator run`, which logs and tells how it went."""
     throwaway = kuma(instance) if kuma is not None else None
     drilled = yield from steps(instance, None, throwaway, tell=False)
     return drilled.sentence
@@ -263,7 +263,7 @@ def _stage(at: Instance, planned: prepare.Planned, snapshot: Snapshot) -> None:
     """What an apply notes before it writes."""
     todo = planned.plan
     staging.stage(at.data_dir, planned.wanted.folder, todo.files)
-    at.state.update(pending=Pending(Mark.of(snapshot), todo.base, todo.target, todo.files))
+    at.state.update(pending=Pending(SnapshotRef.of(snapshot), todo.base, todo.target, todo.files))
 
 
 def _check(at: Instance, planned: prepare.Planned, snapshot: Snapshot) -> tuple[str, ...]:

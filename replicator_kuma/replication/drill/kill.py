@@ -14,7 +14,7 @@ from typing import Any
 
 from replicator_kuma.adapters.database.scratch import newest_beat
 from replicator_kuma.adapters.kuma.readiness import Readiness, probe
-from replicator_kuma.adapters.kuma.supervised import HeldKuma
+from replicator_kuma.adapters.kuma.supervised import SupervisedKuma
 from replicator_kuma.adapters.notify import Kind
 from replicator_kuma.base.errors import (
     AlreadyRunning,
@@ -62,7 +62,7 @@ class Killed:
         }
 
 
-def kill(instance: Instance, kuma: HeldKuma, url: str, patience: float) -> Killed:
+def kill(instance: Instance, kuma: SupervisedKuma, url: str, patience: float) -> Killed:
     """End Kuma by SIGKILL, start it, and wait until it monitors; ``patience`` seconds for each.
 
     In the supervisor's worker: no cycle is under way there. Raises AlreadyRunning and KumaError
@@ -91,7 +91,7 @@ def kill(instance: Instance, kuma: HeldKuma, url: str, patience: float) -> Kille
     return killed
 
 
-def _require_quiet(instance: Instance, kuma: HeldKuma, url: str) -> None:
+def _require_quiet(instance: Instance, kuma: SupervisedKuma, url: str) -> None:
     if not kuma.child.running():
         raise KumaError("Uptime Kuma is not running")
     if instance.state.load().pending is not None:
@@ -104,7 +104,7 @@ def _require_quiet(instance: Instance, kuma: HeldKuma, url: str) -> None:
         raise KumaError("Uptime Kuma is not ready, so it is not killed", hint="Try again later.")
 
 
-def _kill(instance: Instance, kuma: HeldKuma, patience: float) -> Killed:
+def _kill(instance: Instance, kuma: SupervisedKuma, patience: float) -> Killed:
     store = instance.store
     before = newest_beat(store)  # one inside Kuma can be asked only while that runs
     instance.step("killing Uptime Kuma")

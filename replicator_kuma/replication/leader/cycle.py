@@ -15,9 +15,9 @@ from replicator_kuma.replication.leader.decide import (
     Step,
     View,
     _shrinks,
-    alike_key,
     beside_rival,
     decide,
+    equivalence_key,
     own_newest,
     rivals,
 )
@@ -36,7 +36,7 @@ from replicator_kuma.replication.observe import Observation, fingerprint, observ
 from replicator_kuma.replication.shrink import meant_by_rollback
 from replicator_kuma.replication.snapshot_ids import recognised
 from replicator_kuma.replication.snapshots import fetched
-from replicator_kuma.replication.state.records import Mark
+from replicator_kuma.replication.state.records import SnapshotRef
 from replicator_kuma.replication.state.state import State
 from replicator_kuma.replication.workspace import workspace
 
@@ -87,7 +87,7 @@ class Leader:
         published, manifest = state.published, observation.manifest
         if published is None or manifest.fingerprint != published.schema:
             return False
-        return manifest.digest == published.digest or state.alike == alike_key(
+        return manifest.digest == published.digest or state.alike == equivalence_key(
             published, manifest.digest
         )
 
@@ -130,7 +130,7 @@ class Leader:
 
     def ask(
         self, observation: Observation | None, allow_shrink: bool
-    ) -> tuple[View, Mark | None, State]:
+    ) -> tuple[View, SnapshotRef | None, State]:
         """Ask the repository, and note what its newest snapshot is to this leader. In a cycle.
 
         Raises Fenced, RepositoryLost and other RepositoryErrors.
@@ -152,7 +152,7 @@ class Leader:
         warnings = second_repository.catch_up(self.instance, view.newest)
         return replace(self._nothing(state), warnings=warnings)
 
-    def alike(self, view: View, newest: Mark | None) -> str:
+    def alike(self, view: View, newest: SnapshotRef | None) -> str:
         """What to remember when only the engine is another than the newest snapshot's.
 
         A leader that moved from SQLite to MariaDB holds the same dates in another form: that is
@@ -179,9 +179,9 @@ class Leader:
             return ""
         if same.digest != live.manifest.digest:
             return ""
-        return alike_key(newest, same.digest)
+        return equivalence_key(newest, same.digest)
 
-    def _note_newest(self, view: View, newest: Mark | None) -> State:
+    def _note_newest(self, view: View, newest: SnapshotRef | None) -> State:
         """What stands in the repository is ours; what may stand there in part is not published."""
         state, burned = view.state, burned_with(view.state, newest)
         # a hold was a word to the replica that this was
@@ -237,5 +237,5 @@ class Leader:
             )
         log.warning("this instance has lost its database: taking back its own %s", newest.position)
         result = take(self.instance, newest)
-        self.instance.state.update(published=Mark.of(newest))
+        self.instance.state.update(published=SnapshotRef.of(newest))
         return result

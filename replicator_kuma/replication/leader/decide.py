@@ -18,7 +18,7 @@ from replicator_kuma.replication.leader.publish import (
 )
 from replicator_kuma.replication.observe import Observation
 from replicator_kuma.replication.shrink import HALF, Limit, files_shrink, shrinks
-from replicator_kuma.replication.state.records import Mark
+from replicator_kuma.replication.state.records import SnapshotRef
 from replicator_kuma.replication.state.state import State
 
 
@@ -47,7 +47,7 @@ class View:
     users: int
     monitors: int
     allow_shrink: bool = False
-    back: Mark | None = None
+    back: SnapshotRef | None = None
     """what a rollback put in place: the monitors that went by it are meant to be gone"""
     limit: Limit = HALF
 
@@ -62,7 +62,7 @@ class View:
         return self.snapshots[-1] if self.snapshots else None
 
 
-def own_newest(view: View) -> Mark | None:
+def own_newest(view: View) -> SnapshotRef | None:
     """The newest position as this leader may go on from it; None in a fleet without any.
 
     Raises Fenced, RepositoryLost: the first four lines of the leader's table in
@@ -93,7 +93,7 @@ def own_newest(view: View) -> Mark | None:
         )
     if found := rivals(view):
         raise Fenced(_fence(view, found[-1]))
-    return Mark.of(newest)
+    return SnapshotRef.of(newest)
 
 
 def _fence(view: View, rival: Snapshot) -> str:
@@ -155,12 +155,12 @@ def beside_rival(view: View) -> dict[str, object]:
         label = snapshot.label
         meant = (label.position, label.writer, label.digest)
         if meant == (intent.position, intent.writer, intent.digest):
-            return {"intent": None, "published": Mark.of(snapshot)}
+            return {"intent": None, "published": SnapshotRef.of(snapshot)}
     burned = max(filter(None, (state.burned, intent.position)))
     return {"intent": None, "burned": burned, "tried": tried(state, intent.digest)}
 
 
-def decide(view: View, newest: Mark | None) -> Step:
+def decide(view: View, newest: SnapshotRef | None) -> Step:
     """The rest of that table. Raises DatabaseUnset, DatabaseMissing, ShrinkRefused."""
     empty = view.digest is None or (view.users == 0 and view.monitors == 0)
     if newest is not None and empty:
@@ -175,7 +175,7 @@ def decide(view: View, newest: Mark | None) -> Step:
     if newest is None:
         return Step.PUBLISH
     same = view.schema == newest.schema and (
-        view.digest == newest.digest or view.state.alike == alike_key(newest, view.digest)
+        view.digest == newest.digest or view.state.alike == equivalence_key(newest, view.digest)
     )
     if same and not doubtful(view.state, newest):
         return Step.NOTHING
@@ -185,7 +185,7 @@ def decide(view: View, newest: Mark | None) -> Step:
     return Step.PUBLISH
 
 
-def _shrinks(view: View, newest: Mark | None, seen: Observation, since: Since) -> bool:
+def _shrinks(view: View, newest: SnapshotRef | None, seen: Observation, since: Since) -> bool:
     before, limit, files = view.back or newest, view.limit, len(seen.manifest.files)
     allowed = shrinks(limit, before, seen.monitors, allowed=view.allow_shrink, gone=since.gone)
     meant = view.allow_shrink or view.back is not None
@@ -193,6 +193,6 @@ def _shrinks(view: View, newest: Mark | None, seen: Observation, since: Since) -
     return allowed or view.back is not None
 
 
-def alike_key(newest: Mark, digest: str) -> str:
+def equivalence_key(newest: SnapshotRef, digest: str) -> str:
     """Notes that live rows of this digest mean what a snapshot of another engine holds."""
     return f"{newest.snapshot} {digest}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from replicator_kuma.adapters.repository import Position, Snapshot
-from replicator_kuma.replication.state.records import Mark
+from replicator_kuma.replication.state.records import SnapshotRef
 from replicator_kuma.replication.state.state import State
 
 
@@ -25,14 +25,14 @@ def attempted(state: State, snapshot: Snapshot) -> bool:
     return late and (not state.tried or label.digest in state.tried)
 
 
-def doubtful(state: State, newest: Mark) -> bool:
+def doubtful(state: State, newest: SnapshotRef) -> bool:
     """Whether a publish at this position failed: its content may be there in part, or whole."""
     if state.burned is None or newest.position > state.burned:
         return False
     return state.published is None or newest.position > state.published.position
 
 
-def burned_with(state: State, newest: Mark | Snapshot | None) -> Position | None:
+def burned_with(state: State, newest: SnapshotRef | Snapshot | None) -> Position | None:
     """What must not be used again: also the position of an intent whose snapshot is not there.
 
     The restic of a leader that was killed lives on, and can end after we looked.

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from replicator_kuma.adapters.notify import Kind
-from replicator_kuma.adapters.repository import Listing, Place, Snapshot
+from replicator_kuma.adapters.repository import Listing, MaintainedRepository, Snapshot
 from replicator_kuma.adapters.repository.pair import named
 from replicator_kuma.base.errors import Fenced, Interrupted, ReplicatorError, RepositoryDamaged
 from replicator_kuma.base.text import counted, size
@@ -75,7 +75,7 @@ class Done:
 def steps(instance: Instance, care: Care, done: Done | None = None) -> Steps:
     """The whole of it, in steps; raises the first error once each repository had its turn."""
     done = done if done is not None else Done()
-    for place in instance.places:
+    for place in instance.repositories:
         begun = time.time()
         try:
             with named(place) if instance.pair else nullcontext():
@@ -90,7 +90,7 @@ def steps(instance: Instance, care: Care, done: Done | None = None) -> Steps:
 
 
 def scheduled(instance: Instance, care: Care) -> Steps:
-    """The same as a chore: a fenced leader has been told, and has nothing to keep in order."""
+    """The same in `run`: a fenced leader has been told, and has nothing to keep in order."""
     try:
         return (yield from steps(instance, care))
     except Fenced as error:
@@ -99,7 +99,7 @@ def scheduled(instance: Instance, care: Care) -> Steps:
 
 def plan(instance: Instance, care: Care) -> dict[str, list[Snapshot]]:
     """What would go, by repository; raises Fenced and RepositoryErrors. Only reads."""
-    listed = {place.name: place.snapshots(instance.fleet) for place in instance.places}
+    listed = {place.name: place.snapshots(instance.fleet) for place in instance.repositories}
     state = instance.state.load()
     found = going(instance.name, state, listed, care.keep)[0]
     return {name: [] if _noted(state, name).damaged else gone for name, gone in found.items()}
@@ -135,7 +135,9 @@ def going(
     }, ""
 
 
-def _one(instance: Instance, place: Place, care: Care, done: Done, begun: float) -> Steps:
+def _one(
+    instance: Instance, place: MaintainedRepository, care: Care, done: Done, begun: float
+) -> Steps:
     """One repository: remove and prune, check, measure; each is a step."""
     instance.step(f"{place.name}: listing")
     noted = replace(_noted(instance.state.load(), place.name), at=begun)
@@ -158,13 +160,13 @@ def _one(instance: Instance, place: Place, care: Care, done: Done, begun: float)
 
 
 def _remove(
-    instance: Instance, place: Place, care: Care, done: Done
+    instance: Instance, place: MaintainedRepository, care: Care, done: Done
 ) -> Generator[None, None, bool]:
     """Forget what is superfluous, and prune; whether the repository refuses that."""
     listed = {place.name: place.snapshots(instance.fleet)}
-    if others := [p for p in instance.places if p is not place]:
+    if others := [p for p in instance.repositories if p is not place]:
         listed |= _answers(others, instance.fleet)
-    away = " and ".join(p.name for p in instance.places if p.name not in listed)
+    away = " and ".join(p.name for p in instance.repositories if p.name not in listed)
     found, done.held = going(instance.name, instance.state.load(), listed, care.keep, away)
     gone = found[place.name]
     if gone:
@@ -178,10 +180,12 @@ def _remove(
     return not place.prune()
 
 
-def _answers(places: Sequence[Place], fleet: str) -> dict[str, Sequence[Snapshot]]:
+def _answers(
+    repositories: Sequence[MaintainedRepository], fleet: str
+) -> dict[str, Sequence[Snapshot]]:
     """The listings of those that answer: who is away may know better, but loses nothing here."""
     found = {}
-    for place in places:
+    for place in repositories:
         try:
             found[place.name] = place.snapshots(fleet)
         except Interrupted:
@@ -191,7 +195,9 @@ def _answers(places: Sequence[Place], fleet: str) -> dict[str, Sequence[Snapshot
     return found
 
 
-def _check(instance: Instance, place: Place, care: Care, noted: Upkeep, done: Done) -> Upkeep:
+def _check(
+    instance: Instance, place: MaintainedRepository, care: Care, noted: Upkeep, done: Done
+) -> Upkeep:
     """The next part; the same one again until it was found whole. Raises RepositoryErrors."""
     part = noted.part % care.parts + 1
     instance.step(f"{place.name}: checking part {part} of {care.parts}")
@@ -222,6 +228,6 @@ def _noted(state: State, name: str) -> Upkeep:
 
 def _note(instance: Instance, done: Done, noted: Upkeep) -> None:
     done.notes[noted.name] = noted
-    used = {place.name for place in instance.places} - {noted.name}
+    used = {place.name for place in instance.repositories} - {noted.name}
     others = tuple(each for each in instance.state.load().upkeep if each.name in used)
     instance.state.update(upkeep=tuple(sorted((*others, noted), key=lambda each: each.name)))

@@ -29,7 +29,7 @@ from replicator_kuma.replication.replica.take import take
 from replicator_kuma.replication.shrink import held, shrinks
 from replicator_kuma.replication.snapshot_ids import recognised
 from replicator_kuma.replication.state.hold_words import held_words
-from replicator_kuma.replication.state.records import NO_DRIFT, Mark
+from replicator_kuma.replication.state.records import NO_DRIFT, SnapshotRef
 from replicator_kuma.replication.state.state import State
 from replicator_kuma.replication.workspace import workspace
 
@@ -94,7 +94,7 @@ def _promote(instance: Instance, force: bool, *, by_mode: bool) -> CycleResult:
     else:
         taken, more = _take(instance, newest, snapshots, force, _AS_REPLICA[by_mode])
         warnings += more
-    before = held(instance.state.load()) if newest is None else Mark.of(newest)
+    before = held(instance.state.load()) if newest is None else SnapshotRef.of(newest)
     position = Position(_epoch(instance, newest) + 1, 1)
     result = publish(
         instance,
@@ -131,7 +131,7 @@ def _promote(instance: Instance, force: bool, *, by_mode: bool) -> CycleResult:
 
 def _shrinks(
     instance: Instance,
-    before: Mark | None,
+    before: SnapshotRef | None,
     monitors: int,
     force: bool,
     gone: Callable[[], int | None],

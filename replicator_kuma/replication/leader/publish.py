@@ -38,7 +38,7 @@ from replicator_kuma.replication.shrink import (
     identities,
 )
 from replicator_kuma.replication.snapshots import fetched
-from replicator_kuma.replication.state.records import Mark
+from replicator_kuma.replication.state.records import SnapshotRef
 from replicator_kuma.replication.state.state import State
 
 Shrinks = Callable[[Observation, "Since"], bool]
@@ -46,7 +46,7 @@ Shrinks = Callable[[Observation, "Since"], bool]
 log = logging.getLogger(__name__)
 
 
-def next_position(newest: Mark | None, burned: Position | None) -> Position:
+def next_position(newest: SnapshotRef | None, burned: Position | None) -> Position:
     """The next sequence of the epoch, past any position that was burned in it."""
     position = (
         Position(newest.position.epoch, newest.position.sequence + 1) if newest else Position(1, 1)
@@ -95,7 +95,7 @@ def publish(
         shrunk=position if shrunk else carried(state, previous),
         columns=observation.schema.columns,
     )
-    intent = Mark(
+    intent = SnapshotRef(
         position,
         label.digest,
         label.schema,
@@ -267,8 +267,8 @@ def in_own_terms(instance: Instance, published: Dump, live: Dump, observation: O
 
 
 def _confirm_alone(
-    instance: Instance, before: State, intent: Mark, previous: Snapshot | None
-) -> Mark:
+    instance: Instance, before: State, intent: SnapshotRef, previous: Snapshot | None
+) -> SnapshotRef:
     """The published snapshot as it is listed; raises Fenced when a rival published meanwhile.
 
     (What an earlier publish of this instance left behind when it failed is no rival's.)
@@ -280,7 +280,7 @@ def _confirm_alone(
     rivals = [s for s in since if s not in own and not attempted(before, s)]
     if rivals:
         sentence = f"{rivals[0].label.leader} published {rivals[0].position} at the same time"
-        noted = Mark.of(own[0]) if own else instance.state.load().published
+        noted = SnapshotRef.of(own[0]) if own else instance.state.load().published
         instance.state.update(
             fenced=sentence,
             rivals=ids_of(rivals),
@@ -293,4 +293,4 @@ def _confirm_alone(
         raise missing(
             snapshots, f"{intent.position} was published and the repository does not list it"
         )
-    return Mark.of(own[0])
+    return SnapshotRef.of(own[0])

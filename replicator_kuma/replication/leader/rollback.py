@@ -10,12 +10,12 @@ from replicator_kuma.replication.apply.confirm import UNCONFIRMED
 from replicator_kuma.replication.apply.recovery import recover
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from replicator_kuma.replication.leader.cycle import Leader
-from replicator_kuma.replication.leader.decide import View, alike_key
+from replicator_kuma.replication.leader.decide import View, equivalence_key
 from replicator_kuma.replication.leader.publish import Since, next_position, publish
 from replicator_kuma.replication.observe import Observation
 from replicator_kuma.replication.replica.take import take
 from replicator_kuma.replication.snapshots import chosen
-from replicator_kuma.replication.state.records import Mark
+from replicator_kuma.replication.state.records import SnapshotRef
 from replicator_kuma.replication.workspace import workspace
 
 
@@ -42,11 +42,11 @@ def rollback(
         return _go(instance, view.newest, newest, snapshot)
 
 
-def _require_published(leader: Leader, view: View, newest: Mark) -> None:
+def _require_published(leader: Leader, view: View, newest: SnapshotRef) -> None:
     if view.digest is None:
         raise DatabaseMissing("there is no database here yet")
     empty = view.users == 0 and view.monitors == 0
-    same = view.digest == newest.digest or view.state.alike == alike_key(newest, view.digest)
+    same = view.digest == newest.digest or view.state.alike == equivalence_key(newest, view.digest)
     if not (empty or same or leader.alike(view, newest)):
         raise Unpublished(
             f"rows here have changed since {newest.position}, and were never published: going "
@@ -54,7 +54,9 @@ def _require_published(leader: Leader, view: View, newest: Mark) -> None:
         )
 
 
-def _go(instance: Instance, previous: Snapshot, newest: Mark, snapshot: Snapshot) -> CycleResult:
+def _go(
+    instance: Instance, previous: Snapshot, newest: SnapshotRef, snapshot: Snapshot
+) -> CycleResult:
     # first: who dies from here on publishes what it has put in place, also if monitors go by it
     instance.state.update(rolled_back=snapshot.position)
     try:
@@ -71,7 +73,7 @@ def _go(instance: Instance, previous: Snapshot, newest: Mark, snapshot: Snapshot
     state = instance.state.load()
     if state.pending is not None:
         return replace(taken, sentence=f"{taken.sentence}; {UNCONFIRMED}")
-    instance.state.update(went_back=Mark.of(snapshot))
+    instance.state.update(went_back=SnapshotRef.of(snapshot))
     result = publish(
         instance,
         next_position(newest, state.burned),

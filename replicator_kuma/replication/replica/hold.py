@@ -29,7 +29,7 @@ from replicator_kuma.replication.state.hold_words import (
     restore_hold,
     told,
 )
-from replicator_kuma.replication.state.records import Hold, Mark
+from replicator_kuma.replication.state.records import Hold, SnapshotRef
 from replicator_kuma.replication.undo import put_back
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ def take_and_hold(instance: Instance, snapshot: Snapshot) -> CycleResult:
     """Note the hold, then take the snapshot. Call within a cycle."""
     state = instance.state.load()
     again = state.hold is not None and holds(state.hold, snapshot.id) and not state.hold.kept
-    hold = state.hold if again else Hold(time.time(), Mark.of(snapshot))
+    hold = state.hold if again else Hold(time.time(), SnapshotRef.of(snapshot))
     instance.state.update(hold=hold, floor=state.highest_applied())
     try:
         result = take(instance, snapshot)

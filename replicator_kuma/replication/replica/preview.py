@@ -19,7 +19,7 @@ from replicator_kuma.replication.replica.decide import newest_to_follow
 from replicator_kuma.replication.replica.take import plan_of
 from replicator_kuma.replication.snapshots import chosen
 from replicator_kuma.replication.state.hold_words import told
-from replicator_kuma.replication.state.records import Hold, Mark
+from replicator_kuma.replication.state.records import Hold, SnapshotRef
 from replicator_kuma.replication.state.state import State
 from replicator_kuma.replication.workspace import preview_workspace
 
@@ -76,7 +76,7 @@ def preview(
         yield Preview(newest, planned.plan, state, digest, told(state))
 
 
-def _same(mark: Mark | None, snapshot: Snapshot) -> bool:
+def _same(mark: SnapshotRef | None, snapshot: Snapshot) -> bool:
     """By what all copies of a snapshot have in common."""
     label = snapshot.label
     wanted = (label.position, label.writer, label.digest)

@@ -9,7 +9,7 @@ from replicator_kuma.base.errors import SnapshotShrinks
 from replicator_kuma.replication.apply.prepare import Planned
 from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.shrink import HALF, Limit, gone, held
-from replicator_kuma.replication.state.records import Mark
+from replicator_kuma.replication.state.records import SnapshotRef
 from replicator_kuma.replication.state.state import State
 
 
@@ -18,7 +18,7 @@ class Guard:
     """``before`` is what the replica has of the fleet; None lets everything pass."""
 
     limit: Limit = HALF
-    before: Mark | None = None
+    before: SnapshotRef | None = None
 
     @classmethod
     def of(cls, instance: Instance, state: State, snapshot: Snapshot) -> Guard:

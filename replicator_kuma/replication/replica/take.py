@@ -26,7 +26,7 @@ from replicator_kuma.replication.replica.shrink_guard import UNGUARDED, Guard, n
 from replicator_kuma.replication.schema_check import gate, require_schema
 from replicator_kuma.replication.shrink import no_rollback
 from replicator_kuma.replication.snapshots import fetched
-from replicator_kuma.replication.state.records import NO_DRIFT, Mark
+from replicator_kuma.replication.state.records import NO_DRIFT, SnapshotRef
 from replicator_kuma.replication.state.state import State
 from replicator_kuma.replication.workspace import empty_workspace
 
@@ -42,7 +42,9 @@ def stand(
         noted(instance, "")
         return _compare(instance, snapshot, reconcile)
     policy = instance.policy().fingerprint(instance.tables)
-    failed_attempts.require_new(instance, failed_attempts.aim(instance, Mark.of(snapshot), policy))
+    failed_attempts.require_new(
+        instance, failed_attempts.aim(instance, SnapshotRef.of(snapshot), policy)
+    )
     return _in_turn(instance, snapshot) or take(instance, snapshot, guard)
 
 
@@ -134,7 +136,7 @@ def _equal(instance: Instance, snapshot: Snapshot, planned: prepare.Planned) -> 
     again = state.applied_by(snapshot.id, policy)
     changes = drift.equal(state) if again else {**NO_DRIFT, "healed": "", "healed_at": 0.0}
     instance.state.update(
-        applied=Mark.of(snapshot),
+        applied=SnapshotRef.of(snapshot),
         live_digest=planned.live.manifest.digest,
         applied_policy=policy,
         arrived=prepare.remembered(planned.arrived),
@@ -150,7 +152,7 @@ def _equal(instance: Instance, snapshot: Snapshot, planned: prepare.Planned) -> 
 
 
 def _carry_out(instance: Instance, snapshot: Snapshot, planned: prepare.Planned) -> CycleResult:
-    summary, mark = planned.plan.summary, Mark.of(snapshot)
+    summary, mark = planned.plan.summary, SnapshotRef.of(snapshot)
     again = " again" if instance.state.load().applied == mark else ""
     started = time.monotonic()
     instance.store.check()  # damage anywhere would grow with what is written

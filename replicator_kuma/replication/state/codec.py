@@ -11,14 +11,14 @@ from replicator_kuma.replication.state.records import (
     Away,
     Bad,
     Drill,
+    FailedAttempt,
     Hold,
+    JobRecord,
     Last,
-    Mark,
-    Noted,
     Pending,
     Restart,
+    SnapshotRef,
     Upkeep,
-    Vain,
 )
 from replicator_kuma.replication.state.state import State
 
@@ -34,28 +34,28 @@ def encode(value: Any) -> Any:
     return value
 
 
-def decode_mark(value: Any) -> Mark | None:
+def decode_ref(value: Any) -> SnapshotRef | None:
     """What `encode` made of a mark; raises KeyError, TypeError, ValueError."""
     if value is None:
         return None
-    known = {field.name for field in dataclasses.fields(Mark)}
+    known = {field.name for field in dataclasses.fields(SnapshotRef)}
     fields = {key: item for key, item in value.items() if key in known}
     for name in ("position", "shrunk"):
         if fields.get(name) is not None:
             fields[name] = Position.parse(fields[name])
-    return Mark(**fields)
+    return SnapshotRef(**fields)
 
 
 def decode_pending(value: Any) -> Pending | None:
     """What `encode` made of an apply; raises KeyError, TypeError, ValueError."""
     if value is None:
         return None
-    mark, earlier = decode_mark(value["mark"]), decode_pending(value.get("earlier"))
+    mark, earlier = decode_ref(value["mark"]), decode_pending(value.get("earlier"))
     if mark is None:
         raise ValueError("pending without a mark")
     files = tuple((str(name), digest) for name, digest in value["files"])
     arrived = decode_arrived(value.get("arrived", ()))
-    back_to = decode_mark(value.get("back_to"))
+    back_to = decode_ref(value.get("back_to"))
     changed = {"mark": mark, "files": files, "earlier": earlier, "arrived": arrived}
     changed["back_to"] = back_to
     return Pending(**{**value, **changed})
@@ -70,7 +70,7 @@ def decode_hold(value: Any) -> Hold | None:
     """What `encode` made of a hold; raises KeyError, TypeError, ValueError."""
     if value is None:
         return None
-    read = {"mark": decode_mark(value["mark"]), "said": decode_position(value["said"])}
+    read = {"mark": decode_ref(value["mark"]), "said": decode_position(value["said"])}
     return Hold(**{**value, **read})
 
 
@@ -84,7 +84,7 @@ def decode(raw: dict[str, Any]) -> State:
     known = {f.name for f in dataclasses.fields(State)}
     fields = {key: value for key, value in raw.items() if key in known}
     for name in ("intent", "published", "applied", "went_back"):
-        fields[name] = decode_mark(fields.get(name))
+        fields[name] = decode_ref(fields.get(name))
     for name in ("burned", "floor", "rolled_back"):
         fields[name] = decode_position(fields.get(name))
     fields["hold"] = decode_hold(fields.get("hold"))
@@ -100,19 +100,19 @@ def decode(raw: dict[str, Any]) -> State:
     for name in ("bad", "identities", "published_files", "rivals", "told", "tried"):
         fields[name] = tuple(fields.get(name, ()))
     fields["arrived"] = decode_arrived(fields.get("arrived", ()))
-    fields["chores"] = tuple(Noted(**noted) for noted in fields.get("chores", ()))
+    fields["chores"] = tuple(JobRecord(**noted) for noted in fields.get("chores", ()))
     fields["away"] = tuple(Away(**each) for each in fields.get("away", ()))
     fields["upkeep"] = tuple(Upkeep(**each) for each in fields.get("upkeep", ()))
     return State(**fields)
 
 
-def _decode_vain(value: Any) -> Vain | None:
+def _decode_vain(value: Any) -> FailedAttempt | None:
     if value is None:
         return None
-    known = {f.name for f in dataclasses.fields(Vain)}
+    known = {f.name for f in dataclasses.fields(FailedAttempt)}
     fields = {key: item for key, item in value.items() if key in known}
     fields["holders"] = tuple(map(str, fields.get("holders", ())))
-    return Vain(**fields)
+    return FailedAttempt(**fields)
 
 
 def _decode_restart(value: Any) -> Restart | None:

@@ -14,7 +14,7 @@ Arrived = tuple[tuple[str, tuple[int, ...]], ...]
 
 
 @dataclass(frozen=True)
-class Mark:
+class SnapshotRef:
     """A snapshot as this instance remembers it."""
 
     position: Position
@@ -29,7 +29,7 @@ class Mark:
     """`Label.shrunk`"""
 
     @classmethod
-    def of(cls, snapshot: Snapshot) -> Mark:
+    def of(cls, snapshot: Snapshot) -> SnapshotRef:
         """What is remembered of a listed snapshot."""
         label = snapshot.label
         return cls(
@@ -53,7 +53,7 @@ class Pending:
     changes as (name, SHA-256 or None for a deletion) and stay listed until all are done.
     """
 
-    mark: Mark
+    mark: SnapshotRef
     base: str
     target: str
     files: tuple[tuple[str, str | None], ...] = ()
@@ -84,7 +84,7 @@ class Pending:
     """what it changes, in numbers"""
     undoes: int = 0
     """the number of the checkpoint that it puts back; 0: it is no undo"""
-    back_to: Mark | None = None
+    back_to: SnapshotRef | None = None
     """what an undo's rows stood for, and so what is applied once it is confirmed"""
 
 
@@ -97,7 +97,7 @@ class Hold:
 
     since: float
     """seconds since the epoch"""
-    mark: Mark | None = None
+    mark: SnapshotRef | None = None
     """None: the rows from before anything was applied"""
     kept: int = 0
     """the number of the checkpoint that an undo has yet to put back; 0: none"""
@@ -120,8 +120,8 @@ class Last:
 
 
 @dataclass(frozen=True)
-class Noted:
-    """A chore of `replicator run`: when it is due, and how it went; seconds since the epoch."""
+class JobRecord:
+    """A maintenance job of `run`: when it is due, how it went; times in seconds since the epoch."""
 
     name: str
     window: str
@@ -185,7 +185,7 @@ class Away:
 
 
 @dataclass(frozen=True)
-class Vain:
+class FailedAttempt:
     """An apply that failed after Kuma had stopped for it; ``at`` is seconds since the epoch."""
 
     aim: str

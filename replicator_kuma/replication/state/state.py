@@ -14,22 +14,22 @@ from replicator_kuma.replication.state.records import (
     Away,
     Bad,
     Drill,
+    FailedAttempt,
     Hold,
+    JobRecord,
     Last,
-    Mark,
-    Noted,
     Pending,
     Restart,
+    SnapshotRef,
     Upkeep,
-    Vain,
 )
 
 
 @dataclass(frozen=True)
 class State:
     writer: str
-    intent: Mark | None = None
-    published: Mark | None = None
+    intent: SnapshotRef | None = None
+    published: SnapshotRef | None = None
     identities: tuple[str, ...] = ()
     """digest of what was published last, and `shrink.identities` of its monitors"""
     published_files: tuple[str, ...] = ()
@@ -43,7 +43,7 @@ class State:
     """common ids of the snapshots that fenced it: while one of them is there, it stays so"""
     shrink: str = ""
     """why a replica does not apply the newest snapshot: too many monitors would go"""
-    applied: Mark | None = None
+    applied: SnapshotRef | None = None
     applied_policy: str = ""
     """`Policy.fingerprint` by which the applied snapshot came over; another one compares anew"""
     arrived: Arrived = ()
@@ -55,7 +55,7 @@ class State:
     hold: Hold | None = None
     rolled_back: Position | None = None
     """a leader's `rollback` to there was begun, and has yet to be published"""
-    went_back: Mark | None = None
+    went_back: SnapshotRef | None = None
     """what it has put in place: that monitors went by it was meant"""
     promoted_at: float = 0.0
     """when `promote` made this the leader, until a cycle as the leader ends; 0: it did not"""
@@ -69,7 +69,7 @@ class State:
     """of the last of them; None where 0.3.0 noted it"""
     suspect: str = ""
     """common id of a snapshot after which Kuma came up on the old rows only late"""
-    vain: Vain | None = None
+    vain: FailedAttempt | None = None
     """the last apply for which Kuma was stopped and that was not written; None: none since"""
     restart: Restart | None = None
     waits_until: float = 0.0
@@ -104,7 +104,7 @@ class State:
     told: tuple[str, ...] = ()
     """kinds of failures that were told since cycles last went well"""
     role: str = ""
-    chores: tuple[Noted, ...] = ()
+    chores: tuple[JobRecord, ...] = ()
     drill: Drill | None = None
     """the last one"""
     drill_failed: Drill | None = None

@@ -113,6 +113,7 @@ def test_a_row_of_a_table_without_its_key_is_named(
         write_audited(None, reader, reader.schema.require(TABLES))
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_table_that_another_program_has_locked_is_not_damaged(
     store: MariadbStore, database: Database
 ) -> None:

@@ -362,7 +362,7 @@ def test_a_writer_waits_for_another_one(store: Store, engine: Engine) -> None:
     assert engine.query("SELECT name FROM tag WHERE id = 3") == [("theirs",)]
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("impatient")
 def test_a_lock_that_stays_is_an_error_of_its_own(store: Store, engine: Engine) -> None:
     change = "UPDATE tag SET name = 'not committed' WHERE id = 3"
     with engine.held(change), pytest.raises(DatabaseLocked), store.write() as writer:

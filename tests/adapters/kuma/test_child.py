@@ -14,7 +14,7 @@ import pytest
 from replicator_kuma.adapters.kuma import KumaService
 from replicator_kuma.adapters.kuma.child import ChildKuma
 from replicator_kuma.adapters.kuma.exit_status import exit_status, signal_of
-from replicator_kuma.adapters.kuma.supervised import HeldKuma
+from replicator_kuma.adapters.kuma.supervised import SupervisedKuma
 from replicator_kuma.base.errors import KumaError
 from replicator_kuma.base.text import killed_by
 from tests.adapters.kuma.programs import OBEDIENT, SLOW, python
@@ -184,7 +184,7 @@ def test_a_job_does_not_wait_for_ever_for_a_kuma_that_does_not_end(tmp_path: Pat
     with child(tmp_path, SLOW, clock=clock, sleep=clock.sleep) as service:
         service.start()
         up(tmp_path)
-        held = HeldKuma(service)
+        held = SupervisedKuma(service)
         with pytest.raises(KumaError, match="has not ended within 3600 s"):
             held.stop()
         assert service.running(), "it is never killed: it may be migrating"

@@ -42,7 +42,7 @@ def test_a_leader_and_a_replica_over_two_repositories(tmp_path: Path) -> None:
     with rest(scratch) as address:
         again = connect(restic_018(), rest_url(address), tmp_path / "two")
         again.name = "repository 2"
-        leader.repository = leader.pair = Pair(pair.places[0], again)
+        leader.repository = leader.pair = Pair(pair.repositories[0], again)
         assert cycles.lead(leader).outcome is Outcome.NOTHING
         assert leader.state.load().lagging == ""
         # and the first is gone for the replica

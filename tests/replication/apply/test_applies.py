@@ -102,6 +102,7 @@ def test_drift_is_healed_where_it_is_asked_for(
     assert kuma.log == RESTART
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_running_kuma_that_nobody_can_stop_is_not_written_under(
     leader: Instance, replica: Instance
 ) -> None:
@@ -124,6 +125,7 @@ def test_a_running_kuma_that_nobody_can_stop_is_not_written_under(
     assert left_behind(replica) == []
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_stop_that_stopped_another_kuma_is_noticed(
     leader: Instance, replica: Instance, kuma: RecordingKuma
 ) -> None:

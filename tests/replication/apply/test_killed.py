@@ -17,10 +17,10 @@ import pytest
 
 from replicator_kuma.adapters.kuma.child import ChildKuma
 from replicator_kuma.adapters.kuma.readiness import NotReady, taken, wait_ready
-from replicator_kuma.adapters.kuma.supervised import HeldKuma
+from replicator_kuma.adapters.kuma.supervised import SupervisedKuma
 from replicator_kuma.base.errors import KumaError, KumaKilled, SnapshotRefused, StoppedInVain
 from replicator_kuma.config.settings import Settings
-from replicator_kuma.daemon.jobs import Budget, Duty
+from replicator_kuma.daemon.jobs import Budget, Jobs
 from replicator_kuma.replication.apply import failed_attempts
 from replicator_kuma.replication.instance import Instance, Outcome
 from replicator_kuma.replication.undo import undo
@@ -82,7 +82,7 @@ class House:
     def __init__(self, leader: Instance, replica: Instance) -> None:
         self.leader, self.replica = leader, replica
         self.child = Fragile(replica.data_dir)
-        self.kuma = HeldKuma(self.child)
+        self.kuma = SupervisedKuma(self.child)
         replica.kuma, replica.keep_running = self.kuma, True
         replica.wait_ready = lambda: wait_ready(
             self.child.url, self.kuma.running, 20, ended_with=self.kuma.ended_with, poll=0.02
@@ -305,7 +305,7 @@ def test_a_kill_tells_of_itself_once_and_of_the_way_on(house: House) -> None:
     ]
 
 
-def supervised(house: House, folder: Path) -> Duty:
+def supervised(house: House, folder: Path) -> Jobs:
     """What a supervisor's worker does at its start, in this process."""
     settings = Settings.load(
         {
@@ -319,7 +319,7 @@ def supervised(house: House, folder: Path) -> Duty:
     )
     house.kuma.in_hand, house.kuma.started = True, False
     budget = Budget(lambda: False)
-    return Duty(settings, house.replica, house.kuma, lambda: False, budget)
+    return Jobs(settings, house.replica, house.kuma, lambda: False, budget)
 
 
 def unconfirmed(house: House) -> None:

@@ -231,6 +231,7 @@ def assert_locked_and_kuma_back(replica: Instance, code: int) -> None:
     assert left_behind(replica) == []
 
 
+@pytest.mark.usefixtures("impatient")
 def test_rows_that_another_session_holds_are_a_lock(fleet: MariadbFleet) -> None:
     replica = fleet.replica()
     with locked_by_another(fleet, f"SELECT id FROM {table(fleet, 'monitor')} FOR UPDATE"):
@@ -260,6 +261,7 @@ def test_a_deadlock_is_a_lock(fleet: MariadbFleet) -> None:
     assert_old_until_the_next_cycle(fleet, replica)
 
 
+@pytest.mark.usefixtures("impatient")
 def test_who_else_is_connected_keeps_kuma_running(fleet: MariadbFleet) -> None:
     """A second Kuma, or a person with Kuma's login: nothing is written beside it."""
     replica = fleet.replica()

@@ -12,7 +12,12 @@ from replicator_kuma.base.errors import RepositoryDamaged, SettingsError
 from replicator_kuma.base.windows import Window
 from replicator_kuma.config.settings import Settings
 from replicator_kuma.daemon import maintenance as module
-from replicator_kuma.daemon.maintenance import Chore, Chores, chores, noted_of
+from replicator_kuma.daemon.maintenance import (
+    Maintenance,
+    MaintenanceJob,
+    maintenance_jobs,
+    record_of,
+)
 from replicator_kuma.daemon.worker import Worker
 from replicator_kuma.replication.drill.drill import scheduled
 from replicator_kuma.replication.instance import Instance
@@ -31,17 +36,19 @@ class Friday:
         self.instance, self.now = instance, NOON
         self.worker = Worker()
         self.worker.start()
-        chore = Chore("drill", Window.parse("fri 01:00-05:00"), lambda i: scheduled(i, None))
+        chore = MaintenanceJob(
+            "drill", Window.parse("fri 01:00-05:00"), lambda i: scheduled(i, None)
+        )
         lock = instance.state.lock
-        self.chores = Chores((chore,), instance, self.worker, lock, lambda: self.now)
+        self.chores = Maintenance((chore,), instance, self.worker, lock, lambda: self.now)
 
     def once(self) -> None:
         """To the next minute that was drawn, and through it."""
         state = self.instance.state
-        self.until(lambda: noted_of(state.load(), "drill").due > self.now.timestamp())
-        noted = noted_of(state.load(), "drill")
+        self.until(lambda: record_of(state.load(), "drill").due > self.now.timestamp())
+        noted = record_of(state.load(), "drill")
         self.now = datetime.fromtimestamp(noted.due)
-        self.until(lambda: noted_of(state.load(), "drill").at != noted.at and self.worker.idle)
+        self.until(lambda: record_of(state.load(), "drill").at != noted.at and self.worker.idle)
 
     def until(self, condition: object) -> None:
         def there() -> bool:
@@ -71,7 +78,7 @@ def test_a_drill_in_its_window_is_noted_and_a_failure_told_once(
     state = leader.state.load()
     assert state.drill is not None
     assert state.drill.ok
-    assert noted_of(state, "drill").sentence == state.drill.sentence
+    assert record_of(state, "drill").sentence == state.drill.sentence
     assert leader.notifier.sent == []
     repository.fail["fetch"] = RepositoryDamaged("a pack is missing")
     friday.once()
@@ -87,11 +94,11 @@ def test_a_drill_in_its_window_is_noted_and_a_failure_told_once(
 
 def test_the_settings_say_when_and_what(leader: Instance, tmp_path: Path) -> None:
     given = {"DATA_DIR": str(tmp_path), "REPLICATOR_DRILL_SCHEDULE": "fri 01:00-05:00"}
-    (found,) = [c for c in chores(Settings.load(given)) if c.name == "drill"]
+    (found,) = [c for c in maintenance_jobs(Settings.load(given)) if c.name == "drill"]
     assert str(found.window) == "fri 01:00-05:00"
     lead(leader)
     assert list(found.work(leader)) == [None] * 3
     odd = given | {"REPLICATOR_DRILL": "kuma", "REPLICATOR_KUMA_COMMAND": "node --port=1"}
-    (found,) = [c for c in chores(Settings.load(odd)) if c.name == "drill"]
+    (found,) = [c for c in maintenance_jobs(Settings.load(odd)) if c.name == "drill"]
     with pytest.raises(SettingsError, match="has --port"):
         next(found.work(leader))

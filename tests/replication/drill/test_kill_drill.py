@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from replicator_kuma.adapters.kuma.child import ChildKuma
-from replicator_kuma.adapters.kuma.supervised import HeldKuma
+from replicator_kuma.adapters.kuma.supervised import SupervisedKuma
 from replicator_kuma.base.errors import (
     AlreadyRunning,
     DrillFailed,
@@ -54,7 +54,7 @@ class House:
         fill(folder, monitors=3, heartbeats=2, wal=True)
         databases.edit(folder / "kuma.db", "UPDATE monitor SET active = 1")
         self.child = ChildKuma(python(BEATING), folder, {})
-        self.kuma = HeldKuma(self.child)
+        self.kuma = SupervisedKuma(self.child)
         self.instance: Instance = make_instance(folder, FolderRepository(folder / "repository"))
         self.instance.wait_ready = self.wait_ready
         self.kuma.start()
@@ -138,7 +138,7 @@ def test_a_kuma_that_migrates_is_not_killed(house: House) -> None:
 
 
 def test_a_kuma_that_is_no_child_is_not_killed(house: House) -> None:
-    other = HeldKuma(RecordingKuma())
+    other = SupervisedKuma(RecordingKuma())
     with pytest.raises(SettingsError, match="REPLICATOR_KUMA=recording"):
         kill(house.instance, other, house.page.url, PATIENCE)
 

@@ -10,7 +10,7 @@ import pytest
 
 from replicator_kuma.adapters.repository import Position
 from replicator_kuma.base.errors import Fenced, RepositoryDamaged, RepositoryUnreachable
-from replicator_kuma.daemon.maintenance import noted_of, run_now
+from replicator_kuma.daemon.maintenance import record_of, run_now
 from replicator_kuma.replication.instance import Instance, Outcome
 from replicator_kuma.replication.leader import housekeeping
 from replicator_kuma.replication.leader.housekeeping import Done, scheduled, steps
@@ -178,7 +178,7 @@ def test_damage_is_told_noted_and_nothing_is_removed_until_it_is_mended(
     with pytest.raises(RepositoryDamaged) as caught:
         tidy(leader)
     assert caught.value.exit_code == 20
-    noted = noted_of(leader.state.load(), housekeeping.NAME)
+    noted = record_of(leader.state.load(), housekeeping.NAME)
     assert (noted.ok, noted.exit_code, noted.error) == (False, 20, "RepositoryDamaged")
     assert leader.state.load().upkeep[0].damaged == "a pack is gone"
     published(leader, 2)  # the leader itself goes on

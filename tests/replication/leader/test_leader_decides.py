@@ -15,7 +15,7 @@ from replicator_kuma.base.errors import (
 from replicator_kuma.replication.leader.decide import Step, View, decide, own_newest
 from replicator_kuma.replication.leader.failed_publishes import burned_with, doubtful
 from replicator_kuma.replication.leader.publish import next_position
-from replicator_kuma.replication.state.records import Mark
+from replicator_kuma.replication.state.records import SnapshotRef
 from replicator_kuma.replication.state.state import State
 from tests.support.cycles import mark, snapshot
 
@@ -187,7 +187,7 @@ def test_nothing_is_published_without_a_user() -> None:
      (11, 5, True), (11, 6, False), (100, 50, True), (100, 51, False)],
 )  # fmt: skip
 def test_monitors_that_are_gone_have_to_be_meant(before: int, now: int, refused: bool) -> None:
-    newest = Mark.of(snapshot(ONE, monitors=before))
+    newest = SnapshotRef.of(snapshot(ONE, monitors=before))
     seen = view(digest="d2", monitors=now)
     meant = view(digest="d2", monitors=now, allow_shrink=True)
     assert decide(meant, newest) is Step.PUBLISH

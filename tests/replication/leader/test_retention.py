@@ -12,7 +12,7 @@ from replicator_kuma.adapters.repository import Label, Position, Snapshot
 from replicator_kuma.base.errors import Fenced
 from replicator_kuma.replication.leader.housekeeping import going
 from replicator_kuma.replication.leader.retention import Keep, superfluous
-from replicator_kuma.replication.state.records import Mark
+from replicator_kuma.replication.state.records import SnapshotRef
 from replicator_kuma.replication.state.state import State
 
 ABOVE = Position(10**6, 1)
@@ -121,7 +121,7 @@ def test_off_keeps_all() -> None:
 
 
 def noted(snapshot: Snapshot, **more: object) -> State:
-    mark = dataclasses.replace(Mark.of(snapshot), writer="w")
+    mark = dataclasses.replace(SnapshotRef.of(snapshot), writer="w")
     return dataclasses.replace(State("w", published=mark), **more)  # type: ignore[arg-type]
 
 
@@ -137,7 +137,7 @@ def test_only_the_leader_that_noted_the_newest_removes_anything() -> None:
     rival = [*snapshots, made(2, 1, "2031-01-01", "another")]
     with pytest.raises(Fenced):
         going("leader", noted(snapshots[-1]), {"one": rival}, few)
-    for state in (noted(snapshots[-1], intent=Mark.of(snapshots[-1])), State("w")):
+    for state in (noted(snapshots[-1], intent=SnapshotRef.of(snapshots[-1])), State("w")):
         found, why = going("leader", state, {"one": snapshots}, few)
         assert (found, bool(why)) == ({"one": []}, True)
 

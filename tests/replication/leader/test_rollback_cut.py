@@ -9,7 +9,7 @@ import pytest
 from replicator_kuma.adapters.repository import Position
 from replicator_kuma.base.errors import KumaError, RepositoryUnreachable, ShrinkRefused
 from replicator_kuma.replication.instance import Instance, Outcome
-from replicator_kuma.replication.state.records import Mark
+from replicator_kuma.replication.state.records import SnapshotRef
 from tests.support import cycles, databases
 from tests.support.cycles import (
     count,
@@ -193,7 +193,7 @@ def test_a_word_of_which_nothing_is_left_ends_though_nobody_would_ask_the_reposi
     """As after a kill between the confirmation and the publish, with the rows put back by hand."""
     lead(grown)
     oldest = repository.snapshots("default")[0]
-    grown.state.update(went_back=Mark.of(oldest), rolled_back=oldest.position)
+    grown.state.update(went_back=SnapshotRef.of(oldest), rolled_back=oldest.position)
     assert lead(grown).outcome is Outcome.NOTHING
     assert (grown.state.load().went_back, grown.state.load().rolled_back) == (None, None)
 

@@ -47,7 +47,7 @@ def clocks() -> Clocks:
 @pytest.fixture
 def replica(replica: Instance, clocks: Clocks) -> Instance:
     """It has a least time, and its first apply was long ago."""
-    replica.pace = clocks.pace(INTERVAL)
+    replica.cooldown = clocks.cooldown(INTERVAL)
     return replica
 
 
@@ -163,7 +163,7 @@ def test_of_several_only_the_newest_is_applied(
 
 
 def test_an_instance_without_a_least_time_never_waits(edits: Edits, replica: Instance) -> None:
-    replica.pace.every = 0.0
+    replica.cooldown.every = 0.0
     assert [edits.once().outcome for _ in range(3)] == [Outcome.APPLIED] * 3
 
 
@@ -206,7 +206,7 @@ def test_a_monitor_that_never_beats_holds_nothing_up(
 def test_it_never_waits_longer_than_15_minutes(
     edits: Edits, replica: Instance, clocks: Clocks
 ) -> None:
-    replica.pace.every = 86_400.0
+    replica.cooldown.every = 86_400.0
     edits.once()
     beats(replica, clocks, each=100.0)
     clocks.pass_by(LONGEST - 1)
@@ -408,7 +408,7 @@ def test_another_process_knows_it_from_the_state(
     edits.once()
     clocks.pass_by(20)
     other = copy.copy(replica)
-    other.state, other.pace = StateFile(replica.state.name), clocks.pace(INTERVAL)
+    other.state, other.cooldown = StateFile(replica.state.name), clocks.cooldown(INTERVAL)
     edits.publish()
     assert follow(other).outcome is Outcome.WAITING
     clocks.pass_by(INTERVAL)
@@ -431,7 +431,7 @@ def test_a_clock_that_was_set_back_makes_no_wait_longer_for_another_process(
     edits: Edits, replica: Instance, clocks: Clocks
 ) -> None:
     edits.once()
-    replica.pace = clocks.pace(INTERVAL)
+    replica.cooldown = clocks.cooldown(INTERVAL)
     clocks.wall -= 86_400
     assert edits.once().waits_until == pytest.approx(clocks.wall + 55)
     clocks.pass_by(30)
@@ -444,7 +444,7 @@ def test_a_clock_that_was_set_forward_ends_the_wait_of_another_process(
     edits: Edits, replica: Instance, clocks: Clocks
 ) -> None:
     edits.once()
-    replica.pace = clocks.pace(INTERVAL)
+    replica.cooldown = clocks.cooldown(INTERVAL)
     clocks.wall += 86_400
     assert edits.once().outcome is Outcome.APPLIED
 

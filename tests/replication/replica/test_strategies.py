@@ -223,6 +223,7 @@ def test_a_change_while_rows_are_compared_is_not_lost(
     assert same_rows(healing, leader)
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_heal_that_failed_is_tried_again_and_shows_as_drift(
     tmp_path: Path, leader: Instance, healing: Instance, repository: FolderRepository
 ) -> None:

@@ -23,12 +23,12 @@ from replicator_kuma.replication.state.records import (
     Away,
     Bad,
     Drill,
+    FailedAttempt,
     Hold,
+    JobRecord,
     Last,
-    Noted,
     Restart,
     Upkeep,
-    Vain,
 )
 from replicator_kuma.replication.state.state import State
 from tests.support.cycles import MARK, PENDING
@@ -101,7 +101,7 @@ FULL = State(
     recovered_at=13.5,
     role="BACKUP",
     chores=(
-        Noted(
+        JobRecord(
             name="housekeeping",
             window="daily 01:00-05:00",
             due=7.5,
@@ -117,7 +117,7 @@ FULL = State(
         ),
     ),
     drill=Drill(11.5, True, "1.7 can be recovered", "1.7", (("fetch", 0.5), ("load", 1.25)), True),
-    vain=Vain("a" * 64, "1.7", 2, 12.5, "held", "close it", 4, "0f", ("7.1",), 5),
+    vain=FailedAttempt("a" * 64, "1.7", 2, 12.5, "held", "close it", 4, "0f", ("7.1",), 5),
     drill_failed=Drill(12.5, False, "no Kuma", "1.6", (), True, "start"),
     away=(Away("repository 2", 13.5, "no route to host"),),
     lagging="repository 2 lags behind",

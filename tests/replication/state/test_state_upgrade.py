@@ -10,7 +10,7 @@ import pytest
 from replicator_kuma.adapters.repository import Position
 from replicator_kuma.base.errors import StateError
 from replicator_kuma.replication.state.file import StateFile
-from replicator_kuma.replication.state.records import Mark, Pending
+from replicator_kuma.replication.state.records import Pending, SnapshotRef
 from replicator_kuma.replication.state.state import State
 from tests.replication.state.test_state import FULL
 from tests.support.old_state import FIELDS, as_0_2_0_writes_it
@@ -39,9 +39,9 @@ WRITTEN_BY_0_2_0 = """
 """
 
 
-def marked(position: Position, digest: str, snapshot: str) -> Mark:
+def marked(position: Position, digest: str, snapshot: str) -> SnapshotRef:
     schema, writer = "27e89a40ad78d19b", "1be9d8a225915322"
-    return Mark(position, digest, schema, snapshot, writer, "leader", 12, 124)
+    return SnapshotRef(position, digest, schema, snapshot, writer, "leader", 12, 124)
 
 
 def test_a_file_of_the_version_before_is_understood(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ _REASON = re.compile(r"^(?!Fatal|Load\(|using temporary)(?=.*(?:pack|blob|tree|s
 
 
 class KeptRepository(ResticRepository):
-    """A `Place`: a repository of restic that is kept in order as well.
+    """A `MaintainedRepository`: a repository of restic that is kept in order as well.
 
     Every call takes an exclusive lock: another's is waited for, one of a dead process removed.
     """
