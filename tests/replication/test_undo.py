@@ -506,24 +506,6 @@ def test_dead_after_the_effects_of_an_undo(before: Start, tmp_path: Path) -> Non
     assert ends == {("new", False), ("new", True), ("old", True)}
 
 
-@pytest.mark.slow
-def test_dead_after_every_effect_of_keeping(tmp_path: Path) -> None:
-    """From the confirmation on a set is whole at the next cycle; before, it is not there."""
-    begin = start(tmp_path / "fleet")
-    words = (
-        "1.1 → 1.2: 1 monitor added, 1 changed, 1 replaced, 1 deleted; "
-        "2 links added, 6 deleted; 1 file"
-    )
-    # before: test_interrupted
-    found = begin.deaths(tmp_path, lambda fleet: follow(fleet.replica), first=25)
-    for _number, after, _died in found:
-        follow(after.replica, reconcile=True)
-        assert [one.words for one in sets(after.replica)] == [words]
-        assert left_behind(after.replica) == []
-        go_back(after.replica)
-        assert begin.rows(after.replica_db) == "old"
-
-
 def test_an_undo_that_cannot_be_ended_is_tried_once(
     leader: Instance, replica: Instance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
