@@ -41,10 +41,7 @@ def fleet(tmp_path: Path, filled: Path) -> TwoRepositories:
 
 @pytest.fixture
 def leader(fleet: TwoRepositories) -> Member:
-    made = fleet.side("leader")
-    made.instance.repository.init()
-    lead(made.instance)
-    return made
+    return fleet.begin()
 
 
 @pytest.fixture

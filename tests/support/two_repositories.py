@@ -81,5 +81,12 @@ class TwoRepositories:
         )
         return Member(made, first, second)
 
+    def begin(self) -> Member:
+        """The leader, which has published 1.1 to both."""
+        made = self.side("leader")
+        made.instance.repository.init()
+        lead(made.instance)
+        return made
+
     def there(self, name: str) -> list[str]:
         return [str(s.position) for s in FolderRepository(self.folder / name).snapshots("default")]
