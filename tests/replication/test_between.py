@@ -72,9 +72,7 @@ def test_sqlite(
     assert name_of(path, 3) == "two"
 
 
-def test_what_was_seen_bears_the_mark_of_its_own_instant(
-    fleet: MariadbFleet, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_was_seen_bears_the_mark_of_its_own_instant(fleet: MariadbFleet) -> None:
     replica = fleet.replica()
     store, edit = replica.store, fleet.database.edit
     fleet.reset()

@@ -427,7 +427,7 @@ def test_what_had_arrived_comes_again_when_it_goes_on(
 
 
 def test_a_full_disk_takes_the_oldest_sets_and_never_the_apply(
-    leader: Instance, replica: Instance, monkeypatch: pytest.MonkeyPatch
+    leader: Instance, replica: Instance
 ) -> None:
     for name in ("two", "three", "four"):
         step(leader, replica, name)
@@ -443,7 +443,7 @@ def test_a_full_disk_takes_the_oldest_sets_and_never_the_apply(
 
 
 def test_where_nothing_can_be_kept_the_apply_is_done_all_the_same(
-    leader: Instance, replica: Instance, monkeypatch: pytest.MonkeyPatch
+    leader: Instance, replica: Instance
 ) -> None:
     full = OSError(errno.ENOSPC, "no space left")
     with at_effect("noting a checkpoint", raising(full)):
@@ -453,7 +453,7 @@ def test_where_nothing_can_be_kept_the_apply_is_done_all_the_same(
 
 
 def test_older_sets_make_room_for_the_note_of_the_newest(
-    leader: Instance, replica: Instance, monkeypatch: pytest.MonkeyPatch
+    leader: Instance, replica: Instance
 ) -> None:
     for name in ("two", "three"):
         step(leader, replica, name)
@@ -506,9 +506,7 @@ def test_dead_after_the_effects_of_an_undo(before: Start, tmp_path: Path) -> Non
     assert ends == {("new", False), ("new", True), ("old", True)}
 
 
-def test_an_undo_that_cannot_be_ended_is_tried_once(
-    leader: Instance, replica: Instance, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_undo_that_cannot_be_ended_is_tried_once(leader: Instance, replica: Instance) -> None:
     """After a death: it stays where it is then, and says so, instead of failing for ever."""
     step(leader, replica, "two")
     (one,) = sets(replica)

@@ -202,9 +202,7 @@ def test_an_edit_after_the_comparison_is_seen_and_planned_anew(
     settled(world, replica)
 
 
-def test_an_edit_during_the_transaction_waits_for_its_end(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_edit_during_the_transaction_waits_for_its_end(world: World) -> None:
     replica = world.up()
     world.publish_two()
     edits = threading.Thread(
@@ -259,9 +257,7 @@ def test_a_kuma_that_nobody_started_is_waited_for(world: World) -> None:
 # --- ends in the middle -------------------------------------------------------------------------
 
 
-def test_a_mariadb_killed_amid_the_transaction_has_the_old_rows(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_mariadb_killed_amid_the_transaction_has_the_old_rows(world: World) -> None:
     replica = world.up()
     world.publish_two()
 
@@ -279,9 +275,7 @@ def test_a_mariadb_killed_amid_the_transaction_has_the_old_rows(
     settled(world, replica)
 
 
-def test_a_signal_between_the_commit_and_the_restart(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_signal_between_the_commit_and_the_restart(world: World) -> None:
     replica = world.up()
     world.publish_two()
     asked: list[bool] = []
@@ -300,9 +294,7 @@ def test_a_signal_between_the_commit_and_the_restart(
     settled(world, fresh)
 
 
-def test_a_machine_that_ends_after_the_commit_is_started_once(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_machine_that_ends_after_the_commit_is_started_once(world: World) -> None:
     replica = world.up()
     world.publish_two()
     died(replica)
@@ -314,9 +306,7 @@ def test_a_machine_that_ends_after_the_commit_is_started_once(
     settled(world, fresh)
 
 
-def test_a_command_that_cannot_restart_kuma_confirms_nothing(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_command_that_cannot_restart_kuma_confirms_nothing(world: World) -> None:
     replica = world.up()
     world.publish_two()
     died(replica)
@@ -447,7 +437,7 @@ def test_a_kill_on_new_rows_is_no_judgement(world: World, with_mariadb: bool) ->
     settled(world, replica)
 
 
-def test_a_way_back_that_dies_is_taken_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_way_back_that_dies_is_taken_again(world: World) -> None:
     replica = world.up()
     world.inside.behave(refuses=ON_NEW, how="exit", with_mariadb=True)
     old = observe(replica).manifest.digest
