@@ -34,6 +34,8 @@ DEADLINE = 90.0
 class Instance(Side):
     """One side of the fleet, with the stand-in for Kuma."""
 
+    program = ENTRY
+
     def __init__(self, folder: Path, mode: str, fleet: Path, **environment: str) -> None:
         port = free_port()
         kuma = [sys.executable, str(FAKE_KUMA), str(folder), str(port)]
@@ -52,7 +54,7 @@ class Instance(Side):
         )
         self.environment |= {
             "REPLICATOR_KUMA_COMMAND": " ".join(kuma),
-            "REPLICATOR_KUMA_DIR": str(folder),
+            "REPLICATOR_KUMA_DIR": str(self.data_dir),
         }
 
     @property
@@ -62,15 +64,7 @@ class Instance(Side):
     def run(self) -> None:
         """Start the supervisor, and wait until its first cycle has gone well."""
         began = time.time()
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [*ENTRY, "run"],
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        super().run()
 
         def ended() -> bool:
             last = self.state.last
