@@ -86,6 +86,12 @@ class World(Commands):
 
     repository: AskedRepository
 
+    def begin(self) -> World:
+        """The leader publishes 1.1."""
+        assert self.on_leader("init").code == 0
+        assert self.on_leader("backup").code == 0
+        return self
+
 
 @pytest.fixture
 def world(
@@ -102,3 +108,8 @@ def world(
         folder.mkdir()
         build(folder / "kuma.db", "2.3", monitors=monitors)
     return made
+
+
+@pytest.fixture
+def published(world: World) -> World:
+    return world.begin()

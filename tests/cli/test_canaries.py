@@ -8,7 +8,6 @@ for every secret, and so is every command line on this machine while they run.
 from __future__ import annotations
 
 import contextlib
-import http.server
 import json
 import os
 import re
@@ -16,11 +15,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
+from tests.adapters.notify.server import Server as Ntfy
 from tests.adapters.repository import places
 from tests.support import databases, mariadb
 from tests.support.mariadb import Server
@@ -86,37 +85,6 @@ class _Watch:
     def __exit__(self, *_exc: object) -> None:
         self._end.set()
         self._thread.join()
-
-
-@dataclass
-class Ntfy:
-    address: str
-    bodies: list[bytes] = field(default_factory=list)
-    authorized: list[str] = field(default_factory=list)
-
-
-@contextlib.contextmanager
-def ntfy() -> Iterator[Ntfy]:
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def log_message(self, *_args: object) -> None:
-            return None
-
-    def post(self: Handler) -> None:
-        made.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
-        made.authorized.append(self.headers.get("Authorization", ""))
-        self.send_response(200)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    setattr(Handler, "do_POST", post)  # noqa: B010
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    made = Ntfy(f"127.0.0.1:{server.server_address[1]}")
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield made
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 class Heard(Side):
@@ -196,7 +164,7 @@ def server(request: pytest.FixtureRequest) -> Server | None:
 def test_no_secret_leaves_its_place(tmp_path: Path, server: Server | None) -> None:
     with (
         places.rest(tmp_path, "--private-repos") as address,
-        ntfy() as told,
+        contextlib.closing(Ntfy()) as told,
         _Watch() as watch,
     ):
         leader, replica = _sides(tmp_path, address, told, server)
@@ -214,10 +182,9 @@ def test_no_secret_leaves_its_place(tmp_path: Path, server: Server | None) -> No
         kept = [(path, found_in(data)) for path, data in side.left()]
         assert [(path, what) for path, what in kept if what] == []
         assert kept, "it has looked"
-    assert len(told.bodies) >= 3
-    assert set(told.authorized) == {f"Bearer {TOKEN}"}
-    for body in told.bodies:
-        sent = json.loads(body)
+    assert len(told.posts) >= 3
+    assert {post.headers["Authorization"] for post in told.posts} == {f"Bearer {TOKEN}"}
+    for sent in (post.body for post in told.posts):
         assert sent.pop("topic") == TOPIC  # ntfy's own API has it there
         assert found_in(json.dumps(sent).encode()) == []
 

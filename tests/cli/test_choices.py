@@ -25,13 +25,6 @@ def hosts(folder: Path) -> set[str]:
     return {row[0] for row in query(folder / "kuma.db", "SELECT host FROM proxy")}
 
 
-@pytest.fixture
-def published(world: World) -> World:
-    assert world.call("init").code == 0
-    assert world.on_leader("backup").code == 0
-    return world
-
-
 def test_a_replica_with_rows_of_its_own_restores_and_is_no_leader(published: World) -> None:
     world = published
     code, out, _err = on_local(world, "restore", "-v")

@@ -33,12 +33,6 @@ from tests.support.memory import MEMORY
 from tests.support.tools import ROOT
 
 
-def published(world: World) -> World:
-    assert world.on_leader("init").code == 0
-    assert world.on_leader("backup").code == 0
-    return world
-
-
 def test_init_is_harmless_when_there_is_one(world: World) -> None:
     assert world.on_leader("init").out == "created the repository\n"
     assert world.on_leader("init").out == "the repository is there already\n"
@@ -52,7 +46,7 @@ def test_a_backup_needs_a_repository(world: World) -> None:
 
 
 def test_a_cycle_there_and_back(world: World) -> None:
-    published(world)
+    world.begin()
     assert world.on_replica("restore", "-v").out.startswith("applied 1.1 of alpha: ")
     sql = "SELECT id, name, url FROM monitor ORDER BY id"
     assert query(world.replica / "kuma.db", sql) == query(world.leader / "kuma.db", sql)
@@ -68,7 +62,7 @@ def test_a_cycle_there_and_back(world: World) -> None:
 
 
 def test_a_cycle_of_cron_waits_after_a_restart_of_kuma(world: World) -> None:
-    published(world)
+    world.begin()
     assert world.on_replica("restore").code == 0
     edit(world.leader / "kuma.db", "UPDATE monitor SET name = 'newer' WHERE id = 2")
     assert world.on_leader("backup").code == 0
@@ -91,7 +85,7 @@ def test_a_cycle_of_cron_waits_after_a_restart_of_kuma(world: World) -> None:
 
 
 def test_an_older_snapshot_by_position(world: World) -> None:
-    published(world)
+    world.begin()
     edit(world.leader / "kuma.db", "UPDATE monitor SET name = 'newer' WHERE id = 2")
     assert world.on_leader("backup").code == 0
     assert world.on_replica("restore").code == 0
@@ -103,7 +97,7 @@ def test_an_older_snapshot_by_position(world: World) -> None:
 
 @pytest.mark.parametrize("arguments", [("diff",), ("restore", "--now", "--dry-run")])
 def test_a_preview_tells_and_touches_nothing(world: World, arguments: tuple[str, ...]) -> None:
-    published(world)
+    world.begin()
     before = (world.replica / "kuma.db").read_bytes()
     done = world.on_replica(*arguments)
     assert (done.code, done.err) == (0, "")
@@ -119,7 +113,7 @@ def test_a_preview_tells_and_touches_nothing(world: World, arguments: tuple[str,
 
 def test_a_preview_ends_with_the_command_for_it(world: World) -> None:
     """The position is named: what was newest at a time may be another one a minute later."""
-    published(world)
+    world.begin()
     edit(world.leader / "kuma.db", "UPDATE monitor SET name = 'newer' WHERE id = 2")
     assert world.on_leader("backup").code == 0
     world.repository.date("1.2", "2031-01-02T00:00:00Z")
@@ -149,7 +143,7 @@ def test_a_preview_ends_with_the_command_for_it(world: World) -> None:
 def test_a_preview_names_no_command_that_its_role_refuses(
     world: World, side: str, line: str
 ) -> None:
-    published(world)
+    world.begin()
     edit(world.leader / "kuma.db", "UPDATE monitor SET name = 'newer' WHERE id = 2")
     call = world.on_leader if side == "leader" else world.on_replica
     said = call(*line.split()).err
@@ -163,7 +157,7 @@ def test_a_preview_names_no_command_that_its_role_refuses(
 
 
 def test_a_preview_of_nothing(world: World) -> None:
-    published(world)
+    world.begin()
     assert world.on_replica("restore").code == 0
     assert world.on_replica("diff", "--json").json["changes"] == []
 
@@ -177,7 +171,7 @@ def test_commands_fit_the_mode(world: World, command: str, side: str) -> None:
 
 
 def test_promote_tells_what_to_set(world: World) -> None:
-    published(world)
+    world.begin()
     done = world.on_replica("promote")
     assert done.code == 0
     assert "REPLICATOR_MODE=BACKUP" in done.out
@@ -190,7 +184,7 @@ def test_promote_tells_what_to_set(world: World) -> None:
 
 
 def test_a_lock_keeps_two_cycles_apart(world: World) -> None:
-    published(world)
+    world.begin()
     with StateFile(world.leader / "replicator").lock():
         done = world.on_leader("backup")
         assert (done.code, "--wait" in done.err) == (16, True)
@@ -199,14 +193,14 @@ def test_a_lock_keeps_two_cycles_apart(world: World) -> None:
 
 
 def test_a_shrunk_leader_publishes_when_told_so(world: World) -> None:
-    published(world)
+    world.begin()
     edit(world.leader / "kuma.db", "PRAGMA foreign_keys = ON", "DELETE FROM monitor WHERE id > 3")
     assert world.on_leader("backup").code == 18
     assert world.on_leader("backup", "--allow-shrink").code == 0
 
 
 def test_a_replica_follows_a_shrink_when_told_so(world: World) -> None:
-    published(world)
+    world.begin()
     assert world.on_replica("restore", "--now").code == 0
     edit(world.leader / "kuma.db", "PRAGMA foreign_keys = ON", "DELETE FROM monitor WHERE id > 3")
     with world.monkeypatch.context() as context:
@@ -239,7 +233,7 @@ def test_snapshots(world: World) -> None:
 
 
 def test_a_leader_holds_what_it_published_not_what_it_once_took_back(world: World) -> None:
-    published(world)
+    world.begin()
     state = StateFile(world.leader / "replicator")
     state.update(applied=state.load().published)
     edit(world.leader / "kuma.db", "UPDATE monitor SET name = 'newer' WHERE id = 2")
@@ -249,7 +243,7 @@ def test_a_leader_holds_what_it_published_not_what_it_once_took_back(world: Worl
 
 
 def test_failures_are_noted_and_told_once(world: World) -> None:
-    published(world)
+    world.begin()
     state = StateFile(world.leader / "replicator")
     world.repository.fail["snapshots"] = WrongPassword("no key fits")
     edit(world.leader / "kuma.db", "UPDATE monitor SET name = 'newer' WHERE id = 2")
@@ -266,7 +260,7 @@ def test_failures_are_noted_and_told_once(world: World) -> None:
 
 
 def test_status(world: World) -> None:
-    published(world)
+    world.begin()
     report = world.on_replica("status", "--json").json
     assert (report["role"], report["instance"]) == ("RESTORE", "beta")
     assert (report["newest"], report["behind"], report["applied"]) == ("1.1", 1, None)
@@ -282,7 +276,7 @@ def test_status(world: World) -> None:
 
 
 def test_status_without_a_repository(world: World) -> None:
-    assert "none in this fleet" in published(world).on_replica("status", "--fleet", "new").out
+    assert "none in this fleet" in world.begin().on_replica("status", "--fleet", "new").out
     world.repository.fail["snapshots"] = RepositoryUnreachable("no route")
     done = world.on_replica("status")
     assert (done.code, "unknown: no route" in done.out) == (0, True)
@@ -329,7 +323,7 @@ def test_health_under_cron_is_the_last_cycle_s(world: World) -> None:
         done = world.on_replica("status", "--health", *more, "--json")
         return done.code, done.json["trouble"]
 
-    published(world)
+    world.begin()
     assert healthy() == (1, "replicator run is not running here, and no cycle has ended yet")
     assert world.on_replica("restore").code == 0
     assert healthy() == healthy("--max-age", "1h") == (0, None)
@@ -352,7 +346,7 @@ def test_health_under_cron_is_the_last_cycle_s(world: World) -> None:
 
 
 def test_status_says_so_where_nothing_can_be_noted(world: World) -> None:
-    published(world)
+    world.begin()
     assert world.on_replica("restore").code == 0
     assert world.on_replica("status", "--offline", "--json").json["not_noted"] is None
     world.monkeypatch.setattr(heartbeat, "ROOM", 1 << 62)
@@ -362,7 +356,7 @@ def test_status_says_so_where_nothing_can_be_noted(world: World) -> None:
 
 
 def test_health_is_the_supervisor_s_where_one_has_run_and_ended(world: World) -> None:
-    published(world)
+    world.begin()
     folder = world.replica / "replicator"
     now_beat(folder)
     heartbeat.remove(folder)
@@ -381,7 +375,7 @@ def test_health_is_the_supervisor_s_where_one_has_run_and_ended(world: World) ->
 def test_health_is_cron_s_again_once_a_cycle_has_ended_after_the_supervisor(
     world: World, end: str
 ) -> None:
-    published(world)
+    world.begin()
     folder = world.replica / "replicator"
     assert world.on_replica("restore").code == 0
     now_beat(folder, monotonic=time.monotonic() + (1e6 if end == "rebooted" else -1e6))
@@ -463,7 +457,7 @@ def levels(found: Found) -> dict[str, str]:
 
 
 def test_doctor_finds_nothing_wrong(world: World) -> None:
-    published(world)
+    world.begin()
     done = world.on_replica("doctor")
     assert (done.code, "FAIL" in done.out) == (0, False)
     assert "OK   schema: Uptime Kuma 2" in done.out
@@ -472,7 +466,7 @@ def test_doctor_finds_nothing_wrong(world: World) -> None:
 
 
 def test_doctor_finds_what_is_odd(world: World) -> None:
-    published(world)
+    world.begin()
     world.repository.warnings.append("snapshot x is ignored")
     edit(
         world.replica / "kuma.db",
@@ -501,7 +495,7 @@ def test_doctor_finds_what_is_odd(world: World) -> None:
 
 
 def test_doctor_sees_two_leaders(world: World) -> None:
-    published(world)
+    world.begin()
     [snapshot] = world.repository.snapshots("default")
     rival = dataclasses.replace(snapshot.label, writer="ffff", leader="gamma")
     world.repository.add(world.repository.folder / snapshot.id, rival)
@@ -510,7 +504,7 @@ def test_doctor_sees_two_leaders(world: World) -> None:
 
 
 def test_doctor_fails_as_the_next_cycle_would(world: World) -> None:
-    published(world)
+    world.begin()
     assert world.on_replica("restore").code == 0
     assert world.on_leader("doctor").code == 0
     other = ("--instance", "gamma", "--state-dir", str(world.folder / "gamma"))
@@ -528,7 +522,7 @@ def test_doctor_fails_as_the_next_cycle_would(world: World) -> None:
 
 def test_doctor_tells_of_the_last_cycle(world: World) -> None:
     assert levels(findings(world))["last cycle"] == "OK"
-    published(world)
+    world.begin()
     edit(world.leader / "kuma.db", "PRAGMA foreign_keys = ON", "DELETE FROM monitor WHERE id > 3")
     assert world.on_leader("backup").code == 18
     done = world.on_leader("doctor")
@@ -539,7 +533,7 @@ def test_doctor_tells_of_the_last_cycle(world: World) -> None:
 
 
 def test_doctor_on_an_empty_file(world: World) -> None:
-    published(world)
+    world.begin()
     (world.replica / "kuma.db").write_bytes(b"")
     done = world.on_replica("doctor")
     assert (done.code, done.err) == (4, "")
@@ -576,7 +570,7 @@ def test_doctors_exit_code_is_that_of_the_first_failure(world: World) -> None:
     assert "FAIL repository: no key fits" in done.out
     (world.replica / "kuma.db").write_bytes(b"this is no database" * 100)
     assert world.on_replica("doctor").code in (8, 4)
-    published(world)
+    world.begin()
     assert world.on_replica("doctor").code == 4
     (world.replica / "kuma.db").unlink()
     assert levels(findings(world))["database"] == "FAIL"

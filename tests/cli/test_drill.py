@@ -11,13 +11,6 @@ from replicator_kuma.replication.state.records import JobRecord
 from tests.cli.conftest import World
 
 
-@pytest.fixture
-def published(world: World) -> World:
-    assert world.on_leader("init").code == 0
-    assert world.on_leader("backup").code == 0
-    return world
-
-
 def test_it_says_how_long_a_recovery_takes(published: World) -> None:
     done = published.on_leader("drill")
     assert (done.code, done.err) == (0, "")

@@ -178,14 +178,15 @@ def test_a_kuma_that_is_no_child_may_answer(tmp_path: Path) -> None:
         kuma.terminate()
 
 
-def test_the_port_is_taken_after_the_look(tmp_path: Path) -> None:
-    """2.5.3 ends with 1 then: the hint does not hang on the exit code."""
+@pytest.mark.parametrize(("kuma_ends", "code"), [(1, 1), (0, 14)], ids=["2.5.3", "2.0"])
+def test_the_port_is_taken_after_the_look(tmp_path: Path, kuma_ends: int, code: int) -> None:
+    """The hint does not hang on Kuma's exit code. After a 0 no restart policy would start it."""
     run = Run(tmp_path / "r", "RESTORE")
-    run.script("behaviour", die_after=1.0, exit_code=1, serves=False)
+    run.script("behaviour", die_after=1.0, exit_code=kuma_ends, serves=False)
     with run:
         run.until("kuma start -")
         with socket.create_server(("127.0.0.1", run.port)):
-            assert run.wait() == 1
+            assert run.wait() == code
     assert f"process {os.getpid()} (" in run.log
     assert "where Uptime Kuma is to answer. Is it an earlier Kuma? Then end it: kill" in run.log
 

@@ -292,17 +292,6 @@ def test_a_start_that_is_interrupted_complains_of_nothing(tmp_path: Path) -> Non
     assert "notifications: " not in run.log
 
 
-def test_a_kuma_whose_port_is_taken_is_a_failure(tmp_path: Path) -> None:
-    """Kuma itself ends with 0 then (2.0), and no restart policy would start it again."""
-    run = Run(tmp_path / "r", "RESTORE")
-    run.script("behaviour", die_after=1.0, exit_code=0, serves=False)
-    with run:
-        run.until("kuma start -")
-        with socket.create_server(("127.0.0.1", run.port)):
-            assert run.wait() == 14
-    assert "where Uptime Kuma is to answer. Is it an earlier Kuma?" in run.log
-
-
 def test_kumas_own_end_becomes_ours(tmp_path: Path) -> None:
     run = Run(tmp_path / "r", "BACKUP")
     run.script("behaviour", die_after=1.0, exit_code=3)

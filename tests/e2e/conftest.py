@@ -2,38 +2,29 @@
 
 from __future__ import annotations
 
-import http.server
-import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tests.support import weak_repository
+from tests.support.loopback import Loopback, Quiet
 from tests.support.supervised import Running, Side
 from tests.support.tools import restic_018
 from tests.support.waiting import wait_until
 
 
-class _Quiet(http.server.BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.end_headers()
-
-    def log_message(self, *_args: object) -> None:
-        return None
+class _Page(Quiet):
+    def get(self) -> None:
+        self.say(200)
 
 
 @pytest.fixture(scope="module")
 def web() -> Iterator[str]:
     """A page on loopback for monitors to look at."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Quiet)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}/"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with closing(Loopback(_Page)) as server:
+        yield f"{server.url}/"
 
 
 @pytest.fixture(scope="module")

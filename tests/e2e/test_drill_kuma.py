@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import http.server
 import json
 import sqlite3
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -21,6 +19,7 @@ from replicator_kuma.adapters.kuma.throwaway import LOG, ThrowAway, Visit
 from replicator_kuma.base.errors import KumaError
 from tests.support import databases
 from tests.support.kuma_server import kuma_command, kuma_environment
+from tests.support.loopback import Loopback, Quiet
 from tests.support.supervised import Side
 from tests.support.tools import kuma_dir, restic_018
 from tests.support.waiting import wait_until
@@ -28,42 +27,26 @@ from tests.support.waiting import wait_until
 pytestmark = [pytest.mark.kuma, pytest.mark.restic]
 
 
-class Listener:
+class Listener(Loopback):
     """Notes who calls: a monitored page, and where alerts go."""
 
     def __init__(self) -> None:
-        self.calls: list[str] = []
-        outer = self
+        calls = self.calls = list[str]()
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                outer.calls.append(self.path)
-                self.send_response(500 if self.path == "/down" else 200)
-                self.end_headers()
+        class Handler(Quiet):
+            def get(self) -> None:
+                calls.append(self.path)
+                self.say(500 if self.path == "/down" else 200)
 
-            def do_POST(self) -> None:
-                self.do_GET()
+            def post(self) -> None:
+                self.get()
 
-            def log_message(self, *_args: object) -> None:
-                return None
-
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-
-    def __enter__(self) -> Listener:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        super().__init__(Handler)
 
 
 @pytest.fixture
 def listener() -> Iterator[Listener]:
-    with Listener() as made:
+    with closing(Listener()) as made:
         yield made
 
 

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from replicator_kuma.daemon import heartbeat
+from tests.adapters.notify.server import Server
 from tests.faults.injections import remount
 from tests.monitoring.entry import STALE
-from tests.monitoring.world import BACKUP, NAMES, RESTORE, Receiver, Situated, made
+from tests.monitoring.world import BACKUP, NAMES, RESTORE, Situated, made
 
 # when a situation begins, a cycle has gone well an hour ago: the one is not late yet, the other is
 HEALTH, FRESH, LATE = "status --health", "status --fresh 2h", "status --fresh 30m"
@@ -156,7 +157,7 @@ SITUATIONS = (
 MODES = {BACKUP: "backup", RESTORE: "restore"}
 
 
-def experience(situation: Situation, template: Path, folder: Path, receiver: Receiver) -> Seen:
+def experience(situation: Situation, template: Path, folder: Path, receiver: Server) -> Seen:
     """Make a situation, and ask everybody about it."""
     with made(
         template,
@@ -172,9 +173,10 @@ def experience(situation: Situation, template: Path, folder: Path, receiver: Rec
 
         def posts() -> list[str]:
             """Of cycles. (A full disk lets chores not plan themselves, and they tell so, too.)"""
-            sent = receiver.posts[world.topic]
-            cycles = [post for post in sent if MODES[situation.mode] in post[0]]
-            return [_plain(f"{title}: {text}".splitlines()[0], world) for title, text in cycles]
+            sent = [post.body for post in receiver.posts if post.body["topic"] == world.topic]
+            cycles = [body for body in sent if MODES[situation.mode] in body["title"]]
+            lines = [f"{body['title']}: {body['message']}".splitlines()[0] for body in cycles]
+            return [_plain(line, world) for line in lines]
 
         if situation.told:
             world.watched.until(posts, "a notification")

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from tests.adapters.notify.server import Server
 from tests.monitoring import table
 from tests.monitoring.situations import (
     CRON,
@@ -21,7 +22,7 @@ from tests.monitoring.situations import (
     Situation,
     experience,
 )
-from tests.monitoring.world import Receiver, make_template
+from tests.monitoring.world import make_template
 from tests.support.memory import in_memory
 
 pytestmark = pytest.mark.slow
@@ -32,7 +33,7 @@ MADE = [one for one in SITUATIONS if not one.disk or os.geteuid() == 0]
 @pytest.fixture(scope="module")
 def seen() -> dict[str, Seen]:
     """What each situation showed, by title."""
-    receiver = Receiver()
+    receiver = Server()
     with in_memory() as folder:
         template = make_template(folder / "template")
         with ThreadPoolExecutor(len(MADE)) as pool:

@@ -8,16 +8,14 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from replicator_kuma.replication.state.file import StateFile
 from replicator_kuma.replication.state.state import State
+from tests.adapters.notify.server import Server
 from tests.cli.harness import FAKE_KUMA
 from tests.monitoring.entry import HANGS
 from tests.support import databases, weak_repository
@@ -33,35 +31,10 @@ DEADLINE = 90.0
 """seconds; all situations run at the same time, perhaps on few cores"""
 
 
-class Receiver:
-    """An ntfy server: what was posted, by topic, as (title, message)."""
-
-    def __init__(self) -> None:
-        self.posts: dict[str, list[tuple[str, str]]] = defaultdict(list)
-        posts = self.posts
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                posts[body["topic"]].append((body["title"], body["message"]))
-                self.send_response(200)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, *_arguments: object) -> None:
-                """Quiet."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.address = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
 class Instance(Side):
     """One side of the fleet, with the stand-in for Kuma."""
+
+    program = ENTRY
 
     def __init__(self, folder: Path, mode: str, fleet: Path, **environment: str) -> None:
         port = free_port()
@@ -81,7 +54,7 @@ class Instance(Side):
         )
         self.environment |= {
             "REPLICATOR_KUMA_COMMAND": " ".join(kuma),
-            "REPLICATOR_KUMA_DIR": str(folder),
+            "REPLICATOR_KUMA_DIR": str(self.data_dir),
         }
 
     @property
@@ -91,15 +64,7 @@ class Instance(Side):
     def run(self) -> None:
         """Start the supervisor, and wait until its first cycle has gone well."""
         began = time.time()
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [*ENTRY, "run"],
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        super().run()
 
         def ended() -> bool:
             last = self.state.last
@@ -238,7 +203,7 @@ def made(
     template: Path,
     folder: Path,
     mode: str,
-    receiver: Receiver,
+    receiver: Server,
     *,
     disk: str = "",
     served: bool = False,
@@ -254,7 +219,7 @@ def made(
             stack.enter_context(small_disk(folder / disk))
         shutil.copytree(template, folder, dirs_exist_ok=True)
         more = {
-            "NTFY_URL": f"{receiver.address}/{folder.name}",
+            "NTFY_URL": f"{receiver.url}/{folder.name}",
             "REPLICATOR_FLEET": fleet,
         }
         server = RestServer(folder) if served else None

@@ -16,16 +16,16 @@ from tests.support import databases
 from tests.support.cycles import follow, lead, name_of, rename
 from tests.support.instances import RecordingKuma
 from tests.support.mariadb import Server, short_folder
-from tests.support.mariadb_fleet import Fleet
+from tests.support.mariadb_fleet import MariadbFleet
 
 
 @pytest.fixture(scope="module")
-def fleet() -> Iterator[Fleet]:
+def fleet() -> Iterator[MariadbFleet]:
     need_mariadb()
     folder = short_folder()
     try:
         with Server(folder / "server") as server:
-            yield Fleet(folder / "fleet", server, "sqlite", name="f3_between")
+            yield MariadbFleet(folder / "fleet", server, "sqlite", name="f3_between")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -47,7 +47,7 @@ def there_and_back(
     patch.setattr(prepare, "observed_dump", look)
 
 
-def test_mariadb(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mariadb(fleet: MariadbFleet, monkeypatch: pytest.MonkeyPatch) -> None:
     replica, database = fleet.replica(), fleet.database
     ((name,),) = database.query("SELECT name FROM monitor WHERE id = 3")
     there_and_back(
@@ -72,9 +72,7 @@ def test_sqlite(
     assert name_of(path, 3) == "two"
 
 
-def test_what_was_seen_bears_the_mark_of_its_own_instant(
-    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_was_seen_bears_the_mark_of_its_own_instant(fleet: MariadbFleet) -> None:
     replica = fleet.replica()
     store, edit = replica.store, fleet.database.edit
     fleet.reset()

@@ -30,7 +30,7 @@ from replicator_kuma.base.errors import (
 )
 from replicator_kuma.dump.format import Dump
 from replicator_kuma.dump.manifest import MANIFEST
-from replicator_kuma.replication.apply import prepare
+from replicator_kuma.replication import snapshots
 from replicator_kuma.replication.instance import Instance, Outcome
 from tests.adapters.repository.places import connect, environment, label
 from tests.support import weak_repository
@@ -202,7 +202,7 @@ def test_a_file_with_holes_is_refused_by_its_size(
     """The repository takes next to nothing of it."""
     shutil.copytree(with_restic.folder, tmp_path / "all")
     enemy = Enemy(tmp_path / "all", restic_018(), with_restic.genuine)
-    monkeypatch.setattr(prepare, "Limits", lambda: Limits(bytes=20 << 20))
+    monkeypatch.setattr(snapshots, "Limits", lambda: Limits(bytes=20 << 20))
     with (enemy.dump / "files" / "upload" / "logo3.png").open("wb") as file:
         file.truncate(100 << 20)
     enemy.publish()

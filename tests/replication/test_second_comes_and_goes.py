@@ -26,7 +26,7 @@ from replicator_kuma.replication.leader.publish import ids_of
 from replicator_kuma.replication.leader.retention import Care, Keep
 from tests.support.cycles import follow, go_back, hold_at, lead, name_of, rename, take_over
 from tests.support.folder_repository import FolderRepository
-from tests.support.two_repositories import GONE, Fleet, Side
+from tests.support.two_repositories import GONE, Member, TwoRepositories
 
 BOTH = ("one", "two")
 ADDED = pytest.param(("one",), BOTH, id="added")
@@ -35,24 +35,21 @@ CHANGES = pytest.mark.parametrize(("before", "after"), [ADDED, TAKEN_AWAY])
 
 
 @pytest.fixture
-def fleet(tmp_path: Path, filled: Path) -> Fleet:
-    return Fleet(tmp_path, filled)
+def fleet(tmp_path: Path, filled: Path) -> TwoRepositories:
+    return TwoRepositories(tmp_path, filled)
 
 
 @pytest.fixture
-def leader(fleet: Fleet) -> Side:
-    made = fleet.side("leader")
-    made.instance.repository.init()
-    lead(made.instance)
-    return made
+def leader(fleet: TwoRepositories) -> Member:
+    return fleet.begin()
 
 
 @pytest.fixture
-def replica(fleet: Fleet, leader: Side) -> Side:
+def replica(fleet: TwoRepositories, leader: Member) -> Member:
     return fleet.side("replica")
 
 
-def bad(side: Side) -> None:
+def bad(side: Member) -> None:
     """The newest snapshot stops this Kuma in vain."""
     side.kuma.refuses_to_be_ready = [True]
     with pytest.raises(KumaError, match="did not start on snapshot"):
@@ -60,13 +57,13 @@ def bad(side: Side) -> None:
     side.kuma.log.clear()
 
 
-def fetches(side: Side) -> int:
+def fetches(side: Member) -> int:
     return [*side.first.calls, *side.second.calls].count("fetch")
 
 
 @CHANGES
 def test_what_is_applied_is_not_fetched_again(
-    leader: Side, replica: Side, before: tuple[str, ...], after: tuple[str, ...]
+    leader: Member, replica: Member, before: tuple[str, ...], after: tuple[str, ...]
 ) -> None:
     replica.uses(*before)
     leader.publish("newer")
@@ -87,7 +84,7 @@ def test_what_is_applied_is_not_fetched_again(
     ],
 )
 def test_a_bad_snapshot_stays_bad_until_a_person_tries_it(
-    leader: Side, replica: Side, before: tuple[str, ...], after: tuple[str, ...]
+    leader: Member, replica: Member, before: tuple[str, ...], after: tuple[str, ...]
 ) -> None:
     replica.uses(*before)
     follow(replica.instance)
@@ -104,7 +101,7 @@ def test_a_bad_snapshot_stays_bad_until_a_person_tries_it(
 
 
 def test_a_bad_snapshot_stays_bad_where_only_the_added_one_answers(
-    leader: Side, replica: Side
+    leader: Member, replica: Member
 ) -> None:
     """Why somebody adds it: the first is about to go."""
     replica.uses("one")
@@ -119,7 +116,7 @@ def test_a_bad_snapshot_stays_bad_where_only_the_added_one_answers(
 
 
 def test_what_an_older_version_called_bad_by_resticss_id_stays_bad(
-    fleet: Fleet, leader: Side, replica: Side
+    fleet: TwoRepositories, leader: Member, replica: Member
 ) -> None:
     replica.uses("one")
     follow(replica.instance)
@@ -134,7 +131,7 @@ def test_what_an_older_version_called_bad_by_resticss_id_stays_bad(
 
 @CHANGES
 def test_a_snapshot_after_which_kuma_came_up_late_is_bad_the_second_time(
-    leader: Side, replica: Side, before: tuple[str, ...], after: tuple[str, ...]
+    leader: Member, replica: Member, before: tuple[str, ...], after: tuple[str, ...]
 ) -> None:
     replica.uses(*before)
     follow(replica.instance)
@@ -153,7 +150,7 @@ def test_a_snapshot_after_which_kuma_came_up_late_is_bad_the_second_time(
 
 @CHANGES
 def test_a_replica_stands_where_a_person_sent_it(
-    leader: Side, replica: Side, before: tuple[str, ...], after: tuple[str, ...]
+    leader: Member, replica: Member, before: tuple[str, ...], after: tuple[str, ...]
 ) -> None:
     replica.uses(*before)
     leader.publish("newer")
@@ -169,7 +166,7 @@ def test_a_replica_stands_where_a_person_sent_it(
 
 @CHANGES
 def test_a_hold_that_was_only_noted_is_gone_to(
-    leader: Side, replica: Side, before: tuple[str, ...], after: tuple[str, ...]
+    leader: Member, replica: Member, before: tuple[str, ...], after: tuple[str, ...]
 ) -> None:
     replica.uses(*before)
     first = name_of(leader.db, 1)
@@ -188,7 +185,7 @@ def test_a_hold_that_was_only_noted_is_gone_to(
 
 @CHANGES
 def test_rows_that_an_undo_put_back_are_those_of_their_snapshot(
-    leader: Side, replica: Side, before: tuple[str, ...], after: tuple[str, ...]
+    leader: Member, replica: Member, before: tuple[str, ...], after: tuple[str, ...]
 ) -> None:
     """The checkpoint remembers what they were by the id of its time."""
     replica.uses(*before)
@@ -205,7 +202,7 @@ def test_rows_that_an_undo_put_back_are_those_of_their_snapshot(
 
 
 @CHANGES
-def test_a_leader_leads_on(leader: Side, before: tuple[str, ...], after: tuple[str, ...]) -> None:
+def test_a_leader_leads_on(leader: Member, before: tuple[str, ...], after: tuple[str, ...]) -> None:
     """(Another epoch would be opened for nothing.)"""
     leader.publish("newer")
     leader.uses(*before)
@@ -217,7 +214,7 @@ def test_a_leader_leads_on(leader: Side, before: tuple[str, ...], after: tuple[s
 
 @CHANGES
 def test_what_fenced_a_leader_fences_it_on(
-    fleet: Fleet, leader: Side, before: tuple[str, ...], after: tuple[str, ...]
+    fleet: TwoRepositories, leader: Member, before: tuple[str, ...], after: tuple[str, ...]
 ) -> None:
     """Its own snapshot came out on top: the rival's is known by what was noted of it alone."""
     other = fleet.side("other")
@@ -235,7 +232,7 @@ def test_what_fenced_a_leader_fences_it_on(
 
 @pytest.mark.parametrize("names", [("one",), BOTH])
 def test_a_snapshot_can_be_named_by_either_id(
-    fleet: Fleet, leader: Side, replica: Side, names: tuple[str, ...]
+    fleet: TwoRepositories, leader: Member, replica: Member, names: tuple[str, ...]
 ) -> None:
     leader.publish("newer")
     common = leader.instance.repository.snapshots("default")[0].id
@@ -248,7 +245,7 @@ def test_a_snapshot_can_be_named_by_either_id(
     assert hold_at(replica.instance, common[:12]).position == Position(1, 1)
 
 
-def test_one_that_was_taken_away_lags_no_more(leader: Side) -> None:
+def test_one_that_was_taken_away_lags_no_more(leader: Member) -> None:
     leader.reaches(second=False)
     leader.publish("first only")
     assert leader.instance.state.load().lagging
@@ -260,7 +257,7 @@ def test_one_that_was_taken_away_lags_no_more(leader: Side) -> None:
     assert leader.first.calls == []  # all is well: nobody is asked
 
 
-def test_a_damaged_copy_comes_whole_with_the_next_change_and_not_by_itself(leader: Side) -> None:
+def test_a_damaged_copy_comes_whole_with_the_next_change_and_not_by_itself(leader: Member) -> None:
     leader.reaches(second=False)
     leader.publish("first only")
     leader.reaches()
@@ -277,7 +274,7 @@ def test_a_damaged_copy_comes_whole_with_the_next_change_and_not_by_itself(leade
     assert "applied" not in told
 
 
-def test_where_the_one_that_is_ahead_is_damaged_it_is_named(leader: Side) -> None:
+def test_where_the_one_that_is_ahead_is_damaged_it_is_named(leader: Member) -> None:
     leader.reaches(second=False)
     leader.publish("first only")
     leader.reaches()
@@ -288,7 +285,7 @@ def test_where_the_one_that_is_ahead_is_damaged_it_is_named(leader: Side) -> Non
     assert "in RESTIC_REPOSITORY" in told
 
 
-def test_what_housekeeping_found_in_one_that_was_taken_away_is_forgotten(leader: Side) -> None:
+def test_what_housekeeping_found_in_one_that_was_taken_away_is_forgotten(leader: Member) -> None:
     care = Care(Keep(2, 0, 0), 3)
     for names in (BOTH, ("one",)):
         leader.uses(*names)
@@ -299,7 +296,7 @@ def test_what_housekeeping_found_in_one_that_was_taken_away_is_forgotten(leader:
 
 @pytest.mark.parametrize("which", [0, 1], ids=["first", "second"])
 def test_a_replica_tells_once_who_is_away_and_once_that_it_is_back(
-    leader: Side, replica: Side, which: int, caplog: pytest.LogCaptureFixture
+    leader: Member, replica: Member, which: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
     place, name = ((replica.first, "the first repository"), (replica.second, "repository 2"))[which]
@@ -323,7 +320,7 @@ def test_a_replica_tells_once_who_is_away_and_once_that_it_is_back(
     assert replica.instance.state.load().away == ()
 
 
-def test_one_that_was_taken_away_is_not_away(leader: Side, replica: Side) -> None:
+def test_one_that_was_taken_away_is_not_away(leader: Member, replica: Member) -> None:
     replica.reaches(second=False)
     follow(replica.instance)
     assert [each.name for each in replica.instance.state.load().away] == ["repository 2"]
@@ -333,7 +330,7 @@ def test_one_that_was_taken_away_is_not_away(leader: Side, replica: Side) -> Non
 
 
 def test_who_is_away_in_another_way_is_shown_so_since_the_same_time(
-    leader: Side, replica: Side
+    leader: Member, replica: Member
 ) -> None:
     replica.reaches(second=False)
     follow(replica.instance)
@@ -347,7 +344,7 @@ def test_who_is_away_in_another_way_is_shown_so_since_the_same_time(
 @pytest.mark.parametrize("down", [False, True])
 @pytest.mark.parametrize("leads", [False, True])
 def test_a_listing_that_a_signal_ended_says_nothing_of_who_is_away(
-    leader: Side, replica: Side, leads: bool, down: bool, caplog: pytest.LogCaptureFixture
+    leader: Member, replica: Member, leads: bool, down: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     side = leader if leads else replica
 

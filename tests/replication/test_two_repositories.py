@@ -31,31 +31,28 @@ from tests.support import databases
 from tests.support.compare import config_differences
 from tests.support.cycles import follow, hold_at, lead, name_of, rename, roll_back_to
 from tests.support.folder_repository import FolderRepository
-from tests.support.two_repositories import GONE, Fleet, Side
+from tests.support.two_repositories import GONE, Member, TwoRepositories
 
 
 @pytest.fixture
-def fleet(tmp_path: Path, filled: Path) -> Fleet:
-    return Fleet(tmp_path, filled)
+def fleet(tmp_path: Path, filled: Path) -> TwoRepositories:
+    return TwoRepositories(tmp_path, filled)
 
 
 @pytest.fixture
-def leader(fleet: Fleet) -> Side:
-    made = fleet.side("leader")
-    made.instance.repository.init()
-    lead(made.instance)
-    return made
+def leader(fleet: TwoRepositories) -> Member:
+    return fleet.begin()
 
 
 @pytest.fixture
-def replica(fleet: Fleet, leader: Side) -> Side:
+def replica(fleet: TwoRepositories, leader: Member) -> Member:
     made = fleet.side("replica")
     follow(made.instance)
     return made
 
 
 def test_what_is_published_is_in_both_and_either_is_enough_to_read(
-    fleet: Fleet, leader: Side, replica: Side
+    fleet: TwoRepositories, leader: Member, replica: Member
 ) -> None:
     leader.publish("both")
     assert fleet.there("one") == fleet.there("two") == ["1.1", "1.2"]
@@ -71,7 +68,7 @@ def test_what_is_published_is_in_both_and_either_is_enough_to_read(
 
 
 def test_one_that_lags_behind_is_told_once_and_catches_up(
-    fleet: Fleet, leader: Side, replica: Side
+    fleet: TwoRepositories, leader: Member, replica: Member
 ) -> None:
     leader.reaches(second=False)
     rename(leader.db, 1, "first only")
@@ -102,7 +99,7 @@ def test_one_that_lags_behind_is_told_once_and_catches_up(
     assert leader.first.calls == []  # all is well: nobody is asked
 
 
-def test_a_publish_that_fails_in_one_is_a_publish(fleet: Fleet, leader: Side) -> None:
+def test_a_publish_that_fails_in_one_is_a_publish(fleet: TwoRepositories, leader: Member) -> None:
     leader.first.fail["publish"] = RepositoryUnreachable("disk full")
     assert leader.publish("second only") == Position(1, 2)
     assert (fleet.there("one"), fleet.there("two")) == (["1.1"], ["1.1", "1.2"])
@@ -112,7 +109,7 @@ def test_a_publish_that_fails_in_one_is_a_publish(fleet: Fleet, leader: Side) ->
 
 
 def test_a_catch_up_that_fails_is_tried_again_and_is_no_failure_of_the_cycle(
-    fleet: Fleet, leader: Side
+    fleet: TwoRepositories, leader: Member
 ) -> None:
     leader.reaches(second=False)
     leader.publish("first only")
@@ -125,7 +122,7 @@ def test_a_catch_up_that_fails_is_tried_again_and_is_no_failure_of_the_cycle(
 
 
 def test_a_part_that_a_failed_publish_left_is_no_copy(
-    fleet: Fleet, leader: Side, replica: Side
+    fleet: TwoRepositories, leader: Member, replica: Member
 ) -> None:
     def leave_a_part() -> None:
         dump = leader.instance.work / "dump"
@@ -133,7 +130,7 @@ def test_a_part_that_a_failed_publish_left_is_no_copy(
         copy = leader.second.folder / leader.second.add(dump, label)
         (copy / "tables" / "monitor.jsonl").unlink()
 
-    def fleet_label(fleet: Fleet) -> Label:
+    def fleet_label(fleet: TwoRepositories) -> Label:
         return FolderRepository(fleet.folder / "one").snapshots("default")[-1].label
 
     leader.second.before["publish"] = leave_a_part
@@ -152,7 +149,9 @@ def test_a_part_that_a_failed_publish_left_is_no_copy(
     assert leader.instance.state.load().lagging == ""
 
 
-def test_a_publish_that_fails_in_both_burns_the_position(fleet: Fleet, leader: Side) -> None:
+def test_a_publish_that_fails_in_both_burns_the_position(
+    fleet: TwoRepositories, leader: Member
+) -> None:
     for repository in (leader.first, leader.second):
         repository.fail["publish"] = RepositoryUnreachable("disk full")
     rename(leader.db, 1, "nowhere")
@@ -164,7 +163,7 @@ def test_a_publish_that_fails_in_both_burns_the_position(fleet: Fleet, leader: S
 
 
 def test_nobody_goes_back_to_what_the_one_that_lags_behind_shows(
-    fleet: Fleet, leader: Side, replica: Side
+    fleet: TwoRepositories, leader: Member, replica: Member
 ) -> None:
     leader.reaches(first=False)
     leader.publish("second only")
@@ -186,7 +185,9 @@ def test_nobody_goes_back_to_what_the_one_that_lags_behind_shows(
     assert not config_differences(leader.db, replica.db)
 
 
-def test_with_both_there_a_lost_fleet_is_lost(fleet: Fleet, leader: Side, replica: Side) -> None:
+def test_with_both_there_a_lost_fleet_is_lost(
+    fleet: TwoRepositories, leader: Member, replica: Member
+) -> None:
     leader.publish("more")
     follow(replica.instance)
     for name in ("one", "two"):
@@ -199,7 +200,7 @@ def test_with_both_there_a_lost_fleet_is_lost(fleet: Fleet, leader: Side, replic
 
 
 def test_after_a_split_the_higher_epoch_wins_and_the_other_leader_is_fenced(
-    fleet: Fleet, leader: Side, replica: Side
+    fleet: TwoRepositories, leader: Member, replica: Member
 ) -> None:
     third = fleet.side("third")
     follow(third.instance)
@@ -228,7 +229,7 @@ def test_after_a_split_the_higher_epoch_wins_and_the_other_leader_is_fenced(
 
 
 def test_a_leader_whose_epoch_is_only_in_the_one_that_is_away_is_not_fenced(
-    fleet: Fleet, leader: Side, replica: Side
+    fleet: TwoRepositories, leader: Member, replica: Member
 ) -> None:
     replica.reaches(first=False)
     assert replica.promote(force=True) == Position(2, 1)
@@ -242,7 +243,7 @@ def test_a_leader_whose_epoch_is_only_in_the_one_that_is_away_is_not_fenced(
 
 
 def test_two_that_were_forced_to_lead_in_one_epoch_are_both_fenced(
-    fleet: Fleet, leader: Side, replica: Side
+    fleet: TwoRepositories, leader: Member, replica: Member
 ) -> None:
     third, fourth = fleet.side("third"), fleet.side("fourth")
     follow(third.instance)
@@ -261,7 +262,9 @@ def test_two_that_were_forced_to_lead_in_one_epoch_are_both_fenced(
     assert follow(fourth.instance).position == Position(3, 1)
 
 
-def test_a_promote_asks_both_or_is_forced(fleet: Fleet, leader: Side, replica: Side) -> None:
+def test_a_promote_asks_both_or_is_forced(
+    fleet: TwoRepositories, leader: Member, replica: Member
+) -> None:
     leader.publish("newer")
     for reaches in ({"first": False}, {"second": False}):
         replica.reaches(**reaches)
@@ -275,7 +278,7 @@ def test_a_promote_asks_both_or_is_forced(fleet: Fleet, leader: Side, replica: S
 
 
 def test_a_leader_made_anew_does_not_begin_again_in_an_empty_second_one(
-    fleet: Fleet, leader: Side
+    fleet: TwoRepositories, leader: Member
 ) -> None:
     """Its state is gone, the first repository is away, and the second was just created."""
     leader.publish("more")
@@ -295,7 +298,7 @@ def test_a_leader_made_anew_does_not_begin_again_in_an_empty_second_one(
 
 
 def test_a_leader_whose_disk_died_does_not_take_back_what_the_one_that_lags_behind_shows(
-    fleet: Fleet, leader: Side
+    fleet: TwoRepositories, leader: Member
 ) -> None:
     """It would publish at a position that the one that is away has already."""
     leader.reaches(second=False)
@@ -311,7 +314,9 @@ def test_a_leader_whose_disk_died_does_not_take_back_what_the_one_that_lags_behi
     assert name_of(anew.db, 1) == "first only"
 
 
-def test_going_back_by_time_needs_both(fleet: Fleet, leader: Side, replica: Side) -> None:
+def test_going_back_by_time_needs_both(
+    fleet: TwoRepositories, leader: Member, replica: Member
+) -> None:
     leader.reaches(second=False)
     leader.publish("first only")
     leader.reaches()
@@ -332,7 +337,9 @@ def test_going_back_by_time_needs_both(fleet: Fleet, leader: Side, replica: Side
         hold_at(replica.instance, "1.7")
 
 
-def test_a_copy_that_came_later_is_as_old_as_the_first(fleet: Fleet, leader: Side) -> None:
+def test_a_copy_that_came_later_is_as_old_as_the_first(
+    fleet: TwoRepositories, leader: Member
+) -> None:
     for name, at in (("one", "2031-01-01T16:00:00+01:00"), ("two", "2031-01-01T11:00:00.5Z")):
         for path in (fleet.folder / name).glob("*.json"):
             path.write_text(json.dumps({**json.loads(path.read_text()), "time": at}))
@@ -340,13 +347,13 @@ def test_a_copy_that_came_later_is_as_old_as_the_first(fleet: Fleet, leader: Sid
     assert snapshot.time == "2031-01-01T11:00:00.5Z"
 
 
-def _blind(fleet: Fleet) -> Side:
+def _blind(fleet: TwoRepositories) -> Member:
     made = fleet.side("blind")
     made.reaches(first=False)
     return made
 
 
-def test_a_new_leader_makes_both(fleet: Fleet) -> None:
+def test_a_new_leader_makes_both(fleet: TwoRepositories) -> None:
     side = fleet.side("leader")
     FolderRepository(fleet.folder / "one").init()  # it was interrupted in between
     with pytest.raises(RepositoryMissing):
@@ -357,7 +364,7 @@ def test_a_new_leader_makes_both(fleet: Fleet) -> None:
 
 
 def test_a_second_one_that_is_added_later_is_said_until_somebody_creates_it(
-    fleet: Fleet, leader: Side
+    fleet: TwoRepositories, leader: Member
 ) -> None:
     shutil.rmtree(fleet.folder / "two")
     leader.publish("more")
@@ -370,7 +377,7 @@ def test_a_second_one_that_is_added_later_is_said_until_somebody_creates_it(
 
 @pytest.mark.parametrize("how", ["away", "other", "gone"])
 def test_a_copy_that_cannot_be_used_is_read_from_the_other(
-    fleet: Fleet, leader: Side, replica: Side, how: str
+    fleet: TwoRepositories, leader: Member, replica: Member, how: str
 ) -> None:
     leader.publish("newer")
     copy = fleet.folder / "one" / FolderRepository(fleet.folder / "one").snapshots("default")[-1].id
@@ -385,7 +392,9 @@ def test_a_copy_that_cannot_be_used_is_read_from_the_other(
     assert not config_differences(leader.db, replica.db)
 
 
-def test_where_no_copy_can_be_used_the_rows_stay(fleet: Fleet, leader: Side, replica: Side) -> None:
+def test_where_no_copy_can_be_used_the_rows_stay(
+    fleet: TwoRepositories, leader: Member, replica: Member
+) -> None:
     leader.publish("newer")
     for name in ("one", "two"):
         folder = fleet.folder / name
@@ -397,7 +406,7 @@ def test_where_no_copy_can_be_used_the_rows_stay(fleet: Fleet, leader: Side, rep
     assert replica.db.read_bytes() == before
 
 
-def test_housekeeping_keeps_both_in_order(fleet: Fleet, leader: Side) -> None:
+def test_housekeeping_keeps_both_in_order(fleet: TwoRepositories, leader: Member) -> None:
     care = Care(Keep(2, 0, 0), 3)
     for number in range(3):
         leader.publish(f"name {number}")
@@ -418,7 +427,9 @@ def test_housekeeping_keeps_both_in_order(fleet: Fleet, leader: Side) -> None:
     ]
 
 
-def test_one_that_does_not_come_back_in_time_is_away(fleet: Fleet, leader: Side) -> None:
+def test_one_that_does_not_come_back_in_time_is_away(
+    fleet: TwoRepositories, leader: Member
+) -> None:
     go = threading.Event()
     side = fleet.side("leader")
     assert isinstance(side.instance.repository, Pair)

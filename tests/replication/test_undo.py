@@ -29,6 +29,7 @@ from tests.support.cycles import (
     left_behind,
     name_of,
     rename,
+    step,
     take_over,
 )
 from tests.support.effects import at_effect, dies_at, raising
@@ -37,13 +38,6 @@ from tests.support.folder_repository import FolderRepository
 from tests.support.instances import RecordingKuma
 from tests.support.rules import PAUSED, rules
 from tests.support.thorough import one_in
-
-
-def step(leader: Instance, replica: Instance, name: str) -> None:
-    """One change on the leader, published and applied."""
-    rename(db(leader), 3, name)
-    lead(leader)
-    follow(replica)
 
 
 def sets(instance: Instance) -> list[checkpoints.Checkpoint]:
@@ -433,7 +427,7 @@ def test_what_had_arrived_comes_again_when_it_goes_on(
 
 
 def test_a_full_disk_takes_the_oldest_sets_and_never_the_apply(
-    leader: Instance, replica: Instance, monkeypatch: pytest.MonkeyPatch
+    leader: Instance, replica: Instance
 ) -> None:
     for name in ("two", "three", "four"):
         step(leader, replica, name)
@@ -449,7 +443,7 @@ def test_a_full_disk_takes_the_oldest_sets_and_never_the_apply(
 
 
 def test_where_nothing_can_be_kept_the_apply_is_done_all_the_same(
-    leader: Instance, replica: Instance, monkeypatch: pytest.MonkeyPatch
+    leader: Instance, replica: Instance
 ) -> None:
     full = OSError(errno.ENOSPC, "no space left")
     with at_effect("noting a checkpoint", raising(full)):
@@ -459,7 +453,7 @@ def test_where_nothing_can_be_kept_the_apply_is_done_all_the_same(
 
 
 def test_older_sets_make_room_for_the_note_of_the_newest(
-    leader: Instance, replica: Instance, monkeypatch: pytest.MonkeyPatch
+    leader: Instance, replica: Instance
 ) -> None:
     for name in ("two", "three"):
         step(leader, replica, name)
@@ -512,27 +506,7 @@ def test_dead_after_the_effects_of_an_undo(before: Start, tmp_path: Path) -> Non
     assert ends == {("new", False), ("new", True), ("old", True)}
 
 
-@pytest.mark.slow
-def test_dead_after_every_effect_of_keeping(tmp_path: Path) -> None:
-    """From the confirmation on a set is whole at the next cycle; before, it is not there."""
-    begin = start(tmp_path / "fleet")
-    words = (
-        "1.1 → 1.2: 1 monitor added, 1 changed, 1 replaced, 1 deleted; "
-        "2 links added, 6 deleted; 1 file"
-    )
-    # before: test_interrupted
-    found = begin.deaths(tmp_path, lambda fleet: follow(fleet.replica), first=25)
-    for _number, after, _died in found:
-        follow(after.replica, reconcile=True)
-        assert [one.words for one in sets(after.replica)] == [words]
-        assert left_behind(after.replica) == []
-        go_back(after.replica)
-        assert begin.rows(after.replica_db) == "old"
-
-
-def test_an_undo_that_cannot_be_ended_is_tried_once(
-    leader: Instance, replica: Instance, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_undo_that_cannot_be_ended_is_tried_once(leader: Instance, replica: Instance) -> None:
     """After a death: it stays where it is then, and says so, instead of failing for ever."""
     step(leader, replica, "two")
     (one,) = sets(replica)

@@ -13,7 +13,7 @@ from replicator_kuma.replication.instance import Outcome
 from tests.support.cycles import follow, go_back, go_on, left_behind
 from tests.support.forked import DIED, forked
 from tests.support.mariadb import Server
-from tests.support.mariadb_fleet import Fleet, before_statement, own_server
+from tests.support.mariadb_fleet import MariadbFleet, before_statement, own_server
 from tests.support.memory import in_memory
 
 
@@ -24,17 +24,17 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def only(server: Server) -> Iterator[Fleet]:
+def only(server: Server) -> Iterator[MariadbFleet]:
     with in_memory() as folder:
-        yield Fleet(folder / "fleet", server, "sqlite", name="i4_undo")
+        yield MariadbFleet(folder / "fleet", server, "sqlite", name="i4_undo")
 
 
 @pytest.fixture
-def fleet(only: Fleet) -> Fleet:
+def fleet(only: MariadbFleet) -> MariadbFleet:
     return only.at_the_start()
 
 
-def test_the_rows_come_back_as_they_were(fleet: Fleet) -> None:
+def test_the_rows_come_back_as_they_were(fleet: MariadbFleet) -> None:
     replica = fleet.replica()
     assert follow(replica).outcome is Outcome.APPLIED
     (one,) = checkpoints.readable(replica.state.folder)
@@ -48,7 +48,7 @@ def test_the_rows_come_back_as_they_were(fleet: Fleet) -> None:
 
 
 def test_killed_before_the_commit_the_next_cycle_ends_it(
-    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+    fleet: MariadbFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     follow(fleet.replica())
 

@@ -139,7 +139,6 @@ def test_a_way_back_that_is_cut_is_known_again_under_another_choice(
     leader: Instance,
     replica: Instance,
     kuma: RecordingKuma,
-    monkeypatch: pytest.MonkeyPatch,
     wide_first: bool,
 ) -> None:
     """Nothing of it was written: to take it for done would leave a Kuma that never comes up."""
@@ -163,7 +162,7 @@ def test_a_way_back_that_is_cut_is_known_again_under_another_choice(
 
 
 def test_an_apply_that_is_cut_before_its_commit_leaves_no_file_under_another_choice(
-    leader: Instance, replica: Instance, kuma: RecordingKuma, monkeypatch: pytest.MonkeyPatch
+    leader: Instance, replica: Instance, kuma: RecordingKuma
 ) -> None:
     (leader.data_dir / "upload" / "logo2.png").write_bytes(b"another logo")
     choose(replica, NO_KEYS)

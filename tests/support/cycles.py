@@ -213,3 +213,10 @@ def mark(position: tuple[int, int], *, writer: str = "me", digest: str = "d1") -
 
 def state_of(folder: Path) -> State:
     return StateFile(folder / "replicator").load()
+
+
+def step(leader: Instance, replica: Instance, name: str) -> None:
+    """One change on the leader, published and applied."""
+    rename(db(leader), 3, name)
+    lead(leader)
+    follow(replica)

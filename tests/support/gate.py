@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import http.server
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+
+from tests.support.loopback import Loopback, Quiet
 
 READING, WRITING = ("GET", "HEAD"), ("POST", "PUT", "DELETE", "PATCH")
 _OWN = ("transfer-encoding", "connection", "content-length", "server", "date")
@@ -29,7 +29,7 @@ def reading_only(behind: str) -> Iterator[Gate]:
     """A gate before the server at ``behind`` (host:port)."""
     gate = Gate()
 
-    class Handler(http.server.BaseHTTPRequestHandler):
+    class Handler(Quiet):
         protocol_version = "HTTP/1.1"
 
         def _pass(self) -> None:
@@ -51,25 +51,12 @@ def reading_only(behind: str) -> Iterator[Gate]:
 
         def _refuse(self) -> None:
             gate.refused.append(f"{self.command} {self.path}")
-            self.send_response(403)
-            self.send_header("Content-Length", "0")
-            self.send_header("Connection", "close")
-            self.end_headers()
-
-        def log_message(self, *_args: object) -> None:
-            return None
+            self.say(403, Connection="close")
 
     for method in READING:
         setattr(Handler, f"do_{method}", Handler._pass)
     for method in WRITING:
         setattr(Handler, f"do_{method}", Handler._refuse)
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    gate.address = f"127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with contextlib.closing(Loopback(Handler)) as server:
+        gate.address = server.address
         yield gate
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

@@ -124,6 +124,9 @@ def make_instance(
     """An instance in ``folder`` (its data directory, with the state below it)."""
     service = kuma or RecordingKuma()
     folder.mkdir(parents=True, exist_ok=True)
+    pair = repository if isinstance(repository, Pair) else None
+    one = (repository,) if isinstance(repository, FolderRepository) else ()
+    repositories = pair.repositories if pair else one
     return Instance(
         name=name,
         fleet="default",
@@ -135,10 +138,8 @@ def make_instance(
         kuma=service,
         wait_ready=service.wait_ready,
         notifier=RecordingNotifier(),
-        repositories=(repository,)
-        if isinstance(repository, FolderRepository)
-        else getattr(repository, "places", ()),
-        pair=repository if isinstance(repository, Pair) else None,
+        repositories=repositories,
+        pair=pair,
     )
 
 

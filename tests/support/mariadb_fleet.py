@@ -102,7 +102,7 @@ class Rows:
         return cls((*sums[: len(REPLICATED)], settings), (*sums, settings))
 
 
-class Fleet:
+class MariadbFleet:
     """``folder`` is the fleet's for good; its MariaDB databases go by ``name``."""
 
     def __init__(
@@ -184,7 +184,7 @@ class Fleet:
                 cursor.execute(f"DELETE FROM {target}")
                 cursor.execute(f"INSERT INTO {target} SELECT * FROM {kept}")
 
-    def at_the_start(self) -> Fleet:
+    def at_the_start(self) -> MariadbFleet:
         """For a test: the server runs, though the test before may have failed, and `reset`."""
         if not self.server.running:
             self.server.start()

@@ -32,6 +32,8 @@ class Side:
     `stand_in` is such a command.
     """
 
+    program = REPLICATOR
+
     def __init__(
         self,
         folder: Path,
@@ -90,7 +92,7 @@ class Side:
             extra["REPLICATOR_KUMA_DIR"] = str(self.data_dir)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*REPLICATOR, "run"],
+                [*self.program, "run"],
                 env={**self.environment, **extra},
                 stdin=subprocess.DEVNULL,
                 stdout=log,

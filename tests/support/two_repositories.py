@@ -20,7 +20,7 @@ GONE = RepositoryUnreachable("no route to host")
 
 
 @dataclass
-class Side:
+class Member:
     """One instance with a view of its own of the two repositories."""
 
     instance: Instance
@@ -62,11 +62,13 @@ class Side:
         return [line for line in sent if "repositor" in line]
 
 
-class Fleet:
+class TwoRepositories:
+    """A fleet whose instances each have a view of their own of two repositories."""
+
     def __init__(self, folder: Path, filled: Path) -> None:
         self.folder, self.filled = folder, filled
 
-    def side(self, name: str) -> Side:
+    def side(self, name: str) -> Member:
         first = FolderRepository(self.folder / "one")
         second = FolderRepository(self.folder / "two", "repository 2")
         if not (self.folder / name).exists():
@@ -77,7 +79,14 @@ class Fleet:
             name=name,
             store=HastyStore(self.folder / name),
         )
-        return Side(made, first, second)
+        return Member(made, first, second)
+
+    def begin(self) -> Member:
+        """The leader, which has published 1.1 to both."""
+        made = self.side("leader")
+        made.instance.repository.init()
+        lead(made.instance)
+        return made
 
     def there(self, name: str) -> list[str]:
         return [str(s.position) for s in FolderRepository(self.folder / name).snapshots("default")]

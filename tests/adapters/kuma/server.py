@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from tests.support.kuma_server import free_port
+from tests.support.loopback import Loopback, Quiet
 
 ENTRY = (200, json.dumps({"type": "entryPage", "entryPage": "dashboard"}))
 DOMAIN = (200, json.dumps({"type": "statusPageMatchedDomain", "statusPageSlug": "x"}))
@@ -24,7 +23,7 @@ class Stage:
         self.url = f"http://127.0.0.1:{self.port}"
         self.answer: tuple[int, str] = ENTRY
         self.asked: list[str] = []
-        self._server: ThreadingHTTPServer | None = None
+        self._server: Loopback | None = None
 
     def open(self, answer: tuple[int, str]) -> None:
         """Listen, and answer so from now on."""
@@ -32,27 +31,18 @@ class Stage:
         if self._server is None:
             stage = self
 
-            class Handler(BaseHTTPRequestHandler):
-                def do_GET(self) -> None:
+            class Handler(Quiet):
+                def get(self) -> None:
                     stage.asked.append(self.path)
                     status, body = stage.answer
-                    data = body.encode()
-                    self.send_response(status)
-                    self.send_header("Content-Length", str(len(data)))
-                    self.end_headers()
-                    self.wfile.write(data)
+                    self.say(status, body.encode())
 
-                def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
-                    pass
-
-            self._server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
-            threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+            self._server = Loopback(Handler, self.port)
 
     def close(self) -> None:
         """Listen no longer."""
         if self._server is not None:
-            self._server.shutdown()
-            self._server.server_close()
+            self._server.close()
             self._server = None
 
 

@@ -9,7 +9,6 @@ import hmac
 import json
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -18,11 +17,12 @@ import pytest
 from replicator_kuma.adapters.kuma import socketio
 from replicator_kuma.adapters.kuma.socketio import list_monitors, session_token
 from replicator_kuma.base.errors import KumaError
+from tests.support.loopback import Loopback, Quiet
 
 MONITORS = {"3": {"name": "null"}, "12": {"name": "Ünï \x1f ✓"}}
 
 
-class Server:
+class Server(Loopback):
     """engine.io by polling. ``loses`` so many first events; ``refuses`` the token."""
 
     def __init__(self) -> None:
@@ -34,8 +34,8 @@ class Server:
         self._outbox: list[str] = []
         server = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
+        class Handler(Quiet):
+            def get(self) -> None:
                 query = parse_qs(urlsplit(self.path).query)
                 assert query["EIO"] == ["4"]
                 if "sid" not in query:
@@ -46,24 +46,15 @@ class Server:
                     packets, server._outbox = server._outbox, []
                 self._say("\x1e".join(packets or ["2"]))
 
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-                server.take(body)
+            def post(self) -> None:
+                server.take(self.body().decode())
                 self._say("ok")
 
             def _say(self, text: str) -> None:
-                data = text.encode()
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
                 with contextlib.suppress(BrokenPipeError):  # who asked has given up
-                    self.wfile.write(data)
+                    self.say(200, text.encode())
 
-            def log_message(self, *_args: object) -> None:
-                return None
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_address[1]}"
+        super().__init__(Handler)
 
     def take(self, body: str) -> None:
         with self.changed:
@@ -89,13 +80,8 @@ class Server:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    made = Server()
-    thread = threading.Thread(target=made.http.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    yield made
-    made.http.shutdown()
-    made.http.server_close()
-    thread.join()
+    with contextlib.closing(Server()) as made:
+        yield made
 
 
 def test_the_monitors_by_id_and_name(server: Server) -> None:

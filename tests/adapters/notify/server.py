@@ -6,11 +6,11 @@ import json
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from replicator_kuma.adapters.notify.delivery import Delivery
 from replicator_kuma.adapters.notify.ntfy import Ntfy
+from tests.support.loopback import Loopback, Quiet
 
 TOPIC = "secret-topic-17"
 
@@ -22,7 +22,7 @@ class Post:
     body: Any
 
 
-class Server:
+class Server(Loopback):
     """Takes posts; ``statuses`` are its next answers, then 200."""
 
     def __init__(self) -> None:
@@ -32,33 +32,22 @@ class Server:
         self.held.set()
         owner = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                post = Post(self.path, dict(self.headers), json.loads(body))
-                owner.posts.append(post)
+        class Handler(Quiet):
+            def post(self) -> None:
+                owner.posts.append(Post(self.path, dict(self.headers), json.loads(self.body())))
                 owner.held.wait(20)
-                self.send_response(owner.statuses.pop(0) if owner.statuses else 200)
-                self.send_header("Location", "/elsewhere")
-                self.send_header("Content-Length", "0")
-                self.end_headers()
+                status = owner.statuses.pop(0) if owner.statuses else 200
+                self.say(status, Location="/elsewhere")
 
-            def do_GET(self) -> None:
+            def get(self) -> None:
                 owner.posts.append(Post(f"GET {self.path}", {}, {}))
-                self.send_response(200)
-                self.end_headers()
+                self.say(200)
 
-            def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.address = f"127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+        super().__init__(Handler)
 
     def close(self) -> None:
         self.held.set()
-        self._server.shutdown()
-        self._server.server_close()
+        super().close()
 
 
 def delivery(address: str, *, token: str | None = None, **options: Any) -> Delivery:

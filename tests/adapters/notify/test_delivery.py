@@ -194,7 +194,7 @@ def test_no_answer_in_time_is_a_failure(caplog: pytest.LogCaptureFixture) -> Non
     assert "no answer within 0.05 s" in caplog.text
 
 
-def test_a_full_queue_loses_its_oldest(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_full_queue_loses_its_oldest(server: Server) -> None:
     server.held.clear()
     told = delivery(server.address, capacity=2)
     told.send(Kind.FAILURES, "a", "first")

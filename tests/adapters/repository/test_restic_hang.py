@@ -23,7 +23,7 @@ from replicator_kuma.base.errors import (
     RepositoryUnreachable,
     ResticMissing,
 )
-from tests.adapters.repository.places import environment, label, make_dump, read_tree
+from tests.adapters.repository.places import environment, label, read_tree
 from tests.support.waiting import wait_until
 
 FAST = Timeouts(first_call=0.5, listing=0.5, publish=0.5, fetch=0.5, lock=0.5, version=5)
@@ -64,12 +64,6 @@ def fake(tmp_path: Path) -> Fake:
         )
 
     return build
-
-
-@pytest.fixture
-def dump(tmp_path: Path) -> Path:
-    make_dump(tmp_path / "dump")
-    return tmp_path / "dump"
 
 
 def calls(tmp_path: Path) -> list[str]:

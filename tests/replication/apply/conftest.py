@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import need_mariadb
+from tests.support.embedded import make_template
+from tests.support.mariadb import short_folder
 from tests.support.memory import in_memory
 
 
@@ -25,3 +29,14 @@ def chance() -> random.Random:
     seed = int(os.environ.get("REPLICATOR_TEST_SEED") or random.SystemRandom().randrange(2**32))
     print(f"REPLICATOR_TEST_SEED={seed}", file=sys.stderr)
     return random.Random(seed)
+
+
+@pytest.fixture(scope="module")
+def embedded() -> Iterator[Path]:
+    """A data directory with MariaDB inside, as a Kuma that has ended left it; to be copied."""
+    need_mariadb()
+    folder = short_folder()
+    try:
+        yield make_template(folder / "template", monitors=7, heartbeats=2)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

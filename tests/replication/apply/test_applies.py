@@ -189,9 +189,7 @@ def test_what_kuma_writes_between_plan_and_stop_is_planned_with(
     assert left_behind(replica) == []
 
 
-def test_rows_that_change_all_the_time_are_left_alone(
-    leader: Instance, replica: Instance, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rows_that_change_all_the_time_are_left_alone(leader: Instance, replica: Instance) -> None:
     rename(db(leader), 3, "two")
     lead(leader)
     edits: list[str] = []

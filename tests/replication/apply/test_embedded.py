@@ -30,11 +30,10 @@ from replicator_kuma.base.errors import (
 from replicator_kuma.dump.manifest import digest
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from replicator_kuma.replication.observe import observe
-from tests.conftest import need_mariadb
 from tests.support.crashing import crash_at
 from tests.support.cycles import LOGO, follow, lead, left_behind
 from tests.support.effects import at_effect, dies_at
-from tests.support.embedded import Inside, copied, make_template
+from tests.support.embedded import Inside, copied
 from tests.support.folder_repository import FolderRepository
 from tests.support.forked import DIED
 from tests.support.instances import make_instance
@@ -103,19 +102,8 @@ class World:
 _OF_MONITOR = ("monitor_group", "monitor_maintenance", "monitor_notification", "monitor_tag")
 
 
-@pytest.fixture(scope="module")
-def template() -> Iterator[Path]:
-    """A replica's data directory that holds the leader's first snapshot."""
-    need_mariadb()
-    folder = short_folder()
-    try:
-        yield make_template(folder / "template", monitors=7, heartbeats=2)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 @pytest.fixture
-def world(template: Path, mariadb: Server) -> Iterator[World]:
+def world(embedded: Path, mariadb: Server) -> Iterator[World]:
     folder = short_folder()
     repository = FolderRepository(folder / "repository")
     repository.init()
@@ -125,7 +113,7 @@ def world(template: Path, mariadb: Server) -> Iterator[World]:
     store = open_store(folder / "leader")
     leader = make_instance(folder / "leader", repository, name="leader", store=store)
     lead(leader)
-    inside = copied(template, folder / "replica")
+    inside = copied(embedded, folder / "replica")
     try:
         yield World(leader, rows, inside, repository)
     finally:
@@ -214,9 +202,7 @@ def test_an_edit_after_the_comparison_is_seen_and_planned_anew(
     settled(world, replica)
 
 
-def test_an_edit_during_the_transaction_waits_for_its_end(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_edit_during_the_transaction_waits_for_its_end(world: World) -> None:
     replica = world.up()
     world.publish_two()
     edits = threading.Thread(
@@ -271,9 +257,7 @@ def test_a_kuma_that_nobody_started_is_waited_for(world: World) -> None:
 # --- ends in the middle -------------------------------------------------------------------------
 
 
-def test_a_mariadb_killed_amid_the_transaction_has_the_old_rows(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_mariadb_killed_amid_the_transaction_has_the_old_rows(world: World) -> None:
     replica = world.up()
     world.publish_two()
 
@@ -291,9 +275,7 @@ def test_a_mariadb_killed_amid_the_transaction_has_the_old_rows(
     settled(world, replica)
 
 
-def test_a_signal_between_the_commit_and_the_restart(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_signal_between_the_commit_and_the_restart(world: World) -> None:
     replica = world.up()
     world.publish_two()
     asked: list[bool] = []
@@ -312,9 +294,7 @@ def test_a_signal_between_the_commit_and_the_restart(
     settled(world, fresh)
 
 
-def test_a_machine_that_ends_after_the_commit_is_started_once(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_machine_that_ends_after_the_commit_is_started_once(world: World) -> None:
     replica = world.up()
     world.publish_two()
     died(replica)
@@ -326,9 +306,7 @@ def test_a_machine_that_ends_after_the_commit_is_started_once(
     settled(world, fresh)
 
 
-def test_a_command_that_cannot_restart_kuma_confirms_nothing(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_command_that_cannot_restart_kuma_confirms_nothing(world: World) -> None:
     replica = world.up()
     world.publish_two()
     died(replica)
@@ -459,7 +437,7 @@ def test_a_kill_on_new_rows_is_no_judgement(world: World, with_mariadb: bool) ->
     settled(world, replica)
 
 
-def test_a_way_back_that_dies_is_taken_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_way_back_that_dies_is_taken_again(world: World) -> None:
     replica = world.up()
     world.inside.behave(refuses=ON_NEW, how="exit", with_mariadb=True)
     old = observe(replica).manifest.digest

@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import need_mariadb
 from tests.support import tools, weak_repository
 from tests.support.cycles import state_of
-from tests.support.embedded import PROGRAM, Inside, copied, make_template
+from tests.support.embedded import PROGRAM, Inside, copied
 from tests.support.mariadb import Database, Server, short_folder
 from tests.support.mariadb_build import build
 from tests.support.supervised import Running, Side
@@ -47,24 +46,14 @@ class Fleet(Running):
         wait_until(lambda: self.knows(name), f"Kuma knows {name}", 60.0)
 
 
-@pytest.fixture(scope="module")
-def template() -> Iterator[Path]:
-    need_mariadb()
-    folder = short_folder()
-    try:
-        yield make_template(folder / "template", monitors=5)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 @pytest.fixture
-def fleet(template: Path, mariadb: Server) -> Iterator[Fleet]:
+def fleet(embedded: Path, mariadb: Server) -> Iterator[Fleet]:
     folder = short_folder()
     restic = tools.restic_018()
     leader = Side(folder, "leader", "BACKUP", restic)
-    rows = build(mariadb.database("a4_run", leader.data_dir), monitors=5)
+    rows = build(mariadb.database("a4_run", leader.data_dir), monitors=7)
     weak_repository.make(folder / "repository")
-    inside = copied(template, folder / "replica")
+    inside = copied(embedded, folder / "replica")
     own = {name: inside.environment[name] for name in ("PATH", "HOME", "TMPDIR")}
     replica = Side(folder, "replica", "RESTORE", restic, port=inside.port, kuma=PROGRAM, **own)
     try:

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from replicator_kuma.base.errors import KumaError
+from replicator_kuma.replication.apply import checkpoints
 from replicator_kuma.replication.instance import Outcome
 from replicator_kuma.replication.observe import observe
 from tests.support import cycles
-from tests.support.cycles import follow, lead, left_behind, positions, take_over
+from tests.support.cycles import follow, go_back, lead, left_behind, positions, take_over
 from tests.support.fleet import (
     Fleet,
     Start,
@@ -28,6 +29,10 @@ from tests.support.thorough import one_in
 
 AS_IN_A_RESTORE = 25
 """A way back and a promote begin with as many effects of a restore, which has more."""
+
+KEPT = (
+    "1.1 → 1.2: 1 monitor added, 1 changed, 1 replaced, 1 deleted; 2 links added, 6 deleted; 1 file"
+)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +64,10 @@ def assert_ended(fleet: Fleet, before: Start, side: str) -> None:
 
 @pytest.mark.slow
 def test_a_restore(before: Start, memory: Path) -> None:
-    """After every other death a one-shot command comes next, after the others a supervisor."""
+    """After every other death a one-shot command comes next, after the others a supervisor.
+
+    The rows that it replaced are kept, and can be put back.
+    """
     ends = []
     for number, after, died in before.deaths(memory, lambda fleet: follow(fleet.replica)):
         look_at_each_start(after, before)
@@ -74,6 +82,11 @@ def test_a_restore(before: Start, memory: Path) -> None:
         follow(after.replica, reconcile=True)
         assert_ended(after, before, "new")
         assert follow(after.replica).sentence == "1.2 is applied; nothing newer"
+        (kept,) = checkpoints.readable(after.replica.state.folder)
+        assert kept.words == KEPT
+        if number >= AS_IN_A_RESTORE:
+            go_back(after.replica)
+            assert before.rows(after.replica_db) == "old"
     assert len(ends) > AS_IN_A_RESTORE
     assert set(ends) == {"old", "new"}
 

@@ -23,7 +23,7 @@ from replicator_kuma.base.errors import (
 from replicator_kuma.replication.instance import Instance, Outcome
 from tests.support.cycles import follow, lead, left_behind, positions, take_over
 from tests.support.mariadb import PASSWORD, Server
-from tests.support.mariadb_fleet import Fleet, Rows, before_statement, kuma_log, own_server
+from tests.support.mariadb_fleet import MariadbFleet, Rows, before_statement, kuma_log, own_server
 from tests.support.memory import in_memory
 from tests.support.waiting import wait_until
 
@@ -37,30 +37,30 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module", params=["sqlite", "mariadb"], ids="a {} leader".format)
-def either(request: pytest.FixtureRequest, server: Server) -> Iterator[Fleet]:
+def either(request: pytest.FixtureRequest, server: Server) -> Iterator[MariadbFleet]:
     """Both kinds of leader; their replicas get the same snapshot."""
     with in_memory() as folder:
-        yield Fleet(folder / "fleet", server, request.param, name=f"a8_{request.param}")
+        yield MariadbFleet(folder / "fleet", server, request.param, name=f"a8_{request.param}")
 
 
 @pytest.fixture(scope="module")
-def only(server: Server) -> Iterator[Fleet]:
+def only(server: Server) -> Iterator[MariadbFleet]:
     """One kind of leader, where the leader makes no difference."""
     with in_memory() as folder:
-        yield Fleet(folder / "fleet", server, "sqlite", name="a8_faults")
+        yield MariadbFleet(folder / "fleet", server, "sqlite", name="a8_faults")
 
 
 @pytest.fixture
-def fleet(only: Fleet) -> Fleet:
+def fleet(only: MariadbFleet) -> MariadbFleet:
     return only.at_the_start()
 
 
 @pytest.fixture
-def each_fleet(either: Fleet) -> Fleet:
+def each_fleet(either: MariadbFleet) -> MariadbFleet:
     return either.at_the_start()
 
 
-def assert_old_until_the_next_cycle(fleet: Fleet, replica: Instance) -> None:
+def assert_old_until_the_next_cycle(fleet: MariadbFleet, replica: Instance) -> None:
     assert (fleet.rows(), fleet.logo()) == ("old", "old")
     assert Rows.of(fleet.database) == fleet.old
     assert follow(replica).outcome is Outcome.APPLIED
@@ -78,7 +78,7 @@ def assert_away(caught: pytest.ExceptionInfo[DatabaseError]) -> None:
 
 @pytest.mark.parametrize("statement", ["START", "DELETE", "INSERT INTO `monitor_tag`", "COMMIT"])
 def test_a_server_killed_before_the_commit_has_the_old_rows(
-    each_fleet: Fleet, monkeypatch: pytest.MonkeyPatch, statement: str
+    each_fleet: MariadbFleet, monkeypatch: pytest.MonkeyPatch, statement: str
 ) -> None:
     fleet, replica = each_fleet, each_fleet.replica()
     with monkeypatch.context() as patch:
@@ -97,7 +97,7 @@ def test_a_server_killed_before_the_commit_has_the_old_rows(
 
 
 def test_a_server_killed_when_it_has_taken_the_commit_has_the_new_rows(
-    each_fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+    each_fleet: MariadbFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody was told: the next cycle finds out, and puts the files in place."""
     fleet, replica = each_fleet, each_fleet.replica()
@@ -120,7 +120,7 @@ def test_a_server_killed_when_it_has_taken_the_commit_has_the_new_rows(
 
 
 def test_a_server_killed_right_after_the_commit_stops_no_restart(
-    each_fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+    each_fleet: MariadbFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only the history of monitors that went waits for it."""
     fleet, replica = each_fleet, each_fleet.replica()
@@ -149,7 +149,7 @@ def test_a_server_killed_right_after_the_commit_stops_no_restart(
 # --- a server that is away ----------------------------------------------------------------------
 
 
-def test_without_its_server_a_replica_leaves_kuma_alone(fleet: Fleet) -> None:
+def test_without_its_server_a_replica_leaves_kuma_alone(fleet: MariadbFleet) -> None:
     replica = fleet.replica()
     fleet.server.kill()
     for reconcile in (False, True):
@@ -162,7 +162,7 @@ def test_without_its_server_a_replica_leaves_kuma_alone(fleet: Fleet) -> None:
     assert_old_until_the_next_cycle(fleet, replica)
 
 
-def test_without_its_server_a_leader_publishes_nothing(fleet: Fleet) -> None:
+def test_without_its_server_a_leader_publishes_nothing(fleet: MariadbFleet) -> None:
     leader = fleet.replica()
     assert follow(leader).outcome is Outcome.APPLIED
     take_over(leader)
@@ -180,7 +180,9 @@ def test_without_its_server_a_leader_publishes_nothing(fleet: Fleet) -> None:
     assert len(positions(fleet.repository)) == len(published) + 1
 
 
-def test_a_server_that_dies_while_kuma_stops(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_dies_while_kuma_stops(
+    fleet: MariadbFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
     replica = fleet.replica()
     stop = replica.kuma.stop
 
@@ -204,7 +206,7 @@ def test_a_server_that_dies_while_kuma_stops(fleet: Fleet, monkeypatch: pytest.M
 
 
 @contextmanager
-def locked_by_another(fleet: Fleet, *statements: str) -> Iterator[Any]:
+def locked_by_another(fleet: MariadbFleet, *statements: str) -> Iterator[Any]:
     """A session of another login, which ours does not see, in a transaction; its cursor."""
     with closing(fleet.server.connect(autocommit=False)) as other, other.cursor() as cursor:
         for statement in statements:
@@ -213,7 +215,7 @@ def locked_by_another(fleet: Fleet, *statements: str) -> Iterator[Any]:
         other.rollback()
 
 
-def table(fleet: Fleet, name: str) -> str:
+def table(fleet: MariadbFleet, name: str) -> str:
     return f'"{fleet.name}"."{name}"'
 
 
@@ -230,14 +232,14 @@ def assert_locked_and_kuma_back(replica: Instance, code: int) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-def test_rows_that_another_session_holds_are_a_lock(fleet: Fleet) -> None:
+def test_rows_that_another_session_holds_are_a_lock(fleet: MariadbFleet) -> None:
     replica = fleet.replica()
     with locked_by_another(fleet, f"SELECT id FROM {table(fleet, 'monitor')} FOR UPDATE"):
         assert_locked_and_kuma_back(replica, 1205)
     assert_old_until_the_next_cycle(fleet, replica)
 
 
-def test_a_deadlock_is_a_lock(fleet: Fleet) -> None:
+def test_a_deadlock_is_a_lock(fleet: MariadbFleet) -> None:
     """The server ends the transaction that has changed less: ours, as it has just begun."""
     replica = fleet.replica()
     waits = "SELECT 1 FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
@@ -260,7 +262,7 @@ def test_a_deadlock_is_a_lock(fleet: Fleet) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-def test_who_else_is_connected_keeps_kuma_running(fleet: Fleet) -> None:
+def test_who_else_is_connected_keeps_kuma_running(fleet: MariadbFleet) -> None:
     """A second Kuma, or a person with Kuma's login: nothing is written beside it."""
     replica = fleet.replica()
     login = {"host": "127.0.0.1", "port": fleet.server.port, "unix_socket": None}

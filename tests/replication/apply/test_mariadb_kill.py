@@ -17,7 +17,7 @@ from tests.support.cycles import follow
 from tests.support.fleet import a_supervisor_starts, assert_kuma_comes_first, until_refused
 from tests.support.forked import DIED
 from tests.support.mariadb import Server
-from tests.support.mariadb_fleet import Fleet, crash_at, file_kuma
+from tests.support.mariadb_fleet import MariadbFleet, crash_at, file_kuma
 from tests.support.memory import in_memory
 from tests.support.thorough import one_in
 
@@ -32,25 +32,25 @@ MONITORS = 300
 
 
 @pytest.fixture(scope="module")
-def fleet(mariadb: Server) -> Iterator[Fleet]:
+def fleet(mariadb: Server) -> Iterator[MariadbFleet]:
     with in_memory() as folder:
-        yield Fleet(folder / "fleet", mariadb, "sqlite", name="a8_effects")
+        yield MariadbFleet(folder / "fleet", mariadb, "sqlite", name="a8_effects")
 
 
 @pytest.fixture(scope="module")
-def other(mariadb: Server) -> Iterator[Fleet]:
+def other(mariadb: Server) -> Iterator[MariadbFleet]:
     with in_memory() as folder:
-        yield Fleet(folder / "fleet", mariadb, "mariadb", name="a8_others")
+        yield MariadbFleet(folder / "fleet", mariadb, "mariadb", name="a8_others")
 
 
 @pytest.fixture(scope="module", params=["sqlite", "mariadb"], ids="a {} leader".format)
-def large(request: pytest.FixtureRequest, mariadb: Server) -> Iterator[Fleet]:
+def large(request: pytest.FixtureRequest, mariadb: Server) -> Iterator[MariadbFleet]:
     with in_memory() as folder:
         kind = request.param
-        yield Fleet(folder / "fleet", mariadb, kind, name="a8_large", monitors=MONITORS)
+        yield MariadbFleet(folder / "fleet", mariadb, kind, name="a8_large", monitors=MONITORS)
 
 
-def deaths(fleet: Fleet, numbers: Iterable[int]) -> Iterator[tuple[int, Instance]]:
+def deaths(fleet: MariadbFleet, numbers: Iterable[int]) -> Iterator[tuple[int, Instance]]:
     """A replica that died before its n-th effect, for each; the last one got through."""
     for number in numbers:
         fleet.reset()
@@ -65,7 +65,7 @@ def deaths(fleet: Fleet, numbers: Iterable[int]) -> Iterator[tuple[int, Instance
     raise AssertionError("a restore never ends")
 
 
-def goes_on(fleet: Fleet, number: int, replica: Instance) -> None:
+def goes_on(fleet: MariadbFleet, number: int, replica: Instance) -> None:
     """After every other death a one-shot command comes next, after the others a supervisor."""
     if number % 2:
         assert_kuma_comes_first(replica)
@@ -76,7 +76,7 @@ def goes_on(fleet: Fleet, number: int, replica: Instance) -> None:
 
 
 @pytest.mark.slow
-def test_dead_before_the_effects_of_a_restore(fleet: Fleet) -> None:
+def test_dead_before_the_effects_of_a_restore(fleet: MariadbFleet) -> None:
     ends = []
     for number, replica in deaths(fleet, range(1, MOST, one_in(3))):
         ends.append(fleet.rows())
@@ -86,7 +86,9 @@ def test_dead_before_the_effects_of_a_restore(fleet: Fleet) -> None:
     assert follow(fleet.replica()).sentence == "1.2 is applied; nothing newer"
 
 
-def test_dead_before_some_effects_of_a_restore_from_a_leader_on_mariadb(other: Fleet) -> None:
+def test_dead_before_some_effects_of_a_restore_from_a_leader_on_mariadb(
+    other: MariadbFleet,
+) -> None:
     """It is the same snapshot that a leader on SQLite publishes: each fifth death is enough."""
     ends = []
     for number, replica in deaths(other, range(3, MOST, 5)):
@@ -96,7 +98,7 @@ def test_dead_before_some_effects_of_a_restore_from_a_leader_on_mariadb(other: F
 
 
 @pytest.mark.slow
-def test_dead_before_some_effects_of_the_way_back(fleet: Fleet) -> None:
+def test_dead_before_some_effects_of_the_way_back(fleet: MariadbFleet) -> None:
     """Kuma is never ready on the new rows: wherever it dies, it ends on the old ones."""
 
     def one() -> None:
@@ -125,7 +127,7 @@ def test_dead_before_some_effects_of_the_way_back(fleet: Fleet) -> None:
 
 
 @pytest.mark.slow
-def test_killed_at_any_instant(large: Fleet, chance: random.Random) -> None:
+def test_killed_at_any_instant(large: MariadbFleet, chance: random.Random) -> None:
     def duration() -> float:
         large.reset()
         return taken_by(lambda: follow(large.replica()))

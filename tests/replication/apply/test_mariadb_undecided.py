@@ -23,7 +23,7 @@ from replicator_kuma.replication import actions
 from replicator_kuma.replication.instance import Instance, Outcome
 from tests.support.cycles import follow
 from tests.support.mariadb_fleet import (
-    Fleet,
+    MariadbFleet,
     before_statement,
     file_kuma,
     kuma_log,
@@ -36,13 +36,13 @@ RESTART = ["stop", "start"]
 
 
 @pytest.fixture(scope="module")
-def only() -> Iterator[Fleet]:
+def only() -> Iterator[MariadbFleet]:
     with own_server() as server, in_memory() as folder:
-        yield Fleet(folder / "fleet", server, "sqlite", name="a8_undecided")
+        yield MariadbFleet(folder / "fleet", server, "sqlite", name="a8_undecided")
 
 
 @pytest.fixture
-def fleet(only: Fleet) -> Fleet:
+def fleet(only: MariadbFleet) -> MariadbFleet:
     return only.at_the_start()
 
 
@@ -50,7 +50,7 @@ def fleet(only: Fleet) -> Fleet:
 
 
 @contextmanager
-def commits_held(fleet: Fleet) -> Iterator[None]:
+def commits_held(fleet: MariadbFleet) -> Iterator[None]:
     """Until the end of the block no commit ends: as with a disk that hangs, or here a standby."""
     with closing(fleet.server.connect()) as root, root.cursor() as cursor:
         cursor.execute("SET GLOBAL rpl_semi_sync_master_enabled = 1")
@@ -58,12 +58,12 @@ def commits_held(fleet: Fleet) -> Iterator[None]:
         cursor.execute("SET GLOBAL rpl_semi_sync_master_enabled = 0")
 
 
-def commit_waits(fleet: Fleet) -> bool:
+def commit_waits(fleet: MariadbFleet) -> bool:
     sql = "SELECT count(*) FROM information_schema.processlist WHERE state LIKE ?"
     return fleet.database.query(sql, ("Waiting for semi-sync ACK%",)) == [(1,)]
 
 
-def test_a_commit_that_comes_after_its_process_is_waited_for(fleet: Fleet) -> None:
+def test_a_commit_that_comes_after_its_process_is_waited_for(fleet: MariadbFleet) -> None:
     """What is still under way is no proof of old rows, and Kuma must not stay on what it read."""
     with commits_held(fleet):
         pid = os.fork()
@@ -89,7 +89,7 @@ def test_a_commit_that_comes_after_its_process_is_waited_for(fleet: Fleet) -> No
 
 
 def started_before_its_server(
-    fleet: Fleet, replica: Instance, monkeypatch: pytest.MonkeyPatch, side: str
+    fleet: MariadbFleet, replica: Instance, monkeypatch: pytest.MonkeyPatch, side: str
 ) -> None:
     """The whole machine went amid an apply; MariaDB is up later than the supervisor."""
 
@@ -111,7 +111,7 @@ def started_before_its_server(
 
 @pytest.mark.parametrize("side", ["old", "new"])
 def test_a_supervisor_confirms_no_rows_that_it_could_not_ask_for(
-    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, side: str
+    fleet: MariadbFleet, monkeypatch: pytest.MonkeyPatch, side: str
 ) -> None:
     replica = fleet.replica()
     started_before_its_server(fleet, replica, monkeypatch, side)
@@ -124,7 +124,7 @@ def test_a_supervisor_confirms_no_rows_that_it_could_not_ask_for(
 
 @pytest.mark.parametrize("side", ["old", "new"])
 def test_a_kuma_that_could_not_start_without_its_server_gets_another_chance(
-    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, side: str
+    fleet: MariadbFleet, monkeypatch: pytest.MonkeyPatch, side: str
 ) -> None:
     replica = fleet.replica()
     started_before_its_server(fleet, replica, monkeypatch, side)
@@ -137,7 +137,7 @@ def test_a_kuma_that_could_not_start_without_its_server_gets_another_chance(
 
 
 def test_a_kuma_that_hangs_since_its_server_was_away_is_restarted_before_it_is_judged(
-    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+    fleet: MariadbFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replica = fleet.replica()
     started_before_its_server(fleet, replica, monkeypatch, "new")
@@ -160,7 +160,7 @@ def test_a_kuma_that_hangs_since_its_server_was_away_is_restarted_before_it_is_j
 # --- the way back -------------------------------------------------------------------------------
 
 
-def test_a_kuma_that_is_not_ready_on_new_rows_gets_the_old_ones(fleet: Fleet) -> None:
+def test_a_kuma_that_is_not_ready_on_new_rows_gets_the_old_ones(fleet: MariadbFleet) -> None:
     replica = fleet.replica()
     fleet.look_at_each_start(replica)
     file_kuma(replica).refuses = lambda: fleet.on_new_rows()
@@ -173,7 +173,7 @@ def test_a_kuma_that_is_not_ready_on_new_rows_gets_the_old_ones(fleet: Fleet) ->
     assert kuma_log(replica) == RESTART * 2
 
 
-def test_a_kuma_that_is_ready_on_no_rows_is_not_the_snapshots_fault(fleet: Fleet) -> None:
+def test_a_kuma_that_is_ready_on_no_rows_is_not_the_snapshots_fault(fleet: MariadbFleet) -> None:
     replica = fleet.replica()
     file_kuma(replica).refuses = lambda: True
     with pytest.raises(KumaError, match="neither on the snapshot's rows nor on those from before"):
@@ -185,7 +185,7 @@ def test_a_kuma_that_is_ready_on_no_rows_is_not_the_snapshots_fault(fleet: Fleet
     fleet.assert_ended("new")
 
 
-def test_a_kuma_whose_server_died_is_not_the_snapshots_fault(fleet: Fleet) -> None:
+def test_a_kuma_whose_server_died_is_not_the_snapshots_fault(fleet: MariadbFleet) -> None:
     """It cannot be ready, and nobody can say why: the rows that were committed stay."""
     replica = fleet.replica()
 
@@ -207,7 +207,7 @@ def test_a_kuma_whose_server_died_is_not_the_snapshots_fault(fleet: Fleet) -> No
 
 @pytest.mark.parametrize("taken", [False, True], ids=["before", "after"])
 def test_a_server_killed_around_the_commit_of_the_way_back(
-    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, taken: bool
+    fleet: MariadbFleet, monkeypatch: pytest.MonkeyPatch, taken: bool
 ) -> None:
     replica = fleet.replica()
 

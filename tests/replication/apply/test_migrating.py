@@ -21,7 +21,7 @@ from tests.support.cycles import LOGO, follow, lead, rename
 from tests.support.fleet import NEW_LOGO
 from tests.support.forked import DIED, forked
 from tests.support.instances import RecordingKuma
-from tests.support.mariadb_fleet import Fleet, before_statement, own_server
+from tests.support.mariadb_fleet import MariadbFleet, before_statement, own_server
 from tests.support.memory import in_memory
 
 
@@ -84,13 +84,13 @@ def sqlite(leader: Instance, replica: Instance, side: str) -> Dying:
 
 
 @pytest.fixture(scope="module")
-def only() -> Iterator[Fleet]:
+def only() -> Iterator[MariadbFleet]:
     with own_server() as server, in_memory() as folder:
-        yield Fleet(folder / "fleet", server, "sqlite", name="f3_migrating")
+        yield MariadbFleet(folder / "fleet", server, "sqlite", name="f3_migrating")
 
 
 @pytest.fixture
-def mariadb(only: Fleet, side: str) -> Dying:
+def mariadb(only: MariadbFleet, side: str) -> Dying:
     fleet = only.at_the_start()
 
     def die(link: Link) -> None:

@@ -209,7 +209,6 @@ def test_rows_that_cannot_be_put_back_leave_kuma_started(
     replica: Instance,
     kuma: RecordingKuma,
     edited: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     kuma.refuses_to_be_ready = [True]
     full = OSError(28, "No space left on device")
@@ -231,7 +230,6 @@ def test_a_way_back_that_was_not_taken_is_remembered_at_every_start_after_it(
     replica: Instance,
     kuma: RecordingKuma,
     edited: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A supervisor looks twice before Kuma's first start: at its own, and in its first cycle."""
     kuma.refuses_to_be_ready = [True]
@@ -304,7 +302,6 @@ def test_a_second_apply_that_is_not_written_leaves_the_first_unconfirmed(
     replica: Instance,
     kuma: RecordingKuma,
     edited: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     stopped_apply(replica, kuma)
     rename(db(leader), 3, "three")

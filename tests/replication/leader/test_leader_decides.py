@@ -183,9 +183,8 @@ def test_nothing_is_published_without_a_user() -> None:
 
 @pytest.mark.parametrize(
     ("before", "now", "refused"),
-    [(10, 5, True), (10, 6, False), (9, 4, False), (9, 0, True), (1, 0, True), (0, 0, False),
-     (11, 5, True), (11, 6, False), (100, 50, True), (100, 51, False)],
-)  # fmt: skip
+    [(10, 5, True), (10, 6, False), (9, 4, False), (9, 0, True)],
+)
 def test_monitors_that_are_gone_have_to_be_meant(before: int, now: int, refused: bool) -> None:
     newest = SnapshotRef.of(snapshot(ONE, monitors=before))
     seen = view(digest="d2", monitors=now)

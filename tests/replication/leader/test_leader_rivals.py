@@ -165,23 +165,6 @@ def test_a_container_made_anew_whose_first_cycle_fails_goes_on(
     assert run(anew, "BACKUP", backup).sentence == "nothing changed since 1.1"
 
 
-def test_an_old_disk_image_is_fenced_by_its_own_later_self(
-    leader: Instance, repository: FolderRepository
-) -> None:
-    lead(leader)
-    old = leader.state.path.read_bytes()
-    for name in ("two", "three"):
-        rename(db(leader), 3, name)
-        lead(leader)
-    leader.state.path.write_bytes(old)
-    with pytest.raises(Fenced, match=r"position 1\.3"):
-        lead(leader, verify=True)
-    rename(db(leader), 3, "four")
-    with pytest.raises(Fenced):
-        lead(leader)
-    assert positions(repository) == ["1.1", "1.2", "1.3"]
-
-
 def test_an_emptied_repository_is_an_error(leader: Instance, repository: FolderRepository) -> None:
     lead(leader)
     rename(db(leader), 3, "new name")

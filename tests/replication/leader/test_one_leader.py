@@ -250,6 +250,10 @@ def test_an_old_image_of_the_leader_s_disk_publishes_no_old_rows(
     for _ in range(2):
         with pytest.raises(Fenced, match=r"another instance of this name, has published.* 1\.3"):
             lead(image, verify=True)
+    rename(db(image), 3, "four")
+    with pytest.raises(Fenced):
+        lead(image)
+    assert positions(repository) == ["1.1", "1.2", "1.3"]
     assert follow(replica).position == Position(1, 3)
     assert take_over(image).position == Position(2, 1)  # with the rows of its later self
     assert cycles.name_of(db(image), 3) == "three"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
@@ -36,17 +35,12 @@ from tests.support.cycles import (
     name_of,
     rename,
     snapshot,
+    step,
     take_over,
 )
 from tests.support.folder_repository import FolderRepository
 from tests.support.forked import DIED, forked
 from tests.support.instances import RecordingKuma
-
-
-def step(leader: Instance, replica: Instance, name: str) -> None:
-    rename(db(leader), 3, name)
-    lead(leader)
-    follow(replica)
 
 
 @pytest.fixture
@@ -383,15 +377,3 @@ def test_it_holds_what_is_newest_today_too(leader: Instance, ahead: Instance) ->
     step(leader, ahead, "four")
     assert name_of(db(ahead), 3) == "three"
     assert "newest is 1.4" in follow(ahead).sentence
-
-
-def test_the_hold_of_a_time(
-    leader: Instance, ahead: Instance, repository: FolderRepository
-) -> None:
-    for number, one in enumerate(repository.snapshots("default")):
-        note = repository.folder / f"{one.id}.json"
-        raw = json.loads(note.read_text())
-        note.write_text(json.dumps({**raw, "time": f"2031-01-01T0{number}:00:00Z"}))
-    result = hold_at(ahead, at=moment_of("2031-01-01T01:30:00Z"))
-    assert result.position == Position(1, 2)
-    assert name_of(db(ahead), 3) == "two"

@@ -306,7 +306,6 @@ def test_an_apply_that_failed_after_the_stop_counts_and_is_still_in_vain(
     replica: Instance,
     clocks: Clocks,
     kuma: RecordingKuma,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     edits.publish()
     with at_effect("opening the transaction", raising(OSError("scripted"))):
@@ -324,7 +323,7 @@ def test_an_apply_that_failed_after_the_stop_counts_and_is_still_in_vain(
 
 
 def test_a_cycle_that_waits_its_turn_tells_no_recovery(
-    edits: Edits, replica: Instance, clocks: Clocks, monkeypatch: pytest.MonkeyPatch
+    edits: Edits, replica: Instance, clocks: Clocks
 ) -> None:
     """What failed has not been tried since: the next try may fail again."""
     notifier = replica.notifier
