@@ -483,7 +483,7 @@ def before(tmp_path: Path) -> Start:
 def test_dead_after_the_effects_of_an_undo(before: Start, tmp_path: Path) -> None:
     """Either nothing was begun, or the next cycle ends it: a death never lets it follow 1.2."""
     ends: set[tuple[str, bool]] = set()
-    found = before.deaths(tmp_path, lambda fleet: go_back(fleet.replica), step=one_in(3))
+    found = before.deaths(tmp_path, lambda fleet: go_back(fleet.replica), step=one_in(3, 9))
     for number, after, died in found:
         held = after.replica.state.load().hold is not None
         ends.add((before.rows(after.replica_db), held))

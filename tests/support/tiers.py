@@ -15,7 +15,41 @@ import pytest
 TIER = os.environ.get("REPLICATOR_TEST_TIER", "all")
 
 QUICK_ONE_IN: dict[str, int] = {
+    # many points of one matrix
     "tests/faults/test_matrix.py": 9,
+    "tests/adapters/repository/test_restic_hang.py": 5,
+    "tests/adapters/repository/test_restic_real.py": 3,
+    "tests/adapters/repository/test_damage.py": 5,
+    "tests/adapters/repository/test_environment.py": 3,
+    "tests/adapters/repository/test_upkeep.py": 3,
+    "tests/adapters/repository/test_conformance.py": 5,
+    "tests/adapters/database/test_damage.py": 4,
+    "tests/adapters/database/test_odd_objects.py": 4,
+    "tests/fixtures/test_real_databases.py": 5,
+    "tests/fixtures/test_cross_engine.py": 9,
+    "tests/fixtures/test_upgrades.py": 5,
+    "tests/dump/test_bombs.py": 5,
+    "tests/cli/test_read_only.py": 5,
+    "tests/daemon/test_supervisor.py": 2,
+    "tests/daemon/test_orphan.py": 3,
+    "tests/replication/apply/test_embedded.py": 3,
+    "tests/replication/apply/test_kill.py": 3,
+    "tests/replication/apply/test_killed.py": 3,
+    "tests/replication/apply/test_no_outage.py": 3,
+    "tests/replication/apply/test_mariadb_kill.py": 5,
+    "tests/replication/apply/test_mariadb_faults.py": 3,
+    "tests/replication/apply/test_mariadb_undecided.py": 3,
+    # minutes of a real Kuma or of memory; test_two_kumas.py stays
+    "tests/e2e/test_beside_a_reader.py": 0,
+    "tests/e2e/test_drill_kuma.py": 0,
+    "tests/e2e/test_migration.py": 0,
+    "tests/e2e/test_two_engines.py": 0,
+    "tests/monitoring/test_table.py": 0,
+    "tests/replication/apply/test_embedded_run.py": 0,
+    "tests/replication/test_way_back_run.py": 0,
+    "tests/adapters/repository/test_pair_real.py": 0,
+    "tests/adapters/database/test_cross_properties.py": 0,
+    "tests/test_performance.py": 5,
 }
 """Of these files' tests only one in so many runs in the quick tier; 0: none."""
 SAMPLE_ONE_IN = 6

@@ -62,3 +62,8 @@ def refuse_bad(state: State, newest: Snapshot) -> None:
             f"{newest.position} is not tried again: {why}",
             hint="Look at the logs. To try it all the same: replicator restore --now",
         )
+
+
+def is_applied(state: State, newest: Snapshot, policy: str) -> bool:
+    """Whether nothing is to be fetched: it came over by this policy, and its digest is known."""
+    return state.applied_by(newest.id, policy) and bool(state.live_digest)

@@ -21,13 +21,12 @@ from replicator_kuma.replication.apply.confirm import forgiven, holds
 from replicator_kuma.replication.apply.restart import apply
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from replicator_kuma.replication.replica import drift
-from replicator_kuma.replication.replica.decide import refuse_bad
+from replicator_kuma.replication.replica.decide import is_applied, refuse_bad
 from replicator_kuma.replication.replica.shrink_guard import UNGUARDED, Guard, noted
 from replicator_kuma.replication.schema_check import gate, require_schema
 from replicator_kuma.replication.shrink import no_rollback
 from replicator_kuma.replication.snapshots import fetched
 from replicator_kuma.replication.state.records import NO_DRIFT, SnapshotRef
-from replicator_kuma.replication.state.state import State
 from replicator_kuma.replication.workspace import empty_workspace
 
 
@@ -38,10 +37,10 @@ def stand(
     state = instance.state.load()
     if not reconcile:
         refuse_bad(state, snapshot)
-    if _applied(instance, state, snapshot) and instance.store.exists():
+    policy = instance.policy().fingerprint(instance.tables)
+    if is_applied(state, snapshot, policy) and instance.store.exists():
         noted(instance, "")
         return _compare(instance, snapshot, reconcile)
-    policy = instance.policy().fingerprint(instance.tables)
     failed_attempts.require_new(
         instance, failed_attempts.aim(instance, SnapshotRef.of(snapshot), policy)
     )
@@ -58,12 +57,6 @@ def _in_turn(instance: Instance, snapshot: Snapshot) -> CycleResult | None:
         return None
     sentence = wait.sentence(snapshot.position)
     return CycleResult(Outcome.WAITING, sentence, snapshot.position, waits_until=wait.until)
-
-
-def _applied(instance: Instance, state: State, newest: Snapshot) -> bool:
-    """Whether it came over, by the choices of today, and what it came to is known."""
-    policy = instance.policy().fingerprint(instance.tables)
-    return state.applied_by(newest.id, policy) and bool(state.live_digest)
 
 
 def _compare(instance: Instance, newest: Snapshot, reconcile: bool) -> CycleResult:

@@ -330,7 +330,7 @@ def test_dead_after_the_steps_of_a_restore(world: World) -> None:
     """The rows are those of one snapshot; the next run ends as one that was not interrupted."""
     replica = world.up(beat=BEAT)
     ends: set[str] = set()
-    for number in range(2, MOST, one_in(7)):
+    for number in range(2, MOST, one_in(7, 19)):
         before = rows(world.leader)
         edit(world, number)
         starts = world.inside.starts

@@ -24,7 +24,7 @@ from tests.support.instances import make_instance
 from tests.support.thorough import one_in
 
 KILLS = 50
-PUBLISH_KILLS = 12 // one_in(2)
+PUBLISH_KILLS = 12 // one_in(2, 4)
 MONITORS = 300
 
 

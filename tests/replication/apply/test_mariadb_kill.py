@@ -78,10 +78,10 @@ def goes_on(fleet: MariadbFleet, number: int, replica: Instance) -> None:
 @pytest.mark.slow
 def test_dead_before_the_effects_of_a_restore(fleet: MariadbFleet) -> None:
     ends = []
-    for number, replica in deaths(fleet, range(1, MOST, one_in(3))):
+    for number, replica in deaths(fleet, range(1, MOST, one_in(3, 15))):
         ends.append(fleet.rows())
         goes_on(fleet, number, replica)
-    assert len(ends) > AS_IN_A_RESTORE // one_in(3)
+    assert len(ends) > AS_IN_A_RESTORE // one_in(3, 15)
     assert set(ends) == {"old", "new"}
     assert follow(fleet.replica()).sentence == "1.2 is applied; nothing newer"
 
