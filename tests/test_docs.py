@@ -12,6 +12,7 @@ from replicator_kuma import __version__
 from replicator_kuma.cli.main import cli
 from replicator_kuma.config import variables
 from tests.support import exit_codes
+from tests.support.tiers import in_quick
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -96,3 +97,16 @@ def test_the_modules_that_the_architecture_names_exist() -> None:
     have = {path.name for path in (ROOT / "replicator_kuma").rglob("*.py")}
     assert len(names) > 20
     assert sorted(set(names) - have) == []
+
+
+def test_each_rule_has_a_test_in_the_quick_tier() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    rules = text[text.index("## What always holds") : text.index("## An apply")]
+    rows = re.findall(r"(?m)^\| (\d+)\. .*?\|.*?\| (.*?) \|", rules)
+    assert [number for number, _tests in rows] == [str(n) for n in range(1, 12)]
+    for number, tests in rows:
+        named = re.findall(r"`(tests/[\w/]+\.py)`", tests)
+        assert named, number
+        for name in named:
+            assert (ROOT / name).exists(), name
+            assert in_quick(name, 0), name
