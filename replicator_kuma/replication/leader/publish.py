@@ -81,8 +81,34 @@ def publish(
     shrunk = shrinks(observation, against)
     amiss = instance.store.check(instance.tables)
     as_replicas_do(dump)
-    manifest, state = dump.manifest, instance.state.load()
-    label = Label(
+    state = instance.state.load()
+    label = _label(instance, state, dump, observation, position)
+    label = replace(label, shrunk=position if shrunk else carried(state, previous))
+    published = _stored(instance, state, dump, label, previous)
+    instance.state.update(
+        published=published,
+        identities=(label.digest, since.identities[1]),
+        published_files=count_files(label.digest, len(dump.manifest.files)),
+        intent=None,
+        fenced=None,
+        rivals=(),
+        tried=(),
+        verified_at=time.time(),
+        unchanged=mark,
+        rolled_back=None,
+        went_back=None,
+    )
+    lagging = second_repository.published(instance)
+    odd = (*observation.dangling, *observation.lacking, *since.lost)
+    return _told(instance, label, since.summary, (*map(str, odd), *amiss, *lagging))
+
+
+def _label(
+    instance: Instance, state: State, dump: Dump, observation: Observation, position: Position
+) -> Label:
+    """The tags of a dump at this position."""
+    manifest = dump.manifest
+    return Label(
         fleet=instance.fleet,
         position=position,
         digest=manifest.digest,
@@ -92,15 +118,20 @@ def publish(
         rows=manifest.rows,
         monitors=manifest.monitors,
         engine=manifest.engine,
-        shrunk=position if shrunk else carried(state, previous),
         columns=observation.schema.columns,
     )
+
+
+def _stored(
+    instance: Instance, state: State, dump: Dump, label: Label, previous: Snapshot | None
+) -> SnapshotRef:
+    """Note the intent, publish, and see that nobody was faster; a failure burns the position."""
     intent = SnapshotRef(
-        position,
+        label.position,
         label.digest,
         label.schema,
-        writer=state.writer,
-        leader=instance.name,
+        writer=label.writer,
+        leader=label.leader,
         monitors=label.monitors,
         rows=label.rows,
         shrunk=label.shrunk,
@@ -112,35 +143,24 @@ def publish(
     except ReplicatorError:
         # it may be there, in part or whole: that position is never used for other content
         instance.state.update(
-            burned=position, tried=tried(state, label.digest), intent=None, verified_at=0.0
+            burned=label.position, tried=tried(state, label.digest), intent=None, verified_at=0.0
         )
         raise
-    published = _confirm_alone(instance, state, intent, previous)
-    instance.state.update(
-        published=published,
-        identities=(label.digest, since.identities[1]),
-        published_files=count_files(label.digest, len(manifest.files)),
-        intent=None,
-        fenced=None,
-        rivals=(),
-        tried=(),
-        verified_at=time.time(),
-        unchanged=mark,
-        rolled_back=None,
-        went_back=None,
-    )
-    lagging = second_repository.published(instance)
-    summary = since.summary
-    odd = (*observation.dangling, *observation.lacking, *since.lost)
-    warnings = (*map(str, odd), *amiss, *lagging)
+    return _confirm_alone(instance, state, intent, previous)
+
+
+def _told(
+    instance: Instance, label: Label, summary: Summary | None, warnings: tuple[str, ...]
+) -> CycleResult:
+    """What was published, in a sentence that is also sent."""
     sentence = (
-        f"published {position}: {f'{summary.sentence()}; now ' if summary else ''}"
-        f"{counted(manifest.monitors, 'monitor')}, "
-        f"{counted(manifest.rows, 'row')}, digest {manifest.digest[:12]}"
+        f"published {label.position}: {f'{summary.sentence()}; now ' if summary else ''}"
+        f"{counted(label.monitors, 'monitor')}, "
+        f"{counted(label.rows, 'row')}, digest {label.digest[:12]}"
     )
     instance.notifier.send(Kind.PUBLISHES, "backup", sentence)
     return CycleResult(
-        Outcome.PUBLISHED, sentence, position, manifest.digest, summary, warnings=warnings
+        Outcome.PUBLISHED, sentence, label.position, label.digest, summary, warnings=warnings
     )
 
 
