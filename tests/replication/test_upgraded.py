@@ -1,19 +1,38 @@
-"""0.3.0 begins where a 0.2.0 was killed in an apply, and a 0.2.0 that comes back loses nothing."""
+"""Each version goes on where the one before was, with its state directory and its repository.
+
+0.2.0: killed in an apply. 0.3.0: what it wrote itself, by restic (tests/old/0.3.0).
+"""
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from replicator_kuma.adapters.repository import Position
-from replicator_kuma.base.errors import KumaError
+from replicator_kuma.base.errors import KumaError, SnapshotRefused
 from replicator_kuma.replication.apply import checkpoints
 from replicator_kuma.replication.instance import Instance, Outcome
-from tests.support.cycles import db, follow, go_back, lead, left_behind, name_of, rename
+from tests.adapters.repository.places import connect, environment, read_tree
+from tests.support.cycles import (
+    count,
+    db,
+    follow,
+    go_back,
+    go_on,
+    lead,
+    left_behind,
+    name_of,
+    rename,
+)
 from tests.support.forked import DIED, forked
-from tests.support.instances import RecordingKuma
-from tests.support.old_state import as_0_2_0_writes_it
+from tests.support.instances import RecordingKuma, make_instance
+from tests.support.old_state import as_0_2_0_writes_it, put, recorded_state, unpack
+from tests.support.tools import restic_018
 
 
 @pytest.fixture(params=["before its rows", "after its rows"])
@@ -62,3 +81,131 @@ def test_a_kuma_that_does_not_start_on_it_gets_its_old_rows(
         follow(killed)
     assert (name_of(db(killed), 3) == "two", kuma.up) == (False, True)
     assert killed.state.load().pending is None
+
+
+# --- 0.3.0 --------------------------------------------------------------------------------------
+
+Make = Callable[[str], Instance]
+
+
+@pytest.fixture
+def left(tmp_path: Path) -> Make:
+    """An instance of a name as 0.3.0 left it; all share the repository that 0.3.0 left."""
+    unpack("repository", tmp_path)
+
+    def make(name: str) -> Instance:
+        put(tmp_path / name, name)
+        repository = connect(restic_018(), tmp_path / "repository", tmp_path)
+        kuma = RecordingKuma(running=not recorded_state(name)["stopped_by_me"])
+        who = "alpha" if name in ("leader", "unsure") else name
+        return make_instance(tmp_path / name, repository, name=who, kuma=kuma)
+
+    return make
+
+
+def _at(there: Instance) -> tuple[str, str]:
+    """The position of a replica, and the name of monitor 3 there."""
+    applied = there.state.load().applied
+    return str(applied and applied.position), name_of(db(there), 3)
+
+
+@pytest.mark.restic
+@pytest.mark.parametrize("first", ["leader", "replica"])
+def test_a_leader_and_a_replica_of_0_3_0_go_on_in_each_order(left: Make, first: str) -> None:
+    leader, replica = left("leader"), left("replica")
+    if first == "replica":
+        assert follow(replica).sentence.startswith("applied 1.4 of alpha: 1 monitor changed")
+        assert _at(replica) == ("1.4", "three")
+    assert lead(leader, verify=True).sentence == "nothing changed since 1.4"
+    rename(db(leader), 3, "five")
+    assert lead(leader).sentence.startswith("published 1.5: 1 monitor changed; ")
+    assert follow(replica).sentence.startswith("applied 1.5 of alpha: 1 monitor changed")
+    assert follow(replica).outcome is Outcome.NOTHING
+    assert _at(replica) == ("1.5", "five")
+
+
+@pytest.mark.restic
+def test_the_same_rows_make_the_snapshot_that_0_3_0_made(left: Make, tmp_path: Path) -> None:
+    leader = left("leader")
+    for name in ("five", "three"):
+        rename(db(leader), 3, name)
+        assert lead(leader).outcome is Outcome.PUBLISHED
+    found = leader.repository.snapshots("default")
+    old, new = (next(s for s in found if s.position == Position(1, n)) for n in (4, 6))
+    for one in (old, new):
+        leader.repository.fetch(one, tmp_path / one.id, lambda _name: True)
+    assert read_tree(tmp_path / old.id) == read_tree(tmp_path / new.id)
+    call = [str(restic_018()), "snapshots", "--json", "--no-cache", old.id, new.id]
+    said = subprocess.run(
+        call, env=environment(tmp_path / "repository"), capture_output=True, check=True, timeout=30
+    )
+    before, after = ([*one["tags"]] for one in json.loads(said.stdout))
+    assert before[:3] == ["replicator-kuma", "fleet=default", "epoch=1"]
+    assert [tag.replace("seq=4", "seq=6") for tag in before] == after[: len(before)]
+
+
+@pytest.mark.restic
+def test_a_leader_of_0_3_0_that_did_not_know_whether_it_had_published_publishes(
+    left: Make,
+) -> None:
+    leader = left("unsure")
+    # 1.5 may come to light in the repository yet, so that it is never used again
+    assert lead(leader).sentence.startswith("published 1.6: 1 monitor changed; ")
+    assert lead(leader, verify=True).outcome is Outcome.NOTHING
+
+
+@pytest.mark.restic
+@pytest.mark.parametrize("name", ["held", "undone"])
+def test_a_hold_of_0_3_0_holds_until_a_person_ends_it(left: Make, name: str) -> None:
+    replica = left(name)
+    as_built = name_of(db(replica), 3)
+    assert follow(replica).sentence.startswith("holding 1.1 since ")
+    assert _at(replica) == ("1.1", as_built)
+    go_on(replica)
+    assert _at(replica) == ("1.4", "three")
+
+
+@pytest.mark.restic
+def test_an_apply_in_which_0_3_0_was_killed_ends_and_can_be_undone(left: Make) -> None:
+    replica = left("killed")
+    for _ in range(2):
+        follow(replica)
+    assert _at(replica) == ("1.4", "three")
+    assert replica.kuma.running()
+    go_back(replica)
+    assert _at(replica) == ("1.2", "two")
+    go_back(replica, 1)  # what 0.3.0 has kept: its own rows, from before 1.1
+    assert count(db(replica), "monitor") == 3
+
+
+@pytest.mark.restic
+def test_an_undo_in_which_0_3_0_was_killed_ends_and_holds(left: Make) -> None:
+    replica = left("undoing")
+    as_built = name_of(db(replica), 3)
+    for _ in range(2):
+        follow(replica)
+    state = replica.state.load()
+    assert (state.pending, state.stopped_by_me) == (None, False)
+    assert replica.kuma.running()
+    assert state.hold is not None
+    assert _at(replica) == ("1.1", as_built)
+
+
+@pytest.mark.restic
+@pytest.mark.parametrize("name", ["bad", "failed"])
+def test_a_replica_of_0_3_0_that_failed_takes_the_next_snapshot(left: Make, name: str) -> None:
+    replica = left(name)
+    follow(replica)
+    assert _at(replica) == ("1.4", "three")
+
+
+@pytest.mark.restic
+def test_what_0_3_0_called_bad_is_not_tried_again(left: Make, tmp_path: Path) -> None:
+    replica = left("bad")
+    repository = connect(restic_018(), tmp_path / "repository", tmp_path)
+    newest = repository.snapshots("default")[-1]
+    assert newest.position == Position(1, 4)
+    repository.forget("default", [newest.id])
+    with pytest.raises(SnapshotRefused, match=r"1\.3 is not tried again"):
+        follow(replica)
+    assert _at(replica) == ("1.2", "two")

@@ -13,6 +13,7 @@ import pytest
 from replicator_kuma.adapters.repository import Label, Position, Snapshot
 from replicator_kuma.base.errors import SettingsError
 from replicator_kuma.base.times import moment_of
+from replicator_kuma.cli.main import main
 from replicator_kuma.config.build import read_policy
 from replicator_kuma.config.settings import Settings
 from replicator_kuma.daemon import heartbeat
@@ -29,6 +30,9 @@ from replicator_kuma.replication.state.records import (
 )
 from replicator_kuma.reports.health import health
 from replicator_kuma.reports.status import Report, report
+from tests.support import old_state
+from tests.support.tools import restic_018
+from tests.support.weak_repository import PASSWORD
 
 LOCAL = "RESTORE_LOCAL_ENTITY_REPLICATION"
 RULE = '[[rule]]\ntable = "monitor"\nwhere = { type = "push" }\nset = { active = false }\n'
@@ -357,3 +361,30 @@ def test_a_kill_while_kuma_started_is_told_until_the_snapshot_is_applied(tmp_pat
     assert leader.as_dict()["killed"] is None
     file.update(vain=replace(killed, signal=0))
     assert "killed" not in lines(report(settings(tmp_path)))
+
+
+@pytest.mark.restic
+@pytest.mark.parametrize("name", old_state.ROWS_OF)
+def test_status_of_what_0_3_0_left_says_what_0_3_0_said_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """Each member and the exit code; there may be new members."""
+    old_state.unpack("repository", tmp_path)
+    old_state.put(tmp_path / name, name)
+    code, said = old_state.recorded_status(name)
+    for variable, value in {
+        "REPLICATOR_MODE": said["role"],
+        "REPLICATOR_INSTANCE": said["instance"],
+        "DATA_DIR": str(tmp_path / name),
+        "RESTIC_REPOSITORY": str(tmp_path / "repository"),
+        "RESTIC_PASSWORD": PASSWORD,
+        "REPLICATOR_RESTIC": str(restic_018()),
+    }.items():
+        monkeypatch.setenv(variable, value)
+    assert main(["status", "--json"]) == code
+    now = json.loads(capsys.readouterr().out)
+    # for these two 0.3.0 was asked when the rival's 2.1 was in the repository
+    later = {"newest", "newest_leader", "behind"} if name in ("fenced", "rival") else set()
+    assert {key: now[key] for key in said if key not in later} == {
+        key: value for key, value in said.items() if key not in later
+    }

@@ -1,43 +1,77 @@
-"""The control socket as 0.3.0 speaks it, on both of its ends."""
+"""The control socket as 0.3.0 spoke it, on both of its ends: recorded (tests/old/0.3.0)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import json
+import os
+import socketserver
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
 
-from replicator_kuma.base.errors import SettingsError
+from replicator_kuma.daemon.control import NAME
+from tests.support.old_state import RECORDED
 
-KNOWN = ("backup", "restore", "promote", "undo", "rollback", "drill-kill")
 
-REQUESTS = (
-    b'{"command": "backup", "options": {"allow_shrink": false, "reconcile": true, "wait": 0.0}}\n',
-    b'{"command": "backup", "options": {"allow_shrink": true, "reconcile": true, "wait": 300.0, '
-    b'"fleet": "default", "mode": "BACKUP"}}\n',
-    b'{"command": "promote", "options": {"force": true, "wait": 0.0}}\n',
-    b'{"command": "undo", "options": {"number": null, "force": false, "wait": 300.0}}\n',
-    b'{"command": "rollback", "options": {"snapshot": "1.7", "at": null, "force": false, '
-    b'"wait": 0.0}}\n',
-)
-"""What its commands send to the supervisor of a leader."""
+@dataclass(frozen=True)
+class Conversation:
+    """What one command of 0.3.0 and a supervisor of 0.3.0 said to each other."""
+
+    mode: str
+    line: str
+    """the command as it was typed"""
+    exit_code: int
+    printed: dict[str, Any]
+    """what the command printed (`--json`)"""
+    request: str
+    answer: str
+
+    @property
+    def last(self) -> dict[str, Any]:
+        """The answer's last line: the result or the error."""
+        found: dict[str, Any] = json.loads(self.answer.splitlines()[-1])
+        return found
+
+
+_FOUND = json.loads((RECORDED / "control.json").read_text())
+CONVERSATIONS = [Conversation(**each) for each in _FOUND["conversations"]]
+UNKNOWN: str = _FOUND["unknown"]
+"""What 0.3.0's supervisor answers where a newer command asks for its settings."""
 
 
 class OldSupervisor:
-    """A handler for `ControlServer` that does what 0.3.0 does: `done` is what it carried out.
+    """Says in ``folder`` what 0.3.0's supervisor said; ``asked`` is what else was asked of it."""
 
-    It ignores options that it does not know, and compares fleet and mode.
-    """
+    def __init__(self, folder: Path, conversation: Conversation) -> None:
+        self.asked: list[str] = []
+        self._folder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        supervisor = self
 
-    def __init__(self, fleet: str = "default", mode: str = "BACKUP") -> None:
-        self.own = {"fleet": fleet, "mode": mode}
-        self.done: list[str] = []
+        class Handler(socketserver.StreamRequestHandler):
+            def handle(self) -> None:
+                request = self.rfile.readline().decode()
+                if json.loads(request)["command"] == "settings":
+                    self.wfile.write(UNKNOWN.encode())
+                    return
+                supervisor.asked.append(request)
+                if request == conversation.request:
+                    self.wfile.write(conversation.answer.encode())
 
-    def __call__(
-        self, command: str, options: Mapping[str, Any], _progress: object
-    ) -> dict[str, Any]:
-        for name, ours in self.own.items():
-            if options.get(name, ours) != ours:
-                raise SettingsError(f"the supervisor that runs here has {name} {ours}")
-        if command not in KNOWN:
-            raise SettingsError(f"the supervisor knows no command {command!r}")
-        self.done.append(command)
-        return {"sentence": "done", "warnings": []}
+        address = f"/proc/self/fd/{self._folder}/{NAME}"
+        self._server = socketserver.ThreadingUnixStreamServer(address, Handler)
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        os.close(self._folder)

@@ -1,19 +1,21 @@
-"""A state file of 0.2.0, and one that 0.2.0 has to read: no version ends at the other's."""
+"""State files of 0.2.0 and 0.3.0, and what these have to read: no version ends at another's."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from replicator_kuma.adapters.repository import Position
 from replicator_kuma.base.errors import StateError
+from replicator_kuma.replication.state.compat import put_together
 from replicator_kuma.replication.state.file import StateFile
 from replicator_kuma.replication.state.records import Pending, SnapshotRef
 from replicator_kuma.replication.state.state import State
 from tests.replication.state.test_state import FULL
-from tests.support.old_state import FIELDS, as_0_2_0_writes_it
+from tests.support.old_state import FIELDS, ROWS_OF, as_0_2_0_writes_it, recorded_state
 
 WRITTEN_BY_0_2_0 = """
 {"version": 1, "state": {
@@ -112,3 +114,49 @@ def test_what_was_set_apart_and_cannot_be_understood_is_an_error(
     file.path.write_text(f'{{"version": 1, "state": {{"writer": "w", "since_0_2_0": {apart}}}}}')
     with pytest.raises(StateError, match="cannot understand"):
         file.load()
+
+
+# --- 0.3.0 --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ROWS_OF)
+def test_nothing_that_0_3_0_wrote_is_lost(tmp_path: Path, name: str) -> None:
+    file = StateFile(tmp_path)
+    was = recorded_state(name)
+    file.path.write_text(json.dumps({"version": 1, "state": was}))
+    file.save(file.load())
+    raw = json.loads(file.path.read_text())
+    assert raw["version"] == 1
+    assert _within(was, put_together(raw["state"]))
+
+
+def _within(was: Any, now: Any) -> bool:
+    """Whether every member is there with its value; a later version may have more of them."""
+    if isinstance(was, dict) and isinstance(now, dict):
+        return all(_within(was[name], now.get(name)) for name in was)
+    if isinstance(was, list) and isinstance(now, list):
+        return len(was) == len(now) and all(map(_within, was, now))
+    return bool(was == now) or (not was and now is None)
+
+
+def test_0_3_0_reads_a_full_state(tmp_path: Path) -> None:
+    """It ends at a member of these parts that it does not know. Elsewhere it passes over them."""
+    file = StateFile(tmp_path)
+    file.save(FULL)
+    raw = json.loads(file.path.read_text())["state"]
+    written = [recorded_state(name) for name in ROWS_OF]
+    assert raw.keys() >= written[0].keys()
+    for part in ("pending", "hold", "last", "drill", "chores", "upkeep"):
+        known = {name for state in written for one in _parts(state, part) for name in one}
+        assert known, part
+        for one in _parts(raw, part):
+            assert one.keys() <= known, part
+
+
+def _parts(state: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    """The parts of a name in a state, as a list; what lies in them is of the same kind."""
+    found = state.get(name)
+    parts = found if isinstance(found, list) else [found] if found else []
+    if name == "drill":
+        parts = [*parts, *_parts(state, "drill_failed")]
+    return [*parts, *(one["earlier"] for one in parts if one.get("earlier"))]
