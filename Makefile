@@ -6,8 +6,8 @@ SHELL := /bin/bash
 .NOTPARALLEL:
 
 PY := .venv/bin/python
-# Test processes side by side: half of the time is waiting for Kuma.
-WORKERS ?= 2
+# Test processes side by side; on two cores three, since half of the time is waiting for Kuma.
+WORKERS ?= 3
 export PYTHONDONTWRITEBYTECODE := 1
 RUN = $(PY) -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 ALL = --ignore=tests/containers

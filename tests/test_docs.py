@@ -110,3 +110,9 @@ def test_each_rule_has_a_test_in_the_quick_tier() -> None:
         for name in named:
             assert (ROOT / name).exists(), name
             assert in_quick(name, 0), name
+
+
+def test_the_answers_to_a_newcomer_exist() -> None:
+    text = (ROOT / "docs" / "newcomer-questions.md").read_text()
+    for name in re.findall(r"`([a-z_]+/[\w/]+\.py)`", text[text.index("## Answers") :]):
+        assert (ROOT / "replicator_kuma" / name).exists(), name

@@ -96,19 +96,19 @@ def promote(instance: Instance, force: bool) -> CycleResult:
 
 
 def before_start(instance: Instance) -> None:
-    from replicator_kuma.replication.apply import interrupted
+    from replicator_kuma.replication.apply import recovery
 
-    interrupted.resolve_before_start(instance)
+    recovery.resolve_before_start(instance)
 
 
 def confirm(instance: Instance) -> None:
-    from replicator_kuma.replication.apply import interrupted
+    from replicator_kuma.replication.apply import recovery
     from replicator_kuma.replication.apply.confirm import confirm as confirm_pending
 
     pending = instance.state.load().pending
     if pending is not None and pending.unread:
         return  # the rows could not be asked before this start: the cycle that comes does
-    if pending is None or interrupted.outcome_known(instance):
+    if pending is None or recovery.outcome_known(instance):
         confirm_pending(instance)
 
 

@@ -32,8 +32,8 @@ from replicator_kuma.replication.apply.prepare import (
     prepare,
     remembered,
 )
-from replicator_kuma.replication.apply.recovery import recover
 from replicator_kuma.replication.apply.restart import apply
+from replicator_kuma.replication.apply.unconfirmed import recover
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from replicator_kuma.replication.state.hold_words import TO_GO_ON, restore_hold
 from replicator_kuma.replication.state.records import Arrived, Hold, SnapshotRef

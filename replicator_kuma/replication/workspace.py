@@ -12,7 +12,7 @@ from pathlib import Path
 
 from replicator_kuma.base.errors import ReplicatorError
 from replicator_kuma.base.state_directory import unusable
-from replicator_kuma.replication.apply.interrupted import resolve_before_start
+from replicator_kuma.replication.apply.recovery import resolve_before_start
 from replicator_kuma.replication.drill import scratch
 from replicator_kuma.replication.hints import advise
 from replicator_kuma.replication.instance import Instance

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from replicator_kuma.base.errors import KumaError, ReplicatorError, SnapshotRefused
 from replicator_kuma.dump.format import Dump
-from replicator_kuma.replication.apply.interrupted import PARTIAL
+from replicator_kuma.replication.apply.recovery import PARTIAL
 from replicator_kuma.replication.instance import Outcome
 from replicator_kuma.replication.observe import observe
 from tests.faults.injections import NotMet, Point

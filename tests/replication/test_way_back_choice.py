@@ -9,7 +9,7 @@ import pytest
 from replicator_kuma.base.errors import KumaError, SettingsError
 from replicator_kuma.dump.catalog import SETTINGS, TABLES
 from replicator_kuma.dump.transform.policy import Policy
-from replicator_kuma.replication.apply.interrupted import resolve_before_start
+from replicator_kuma.replication.apply.recovery import resolve_before_start
 from replicator_kuma.replication.instance import Instance, Outcome
 from tests.support import cycles, databases
 from tests.support.compare import damage, orphans

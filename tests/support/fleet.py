@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from replicator_kuma.base.errors import KumaError, SnapshotRefused
-from replicator_kuma.replication.apply.interrupted import resolve_before_start
+from replicator_kuma.replication.apply.recovery import resolve_before_start
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from tests.support import cycles, databases
 from tests.support.compare import (

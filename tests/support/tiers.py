@@ -52,8 +52,9 @@ QUICK_ONE_IN: dict[str, int] = {
     "tests/test_performance.py": 5,
 }
 """Of these files' tests only one in so many runs in the quick tier; 0: none."""
-SAMPLE_ONE_IN = 6
-"""of what the quick tier leaves out, for .ci/run"""
+SAMPLE_ONE_IN = 3
+"""of the tests that the quick tier leaves out, for .ci/run; files that it leaves out are whole:
+there a test may go on where the one before it ended"""
 
 PUREST = ("tests/base/", "tests/dump/", "tests/config/", "tests/test_layout.py")
 """They run first: without a process of their own, most failures show in seconds."""
@@ -80,12 +81,12 @@ def select(items: Sequence[pytest.Item]) -> tuple[list[pytest.Item], list[pytest
     rest = 0
     for item in items:
         path = item.nodeid.split("::")[0]
-        wanted = TIER == "all"
-        if not wanted:
-            quick = in_quick(path, numbers[path])
-            numbers[path] += 1
-            rest += not quick
-            wanted = quick if TIER == "quick" else not quick and rest % SAMPLE_ONE_IN == 0
+        quick = in_quick(path, numbers[path])
+        numbers[path] += 1
+        rest += not quick
+        whole = QUICK_ONE_IN.get(path) == 0
+        sampled = not quick and (whole or rest % SAMPLE_ONE_IN == 0)
+        wanted = {"quick": quick, "sample": sampled, "all": True}[TIER]
         (kept if wanted else left).append(item)
     slow = {item.path for item in kept if item.get_closest_marker("slow")}
     kept.sort(key=lambda item: (_not_pure(item, slow), item.path not in slow))

@@ -1,4 +1,4 @@
-"""Kuma is ready: the pending apply stands. Or its snapshot is called bad."""
+"""Kuma is ready: the pending apply stands."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from dataclasses import replace
 from replicator_kuma.base.effects import effect
 from replicator_kuma.base.errors import DatabaseLocked
 from replicator_kuma.replication.apply import checkpoints, failed_attempts
-from replicator_kuma.replication.apply.interrupted import before_folder, drop_before
+from replicator_kuma.replication.apply.failed_attempts import forgiven, suspect_fields
+from replicator_kuma.replication.apply.recovery import before_folder, drop_before
 from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.shrink import no_rollback
 from replicator_kuma.replication.snapshot_ids import identity
-from replicator_kuma.replication.state.records import NO_DRIFT, Bad, Hold, Pending, SnapshotRef
+from replicator_kuma.replication.state.records import NO_DRIFT, Hold, Pending
 from replicator_kuma.replication.state.state import State
 
-NOT_STARTED = "Kuma did not start on it"
 UNCONFIRMED = "Kuma has not confirmed these rows: the first cycle once it runs publishes them"
 
 log = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ def _reverted_fields(instance: Instance, state: State, pending: Pending) -> dict
     suspected: dict[str, object] = {}
     key = failed_attempts.aim(instance, pending.mark, pending.policy)
     if not failed_attempts.killed(state, key):
-        suspected = _suspect_fields(state, pending, identity(instance.fleet, pending.mark))
+        suspected = suspect_fields(state, pending, identity(instance.fleet, pending.mark))
     return {"rolled_back": None, **suspected}
 
 
@@ -143,41 +143,3 @@ def _hold_after(state: State, pending: Pending) -> Hold | None:
 def holds(hold: Hold, snapshot: str) -> bool:
     """Whether a hold is of this snapshot."""
     return hold.mark is not None and hold.mark.snapshot == snapshot
-
-
-def _suspect_fields(state: State, pending: Pending, snapshot: str) -> dict[str, object]:
-    """Suspect a snapshot when Kuma was late on the old rows, too; the second time, call it bad.
-
-    The first time something else may be the cause: a port, a disk. If Kuma's start takes longer
-    than the replicator waits, each new attempt would be an outage for nothing. An undo is not
-    tried again.
-    """
-    if pending.undoes:
-        return {"hold": state.hold and replace(state.hold, mark=state.applied, kept=0)}
-    if state.suspect == snapshot:
-        return {**_bad_fields(state, snapshot, pending.mark, NOT_STARTED), "suspect": ""}
-    return {"suspect": snapshot}
-
-
-def _bad_fields(state: State, snapshot: str, mark: SnapshotRef, why: str) -> dict[str, object]:
-    """The state's fields with one more bad snapshot; the last twenty are remembered."""
-    bad = (*(known for known in state.bad if known != snapshot), snapshot)[-20:]
-    return {"bad": bad, "bad_why": Bad(str(mark.position), time.time(), why)}
-
-
-def call_bad(instance: Instance, mark: SnapshotRef, why: str) -> None:
-    """Remember a snapshot for which Kuma was stopped in vain: only a person tries it again."""
-    if snapshot := identity(instance.fleet, mark):  # the rows of an undo are no snapshot's
-        instance.state.update(**_bad_fields(instance.state.load(), snapshot, mark, why))
-
-
-def forgiven(state: State, snapshot: str) -> dict[str, object]:
-    """The state's fields once Kuma was ready on a snapshot's rows: its failures are forgotten.
-
-    ``snapshot`` is its common id.
-    """
-    return {
-        "bad": tuple(known for known in state.bad if known != snapshot),
-        "suspect": "" if state.suspect == snapshot else state.suspect,
-        "vain": None,
-    }

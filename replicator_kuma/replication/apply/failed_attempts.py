@@ -1,4 +1,4 @@
-"""Remembers applies that failed after Kuma had stopped for them, so that they back off.
+"""Applies that failed, and snapshots that were called bad: remembered, not repeated for ever.
 
 Two attempts are allowed, because most causes go away. Then the same snapshot is tried again only
 if what could be seen of the cause has changed, if Kuma does not run anyway, or if a person says
@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import shutil
 import time
+from dataclasses import replace
 
 from replicator_kuma.base.errors import (
     DatabaseError,
@@ -24,7 +25,7 @@ from replicator_kuma.base.text import killed_by
 from replicator_kuma.base.times import when
 from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.snapshot_ids import identity
-from replicator_kuma.replication.state.records import FailedAttempt, SnapshotRef
+from replicator_kuma.replication.state.records import Bad, FailedAttempt, Pending, SnapshotRef
 from replicator_kuma.replication.state.state import State
 
 ALLOWED = 2
@@ -35,6 +36,45 @@ KILLED_PAUSE = 60.0
 """the same, after a second start that a signal ended"""
 _LONGEST = 86_400.0
 _ROOM = 1 << 20
+NOT_STARTED = "Kuma did not start on it"
+
+
+def suspect_fields(state: State, pending: Pending, snapshot: str) -> dict[str, object]:
+    """Suspect a snapshot when Kuma was late on the old rows, too; the second time, call it bad.
+
+    The first time something else may be the cause: a port, a disk. If Kuma's start takes longer
+    than the replicator waits, each new attempt would be an outage for nothing. An undo is not
+    tried again.
+    """
+    if pending.undoes:
+        return {"hold": state.hold and replace(state.hold, mark=state.applied, kept=0)}
+    if state.suspect == snapshot:
+        return {**bad_fields(state, snapshot, pending.mark, NOT_STARTED), "suspect": ""}
+    return {"suspect": snapshot}
+
+
+def bad_fields(state: State, snapshot: str, mark: SnapshotRef, why: str) -> dict[str, object]:
+    """The state's fields with one more bad snapshot; the last twenty are remembered."""
+    bad = (*(known for known in state.bad if known != snapshot), snapshot)[-20:]
+    return {"bad": bad, "bad_why": Bad(str(mark.position), time.time(), why)}
+
+
+def call_bad(instance: Instance, mark: SnapshotRef, why: str) -> None:
+    """Remember a snapshot for which Kuma was stopped in vain: only a person tries it again."""
+    if snapshot := identity(instance.fleet, mark):  # the rows of an undo are no snapshot's
+        instance.state.update(**bad_fields(instance.state.load(), snapshot, mark, why))
+
+
+def forgiven(state: State, snapshot: str) -> dict[str, object]:
+    """The state's fields once Kuma was ready on a snapshot's rows: its failures are forgotten.
+
+    ``snapshot`` is its common id.
+    """
+    return {
+        "bad": tuple(known for known in state.bad if known != snapshot),
+        "suspect": "" if state.suspect == snapshot else state.suspect,
+        "vain": None,
+    }
 
 
 def aim(instance: Instance, mark: SnapshotRef, policy: str) -> str:

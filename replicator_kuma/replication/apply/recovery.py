@@ -1,57 +1,178 @@
-"""What a cycle does first about an apply that Kuma has not confirmed."""
+"""An apply that ended in the middle: complete it where it was committed, else drop it."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import shutil
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
 
-from replicator_kuma.base.errors import KumaRunning
-from replicator_kuma.replication.apply.confirm import confirm
-from replicator_kuma.replication.apply.interrupted import outcome_known
-from replicator_kuma.replication.apply.revert import (
-    started_on_unknown_rows,
-    stop_after_write,
-    wait_or_revert,
+from replicator_kuma.adapters.database import Reader
+from replicator_kuma.base.errors import (
+    DatabaseLocked,
+    DatabaseMigrating,
+    DatabaseMissing,
+    DatabaseUnreachable,
+    SnapshotRefused,
 )
+from replicator_kuma.dump.format import Dump, write_tables
+from replicator_kuma.dump.manifest import digest
+from replicator_kuma.replication.apply import checkpoints, staging
 from replicator_kuma.replication.instance import Instance
+from replicator_kuma.replication.state.records import Pending
+
+PARTIAL = "before.part"
 
 log = logging.getLogger(__name__)
 
 
-def recover(instance: Instance) -> None:
-    """Confirm a pending apply once Kuma is ready, or put the rows from before back.
+def before_folder(instance: Instance) -> Path:
+    """The folder of the rows from before an unconfirmed apply."""
+    return instance.state.folder / "before"
 
-    Then delete the history of monitors that are gone. Raises what `revert` raises; KumaRunning
-    where Kuma would have to restart and nobody said how; DatabaseUnreachable where the tables live
-    inside a Kuma that does not run.
+
+def resolve_before_start(instance: Instance) -> None:
+    """Complete or drop an interrupted apply before Kuma starts, where the database can be asked.
+
+    Where it cannot (Kuma migrates, or the tables live inside a Kuma that does not run), call
+    `outcome_known` once Kuma is ready. Raises DatabaseErrors, StateError.
     """
-    pending, kuma = instance.state.load().pending, instance.kuma
-    # nobody knows which rows this start of Kuma has read: only its next start tells of them
-    doubtful = pending is not None and started_on_unknown_rows(instance, pending)
-    if pending is not None and kuma.manages and not doubtful:
-        running = kuma.running()
-        if not running and (not pending.restart or kuma.name == "child"):
-            return  # a person stopped it, or the supervisor has yet to start it
-        if not running:
-            log.warning("Kuma ended on rows that were not confirmed yet: starting it")
-        wait_or_revert(instance, start=not running)
-    if pending is not None:
-        if not outcome_known(instance):
-            return
-        _restart_unread(instance)
-    confirm(instance)
+    try:
+        resolve_interrupted(instance)
+    except (DatabaseMissing, DatabaseMigrating) as error:
+        log.debug("whether the rows were written is not known yet: %s", error)
+    except DatabaseUnreachable:
+        if not instance.store.embedded:
+            raise
 
 
-def _restart_unread(instance: Instance) -> None:
-    """Restart a Kuma that has not read the rows since they were written."""
-    pending = instance.state.load().pending
-    if pending is None or not pending.unread or instance.force:
+def resolve_interrupted(instance: Instance) -> None:
+    """Complete the pending apply if its transaction was committed; drop it if it was not.
+
+    The live rows tell which: their digest is the pending apply's target or its base. Raises
+    DatabaseErrors where the rows cannot be read; if Kuma is started then, nobody knows which rows
+    it reads, and the apply is noted as `unread`.
+    """
+    pending = _pending_now(instance)
+    if pending is None:
+        drop_before(instance)
         return
-    if not instance.kuma.manages:
-        raise KumaRunning(
-            "the rows are new, Kuma has not read them yet, and nobody said how to restart it",
-            hint="Restart Kuma by: replicator run. Or tell how to: REPLICATOR_KUMA=docker, systemd "
-            "or command.",
-        )
-    log.warning("Kuma has not read its rows since they were written: restarting it")
-    stop_after_write(instance)
-    wait_or_revert(instance, start=True)
+    if not pending.writing:
+        _drop(instance, pending)
+        return
+    try:
+        rows = _rows_now(instance, pending)
+    except (DatabaseLocked, DatabaseUnreachable):
+        outside = _ends_by_itself(instance) and not instance.store.embedded
+        if outside and instance.kuma.manages:
+            instance.state.update(pending=replace(pending, unread=True))
+        raise
+    if rows == pending.base != pending.target and not pending.drifted:
+        _drop(instance, pending)
+        return
+    if rows != pending.target and not pending.drifted:
+        # somebody has changed the rows since: they no longer tell whether it was committed
+        instance.state.update(pending=replace(pending, drifted=True))
+    if rows == pending.target and not pending.seen:
+        instance.state.update(pending=replace(pending, seen=True))
+    if rows == pending.target or staging.is_staged(instance.data_dir):
+        _finish(instance, pending)
+
+
+def _finish(instance: Instance, pending: Pending) -> None:
+    """Put the staged files in place; where they are lost, the next apply brings them anew."""
+    try:
+        staging.finish(instance.data_dir, pending.files)
+    except staging.StagedLost as error:
+        log.warning("%s: taking the snapshot again", error)
+        known = instance.state.load().pending
+        if known is not None:
+            instance.state.update(pending=replace(known, files=(), drifted=True))
+
+
+def _pending_now(instance: Instance) -> Pending | None:
+    """The pending apply. Where Kuma does not run, it will read the rows at its next start."""
+    pending = instance.state.load().pending
+    if pending is not None and pending.unread and not instance.kuma.running():
+        pending = replace(pending, unread=False)
+        instance.state.update(pending=pending)
+    return pending
+
+
+def _drop(instance: Instance, pending: Pending) -> None:
+    """Drop an apply of which nothing was written; the unconfirmed one before it stays pending."""
+    log.warning("an apply ended before its changes were written: the rows are as they were")
+    stands = pending.earlier and replace(pending.earlier, files=())
+    if pending.rollback:
+        # Kuma has not confirmed the rows that this way back was to replace: they stay pending
+        stands = replace(pending, files=(), rollback=False, writing=True, drifted=True)
+    staging.discard(instance.data_dir)
+    checkpoints.abandon(instance.state.folder)
+    instance.state.update(pending=stands)
+    if stands is None:
+        drop_before(instance)
+
+
+def drop_before(instance: Instance) -> None:
+    """Commit the checkpoint of a confirmed apply; delete the folder of rows from before.
+
+    That folder holds secrets. Call when nothing is pending.
+    """
+    staging.discard(instance.data_dir)
+    folder = before_folder(instance)
+    checkpoints.commit(instance.state.folder, folder)
+    for path in (folder, folder.with_name(PARTIAL)):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _rows_now(instance: Instance, pending: Pending) -> str:
+    """The digest of the live tables, as it was computed for the pending apply.
+
+    The operator's choice of tables and settings may be another since. Then the choice with which
+    the rows from before were kept is used, if its digest is one of the pending apply's.
+    """
+    rows = _tables_digest(instance)
+    if rows not in (pending.base, pending.target):
+        with contextlib.suppress(SnapshotRefused):  # no rows from before, or damaged ones
+            before = Dump.open(before_folder(instance)).manifest
+            as_before = _tables_digest(instance.choosing(before))
+            if as_before in (pending.base, pending.target):
+                return as_before
+    return rows
+
+
+def _tables_digest(instance: Instance) -> str:
+    store = instance.store
+    waits = _ends_by_itself(instance)
+    opened: AbstractContextManager[Reader] = store.write() if waits else store.read()
+    with opened as reader:
+        entries, _named = write_tables(None, reader, reader.schema.require(instance.tables))
+    return digest(entries, {})
+
+
+def _ends_by_itself(instance: Instance) -> bool:
+    """Whether a server may still commit a transaction whose client is dead.
+
+    A writer waits for that commit; a reader gets the old rows until then.
+    """
+    return instance.store.engine != "sqlite"
+
+
+def outcome_known(instance: Instance) -> bool:
+    """Whether it is known if the pending apply was committed; call once Kuma is ready.
+
+    False while Kuma migrates: confirm nothing then, the next cycle asks again. Raises
+    DatabaseErrors.
+    """
+    try:
+        resolve_interrupted(instance)
+    except DatabaseMigrating as error:
+        log.info("what an earlier run wrote is not confirmed yet: %s", error)
+        return False
+    except DatabaseMissing:  # nobody can tell any more
+        pending = instance.state.load().pending
+        if pending is not None:
+            instance.state.update(pending=replace(pending, drifted=True))
+    return True

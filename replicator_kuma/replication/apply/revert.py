@@ -22,9 +22,10 @@ from replicator_kuma.base.errors import (
 from replicator_kuma.base.text import killed_by
 from replicator_kuma.dump.format import Dump
 from replicator_kuma.replication.apply import failed_attempts, staging
-from replicator_kuma.replication.apply.confirm import NOT_STARTED, call_bad, confirm
-from replicator_kuma.replication.apply.interrupted import before_folder, resolve_before_start
+from replicator_kuma.replication.apply.confirm import confirm
+from replicator_kuma.replication.apply.failed_attempts import NOT_STARTED, call_bad
 from replicator_kuma.replication.apply.prepare import Planned, prepare, takes_monitors
+from replicator_kuma.replication.apply.recovery import before_folder, resolve_before_start
 from replicator_kuma.replication.apply.transaction import carry_out
 from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.snapshot_ids import identity

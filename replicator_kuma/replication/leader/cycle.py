@@ -9,7 +9,7 @@ from dataclasses import replace
 from replicator_kuma.base.errors import DatabaseMissing, Fenced, ReplicatorError
 from replicator_kuma.replication import second_repository
 from replicator_kuma.replication.apply.confirm import UNCONFIRMED
-from replicator_kuma.replication.apply.recovery import recover
+from replicator_kuma.replication.apply.unconfirmed import recover
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from replicator_kuma.replication.leader.decide import (
     Step,

@@ -21,7 +21,7 @@ from replicator_kuma.base.errors import (
 from replicator_kuma.dump.catalog import TABLES
 from replicator_kuma.replication import mode_mismatch, second_repository
 from replicator_kuma.replication.apply import checkpoints
-from replicator_kuma.replication.apply.recovery import recover
+from replicator_kuma.replication.apply.unconfirmed import recover
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from replicator_kuma.replication.leader.publish import publish
 from replicator_kuma.replication.replica.shrink_guard import Guard

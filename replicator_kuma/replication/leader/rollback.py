@@ -7,7 +7,7 @@ from dataclasses import replace
 from replicator_kuma.adapters.repository import Snapshot
 from replicator_kuma.base.errors import DatabaseMissing, SnapshotNotFound, Unpublished
 from replicator_kuma.replication.apply.confirm import UNCONFIRMED
-from replicator_kuma.replication.apply.recovery import recover
+from replicator_kuma.replication.apply.unconfirmed import recover
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from replicator_kuma.replication.leader.cycle import Leader
 from replicator_kuma.replication.leader.decide import View, equivalence_key

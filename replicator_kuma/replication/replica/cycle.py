@@ -12,7 +12,7 @@ from replicator_kuma.replication import (
     mode_mismatch,
     second_repository,
 )
-from replicator_kuma.replication.apply.recovery import recover
+from replicator_kuma.replication.apply.unconfirmed import recover
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from replicator_kuma.replication.mode_mismatch import awaits_mode
 from replicator_kuma.replication.observe import observe

@@ -17,7 +17,8 @@ from replicator_kuma.replication import (
     restart_cooldown,
 )
 from replicator_kuma.replication.apply import checkpoints, failed_attempts, prepare
-from replicator_kuma.replication.apply.confirm import forgiven, holds
+from replicator_kuma.replication.apply.confirm import holds
+from replicator_kuma.replication.apply.failed_attempts import forgiven
 from replicator_kuma.replication.apply.restart import apply
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from replicator_kuma.replication.replica import drift
