@@ -35,7 +35,9 @@ def kuma_pid(side: Side) -> int:
     children = Path(f"/proc/{side.process.pid}/task")
     pids = [int(p) for task in children.iterdir() for p in (task / "children").read_text().split()]
     for pid in pids:
-        if b"server/server.js" in Path(f"/proc/{pid}/cmdline").read_bytes():
+        line = Path(f"/proc/{pid}/cmdline").read_bytes()
+        # a release of 2.x that is up calls itself uptime-kuma
+        if b"server/server.js" in line or line.startswith(b"uptime-kuma"):
             return pid
     raise AssertionError(f"no Kuma below {side.name}: {side.log_tail()}")
 
