@@ -7,11 +7,14 @@ import logging
 import os
 import stat
 from collections.abc import Callable
+from io import BufferedReader
 from pathlib import Path
 
 import pytest
 
+from replicator_kuma.base import state_directory
 from replicator_kuma.base.errors import StateError
+from replicator_kuma.base.folders import Folder
 from replicator_kuma.base.state_directory import anchored, real_path
 from replicator_kuma.base.text import plain, plain_json
 from replicator_kuma.config.settings import Settings
@@ -224,3 +227,18 @@ def test_people_read_its_name(data: Path, capsys: pytest.CaptureFixture[str]) ->
     assert name in capsys.readouterr().err
     assert real_path(held / "x") == Path(name) / "x"
     assert plain(f"{held}0") == f"{held}0", "another descriptor"
+
+
+def test_a_file_that_comes_between_two_looks_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first state of an instance, for who waits for it."""
+    real = Folder.open_file
+
+    def comes_after(folder: Folder, name: str) -> BufferedReader | None:
+        seen = real(folder, name)
+        (tmp_path / name).write_bytes(b"new")
+        return seen
+
+    monkeypatch.setattr(Folder, "open_file", comes_after)
+    assert state_directory.read(tmp_path, "state.json") == b"new"
