@@ -37,6 +37,8 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _NONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)
 _MOST_LINKS = 40  # as the kernel's own limit
+_LOOKS = 10
+"""at a file that comes and goes, before it is called none"""
 _BUFFER = 1 << 18
 _T = TypeVar("_T")
 
@@ -136,6 +138,20 @@ class Folder:
             name, lambda folder, last: _opened(folder, last, _READ, follow=follow)
         )
         return None if descriptor is None else opened_regular(descriptor)
+
+    def open_regular(self, name: str, *, follow: bool = False) -> BufferedReader | None:
+        """As `open_file`, but None only where there is nothing; OSError EINVAL for no file."""
+        for _ in range(_LOOKS):
+            file = self.open_file(name, follow=follow)
+            if file is not None:
+                return file
+            found = self.stat(name, follow=follow)
+            if found is None:
+                return None
+            if not stat.S_ISREG(found.st_mode):
+                break
+            # it came between the two looks
+        raise OSError(errno.EINVAL, "it is no regular file", f"{self.shown}/{name}")
 
     def stat(self, name: str, *, follow: bool = False) -> os.stat_result | None:
         """As lstat, or stat; None where there is nothing. Raises LinkRefused, HardLinkRefused."""

@@ -20,8 +20,6 @@ from replicator_kuma.base.errors import StateError
 from replicator_kuma.base.folders import ANCHOR, FOLDER, Folder
 from replicator_kuma.base.text import name_folder
 
-_LOOKS = 10
-"""at a file that comes and goes, before it is called none"""
 _NO_MORE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _anchors: dict[str, int] = {}
 _lock = threading.Lock()
@@ -110,17 +108,8 @@ def read(path: Path, name: str) -> bytes | None:
         if folder is None:
             return None
         stack.enter_context(folder)
-        for _ in range(_LOOKS):
-            file = folder.open_file(name)
-            if file is not None:
-                return stack.enter_context(file).read()
-            found = folder.stat(name)
-            if found is None:
-                return None
-            if not stat.S_ISREG(found.st_mode):
-                break
-            # it came between the two looks
-        raise OSError(errno.EINVAL, "it is no regular file", str(path / name))
+        file = folder.open_regular(name)
+        return None if file is None else stack.enter_context(file).read()
 
 
 def real_path(path: Path) -> Path:

@@ -235,8 +235,8 @@ def test_a_file_that_comes_between_two_looks_is_read(
     """The first state of an instance, for who waits for it."""
     real = Folder.open_file
 
-    def comes_after(folder: Folder, name: str) -> BufferedReader | None:
-        seen = real(folder, name)
+    def comes_after(folder: Folder, name: str, *, follow: bool = False) -> BufferedReader | None:
+        seen = real(folder, name, follow=follow)
         (tmp_path / name).write_bytes(b"new")
         return seen
 

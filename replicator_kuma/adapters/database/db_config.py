@@ -4,6 +4,7 @@ them (its server/setup-database.js and database.js; sockets and TLS since 2.1).
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pwd
@@ -92,10 +93,8 @@ def read_login(data_dir: Path, environ: Mapping[str, str]) -> Login | None:
 def _of_file(path: Path) -> dict[str, Any]:
     try:
         with Folder.open(path.parent) as folder:
-            file = folder.open_file(path.name, follow=True)
+            file = folder.open_regular(path.name, follow=True)
             if file is None:
-                if folder.stat(path.name) is not None:
-                    raise DatabaseError(f"cannot read {path}: it is no file", hint=_OF_KUMA)
                 return {"type": "sqlite"}
         with file:
             config = json.loads(file.read().decode())
@@ -107,7 +106,8 @@ def _of_file(path: Path) -> dict[str, Any]:
             hint="Put the file itself there, or run the replicator as Kuma's own user.",
         ) from error
     except OSError as error:
-        raise DatabaseError(f"cannot read {path}: {error.strerror}", hint=remedy(error)) from error
+        hint = _OF_KUMA if error.errno == errno.EINVAL else remedy(error)
+        raise DatabaseError(f"cannot read {path}: {error.strerror}", hint=hint) from error
     except (ValueError, RecursionError):  # json's exception holds the whole text
         raise DatabaseError(f"{path} is not JSON", hint=_OF_KUMA) from None
     if not isinstance(config, dict) or not isinstance(config.get("type"), str):
