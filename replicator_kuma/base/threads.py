@@ -1,4 +1,7 @@
-"""Work in a thread beside other work."""
+"""Work in a thread beside other work.
+
+The threads are daemons: those of a ThreadPoolExecutor would keep a process from ending.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,27 @@ T = TypeVar("T")
 
 @contextlib.contextmanager
 def beside(work: Callable[[], T]) -> Iterator[Future[T]]:
-    """Do ``work`` in a thread beside the block, which does not end before it has.
+    """Do ``work`` beside the block, which does not end before it has."""
+    thread, future = _started("beside", work)
+    try:
+        yield future
+    finally:
+        thread.join()
 
-    A daemon: the threads of a ThreadPoolExecutor would keep an interrupted process from ending.
-    """
+
+def within(seconds: float, work: Callable[[], T], otherwise: T) -> T:
+    """What ``work`` returns, or raises; ``otherwise`` if it takes longer."""
+    _thread, future = _started("within", work)
+    try:
+        return future.result(seconds)
+    except TimeoutError:
+        if future.done():  # its own
+            raise
+        return otherwise
+
+
+def _started(name: str, work: Callable[[], T]) -> tuple[threading.Thread, Future[T]]:
+    """A thread that does ``work``, and what comes of it."""
     future: Future[T] = Future()
 
     def run() -> None:
@@ -25,9 +45,6 @@ def beside(work: Callable[[], T]) -> Iterator[Future[T]]:
         except BaseException as error:
             future.set_exception(error)
 
-    thread = threading.Thread(target=run, name="beside", daemon=True)
+    thread = threading.Thread(target=run, name=name, daemon=True)
     thread.start()
-    try:
-        yield future
-    finally:
-        thread.join()
+    return thread, future

@@ -34,6 +34,7 @@ from replicator_kuma.base.errors import (
 )
 from replicator_kuma.base.state_directory import unusable
 from replicator_kuma.base.text import killed_by
+from replicator_kuma.base.threads import within
 from replicator_kuma.config import same_settings
 from replicator_kuma.config.settings import Mode, Settings, kuma_address
 from replicator_kuma.daemon import control_options, heartbeat
@@ -41,7 +42,7 @@ from replicator_kuma.daemon.control import ControlServer
 from replicator_kuma.daemon.jobs import TASKS, Budget, Jobs, Tasks
 from replicator_kuma.daemon.maintenance import Maintenance
 from replicator_kuma.daemon.schedule import Timetable
-from replicator_kuma.daemon.worker import Job, Progress, Worker, within
+from replicator_kuma.daemon.worker import Job, Progress, Worker
 from replicator_kuma.replication import other_processes
 from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.state.file import LOCK_FLAGS, acquire

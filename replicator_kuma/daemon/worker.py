@@ -11,7 +11,6 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -38,28 +37,6 @@ class Job:
     done: threading.Event = field(default_factory=threading.Event)
     result: Any = None
     error: BaseException | None = None
-
-
-def within(seconds: float, work: Callable[[], T], otherwise: T) -> T:
-    """What ``work`` returns, or raises; ``otherwise`` if it takes longer: it goes on then, unheard.
-
-    A daemon: it keeps no process from ending.
-    """
-    future: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(work())
-        except BaseException as error:
-            future.set_exception(error)
-
-    threading.Thread(target=run, name="within", daemon=True).start()
-    try:
-        return future.result(seconds)
-    except TimeoutError:
-        if future.done():  # its own
-            raise
-        return otherwise
 
 
 class Worker:

@@ -73,7 +73,7 @@ class State:
     """the last apply for which Kuma was stopped and that was not written; None: none since"""
     restart: Restart | None = None
     waits_until: float = 0.0
-    """when the snapshot that waits for its turn may be applied (`pace`); 0: none waits"""
+    """when the snapshot that waits for its turn may be applied; 0: none waits"""
     purge: bool = False
     verified_at: float = 0.0
     """when a leader last asked the repository, and it agreed; 0: it is to ask in any case"""
