@@ -177,7 +177,7 @@ def complete_snapshots(ctx: click.Context, _param: click.Parameter, incomplete: 
     except ReplicatorError:
         return []
     found: list[str] = []
-    for mark in (state.applied, state.published):
+    for mark in (state.following.applied, state.leading.published):
         if mark is not None:
             found += [str(mark.position), mark.snapshot[:8]]
     return [text for text in dict.fromkeys(found) if text and text.startswith(incomplete)]

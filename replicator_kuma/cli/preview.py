@@ -88,10 +88,10 @@ def _unpublished(preview: Preview) -> bool:
     """Whether a rollback refuses to lose what was edited here since the last publish."""
     from replicator_kuma.replication.leader.decide import equivalence_key
 
-    published, live = preview.state.published, preview.live_digest
+    published, live = preview.state.leading.published, preview.live_digest
     if published is None or live == published.digest:
         return False
-    return preview.state.alike != equivalence_key(published, live)
+    return preview.state.leading.equivalent != equivalence_key(published, live)
 
 
 def _command(words: Sequence[str], overrides: Mapping[str, str]) -> str:

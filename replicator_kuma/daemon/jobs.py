@@ -364,10 +364,10 @@ class Jobs:
         """
         with contextlib.suppress(StateError):
             state = self._instance.state.load()
-            if state.vain is not None and state.vain.signal:
+            if state.applying.failed is not None and state.applying.failed.signal:
                 return False  # it may have ended Kuma before this start, and outside of a cycle
-            tried = state.bad or state.vain is not None
-            return not tried or state.last is None or state.last.ok
+            tried = state.applying.bad or state.applying.failed is not None
+            return not tried or state.outcome.last is None or state.outcome.last.ok
         return True
 
     def _has_database(self) -> bool:

@@ -26,6 +26,7 @@ from replicator_kuma.daemon.worker import Job, Progress, Worker
 from replicator_kuma.replication.drill.drill import scheduled
 from replicator_kuma.replication.instance import Instance, Steps
 from replicator_kuma.replication.leader import housekeeping
+from replicator_kuma.replication.state import transitions
 from replicator_kuma.replication.state.records import JobRecord
 from replicator_kuma.replication.state.state import State
 
@@ -89,13 +90,12 @@ def following(noted: JobRecord, window: Window, now: datetime, random: Random) -
 
 def record_of(state: State, name: str) -> JobRecord:
     """What is known of a maintenance job; of one that was never planned, its name."""
-    return next((noted for noted in state.chores if noted.name == name), JobRecord(name, ""))
+    return next((noted for noted in state.upkeep.jobs if noted.name == name), JobRecord(name, ""))
 
 
 def note(instance: Instance, noted: JobRecord) -> None:
     """Put a maintenance job's note in its place; raises StateError. Call under the lock."""
-    others = tuple(n for n in instance.state.load().chores if n.name != noted.name)
-    instance.state.update(chores=tuple(sorted((*others, noted), key=lambda n: n.name)))
+    instance.state.change(transitions.job_noted, noted)
 
 
 @dataclass

@@ -35,7 +35,7 @@ def first_backup(
         return backup(instance, allow_shrink, verify)
     except RepositoryMissing:
         state = instance.state.load()
-        if any((state.published, state.intent, state.applied)):
+        if any((state.leading.published, state.leading.publishing, state.following.applied)):
             raise
         if instance.repository.init():
             logger.info("created the repository")
@@ -105,7 +105,7 @@ def confirm(instance: Instance) -> None:
     from replicator_kuma.replication.apply import recovery
     from replicator_kuma.replication.apply.confirm import confirm as confirm_pending
 
-    pending = instance.state.load().pending
+    pending = instance.state.load().applying.pending
     if pending is not None and pending.unread:
         return  # the rows could not be asked before this start: the cycle that comes does
     if pending is None or recovery.outcome_known(instance):

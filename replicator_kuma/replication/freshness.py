@@ -76,28 +76,29 @@ class Freshness:
         }
 
 
-def noted(state: State, outcome: str, now: float) -> dict[str, Any]:
-    """What the state is to hold after a cycle without an error.
+def after_success(state: State, outcome: str, now: float) -> tuple[float, str]:
+    """`Outcomes.fresh_at` and `Outcomes.refused` after a cycle without an error.
 
     A cycle that only waited has not shown that rows here are up to date: a replica without a
     leader would be fresh for ever.
     """
     if outcome == WAITING:
-        return {"fresh_at": last_success(state), "refused": state.refused}
-    return {"fresh_at": now, "refused": ""}
+        return last_success(state), state.outcome.refused
+    return now, ""
 
 
-def noted_failure(state: State, error: Exception) -> dict[str, Any]:
-    """What the state is to hold after a cycle that failed.
+def after_failure(state: State, error: Exception) -> tuple[float, str]:
+    """The same after a cycle that failed.
 
     A refusal stays noted while another failure hides it: a repository that goes away does not
     make a refused snapshot an accepted one.
     """
     refusal = isinstance(error, _REFUSALS)
-    if isinstance(error, StoppedInVain) and state.vain is not None and state.vain.signal:
+    failed = state.applying.failed
+    if isinstance(error, StoppedInVain) and failed is not None and failed.signal:
         refusal = False  # a Kuma that was killed: it is tried again after a pause
-    refused = describe(error) if refusal else state.refused
-    return {"fresh_at": last_success(state), "refused": refused}
+    refused = describe(error) if refusal else state.outcome.refused
+    return last_success(state), refused
 
 
 def last_success(state: State) -> float:
@@ -106,19 +107,19 @@ def last_success(state: State) -> float:
     0.3.0 did not note it: then its last cycle tells, or the last one without an error, where this
     instance has ever had a snapshot.
     """
-    last = state.last
-    if state.fresh_at or last is None:
-        return state.fresh_at
+    last = state.outcome.last
+    if state.outcome.fresh_at or last is None:
+        return state.outcome.fresh_at
     if last.ok:
         return last.at if last.outcome != WAITING else 0.0
-    return state.last_ok_at if state.has_snapshot else 0.0
+    return state.outcome.last_ok_at if state.has_snapshot else 0.0
 
 
 def late(state: State, max_age: float, now: float) -> str | None:
     """Why replication is late; None where a cycle went well at most ``max_age`` seconds ago."""
     moment = last_success(state)
     if not moment:
-        why = "no cycle has gone well yet" if state.last else "no cycle has ended yet"
+        why = "no cycle has gone well yet" if state.outcome.last else "no cycle has ended yet"
     elif now < moment - SKEW:
         # How long ago it was is not known. Replication that stands must not look fresh until the
         # clock is there again; the next cycle that goes well notes a time that is right.
@@ -144,9 +145,9 @@ def judge(
     """
     moment = last_success(state)
     age = max(0.0, now - moment) if moment and now >= moment - SKEW else None
-    refused = state.refused or ("" if leads else state.shrink)
-    if leads and state.fenced:
-        verdict, sentence = Verdict.FENCED, state.fenced
+    refused = state.outcome.refused or ("" if leads else state.following.shrink)
+    if leads and state.leading.fenced:
+        verdict, sentence = Verdict.FENCED, state.leading.fenced
     elif refused:
         verdict, sentence = Verdict.REFUSED, refused
     elif not leads and (hold := hold_words.told(state)) is not None:
@@ -170,7 +171,7 @@ def _went_well(age: float) -> str:
 
 def _since(state: State) -> str:
     """What the last cycle came to, where it did not go well."""
-    last = state.last
+    last = state.outcome.last
     if last is None:
         return ""
     if not last.ok:

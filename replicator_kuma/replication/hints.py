@@ -71,7 +71,7 @@ def advise(error: ReplicatorError, leads: bool | None, state: State) -> None:
         error.hint = _NO_SNAPSHOT[leads]
     if error.hint != type(error).hint:
         return
-    known = state.has_snapshot or state.intent is not None
+    known = state.has_snapshot or state.leading.publishing is not None
     hints = {
         RepositoryLost: _LOST,
         RepositoryMissing: _MISSING_BEFORE if known else _MISSING_FIRST,

@@ -24,6 +24,7 @@ from replicator_kuma.dump.transform.overrides import Overrides
 from replicator_kuma.dump.transform.policy import Policy
 from replicator_kuma.replication.restart_cooldown import Cooldown
 from replicator_kuma.replication.shrink import HALF, Limit
+from replicator_kuma.replication.state import transitions
 from replicator_kuma.replication.state.file import StateFile
 
 
@@ -186,7 +187,7 @@ class Instance:
         effect("starting Kuma")
         self.kuma.start()
         effect("Kuma started")
-        self.state.update(stopped_by_me=False)
+        self.state.change(transitions.kuma_started)
 
     def step(self, message: str) -> None:
         """Between two steps: raises Interrupted when asked to end, else tells what comes next."""

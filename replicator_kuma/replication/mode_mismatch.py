@@ -27,15 +27,15 @@ _ON_REPLICA = "Run it on the leader. To make this replica the leader instead: re
 
 def awaits_mode(state: State) -> bool:
     """Whether it was promoted, and no cycle as the leader has ended since."""
-    return state.promoted and bool(state.promoted_at)
+    return state.promoted and bool(state.leading.promoted_at)
 
 
 def words(state: State) -> str:
     """When it was promoted and to which epoch; "" where it does not await its mode."""
-    if not awaits_mode(state) or state.published is None:
+    if not awaits_mode(state) or state.leading.published is None:
         return ""
-    epoch = state.published.position.epoch
-    return f"promoted at {when(state.promoted_at)} to epoch {epoch}"
+    epoch = state.leading.published.position.epoch
+    return f"promoted at {when(state.leading.promoted_at)} to epoch {epoch}"
 
 
 def sentence(state: State) -> str:
@@ -60,6 +60,6 @@ def unfit(command: str, mode: str, state: State, *, leads: bool) -> SettingsErro
 
 def as_dict(state: State) -> dict[str, Any] | None:
     """`promoted` of `--json` (docs/json.md)."""
-    if not awaits_mode(state) or state.published is None:
+    if not awaits_mode(state) or state.leading.published is None:
         return None
-    return {"at": when(state.promoted_at), "epoch": state.published.position.epoch}
+    return {"at": when(state.leading.promoted_at), "epoch": state.leading.published.position.epoch}

@@ -12,12 +12,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Protocol
 
 from replicator_kuma.adapters.database import Store
 from replicator_kuma.adapters.kuma import KumaService
 from replicator_kuma.base.errors import DatabaseError
 from replicator_kuma.base.times import when
+from replicator_kuma.replication.state import transitions
 from replicator_kuma.replication.state.file import StateFile
 from replicator_kuma.replication.state.records import Restart
 
@@ -64,15 +65,15 @@ class Cooldown:
         """Kuma is about to be started again: its monitors beat from now on."""
         self._starting = (self.wall(), self.ticks())
 
-    def restarted(self, *, long_since: bool = True) -> dict[str, Any]:
-        """What the state is to note once Kuma was started again for rows.
+    def restarted(self, *, long_since: bool = True) -> Restart:
+        """The restart to note once Kuma was started again for rows.
 
         ``long_since`` False: it was started once more since `starting`, just now.
         """
         now = (self.wall(), self.ticks())
         at, ticks = (self._starting if long_since else None) or now
         self._known, self._starting = (at, ticks), None
-        return {"restart": Restart(at, self._begun or at), "waits_until": 0.0}
+        return Restart(at, self._begun or at)
 
     def age(self, restart: Restart) -> float:
         """Seconds since Kuma was started; below 0 where the clock was set back since."""
@@ -177,16 +178,16 @@ def look(instance: Restartable) -> Wait | None:
     """
     cooldown, state = instance.cooldown, instance.state.load()
     asked = not (instance.by_itself or instance.at_start)
-    if not cooldown.every or state.restart is None or asked:
+    if not cooldown.every or state.applying.restart is None or asked:
         return None
     if not (instance.kuma.manages and instance.kuma.running()):
         return None
-    restart, age = state.restart, cooldown.age(state.restart)
+    restart, age = state.applying.restart, cooldown.age(state.applying.restart)
     lead = min(max(restart.at - restart.begun, 0.0), LONGEST)
     if age < 0:
         # nobody knows how long ago it was: it counts from now on, or a wait could last for years
         restart, age = Restart(cooldown.wall(), cooldown.wall() - lead), 0.0
-        instance.state.update(restart=restart)
+        instance.state.change(transitions.restart_was, restart)
     if age >= LONGEST:
         return None
     start = _start(instance, restart, age)
@@ -194,7 +195,7 @@ def look(instance: Restartable) -> Wait | None:
     if seconds <= 0:
         return None
     wait = Wait(cooldown.wall() + seconds, age, start, cooldown.every)
-    instance.state.update(waits_until=wait.until)
+    instance.state.change(transitions.waits, wait.until)
     return wait
 
 

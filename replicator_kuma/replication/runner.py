@@ -18,6 +18,7 @@ from replicator_kuma.base.os_errors import refusal
 from replicator_kuma.replication import freshness
 from replicator_kuma.replication.apply import checkpoints
 from replicator_kuma.replication.instance import CycleResult, Instance
+from replicator_kuma.replication.state import transitions
 from replicator_kuma.replication.state.records import Last
 from replicator_kuma.replication.state.state import State
 
@@ -56,7 +57,7 @@ def _with_room(instance: Instance, work: Callable[[Instance], CycleResult]) -> C
         try:
             return work(instance.look_for_store())
         except CacheFull as error:
-            hold = instance.state.load().hold
+            hold = instance.state.load().following.hold
             spare = hold.kept if hold is not None else 0
             if not checkpoints.make_room(instance.state.folder, error, spare):
                 raise
@@ -70,7 +71,7 @@ def _bring_back(instance: Instance) -> None:
     kuma = instance.kuma
     if not (instance.interrupted() and kuma.manages and kuma.name != "child"):
         return
-    if instance.state.load().stopped_by_me:
+    if instance.state.load().applying.stopped_by_me:
         instance.start_kuma()
 
 
@@ -116,18 +117,12 @@ def _failed(instance: Instance, role: str, error: Exception, now: float) -> None
         exit_code=error.exit_code if isinstance(error, ReplicatorError) else 1,
         hint=error.hint if isinstance(error, ReplicatorError) else "",
     )
-    since = state.failing_since or now
-    # the next success must be one of the repository too, not of what was known before
     told = _told(state)
     tell = last.error not in told and not _flaps(state, error, now)
     kinds = (*told, last.error) if tell else told or (HELD_BACK,)
-    instance.state.update(
-        last=last,
-        failing_since=since,
-        role=role,
-        verified_at=0.0,
-        told=kinds,
-        **freshness.noted_failure(state, error),
+    fresh_at, refused = freshness.after_failure(state, error)
+    instance.state.change(
+        transitions.cycle_failed, last, role, told=kinds, fresh_at=fresh_at, refused=refused
     )
     if tell:
         _tell_failure(instance, role, error)
@@ -138,9 +133,9 @@ def _flaps(state: State, error: Exception, now: float) -> bool:
 
     (What fails now and then would be two messages each time.)
     """
-    begins = not state.failing_since
+    begins = not state.outcome.failing_since
     goes_by = isinstance(error, ReplicatorError) and error.retryable
-    return begins and goes_by and 0 <= now - state.recovered_at < FLAPPING
+    return begins and goes_by and 0 <= now - state.outcome.recovered_at < FLAPPING
 
 
 def _told(state: State) -> tuple[str, ...]:
@@ -148,9 +143,9 @@ def _told(state: State) -> tuple[str, ...]:
 
     (A fence behind a flapping network is told once, not each time that the network is back.)
     """
-    if state.last is None or (state.last.ok and not state.failing_since):
+    if state.outcome.last is None or (state.outcome.last.ok and not state.outcome.failing_since):
         return ()
-    return state.told or (state.last.error,)
+    return state.outcome.told or (state.outcome.last.error,)
 
 
 def _tell_failure(instance: Instance, role: str, error: Exception) -> None:
@@ -166,24 +161,28 @@ def _tell_failure(instance: Instance, role: str, error: Exception) -> None:
 def _succeeded(instance: Instance, role: str, result: CycleResult, now: float) -> None:
     state = instance.state.load()
     last = Last(at=now, ok=True, sentence=result.sentence, outcome=result.outcome.value)
-    noted = {
-        "last": last,
-        "last_ok_at": now,
-        "role": role,
-        "waits_until": result.waits_until,
-        **freshness.noted(state, result.outcome.value, now),
-    }
-    if result.waits_until and state.failing_since:
+    fresh_at, refused = freshness.after_success(state, result.outcome.value, now)
+    waits = result.waits_until
+    if waits and state.outcome.failing_since:
         # what failed was not tried again: the apply that is put off may fail as before
-        instance.state.update(**noted)
+        instance.state.change(
+            transitions.cycle_put_off,
+            last,
+            role,
+            waits_until=waits,
+            fresh_at=fresh_at,
+            refused=refused,
+        )
         return
     told = bool(instance.told) or any(kind != HELD_BACK for kind in _told(state))
-    recovered_at = now if told else state.recovered_at
-    instance.state.update(
-        **noted,
-        failing_since=0.0,
-        recovered_at=recovered_at,
-        told=(),
+    instance.state.change(
+        transitions.cycle_succeeded,
+        last,
+        role,
+        waits_until=waits,
+        fresh_at=fresh_at,
+        refused=refused,
+        told_at=now if told else None,
     )
     if told:
         instance.told = ""

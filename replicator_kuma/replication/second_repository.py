@@ -21,6 +21,7 @@ from replicator_kuma.base.times import lasting
 from replicator_kuma.dump.format import accepts
 from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.snapshots import fetched
+from replicator_kuma.replication.state import transitions
 from replicator_kuma.replication.state.records import Away
 
 _GONE = (
@@ -67,11 +68,11 @@ def look_who_is_away(instance: Instance) -> None:
     errors = instance.pair.away if instance.pair is not None else {}
     if _cut_short(errors):
         return
-    before = instance.state.load().away
+    before = instance.state.load().following.away
     now = seen_away(errors, before, time.time())
     if now == before:
         return
-    instance.state.update(away=now)
+    instance.state.change(transitions.away, now)
     known = {each.name for each in before}
     for each in now:
         if each.name not in known:
@@ -113,7 +114,7 @@ def catch_up(instance: Instance, newest: Snapshot | None) -> tuple[str, ...]:
         for place in behind:
             if place.name not in pair.failed:
                 log.info("%s has caught up with %s", place.name, newest.position)
-    elif instance.state.load().lagging and not pair.away:
+    elif instance.state.load().leading.lagging and not pair.away:
         instance.step("reading both copies")
         pair.verify(newest, instance.work / "copies", accepts)
     warnings, news = _note(instance)
@@ -128,9 +129,8 @@ def _note(instance: Instance) -> tuple[tuple[str, ...], bool]:
         return (), False
     names = [place.name for place in pair.repositories] if pair is not None else []
     warnings = tuple(_lags(name, error, names) for name, error in errors.items())
-    before, now = instance.state.load().lagging, "; ".join(warnings)
-    if now != before:
-        instance.state.update(lagging=now)
+    before, now = instance.state.load().leading.lagging, "; ".join(warnings)
+    instance.state.change(transitions.lagging, now)
     if pair is None:
         return (), False  # the one that lagged behind was taken away
     if bool(now) != bool(before):

@@ -170,29 +170,18 @@ def identities(dump: Dump, first: int) -> tuple[str, str]:
 
 def held(state: State) -> SnapshotRef | None:
     """What an instance stands on: an apply, confirmed or not, or what it published before."""
-    if state.pending is not None and not state.pending.rollback:
-        return state.pending.mark
-    return state.applied or state.published
+    if state.applying.pending is not None and not state.applying.pending.rollback:
+        return state.applying.pending.mark
+    return state.following.applied or state.leading.published
 
 
 def carried(state: State, previous: Snapshot | None) -> Position | None:
     """The last position of which is known that a person allowed a shrink there."""
-    marks = (state.published, state.applied)
+    marks = (state.leading.published, state.following.applied)
     known = [mark.shrunk for mark in marks if mark is not None and mark.shrunk is not None]
     if previous is not None and previous.label.shrunk is not None:
         known.append(previous.label.shrunk)
     return max(known, default=None)
-
-
-def no_rollback(state: State, position: Position) -> dict[str, object]:
-    """What the state is to forget once the rows of ``position`` are in place: another's rollback.
-
-    A leader that was fenced before it published one, and follows, must not take its rows for
-    those that it went back to.
-    """
-    if state.rolled_back == position or not (state.rolled_back or state.went_back):
-        return {}
-    return {"rolled_back": None, "went_back": None}
 
 
 def meant_by_rollback(state: State, limit: Limit, monitors: int) -> SnapshotRef | None:
@@ -201,9 +190,9 @@ def meant_by_rollback(state: State, limit: Limit, monitors: int) -> SnapshotRef 
     A person meant those. What went since from the rows that it put in place is guarded by these:
     None where by their number too many are gone.
     """
-    back, pending = state.went_back, state.pending
+    back, pending = state.leading.rollback_applied, state.applying.pending
     if pending is not None and not pending.rollback and not pending.undoes:
-        back = pending.mark if state.rolled_back == pending.mark.position else back
+        back = pending.mark if state.leading.rollback_begun == pending.mark.position else back
     if back is None or limit.exceeded(back.monitors, back.monitors - monitors, monitors):
         return None
     return back

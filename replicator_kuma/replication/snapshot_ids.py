@@ -53,17 +53,27 @@ def as_listed(state: State, snapshots: Sequence[Snapshot]) -> State:
             earlier=known.earlier and pending(known.earlier),
         )
 
-    hold = state.hold
+    leading, following, applying = state.leading, state.following, state.applying
+    hold = following.hold
     return replace(
         state,
-        published=state.published and mark(state.published),
-        applied=state.applied and mark(state.applied),
-        went_back=state.went_back and mark(state.went_back),
-        pending=state.pending and pending(state.pending),
-        hold=hold and replace(hold, mark=hold.mark and mark(hold.mark)),
-        bad=tuple(common.get(known, known) for known in state.bad),
-        suspect=common.get(state.suspect, state.suspect),
-        rivals=tuple(common.get(known, known) for known in state.rivals),
+        leading=replace(
+            leading,
+            published=leading.published and mark(leading.published),
+            rollback_applied=leading.rollback_applied and mark(leading.rollback_applied),
+            rivals=tuple(common.get(known, known) for known in leading.rivals),
+        ),
+        following=replace(
+            following,
+            applied=following.applied and mark(following.applied),
+            hold=hold and replace(hold, mark=hold.mark and mark(hold.mark)),
+        ),
+        applying=replace(
+            applying,
+            pending=applying.pending and pending(applying.pending),
+            bad=tuple(common.get(known, known) for known in applying.bad),
+            suspect=common.get(applying.suspect, applying.suspect),
+        ),
     )
 
 
@@ -71,4 +81,5 @@ def in_ids_of(snapshots: Sequence[Snapshot], state: State) -> State:
     """The state as people and programs are shown it: all ids are those of this listing."""
     shown = {s.label.common_id: s.id for s in snapshots}
     known = as_listed(state, snapshots)
-    return replace(known, bad=tuple(shown.get(each, each) for each in known.bad))
+    bad = tuple(shown.get(each, each) for each in known.applying.bad)
+    return replace(known, applying=replace(known.applying, bad=bad))

@@ -35,6 +35,7 @@ from replicator_kuma.replication.apply.prepare import (
 from replicator_kuma.replication.apply.restart import apply
 from replicator_kuma.replication.apply.unconfirmed import recover
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
+from replicator_kuma.replication.state import transitions
 from replicator_kuma.replication.state.hold_words import TO_GO_ON, restore_hold
 from replicator_kuma.replication.state.records import Arrived, Hold, SnapshotRef
 from replicator_kuma.replication.state.state import State
@@ -63,13 +64,14 @@ def undo(instance: Instance, number: int | None = None, *, hold: bool = True) ->
         state = instance.state.load()
         if not hold:
             assert planned.undo is not None
-            leads = replace(planned.undo, back_to=state.applied)  # of a leader it says nothing
+            # of a leader it says nothing
+            leads = replace(planned.undo, back_to=state.following.applied)
             result = _carry_out(there, replace(planned, undo=leads), one)
-            waits = instance.state.load().pending is not None
+            waits = instance.state.load().applying.pending is not None
             then = UNCONFIRMED if waits else "the next cycle publishes them"
             return replace(result, sentence=f"{result.sentence}; {then}")
         wish = Hold(time.time(), one.was, kept=one.number)
-        instance.state.update(hold=wish, floor=state.highest_applied())
+        instance.state.change(transitions.held, wish)
         try:
             result = _carry_out(there, planned, one)
         except (Interrupted, KumaKilled):
@@ -132,8 +134,8 @@ def _choose(
 
 def _require_confirmed(state: State) -> None:
     """Raise KumaError where the last apply has no checkpoint yet: an undo would pass it over."""
-    if state.pending is not None and checkpoints.unconfirmed(state):
-        position = state.pending.mark.position
+    if state.applying.pending is not None and checkpoints.unconfirmed(state):
+        position = state.applying.pending.mark.position
         raise KumaError(
             f"the rows of {position} are in place, and Kuma has not confirmed them: what "
             "they replaced is not kept yet",
@@ -239,7 +241,7 @@ def _policy(instance: Instance, one: Checkpoint) -> str:
 def _arrived(state: State, one: Checkpoint, live: Dump) -> Arrived:
     """What had arrived when the rows stood, and what a person has deleted here since."""
     found = {name: frozenset(ids) for name, ids in one.arrived}
-    for name, ids in state.arrived:
+    for name, ids in state.following.arrived:
         if name in live.manifest.tables:
             own = {int(line[1 : line.index(b",")]) for line, _rest in live.lines(name)}
             found[name] = found.get(name, frozenset()) | (frozenset(ids) - own)
@@ -274,15 +276,14 @@ def _mark(one: Checkpoint) -> SnapshotRef:
 def _note_equal(instance: Instance, planned: Planned) -> None:
     """The rows are there already: only what they stand for is to be known."""
     state, back = instance.state.load(), planned.undo
-    if state.pending is not None:
+    if state.applying.pending is not None:
         return  # Kuma has to confirm it
     assert back is not None
-    instance.state.update(
-        applied=back.back_to,
-        live_digest=planned.live.manifest.digest,
-        applied_policy=back.policy,
+    instance.state.change(
+        transitions.undone_already,
+        back_to=back.back_to,
+        digest=planned.live.manifest.digest,
+        policy=back.policy,
         arrived=back.arrived,
         keeps_own=back.keeps_own,
-        hold=state.hold and replace(state.hold, kept=0),
-        unchanged="",
     )

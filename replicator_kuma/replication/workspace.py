@@ -16,6 +16,7 @@ from replicator_kuma.replication.apply.recovery import resolve_before_start
 from replicator_kuma.replication.drill import scratch
 from replicator_kuma.replication.hints import advise
 from replicator_kuma.replication.instance import Instance
+from replicator_kuma.replication.state import transitions
 from replicator_kuma.replication.state.state import State
 
 PREVIEW = "preview-"
@@ -83,12 +84,12 @@ def preview_workspace(instance: Instance) -> Iterator[Instance]:
 def _restart_kuma(instance: Instance) -> State:
     """Start a Kuma that an earlier process stopped; a supervisor starts its child itself."""
     state = instance.state.load()
-    if not state.stopped_by_me:
+    if not state.applying.stopped_by_me:
         return state
     if instance.kuma.manages and instance.kuma.name != "child":
         log.warning("an earlier run stopped Kuma and did not start it again: starting it")
         instance.start_kuma()
-    return instance.state.update(stopped_by_me=False)
+    return instance.state.change(transitions.kuma_started)
 
 
 def _forget_scratch(folder: Path) -> None:

@@ -43,7 +43,7 @@ def health(settings: Settings, max_age: float | None = None) -> str | None:
         return trouble
     if trouble := _too_old(state, max_age):
         return trouble
-    return state.drill_failed.sentence if state.drill_failed is not None else None
+    return state.upkeep.drill_failed.sentence if state.upkeep.drill_failed is not None else None
 
 
 def fresh(settings: Settings, max_age: float | None = None) -> Freshness:
@@ -56,7 +56,7 @@ def fresh(settings: Settings, max_age: float | None = None) -> Freshness:
         state = StateFile(settings.state_dir).load()
     except StateError as error:
         return freshness.unknown(error, max_age)
-    leads = (settings.mode.value if settings.mode else state.role) == Mode.BACKUP.value
+    leads = (settings.mode.value if settings.mode else state.outcome.role) == Mode.BACKUP.value
     interval = settings.backup_interval if leads else settings.restore_interval
     patience = max_age or freshness.patience(interval)
     return freshness.judge(state, leads, patience, time.time(), no_room(settings.state_dir))
@@ -67,7 +67,7 @@ def _is_history(state: State, folder: Path) -> bool:
 
     A supervisor that hangs still listens at its socket, and its worker may end cycles.
     """
-    if state.last is None or state.last.at <= heartbeat.seen_at(folder) + AFTER:
+    if state.outcome.last is None or state.outcome.last.at <= heartbeat.seen_at(folder) + AFTER:
         return False
     try:
         return not control.listening(folder)
@@ -85,15 +85,15 @@ def _supervisor(folder: Path) -> str | None:
 
 def _by_cycles(state: State, folder: Path) -> str | None:
     """Why the last cycle failed, if it did: where no supervisor runs, it alone decides."""
-    if state.last is None:
+    if state.outcome.last is None:
         return "replicator run is not running here, and no cycle has ended yet"
-    if not state.last.ok:
-        return f"the last cycle failed: {state.last.sentence}"
+    if not state.outcome.last.ok:
+        return f"the last cycle failed: {state.outcome.last.sentence}"
     return no_room(folder)
 
 
 def _too_old(state: State, max_age: float | None) -> str | None:
-    if max_age is None or state.last is None:
+    if max_age is None or state.outcome.last is None:
         return None
     return freshness.late(state, max_age, time.time())
 

@@ -22,16 +22,17 @@ from replicator_kuma.replication.apply import failed_attempts
 from replicator_kuma.replication.freshness import last_success
 from replicator_kuma.replication.second_repository import called, seen_away
 from replicator_kuma.replication.snapshot_ids import in_ids_of
-from replicator_kuma.replication.state import hold_words
+from replicator_kuma.replication.state import hold_words, transitions
 from replicator_kuma.replication.state.file import StateFile
 from replicator_kuma.replication.state.records import (
     Away,
+    Drift,
     Drill,
     Hold,
     JobRecord,
     Last,
+    RepositoryUpkeep,
     SnapshotRef,
-    Upkeep,
 )
 from replicator_kuma.replication.state.state import State
 from replicator_kuma.reports.choices import Choices, choices
@@ -71,23 +72,23 @@ class Report:
     @property
     def held(self) -> SnapshotRef | None:
         """What this instance stands on, by its role."""
-        return self.state.applied if self._follows else self.state.published
+        return self.state.following.applied if self._follows else self.state.leading.published
 
     @property
     def fenced(self) -> str | None:
         """Why this leader publishes nothing; a replica would not anyway."""
         replicas = {mode.value for mode in Mode if mode.replica}
-        return None if self.role in replicas else self.state.fenced
+        return None if self.role in replicas else self.state.leading.fenced
 
     @property
     def shrink(self) -> str | None:
         """Why this replica does not follow the newest snapshot: most monitors would go."""
-        return (self.state.shrink or None) if self._follows else None
+        return (self.state.following.shrink or None) if self._follows else None
 
     @property
     def waits_until(self) -> float:
         """When the newest snapshot may be applied, in seconds since the epoch; 0: it may now."""
-        until = self.state.waits_until
+        until = self.state.applying.waits_until
         ahead = 0 < until - time.time() <= restart_cooldown.LONGEST  # else the clock was set
         return until if self._follows and ahead else 0.0
 
@@ -100,13 +101,17 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON of `replicator status --json` (docs/json.md)."""
-        state, last = self.state, self.state.last
+        state, last, drift = self.state, self.state.outcome.last, self._drift
+        pending = state.applying.pending
+        drill, failed = state.upkeep.drill, state.upkeep.drill_failed
+        pending = state.applying.pending
+        drill, failed = state.upkeep.drill, state.upkeep.drill_failed
         return {
             "role": self.role or None,
             "fleet": self.fleet,
             "instance": self.instance,
-            "published": _mark(state.published),
-            "applied": _mark(state.applied),
+            "published": _mark(state.leading.published),
+            "applied": _mark(state.following.applied),
             "newest": str(self.newest.position) if self.newest else None,
             "newest_leader": self.newest.label.leader if self.newest else None,
             "newest_unknown": self.unknown or None,
@@ -115,16 +120,14 @@ class Report:
             "fenced": self.fenced,
             "shrink_refused": self.shrink,
             "waits_until": when(self.waits_until),
-            "unconfirmed": str(state.pending.mark.position) if state.pending else None,
-            "bad_snapshots": list(state.bad),
+            "unconfirmed": str(pending.mark.position) if pending else None,
+            "bad_snapshots": list(state.applying.bad),
             "killed": self._killed or None,
             "engine": self.engine or None,
             "strategy": self.choices.strategy or None,
             "policy": self.choices.as_dict(),
-            "holding": hold_as_dict(state.hold) if self._follows else None,
-            "drift": {"since": when(state.drift), "words": state.drift_words}
-            if self._drifts
-            else None,
+            "holding": hold_as_dict(state.following.hold) if self._follows else None,
+            "drift": {"since": when(drift.since), "words": drift.words} if drift else None,
             "last_cycle": {
                 "at": when(last.at),
                 "ok": last.ok,
@@ -136,25 +139,25 @@ class Report:
             if last
             else None,
             "not_noted": self.full,
-            "last_ok_at": when(state.last_ok_at),
+            "last_ok_at": when(state.outcome.last_ok_at),
             "last_success_at": when(last_success(state)),
-            "refused": state.refused or None,
-            "failing_since": when(state.failing_since),
-            "drill": {"at": when(state.drill.at), **state.drill.as_dict()} if state.drill else None,
-            "drill_failed": state.drill_failed.sentence if state.drill_failed else None,
+            "refused": state.outcome.refused or None,
+            "failing_since": when(state.outcome.failing_since),
+            "drill": {"at": when(drill.at), **drill.as_dict()} if drill else None,
+            "drill_failed": failed.sentence if failed else None,
             "away": [
                 {"name": one.name, "since": when(one.since), "why": one.why} for one in self.away
             ],
-            "chores": [_job_as_dict(noted) for noted in state.chores],
+            "chores": [_job_as_dict(noted) for noted in state.upkeep.jobs],
             "lagging": self.lagging or None,
-            "repositories": [noted.as_dict() for noted in state.upkeep],
+            "repositories": [noted.as_dict() for noted in state.upkeep.repositories],
             "supervisor": self._supervisor(),
         }
 
     @property
     def _promoted(self) -> bool:
         """Whether the newest snapshot is its own, while its mode is still a replica's."""
-        published, newest = self.state.published, self.newest
+        published, newest = self.state.leading.published, self.newest
         if published is None or newest is None:
             return False
         return self._follows and published.position == newest.position
@@ -172,9 +175,9 @@ class Report:
         return failed_attempts.killed_sentence(self.state) if self._follows else ""
 
     @property
-    def _drifts(self) -> bool:
-        """Whether rows differ from the applied snapshot; a leader has none to differ from."""
-        return bool(self.state.drift) and self._follows
+    def _drift(self) -> Drift | None:
+        """How rows differ from the applied snapshot; a leader has none to differ from."""
+        return self.state.following.drift if self._follows else None
 
     @property
     def _follows(self) -> bool:
@@ -183,7 +186,7 @@ class Report:
     @property
     def away(self) -> tuple[Away, ...]:
         """Which of two repositories this replica cannot read. (A leader's lags behind.)"""
-        return self.state.away if self._follows else ()
+        return self.state.following.away if self._follows else ()
 
     @property
     def lagging(self) -> str:
@@ -191,7 +194,7 @@ class Report:
 
         One that was promoted leads before its mode says so.
         """
-        return self.state.lagging if self.state.promoted or not self._follows else ""
+        return self.state.leading.lagging if self.state.promoted or not self._follows else ""
 
     def _supervisor(self) -> dict[str, Any] | None:
         beat = self.beat
@@ -208,7 +211,7 @@ class Report:
 
     def _under_way(self) -> str:
         """The supervisor's job; "" once the state has its end, if the beat still names it."""
-        beat, last = self.beat, self.state.last
+        beat, last = self.beat, self.state.outcome.last
         if beat is None or not beat.job:
             return ""
         ended = last is not None and last.at >= self._job_since(beat)
@@ -227,9 +230,9 @@ class Report:
         if self._awaits_mode:
             role = "promoted, but by its REPLICATOR_MODE still a replica"
         yield "instance", f"{self.instance}, {role} of fleet {self.fleet}"
-        if state.published is not None or not self._follows:
-            yield "published", _words(state.published)
-        yield "applied", _words(state.applied)
+        if state.leading.published is not None or not self._follows:
+            yield "published", _words(state.leading.published)
+        yield "applied", _words(state.following.applied)
         yield "newest", self._newest_words()
         yield "engine", self.engine or "cannot be told"
         if self.choices.strategy:
@@ -240,8 +243,8 @@ class Report:
                 "holding",
                 f"{hold_words.held_words(hold)}; to go on: replicator restore --resume",
             )
-        if self._drifts:
-            yield "drift", f"since {when(state.drift)}: {state.drift_words}"
+        if (drift := self._drift) is not None:
+            yield "drift", f"since {when(drift.since)}: {drift.words}"
         if self.fenced:
             yield "fenced", self.fenced
             yield "to do", Fenced.hint
@@ -254,7 +257,7 @@ class Report:
             yield "not applied", f"{self.shrink} (replicator restore --now --allow-shrink)"
         if self.waits_until:
             yield "waits", _waits_words(state, self.waits_until)
-        if state.stopped_by_me and self._supervisor() is None:
+        if state.applying.stopped_by_me and self._supervisor() is None:
             yield (
                 "Kuma",
                 "stopped by an earlier run that did not start it again: the next cycle does",
@@ -265,7 +268,7 @@ class Report:
             yield "killed", self._killed
         yield from self._past_lines()
         yield from self._repository_lines()
-        for noted in state.chores:
+        for noted in state.upkeep.jobs:
             if noted.at or noted.due:  # else it is off, and never ran
                 yield f"{noted.name} job", _job_words(noted)
         yield from self._supervisor_lines()
@@ -273,15 +276,15 @@ class Report:
     def _past_lines(self) -> Iterator[tuple[str, str]]:
         """How the last cycle and the last drill ended."""
         state = self.state
-        yield "last cycle", "none yet" if state.last is None else _ended(state.last)
+        yield "last cycle", "none yet" if state.outcome.last is None else _ended(state.outcome.last)
         if self.full:
             yield "not noted", self.full
-        if state.failing_since:
-            yield "failing since", when(state.failing_since) or ""
-        if state.drill is not None:
-            yield "last drill", _ended(state.drill)
-        if state.drill_failed not in (None, state.drill):
-            yield "drill", f"not mended: {state.drill_failed.sentence}"
+        if state.outcome.failing_since:
+            yield "failing since", when(state.outcome.failing_since) or ""
+        if state.upkeep.drill is not None:
+            yield "last drill", _ended(state.upkeep.drill)
+        if state.upkeep.drill_failed not in (None, state.upkeep.drill):
+            yield "drill", f"not mended: {state.upkeep.drill_failed.sentence}"
 
     def _repository_lines(self) -> Iterator[tuple[str, str]]:
         if self.away:
@@ -289,7 +292,7 @@ class Report:
             yield "repositories", f"read from one of two: {'; '.join(parts)}"
         if self.lagging:
             yield "lagging", self.lagging
-        for noted in self.state.upkeep:
+        for noted in self.state.upkeep.repositories:
             yield noted.name, _upkeep_words(noted)
 
     def _supervisor_lines(self) -> Iterator[tuple[str, str]]:
@@ -321,7 +324,7 @@ class Report:
 def report(settings: Settings) -> Report:
     """What is known without asking anybody; raises StateError."""
     state = StateFile(settings.state_dir).load()
-    role = settings.mode.value if settings.mode else state.role
+    role = settings.mode.value if settings.mode else state.outcome.role
     beat = heartbeat.read(settings.state_dir)
     return Report(
         role,
@@ -356,7 +359,8 @@ def compare(
     held = known.held
     newer = [s for s in snapshots if held is None or s.position > held.position]
     state = in_ids_of(snapshots, known.state)
-    state = replace(state, away=seen_away(away or {}, state.away, time.time()))
+    now_away = seen_away(away or {}, state.following.away, time.time())
+    state = transitions.away(state, now_away)
     return replace(known, state=state, newest=newest, behind=len({s.position for s in newer}))
 
 
@@ -417,7 +421,7 @@ def _words(mark: SnapshotRef | None) -> str:
 
 
 def _waits_words(state: State, until: float) -> str:
-    since = f" at {when(state.restart.at)}" if state.restart else ""
+    since = f" at {when(state.applying.restart.at)}" if state.applying.restart else ""
     return (
         f"a change is applied at {when(until)}: Kuma was restarted{since}, and its monitors are to "
         "beat first (at once: replicator restore --now)"
@@ -431,7 +435,7 @@ def _ended(last: Last | Drill) -> str:
 
 def _unconfirmed_words(state: State) -> str:
     """What an apply that is not confirmed has got to; empty where there is none."""
-    pending = state.pending
+    pending = state.applying.pending
     if pending is None:
         return ""
     rows = f"the rows that undo {pending.undoes} puts back" if pending.undoes else "its rows"
@@ -450,7 +454,7 @@ def _job_words(noted: JobRecord) -> str:
     return f"{went}; next {when(noted.due)}" if noted.due else went
 
 
-def _upkeep_words(noted: Upkeep) -> str:
+def _upkeep_words(noted: RepositoryUpkeep) -> str:
     if noted.damaged:
         return f"DAMAGED: {noted.damaged}"
     parts = [

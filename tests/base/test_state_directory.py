@@ -25,6 +25,7 @@ from replicator_kuma.replication.state.state import State
 from replicator_kuma.reports.doctor.doctor import examine
 from replicator_kuma.reports.doctor.findings import Finding, Level
 from replicator_kuma.reports.health import health
+from tests.support.states import edit_state, state_of
 
 HOSTILE = 12345
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="root is at work in these tests")
@@ -118,7 +119,7 @@ def test_another_user_s_folder_is_not_used(data: Path, use: str) -> None:
 @ROOT
 def test_a_state_of_0_3_0_that_kuma_s_user_has_is_used_once_it_is_given_over(data: Path) -> None:
     state = StateFile(data / "replicator")
-    state.save(State(writer="before", told=("RepositoryUnreachable",)))
+    state.save(state_of(writer="before", told=("RepositoryUnreachable",)))
     heartbeat.write(state.folder, beat())
     all_of_it = (state.name, *state.name.rglob("*"))
     for path in all_of_it:
@@ -126,10 +127,12 @@ def test_a_state_of_0_3_0_that_kuma_s_user_has_is_used_once_it_is_given_over(dat
     assert state.load().writer == "before", "to look is no harm"
     assert heartbeat.read(state.name) == beat()
     with pytest.raises(StateError, match="belongs to user") as caught:
-        state.update(writer="after")
+        edit_state(state, writer="after")
     words = next(line for line in caught.value.hint.splitlines() if "chown" in line)
     assert os.system(words[words.index("chown") :]) == 0  # what the message says
-    assert state.update(role="leader") == State("before", told=state.load().told, role="leader")
+    assert edit_state(state, role="leader") == state_of(
+        "before", told=state.load().outcome.told, role="leader"
+    )
 
 
 @ROOT
@@ -141,17 +144,17 @@ def test_a_swap_while_it_runs_writes_nowhere_else(data: Path, roots: Path) -> No
     state.name.rename(moved)
     state.name.symlink_to(roots)
     with pytest.raises(StateError, match="the state directory is a link"):
-        state.update(writer="two")
+        edit_state(state, writer="two")
     (held / "more").write_text("what was begun goes on where it was")
     assert (moved / "more").exists()
     state.name.unlink()
     state.name.mkdir()
     os.chown(state.name, HOSTILE, HOSTILE)
     with pytest.raises(StateError, match="belongs to user"):
-        state.update(writer="two")
+        edit_state(state, writer="two")
     state.name.rmdir()
     moved.rename(state.name)
-    assert state.update(role="replica").writer == "one"
+    assert edit_state(state, role="replica").writer == "one"
     assert state.folder == held
     untouched(roots)
 
@@ -191,7 +194,7 @@ def test_names_of_new_files_cannot_be_foreseen(data: Path) -> None:
     (state.name / ".supervisor.json.tmp").write_text("kept")
     (state.name / f".state.{os.getpid()}.tmp").write_text("kept")
     heartbeat.write(state.folder, beat())
-    state.update(role="leader")
+    edit_state(state, role="leader")
     assert (state.name / ".supervisor.json.tmp").read_text() == "kept"
     assert (state.name / f".state.{os.getpid()}.tmp").read_text() == "kept"
     assert heartbeat.read(state.folder) == beat()

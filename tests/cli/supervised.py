@@ -29,6 +29,7 @@ from replicator_kuma.daemon.jobs import Tasks
 from replicator_kuma.replication import other_processes
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from replicator_kuma.reports.doctor.doctor import log_problems
+from tests.support.states import edit_state
 
 FOLDER = Path(os.environ["SCRIPT"])
 
@@ -85,14 +86,14 @@ class Script:
 
     def tasks(self) -> Tasks:
         def roll_back(instance: Instance, cause: KumaError) -> None:
-            if instance.state.load().pending is None:
+            if instance.state.load().applying.pending is None:
                 raise cause
             self.act(instance, "roll_back")
             (FOLDER / "behaviour.json").unlink(missing_ok=True)
             instance.kuma.stop()
             instance.kuma.start()
             instance.wait_ready()
-            instance.state.update(pending=None)
+            edit_state(instance.state, pending=None)
             raise KumaError("it runs on the old rows") from cause
 
         return Tasks(

@@ -14,6 +14,7 @@ from replicator_kuma.replication.state.records import FailedAttempt, Last
 from tests.cli.conftest import Done, World
 from tests.support.cycles import rename
 from tests.support.databases import edit, query
+from tests.support.states import edit_state
 
 
 @pytest.fixture
@@ -129,14 +130,14 @@ def test_doctor_never_advises_to_run_doctor(fleet: World) -> None:
     )
     assert wrong.code == 3
     state = StateFile(fleet.leader / "replicator")
-    state.update(last=Last(1.0, False, "no", "", "DatabaseError", 4, DatabaseError.hint))
+    edit_state(state, last=Last(1.0, False, "no", "", "DatabaseError", 4, DatabaseError.hint))
     for done in (wrong, fleet.on_leader("doctor")):
         assert "replicator doctor" not in done.out + done.err
 
 
 def test_an_apply_that_was_held_back_is_nothing_to_a_leader(fleet: World) -> None:
     state = StateFile(fleet.leader / "replicator")
-    state.update(vain=FailedAttempt("aim", "1.1", 3, 1.0, "the disk was full", exit_code=28))
+    edit_state(state, failed=FailedAttempt("aim", "1.1", 3, 1.0, "the disk was full", exit_code=28))
     assert "restore --now" not in fleet.on_leader("doctor").out
     shutil.copyfile(state.path, fleet.replica / "replicator" / "state.json")
     assert "restore --now" in fleet.on_replica("doctor").out

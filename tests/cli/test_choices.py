@@ -40,7 +40,7 @@ def test_a_replica_with_rows_of_its_own_restores_and_is_no_leader(published: Wor
     _code, out, _err = on_local(world, "status", "--offline")
     assert "replica of fleet default" in out
     assert "own proxy, remote_browser" in out
-    assert StateFile(world.replica / "replicator").load().role == LOCAL
+    assert StateFile(world.replica / "replicator").load().outcome.role == LOCAL
 
 
 def test_drift_is_shown_by_status_and_diff(published: World) -> None:

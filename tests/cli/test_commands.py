@@ -30,6 +30,7 @@ from replicator_kuma.reports.doctor.findings import Finding, Level, exit_code
 from tests.cli.conftest import World
 from tests.support.databases import edit, query
 from tests.support.memory import MEMORY
+from tests.support.states import edit_state
 from tests.support.tools import ROOT
 
 
@@ -67,7 +68,7 @@ def test_a_cycle_of_cron_waits_after_a_restart_of_kuma(world: World) -> None:
     edit(world.leader / "kuma.db", "UPDATE monitor SET name = 'newer' WHERE id = 2")
     assert world.on_leader("backup").code == 0
     began = time.time()
-    StateFile(world.replica / "replicator").update(restart=Restart(began - 40, began - 45))
+    edit_state(StateFile(world.replica / "replicator"), restart=Restart(began - 40, began - 45))
     world.monkeypatch.setenv("REPLICATOR_KUMA", "command")
     for name, line in (("STOP", "exit 9"), ("START", "exit 9"), ("STATUS", "exit 0")):
         world.monkeypatch.setenv(f"REPLICATOR_KUMA_{name}_COMMAND", line)
@@ -108,7 +109,7 @@ def test_a_preview_tells_and_touches_nothing(world: World, arguments: tuple[str,
     assert data["changes_by_table"]["tables"]["monitor"]["added"] == 9
     assert sum(change["table"] == "monitor" for change in data["changes"]) >= 9
     assert (world.replica / "kuma.db").read_bytes() == before
-    assert StateFile(world.replica / "replicator").load().applied is None
+    assert StateFile(world.replica / "replicator").load().following.applied is None
 
 
 def test_a_preview_ends_with_the_command_for_it(world: World) -> None:
@@ -180,7 +181,7 @@ def test_promote_tells_what_to_set(world: World) -> None:
     assert (done.code, done.out.count("\nfenced:")) == (17, 1)
     assert "beta leads fleet default now, at 2.1" in done.out
     assert world.on_leader("status", "--json").code == 17
-    assert StateFile(world.replica / "replicator").load().role == "BACKUP"
+    assert StateFile(world.replica / "replicator").load().outcome.role == "BACKUP"
 
 
 def test_a_lock_keeps_two_cycles_apart(world: World) -> None:
@@ -235,7 +236,7 @@ def test_snapshots(world: World) -> None:
 def test_a_leader_holds_what_it_published_not_what_it_once_took_back(world: World) -> None:
     world.begin()
     state = StateFile(world.leader / "replicator")
-    state.update(applied=state.load().published)
+    edit_state(state, applied=state.load().leading.published)
     edit(world.leader / "kuma.db", "UPDATE monitor SET name = 'newer' WHERE id = 2")
     assert world.on_leader("backup").code == 0
     entries = world.on_leader("snapshots", "--json").json
@@ -249,14 +250,18 @@ def test_failures_are_noted_and_told_once(world: World) -> None:
     edit(world.leader / "kuma.db", "UPDATE monitor SET name = 'newer' WHERE id = 2")
     assert world.on_leader("backup").code == 6
     last = state.load()
-    assert last.last is not None
-    assert (last.last.ok, last.last.error, last.last.exit_code) == (False, "WrongPassword", 6)
-    assert last.failing_since > 0
+    assert last.outcome.last is not None
+    assert (last.outcome.last.ok, last.outcome.last.error, last.outcome.last.exit_code) == (
+        False,
+        "WrongPassword",
+        6,
+    )
+    assert last.outcome.failing_since > 0
     report = world.on_leader("status", "--offline", "--json").json
     assert report["last_cycle"]["error"] == "WrongPassword"
     assert report["failing_since"] is not None
     assert world.on_leader("backup").code == 0
-    assert state.load().failing_since == 0
+    assert state.load().outcome.failing_since == 0
 
 
 def test_status(world: World) -> None:
@@ -288,7 +293,7 @@ def test_status_without_a_repository(world: World) -> None:
 def test_status_of_an_apply_that_is_not_confirmed(world: World) -> None:
     state = StateFile(world.replica / "replicator")
     mark = SnapshotRef(Position(1, 2), "d", "s", "f" * 64, leader="alpha")
-    state.update(pending=Pending(mark, "a", "b"), bad=("x",), failing_since=1.0)
+    edit_state(state, pending=Pending(mark, "a", "b"), bad=("x",), failing_since=1.0)
     text = world.on_replica("status", "--offline").out
     assert "unconfirmed:   1.2" in text
     assert "newest:        not asked" in text
@@ -328,9 +333,9 @@ def test_health_under_cron_is_the_last_cycle_s(world: World) -> None:
     assert world.on_replica("restore").code == 0
     assert healthy() == healthy("--max-age", "1h") == (0, None)
     state = StateFile(replica)
-    last = state.load().last
+    last = state.load().outcome.last
     assert last is not None
-    state.update(last=dataclasses.replace(last, at=last.at - 7300), fresh_at=last.at - 7300)
+    edit_state(state, last=dataclasses.replace(last, at=last.at - 7300), fresh_at=last.at - 7300)
     sentence = "a cycle last went well 2 h 1 min ago, more than 2 h"
     assert healthy("--max-age", "2h") == (1, sentence)
     assert healthy("--max-age", "3h") == healthy() == (0, None)
@@ -361,7 +366,7 @@ def test_health_is_the_supervisor_s_where_one_has_run_and_ended(world: World) ->
     now_beat(folder)
     heartbeat.remove(folder)
     assert world.on_replica("restore").code == 0
-    last = StateFile(folder).load().last
+    last = StateFile(folder).load().outcome.last
     assert last is not None
     # so that the cycle was the supervisor's, a beat's time before its end
     os.utime(folder / "supervisor.ended", (last.at - 10, last.at - 10))
@@ -511,7 +516,7 @@ def test_doctor_fails_as_the_next_cycle_would(world: World) -> None:
     assert world.on_leader("doctor", *other).code == 17
     [snapshot] = world.repository.snapshots("default")
     state = StateFile(world.replica / "replicator")
-    state.update(bad=(snapshot.id,))
+    edit_state(state, bad=(snapshot.id,))
     assert world.on_replica("doctor").code == 11
     (world.repository.folder / f"{snapshot.id}.json").unlink()
     for call in (world.on_leader, world.on_replica):

@@ -8,8 +8,9 @@ import pytest
 
 from replicator_kuma.base.errors import RepositoryDamaged
 from replicator_kuma.replication.state.file import StateFile
-from replicator_kuma.replication.state.records import Drill, Upkeep
+from replicator_kuma.replication.state.records import Drill, RepositoryUpkeep
 from tests.cli.conftest import World
+from tests.support.states import edit_state
 
 WHOLE = Drill(1_900_000_000.0, True, "1.1 can be recovered in 2 s", "1.1")
 FAILED = Drill(1_900_000_000.0, False, "drill of 1.1 failed at fetch: a pack is gone", "1.1")
@@ -46,7 +47,13 @@ def test_damage_that_housekeeping_has_found_is_named_until_it_finds_it_whole(
 def test_each_of_two_repositories_is_named_and_none_that_was_taken_away(
     world: World, leader: StateFile
 ) -> None:
-    leader.update(upkeep=(Upkeep("repository", 5.0), Upkeep("repository 2", 5.0, damaged="odd")))
+    edit_state(
+        leader,
+        repositories=(
+            RepositoryUpkeep("repository", 5.0),
+            RepositoryUpkeep("repository 2", 5.0, damaged="odd"),
+        ),
+    )
     assert [entry["level"] for entry in found(world, "damage")] == ["OK"]
     world.monkeypatch.setenv("REPLICATOR_REPOSITORY_2", str(world.folder / "two"))
     world.monkeypatch.setenv("REPLICATOR_PASSWORD_2", "only-a-test")
@@ -63,7 +70,9 @@ def test_a_replica_tells_of_no_damage_that_it_once_found_as_a_leader(
     """It never checks again, and could not say that it is whole."""
     assert world.on_replica("restore").code == 0
     replica = StateFile(world.replica / "replicator")
-    replica.update(upkeep=(Upkeep("repository", 5.0, damaged="a pack is gone"),))
+    edit_state(
+        replica, repositories=(RepositoryUpkeep("repository", 5.0, damaged="a pack is gone"),)
+    )
     done = world.on_replica("doctor")
     assert (done.code, "damage" in done.out) == (0, False)
 
@@ -82,14 +91,14 @@ def test_a_drill_that_failed_is_named_until_one_goes_well(
     [entry] = found(world, "last drill")
     assert (entry["level"], entry["message"]) == ("OK", "none yet")
     failed = Drill(**{**vars(FAILED), "failed_at": failed_at})
-    leader.update(drill=failed, drill_failed=failed)
+    edit_state(leader, drill=failed, drill_failed=failed)
     assert world.on_leader("doctor").code == 25
     for last in (failed, WHOLE):  # another that does not get as far mends nothing
-        leader.update(drill=last)
+        edit_state(leader, drill=last)
         [entry] = found(world, "last drill")
         assert (entry["level"], entry["exit_code"]) == ("FAIL", 25)
         assert entry["message"] == FAILED.sentence
         assert entry["hint"].endswith(f"then: {command}")
-    leader.update(drill=WHOLE, drill_failed=None)
+    edit_state(leader, drill=WHOLE, drill_failed=None)
     [entry] = found(world, "last drill")
     assert (entry["level"], entry["message"]) == ("OK", WHOLE.sentence)

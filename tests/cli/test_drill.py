@@ -9,6 +9,7 @@ from replicator_kuma.cli.main import main
 from replicator_kuma.replication.state.file import StateFile
 from replicator_kuma.replication.state.records import JobRecord
 from tests.cli.conftest import World
+from tests.support.states import edit_state
 
 
 def test_it_says_how_long_a_recovery_takes(published: World) -> None:
@@ -44,7 +45,7 @@ def test_a_failure_has_its_own_exit_code_and_is_unhealthy_until_mended(published
 def test_a_schedule_that_is_off_is_no_line_of_the_status(published: World) -> None:
     state = StateFile(published.leader / "replicator")
     on = JobRecord("housekeeping", "daily 01:00-05:00", due=1.0)
-    state.update(chores=(JobRecord("drill", "off"), on))
+    edit_state(state, jobs=(JobRecord("drill", "off"), on))
     shown = published.on_leader("status", "--offline").out
     assert "drill job" not in shown
     assert "housekeeping job: has not run yet" in shown

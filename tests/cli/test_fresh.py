@@ -14,6 +14,7 @@ from replicator_kuma.replication.state.file import StateFile
 from tests.cli.conftest import World
 from tests.cli.test_commands import now_beat
 from tests.support.databases import edit
+from tests.support.states import edit_state
 
 
 def replicated(world: World) -> StateFile:
@@ -27,11 +28,12 @@ def replicated(world: World) -> StateFile:
 def aged(state: StateFile, seconds: float) -> None:
     """As if all that was noted had been noted that long ago."""
     now = state.load()
-    assert now.last is not None
-    state.update(
-        last=dataclasses.replace(now.last, at=now.last.at - seconds),
-        last_ok_at=now.last_ok_at - seconds,
-        fresh_at=now.fresh_at - seconds,
+    assert now.outcome.last is not None
+    edit_state(
+        state,
+        last=dataclasses.replace(now.outcome.last, at=now.outcome.last.at - seconds),
+        last_ok_at=now.outcome.last_ok_at - seconds,
+        fresh_at=now.outcome.fresh_at - seconds,
     )
 
 

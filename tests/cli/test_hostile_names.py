@@ -70,7 +70,7 @@ def test_a_forged_line_is_none(hostile: World) -> None:
 
 def test_what_is_noted_of_a_hostile_name_can_be_read_again(hostile: World) -> None:
     assert hostile.on_replica("restore", "--now").code == 0
-    applied = StateFile(hostile.replica / "replicator").load().applied
+    applied = StateFile(hostile.replica / "replicator").load().following.applied
     assert applied is not None
     assert applied.leader == NAME
 

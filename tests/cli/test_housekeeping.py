@@ -14,11 +14,11 @@ from replicator_kuma.config import build as building
 from replicator_kuma.daemon.maintenance import record_of
 from replicator_kuma.replication.state.file import StateFile
 from replicator_kuma.replication.state.records import JobRecord
-from replicator_kuma.replication.state.state import State
 from tests.cli.conftest import AskedRepository, World
 from tests.cli.harness import Run
 from tests.support import databases
 from tests.support.databases import edit
+from tests.support.states import state_of
 from tests.support.tools import restic_018
 from tests.support.waiting import wait_until
 
@@ -134,7 +134,7 @@ def test_run_makes_up_for_a_missed_night_at_its_start(tmp_path: Path) -> None:
     databases.build(run.data / "kuma.db", monitors=3)
     state = StateFile(run.data / "replicator")
     missed = JobRecord("housekeeping", "daily 01:00-05:00", due=1.0)
-    state.save(State(writer="0123456789abcdef", chores=(missed,)))
+    state.save(state_of(writer="0123456789abcdef", jobs=(missed,)))
     run.start("run")
     with contextlib.ExitStack() as stack:
         stack.push(run)
@@ -143,4 +143,4 @@ def test_run_makes_up_for_a_missed_night_at_its_start(tmp_path: Path) -> None:
         noted = record_of(state.load(), "housekeeping")
         assert noted.ok
         assert time.time() < noted.due < time.time() + 2 * 86400
-        assert state.load().upkeep[0].bytes > 0
+        assert state.load().upkeep.repositories[0].bytes > 0

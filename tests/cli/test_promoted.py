@@ -89,7 +89,7 @@ def test_what_was_edited_since_stays_and_is_published_later(
     assert as_leader.code == 0, as_leader.err
     assert " 2.2 " in promoted.on_leader("snapshots").out
     state = StateFile(promoted.replica / "replicator").load()
-    assert state.promoted_at == 0.0
+    assert state.leading.promoted_at == 0.0
 
 
 def test_rules_of_the_replica_that_it_was_take_nothing_back(
@@ -111,7 +111,7 @@ def test_who_was_overtaken_follows_and_says_it_no_more(promoted: World) -> None:
     assert TO_DO not in promoted.on_replica("status").out
     done = promoted.on_replica("restore", "-v", "--now", "--force")
     assert "promoted at" not in done.out
-    assert StateFile(promoted.replica / "replicator").load().applied is not None
+    assert StateFile(promoted.replica / "replicator").load().following.applied is not None
     assert "promoted" not in promoted.on_replica("status", "--offline").out
 
 

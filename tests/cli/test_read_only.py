@@ -202,7 +202,7 @@ def test_a_supervised_replica_follows_without_a_write(published: Path, tmp_path:
         try:
 
             def applied() -> bool:
-                return StateFile(side.data_dir / "replicator").load().applied is not None
+                return StateFile(side.data_dir / "replicator").load().following.applied is not None
 
             wait_until(applied, "1.1 is applied and confirmed", deadline=60)
         finally:

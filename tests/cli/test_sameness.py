@@ -20,6 +20,7 @@ from replicator_kuma.replication.state.file import StateFile
 from tests.cli.conftest import World
 from tests.cli.harness import Run
 from tests.support.old_control import CONVERSATIONS, Conversation, OldSupervisor
+from tests.support.states import edit_state
 
 URL = "rest:https://user:s3cret-word@example.org/there"
 OTHER = "rest:https://user:0ther-word@example.org/here"
@@ -252,7 +253,7 @@ def test_promoted_and_the_supervisor_not_restarted(tmp_path: Path) -> None:
         run.until("confirm")
         state = StateFile(run.data / "replicator")
         with state.lock(wait=20):
-            state.update(published=MARK, applied=MARK, promoted_at=1.0)
+            edit_state(state, published=MARK, applied=MARK, promoted_at=1.0)
         for done in (
             run.command("backup", REPLICATOR_MODE="BACKUP"),
             run.command("backup", "--mode", "BACKUP"),

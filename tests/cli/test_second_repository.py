@@ -16,6 +16,7 @@ from replicator_kuma.daemon.heartbeat import Beat
 from replicator_kuma.replication.state.file import StateFile
 from tests.cli.conftest import AskedRepository, World
 from tests.support.databases import edit
+from tests.support.states import edit_state
 
 
 @pytest.fixture
@@ -58,7 +59,7 @@ def test_a_bad_snapshot_is_shown_by_the_id_that_is_listed(
 ) -> None:
     assert world.on_leader("backup").code == 0
     [snapshot] = world.repository.snapshots("default")
-    StateFile(world.replica / "replicator").update(bad=(snapshot.label.common_id,))
+    edit_state(StateFile(world.replica / "replicator"), bad=(snapshot.label.common_id,))
     if not both:
         use_one(world, world.repository)
     shown = snapshot.label.common_id if both else snapshot.id
@@ -141,7 +142,7 @@ def test_what_a_leader_noted_of_one_that_lags_is_not_said_of_the_replica_that_it
     second.down = None
     assert world.on_leader("promote", "--force").code == 0
     assert world.on_replica("restore").code == 0
-    assert StateFile(world.replica / "replicator").load().lagging
+    assert StateFile(world.replica / "replicator").load().leading.lagging
     assert world.on_replica("status", "--json", "--offline").json["lagging"] is None
     assert "lagging:" not in world.on_replica("status", "--offline").out
 
@@ -164,11 +165,12 @@ def test_a_replica_that_reads_one_of_two_says_so_and_is_healthy(
     place.down = RepositoryUnreachable("no route to host")
     assert world.on_replica("restore").code == 0
     [since] = {entry["since"] for entry in away(world)}
-    StateFile(world.replica / "replicator").update(
+    edit_state(
+        StateFile(world.replica / "replicator"),
         away=tuple(
             replace(each, since=100.0)
-            for each in StateFile(world.replica / "replicator").load().away
-        )
+            for each in StateFile(world.replica / "replicator").load().following.away
+        ),
     )
     assert since > "2026"
     assert world.on_replica("restore").code == 0

@@ -121,14 +121,16 @@ def assert_nothing_half_done(
         assert world.kuma.log == []
     else:
         assert_rows(start, world)
-        assert world.kuma.running() or (unstartable and state.stopped_by_me), "Kuma is down"
+        assert world.kuma.running() or (unstartable and state.applying.stopped_by_me), (
+            "Kuma is down"
+        )
     assert_published_whole(world)
     # without a descriptor no folder can be emptied: the next cycle does it
     if end != KILLED and fault != _STARVED and not loose:
         assert not world.instance.work.exists(), "secrets are left in the scratch folder"
         left = [p.name for p in world.state.iterdir() if p.name.startswith((".state", PARTIAL))]
         assert left in ([], [PARTIAL]), "a partial state is left"
-        assert (state.pending is not None) >= (PARTIAL in left)
+        assert (state.applying.pending is not None) >= (PARTIAL in left)
 
 
 def assert_rows(start: Start, world: World) -> None:
@@ -191,8 +193,8 @@ def _settled(start: Start, world: World) -> bool:
 def assert_settled(start: Start, world: World) -> None:
     """As an uninterrupted cycle ends."""
     state = world.instance.state.load()
-    assert state.last is not None
-    assert state.last.ok
+    assert state.outcome.last is not None
+    assert state.outcome.last.ok
     assert_at_rest(world.instance)
     assert_published_whole(world)
     if world.role == LEADER:

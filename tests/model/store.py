@@ -31,6 +31,7 @@ from replicator_kuma.replication.apply.prepare import Observed, Planned
 from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.observe import Observation
 from replicator_kuma.replication.state.records import Pending, SnapshotRef
+from tests.support.states import edit_state
 
 Point = Callable[[str], None]
 """Called by a process before each effect: there others go on, or it dies."""
@@ -232,13 +233,13 @@ def apply(instance: Instance, planned: Planned, mark: SnapshotRef) -> None:
         digest=wanted.digest,
         policy=planned.policy.fingerprint(instance.tables),
     )
-    state.update(pending=pending, stopped_by_me=True, live_digest="")
+    edit_state(state, pending=pending, stopped_by_me=True, digest="")
     pending = dataclasses.replace(pending, writing=True)
-    state.update(pending=pending)
+    edit_state(state, pending=pending)
     assert isinstance(instance.store, TinyStore)
     instance.store.point("commit")
     disk.write(CONTENTS[wanted.digest])
-    state.update(stopped_by_me=False)
+    edit_state(state, stopped_by_me=False)
     confirm(instance)
 
 

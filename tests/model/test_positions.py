@@ -24,7 +24,7 @@ from replicator_kuma.replication.leader import promote, publish
 from replicator_kuma.replication.leader.decide import View
 from replicator_kuma.replication.replica import cycle as replica
 from replicator_kuma.replication.state.records import SnapshotRef
-from replicator_kuma.replication.state.state import State
+from replicator_kuma.replication.state.state import Leading, State
 from tests.model.world import Choices, Violation, World, let_go, play
 from tests.support.tiers import by_tier
 
@@ -134,12 +134,12 @@ def _burned_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _intents_are_not_burned(monkeypatch: pytest.MonkeyPatch) -> None:
     """The restic of a killed leader can end later than its next cycle looks."""
-    monkeypatch.setattr(leader, "burned_with", lambda state, _newest: state.burned)
+    monkeypatch.setattr(Leading, "burned_with", lambda leading, _newest: leading.burned)
 
 
 def _fenced_by_an_epoch_only(monkeypatch: pytest.MonkeyPatch) -> None:
     def own_newest(view: View) -> SnapshotRef | None:
-        newest, published = view.newest, view.state.published
+        newest, published = view.newest, view.state.leading.published
         if newest is None:
             return None
         if published is not None and newest.position.epoch > published.position.epoch:

@@ -340,11 +340,11 @@ class World:
         begun[label.position] = label.digest
 
     def _noted(self, disk: Disk, process: Process, before: State, after: State) -> None:
-        if after.applied is None or after.applied == before.applied:
+        was, mark = before.following.applied, after.following.applied
+        if mark is None or mark == was:
             return
-        mark = after.applied
-        if before.applied is not None and mark.position < before.applied.position:
-            self.fail(f"{process.what} goes back to {mark.position} from {before.applied.position}")
+        if was is not None and mark.position < was.position:
+            self.fail(f"{process.what} goes back to {mark.position} from {was.position}")
         name, digest = self.applied.setdefault(mark.position, (process.what, mark.digest))
         if digest != mark.digest:
             self.fail(f"{process.what} and {name} applied {mark.position} with two contents")
@@ -404,8 +404,7 @@ def stand_ins(world: World) -> Iterator[None]:
             stack.enter_context(mock.patch.object(module, "time", clock))
         stack.enter_context(mock.patch.object(file, "json", Compact))
         cached = functools.cache(codec.encode)
-        for module in (codec, file):
-            stack.enter_context(mock.patch.object(module, "encode", cached))
+        stack.enter_context(mock.patch.object(codec, "encode", cached))
         stack.enter_context(mock.patch.object(shutil, "rmtree", _remove))
         stack.enter_context(mock.patch.object(take, "beside", _before))
         for name in ("observe", "observed_dump", "fingerprint"):
@@ -604,14 +603,25 @@ def _at_most_one(world: World, ends: list[tuple[Disk, Process]]) -> None:
     for disk, end in ends:
         if end.error is not None and not isinstance(end.error, Fenced):
             world.fail(f"{disk.folder.name} does not lead, and is not fenced: {end.error!r}")
-        if end.error is not None and not StateFile(disk.folder / "replicator").load().fenced:
+        if (
+            end.error is not None
+            and not StateFile(disk.folder / "replicator").load().leading.fenced
+        ):
             world.fail(f"{disk.folder.name} is fenced, and its state does not say so")
 
 
 def _remembers(disk: Disk) -> bool:
     """Whether its state knows of any snapshot; else its name is all that it is."""
     state = StateFile(disk.folder / "replicator").load()
-    return any((state.published, state.intent, state.burned, state.applied, state.fenced))
+    return any(
+        (
+            state.leading.published,
+            state.leading.publishing,
+            state.leading.burned,
+            state.following.applied,
+            state.leading.fenced,
+        )
+    )
 
 
 def _promoted(world: World, chosen: Disk) -> None:

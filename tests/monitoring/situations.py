@@ -63,7 +63,7 @@ def _cycle_ended(world: Situated, well: bool) -> None:
     world.watched.cycle()
 
     def noted() -> bool:
-        last = world.watched.state.last
+        last = world.watched.state.outcome.last
         return last is not None and last.at > before and last.ok is well
 
     world.watched.until(noted, f"a cycle that ends {'well' if well else 'in failure'}")

@@ -20,6 +20,7 @@ from tests.cli.harness import FAKE_KUMA
 from tests.monitoring.entry import HANGS
 from tests.support import databases, weak_repository
 from tests.support.kuma_server import free_port
+from tests.support.states import edit_state
 from tests.support.supervised import Running, Side
 from tests.support.tools import ROOT, rest_server, restic_018
 from tests.support.waiting import wait_until
@@ -67,7 +68,7 @@ class Instance(Side):
         super().run()
 
         def ended() -> bool:
-            last = self.state.last
+            last = self.state.outcome.last
             return self.ready() and last is not None and last.ok and last.at > began
 
         self.until(ended, "the first cycle has gone well")
@@ -77,11 +78,12 @@ class Instance(Side):
         file = StateFile(self.data_dir / "replicator")
         with file.lock(wait=DEADLINE):
             state = file.load()
-            assert state.last is not None
-            file.update(
-                last=replace(state.last, at=state.last.at - 3600),
-                last_ok_at=state.last_ok_at - 3600,
-                fresh_at=state.fresh_at and state.fresh_at - 3600,
+            assert state.outcome.last is not None
+            edit_state(
+                file,
+                last=replace(state.outcome.last, at=state.outcome.last.at - 3600),
+                last_ok_at=state.outcome.last_ok_at - 3600,
+                fresh_at=state.outcome.fresh_at and state.outcome.fresh_at - 3600,
             )
 
     def cycle(self) -> None:
@@ -182,7 +184,7 @@ def make_template(folder: Path) -> Path:
     weak_repository.make(folder / "repository")
     leader.ask("backup")
     replica.ask("restore")
-    assert replica.state.applied == leader.state.published is not None
+    assert replica.state.following.applied == leader.state.leading.published is not None
     return folder
 
 

@@ -11,6 +11,7 @@ from replicator_kuma.replication.instance import Instance, Outcome
 from replicator_kuma.replication.state.records import Hold
 from tests.support.cycles import db, follow, lead, name_of, rename
 from tests.support.folder_repository import FolderRepository
+from tests.support.states import edit_state
 
 
 def numbers(instance: Instance) -> list[int]:
@@ -55,13 +56,13 @@ def test_the_oldest_sets_make_room_for_the_cycle(
 def test_what_a_hold_has_yet_to_put_back_stays_and_the_error_is_told(
     three: Instance, repository: FolderRepository
 ) -> None:
-    mark = three.state.load().applied
-    three.state.update(hold=Hold(1.0, mark, kept=2))
+    mark = three.state.load().following.applied
+    edit_state(three.state, hold=Hold(1.0, mark, kept=2))
     full_until(repository, "snapshots", three, 0)
     with pytest.raises(CacheFull):
         runner.run(three, "RESTORE", actions.restore)
     assert numbers(three) == [2]
-    last = three.state.load().last
+    last = three.state.load().outcome.last
     assert last is not None
     assert (last.ok, last.error, last.exit_code) == (False, "CacheFull", 28)
 

@@ -142,7 +142,7 @@ def test_a_leader_that_moved_to_another_engine_publishes_no_change(
     assert result.outcome is Outcome.PUBLISHED
     assert result.changes is not None
     assert result.changes.sentence() == "1 monitor changed"
-    assert state_of(leader.data_dir).published is not None
+    assert state_of(leader.data_dir).leading.published is not None
 
 
 LONG = "n" * 200

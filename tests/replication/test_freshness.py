@@ -34,10 +34,11 @@ from replicator_kuma.replication.state.records import FailedAttempt, Hold, Last,
 from replicator_kuma.replication.state.state import State
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import make_instance
+from tests.support.states import edit_state, state_of, with_fields
 
 NOW = 1_800_000_000.0
 MARK = SnapshotRef(Position(1, 1), "d", "s", "f" * 64, leader="alpha")
-WENT_WELL = State("w", fresh_at=NOW - 600, last=Last(NOW - 600, True, "fine", "nothing"))
+WENT_WELL = state_of("w", fresh_at=NOW - 600, last=Last(NOW - 600, True, "fine", "nothing"))
 FAILS = Last(NOW - 5, False, "no route", "", "RepositoryUnreachable", 5)
 
 
@@ -91,7 +92,7 @@ def test_a_cycle_that_only_waited_did_not_go_well(instance: Instance) -> None:
     assert asked(state) == (Verdict.LATE, sentence)
     cycle(instance, Outcome.NOTHING, NOW - 3600)
     state = cycle(instance, Outcome.WAITING, NOW)
-    assert (state.last_ok_at, last_success(state)) == (NOW, NOW - 3600)
+    assert (state.outcome.last_ok_at, last_success(state)) == (NOW, NOW - 3600)
     assert asked(state)[0] is Verdict.LATE
 
 
@@ -127,23 +128,23 @@ def test_an_outage_alone_is_no_refusal(instance: Instance) -> None:
 
 
 def test_a_fence_is_a_leader_s_and_a_hold_a_replica_s() -> None:
-    state = dataclasses.replace(WENT_WELL, fenced="b leads now", hold=Hold(NOW, MARK))
+    state = with_fields(WENT_WELL, fenced="b leads now", hold=Hold(NOW, MARK))
     assert asked(state, leads=True) == (Verdict.FENCED, "b leads now")
     verdict, sentence = asked(state)
     assert verdict is Verdict.HELD
     assert sentence.startswith("1.1 since ")
     assert sentence.endswith("; to go on: replicator restore --resume")
-    assert asked(dataclasses.replace(WENT_WELL, shrink="x")) == (Verdict.REFUSED, "x")
-    assert asked(dataclasses.replace(WENT_WELL, shrink="x"), leads=True)[0] is Verdict.FRESH
+    assert asked(with_fields(WENT_WELL, shrink="x")) == (Verdict.REFUSED, "x")
+    assert asked(with_fields(WENT_WELL, shrink="x"), leads=True)[0] is Verdict.FRESH
 
 
 @pytest.mark.parametrize(
     ("state", "seen"),
     [
-        (State("w", last=Last(NOW - 60, True, "fine", "nothing")), NOW - 60),
-        (State("w", last=Last(NOW - 60, True, "no snapshot yet", WAITING)), 0.0),
-        (State("w", last=FAILS, last_ok_at=NOW - 90, applied=MARK), NOW - 90),
-        (State("w", last=FAILS, last_ok_at=NOW - 90), 0.0),
+        (state_of("w", last=Last(NOW - 60, True, "fine", "nothing")), NOW - 60),
+        (state_of("w", last=Last(NOW - 60, True, "no snapshot yet", WAITING)), 0.0),
+        (state_of("w", last=FAILS, last_ok_at=NOW - 90, applied=MARK), NOW - 90),
+        (state_of("w", last=FAILS, last_ok_at=NOW - 90), 0.0),
     ],
     ids=["went well", "waited", "fails since", "has only ever waited"],
 )
@@ -158,11 +159,11 @@ def test_a_state_of_0_3_0_tells_by_its_last_cycle(
 
 def test_a_clock_that_was_set_back_hides_no_failure() -> None:
     """A success in the future would be fresh until that time comes."""
-    ahead = dataclasses.replace(WENT_WELL, fresh_at=NOW + 7200, last=FAILS)
+    ahead = with_fields(WENT_WELL, fresh_at=NOW + 7200, last=FAILS)
     verdict, sentence = asked(ahead)
     assert (verdict, "the clock was set back" in sentence) == (Verdict.LATE, True)
     assert judge(ahead, False, LEAST, NOW).age is None
-    little = judge(dataclasses.replace(WENT_WELL, fresh_at=NOW + 30), False, LEAST, NOW)
+    little = judge(with_fields(WENT_WELL, fresh_at=NOW + 30), False, LEAST, NOW)
     assert (little.verdict, little.age) == (Verdict.FRESH, 0.0)
 
 
@@ -173,7 +174,7 @@ def test_no_time_makes_an_age_negative_or_an_answer_of_several_lines(
     fresh_at: float, now: float, max_age: float, leads: bool, refused: bool
 ) -> None:
     words = "two\nlines" if refused else ""
-    state = State("w", fresh_at=fresh_at, refused=words, last=FAILS)
+    state = state_of("w", fresh_at=fresh_at, refused=words, last=FAILS)
     found = judge(state, leads, max_age, now)
     assert found.age is None or found.age >= 0
     assert "\n" not in found.line
@@ -201,7 +202,7 @@ def test_exit_codes_are_those_of_nagios() -> None:
 def test_a_kuma_that_was_killed_refuses_nothing(instance: Instance) -> None:
     """The pause before the next try ends by time: nobody has to act."""
     killed = FailedAttempt("a" * 64, "1.7", 2, NOW, "killed", "", 14, signal=9)
-    instance.state.update(vain=killed)
-    assert cycle(instance, StoppedInVain("not again yet"), NOW).refused == ""
-    instance.state.update(vain=dataclasses.replace(killed, signal=0))
-    assert cycle(instance, StoppedInVain("not again"), NOW).refused == "not again"
+    edit_state(instance.state, failed=killed)
+    assert cycle(instance, StoppedInVain("not again yet"), NOW).outcome.refused == ""
+    edit_state(instance.state, failed=dataclasses.replace(killed, signal=0))
+    assert cycle(instance, StoppedInVain("not again"), NOW).outcome.refused == "not again"

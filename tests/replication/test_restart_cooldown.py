@@ -15,6 +15,7 @@ from replicator_kuma.replication.state.file import StateFile
 from replicator_kuma.replication.state.records import Restart
 from replicator_kuma.reports.status import report
 from tests.support.clock import Clocks
+from tests.support.states import edit_state
 
 
 def test_a_start_is_measured_once_all_monitors_have_beaten() -> None:
@@ -76,9 +77,8 @@ def test_the_age_of_a_restart_of_this_process_is_told_by_no_clock_that_is_set() 
     clocks.pass_by(2)
     mine.starting()
     clocks.pass_by(8)
-    noted = mine.restarted()
+    restart = mine.restarted()
     mine.end()
-    restart = noted["restart"]
     assert restart == Restart(clocks.wall - 8, clocks.wall - 10)
     clocks.wall -= 86_400
     clocks.pass_by(30)
@@ -92,7 +92,7 @@ def test_a_way_back_counts_from_its_own_start() -> None:
     mine.begin()
     mine.starting()
     clocks.pass_by(120)
-    restart = mine.restarted(long_since=False)["restart"]
+    restart = mine.restarted(long_since=False)
     assert restart == Restart(clocks.wall, clocks.wall - 120)
 
 
@@ -106,7 +106,7 @@ def settings(folder: Path, mode: str = "RESTORE") -> Settings:
 def test_status_says_until_when_a_change_waits(tmp_path: Path) -> None:
     until = time.time() + 300
     state = StateFile(tmp_path / "replicator")
-    state.update(restart=Restart(1.0, 0.0), waits_until=until)
+    edit_state(state, restart=Restart(1.0, 0.0), waits_until=until)
     known = report(settings(tmp_path))
     shown = when(until)
     assert dict(known.lines())["waits"] == (
@@ -120,12 +120,12 @@ def test_status_says_until_when_a_change_waits(tmp_path: Path) -> None:
 @pytest.mark.parametrize("ahead", [0.0, -1.0, LONGEST + 60])
 def test_what_is_over_or_cannot_be_is_not_shown(tmp_path: Path, ahead: float) -> None:
     until = time.time() + ahead if ahead else 0.0
-    StateFile(tmp_path / "replicator").update(waits_until=until)
+    edit_state(StateFile(tmp_path / "replicator"), waits_until=until)
     known = report(settings(tmp_path))
     assert "waits" not in dict(known.lines())
     assert known.as_dict()["waits_until"] is None
 
 
 def test_a_leader_waits_for_nothing(tmp_path: Path) -> None:
-    StateFile(tmp_path / "replicator").update(waits_until=time.time() + 300)
+    edit_state(StateFile(tmp_path / "replicator"), waits_until=time.time() + 300)
     assert report(settings(tmp_path, "BACKUP")).as_dict()["waits_until"] is None

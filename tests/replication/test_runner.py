@@ -97,7 +97,7 @@ def test_what_the_machine_refuses_is_no_bug(
     with pytest.raises(MachineError, match=said) as caught:
         recorded(instance, "RESTORE", refused)
     assert caught.value.__cause__ is raised
-    last = instance.state.load().last
+    last = instance.state.load().outcome.last
     assert last is not None
     assert (last.exit_code, last.error) == (28, "MachineError")
 
@@ -108,7 +108,7 @@ def test_any_other_end_is_a_bug_all_the_same(instance: Instance) -> None:
 
     with pytest.raises(FileNotFoundError):
         recorded(instance, "RESTORE", broken)
-    last = instance.state.load().last
+    last = instance.state.load().outcome.last
     assert last is not None
     assert last.exit_code == 1
 
@@ -136,7 +136,7 @@ def test_what_flaps_for_a_day_is_a_handful_of_messages(instance: Instance) -> No
             recorded(instance, "RESTORE", work, lambda n=number: 1e9 + 360 * n)  # type: ignore[misc]
     assert 2 <= len(told.titles) <= 2 * 24
     assert told.titles[:2] == ["restore fails", "restore works again"]
-    last = instance.state.load().last
+    last = instance.state.load().outcome.last
     assert last is not None
     assert not last.ok
 

@@ -26,6 +26,7 @@ from replicator_kuma.replication.leader.publish import ids_of
 from replicator_kuma.replication.leader.retention import Care, Keep
 from tests.support.cycles import follow, go_back, hold_at, lead, name_of, rename, take_over
 from tests.support.folder_repository import FolderRepository
+from tests.support.states import edit_state
 from tests.support.two_repositories import GONE, Member, TwoRepositories
 
 BOTH = ("one", "two")
@@ -95,7 +96,7 @@ def test_a_bad_snapshot_stays_bad_until_a_person_tries_it(
         follow(replica.instance)
     assert replica.kuma.log == []
     assert follow(replica.instance, reconcile=True).outcome is Outcome.APPLIED
-    assert replica.instance.state.load().bad == ()
+    assert replica.instance.state.load().applying.bad == ()
     replica.uses(*before)
     assert follow(replica.instance).outcome is Outcome.NOTHING
 
@@ -122,7 +123,7 @@ def test_what_an_older_version_called_bad_by_resticss_id_stays_bad(
     follow(replica.instance)
     leader.publish("newer")
     newest = FolderRepository(fleet.folder / "one").snapshots("default")[-1]
-    replica.instance.state.update(bad=(newest.id,))
+    edit_state(replica.instance.state, bad=(newest.id,))
     for names in (("one",), BOTH, ("two",)):
         replica.uses(*names)
         with pytest.raises(SnapshotRefused, match="is not tried again"):
@@ -161,7 +162,7 @@ def test_a_replica_stands_where_a_person_sent_it(
     rename(replica.db, 1, "by hand")
     assert "holding 1.1" in follow(replica.instance, reconcile=True).sentence
     assert name_of(replica.db, 1) == first != "newer"
-    assert replica.instance.state.load().hold is not None
+    assert replica.instance.state.load().following.hold is not None
 
 
 @CHANGES
@@ -207,7 +208,7 @@ def test_a_leader_leads_on(leader: Member, before: tuple[str, ...], after: tuple
     leader.publish("newer")
     leader.uses(*before)
     assert lead(leader.instance, verify=True).outcome is Outcome.NOTHING
-    leader.instance.state.update(applied=leader.instance.state.load().published)
+    edit_state(leader.instance.state, applied=leader.instance.state.load().leading.published)
     leader.uses(*after)
     assert take_over(leader.instance).outcome is Outcome.NOTHING
 
@@ -224,7 +225,7 @@ def test_what_fenced_a_leader_fences_it_on(
     leader.uses(*before)
     rival = leader.instance.repository.snapshots("default")[1]
     assert rival.position == Position(2, 1)
-    leader.instance.state.update(fenced="other has published 2.1", rivals=ids_of([rival]))
+    edit_state(leader.instance.state, fenced="other has published 2.1", rivals=ids_of([rival]))
     leader.uses(*after)
     with pytest.raises(Fenced):
         lead(leader.instance, verify=True)
@@ -248,10 +249,10 @@ def test_a_snapshot_can_be_named_by_either_id(
 def test_one_that_was_taken_away_lags_no_more(leader: Member) -> None:
     leader.reaches(second=False)
     leader.publish("first only")
-    assert leader.instance.state.load().lagging
+    assert leader.instance.state.load().leading.lagging
     leader.uses("one")
     assert lead(leader.instance).outcome is Outcome.NOTHING
-    assert leader.instance.state.load().lagging == ""
+    assert leader.instance.state.load().leading.lagging == ""
     leader.first.calls.clear()
     assert lead(leader.instance).outcome is Outcome.NOTHING
     assert leader.first.calls == []  # all is well: nobody is asked
@@ -266,7 +267,7 @@ def test_a_damaged_copy_comes_whole_with_the_next_change_and_not_by_itself(leade
     leader.second.add(dump, leader.first.snapshots("default")[-1].label)
     leader.second.fail["fetch"] = RepositoryDamaged("fetch the snapshot: pack 1234 is gone")
     assert lead(leader.instance).outcome is Outcome.NOTHING
-    told = leader.instance.state.load().lagging
+    told = leader.instance.state.load().leading.lagging
     assert told.startswith("repository 2 lags behind: fetch the snapshot: pack 1234 is gone. ")
     assert "in REPLICATOR_REPOSITORY_2" in told
     assert "the next change that is published brings a whole copy" in told
@@ -280,7 +281,7 @@ def test_where_the_one_that_is_ahead_is_damaged_it_is_named(leader: Member) -> N
     leader.reaches()
     leader.first.fail["fetch"] = RepositoryDamaged("fetch the snapshot: pack 1234 is gone")
     assert lead(leader.instance).outcome is Outcome.NOTHING
-    told = leader.instance.state.load().lagging
+    told = leader.instance.state.load().leading.lagging
     assert told.startswith("repository 2 lags behind: the first repository: fetch the snapshot: ")
     assert "in RESTIC_REPOSITORY" in told
 
@@ -290,7 +291,7 @@ def test_what_housekeeping_found_in_one_that_was_taken_away_is_forgotten(leader:
     for names in (BOTH, ("one",)):
         leader.uses(*names)
         run_now(leader.instance, "housekeeping", housekeeping.steps(leader.instance, care))
-        found = leader.instance.state.load().upkeep
+        found = leader.instance.state.load().upkeep.repositories
         assert [each.name for each in found] == ["repository", "repository 2"][: len(names)]
 
 
@@ -309,24 +310,24 @@ def test_a_replica_tells_once_who_is_away_and_once_that_it_is_back(
     assert told.startswith(
         f"only one of two repositories is read: {name} is away: no route to host. Check R"
     )
-    [noted] = replica.instance.state.load().away
-    replica.instance.state.update(away=(replace(noted, since=noted.since - 125),))
+    [noted] = replica.instance.state.load().following.away
+    edit_state(replica.instance.state, away=(replace(noted, since=noted.since - 125),))
     place.down = None
     caplog.clear()
     for _ in range(2):
         follow(replica.instance)
     [told] = caplog.messages
     assert told.startswith(f"{name} answers again, after 2 min ")
-    assert replica.instance.state.load().away == ()
+    assert replica.instance.state.load().following.away == ()
 
 
 def test_one_that_was_taken_away_is_not_away(leader: Member, replica: Member) -> None:
     replica.reaches(second=False)
     follow(replica.instance)
-    assert [each.name for each in replica.instance.state.load().away] == ["repository 2"]
+    assert [each.name for each in replica.instance.state.load().following.away] == ["repository 2"]
     replica.uses("one")
     follow(replica.instance)
-    assert replica.instance.state.load().away == ()
+    assert replica.instance.state.load().following.away == ()
 
 
 def test_who_is_away_in_another_way_is_shown_so_since_the_same_time(
@@ -334,10 +335,10 @@ def test_who_is_away_in_another_way_is_shown_so_since_the_same_time(
 ) -> None:
     replica.reaches(second=False)
     follow(replica.instance)
-    [before] = replica.instance.state.load().away
+    [before] = replica.instance.state.load().following.away
     replica.second.down = WrongPassword("no key fits")
     follow(replica.instance)
-    [after] = replica.instance.state.load().away
+    [after] = replica.instance.state.load().following.away
     assert (after.why, after.since) == ("no key fits", before.since)
 
 
@@ -361,6 +362,9 @@ def test_a_listing_that_a_signal_ended_says_nothing_of_who_is_away(
     caplog.clear()
     cycle()
     after = side.instance.state.load()
-    assert (after.away, after.lagging) == (before.away, before.lagging)
-    assert bool(after.away or after.lagging) == down
+    assert (after.following.away, after.leading.lagging) == (
+        before.following.away,
+        before.leading.lagging,
+    )
+    assert bool(after.following.away or after.leading.lagging) == down
     assert (side.told, caplog.messages) == (told, [])

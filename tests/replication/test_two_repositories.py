@@ -77,7 +77,7 @@ def test_one_that_lags_behind_is_told_once_and_catches_up(
     assert [w for w in result.warnings if "repository 2 lags behind" in w]
     assert fleet.there("two") == ["1.1"]
     assert leader.second.calls.count("publish") == 1  # restic would try for a quarter of an hour
-    assert "repository 2" in leader.instance.state.load().lagging
+    assert "repository 2" in leader.instance.state.load().leading.lagging
     for _ in range(2):
         assert lead(leader.instance).warnings == ()
     leader.publish("again")
@@ -85,7 +85,7 @@ def test_one_that_lags_behind_is_told_once_and_catches_up(
     leader.reaches()
     assert lead(leader.instance).outcome is Outcome.NOTHING
     assert fleet.there("two") == ["1.1", "1.3"]
-    assert leader.instance.state.load().lagging == ""
+    assert leader.instance.state.load().leading.lagging == ""
     assert leader.told[1:] == [
         "both repositories are equal again: what lagged behind has the newest snapshot"
     ]
@@ -103,7 +103,7 @@ def test_a_publish_that_fails_in_one_is_a_publish(fleet: TwoRepositories, leader
     leader.first.fail["publish"] = RepositoryUnreachable("disk full")
     assert leader.publish("second only") == Position(1, 2)
     assert (fleet.there("one"), fleet.there("two")) == (["1.1"], ["1.1", "1.2"])
-    assert leader.instance.state.load().burned is None
+    assert leader.instance.state.load().leading.burned is None
     lead(leader.instance)
     assert fleet.there("one") == ["1.1", "1.2"]
 
@@ -116,7 +116,7 @@ def test_a_catch_up_that_fails_is_tried_again_and_is_no_failure_of_the_cycle(
     leader.reaches()
     leader.second.fail["publish"] = RepositoryUnreachable("disk full")
     assert lead(leader.instance).outcome is Outcome.NOTHING
-    assert "disk full" in leader.instance.state.load().lagging
+    assert "disk full" in leader.instance.state.load().leading.lagging
     lead(leader.instance)
     assert fleet.there("two") == ["1.1", "1.2"]
 
@@ -139,14 +139,14 @@ def test_a_part_that_a_failed_publish_left_is_no_copy(
     assert fleet.there("two") == ["1.1", "1.2"]
     for _ in range(2):
         assert lead(leader.instance).outcome is Outcome.NOTHING
-        told = leader.instance.state.load().lagging
+        told = leader.instance.state.load().leading.lagging
         assert "repository 2 lags behind" in told
         assert told.endswith("no whole copy: the next change that is published brings one.")
     assert len(leader.told) == 1
     assert fleet.there("two") == ["1.1", "1.2"]  # not again and again
     assert follow(replica.instance).position == Position(1, 2)
     leader.publish("whole")
-    assert leader.instance.state.load().lagging == ""
+    assert leader.instance.state.load().leading.lagging == ""
 
 
 def test_a_publish_that_fails_in_both_burns_the_position(
@@ -157,7 +157,7 @@ def test_a_publish_that_fails_in_both_burns_the_position(
     rename(leader.db, 1, "nowhere")
     with pytest.raises(RepositoryUnreachable, match="disk full"):
         lead(leader.instance)
-    assert leader.instance.state.load().burned == Position(1, 2)
+    assert leader.instance.state.load().leading.burned == Position(1, 2)
     lead(leader.instance)
     assert fleet.there("one") == fleet.there("two") == ["1.1", "1.3"]
 
@@ -177,7 +177,7 @@ def test_nobody_goes_back_to_what_the_one_that_lags_behind_shows(
     with pytest.raises(RepositoryUnreachable, match="repository 2 gave no answer"):
         follow(replica.instance)
     assert fleet.there("one") == ["1.1"]
-    assert leader.instance.state.load().fenced is None
+    assert leader.instance.state.load().leading.fenced is None
     for side in (leader, replica):
         side.reaches()
     assert lead(leader.instance).position == Position(1, 3)
@@ -236,7 +236,7 @@ def test_a_leader_whose_epoch_is_only_in_the_one_that_is_away_is_not_fenced(
     replica.reaches(second=False)
     with pytest.raises(RepositoryUnreachable, match=r"2\.1 was published from here"):
         lead(replica.instance, verify=True)
-    assert replica.instance.state.load().fenced is None
+    assert replica.instance.state.load().leading.fenced is None
     replica.reaches()
     assert lead(replica.instance).outcome is Outcome.NOTHING
     assert fleet.there("one") == ["1.1", "2.1"]
@@ -331,7 +331,7 @@ def test_going_back_by_time_needs_both(
     with pytest.raises(RepositoryUnreachable, match="gave no answer"):
         hold_at(replica.instance, "1.2")
     assert name_of(replica.db, 1) == name_of(leader.db, 1) == "both"
-    assert replica.instance.state.load().hold is None
+    assert replica.instance.state.load().following.hold is None
     replica.reaches()
     with pytest.raises(SnapshotNotFound):
         hold_at(replica.instance, "1.7")
@@ -368,7 +368,7 @@ def test_a_second_one_that_is_added_later_is_said_until_somebody_creates_it(
 ) -> None:
     shutil.rmtree(fleet.folder / "two")
     leader.publish("more")
-    assert "replicator init" in leader.instance.state.load().lagging
+    assert "replicator init" in leader.instance.state.load().leading.lagging
     assert leader.instance.repository.init() is True
     assert leader.instance.repository.init() is False
     lead(leader.instance)
@@ -421,7 +421,7 @@ def test_housekeeping_keeps_both_in_order(fleet: TwoRepositories, leader: Member
     assert fleet.there("two") == ["1.4"]
     lead(leader.instance)
     assert fleet.there("two") == ["1.4", "1.5"]
-    assert [each.name for each in leader.instance.state.load().upkeep] == [
+    assert [each.name for each in leader.instance.state.load().upkeep.repositories] == [
         "repository",
         "repository 2",
     ]

@@ -37,6 +37,7 @@ from tests.support.fleet import Fleet, Start, a_supervisor_starts, assert_at_res
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import RecordingKuma
 from tests.support.rules import PAUSED, rules
+from tests.support.states import edit_state
 from tests.support.thorough import one_in
 
 
@@ -129,7 +130,7 @@ def test_run_again_it_goes_one_further_back_and_by_number_anywhere(
     step(leader, replica, "five")
     go_back(replica)
     assert name_of(db(replica), 3) == "four"
-    assert replica.state.load().hold is not None
+    assert replica.state.load().following.hold is not None
 
 
 def test_an_undo_that_was_undone_is_passed_over_with_what_undid_it(
@@ -158,7 +159,7 @@ def test_an_apply_that_kuma_has_not_confirmed_is_not_passed_over(
         with pytest.raises(KumaError, match=r"the rows of 1\.4 are in place") as refused:
             attempt()
         assert "Start Kuma first" in refused.value.hint
-    assert (name_of(db(replica), 3), replica.state.load().hold) == ("four", None)
+    assert (name_of(db(replica), 3), replica.state.load().following.hold) == ("four", None)
     kuma.up = True
     go_back(replica)
     assert name_of(db(replica), 3) == "three"
@@ -243,7 +244,7 @@ def test_there_is_nothing_to_undo_and_a_preview_touches_nothing(
 ) -> None:
     with pytest.raises(NothingKept, match="no apply to undo"):
         go_back(replica)
-    assert replica.state.load().hold is None
+    assert replica.state.load().following.hold is None
     step(leader, replica, "two")
     kuma.log.clear()
     with preview(replica) as seen:
@@ -265,7 +266,7 @@ def test_the_first_apply_of_all(
     follow(other)
     go_back(other)
     assert config_differences(db(other), old) == []
-    assert other.state.load().applied is None
+    assert other.state.load().following.applied is None
     said = follow(other, reconcile=True).sentence
     assert said.startswith("holding the rows from before any apply since ")
     rename(db(other), 2, "edited")
@@ -284,11 +285,14 @@ def test_on_a_leader_what_came_back_is_published_as_a_change(
     assert cycles.count(db(leader), "monitor") == 12
     rename(db(leader), 3, "two")
     lead(leader)
-    applied = leader.state.load().applied
+    applied = leader.state.load().following.applied
     result = go_back(leader, hold=False)
     assert result.sentence.endswith("; the next cycle publishes them")
     assert cycles.count(db(leader), "monitor") == 0
-    assert (leader.state.load().hold, leader.state.load().applied) == (None, applied)
+    assert (leader.state.load().following.hold, leader.state.load().following.applied) == (
+        None,
+        applied,
+    )
 
 
 def test_a_leader_that_was_promoted_undoes_nothing_from_when_it_was_a_replica(
@@ -331,7 +335,7 @@ def test_a_promote_whose_rows_kuma_has_not_confirmed_counts_them_as_a_replica_s(
     kuma.up = True
     lead(replica, verify=True)
     (one,) = sets(replica)
-    assert replica.state.load().led_from == one.number
+    assert replica.state.load().leading.led_from == one.number
     with pytest.raises(NothingKept):
         go_back(replica, hold=False)
 
@@ -357,9 +361,9 @@ def test_a_leader_holds_nothing_and_follows_once_it_is_a_replica_again(
     step(leader, replica, "two")
     take_over(replica)
     go_back(replica, sets(replica)[-1].number)  # its mode was not set yet
-    assert replica.state.load().hold is not None
+    assert replica.state.load().following.hold is not None
     lead(replica, verify=True)
-    assert replica.state.load().hold is None
+    assert replica.state.load().following.hold is None
     follow(leader)
     take_over(leader)
     rename(db(leader), 3, "five")
@@ -372,9 +376,9 @@ def test_a_leader_s_hold_ends_also_where_it_has_nothing_to_publish(
     leader: Instance, replica: Instance
 ) -> None:
     lead(leader)
-    leader.state.update(hold=Hold(1.0, leader.state.load().published))
+    edit_state(leader.state, hold=Hold(1.0, leader.state.load().leading.published))
     assert lead(leader, verify=True).outcome is Outcome.NOTHING
-    assert leader.state.load().hold is None
+    assert leader.state.load().following.hold is None
 
 
 def test_a_set_that_was_altered_on_the_disk_is_refused(leader: Instance, replica: Instance) -> None:
@@ -385,7 +389,7 @@ def test_a_set_that_was_altered_on_the_disk_is_refused(leader: Instance, replica
     with pytest.raises(KeptDamaged, match="the rows kept as 1 cannot be put back") as caught:
         go_back(replica)
     assert "snapshot" not in f"{caught.value}{caught.value.hint}"
-    assert (name_of(db(replica), 3), replica.state.load().hold) == ("two", None)
+    assert (name_of(db(replica), 3), replica.state.load().following.hold) == ("two", None)
 
 
 def test_a_kuma_that_does_not_start_on_the_old_rows(
@@ -397,7 +401,7 @@ def test_a_kuma_that_does_not_start_on_the_old_rows(
     with pytest.raises(KumaError):
         go_back(replica)
     state = replica.state.load()
-    assert (name_of(db(replica), 3), state.bad, state.hold) == ("two", (), None)
+    assert (name_of(db(replica), 3), state.applying.bad, state.following.hold) == ("two", (), None)
     assert follow(replica).sentence == "the rows equal 1.2; nothing to do"
 
 
@@ -410,10 +414,12 @@ def test_what_had_arrived_comes_again_when_it_goes_on(
     databases.edit(db(leader), "INSERT INTO tag (id, name, color) VALUES (90, 'late', '#fff')")
     step(leader, replica, "two")
     assert cycles.count(db(replica), "tag", "id = 90") == 1
-    arrived = dict(replica.state.load().arrived)
+    arrived = dict(replica.state.load().following.arrived)
     go_back(replica)
     assert cycles.count(db(replica), "tag", "id = 90") == 0
-    assert dict(replica.state.load().arrived) == {"tag": tuple(sorted({*arrived["tag"]} - {90}))}
+    assert dict(replica.state.load().following.arrived) == {
+        "tag": tuple(sorted({*arrived["tag"]} - {90}))
+    }
     go_on(replica)
     assert cycles.count(db(replica), "tag", "id = 90") == 1
     # but one that a person did delete here
@@ -485,7 +491,7 @@ def test_dead_after_the_effects_of_an_undo(before: Start, tmp_path: Path) -> Non
     ends: set[tuple[str, bool]] = set()
     found = before.deaths(tmp_path, lambda fleet: go_back(fleet.replica), step=one_in(3, 9))
     for number, after, died in found:
-        held = after.replica.state.load().hold is not None
+        held = after.replica.state.load().following.hold is not None
         ends.add((before.rows(after.replica_db), held))
         if not died:
             continue
@@ -498,8 +504,8 @@ def test_dead_after_the_effects_of_an_undo(before: Start, tmp_path: Path) -> Non
         assert_at_rest(after.replica)
         if held:
             state = after.replica.state.load()
-            assert state.hold is not None
-            assert state.hold.kept == 0
+            assert state.following.hold is not None
+            assert state.following.hold.kept == 0
             assert [one.undoes for one in sets(after.replica)] == [0, 1]
             assert go_on(after.replica).outcome is Outcome.APPLIED
             assert before.rows(after.replica_db) == "new"

@@ -62,7 +62,7 @@ def test_the_newest_set_is_named_with_its_reason_and_not_passed_over(
             go_back(three, number)
         assert "replicator undo 2." in caught.value.hint
         assert "snapshot" not in f"{caught.value}{caught.value.hint}"
-    assert (name_of(db(three), 3), three.state.load().hold) == ("four", None)
+    assert (name_of(db(three), 3), three.state.load().following.hold) == ("four", None)
     assert go_back(three, 2).outcome is Outcome.APPLIED
     assert name_of(db(three), 3) == "two"
 
@@ -165,7 +165,7 @@ def test_a_damaged_set_from_before_a_promote_is_a_replica_s_too(three: Instance)
     """Else an undo on the new leader meets it: it is none of the leader's."""
     half_a_note(place(three, 3))
     take_over(three)
-    assert three.state.load().led_from == 3
+    assert three.state.load().leading.led_from == 3
     for hold in (True, False):  # before its mode is set, and after
         with pytest.raises(NothingKept, match="since this instance became the leader") as refused:
             go_back(three, hold=hold)
@@ -188,9 +188,9 @@ def test_an_undo_that_is_refused_is_no_failure_of_cycles(
     with pytest.raises(kind):
         runner.run(three, "RESTORE", lambda i: actions.by_hand(i, "undo", options))
     state = three.state.load()
-    assert state.last is not None
-    assert (state.last.ok, state.last.sentence) == (True, before.sentence)
-    assert state.failing_since == 0
+    assert state.outcome.last is not None
+    assert (state.outcome.last.ok, state.outcome.last.sentence) == (True, before.sentence)
+    assert state.outcome.failing_since == 0
 
 
 def test_a_snapshot_that_is_not_there_is_no_failure_of_cycles_unless_a_cycle_misses_it(
@@ -199,11 +199,11 @@ def test_a_snapshot_that_is_not_there_is_no_failure_of_cycles_unless_a_cycle_mis
     runner.run(three, "RESTORE", actions.restore)
     with pytest.raises(SnapshotNotFound):
         runner.run(three, "RESTORE", lambda i: actions.by_hand(i, "restore", {"snapshot": "1.77"}))
-    assert not three.state.load().failing_since
+    assert not three.state.load().outcome.failing_since
 
     def misses(_instance: Instance) -> None:
         raise SnapshotNotFound("what it holds is not in the repository any more")
 
     with pytest.raises(SnapshotNotFound):
         runner.run(three, "RESTORE", misses)  # type: ignore[arg-type]
-    assert three.state.load().failing_since
+    assert three.state.load().outcome.failing_since

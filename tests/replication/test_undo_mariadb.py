@@ -66,6 +66,6 @@ def test_killed_before_the_commit_the_next_cycle_ends_it(
     follow(replica)
     assert (fleet.rows(), fleet.logo()) == ("old", "old")
     assert replica.kuma.running()
-    hold = replica.state.load().hold
+    hold = replica.state.load().following.hold
     assert hold is not None
     assert hold.kept == 0

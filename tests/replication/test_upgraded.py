@@ -58,7 +58,10 @@ def test_an_apply_that_0_2_0_has_begun_ends(killed: Instance, kuma: RecordingKum
     for _ in range(2):
         follow(killed)
     state = killed.state.load()
-    assert (state.applied and state.applied.position, state.pending) == (Position(1, 2), None)
+    assert (
+        state.following.applied and state.following.applied.position,
+        state.applying.pending,
+    ) == (Position(1, 2), None)
     assert (name_of(db(killed), 3), kuma.up, left_behind(killed)) == ("two", True, [])
     assert follow(killed).outcome is Outcome.NOTHING
 
@@ -80,7 +83,7 @@ def test_a_kuma_that_does_not_start_on_it_gets_its_old_rows(
     with pytest.raises(KumaError, match="it runs on the rows from before"):
         follow(killed)
     assert (name_of(db(killed), 3) == "two", kuma.up) == (False, True)
-    assert killed.state.load().pending is None
+    assert killed.state.load().applying.pending is None
 
 
 # --- 0.3.0 --------------------------------------------------------------------------------------
@@ -105,7 +108,7 @@ def left(tmp_path: Path) -> Make:
 
 def _at(there: Instance) -> tuple[str, str]:
     """The position of a replica, and the name of monitor 3 there."""
-    applied = there.state.load().applied
+    applied = there.state.load().following.applied
     return str(applied and applied.position), name_of(db(there), 3)
 
 
@@ -185,9 +188,9 @@ def test_an_undo_in_which_0_3_0_was_killed_ends_and_holds(left: Make) -> None:
     for _ in range(2):
         follow(replica)
     state = replica.state.load()
-    assert (state.pending, state.stopped_by_me) == (None, False)
+    assert (state.applying.pending, state.applying.stopped_by_me) == (None, False)
     assert replica.kuma.running()
-    assert state.hold is not None
+    assert state.following.hold is not None
     assert _at(replica) == ("1.1", as_built)
 
 

@@ -74,7 +74,7 @@ def fails_and_goes_back(replica: Instance, kuma: RecordingKuma) -> None:
     with pytest.raises(KumaError, match="it runs on the rows from before"):
         follow(replica)
     assert kuma.up
-    assert replica.state.load().pending is None
+    assert replica.state.load().applying.pending is None
     assert left_behind(replica) == []
     assert [*orphans(db(replica)), *damage(db(replica))] == []
 
@@ -151,7 +151,7 @@ def test_a_way_back_that_is_cut_is_known_again_under_another_choice(
 
     with pytest.raises(KeyboardInterrupt), at_effect("rows written", killed):
         follow(replica)
-    pending = replica.state.load().pending
+    pending = replica.state.load().applying.pending
     assert pending is not None
     assert pending.rollback
     resolve_before_start(replica)
@@ -169,10 +169,10 @@ def test_an_apply_that_is_cut_before_its_commit_leaves_no_file_under_another_cho
     rename(db(leader), 3, "newer")
     lead(leader)
     dies_at("committing", lambda: follow(replica))
-    assert replica.state.load().pending is not None
+    assert replica.state.load().applying.pending is not None
     choose(replica)
     resolve_before_start(replica)
-    assert replica.state.load().pending is None
+    assert replica.state.load().applying.pending is None
     assert (replica.data_dir / "upload" / "logo2.png").read_bytes() == cycles.LOGO
 
 

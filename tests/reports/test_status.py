@@ -31,6 +31,7 @@ from replicator_kuma.replication.state.records import (
 from replicator_kuma.reports.health import health
 from replicator_kuma.reports.status import Report, report
 from tests.support import old_state
+from tests.support.states import edit_state, with_fields
 from tests.support.tools import restic_018
 from tests.support.weak_repository import PASSWORD
 
@@ -137,7 +138,7 @@ def test_the_engine_is_told_without_asking_it(
 
 
 def test_drift_is_shown_since_when_it_is_known(tmp_path: Path) -> None:
-    StateFile(tmp_path / "replicator").update(drift=1.0, drift_words="rows differ")
+    edit_state(StateFile(tmp_path / "replicator"), drift=1.0, drift_words="rows differ")
     known = report(settings(tmp_path))
     assert lines(known)["drift"] == "since 1970-01-01T00:00:01Z: rows differ"
     assert known.as_dict()["drift"] == {"since": "1970-01-01T00:00:01Z", "words": "rows differ"}
@@ -225,7 +226,7 @@ WENT_WELL = Drill(2.0, True, "1.8 can be recovered", "1.8", (("fetch", 0.5),))
 
 def after_drills(folder: Path, *, last: Drill, failed: Drill | None) -> Report:
     state = StateFile(folder / "replicator")
-    state.save(replace(state.load(), drill=last, drill_failed=failed))
+    state.save(with_fields(state.load(), drill=last, drill_failed=failed))
     return report(settings(folder))
 
 
@@ -239,7 +240,7 @@ def test_a_cycle_that_runs_is_shown_with_what_it_does(tmp_path: Path) -> None:
     assert abs(moment_of(since) - (time.time() - 5)) <= 2
     assert lines(known)["cycle"] == f"running since {since}, asking the repository"
     assert "next cycle" not in lines(known)
-    done = replace(known, state=replace(known.state, last=Last(time.time(), True, "done")))
+    done = replace(known, state=with_fields(known.state, last=Last(time.time(), True, "done")))
     assert "cycle" not in lines(done), "its end is noted, and the sign of life is older"
     assert "next cycle" in lines(done)
     heartbeat.write(tmp_path / "replicator", replace(beat, job="", job_since=0.0, step=""))
@@ -329,7 +330,7 @@ def test_a_kuma_that_did_not_boot_is_mended_by_one_that_does(
 def test_who_was_promoted_and_has_the_old_mode_is_told(tmp_path: Path) -> None:
     label = Label("default", Position(2, 1), "d" * 64, "5" * 16, "w", "beta")
     newest = Snapshot("a" * 64, label, "2031-05-01T10:00:00Z")
-    StateFile(tmp_path / "replicator").update(published=SnapshotRef.of(newest))
+    edit_state(StateFile(tmp_path / "replicator"), published=SnapshotRef.of(newest))
     followed = replace(report(settings(tmp_path)), newest=newest)
     assert "set REPLICATOR_MODE=BACKUP here" in lines(followed)["to do"]
     assert "to do" not in lines(replace(report(settings(tmp_path, "BACKUP")), newest=newest))
@@ -350,7 +351,7 @@ def test_a_kill_while_kuma_started_is_told_until_the_snapshot_is_applied(tmp_pat
         signal=9,
     )
     for outages, again in ((1, "at the next cycle"), (2, "not before 20")):
-        file.update(vain=replace(killed, outages=outages))
+        edit_state(file, failed=replace(killed, outages=outages))
         known = report(settings(tmp_path))
         said = lines(known)["killed"]
         assert said.startswith(killed.sentence)
@@ -359,7 +360,7 @@ def test_a_kill_while_kuma_started_is_told_until_the_snapshot_is_applied(tmp_pat
     leader = report(settings(tmp_path, "BACKUP"))  # which tries nothing again by itself
     assert "killed" not in lines(leader)
     assert leader.as_dict()["killed"] is None
-    file.update(vain=replace(killed, signal=0))
+    edit_state(file, failed=replace(killed, signal=0))
     assert "killed" not in lines(report(settings(tmp_path)))
 
 

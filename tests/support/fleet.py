@@ -26,6 +26,7 @@ from tests.support.engines import Engine
 from tests.support.folder_repository import FolderRepository
 from tests.support.forked import DIED
 from tests.support.instances import FileKuma, HastyStore, RecordingKuma, make_instance
+from tests.support.states import edit_state
 
 NEW_LOGO = b"another logo"
 _MOST = 400
@@ -125,7 +126,7 @@ class Fleet:
         """A second plan is empty, whatever the state remembers; nothing stops."""
         asked = len(self.kuma.log)
         with self.replica.state.lock():
-            self.replica.state.update(applied=None, live_digest="")
+            edit_state(self.replica.state, applied=None, digest="")
         result = self.follow()
         assert result.outcome is Outcome.NOTHING, result.sentence
         assert [word for word in self.kuma.log[asked:] if word != "ready?"] == []
@@ -139,7 +140,11 @@ def uploads(instance: Instance) -> dict[str, bytes]:
 def assert_at_rest(instance: Instance) -> None:
     """As an uninterrupted cycle ends: Kuma runs, nothing is open and nothing left behind."""
     state = instance.state.load()
-    assert (state.pending, state.purge, state.stopped_by_me) == (None, False, False)
+    assert (state.applying.pending, state.applying.purge, state.applying.stopped_by_me) == (
+        None,
+        False,
+        False,
+    )
     assert left_behind(instance) == []
     assert instance.kuma.running()
 
@@ -228,7 +233,7 @@ def a_supervisor_starts(replica: Instance) -> None:
 
 def assert_kuma_comes_first(replica: Instance) -> None:
     """The next command starts a Kuma that the dead one had stopped, before anything else."""
-    if not replica.state.load().stopped_by_me:
+    if not replica.state.load().applying.stopped_by_me:
         return
     assert isinstance(replica.kuma, RecordingKuma)
     assert isinstance(replica.repository, FolderRepository)

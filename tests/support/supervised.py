@@ -204,7 +204,7 @@ class Running:
 
         def there() -> bool:
             wanted = position or self.positions()[-1]
-            applied = state_of(self.replica.data_dir).applied
+            applied = state_of(self.replica.data_dir).following.applied
             # a look at the file costs less than a command, which is what a person asks
             return (
                 applied is not None

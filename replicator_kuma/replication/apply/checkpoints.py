@@ -146,13 +146,14 @@ def eligible(found: Sequence[_One], state: State, *, leads: bool) -> list[_One]:
     fleet gets them only if a person names the number. ``leads``: by its settings; one that was
     promoted leads before they say so.
     """
-    above = state.led_from if leads or (state.promoted and state.hold is None) else 0
+    leads = leads or (state.promoted and state.following.hold is None)
+    above = state.leading.led_from if leads else 0
     return [one for one in found if one.number > above]
 
 
 def unconfirmed(state: State) -> bool:
     """Whether Kuma has yet to confirm the last apply: there is no checkpoint of it yet."""
-    pending = state.pending
+    pending = state.applying.pending
     return pending is not None and not pending.undoes and not pending.rollback
 
 
@@ -196,15 +197,15 @@ def mark_of_replaced(state: State, pending: Pending, before: Path) -> SnapshotRe
         users = Dump.open(before).manifest.tables.get("user")
         if users is not None and users.rows == 0:
             return None  # a Kuma that nobody has set up holds no position's rows
-    if state.went_back is not None:
-        return state.went_back
-    led, was = state.published, state.applied
+    if state.leading.rollback_applied is not None:
+        return state.leading.rollback_applied
+    led, was = state.leading.published, state.following.applied
     known = [mark.position for mark in (was,) if mark is not None]
-    known += [state.floor] if state.floor is not None else []
+    known += [state.following.floor] if state.following.floor is not None else []
     if led is None or led.position <= max(known, default=Position(0, 0)):
         return was
     # rows that a former leader had not published are its own, and of no position
-    published = state.rolled_back is not None or pending.replaced == led.digest
+    published = state.leading.rollback_begun is not None or pending.replaced == led.digest
     return led if published else None
 
 

@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import shutil
 import time
-from dataclasses import replace
 
 from replicator_kuma.base.errors import (
     DatabaseError,
@@ -25,7 +24,8 @@ from replicator_kuma.base.text import killed_by
 from replicator_kuma.base.times import when
 from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.snapshot_ids import identity
-from replicator_kuma.replication.state.records import Bad, FailedAttempt, Pending, SnapshotRef
+from replicator_kuma.replication.state import transitions
+from replicator_kuma.replication.state.records import FailedAttempt, SnapshotRef
 from replicator_kuma.replication.state.state import State
 
 ALLOWED = 2
@@ -39,42 +39,10 @@ _ROOM = 1 << 20
 NOT_STARTED = "Kuma did not start on it"
 
 
-def suspect_fields(state: State, pending: Pending, snapshot: str) -> dict[str, object]:
-    """Suspect a snapshot when Kuma was late on the old rows, too; the second time, call it bad.
-
-    The first time something else may be the cause: a port, a disk. If Kuma's start takes longer
-    than the replicator waits, each new attempt would be an outage for nothing. An undo is not
-    tried again.
-    """
-    if pending.undoes:
-        return {"hold": state.hold and replace(state.hold, mark=state.applied, kept=0)}
-    if state.suspect == snapshot:
-        return {**bad_fields(state, snapshot, pending.mark, NOT_STARTED), "suspect": ""}
-    return {"suspect": snapshot}
-
-
-def bad_fields(state: State, snapshot: str, mark: SnapshotRef, why: str) -> dict[str, object]:
-    """The state's fields with one more bad snapshot; the last twenty are remembered."""
-    bad = (*(known for known in state.bad if known != snapshot), snapshot)[-20:]
-    return {"bad": bad, "bad_why": Bad(str(mark.position), time.time(), why)}
-
-
 def call_bad(instance: Instance, mark: SnapshotRef, why: str) -> None:
-    """Remember a snapshot for which Kuma was stopped in vain: only a person tries it again."""
+    """Remember a snapshot for which Kuma was stopped for nothing: only a person tries it again."""
     if snapshot := identity(instance.fleet, mark):  # the rows of an undo are no snapshot's
-        instance.state.update(**bad_fields(instance.state.load(), snapshot, mark, why))
-
-
-def forgiven(state: State, snapshot: str) -> dict[str, object]:
-    """The state's fields once Kuma was ready on a snapshot's rows: its failures are forgotten.
-
-    ``snapshot`` is its common id.
-    """
-    return {
-        "bad": tuple(known for known in state.bad if known != snapshot),
-        "suspect": "" if state.suspect == snapshot else state.suspect,
-        "vain": None,
-    }
+        instance.state.change(transitions.called_bad, snapshot, mark.position, why, now=time.time())
 
 
 def aim(instance: Instance, mark: SnapshotRef, policy: str) -> str:
@@ -86,67 +54,68 @@ def aim(instance: Instance, mark: SnapshotRef, policy: str) -> str:
 def require_new(instance: Instance, wanted: str) -> None:
     """Raise StoppedInVain where this apply has failed so before and its cause has not changed."""
     state = instance.state.load()
-    vain = state.vain
-    if vain is None or vain.aim != wanted or vain.outages < ALLOWED or not instance.by_itself:
+    failed = state.applying.failed
+    if failed is None or failed.aim != wanted or failed.outages < ALLOWED or not instance.by_itself:
         return
-    if vain.signal:  # Kuma died at its start: that it does not run now is no reason to try again
-        if _passed(vain):
+    if failed.signal:  # Kuma died at its start: that it does not run now is no reason to try again
+        if _passed(failed):
             return
-        raise error_of(vain)
-    if not (instance.kuma.manages and instance.kuma.running()) or _changed(instance, vain):
+        raise error_of(failed)
+    if not (instance.kuma.manages and instance.kuma.running()) or _changed(instance, failed):
         return
-    raise error_of(vain)
+    raise error_of(failed)
 
 
 def blocked(state: State) -> FailedAttempt | None:
     """The failed apply that is not tried again by itself, or not yet; None: there is none."""
-    vain = state.vain
-    if vain is None or vain.outages < ALLOWED or (vain.signal and _passed(vain)):
+    failed = state.applying.failed
+    if failed is None or failed.outages < ALLOWED or (failed.signal and _passed(failed)):
         return None
-    return vain
+    return failed
 
 
 def killed(state: State, wanted: str) -> bool:
     """Whether a signal ended Kuma at the last attempt of this apply."""
-    return state.vain is not None and state.vain.signal > 0 and state.vain.aim == wanted
+    failed = state.applying.failed
+    return failed is not None and failed.signal > 0 and failed.aim == wanted
 
 
 def killed_sentence(state: State) -> str:
     """Says that a signal ended Kuma and when its rows are tried again; "" where none did."""
-    vain = state.vain
-    if vain is None or not vain.signal:
+    failed = state.applying.failed
+    if failed is None or not failed.signal:
         return ""
-    times = "" if vain.outages == 1 else f" ({vain.outages} times)"
-    again = f"not before {when(_again_at(vain))}" if blocked(state) else "at the next cycle"
-    return f"{vain.sentence}{times}; that is tried again {again}"
+    times = "" if failed.outages == 1 else f" ({failed.outages} times)"
+    again = f"not before {when(_again_at(failed))}" if blocked(state) else "at the next cycle"
+    return f"{failed.sentence}{times}; that is tried again {again}"
 
 
-def error_of(vain: FailedAttempt) -> StoppedInVain:
+def error_of(failed: FailedAttempt) -> StoppedInVain:
     """The error that cycles and `doctor` show for it, with the exit code of the cause."""
-    if vain.signal:
+    if failed.signal:
         error = StoppedInVain(
-            f"{vain.position} is not tried again before {when(_again_at(vain))}: "
-            f"{vain.sentence}, {vain.outages} times",
+            f"{failed.position} is not tried again before {when(_again_at(failed))}: "
+            f"{failed.sentence}, {failed.outages} times",
             hint=f"{KumaKilled.hint}. To try it now: replicator restore --now",
         )
     else:
         error = StoppedInVain(
-            f"Kuma is not stopped again for {vain.position}: the apply failed {vain.outages} times "
-            f"after Kuma had stopped. The last cause: {vain.sentence}",
-            hint=f"{vain.hint} It is tried again when the cause is gone or a new snapshot comes. "
-            "To try it now: replicator restore --now".lstrip(),
+            f"Kuma is not stopped again for {failed.position}: the apply failed "
+            f"{failed.outages} times after Kuma had stopped. The last cause: {failed.sentence}",
+            hint=f"{failed.hint} It is tried again when the cause is gone or a new snapshot "
+            "comes. To try it now: replicator restore --now".lstrip(),
         )
-    error.exit_code = vain.exit_code
+    error.exit_code = failed.exit_code
     return error
 
 
 def note(instance: Instance, wanted: str, mark: SnapshotRef, error: Exception) -> None:
     """Remember an apply that failed; call while Kuma is still stopped. Never raises."""
     with contextlib.suppress(StateError):
-        before = instance.state.load().vain
+        before = instance.state.load().applying.failed
         outages = before.outages if before is not None and before.aim == wanted else 0
         ours = error if isinstance(error, ReplicatorError) else None
-        vain = FailedAttempt(
+        failed = FailedAttempt(
             aim=wanted,
             position=str(mark.position),
             outages=outages + 1,
@@ -158,15 +127,15 @@ def note(instance: Instance, wanted: str, mark: SnapshotRef, error: Exception) -
             holders=_holders(instance),
             room=_room(instance),
         )
-        instance.state.update(vain=vain)
+        instance.state.change(transitions.attempt_failed, failed)
 
 
 def note_killed(instance: Instance, mark: SnapshotRef, policy: str, number: int) -> None:
     """Remember that signal ``number`` ended Kuma on these rows. Never raises."""
     with contextlib.suppress(StateError):
-        before, wanted = instance.state.load().vain, aim(instance, mark, policy)
+        before, wanted = instance.state.load().applying.failed, aim(instance, mark, policy)
         outages = before.outages if before is not None and before.aim == wanted else 0
-        vain = FailedAttempt(
+        failed = FailedAttempt(
             aim=wanted,
             position=str(mark.position),
             outages=outages + 1,
@@ -175,31 +144,31 @@ def note_killed(instance: Instance, mark: SnapshotRef, policy: str, number: int)
             exit_code=KumaKilled.exit_code,
             signal=number,
         )
-        instance.state.update(vain=vain)
+        instance.state.change(transitions.attempt_failed, failed)
 
 
-def _again_at(vain: FailedAttempt) -> float:
+def _again_at(failed: FailedAttempt) -> float:
     """When an apply on whose rows a signal ended Kuma is tried again; seconds since the epoch."""
-    return vain.at + _pause(KILLED_PAUSE, vain.outages - ALLOWED)
+    return failed.at + _pause(KILLED_PAUSE, failed.outages - ALLOWED)
 
 
-def _passed(vain: FailedAttempt) -> bool:
+def _passed(failed: FailedAttempt) -> bool:
     """Whether that time has come; it has, too, where the clock was set back since."""
-    return not vain.at <= time.time() < _again_at(vain)
+    return not failed.at <= time.time() < _again_at(failed)
 
 
 def _pause(first: float, doublings: int) -> float:
     return min(first * 2.0 ** min(doublings, 20), _LONGEST)
 
 
-def _changed(instance: Instance, vain: FailedAttempt) -> bool:
+def _changed(instance: Instance, failed: FailedAttempt) -> bool:
     """Whether what could be seen of the cause is different now."""
-    passed = time.time() - vain.at
-    pause = _pause(PAUSE, vain.outages - ALLOWED - 1)
-    if vain.outages > ALLOWED and 0 <= passed < pause:
+    passed = time.time() - failed.at
+    pause = _pause(PAUSE, failed.outages - ALLOWED - 1)
+    if failed.outages > ALLOWED and 0 <= passed < pause:
         return False
-    gone = bool(vain.holders) and not set(vain.holders).intersection(_holders(instance))
-    return gone or _grounds(instance) != vain.grounds or _room(instance) > 2 * vain.room + _ROOM
+    gone = bool(failed.holders) and not set(failed.holders).intersection(_holders(instance))
+    return gone or _grounds(instance) != failed.grounds or _room(instance) > 2 * failed.room + _ROOM
 
 
 def _grounds(instance: Instance) -> str:

@@ -132,13 +132,13 @@ def prepare(
 def terms_of(instance: Instance, observation: Observation, policy: Policy) -> Terms:
     """The terms into which this instance translates a snapshot."""
     state = instance.state.load()
-    arrived = {name: frozenset(ids) for name, ids in state.arrived}
+    arrived = {name: frozenset(ids) for name, ids in state.following.arrived}
     return Terms(
         observation.schema,
         instance.store.representation,
         policy,
         arrived,
-        went_back=state.hold is not None,
+        went_back=state.following.hold is not None,
     )
 
 

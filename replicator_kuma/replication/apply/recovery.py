@@ -21,6 +21,7 @@ from replicator_kuma.dump.format import Dump, write_tables
 from replicator_kuma.dump.manifest import digest
 from replicator_kuma.replication.apply import checkpoints, staging
 from replicator_kuma.replication.instance import Instance
+from replicator_kuma.replication.state import transitions
 from replicator_kuma.replication.state.records import Pending
 
 PARTIAL = "before.part"
@@ -67,16 +68,16 @@ def resolve_interrupted(instance: Instance) -> None:
     except (DatabaseLocked, DatabaseUnreachable):
         outside = _ends_by_itself(instance) and not instance.store.embedded
         if outside and instance.kuma.manages:
-            instance.state.update(pending=replace(pending, unread=True))
+            instance.state.change(transitions.pending_is, replace(pending, unread=True))
         raise
     if rows == pending.base != pending.target and not pending.drifted:
         _drop(instance, pending)
         return
     if rows != pending.target and not pending.drifted:
         # somebody has changed the rows since: they no longer tell whether it was committed
-        instance.state.update(pending=replace(pending, drifted=True))
+        instance.state.change(transitions.pending_is, replace(pending, drifted=True))
     if rows == pending.target and not pending.seen:
-        instance.state.update(pending=replace(pending, seen=True))
+        instance.state.change(transitions.pending_is, replace(pending, seen=True))
     if rows == pending.target or staging.is_staged(instance.data_dir):
         _finish(instance, pending)
 
@@ -87,17 +88,17 @@ def _finish(instance: Instance, pending: Pending) -> None:
         staging.finish(instance.data_dir, pending.files)
     except staging.StagedLost as error:
         log.warning("%s: taking the snapshot again", error)
-        known = instance.state.load().pending
+        known = instance.state.load().applying.pending
         if known is not None:
-            instance.state.update(pending=replace(known, files=(), drifted=True))
+            instance.state.change(transitions.pending_is, replace(known, files=(), drifted=True))
 
 
 def _pending_now(instance: Instance) -> Pending | None:
     """The pending apply. Where Kuma does not run, it will read the rows at its next start."""
-    pending = instance.state.load().pending
+    pending = instance.state.load().applying.pending
     if pending is not None and pending.unread and not instance.kuma.running():
         pending = replace(pending, unread=False)
-        instance.state.update(pending=pending)
+        instance.state.change(transitions.pending_is, pending)
     return pending
 
 
@@ -110,7 +111,7 @@ def _drop(instance: Instance, pending: Pending) -> None:
         stands = replace(pending, files=(), rollback=False, writing=True, drifted=True)
     staging.discard(instance.data_dir)
     checkpoints.abandon(instance.state.folder)
-    instance.state.update(pending=stands)
+    instance.state.change(transitions.pending_is, stands)
     if stands is None:
         drop_before(instance)
 
@@ -172,7 +173,7 @@ def outcome_known(instance: Instance) -> bool:
         log.info("what an earlier run wrote is not confirmed yet: %s", error)
         return False
     except DatabaseMissing:  # nobody can tell any more
-        pending = instance.state.load().pending
+        pending = instance.state.load().applying.pending
         if pending is not None:
-            instance.state.update(pending=replace(pending, drifted=True))
+            instance.state.change(transitions.pending_is, replace(pending, drifted=True))
     return True

@@ -38,6 +38,7 @@ from replicator_kuma.replication.apply.recovery import (
 from replicator_kuma.replication.apply.revert import stop_after_write, wait_or_revert
 from replicator_kuma.replication.apply.transaction import carry_out, rehearse
 from replicator_kuma.replication.instance import Instance
+from replicator_kuma.replication.state import transitions
 from replicator_kuma.replication.state.records import Pending, SnapshotRef
 
 log = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ def apply(instance: Instance, planned: Planned, mark: SnapshotRef) -> None:
     restart = kuma.manages and (was_running or instance.keep_running)
     unread = inside and was_running and kuma.manages
     first = Pending(mark, "", "", restart=restart, unread=unread)
-    if (earlier := instance.state.load().pending) is not None:
+    if (earlier := instance.state.load().applying.pending) is not None:
         below = dataclasses.replace(earlier, earlier=None)
         first = dataclasses.replace(first, purge=earlier.purge, earlier=below)
     else:
@@ -105,7 +106,7 @@ def _purge_orphans(instance: Instance, todo: Plan) -> None:
     Another program left it, or an older replicator, or the last apply set it aside. It may take a
     while, so it is done while Kuma still runs. Raises DatabaseErrors.
     """
-    due = instance.state.load().purge
+    due = instance.state.load().applying.purge
     if due or any(t.counts.added for t in todo.tables if t.name == "monitor"):
         try:
             purge_history(instance)
@@ -133,7 +134,7 @@ def _note(instance: Instance, planned: Planned, first: Pending, stops: bool) -> 
         words=todo.summary.sentence(),
         **planned.pending_fields(instance.tables),
     )
-    instance.state.update(pending=pending, stopped_by_me=stops, live_digest="")
+    instance.state.change(transitions.apply_begun, pending, stops=stops)
     effect("pending noted")
 
 
@@ -207,6 +208,6 @@ def _clean_up(instance: Instance, stopped: bool) -> None:
         return
     try:
         instance.start_kuma()
-        instance.state.update(**instance.cooldown.restarted())
+        instance.state.change(transitions.restarted, instance.cooldown.restarted())
     except ReplicatorError as error:
         log.error("Kuma was stopped, and is not started again: %s", error)

@@ -29,6 +29,7 @@ from replicator_kuma.replication.apply.recovery import before_folder, resolve_be
 from replicator_kuma.replication.apply.transaction import carry_out
 from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.snapshot_ids import identity
+from replicator_kuma.replication.state import transitions
 from replicator_kuma.replication.state.records import Pending
 
 _NOT_READY_HINT = (
@@ -52,11 +53,11 @@ def stop_after_write(instance: Instance) -> None:
 
     Raises KumaError; the state still says then that Kuma has not read them.
     """
-    instance.state.update(stopped_by_me=True)
+    instance.state.change(transitions.kuma_stopped)
     instance.stop_kuma()
-    pending = instance.state.load().pending
+    pending = instance.state.load().applying.pending
     if pending is not None:
-        instance.state.update(pending=replace(pending, unread=False))
+        instance.state.change(transitions.pending_is, replace(pending, unread=False))
 
 
 def wait_or_revert(instance: Instance, *, start: bool) -> None:
@@ -82,7 +83,7 @@ def revert(instance: Instance, cause: KumaError) -> NoReturn:
     if instance.store.embedded:  # it could not be resolved before Kuma's MariaDB was up
         with contextlib.suppress(ReplicatorError):
             resolve_before_start(instance)
-    pending, folder = instance.state.load().pending, before_folder(instance)
+    pending, folder = instance.state.load().applying.pending, before_folder(instance)
     if pending is None or not (folder / "manifest.json").exists() or _migrating(instance):
         raise cause
     if started_on_unknown_rows(instance, pending):
@@ -126,7 +127,7 @@ def _restore(instance: Instance, pending: Pending, folder: Path, cause: KumaErro
     """
     log.error("Kuma did not come back (%s): putting the rows from before in place", cause)
     instance.progress("putting the rows from before in place")
-    instance.state.update(stopped_by_me=True)
+    instance.state.change(transitions.kuma_stopped)
     try:
         _restore_in_order(instance, pending, folder)
     except Exception as error:
@@ -168,8 +169,8 @@ def _judged(instance: Instance, pending: Pending, cause: KumaError) -> KumaError
     unknown = isinstance(cause, NotReady) and cause.state is None and cause.status is None
     if not unknown:
         call_bad(instance, pending.mark, f"{NOT_STARTED} ({cause})")
-        instance.state.update(suspect="")
-    elif instance.state.load().suspect == identity(instance.fleet, pending.mark) != "":
+        instance.state.change(transitions.cleared)
+    elif instance.state.load().applying.suspect == identity(instance.fleet, pending.mark) != "":
         # nobody can tell whether Kuma was killed: try the snapshot once more
         return KumaError(said, hint="Look at Kuma's log. The next cycle tries it once more.")
     return KumaError(
@@ -230,7 +231,7 @@ def _write_before(instance: Instance, pending: Pending, folder: Path) -> None:
             earlier=None,
             unread=instance.store.embedded and instance.kuma.running(),
         )
-        instance.state.update(pending=way_back)
+        instance.state.change(transitions.pending_is, way_back)
         effect("way back noted")
 
     shutil.rmtree(instance.work, ignore_errors=True)

@@ -30,6 +30,7 @@ from replicator_kuma.dump.select import select
 from replicator_kuma.replication.apply import staging
 from replicator_kuma.replication.apply.prepare import Planned, prepare
 from replicator_kuma.replication.instance import Instance
+from replicator_kuma.replication.state import transitions
 
 READ_BACK_ROWS = 2_000
 """Up to so many changed rows are read back one by one; beyond, all tables are hashed again."""
@@ -76,9 +77,10 @@ def _write(instance: Instance, planned: Planned) -> None:
                 writer.sweep(select(writer.schema, name))
         if not untouched and not _same(planned.live.manifest, writer):
             raise _Changed
-        pending = instance.state.load().pending
+        pending = instance.state.load().applying.pending
         assert pending is not None
-        instance.state.update(pending=dataclasses.replace(pending, writing=True))
+        writing = dataclasses.replace(pending, writing=True)
+        instance.state.change(transitions.pending_is, writing)
         effect("writing noted")
         execute(writer, todo, back=pending.rollback)
         verify(writer, todo, planned.wanted.manifest)

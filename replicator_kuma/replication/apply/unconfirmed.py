@@ -24,7 +24,7 @@ def recover(instance: Instance) -> None:
     where Kuma would have to restart and nobody said how; DatabaseUnreachable where the tables live
     inside a Kuma that does not run.
     """
-    pending, kuma = instance.state.load().pending, instance.kuma
+    pending, kuma = instance.state.load().applying.pending, instance.kuma
     # nobody knows which rows this start of Kuma has read: only its next start tells of them
     doubtful = pending is not None and started_on_unknown_rows(instance, pending)
     if pending is not None and kuma.manages and not doubtful:
@@ -43,7 +43,7 @@ def recover(instance: Instance) -> None:
 
 def _restart_unread(instance: Instance) -> None:
     """Restart a Kuma that has not read the rows since they were written."""
-    pending = instance.state.load().pending
+    pending = instance.state.load().applying.pending
     if pending is None or not pending.unread or instance.force:
         return
     if not instance.kuma.manages:

@@ -43,7 +43,8 @@ from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.observe import observe
 from replicator_kuma.replication.schema_check import require_schema
 from replicator_kuma.replication.snapshots import fetched, find
-from replicator_kuma.replication.state.records import Drill, Pending, SnapshotRef, still_failed
+from replicator_kuma.replication.state import transitions
+from replicator_kuma.replication.state.records import Drill, Pending, SnapshotRef
 from replicator_kuma.replication.state.state import State
 
 NOTE_WAIT = 60.0
@@ -178,7 +179,7 @@ def steps(
         raise
     if snapshot is None:
         before = _note(instance, course, drilled.sentence, kuma is not None)
-        if tell and before.drill is not None and not before.drill.ok:
+        if tell and before.upkeep.drill is not None and not before.upkeep.drill.ok:
             instance.notifier.send(Kind.DRILLS, "drill works again", drilled.sentence)
     return drilled
 
@@ -199,7 +200,8 @@ def _find(course: _Course, wanted: str | None) -> Snapshot:
     try:
         snapshots = instance.repository.snapshots(instance.fleet)
         state = instance.state.load()
-        known = [mark.position for mark in (state.applied, state.published) if mark is not None]
+        marks = (state.following.applied, state.leading.published)
+        known = [mark.position for mark in marks if mark is not None]
         if not snapshots and known:
             raise missing(snapshots, "the repository holds no snapshot of this fleet any more")
         if wanted is None and known and snapshots[-1].position < max(known):
@@ -263,7 +265,8 @@ def _stage(at: Instance, planned: prepare.Planned, snapshot: Snapshot) -> None:
     """What an apply notes before it writes."""
     todo = planned.plan
     staging.stage(at.data_dir, planned.wanted.folder, todo.files)
-    at.state.update(pending=Pending(SnapshotRef.of(snapshot), todo.base, todo.target, todo.files))
+    pending = Pending(SnapshotRef.of(snapshot), todo.base, todo.target, todo.files)
+    at.state.change(transitions.pending_is, pending)
 
 
 def _check(at: Instance, planned: prepare.Planned, snapshot: Snapshot) -> tuple[str, ...]:
@@ -325,7 +328,7 @@ def _note(instance: Instance, course: _Course, sentence: str, booted: bool) -> S
     try:
         with instance.state.lock(NOTE_WAIT):
             state = instance.state.load()
-            instance.state.update(drill=ended, drill_failed=still_failed(state.drill_failed, ended))
+            instance.state.change(transitions.drilled, ended)
     except (AlreadyRunning, StateError) as error:
         log.warning("how the drill ended could not be noted: %s", error)
     return state

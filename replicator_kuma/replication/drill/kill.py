@@ -26,6 +26,7 @@ from replicator_kuma.base.errors import (
     ReplicatorError,
 )
 from replicator_kuma.replication.instance import Instance
+from replicator_kuma.replication.state import transitions
 from replicator_kuma.replication.state.records import Drill
 
 POLL = 0.1
@@ -79,14 +80,14 @@ def kill(instance: Instance, kuma: SupervisedKuma, url: str, patience: float) ->
             failed = DrillFailed(f"Uptime Kuma was killed for a drill: {error}", hint=error.hint)
             ended = Drill(time.time(), False, str(failed), failed_at="kill")
             with contextlib.suppress(ReplicatorError):
-                instance.state.update(drill_failed=ended)
+                instance.state.change(transitions.kill_drill_failed, ended)
             instance.notifier.send(
                 Kind.DRILLS, "drill fails", f"{failed}\n{failed.hint}", urgent=True
             )
             raise failed from error
-        before = instance.state.load().drill_failed
+        before = instance.state.load().upkeep.drill_failed
         if before is not None and before.failed_at == "kill":
-            instance.state.update(drill_failed=None)
+            instance.state.change(transitions.kill_drill_failed, None)
             instance.notifier.send(Kind.DRILLS, "drill works again", killed.sentence)
     return killed
 
@@ -94,7 +95,7 @@ def kill(instance: Instance, kuma: SupervisedKuma, url: str, patience: float) ->
 def _require_quiet(instance: Instance, kuma: SupervisedKuma, url: str) -> None:
     if not kuma.child.running():
         raise KumaError("Uptime Kuma is not running")
-    if instance.state.load().pending is not None:
+    if instance.state.load().applying.pending is not None:
         raise AlreadyRunning(
             "an apply is not confirmed yet: Kuma is not killed in the middle of it",
             hint="See how far it is (replicator status), and run the drill again then.",

@@ -15,16 +15,11 @@ from replicator_kuma.replication.leader.decide import (
     Step,
     View,
     _shrinks,
-    beside_rival,
     decide,
     equivalence_key,
     own_newest,
+    own_publish,
     rivals,
-)
-from replicator_kuma.replication.leader.failed_publishes import (
-    burned_with,
-    doubtful,
-    tried,
 )
 from replicator_kuma.replication.leader.publish import (
     ids_of,
@@ -36,6 +31,7 @@ from replicator_kuma.replication.observe import Observation, fingerprint, observ
 from replicator_kuma.replication.shrink import meant_by_rollback
 from replicator_kuma.replication.snapshot_ids import recognised
 from replicator_kuma.replication.snapshots import fetched
+from replicator_kuma.replication.state import transitions
 from replicator_kuma.replication.state.records import SnapshotRef
 from replicator_kuma.replication.state.state import State
 from replicator_kuma.replication.workspace import workspace
@@ -59,23 +55,25 @@ class Leader:
             return self._cycle(state, allow_shrink, verify)
 
     def _cycle(self, state: State, allow_shrink: bool, verify: bool) -> CycleResult:
-        due = verify or bool(state.promoted_at) or self._due(state)
-        quiet = state.published is not None and state.intent is None and state.fenced is None
-        quiet = quiet and not state.lagging and state.went_back is None
+        leading = state.leading
+        due = verify or bool(leading.promoted_at) or self._due(state)
+        quiet = leading.published is not None and leading.publishing is None
+        quiet = quiet and leading.fenced is None and leading.rollback_applied is None
+        quiet = quiet and not leading.lagging
         mark = fingerprint(self.instance)
-        if quiet and not due and mark and mark == state.unchanged:
+        if quiet and not due and mark and mark == state.live.fingerprint:
             return self._nothing(state)
         observation = self.observe()
         if quiet and not due and observation and self._agrees(state, observation):
-            return self._nothing(self.instance.state.update(unchanged=mark))
+            return self._nothing(self.instance.state.change(transitions.unchanged, mark))
         return self._compare(observation, mark, allow_shrink)
 
     def _due(self, state: State) -> bool:
         """Once at a supervisor's start, and every so often: what is noted meets the world."""
         instance = self.instance
-        if instance.keep_running and state.verified_at < instance.started:
+        if instance.keep_running and state.leading.verified_at < instance.started:
             return True
-        return not 0 <= time.time() - state.verified_at < instance.verify_every
+        return not 0 <= time.time() - state.leading.verified_at < instance.verify_every
 
     def observe(self) -> Observation | None:
         """The rows here, hashed; None without a database. Raises DatabaseErrors."""
@@ -84,15 +82,15 @@ class Leader:
         return observe(self.instance)
 
     def _agrees(self, state: State, observation: Observation) -> bool:
-        published, manifest = state.published, observation.manifest
+        published, manifest = state.leading.published, observation.manifest
         if published is None or manifest.fingerprint != published.schema:
             return False
-        return manifest.digest == published.digest or state.alike == equivalence_key(
+        return manifest.digest == published.digest or state.leading.equivalent == equivalence_key(
             published, manifest.digest
         )
 
     def _nothing(self, state: State) -> CycleResult:
-        published = state.published
+        published = state.leading.published
         assert published is not None
         return CycleResult(
             Outcome.NOTHING,
@@ -111,15 +109,16 @@ class Leader:
                 return self._take_back(view)
             case Step.NOTHING:
                 # `unchanged` is from before the rows were read: Kuma may have written since
-                noted = instance.state.update(unchanged=unchanged, rolled_back=None, went_back=None)
+                noted = instance.state.change(transitions.level, unchanged)
                 return self._level(view, noted)
             case Step.PUBLISH:
                 if key := self.alike(view, newest):
-                    return self._level(view, instance.state.update(alike=key, unchanged=unchanged))
+                    noted = instance.state.change(transitions.equivalent, key, unchanged)
+                    return self._level(view, noted)
                 back = view.back.snapshot if view.back else None
                 return publish(
                     instance,
-                    next_position(newest, state.burned),
+                    next_position(newest, state.leading.burned),
                     view.newest,
                     shrinks=lambda seen, since: _shrinks(view, newest, seen, since),
                     guarded=next((s for s in view.snapshots if s.id == back), None),
@@ -141,11 +140,11 @@ class Leader:
         try:
             newest = own_newest(view)
         except Fenced as error:
-            instance.state.update(
-                fenced=str(error), rivals=ids_of(rivals(view)), **beside_rival(view)
+            instance.state.change(
+                transitions.fenced, str(error), ids_of(rivals(view)), own_publish(view)
             )
             raise
-        return view, newest, self._note_newest(view, newest)
+        return view, newest, instance.state.change(transitions.listed, newest, time.time())
 
     def _level(self, view: View, state: State) -> CycleResult:
         """Nothing is to be published, but perhaps a second repository lags behind."""
@@ -159,7 +158,7 @@ class Leader:
         no change. Empty when rows differ, or when that cannot be told.
         """
         instance, snapshot = self.instance, view.newest
-        if newest is None or snapshot is None or doubtful(view.state, newest):
+        if newest is None or snapshot is None or view.state.leading.doubtful(newest):
             return ""
         if snapshot.label.engine == instance.store.engine or newest.schema != view.schema:
             return ""
@@ -180,23 +179,6 @@ class Leader:
         if same.digest != live.manifest.digest:
             return ""
         return equivalence_key(newest, same.digest)
-
-    def _note_newest(self, view: View, newest: SnapshotRef | None) -> State:
-        """What stands in the repository is ours; what may stand there in part is not published."""
-        state, burned = view.state, burned_with(view.state, newest)
-        # a hold was a word to the replica that this was
-        changes: dict[str, object] = {"intent": None, "fenced": None, "rivals": (), "hold": None}
-        changes |= {"unchanged": "", "burned": burned, "promoted_at": 0.0}
-        if newest is not None and (burned is None or newest.position > burned):
-            changes["tried"] = ()
-        elif state.intent is not None and burned == state.intent.position:
-            changes["tried"] = tried(state, state.intent.digest)
-        if newest is None or not doubtful(state, newest):
-            changes |= {"published": newest, "verified_at": time.time()}
-        if newest is not None:
-            # a container made anew goes on as the writer that it was: two would alert the replicas
-            changes["writer"] = newest.writer
-        return self.instance.state.update(**changes)
 
     def _view(self, observation: Observation | None, allow_shrink: bool) -> View:
         instance, manifest = self.instance, observation and observation.manifest
@@ -237,5 +219,5 @@ class Leader:
             )
         log.warning("this instance has lost its database: taking back its own %s", newest.position)
         result = take(self.instance, newest)
-        self.instance.state.update(published=SnapshotRef.of(newest))
+        self.instance.state.change(transitions.took_back, SnapshotRef.of(newest))
         return result

@@ -8,11 +8,6 @@ from dataclasses import dataclass
 
 from replicator_kuma.adapters.repository import Snapshot, missing
 from replicator_kuma.base.errors import DatabaseMissing, DatabaseUnset, Fenced
-from replicator_kuma.replication.leader.failed_publishes import (
-    attempted,
-    doubtful,
-    tried,
-)
 from replicator_kuma.replication.leader.publish import (
     Since,
 )
@@ -54,8 +49,8 @@ class View:
     @property
     def known(self) -> bool:
         """Whether the state remembers any snapshot of this fleet, another's that fenced it too."""
-        state = self.state
-        return any((state.published, state.intent, state.burned, state.applied, state.fenced))
+        leading, applied = self.state.leading, self.state.following.applied
+        return any((leading.published, leading.publishing, leading.burned, leading.fenced, applied))
 
     @property
     def newest(self) -> Snapshot | None:
@@ -71,9 +66,9 @@ def own_newest(view: View) -> SnapshotRef | None:
     """
     newest, state, away = view.newest, view.state, getattr(view.snapshots, "away", "")
     if newest is None:
-        held = state.published or state.applied
+        held = state.leading.published or state.following.applied
         if held is not None:
-            how = "published from" if state.published else "applied"
+            how = "published from" if state.leading.published else "applied"
             raise missing(
                 view.snapshots,
                 f"the repository holds no snapshot of this fleet, but position "
@@ -84,7 +79,7 @@ def own_newest(view: View) -> SnapshotRef | None:
         return None
     if away and not view.known:
         raise missing(view.snapshots, f"{newest.position} is listed, and nothing known here")
-    published, ours = state.published, newest.label.writer == state.writer
+    published, ours = state.leading.published, newest.label.writer == state.writer
     if published and (ours or away) and newest.position < published.position:
         raise missing(
             view.snapshots,
@@ -119,7 +114,7 @@ def rivals(view: View) -> list[Snapshot]:
     So do those that have fenced it before, and another writer's in the newest epoch, wherever:
     replicas follow neither of two.
     """
-    newest, published = view.newest, view.state.published
+    newest, published = view.newest, view.state.leading.published
     if newest is None:
         return []
     floor = min(published.position if published else newest.position, newest.position)
@@ -130,7 +125,7 @@ def rivals(view: View) -> list[Snapshot]:
             return True
         same_epoch = snapshot.position.epoch == newest.position.epoch
         another = same_epoch and snapshot.label.writer != ours
-        return another or snapshot.label.common_id in view.state.rivals
+        return another or snapshot.label.common_id in view.state.leading.rivals
 
     return [snapshot for snapshot in view.snapshots if fences(snapshot)]
 
@@ -142,22 +137,20 @@ def _is_own(view: View, snapshot: Snapshot) -> bool:
         return label.leader == view.name
     if label.writer != state.writer:
         return False
-    noted = [(m.position, m.digest) for m in (state.published, state.intent) if m is not None]
-    return (label.position, label.digest) in noted or attempted(state, snapshot)
+    known = (state.leading.published, state.leading.publishing)
+    noted = [(mark.position, mark.digest) for mark in known if mark is not None]
+    return (label.position, label.digest) in noted or state.attempted(label)
 
 
-def beside_rival(view: View) -> dict[str, object]:
-    """What a fenced leader remembers of a publish that it had begun: it is there, or may come."""
-    state, intent = view.state, view.state.intent
-    if intent is None:
-        return {}
-    for snapshot in view.snapshots:
+def own_publish(view: View) -> SnapshotRef | None:
+    """The publish that this leader had begun, as it is listed; None: it had not, or it is not."""
+    begun = view.state.leading.publishing
+    for snapshot in view.snapshots if begun is not None else ():
         label = snapshot.label
         meant = (label.position, label.writer, label.digest)
-        if meant == (intent.position, intent.writer, intent.digest):
-            return {"intent": None, "published": SnapshotRef.of(snapshot)}
-    burned = max(filter(None, (state.burned, intent.position)))
-    return {"intent": None, "burned": burned, "tried": tried(state, intent.digest)}
+        if begun is not None and meant == (begun.position, begun.writer, begun.digest):
+            return SnapshotRef.of(snapshot)
+    return None
 
 
 def decide(view: View, newest: SnapshotRef | None) -> Step:
@@ -174,12 +167,13 @@ def decide(view: View, newest: SnapshotRef | None) -> Step:
         raise DatabaseUnset("Kuma has no user; nothing is published")
     if newest is None:
         return Step.PUBLISH
+    key = equivalence_key(newest, view.digest)
     same = view.schema == newest.schema and (
-        view.digest == newest.digest or view.state.alike == equivalence_key(newest, view.digest)
+        view.digest == newest.digest or view.state.leading.equivalent == key
     )
-    if same and not doubtful(view.state, newest):
+    if same and not view.state.leading.doubtful(newest):
         return Step.NOTHING
-    if view.state.pending is not None:
+    if view.state.applying.pending is not None:
         return Step.WAIT
     shrinks(view.limit, newest, view.monitors, allowed=view.allow_shrink or view.back is not None)
     return Step.PUBLISH

@@ -20,7 +20,8 @@ from replicator_kuma.base.text import counted, size
 from replicator_kuma.replication.instance import Instance, Steps
 from replicator_kuma.replication.leader.decide import View, own_newest
 from replicator_kuma.replication.leader.retention import Care, Keep, superfluous
-from replicator_kuma.replication.state.records import Upkeep
+from replicator_kuma.replication.state import transitions
+from replicator_kuma.replication.state.records import RepositoryUpkeep
 from replicator_kuma.replication.state.state import State
 
 NAME = "housekeeping"
@@ -36,7 +37,7 @@ class Done:
 
     forgotten: dict[str, list[Snapshot]] = field(default_factory=dict)
     """by repository"""
-    notes: dict[str, Upkeep] = field(default_factory=dict)
+    notes: dict[str, RepositoryUpkeep] = field(default_factory=dict)
     errors: dict[str, ReplicatorError] = field(default_factory=dict)
     held: str = ""
     """why nothing was to be removed"""
@@ -119,14 +120,14 @@ def going(
     """
     known = {s.label: s for snapshots in listed.values() for s in snapshots}
     union = Listing(sorted(known.values(), key=lambda s: (s.position, s.id)), away=away)
-    if state.fenced:
-        raise Fenced(state.fenced)
+    if state.leading.fenced:
+        raise Fenced(state.leading.fenced)
     newest = own_newest(View(name, state, union, None, None, 0, 0))
     nothing: dict[str, list[Snapshot]] = {place: [] for place in listed}
     if newest is None:
         return nothing, "the fleet has no snapshot yet"
-    noted = state.published
-    if noted is None or state.intent is not None or noted.position != newest.position:
+    noted = state.leading.published
+    if noted is None or state.leading.publishing is not None or noted.position != newest.position:
         return nothing, "nothing was removed: the next cycle has to note the newest snapshot first"
     gone = {s.label for s in superfluous(union, keep, noted.position)}
     return {
@@ -196,8 +197,8 @@ def _answers(
 
 
 def _check(
-    instance: Instance, place: MaintainedRepository, care: Care, noted: Upkeep, done: Done
-) -> Upkeep:
+    instance: Instance, place: MaintainedRepository, care: Care, noted: RepositoryUpkeep, done: Done
+) -> RepositoryUpkeep:
     """The next part; the same one again until it was found whole. Raises RepositoryErrors."""
     part = noted.part % care.parts + 1
     instance.step(f"{place.name}: checking part {part} of {care.parts}")
@@ -211,7 +212,7 @@ def _check(
 
 
 def _damaged(
-    instance: Instance, done: Done, noted: Upkeep, error: RepositoryDamaged
+    instance: Instance, done: Done, noted: RepositoryUpkeep, error: RepositoryDamaged
 ) -> RepositoryDamaged:
     """Remember it, whoever found it: what is removed now may be what it is mended from."""
     _note(instance, done, replace(noted, damaged=str(error)))
@@ -222,12 +223,12 @@ def _damaged(
     )
 
 
-def _noted(state: State, name: str) -> Upkeep:
-    return next((each for each in state.upkeep if each.name == name), Upkeep(name))
+def _noted(state: State, name: str) -> RepositoryUpkeep:
+    known = (each for each in state.upkeep.repositories if each.name == name)
+    return next(known, RepositoryUpkeep(name))
 
 
-def _note(instance: Instance, done: Done, noted: Upkeep) -> None:
+def _note(instance: Instance, done: Done, noted: RepositoryUpkeep) -> None:
     done.notes[noted.name] = noted
-    used = {place.name for place in instance.repositories} - {noted.name}
-    others = tuple(each for each in instance.state.load().upkeep if each.name in used)
-    instance.state.update(upkeep=tuple(sorted((*others, noted), key=lambda each: each.name)))
+    used = frozenset(place.name for place in instance.repositories)
+    instance.state.change(transitions.repository_kept, noted, used)

@@ -28,8 +28,9 @@ from replicator_kuma.replication.replica.shrink_guard import Guard
 from replicator_kuma.replication.replica.take import take
 from replicator_kuma.replication.shrink import held, shrinks
 from replicator_kuma.replication.snapshot_ids import recognised
+from replicator_kuma.replication.state import transitions
 from replicator_kuma.replication.state.hold_words import held_words
-from replicator_kuma.replication.state.records import NO_DRIFT, SnapshotRef
+from replicator_kuma.replication.state.records import SnapshotRef
 from replicator_kuma.replication.state.state import State
 from replicator_kuma.replication.workspace import workspace
 
@@ -86,7 +87,7 @@ def _promote(instance: Instance, force: bool, *, by_mode: bool) -> CycleResult:
             newest.position,
             newest.label.digest,
         )
-    warnings, taken, hold = _own_ways(instance), "", instance.state.load().hold
+    warnings, taken, hold = _own_ways(instance), "", instance.state.load().following.hold
     if hold is not None:
         log.warning("this replica holds %s: it takes the newest", held_words(hold))
     if newest is None:
@@ -102,16 +103,13 @@ def _promote(instance: Instance, force: bool, *, by_mode: bool) -> CycleResult:
         newest,
         shrinks=lambda seen, since: _shrinks(instance, before, seen.monitors, force, since.gone),
     )
-    state = instance.state.load()
-    instance.state.update(
-        applied=state.published,
-        live_digest=result.digest or "",
-        role="BACKUP",
-        hold=None,
-        promoted_at=0.0 if by_mode else time.time(),
-        **NO_DRIFT,
-        # what Kuma has yet to confirm is kept then, as the next one
-        led_from=checkpoints.newest_number(instance.state.folder) + (state.pending is not None),
+    unconfirmed = instance.state.load().applying.pending is not None
+    instance.state.change(
+        transitions.promoted,
+        result.digest or "",
+        # the checkpoint of what Kuma has not confirmed yet will be the next one
+        led_from=checkpoints.newest_number(instance.state.folder) + unconfirmed,
+        at=0.0 if by_mode else time.time(),
     )
     sentence = (
         f"this instance leads fleet {instance.fleet!r} from {result.position} on{taken}. "
@@ -163,7 +161,7 @@ def _own_ways(instance: Instance) -> tuple[str, ...]:
 def _newest(state: State, snapshots: Sequence[Snapshot]) -> Snapshot | None:
     """The newest; where two leaders met at its position, the one that this instance stands on."""
     newest = [s for s in snapshots if s.position == snapshots[-1].position]
-    for mark in (state.published, state.applied):
+    for mark in (state.leading.published, state.following.applied):
         for snapshot in newest:
             if mark is not None and mark.snapshot == snapshot.id:
                 return snapshot
@@ -176,11 +174,11 @@ def _leads(instance: Instance, newest: Snapshot, snapshots: Sequence[Snapshot]) 
     (Where two publish in one epoch replicas follow neither: that only the next epoch ends.)
     """
     state = instance.state.load()
-    own = state.published is not None and state.published.snapshot == newest.id
+    own = state.leading.published is not None and state.leading.published.snapshot == newest.id
     alone = len({s.label.writer for s in snapshots if _epoch_of(s) == _epoch_of(newest)}) == 1
     tied = len([s for s in snapshots if s.position == newest.position]) > 1
-    followed = state.applied in (None, state.published)
-    return own and alone and not tied and state.fenced is None and followed
+    followed = state.following.applied in (None, state.leading.published)
+    return own and alone and not tied and state.leading.fenced is None and followed
 
 
 def _epoch_of(snapshot: Snapshot) -> int:
@@ -190,10 +188,12 @@ def _epoch_of(snapshot: Snapshot) -> int:
 def _epoch(instance: Instance, newest: Snapshot | None) -> int:
     """The highest epoch that this instance has ever heard of."""
     state = instance.state.load()
-    marks = [m.position for m in (state.applied, state.published, state.intent) if m is not None]
-    if state.pending is not None:
-        marks.append(state.pending.mark.position)
-    marks += [p for p in (state.burned, state.floor, newest and newest.position) if p]
+    leading, following = state.leading, state.following
+    known = (following.applied, leading.published, leading.publishing)
+    marks = [mark.position for mark in known if mark is not None]
+    if state.applying.pending is not None:
+        marks.append(state.applying.pending.mark.position)
+    marks += [p for p in (leading.burned, following.floor, newest and newest.position) if p]
     return max((position.epoch for position in marks), default=0)
 
 
@@ -201,7 +201,7 @@ def _require_force_without_snapshots(instance: Instance, force: bool) -> None:
     state = instance.state.load()
     if force:
         return
-    if state.applied is not None or state.published is not None:
+    if state.following.applied is not None or state.leading.published is not None:
         raise RepositoryLost("the repository holds no snapshot of this fleet any more", hint=_GONE)
     raise SnapshotNotFound(
         f"fleet {instance.fleet!r} has no snapshot: there is nothing to take over",
@@ -218,13 +218,13 @@ def _take(
 ) -> tuple[str, tuple[str, ...]]:
     """Words for what was taken, and the warnings that came with it. ``where`` a restore fits."""
     state = instance.state.load()
-    if state.published is not None and state.published.snapshot == newest.id:
+    if state.leading.published is not None and state.leading.published.snapshot == newest.id:
         return "", ()  # its own rows are newer than its own snapshot
     try:
         _require_newer(state, newest)
         _require_one(state, newest, snapshots, where)
         result = take(instance, newest, Guard.of(instance, state, newest))
-        if result.outcome is Outcome.WAITING and instance.state.load().pending is None:
+        if result.outcome is Outcome.WAITING and instance.state.load().applying.pending is None:
             raise DatabaseError(result.sentence)
     except ReplicatorError as error:
         if not force:
@@ -241,7 +241,7 @@ def _take(
 def _require_one(state: State, newest: Snapshot, snapshots: Sequence[Snapshot], where: str) -> None:
     """Which of two leaders' rows are to be the fleet's, a person says."""
     tied = [s for s in snapshots if s.position == newest.position]
-    applied = state.applied is not None and state.applied.snapshot == newest.id
+    applied = state.following.applied is not None and state.following.applied.snapshot == newest.id
     if len({s.label.digest for s in tied}) > 1 and not applied:
         raise TwoLeaders(
             f"{len(tied)} snapshots with different rows are {newest.position}: which of them is "
@@ -252,7 +252,7 @@ def _require_one(state: State, newest: Snapshot, snapshots: Sequence[Snapshot], 
 
 def _require_newer(state: State, newest: Snapshot) -> None:
     """A repository that went back must not take this instance's rows back with it."""
-    published = state.published.position if state.published is not None else None
+    published = state.leading.published.position if state.leading.published is not None else None
     for known, how in (
         (state.highest_applied(), "applied here"),
         (published, "published from here"),

@@ -27,7 +27,6 @@ from replicator_kuma.dump.transform.translate import translate
 from replicator_kuma.replication import second_repository
 from replicator_kuma.replication.apply.prepare import terms_of
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
-from replicator_kuma.replication.leader.failed_publishes import attempted, tried
 from replicator_kuma.replication.observe import Lacking, Observation, fingerprint, observed_dump
 from replicator_kuma.replication.shrink import (
     FROM,
@@ -38,6 +37,7 @@ from replicator_kuma.replication.shrink import (
     identities,
 )
 from replicator_kuma.replication.snapshots import fetched
+from replicator_kuma.replication.state import transitions
 from replicator_kuma.replication.state.records import SnapshotRef
 from replicator_kuma.replication.state.state import State
 
@@ -85,18 +85,13 @@ def publish(
     label = _label(instance, state, dump, observation, position)
     label = replace(label, shrunk=position if shrunk else carried(state, previous))
     published = _stored(instance, state, dump, label, previous)
-    instance.state.update(
-        published=published,
+    instance.state.change(
+        transitions.published,
+        published,
         identities=(label.digest, since.identities[1]),
-        published_files=count_files(label.digest, len(dump.manifest.files)),
-        intent=None,
-        fenced=None,
-        rivals=(),
-        tried=(),
-        verified_at=time.time(),
-        unchanged=mark,
-        rolled_back=None,
-        went_back=None,
+        files=count_files(label.digest, len(dump.manifest.files)),
+        fingerprint=mark,
+        now=time.time(),
     )
     lagging = second_repository.published(instance)
     odd = (*observation.dangling, *observation.lacking, *since.lost)
@@ -137,14 +132,12 @@ def _stored(
         shrunk=label.shrunk,
     )
     instance.step("publishing")
-    instance.state.update(intent=intent)
+    instance.state.change(transitions.publishing, intent)
     try:
         instance.repository.publish(dump.folder, label)
     except ReplicatorError:
         # it may be there, in part or whole: that position is never used for other content
-        instance.state.update(
-            burned=label.position, tried=tried(state, label.digest), intent=None, verified_at=0.0
-        )
+        instance.state.change(transitions.publish_failed, intent)
         raise
     return _confirm_alone(instance, state, intent, previous)
 
@@ -178,8 +171,8 @@ def as_replicas_do(dump: Dump) -> None:
 
 
 def ids_of(rivals: Sequence[Snapshot]) -> tuple[str, ...]:
-    """What the state keeps of snapshots that fence: the last fifty."""
-    return tuple(snapshot.label.common_id for snapshot in rivals)[-50:]
+    """What the state keeps of snapshots that fence."""
+    return tuple(snapshot.label.common_id for snapshot in rivals)
 
 
 @dataclass(frozen=True)
@@ -235,7 +228,7 @@ class Since:
         """
         if self.previous is None:
             return None
-        noted = self.instance.state.load().published_files
+        noted = self.instance.state.load().leading.published_files
         known = counted_files(noted, self.previous.label.digest)
         if known is not None or len(self.observation.lacking) * 2 < FROM:
             return known
@@ -252,7 +245,7 @@ class Since:
         and replicas count for themselves. It is not fetched where this instance published it and
         remembers that all its monitors were the same.
         """
-        known = self.instance.state.load().identities
+        known = self.instance.state.load().leading.identities
         if self.previous and known == (self.previous.label.digest, self.identities[0]):
             return 0
         try:
@@ -297,17 +290,11 @@ def _confirm_alone(
     ours = (intent.position, intent.writer, intent.digest)
     own = [s for s in snapshots if (s.position, s.label.writer, s.label.digest) == ours]
     since = [s for s in snapshots if previous is None or s.position > previous.position]
-    rivals = [s for s in since if s not in own and not attempted(before, s)]
+    rivals = [s for s in since if s not in own and not before.attempted(s.label)]
     if rivals:
         sentence = f"{rivals[0].label.leader} published {rivals[0].position} at the same time"
-        noted = SnapshotRef.of(own[0]) if own else instance.state.load().published
-        instance.state.update(
-            fenced=sentence,
-            rivals=ids_of(rivals),
-            published=noted,
-            intent=None,
-            burned=intent.position,
-        )
+        listed = SnapshotRef.of(own[0]) if own else None
+        instance.state.change(transitions.fenced, sentence, ids_of(rivals), listed)
         raise Fenced(sentence)
     if not own:
         raise missing(

@@ -15,6 +15,7 @@ from replicator_kuma.replication.leader.publish import Since, next_position, pub
 from replicator_kuma.replication.observe import Observation
 from replicator_kuma.replication.replica.take import take
 from replicator_kuma.replication.snapshots import chosen
+from replicator_kuma.replication.state import transitions
 from replicator_kuma.replication.state.records import SnapshotRef
 from replicator_kuma.replication.workspace import workspace
 
@@ -46,7 +47,8 @@ def _require_published(leader: Leader, view: View, newest: SnapshotRef) -> None:
     if view.digest is None:
         raise DatabaseMissing("there is no database here yet")
     empty = view.users == 0 and view.monitors == 0
-    same = view.digest == newest.digest or view.state.alike == equivalence_key(newest, view.digest)
+    key = equivalence_key(newest, view.digest)
+    same = view.digest == newest.digest or view.state.leading.equivalent == key
     if not (empty or same or leader.alike(view, newest)):
         raise Unpublished(
             f"rows here have changed since {newest.position}, and were never published: going "
@@ -58,30 +60,29 @@ def _go(
     instance: Instance, previous: Snapshot, newest: SnapshotRef, snapshot: Snapshot
 ) -> CycleResult:
     # first: who dies from here on publishes what it has put in place, also if monitors go by it
-    instance.state.update(rolled_back=snapshot.position)
+    instance.state.change(transitions.rollback_begun, snapshot.position)
     try:
         taken = take(instance, snapshot)
     except Exception:
         _forget_unless_taken(instance, snapshot)
         raise
-    if taken.outcome is Outcome.WAITING and instance.state.load().pending is None:
-        instance.state.update(rolled_back=None)
+    if taken.outcome is Outcome.WAITING and instance.state.load().applying.pending is None:
+        instance.state.change(transitions.rollback_given_up)
         return taken
     if snapshot.id == previous.id:
-        instance.state.update(rolled_back=None, went_back=None)
+        instance.state.change(transitions.rollback_over)
         return replace(taken, sentence=f"{taken.sentence}; it is the newest: nothing to publish")
     state = instance.state.load()
-    if state.pending is not None:
+    if state.applying.pending is not None:
         return replace(taken, sentence=f"{taken.sentence}; {UNCONFIRMED}")
-    instance.state.update(went_back=SnapshotRef.of(snapshot))
+    instance.state.change(transitions.rollback_applied, SnapshotRef.of(snapshot))
     result = publish(
         instance,
-        next_position(newest, state.burned),
+        next_position(newest, state.leading.burned),
         previous,
         shrinks=_meant,
     )
-    published = instance.state.load().published
-    instance.state.update(applied=published, live_digest=result.digest or "")
+    instance.state.change(transitions.leads_with, result.digest or "")
     sentence = f"rolled back to {snapshot.position}: {result.sentence}"
     return replace(result, sentence=sentence, warnings=(*taken.warnings, *result.warnings))
 
@@ -94,7 +95,7 @@ def _meant(_seen: Observation, _since: Since) -> bool:
 def _forget_unless_taken(instance: Instance, snapshot: Snapshot) -> None:
     """After an error that the person sees: what was not taken is not to be published."""
     state = instance.state.load()
-    under_way = state.pending is not None and not state.pending.rollback
-    taken = state.applied is not None and state.applied.snapshot == snapshot.id
+    under_way = state.applying.pending is not None and not state.applying.pending.rollback
+    taken = state.following.applied is not None and state.following.applied.snapshot == snapshot.id
     if not (under_way or taken):
-        instance.state.update(rolled_back=None)
+        instance.state.change(transitions.rollback_given_up)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from replicator_kuma.adapters.repository import Snapshot
@@ -23,7 +24,7 @@ from replicator_kuma.replication.replica.shrink_guard import UNGUARDED, Guard
 from replicator_kuma.replication.replica.take import stand, waiting
 from replicator_kuma.replication.snapshot_ids import recognised
 from replicator_kuma.replication.snapshots import chosen, find
-from replicator_kuma.replication.state.records import NO_DRIFT
+from replicator_kuma.replication.state import transitions
 from replicator_kuma.replication.workspace import workspace
 
 
@@ -55,9 +56,9 @@ def listed(instance: Instance) -> Sequence[Snapshot]:
     instance.step("asking the repository")
     snapshots = instance.repository.snapshots(instance.fleet)
     second_repository.look_who_is_away(instance)
-    if recognised(instance, snapshots).verified_at:
-        # who follows may not go on as a leader by what it knew before: it asks first
-        instance.state.update(verified_at=0.0)
+    recognised(instance, snapshots)
+    # who follows may not go on as a leader by what it knew before: it asks first
+    instance.state.change(transitions.to_verify)
     return snapshots
 
 
@@ -72,9 +73,9 @@ def follow(
             Outcome.WAITING,
             f"fleet {instance.fleet!r} has no snapshot yet: waiting for its leader",
         )
-    if state.hold is not None:
+    if state.following.hold is not None:
         return stay(instance, newest, snapshots, reconcile)
-    if state.published is not None and state.published.snapshot == newest.id:
+    if state.leading.published is not None and state.leading.published.snapshot == newest.id:
         # promoted, and its mode is not set yet: what its rules left out here now would be
         # published as gone once it is
         instance = instance.as_leader()
@@ -99,7 +100,7 @@ def _await_mode(instance: Instance, newest: Snapshot) -> CycleResult | None:
         return None
     said = mode_mismatch.sentence(instance.state.load())
     if seen.manifest.digest == newest.label.digest:
-        instance.state.update(**NO_DRIFT)
+        instance.state.change(transitions.rows_equal, now=time.time())
     else:
         changed = drift.note_unpublished(instance, newest.position, seen.manifest.digest)
         said = f"{said}; {changed}"
@@ -126,5 +127,5 @@ def resume(instance: Instance, *, allow_shrink: bool = False) -> CycleResult:
         recover(instance)
         snapshots = listed(instance)
         # rows that an undo put back may bear the newest position, and be none of its rows
-        instance.state.update(hold=None, live_digest="")
+        instance.state.change(transitions.resumed)
         return follow(instance, snapshots, reconcile=True, allow_shrink=allow_shrink)

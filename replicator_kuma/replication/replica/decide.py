@@ -54,10 +54,11 @@ def newest_to_follow(state: State, fleet: str, snapshots: Sequence[Snapshot]) ->
 
 def refuse_bad(state: State, newest: Snapshot) -> None:
     """Raise SnapshotRefused for one that has stopped Kuma in vain: a person may try it again."""
-    if newest.label.common_id in state.bad:
+    if newest.label.common_id in state.applying.bad:
         why = "it was refused here, or Kuma did not start on it"
-        if state.bad_why is not None and state.bad_why.position == str(newest.position):
-            why = f"{state.bad_why.sentence}, {when(state.bad_why.at)}"
+        last = state.applying.bad_why
+        if last is not None and last.position == str(newest.position):
+            why = f"{last.sentence}, {when(last.at)}"
         raise SnapshotRefused(
             f"{newest.position} is not tried again: {why}",
             hint="Look at the logs. To try it all the same: replicator restore --now",
@@ -66,4 +67,4 @@ def refuse_bad(state: State, newest: Snapshot) -> None:
 
 def is_applied(state: State, newest: Snapshot, policy: str) -> bool:
     """Whether nothing is to be fetched: it came over by this policy, and its digest is known."""
-    return state.applied_by(newest.id, policy) and bool(state.live_digest)
+    return state.applied_by(newest.id, policy) and bool(state.live.digest)

@@ -12,7 +12,7 @@ import time
 from replicator_kuma.adapters.repository import Position
 from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.observe import fingerprint, observe
-from replicator_kuma.replication.state.records import NO_DRIFT
+from replicator_kuma.replication.state import transitions
 from replicator_kuma.replication.state.state import State
 
 AGAIN = 3600.0
@@ -40,16 +40,18 @@ def judge(state: State, digest: str, *, heal: bool, reconcile: bool, now: float 
     Rows that no cycle has found equal since their heal are written at Kuma's own start; others,
     by a tool that is slower than a cycle.
     """
-    if digest == state.live_digest:
+    following = state.following
+    if digest == state.live.digest:
         return Step.EQUAL
     if reconcile:
         return Step.HEAL
-    if digest == state.healed and not state.healed_at:
+    if digest == following.healed and not following.healed_at:
         return Step.CAME_BACK
     if heal:
-        soon = digest == state.healed and 0 <= now - state.healed_at < AGAIN
+        soon = digest == following.healed and 0 <= now - following.healed_at < AGAIN
         return Step.CAME_BACK if soon else Step.HEAL
-    return Step.ASK if state.keeps_own and digest != state.drift_digest else Step.LEAVE
+    seen = following.drift.digest if following.drift else ""
+    return Step.ASK if following.keeps_own and digest != seen else Step.LEAVE
 
 
 def look(
@@ -66,24 +68,18 @@ def look(
     """
     state = instance.state.load()
     mark = fingerprint(instance)
-    if not reconcile and mark and mark == state.unchanged:
-        _note(instance, state, unchanged=mark, **equal(state))
+    if not reconcile and mark and mark == state.live.fingerprint:
+        instance.state.change(transitions.rows_equal, mark, now=time.time())
         return Step.EQUAL
     digest, heal = observe(instance).manifest.digest, may_heal and instance.policy().heal
     step = judge(state, digest, heal=heal, reconcile=reconcile, now=time.time())
     if step is Step.EQUAL:
-        if state.drift:
+        if state.following.drift:
             log.info("the rows equal %s again", position)
-        _note(instance, state, unchanged=mark, **equal(state))
+        instance.state.change(transitions.rows_equal, mark, now=time.time())
     elif step is not Step.ASK:
         note(instance, step, position, digest, gone=not may_heal)
     return step
-
-
-def equal(state: State) -> dict[str, object]:
-    """What a cycle notes that finds the rows equal to the applied snapshot's."""
-    first = state.healed and not state.healed_at
-    return {**NO_DRIFT, "healed_at": time.time()} if first else {**NO_DRIFT}
 
 
 def note(
@@ -94,37 +90,31 @@ def note(
     ``gone``: the snapshot is not in the repository any more.
     """
     state = instance.state.load()
-    words = _words(step, position, by_kuma=not state.healed_at)
+    words = _words(step, position, by_kuma=not state.following.healed_at)
     if step is Step.LEAVE:
         words = f"rows here are no longer those of {position}: they stay {_until(state, gone)}"
-    if step is not Step.HEAL and words != state.drift_words:
+    if step is not Step.HEAL and words != state.following.drift_words:
         log.warning("%s", words)
-    since = state.drift or time.time()
-    _note(instance, state, unchanged="", drift=since, drift_words=words, drift_digest=digest)
+    instance.state.change(transitions.drifted, words, digest, now=time.time())
 
 
 def note_unpublished(instance: Instance, position: Position, digest: str) -> str:
     """Remember that rows of a promoted instance are newer than its snapshot; returns the words."""
     state = instance.state.load()
     words = f"rows here have changed since {position}, and are not published yet"
-    if words != state.drift_words:
+    if words != state.following.drift_words:
         log.warning("%s", words)
-    since = state.drift or time.time()
-    _note(instance, state, unchanged="", drift=since, drift_words=words, drift_digest=digest)
+    instance.state.change(transitions.drifted, words, digest, now=time.time())
     return words
-
-
-def _note(instance: Instance, state: State, **noted: object) -> None:
-    if any(getattr(state, name) != value for name, value in noted.items()):
-        instance.state.update(**noted)
 
 
 def _until(state: State, gone: bool) -> str:
     """How long rows that differ stay so."""
     if gone:
         return "as they are, for the repository has it no more (replicator restore --resume)"
-    if state.hold is not None and state.hold.mark is not None:
-        again = f"`replicator restore --now --snapshot {state.hold.mark.position}`"
+    hold = state.following.hold
+    if hold is not None and hold.mark is not None:
+        again = f"`replicator restore --now --snapshot {hold.mark.position}`"
         return f"until the next start of `replicator run`, or {again}"
     return (
         "until the next snapshot, the next start of `replicator run`, or `replicator restore --now`"

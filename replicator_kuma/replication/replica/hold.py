@@ -18,10 +18,10 @@ from replicator_kuma.base.errors import (
     SnapshotNotFound,
     StoppedInVain,
 )
-from replicator_kuma.replication.apply.confirm import holds
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from replicator_kuma.replication.replica import drift
 from replicator_kuma.replication.replica.take import stand, take
+from replicator_kuma.replication.state import transitions
 from replicator_kuma.replication.state.hold_words import (
     TO_GO_ON,
     held_words,
@@ -38,9 +38,10 @@ log = logging.getLogger(__name__)
 def take_and_hold(instance: Instance, snapshot: Snapshot) -> CycleResult:
     """Note the hold, then take the snapshot. Call within a cycle."""
     state = instance.state.load()
-    again = state.hold is not None and holds(state.hold, snapshot.id) and not state.hold.kept
-    hold = state.hold if again else Hold(time.time(), SnapshotRef.of(snapshot))
-    instance.state.update(hold=hold, floor=state.highest_applied())
+    hold = state.following.hold
+    if hold is None or hold.kept or not hold.holds(snapshot.id):
+        hold = Hold(time.time(), SnapshotRef.of(snapshot))
+    instance.state.change(transitions.held, hold)
     try:
         result = take(instance, snapshot)
     except (Interrupted, KumaKilled):
@@ -59,7 +60,7 @@ def stay(
     ``reconcile`` puts its rows right where they differ, from the snapshot that it holds.
     """
     state = instance.state.load()
-    hold = state.hold
+    hold = state.following.hold
     assert hold is not None
     if in_place(state):
         sentence = (
@@ -73,7 +74,7 @@ def stay(
         sentence = _say(instance, newest)
         result = _stand(instance, hold, snapshots, reconcile)
     if result.outcome is Outcome.NOTHING:
-        differ = "; rows here differ from it" if instance.state.load().drift else ""
+        differ = "; rows here differ from it" if instance.state.load().following.drift else ""
         return replace(result, sentence=f"{sentence}{differ}")
     return replace(result, sentence=f"{result.sentence}; {sentence}")
 
@@ -81,12 +82,12 @@ def stay(
 def _say(instance: Instance, newest: Snapshot) -> str:
     """What a held replica says: aloud once for each newer position."""
     state = instance.state.load()
-    hold, shown = state.hold, told(state)
+    hold, shown = state.following.hold, told(state)
     assert hold is not None
     assert shown is not None
     sentence = f"holding {held_words(shown)}; newest is {newest.position}; {TO_GO_ON}"
     if hold.said != newest.position:
-        instance.state.update(hold=replace(hold, said=newest.position))
+        instance.state.change(transitions.hold_is, replace(hold, said=newest.position))
         log.warning("%s", sentence)
     return sentence
 
@@ -95,10 +96,10 @@ def _stand(
     instance: Instance, hold: Hold, snapshots: Sequence[Snapshot], reconcile: bool
 ) -> CycleResult:
     state, mark = instance.state.load(), hold.mark
-    found = next((s for s in snapshots if holds(hold, s.id)), None)
+    found = next((s for s in snapshots if hold.holds(s.id)), None)
     if found is not None:
         return stand(instance, found, reconcile)
-    if mark != state.applied:
+    if mark != state.following.applied:
         raise SnapshotNotFound(
             f"{mark.position if mark else 'what'} this replica was sent to is not in the "
             "repository any more: it keeps the rows that it has",
@@ -118,7 +119,8 @@ def _undo_again(instance: Instance, hold: Hold) -> CycleResult:
         raise
     except ReplicatorError:
         state = instance.state.load()
-        if state.hold is not None and state.hold.kept and state.pending is None:
-            stays = replace(state.hold, mark=state.applied, kept=0)
-            instance.state.update(hold=stays)
+        noted = state.following.hold
+        if noted is not None and noted.kept and state.applying.pending is None:
+            stays = replace(noted, mark=state.following.applied, kept=0)
+            instance.state.change(transitions.hold_is, stays)
         raise

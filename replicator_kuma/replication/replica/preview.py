@@ -70,7 +70,7 @@ def preview(
                 f"fleet {instance.fleet!r} has no snapshot yet", hint=SnapshotNotFound.none_yet
             )
         state = beside.state.load()
-        own = awaits_mode(state) and _same(state.published, newest)
+        own = awaits_mode(state) and _same(state.leading.published, newest)
         planned = plan_of(beside.as_leader() if own else beside, newest)
         digest = planned.live.manifest.digest
         yield Preview(newest, planned.plan, state, digest, told(state))

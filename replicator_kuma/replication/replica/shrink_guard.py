@@ -9,6 +9,7 @@ from replicator_kuma.base.errors import SnapshotShrinks
 from replicator_kuma.replication.apply.prepare import Planned
 from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.shrink import HALF, Limit, gone, held
+from replicator_kuma.replication.state import transitions
 from replicator_kuma.replication.state.records import SnapshotRef
 from replicator_kuma.replication.state.state import State
 
@@ -81,8 +82,7 @@ UNGUARDED = Guard()
 
 def noted(instance: Instance, refusal: str) -> None:
     """Remember why the newest snapshot is not applied, or that nothing is refused any more."""
-    if instance.state.load().shrink != refusal:
-        instance.state.update(shrink=refusal)
+    instance.state.change(transitions.shrink_refused, refusal)
 
 
 def _refusal(snapshot: Snapshot, gone: int, before: int) -> SnapshotShrinks:

@@ -17,17 +17,15 @@ from replicator_kuma.replication import (
     restart_cooldown,
 )
 from replicator_kuma.replication.apply import checkpoints, failed_attempts, prepare
-from replicator_kuma.replication.apply.confirm import holds
-from replicator_kuma.replication.apply.failed_attempts import forgiven
 from replicator_kuma.replication.apply.restart import apply
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from replicator_kuma.replication.replica import drift
 from replicator_kuma.replication.replica.decide import is_applied, refuse_bad
 from replicator_kuma.replication.replica.shrink_guard import UNGUARDED, Guard, noted
 from replicator_kuma.replication.schema_check import gate, require_schema
-from replicator_kuma.replication.shrink import no_rollback
 from replicator_kuma.replication.snapshots import fetched
-from replicator_kuma.replication.state.records import NO_DRIFT, SnapshotRef
+from replicator_kuma.replication.state import transitions
+from replicator_kuma.replication.state.records import SnapshotRef
 from replicator_kuma.replication.workspace import empty_workspace
 
 
@@ -119,35 +117,29 @@ def _take(instance: Instance, snapshot: Snapshot, guard: Guard, only_ask: bool) 
 def _equal(instance: Instance, snapshot: Snapshot, planned: prepare.Planned) -> CycleResult:
     """Note that the live rows are the snapshot's; a pending apply is Kuma's to confirm."""
     state = instance.state.load()
-    if state.pending is not None:
+    if state.applying.pending is not None:
         return CycleResult(
             Outcome.WAITING,
             f"{snapshot.position} is written; waiting for Kuma to come up on it",
             snapshot.position,
             None,
         )
-    policy = planned.policy.fingerprint(instance.tables)
-    again = state.applied_by(snapshot.id, policy)
-    changes = drift.equal(state) if again else {**NO_DRIFT, "healed": "", "healed_at": 0.0}
-    instance.state.update(
-        applied=SnapshotRef.of(snapshot),
-        live_digest=planned.live.manifest.digest,
-        applied_policy=policy,
+    instance.state.change(
+        transitions.found_equal,
+        SnapshotRef.of(snapshot),
+        snapshot.label.common_id,
+        digest=planned.live.manifest.digest,
+        policy=planned.policy.fingerprint(instance.tables),
         arrived=prepare.remembered(planned.arrived),
         keeps_own=planned.keeps_own,
-        unchanged="",
-        waits_until=0.0,
-        hold=state.hold if state.hold and holds(state.hold, snapshot.id) else None,
-        **changes,
-        **no_rollback(state, snapshot.position),
-        **forgiven(state, snapshot.label.common_id),
+        now=time.time(),
     )
     return _nothing(snapshot, f"the rows equal {snapshot.position}; nothing to do")
 
 
 def _carry_out(instance: Instance, snapshot: Snapshot, planned: prepare.Planned) -> CycleResult:
     summary, mark = planned.plan.summary, SnapshotRef.of(snapshot)
-    again = " again" if instance.state.load().applied == mark else ""
+    again = " again" if instance.state.load().following.applied == mark else ""
     started = time.monotonic()
     instance.store.check()  # damage anywhere would grow with what is written
     instance.store.check_writable()  # Kuma must not stop for nothing

@@ -1,4 +1,7 @@
-"""The state as JSON holds it. Top-level members that a newer version wrote are dropped."""
+"""The state as JSON holds it: one flat object, with the names that 0.3.0 reads and writes.
+
+Members that a newer version wrote beside them are dropped.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +13,64 @@ from replicator_kuma.replication.state.records import (
     Arrived,
     Away,
     Bad,
+    Drift,
     Drill,
     FailedAttempt,
     Hold,
     JobRecord,
     Last,
     Pending,
+    RepositoryUpkeep,
     Restart,
     SnapshotRef,
+)
+from replicator_kuma.replication.state.state import (
+    Applying,
+    Following,
+    Leading,
+    Live,
+    Outcomes,
+    State,
     Upkeep,
 )
-from replicator_kuma.replication.state.state import State
+
+_SECTIONS = {
+    "live": Live,
+    "leading": Leading,
+    "following": Following,
+    "applying": Applying,
+    "upkeep": Upkeep,
+    "outcome": Outcomes,
+}
+_ON_DISK = {
+    ("live", "digest"): "live_digest",
+    ("live", "fingerprint"): "unchanged",
+    ("leading", "publishing"): "intent",
+    ("leading", "failed_digests"): "tried",
+    ("leading", "rollback_begun"): "rolled_back",
+    ("leading", "rollback_applied"): "went_back",
+    ("leading", "equivalent"): "alike",
+    ("following", "policy"): "applied_policy",
+    ("applying", "failed"): "vain",
+    ("upkeep", "jobs"): "chores",
+    ("upkeep", "repositories"): "upkeep",
+}
+"""Names of members that are others than those of the fields."""
+
+
+def encode_state(state: State) -> dict[str, Any]:
+    """All members, flat."""
+    raw: dict[str, Any] = {"writer": state.writer}
+    for section, kind in _SECTIONS.items():
+        values = getattr(state, section)
+        for each in dataclasses.fields(kind):
+            name = _ON_DISK.get((section, each.name), each.name)
+            raw[name] = encode(getattr(values, each.name))
+    drift = state.following.drift
+    raw["drift"] = drift.since if drift else 0.0
+    raw["drift_words"] = drift.words if drift else ""
+    raw["drift_digest"] = drift.digest if drift else ""
+    return raw
 
 
 def encode(value: Any) -> Any:
@@ -81,29 +131,45 @@ def decode_arrived(value: Any) -> Arrived:
 
 def decode(raw: dict[str, Any]) -> State:
     """The state that a file holds; raises KeyError, TypeError, ValueError."""
-    known = {f.name for f in dataclasses.fields(State)}
-    fields = {key: value for key, value in raw.items() if key in known}
+    fields = {**raw}
     for name in ("intent", "published", "applied", "went_back"):
-        fields[name] = decode_ref(fields.get(name))
+        fields[name] = decode_ref(raw.get(name))
     for name in ("burned", "floor", "rolled_back"):
-        fields[name] = decode_position(fields.get(name))
-    fields["hold"] = decode_hold(fields.get("hold"))
-    fields["pending"] = decode_pending(fields.get("pending"))
-    if fields.get("last") is not None:
-        fields["last"] = Last(**fields["last"])
-    fields["vain"] = _decode_vain(fields.get("vain"))
-    fields["restart"] = _decode_restart(fields.get("restart"))
-    if fields.get("bad_why") is not None:
-        fields["bad_why"] = Bad(**fields["bad_why"])
+        fields[name] = decode_position(raw.get(name))
+    fields["hold"] = decode_hold(raw.get("hold"))
+    fields["pending"] = decode_pending(raw.get("pending"))
+    fields["drift"] = _decode_drift(raw)
+    if raw.get("last") is not None:
+        fields["last"] = Last(**raw["last"])
+    fields["vain"] = _decode_vain(raw.get("vain"))
+    fields["restart"] = _decode_restart(raw.get("restart"))
+    if raw.get("bad_why") is not None:
+        fields["bad_why"] = Bad(**raw["bad_why"])
     for name in ("drill", "drill_failed"):
-        fields[name] = Drill.read(fields.get(name))
+        fields[name] = Drill.read(raw.get(name))
     for name in ("bad", "identities", "published_files", "rivals", "told", "tried"):
-        fields[name] = tuple(fields.get(name, ()))
-    fields["arrived"] = decode_arrived(fields.get("arrived", ()))
-    fields["chores"] = tuple(JobRecord(**noted) for noted in fields.get("chores", ()))
-    fields["away"] = tuple(Away(**each) for each in fields.get("away", ()))
-    fields["upkeep"] = tuple(Upkeep(**each) for each in fields.get("upkeep", ()))
-    return State(**fields)
+        fields[name] = tuple(raw.get(name, ()))
+    fields["arrived"] = decode_arrived(raw.get("arrived", ()))
+    fields["chores"] = tuple(JobRecord(**noted) for noted in raw.get("chores", ()))
+    fields["away"] = tuple(Away(**each) for each in raw.get("away", ()))
+    fields["upkeep"] = tuple(RepositoryUpkeep(**each) for each in raw.get("upkeep", ()))
+    sections = {
+        section: kind(
+            **{
+                each.name: fields[name]
+                for each in dataclasses.fields(kind)
+                if (name := _ON_DISK.get((section, each.name), each.name)) in fields
+            }
+        )
+        for section, kind in _SECTIONS.items()
+    }
+    return State(writer=raw["writer"], **sections)
+
+
+def _decode_drift(raw: dict[str, Any]) -> Drift | None:
+    if not raw.get("drift"):
+        return None
+    return Drift(raw["drift"], raw.get("drift_words", ""), raw.get("drift_digest", ""))
 
 
 def _decode_vain(value: Any) -> FailedAttempt | None:

@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import fcntl
 import json
 import os
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Concatenate, ParamSpec
 
 from replicator_kuma.base.errors import AlreadyRunning, StateError
 from replicator_kuma.base.folders import Folder
 from replicator_kuma.base.state_directory import anchored, read, unusable
-from replicator_kuma.replication.state.codec import decode, encode
+from replicator_kuma.replication.state.codec import decode, encode_state
 from replicator_kuma.replication.state.compat import put_together, set_apart
 from replicator_kuma.replication.state.state import State
+
+P = ParamSpec("P")
 
 VERSION = 1
 LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class StateFile:
-    """The state on disk. ``update`` returns only when the change would survive a power loss."""
+    """The state on disk. ``change`` returns only when the change would survive a power loss."""
 
     def __init__(self, folder: Path) -> None:
         self.name = folder
@@ -80,15 +81,22 @@ class StateFile:
     def exists(self) -> bool:
         return self.path.exists()
 
-    def update(self, **changes: Any) -> State:
-        """Replace some fields and write the whole state durably; returns the new state."""
-        state = dataclasses.replace(self.load(), **changes)
-        self.save(state)
-        return state
+    def change(
+        self, transition: Callable[Concatenate[State, P], State], *args: P.args, **kwargs: P.kwargs
+    ) -> State:
+        """Make a change of `transitions`, and write it durably; returns the state after it.
+
+        What it leaves as it was is not written again.
+        """
+        before = self.load()
+        after = transition(before, *args, **kwargs)
+        if after != before or not self.exists():
+            self.save(after)
+        return after
 
     def save(self, state: State) -> None:
         self.prepare()
-        raw = {"version": VERSION, "state": set_apart(encode(state))}
+        raw = {"version": VERSION, "state": set_apart(encode_state(state))}
         text = json.dumps(raw, indent=1) + "\n"
         try:
             with Folder.open(self.folder) as folder:

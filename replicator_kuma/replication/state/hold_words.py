@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from replicator_kuma.base.errors import Held
 from replicator_kuma.base.times import when
+from replicator_kuma.replication.state import transitions
 from replicator_kuma.replication.state.file import StateFile
 from replicator_kuma.replication.state.records import Hold
 from replicator_kuma.replication.state.state import State
@@ -22,29 +23,29 @@ def held_words(hold: Hold) -> str:
 
 def in_place(state: State) -> bool:
     """Whether an undo's rows are there, and only Kuma has yet to confirm them."""
-    pending = state.pending
+    pending = state.applying.pending
     undone = pending is not None and bool(pending.undoes) and pending.writing
     return undone and pending is not None and not pending.rollback
 
 
 def told(state: State) -> Hold | None:
     """The hold as people are told of it: an undo whose rows are in place has got there."""
-    if state.hold is not None and in_place(state):
-        return replace(state.hold, kept=0)
-    return state.hold
+    if state.following.hold is not None and in_place(state):
+        return replace(state.following.hold, kept=0)
+    return state.following.hold
 
 
 def refuse_while_held(state: State) -> None:
     """Raise Held for a word that says neither where to go, nor that the hold ends."""
-    if state.hold is not None:
-        raise Held(f"this replica holds {held_words(state.hold)}: it stays there")
+    if state.following.hold is not None:
+        raise Held(f"this replica holds {held_words(state.following.hold)}: it stays there")
 
 
 def restore_hold(file: StateFile, before: State) -> None:
     """After an error that the person sees: hold as before, unless the rows are in place."""
     state = file.load()
-    under_way = state.pending is not None and not state.pending.rollback
-    wanted = state.hold.mark if state.hold is not None else None
-    done = state.applied == wanted != before.applied
+    under_way = state.applying.pending is not None and not state.applying.pending.rollback
+    wanted = state.following.hold.mark if state.following.hold is not None else None
+    done = state.following.applied == wanted != before.following.applied
     if not (under_way or done):
-        file.update(hold=before.hold)
+        file.change(transitions.hold_is, before.following.hold)

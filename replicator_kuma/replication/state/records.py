@@ -104,6 +104,10 @@ class Hold:
     said: Position | None = None
     """the newest position of which the log has told that it is not followed"""
 
+    def holds(self, snapshot: str) -> bool:
+        """Whether it is of this snapshot."""
+        return self.mark is not None and self.mark.snapshot == snapshot
+
 
 @dataclass(frozen=True)
 class Last:
@@ -142,7 +146,7 @@ class JobRecord:
 
 
 @dataclass(frozen=True)
-class Upkeep:
+class RepositoryUpkeep:
     """What housekeeping has found in one repository; times are seconds since the epoch."""
 
     name: str
@@ -226,8 +230,15 @@ class Restart:
     """when the cycle began that had stopped it"""
 
 
-NO_DRIFT = {"drift": 0.0, "drift_words": "", "drift_digest": ""}
-"""The fields of a State where the live rows do not differ from the applied snapshot's."""
+@dataclass(frozen=True)
+class Drift:
+    """The live rows differ from those of the applied snapshot, and were not healed."""
+
+    since: float
+    """seconds since the epoch"""
+    words: str = ""
+    digest: str = ""
+    """of the rows that were found to differ"""
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def _damage(name: str, context: Context, state: State) -> Found:
     if not context.leads or (name == SECOND and not two):
         return
     words = called(name) if two else name
-    for noted in state.upkeep:
+    for noted in state.upkeep.repositories:
         if noted.name == name and noted.damaged:
             raise RepositoryDamaged(
                 f"{words}, as housekeeping found it {when(noted.at)}: {noted.damaged}", hint=_MEND
@@ -68,11 +68,12 @@ def _damage(name: str, context: Context, state: State) -> Found:
 
 def last_drill(_context: Context, state: State) -> Found:
     """Raises DrillFailed for one that failed, until one goes well."""
-    failed = state.drill_failed
+    failed = state.upkeep.drill_failed
     if failed is not None:
         again = _AGAIN.get(failed.failed_at, "replicator drill")
         raise DrillFailed(failed.sentence, hint=f"Look at the cause, mend it, then: {again}")
-    yield Level.OK, state.drill.sentence if state.drill is not None else "none yet", ""
+    last = state.upkeep.drill
+    yield Level.OK, last.sentence if last is not None else "none yet", ""
 
 
 def applies(context: Context, state: State) -> Found:
@@ -86,7 +87,7 @@ def applies(context: Context, state: State) -> Found:
 
 def last_cycle(_context: Context, state: State) -> Found:
     """A warning: it tells of the past, and the cause may be gone."""
-    last = state.last
+    last = state.outcome.last
     if last is None:
         yield Level.OK, "none yet", ""
     elif last.ok:

@@ -44,7 +44,7 @@ def test_a_leader_and_a_replica_over_two_repositories(tmp_path: Path) -> None:
         again.name = "repository 2"
         leader.repository = leader.pair = Pair(pair.repositories[0], again)
         assert cycles.lead(leader).outcome is Outcome.NOTHING
-        assert leader.state.load().lagging == ""
+        assert leader.state.load().leading.lagging == ""
         # and the first is gone for the replica
         nowhere = connect(restic_014(), tmp_path / "one", tmp_path / "r", RESTIC_PASSWORD="no")
         other = Pair(nowhere, again)
@@ -54,9 +54,9 @@ def test_a_leader_and_a_replica_over_two_repositories(tmp_path: Path) -> None:
             other.check_access()
         # and is taken away: the same snapshot has restic's own id now
         replica.repository, replica.pair = again, None
-        known = replica.state.load().applied
+        known = replica.state.load().following.applied
         assert cycles.follow(replica).sentence == "1.2 is applied; nothing newer"
-        applied = replica.state.load().applied
+        applied = replica.state.load().following.applied
         assert known is not None
         assert applied is not None
         assert applied.snapshot == again.snapshots("default")[-1].id != known.snapshot

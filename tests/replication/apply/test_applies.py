@@ -63,9 +63,13 @@ def test_a_newer_position_is_applied_and_confirmed(
     assert [*orphans(db(replica)), *damage(db(replica))] == []
     assert (replica.data_dir / "upload" / "logo2.png").read_bytes() == b"another logo"
     state = replica.state.load()
-    assert (state.pending, state.purge, state.stopped_by_me) == (None, False, False)
-    assert state.applied is not None
-    assert state.applied.position == Position(1, 2)
+    assert (state.applying.pending, state.applying.purge, state.applying.stopped_by_me) == (
+        None,
+        False,
+        False,
+    )
+    assert state.following.applied is not None
+    assert state.following.applied.position == Position(1, 2)
     assert left_behind(replica) == []
     kuma.log.clear()
     assert follow(replica, reconcile=True).outcome is Outcome.NOTHING
@@ -113,7 +117,7 @@ def test_a_running_kuma_that_nobody_can_stop_is_not_written_under(
     with cycles.opened_elsewhere(db(replica)):
         with pytest.raises(KumaRunning):
             follow(replica)
-        assert replica.state.load().pending is None
+        assert replica.state.load().applying.pending is None
         assert config_differences(db(replica), before) == []
         replica.force = True
         assert follow(replica).outcome is Outcome.APPLIED
@@ -139,7 +143,7 @@ def test_a_stop_that_stopped_another_kuma_is_noticed(
         follow(replica)
     assert kuma.log == ["stop", "start"]
     assert config_differences(db(replica), before) == []
-    assert replica.state.load().pending is None
+    assert replica.state.load().applying.pending is None
     assert left_behind(replica) == []
 
 
@@ -151,12 +155,12 @@ def test_a_kuma_that_a_person_stopped_stays_so(
     kuma.up = False
     assert follow(replica).outcome is Outcome.APPLIED
     assert "start" not in kuma.log
-    assert replica.state.load().pending is not None
+    assert replica.state.load().applying.pending is not None
     assert "waiting for Kuma to come up on it" in follow(replica).sentence
     assert "start" not in kuma.log
     kuma.up = True
     assert follow(replica).outcome is Outcome.NOTHING
-    assert replica.state.load().pending is None
+    assert replica.state.load().applying.pending is None
     assert left_behind(replica) == []
 
 
@@ -206,7 +210,7 @@ def test_rows_that_change_all_the_time_are_left_alone(leader: Instance, replica:
     assert cycles.name_of(db(replica), 4) == edits[-1]
     assert cycles.name_of(db(replica), 3) != "two"
     state = replica.state.load()
-    assert (state.pending, state.stopped_by_me) == (None, False)
+    assert (state.applying.pending, state.applying.stopped_by_me) == (None, False)
     assert replica.kuma.running()
     assert left_behind(replica) == []
 
@@ -265,9 +269,9 @@ def test_files_that_cannot_be_placed_after_the_commit_leave_kuma_running(
     follow(replica)
     assert place.read_bytes() == b"another logo"
     state = replica.state.load()
-    assert state.pending is None
-    assert state.applied is not None
-    assert state.applied.position == Position(1, 2)
+    assert state.applying.pending is None
+    assert state.following.applied is not None
+    assert state.following.applied.position == Position(1, 2)
     assert left_behind(replica) == []
 
 

@@ -130,7 +130,11 @@ def settled(world: World, replica: Instance) -> None:
 
 def nothing_open(replica: Instance) -> None:
     state = replica.state.load()
-    assert (state.pending, state.purge, state.stopped_by_me) == (None, False, False)
+    assert (state.applying.pending, state.applying.purge, state.applying.stopped_by_me) == (
+        None,
+        False,
+        False,
+    )
     assert left_behind(replica) == []
 
 
@@ -284,7 +288,7 @@ def test_a_signal_between_the_commit_and_the_restart(world: World) -> None:
         follow(replica)
     assert world.names()[3] == "two"
     assert world.inside.memory()[3] != "two"
-    pending = replica.state.load().pending
+    pending = replica.state.load().applying.pending
     assert pending is not None
     assert pending.unread
 
@@ -312,7 +316,7 @@ def test_a_command_that_cannot_restart_kuma_confirms_nothing(world: World) -> No
     died(replica)
     with pytest.raises(KumaRunning, match="has not read them yet"):
         follow(world.replica(NoKuma()))
-    assert replica.state.load().pending is not None
+    assert replica.state.load().applying.pending is not None
     assert follow(replica).outcome is Outcome.NOTHING
     settled(world, replica)
 
@@ -320,7 +324,7 @@ def test_a_command_that_cannot_restart_kuma_confirms_nothing(world: World) -> No
 def died(replica: Instance) -> None:
     """A restore that dies, with no clean-up at all, when the transaction is committed."""
     dies_at("committed", lambda: follow(replica))
-    pending = replica.state.load().pending
+    pending = replica.state.load().applying.pending
     assert pending is not None
     assert pending.unread
 
@@ -408,11 +412,11 @@ def test_a_kuma_that_does_not_get_up_on_new_rows_runs_on_the_old(
     starts = 2
     if service == "command" and behaviour["how"] == "exit":
         # nobody can tell whether it was killed: once more, then
-        assert replica.state.load().bad == ()
+        assert replica.state.load().applying.bad == ()
         with pytest.raises(KumaError, match="it runs on the rows from before"):
             follow(replica)
         starts = 3
-    assert len(replica.state.load().bad) == 1
+    assert len(replica.state.load().applying.bad) == 1
     with pytest.raises(SnapshotRefused):
         follow(replica)
     assert world.inside.calls.count("ready") == starts
@@ -431,7 +435,7 @@ def test_a_kill_on_new_rows_is_no_judgement(world: World, with_mariadb: bool) ->
     assert observe(replica).manifest.digest == old
     assert world.inside.memory() == world.names()
     state = replica.state.load()
-    assert (state.bad, state.suspect, state.pending) == ((), "", None)
+    assert (state.applying.bad, state.applying.suspect, state.applying.pending) == ((), "", None)
     world.inside.behave()
     assert follow(replica).outcome is Outcome.APPLIED
     settled(world, replica)
@@ -462,7 +466,7 @@ def test_old_rows_that_cannot_be_put_back_stay_kept(world: World) -> None:
     assert str(replica.state.name / "before") in caught.value.hint
     assert (replica.state.folder / "before" / "manifest.json").exists()
     wait_until(lambda: world.inside.starts == 3, "it is started all the same")
-    assert replica.state.load().pending is not None
+    assert replica.state.load().applying.pending is not None
     world.inside.behave()
     assert ended(lambda: follow(replica)) is Outcome.NOTHING
     settled(world, replica)

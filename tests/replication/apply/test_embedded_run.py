@@ -39,7 +39,7 @@ class Fleet(Running):
         return (
             self.replica.ready()
             and self.inside.memory()[3] == name
-            and (state.pending, state.stopped_by_me) == (None, False)
+            and (state.applying.pending, state.applying.stopped_by_me) == (None, False)
         )
 
     def until(self, name: str) -> None:
@@ -113,7 +113,9 @@ def test_rows_on_which_kuma_does_not_start_are_taken_back(fleet: Fleet, with_mar
     query = "SELECT count(*) FROM monitor WHERE name = 'second'"
     fleet.inside.behave(refuses=query, how="exit", with_mariadb=with_mariadb)
     fleet.publish("second")
-    wait_until(lambda: state_of(fleet.replica.data_dir).bad, "the snapshot is called bad", 60.0)
+    wait_until(
+        lambda: state_of(fleet.replica.data_dir).applying.bad, "the snapshot is called bad", 60.0
+    )
     fleet.until("first")
     fleet.publish("third")
     fleet.until("third")

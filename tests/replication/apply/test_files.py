@@ -24,6 +24,7 @@ from tests.support import cycles, databases
 from tests.support.cycles import db, follow, lead, left_behind, rename
 from tests.support.effects import dies_at
 from tests.support.instances import RecordingKuma
+from tests.support.states import edit_state
 
 NEW = b"another logo"
 LOGO = "upload/logo2.png"
@@ -42,7 +43,7 @@ def new_logo(leader: Instance) -> None:
 def is_as_before(replica: Instance, kuma: RecordingKuma) -> None:
     assert "stop" not in kuma.log
     assert cycles.name_of(db(replica), 3) != "two"
-    assert replica.state.load().pending is None
+    assert replica.state.load().applying.pending is None
     assert left_behind(replica) == []
 
 
@@ -324,7 +325,7 @@ def test_half_of_ten_files_wait_for_a_person_on_a_replica(
     lead(leader)
     follow(replica)
     databases.edit(db(leader), "UPDATE status_page SET icon = '/icon.svg'")
-    leader.state.update(published_files=())
+    edit_state(leader.state, published_files=())
     lead(leader)
     kuma.log.clear()
     with pytest.raises(SnapshotShrinks, match="10 of 10 files"):

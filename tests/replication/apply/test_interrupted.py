@@ -111,7 +111,7 @@ def test_the_way_back(before: Start, memory: Path) -> None:
             assert_kuma_comes_first(after.replica)
             until_refused(after.replica)
         assert_ended(after, before, "old")
-        assert len(set(after.replica.state.load().bad)) == 1
+        assert len(set(after.replica.state.load().applying.bad)) == 1
         seen += died
     assert seen > AS_IN_A_RESTORE // one_in(3, 9)
 

@@ -29,6 +29,7 @@ from tests.support.compare import config_differences
 from tests.support.cycles import copy_of, db, follow, lead, rename
 from tests.support.instances import RecordingKuma, RecordingNotifier
 from tests.support.kuma_server import free_port
+from tests.support.states import edit_state
 from tests.support.waiting import wait_until
 
 KILLED = r"killed by signal 9 \(out of memory\?\) while it started on 1\.2"
@@ -99,20 +100,24 @@ class House:
         assert config_differences(db(self.replica), self.before) == []
         assert self.kuma.running()
         state = self.replica.state.load()
-        assert (state.bad, state.suspect, state.pending) == ((), "", None)
+        assert (state.applying.bad, state.applying.suspect, state.applying.pending) == (
+            (),
+            "",
+            None,
+        )
 
     def assert_followed(self) -> None:
         assert follow(self.replica).outcome is Outcome.APPLIED
         assert config_differences(db(self.replica), db(self.leader)) == []
         state = self.replica.state.load()
-        assert (state.bad, state.suspect, state.vain) == ((), "", None)
+        assert (state.applying.bad, state.applying.suspect, state.applying.failed) == ((), "", None)
         assert self.kuma.running()
 
     def later(self, seconds: float) -> None:
         """As if what is remembered had been so much earlier."""
-        known = self.replica.state.load().vain
+        known = self.replica.state.load().applying.failed
         assert known is not None
-        self.replica.state.update(vain=replace(known, at=known.at - seconds))
+        edit_state(self.replica.state, failed=replace(known, at=known.at - seconds))
 
     @property
     def sent(self) -> list[str]:
@@ -201,7 +206,7 @@ def test_kills_without_end_are_a_bounded_row_of_outages(house: House) -> None:
     house.assert_old()
     # by a person's word at once
     assert follow(cycle, reconcile=True).outcome is Outcome.APPLIED
-    assert cycle.state.load().vain is None
+    assert cycle.state.load().applying.failed is None
 
 
 def test_a_new_snapshot_waits_for_no_pause(house: House) -> None:
@@ -230,7 +235,7 @@ def test_a_kuma_that_ends_by_itself_makes_the_snapshot_bad(house: House, status:
         follow(house.replica)
     assert not isinstance(caught.value, KumaKilled)
     assert f"with exit code {status}" in str(caught.value.__cause__)
-    assert len(house.replica.state.load().bad) == 1
+    assert len(house.replica.state.load().applying.bad) == 1
     with pytest.raises(SnapshotRefused, match="not tried again"):
         follow(house.replica)
 
@@ -242,7 +247,7 @@ def test_one_that_ends_by_itself_after_a_kill_is_bad_all_the_same(house: House) 
     house.child.ends = [1]
     with pytest.raises(KumaError, match=r"did not start on snapshot"):
         follow(house.replica)
-    assert len(house.replica.state.load().bad) == 1
+    assert len(house.replica.state.load().applying.bad) == 1
 
 
 def test_an_undo_that_a_kill_cut_is_gone_on_with(house: House) -> None:
@@ -254,7 +259,7 @@ def test_an_undo_that_a_kill_cut_is_gone_on_with(house: House) -> None:
     assert house.kuma.running()
     follow(house.replica)
     assert config_differences(db(house.replica), house.before) == []
-    hold = house.replica.state.load().hold
+    hold = house.replica.state.load().following.hold
     assert hold is not None
     assert not hold.kept
 
@@ -275,11 +280,11 @@ def test_an_end_of_which_nothing_is_known_counts_once(
     with pytest.raises(KumaError, match=r"did not start on snapshot 1\.2") as caught:
         follow(replica)
     assert caught.value.hint.endswith("The next cycle tries it once more.")
-    assert replica.state.load().bad == ()
+    assert replica.state.load().applying.bad == ()
     with pytest.raises(KumaError, match="did not start") as caught:
         follow(replica)
     assert "not tried again by itself" in caught.value.hint
-    assert len(replica.state.load().bad) == 1
+    assert len(replica.state.load().applying.bad) == 1
 
 
 def test_a_kill_tells_of_itself_once_and_of_the_way_on(house: House) -> None:
@@ -294,7 +299,7 @@ def test_a_kill_tells_of_itself_once_and_of_the_way_on(house: House) -> None:
         cycle()
     assert len(house.sent) == 1
     assert house.sent[0].startswith("restore fails: Uptime Kuma was killed by signal 9 (out of")
-    last = house.replica.state.load().last
+    last = house.replica.state.load().outcome.last
     assert last is not None
     assert (last.error, last.exit_code) == ("KumaKilled", 14)
     assert time.time() - last.at < 60

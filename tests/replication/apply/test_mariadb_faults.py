@@ -136,8 +136,12 @@ def test_a_server_killed_right_after_the_commit_stops_no_restart(
     assert_away(caught)
     assert kuma_log(replica) == RESTART
     state = replica.state.load()
-    assert state.applied is not None
-    assert (str(state.applied.position), state.pending, state.purge) == ("1.2", None, True)
+    assert state.following.applied is not None
+    assert (
+        str(state.following.applied.position),
+        state.applying.pending,
+        state.applying.purge,
+    ) == ("1.2", None, True)
     monkeypatch.undo()
     fleet.server.start()
     assert (fleet.rows(), fleet.logo()) == ("new", "new")
@@ -195,7 +199,7 @@ def test_a_server_that_dies_while_kuma_stops(
         follow(replica)
     assert_away(caught)
     assert kuma_log(replica) == RESTART
-    assert replica.state.load().pending is None
+    assert replica.state.load().applying.pending is None
     assert left_behind(replica) == []
     monkeypatch.undo()
     fleet.server.start()
@@ -227,7 +231,7 @@ def assert_locked_and_kuma_back(replica: Instance, code: int) -> None:
     assert (caught.value.exit_code, caught.value.retryable) == (4, True)
     assert "Close it" in caught.value.hint
     assert kuma_log(replica) == RESTART
-    assert replica.state.load().pending is None
+    assert replica.state.load().applying.pending is None
     assert left_behind(replica) == []
 
 

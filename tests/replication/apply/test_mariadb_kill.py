@@ -119,7 +119,7 @@ def test_dead_before_some_effects_of_the_way_back(fleet: MariadbFleet) -> None:
             assert code == DIED
             until_refused(after)
         fleet.assert_ended("old")
-        assert len(set(after.state.load().bad)) == 1
+        assert len(set(after.state.load().applying.bad)) == 1
         if code == 0:
             break
         died += 1

@@ -133,7 +133,7 @@ def test_a_kuma_that_could_not_start_without_its_server_gets_another_chance(
     assert fleet.rows() == side
     follow(replica)
     fleet.assert_ended("new")
-    assert replica.state.load().bad == ()
+    assert replica.state.load().applying.bad == ()
 
 
 def test_a_kuma_that_hangs_since_its_server_was_away_is_restarted_before_it_is_judged(
@@ -154,7 +154,7 @@ def test_a_kuma_that_hangs_since_its_server_was_away_is_restarted_before_it_is_j
     file_kuma(replica).refuses = lambda: hangs
     follow(replica)
     fleet.assert_ended("new")
-    assert replica.state.load().bad == ()
+    assert replica.state.load().applying.bad == ()
 
 
 # --- the way back -------------------------------------------------------------------------------
@@ -167,7 +167,7 @@ def test_a_kuma_that_is_not_ready_on_new_rows_gets_the_old_ones(fleet: MariadbFl
     with pytest.raises(KumaError, match="it runs on the rows from before"):
         follow(replica)
     fleet.assert_ended("old")
-    assert len(replica.state.load().bad) == 1
+    assert len(replica.state.load().applying.bad) == 1
     with pytest.raises(SnapshotRefused):
         follow(replica)
     assert kuma_log(replica) == RESTART * 2
@@ -179,7 +179,7 @@ def test_a_kuma_that_is_ready_on_no_rows_is_not_the_snapshots_fault(fleet: Maria
     with pytest.raises(KumaError, match="neither on the snapshot's rows nor on those from before"):
         follow(replica)
     assert (fleet.rows(), fleet.logo()) == ("old", "old")
-    assert replica.state.load().bad == ()
+    assert replica.state.load().applying.bad == ()
     file_kuma(replica).refuses = lambda: False
     assert follow(replica).outcome is Outcome.APPLIED
     fleet.assert_ended("new")
@@ -198,7 +198,7 @@ def test_a_kuma_whose_server_died_is_not_the_snapshots_fault(fleet: MariadbFleet
         follow(replica)
     assert "restore --now" in caught.value.hint
     assert kuma_log(replica) == RESTART * 2
-    assert replica.state.load().bad == ()
+    assert replica.state.load().applying.bad == ()
     file_kuma(replica).refuses = lambda: False
     fleet.server.start()
     assert follow(replica).sentence == "1.2 is applied; nothing newer"
@@ -238,4 +238,4 @@ def test_a_server_killed_around_the_commit_of_the_way_back(
         except SnapshotRefused:
             break
     fleet.assert_ended("old")
-    assert len(replica.state.load().bad) == 1
+    assert len(replica.state.load().applying.bad) == 1

@@ -110,7 +110,7 @@ def mariadb(only: MariadbFleet, side: str) -> Dying:
 def dead(request: pytest.FixtureRequest, side: str) -> Dying:
     found = request.getfixturevalue(request.param)  # of that side
     assert isinstance(found, Dying)
-    pending = found.replica.state.load().pending
+    pending = found.replica.state.load().applying.pending
     assert pending is not None
     assert pending.writing
     return found
@@ -128,9 +128,9 @@ def name_of_three(dead: Dying) -> str:
 def assert_followed(dead: Dying) -> None:
     assert (name_of_three(dead), dead.logo()) == ("two", NEW_LOGO)
     state = dead.replica.state.load()
-    assert state.pending is None
-    assert state.applied is not None
-    assert str(state.applied.position) == "1.2"
+    assert state.applying.pending is None
+    assert state.following.applied is not None
+    assert str(state.following.applied.position) == "1.2"
     assert follow(dead.replica).sentence == "1.2 is applied; nothing newer"
 
 
@@ -152,9 +152,9 @@ def test_a_start_confirms_only_what_it_has_asked_for(dead: Dying, side: str) -> 
     with replica.state.lock():
         actions.confirm(replica)
     state = replica.state.load()
-    assert state.pending is None
-    assert state.applied is not None
-    assert str(state.applied.position) == ("1.2" if side == "new" else "1.1")
+    assert state.applying.pending is None
+    assert state.following.applied is not None
+    assert str(state.following.applied.position) == ("1.2" if side == "new" else "1.1")
     assert (name_of_three(dead) == "two", dead.logo() == NEW_LOGO) == (side == "new",) * 2
     follow(replica)
     assert_followed(dead)
@@ -167,7 +167,7 @@ def test_while_it_goes_on_nothing_is_confirmed(dead: Dying) -> None:
     result = follow(dead.replica)
     assert result.outcome is Outcome.WAITING
     assert "migrating" in result.sentence
-    assert dead.replica.state.load().pending is not None
+    assert dead.replica.state.load().applying.pending is not None
     dead.locked(False)
     follow(dead.replica)
     assert_followed(dead)
@@ -180,9 +180,9 @@ def test_rows_that_are_gone_confirm_nothing(sqlite: Dying, tmp_path: Path) -> No
     with pytest.raises(DatabaseMissing):
         follow(replica)
     state = replica.state.load()
-    assert state.pending is None
-    assert state.applied is not None
-    assert str(state.applied.position) == "1.1"
+    assert state.applying.pending is None
+    assert state.following.applied is not None
+    assert str(state.following.applied.position) == "1.1"
     shutil.move(tmp_path / "away.db", replica.data_dir / "kuma.db")
     follow(replica)
     assert_followed(sqlite)

@@ -25,6 +25,7 @@ from tests.support.compare import config_differences
 from tests.support.cycles import db, follow, lead, rename
 from tests.support.instances import RecordingKuma
 from tests.support.openers import opened
+from tests.support.states import edit_state
 
 RESTART = ["stop", "start", "ready?"]
 IN_VAIN = ["stop", "start"]
@@ -201,13 +202,13 @@ def test_under_a_node_that_stays_nothing_is_written_and_kuma_stops_twice_at_most
         with pytest.raises(KumaError, match="still has"):
             follow(behind, reconcile=True)  # a person's word
         assert kuma.log == IN_VAIN * 3
-    behind.state.update(vain=_older(behind))
+    edit_state(behind.state, failed=_older(behind))
     assert follow(behind).outcome is Outcome.APPLIED, "its end is seen without an outage"
-    assert behind.state.load().vain is None
+    assert behind.state.load().applying.failed is None
 
 
 def _older(instance: Instance) -> object:
-    vain = instance.state.load().vain
+    vain = instance.state.load().applying.failed
     assert vain is not None
     return dataclasses.replace(vain, at=vain.at - 3600)
 
@@ -273,13 +274,13 @@ def test_where_kuma_does_not_run_an_apply_costs_nothing_and_is_tried(
         for _ in range(2):
             with pytest.raises(KumaError):
                 follow(behind)
-    behind.state.update(vain=_held_back(behind))
+    edit_state(behind.state, failed=_held_back(behind))
     kuma.up = False
     assert follow(behind).outcome is Outcome.APPLIED
 
 
 def _held_back(instance: Instance) -> object:
-    vain = instance.state.load().vain
+    vain = instance.state.load().applying.failed
     assert vain is not None
     return dataclasses.replace(vain, holders=())
 
@@ -301,4 +302,4 @@ def test_a_trigger_that_refuses_is_no_fault_of_the_snapshot(behind: Instance) ->
     _script(db(behind), BY_ROWS["a trigger that refuses"])
     with pytest.raises(DatabaseError, match="a trigger of Kuma's database refuses rows of monitor"):
         follow(behind)
-    assert behind.state.load().bad == ()
+    assert behind.state.load().applying.bad == ()

@@ -100,10 +100,10 @@ def test_a_kuma_that_fails_gets_the_old_rows_back(
     assert_as_before(replica, edited)
     assert left_behind(replica) == []
     state = replica.state.load()
-    assert state.pending is None
-    assert state.applied is not None
-    assert state.applied.position == Position(1, 1)
-    assert len(state.bad) == 1
+    assert state.applying.pending is None
+    assert state.following.applied is not None
+    assert state.following.applied.position == Position(1, 1)
+    assert len(state.applying.bad) == 1
 
 
 def test_a_bad_snapshot_is_not_tried_again_by_itself(
@@ -124,7 +124,7 @@ def test_a_bad_snapshot_is_not_tried_again_by_itself(
     assert follow(replica, reconcile=True).outcome is Outcome.APPLIED
     assert_followed(replica, leader, edited)
     assert follow(replica).sentence == "1.2 is applied; nothing newer"
-    assert replica.state.load().bad == ()
+    assert replica.state.load().applying.bad == ()
 
 
 def test_a_bad_snapshot_whose_rows_are_there_is_bad_no_more(
@@ -176,8 +176,8 @@ def test_a_kuma_that_fails_on_both_makes_no_snapshot_bad(
         follow(replica)
     assert_as_before(replica, edited)
     state = replica.state.load()
-    assert state.bad == ()
-    assert state.pending is not None
+    assert state.applying.bad == ()
+    assert state.applying.pending is not None
     # whatever was wrong is mended: the old rows are confirmed, and the snapshot is tried again
     assert follow(replica).outcome is Outcome.APPLIED
     assert_followed(replica, leader, edited)
@@ -274,7 +274,7 @@ def stopped_apply(replica: Instance, kuma: RecordingKuma) -> None:
     """Apply the newest snapshot while Kuma is down by a person's hand: unconfirmed."""
     kuma.up = False
     assert follow(replica).outcome is Outcome.APPLIED
-    assert replica.state.load().pending is not None
+    assert replica.state.load().applying.pending is not None
 
 
 @pytest.mark.parametrize("fails", [False, True], ids=["ready", "not ready"])
@@ -309,7 +309,7 @@ def test_a_second_apply_that_is_not_written_leaves_the_first_unconfirmed(
 
     with pytest.raises(RuntimeError), at_effect("writing noted", raising(RuntimeError("a bug"))):
         follow(replica)
-    pending = replica.state.load().pending
+    pending = replica.state.load().applying.pending
     assert pending is not None
     assert pending.mark.position == Position(1, 2)
     kuma.up = True
@@ -334,7 +334,7 @@ def test_an_edit_in_the_last_moment_and_a_crash_do_not_look_like_an_apply(
     with pytest.raises(KumaError, match="does not stop"):
         follow(replica)
     assert logo(replica) == cycles.LOGO, "no file of a snapshot whose rows are not there"
-    assert replica.state.load().pending is None
+    assert replica.state.load().applying.pending is None
     assert follow(replica).outcome is Outcome.APPLIED
     assert_followed(replica, leader, edited)
 

@@ -38,6 +38,7 @@ from tests.support.cycles import LOGO, lead, left_behind, rename
 from tests.support.dumps import edit_manifest, rewrite, signed
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import RecordingNotifier
+from tests.support.states import with_fields
 from tests.support.waiting import wait_until
 
 
@@ -81,10 +82,14 @@ def test_a_leader_s_drill_goes_well_and_touches_nothing(
     assert everything(leader.data_dir) == before
     assert left_behind(leader) == []
     state = leader.state.load()
-    assert replace(state, drill=None) == held
-    assert state.drill is not None
-    assert (state.drill.ok, state.drill.position, state.drill.kuma) == (True, "1.1", False)
-    assert [name for name, _ in state.drill.steps] == ["fetch", "load", "check"]
+    assert with_fields(state, drill=None) == held
+    assert state.upkeep.drill is not None
+    assert (state.upkeep.drill.ok, state.upkeep.drill.position, state.upkeep.drill.kuma) == (
+        True,
+        "1.1",
+        False,
+    )
+    assert [name for name, _ in state.upkeep.drill.steps] == ["fetch", "load", "check"]
     assert drilled.as_dict()["digest"] == published.digest
     assert drilled.seconds == sum(seconds for _, seconds in drilled.steps) > 0
     assert re.match(
@@ -104,8 +109,8 @@ def test_a_drill_is_of_the_newest_or_of_the_one_that_is_named(
     assert drill(leader).as_dict()["position"] == "1.2"
     assert drill(leader, "1.1").as_dict()["position"] == "1.1"
     state = leader.state.load()
-    assert state.drill is not None
-    assert state.drill.position == "1.2", "an older one says nothing of a recovery today"
+    assert state.upkeep.drill is not None
+    assert state.upkeep.drill.position == "1.2", "an older one says nothing of a recovery today"
 
 
 def scratch_of(leader: Instance) -> Path:
@@ -151,7 +156,7 @@ def test_nothing_is_drilled_where_nothing_was_published(leader: Instance) -> Non
     with pytest.raises(SnapshotNotFound) as caught:
         drill(leader)
     assert caught.value.hint == SnapshotNotFound.none_yet  # a listing would be empty
-    assert leader.state.load().drill is None
+    assert leader.state.load().upkeep.drill is None
 
 
 def test_a_repository_that_lost_the_fleet_s_snapshots_fails_the_drill(
@@ -163,7 +168,7 @@ def test_a_repository_that_lost_the_fleet_s_snapshots_fails_the_drill(
     with pytest.raises(DrillFailed, match="no snapshot of this fleet any more"):
         drill(leader)
     state = leader.state.load()
-    assert state.drill_failed is not None
+    assert state.upkeep.drill_failed is not None
     assert told(leader)[-1].startswith("drill fails: ")
 
 
@@ -188,7 +193,7 @@ def test_a_repository_out_of_reach_is_no_failed_drill(
     repository.fail["snapshots"] = RepositoryUnreachable("no network")
     with pytest.raises(RepositoryUnreachable):
         drill(leader)
-    assert leader.state.load().drill is None
+    assert leader.state.load().upkeep.drill is None
 
 
 def expect_failure(instance: Instance, words: str, step: str) -> None:
@@ -197,7 +202,7 @@ def expect_failure(instance: Instance, words: str, step: str) -> None:
         drill(instance)
     assert everything(instance.data_dir) == before
     assert left_behind(instance) == []
-    failed = instance.state.load().drill_failed
+    failed = instance.state.load().upkeep.drill_failed
     assert failed is not None
     assert (failed.ok, failed.failed_at) == (False, step)
     assert told(instance)[-1].startswith(f"drill fails: the drill of 1.1 failed to {step}: ")
@@ -290,7 +295,7 @@ def test_a_full_disk_fails_and_leaves_nothing(
         print(caught.value)
         assert everything(leader.data_dir) == before
         assert left_behind(leader) == []
-        failed = leader.state.load().drill_failed
+        failed = leader.state.load().upkeep.drill_failed
         assert failed is not None
         assert failed.failed_at == step, failed.sentence
 
@@ -359,7 +364,7 @@ def test_a_signal_ends_it_between_two_steps_without_a_verdict(leader: Instance) 
     with pytest.raises(Interrupted):
         next(course)
     assert left_behind(leader) == []
-    assert leader.state.load().drill is None
+    assert leader.state.load().upkeep.drill is None
 
 
 def test_success_clears_a_failure_and_is_told(
@@ -370,7 +375,7 @@ def test_success_clears_a_failure_and_is_told(
     with pytest.raises(DrillFailed):
         drill(leader)
     drilled = drill(leader)
-    assert leader.state.load().drill_failed is None
+    assert leader.state.load().upkeep.drill_failed is None
     assert told(leader)[-1] == f"drill works again: {drilled.sentence}"
     drill(leader)
     assert sum("works again" in message for message in told(leader)) == 1
@@ -387,8 +392,8 @@ def test_a_drill_beside_a_cycle_and_another_drill(leader: Instance) -> None:
     assert str(lead(leader).position) == "1.2", "a cycle goes on beside it"
     assert list(course) == [None], "the rest of its way"
     state = leader.state.load()
-    assert state.drill is not None
-    assert (state.drill.ok, state.drill.position) == (True, "1.1")
+    assert state.upkeep.drill is not None
+    assert (state.upkeep.drill.ok, state.upkeep.drill.position) == (True, "1.1")
 
 
 def killed_in_the_middle(leader: Instance) -> None:
@@ -459,11 +464,13 @@ def test_a_kuma_that_shows_other_monitors_fails(
     monkeypatch.setattr(ThrowAway, "monitors", lambda _self, _visit: Shown(shown, 1.5))
     with pytest.raises(DrillFailed, match=r"failed to start: Uptime Kuma shows \d monitors, and"):
         drill(leader, None, ThrowAway(["sh"], leader.data_dir, {}, 1))
-    failed = leader.state.load().drill_failed
+    failed = leader.state.load().upkeep.drill_failed
     assert failed is not None
     assert (failed.kuma, failed.failed_at) == (True, "start")
     drill(leader)
-    assert leader.state.load().drill_failed == failed, "what boots none proves nothing of that"
+    assert leader.state.load().upkeep.drill_failed == failed, (
+        "what boots none proves nothing of that"
+    )
     assert left_behind(leader) == []
 
 

@@ -99,8 +99,8 @@ def test_the_scratch_is_a_database_of_its_own_and_goes(
     assert loaded.query("SELECT count(*) FROM heartbeat") == [(0,)]
     assert list(course) == [None] * 0
     state = allowed.state.load()
-    assert state.drill is not None
-    assert state.drill.ok, state.drill.sentence
+    assert state.upkeep.drill is not None
+    assert state.upkeep.drill.ok, state.upkeep.drill.sentence
     assert Rows.of(database) == rows
     assert databases(mariadb) == names
     assert left_behind(allowed) == []
@@ -111,7 +111,7 @@ def test_a_login_that_may_not_make_it_is_told_which_grant_it_needs(
 ) -> None:
     with pytest.raises(DatabaseError, match=r"could not make it.*1044") as caught:
         drill(leader)
-    assert leader.state.load().drill is None, "none took place"
+    assert leader.state.load().upkeep.drill is None, "none took place"
     grant = re.search(r"GRANT .*?;", caught.value.hint)
     assert grant is not None
     as_root(mariadb, grant[0])

@@ -52,6 +52,6 @@ def test_a_whole_repository_and_then_a_pack_that_is_damaged_on_the_disk(leader: 
     with pytest.raises(DrillFailed, match=r"failed to fetch"):
         drill(leader)
     assert left_behind(leader) == []
-    failed = leader.state.load().drill_failed
+    failed = leader.state.load().upkeep.drill_failed
     assert failed is not None
     assert failed.failed_at == "fetch"

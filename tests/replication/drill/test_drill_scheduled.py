@@ -76,18 +76,18 @@ def test_a_drill_in_its_window_is_noted_and_a_failure_told_once(
     friday.once()
     assert friday.now.strftime("%a") == "Fri"
     state = leader.state.load()
-    assert state.drill is not None
-    assert state.drill.ok
-    assert record_of(state, "drill").sentence == state.drill.sentence
+    assert state.upkeep.drill is not None
+    assert state.upkeep.drill.ok
+    assert record_of(state, "drill").sentence == state.upkeep.drill.sentence
     assert leader.notifier.sent == []
     repository.fail["fetch"] = RepositoryDamaged("a pack is missing")
     friday.once()
-    failed = leader.state.load().drill_failed
+    failed = leader.state.load().upkeep.drill_failed
     assert failed is not None
     assert failed.sentence == "the drill of 1.1 failed to fetch: a pack is missing"
     assert leader.notifier.sent == [f"drill fails: {failed.sentence}\n{RepositoryDamaged.hint}"]
     friday.once()
-    assert leader.state.load().drill_failed is None
+    assert leader.state.load().upkeep.drill_failed is None
     assert [text.partition(":")[0] for text in leader.notifier.sent[1:]] == ["drill works again"]
     assert left_behind(leader) == []
 

@@ -27,6 +27,7 @@ from tests.support import databases
 from tests.support.cycles import PENDING, fill
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import RecordingKuma, RecordingNotifier, make_instance
+from tests.support.states import edit_state
 from tests.support.waiting import wait_until
 
 PATIENCE = 20.0
@@ -110,7 +111,7 @@ def test_it_is_killed_and_measured_until_a_newer_heartbeat(house: House) -> None
     assert house.child.pid != pid
     assert house.beats() == beats + 1, "the clock in the row is years behind: its id is newer"
     assert killed.sentence.startswith("Uptime Kuma was killed, and monitors again after ")
-    assert house.instance.state.load().drill_failed is None
+    assert house.instance.state.load().upkeep.drill_failed is None
     assert not house.kuma.stopped_by_us
 
 
@@ -123,7 +124,7 @@ def test_without_an_active_monitor_being_ready_is_all(house: House) -> None:
 
 
 def test_an_unconfirmed_apply_refuses_it(house: House) -> None:
-    house.instance.state.update(pending=PENDING)
+    edit_state(house.instance.state, pending=PENDING)
     house.refused(AlreadyRunning, "not confirmed")
 
 
@@ -147,7 +148,7 @@ def test_a_kuma_that_does_not_come_back_fails_until_one_does(house: House) -> No
     (house.folder / "dies").touch()
     with pytest.raises(DrillFailed, match="ended before it was ready"):
         house.kill()
-    failed = house.instance.state.load().drill_failed
+    failed = house.instance.state.load().upkeep.drill_failed
     assert failed is not None
     assert (failed.failed_at, failed.ok) == ("kill", False)
     assert [text.partition(":")[0] for text in house.sent] == ["drill fails"]
@@ -155,7 +156,7 @@ def test_a_kuma_that_does_not_come_back_fails_until_one_does(house: House) -> No
     house.kuma.start()
     house.wait_ready()
     house.kill()
-    assert house.instance.state.load().drill_failed is None
+    assert house.instance.state.load().upkeep.drill_failed is None
     assert [text.partition(":")[0] for text in house.sent] == ["drill fails", "drill works again"]
 
 

@@ -21,6 +21,7 @@ from tests.support.compare import config_differences
 from tests.support.cycles import db, follow, lead, rename
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import RecordingNotifier
+from tests.support.states import edit_state
 
 FEW = Care(Keep(2, 0, 0), 3)
 
@@ -123,7 +124,7 @@ def test_nothing_goes_before_a_publish_is_settled(
     repository.fail["publish"] = RepositoryUnreachable("in the middle")
     with pytest.raises(RepositoryUnreachable):
         lead(leader)
-    leader.state.update(intent=leader.state.load().published)
+    edit_state(leader.state, publishing=leader.state.load().leading.published)
     assert "the next cycle has to note" in tidy(leader)
     assert there(repository) == [1, 2, 3, 4]
 
@@ -139,11 +140,11 @@ def test_an_append_only_repository_is_said_once_and_still_checked(
         assert f"check {part}/3" in repository.calls
     assert there(repository) == [1, 2, 3, 4]
     assert sent(leader) == [f"housekeeping: repository: {housekeeping.REFUSED}"]
-    assert leader.state.load().upkeep[0].refused
+    assert leader.state.load().upkeep.repositories[0].refused
     repository.append_only = False
     tidy(leader)
     assert there(repository) == [3, 4]
-    assert not leader.state.load().upkeep[0].refused
+    assert not leader.state.load().upkeep.repositories[0].refused
 
 
 def test_the_checked_part_goes_round(leader: Instance, repository: FolderRepository) -> None:
@@ -167,7 +168,7 @@ def test_damage_that_the_prune_finds_is_noted_too(
         tidy(leader)
     assert "Nothing more is removed" in caught.value.hint
     assert [c for c in repository.calls if c != "snapshots"][-1] == "prune"
-    assert leader.state.load().upkeep[0].damaged == "a pack is gone"
+    assert leader.state.load().upkeep.repositories[0].damaged == "a pack is gone"
 
 
 def test_damage_is_told_noted_and_nothing_is_removed_until_it_is_mended(
@@ -180,7 +181,7 @@ def test_damage_is_told_noted_and_nothing_is_removed_until_it_is_mended(
     assert caught.value.exit_code == 20
     noted = record_of(leader.state.load(), housekeeping.NAME)
     assert (noted.ok, noted.exit_code, noted.error) == (False, 20, "RepositoryDamaged")
-    assert leader.state.load().upkeep[0].damaged == "a pack is gone"
+    assert leader.state.load().upkeep.repositories[0].damaged == "a pack is gone"
     published(leader, 2)  # the leader itself goes on
     repository.calls.clear()
     with pytest.raises(RepositoryDamaged):
@@ -191,7 +192,7 @@ def test_damage_is_told_noted_and_nothing_is_removed_until_it_is_mended(
     assert len(sent(leader)) == 1
     repository.damaged = False
     tidy(leader)
-    assert leader.state.load().upkeep[0].damaged == ""
+    assert leader.state.load().upkeep.repositories[0].damaged == ""
     assert sent(leader)[1].startswith("housekeeping works again")
     assert "forget" not in repository.calls
     tidy(leader)

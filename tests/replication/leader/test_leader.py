@@ -26,6 +26,7 @@ from tests.support.compare import config_differences
 from tests.support.cycles import db, lead, positions, rename
 from tests.support.folder_repository import FolderRepository
 from tests.support.forked import forked
+from tests.support.states import edit_state
 
 
 def test_the_first_publish_is_1_1(leader: Instance, repository: FolderRepository) -> None:
@@ -35,9 +36,9 @@ def test_the_first_publish_is_1_1(leader: Instance, repository: FolderRepository
     assert repository.calls == ["snapshots", "publish", "snapshots"]
     assert leader.notifier.sent == [f"backup: {result.sentence}"]  # type: ignore[attr-defined]
     state = leader.state.load()
-    assert state.intent is None
-    assert state.published is not None
-    assert state.published.snapshot == repository.snapshots("default")[0].id
+    assert state.leading.publishing is None
+    assert state.leading.published is not None
+    assert state.leading.published.snapshot == repository.snapshots("default")[0].id
 
 
 def test_nothing_changed_calls_nothing(leader: Instance, repository: FolderRepository) -> None:
@@ -62,11 +63,11 @@ def test_the_repository_is_asked_now_and_then(
     leader.verify_every = 3600.0
     assert lead(leader, verify=True).outcome is Outcome.NOTHING
     assert repository.calls == ["snapshots", "snapshots"]
-    future = leader.state.load().verified_at + 86_400
-    leader.state.update(verified_at=future)  # the clock was set back since
+    future = leader.state.load().leading.verified_at + 86_400
+    edit_state(leader.state, verified_at=future)  # the clock was set back since
     assert lead(leader).outcome is Outcome.NOTHING
     assert repository.calls == ["snapshots"] * 3
-    assert leader.state.load().verified_at < future
+    assert leader.state.load().leading.verified_at < future
 
 
 def test_a_change_is_published_at_the_next_sequence(
@@ -149,7 +150,7 @@ def test_a_failed_publish_burns_its_position(
     (repository.after if there else repository.before)["publish"] = fails
     with pytest.raises(type(error)):
         lead(leader)
-    assert leader.state.load().burned == Position(1, 2)
+    assert leader.state.load().leading.burned == Position(1, 2)
     # the next one must not take what stands there, perhaps in part, for what it would publish
     assert lead(leader).position == Position(1, 3)
     assert positions(repository) == (["1.1", "1.2", "1.3"] if there else ["1.1", "1.3"])
@@ -204,7 +205,7 @@ def test_killed_around_the_publish(
         lead(leader)
 
     assert forked(dies) == 137
-    intent = leader.state.load().intent
+    intent = leader.state.load().leading.publishing
     assert intent is not None
     assert intent.position == Position(1, 2)
     result = lead(leader)
@@ -214,7 +215,7 @@ def test_killed_around_the_publish(
     else:
         assert result.position == Position(1, 3)
         assert positions(repository) == ["1.1", "1.3"]
-    assert leader.state.load().intent is None
+    assert leader.state.load().leading.publishing is None
 
 
 def test_killed_in_the_very_first_publish(leader: Instance, repository: FolderRepository) -> None:
@@ -232,7 +233,7 @@ def test_an_orphaned_restic_ends_late(leader: Instance, repository: FolderReposi
     lead(leader)
     late = repository.snapshots("default")[0]
     intent = cycles.mark((1, 2), writer=leader.state.load().writer, digest="old content")
-    leader.state.update(intent=intent)
+    edit_state(leader.state, publishing=intent)
     rename(db(leader), 3, "new name")
     assert lead(leader).position == Position(1, 3)
     label = dataclasses.replace(late.label, position=Position(1, 2), digest="old content")

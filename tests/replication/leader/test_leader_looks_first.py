@@ -82,7 +82,7 @@ def test_a_row_that_no_replica_takes_is_named(
         fleet.publish()
     assert caught.value.exit_code == 4
     assert contents(fleet.repository.folder) == before
-    assert fleet.leader.state.load().burned is None
+    assert fleet.leader.state.load().leading.burned is None
 
 
 def test_a_table_without_its_key_is_no_fault_of_its_rows(fleet: Fleet) -> None:

@@ -24,6 +24,7 @@ from replicator_kuma.replication.runner import run
 from tests.support import cycles
 from tests.support.cycles import db, follow, lead, positions, rename, take_over
 from tests.support.folder_repository import FolderRepository
+from tests.support.states import edit_state
 
 
 def relabel(repository: FolderRepository, change: Callable[[Label], Label]) -> None:
@@ -53,9 +54,9 @@ def test_a_rival_fences_and_is_told_of_at_each_cycle(
             lead(leader)
     assert positions(repository) == ["1.1", "1.2"]
     state = leader.state.load()
-    assert state.fenced
-    assert state.published is not None
-    assert state.published.position == Position(1, 1)
+    assert state.leading.fenced
+    assert state.leading.published is not None
+    assert state.leading.published.position == Position(1, 1)
 
 
 @pytest.mark.parametrize("changes", [{}, {"writer": None}], ids=["other name", "same writer"])
@@ -64,7 +65,7 @@ def test_a_rival_between_list_and_publish_fences(
 ) -> None:
     """The same writer: two containers made anew from one name."""
     lead(leader)
-    published = leader.state.load().published
+    published = leader.state.load().leading.published
     rename(db(leader), 3, "new name")
     if "writer" in changes:
         changes = {"writer": leader.state.load().writer, "digest": "0" * 64}
@@ -72,8 +73,8 @@ def test_a_rival_between_list_and_publish_fences(
     with pytest.raises(Fenced, match=r"published 1\.2 at the same time"):
         lead(leader)
     state = leader.state.load()
-    assert state.fenced
-    assert state.published is not None
+    assert state.leading.fenced
+    assert state.leading.published is not None
     assert published is not None
     with pytest.raises(Fenced):
         lead(leader)
@@ -109,7 +110,7 @@ def test_once_the_rival_is_gone_it_goes_on(leader: Instance, repository: FolderR
         lead(leader, verify=True)
     _forget(repository, "1.2")
     assert lead(leader).sentence == "nothing changed since 1.1"
-    assert leader.state.load().fenced is None
+    assert leader.state.load().leading.fenced is None
 
 
 def test_a_second_leader_by_mistake(
@@ -244,7 +245,7 @@ def test_a_backup_is_fenced_though_what_was_followed_was_refused(
     leader: Instance, next_leader: Instance, repository: FolderRepository
 ) -> None:
     newest = repository.snapshots("default")[-1]
-    leader.state.update(bad=(newest.id,))
+    edit_state(leader.state, bad=(newest.id,))
     with pytest.raises(SnapshotRefused):
         follow(leader)
     assert_fenced(leader)
@@ -280,7 +281,7 @@ def test_a_fenced_leader_does_not_forget_what_it_had_meant_to_publish(
     for _ in range(3):
         with pytest.raises(Fenced):
             lead(leader)
-    published = leader.state.load().published
+    published = leader.state.load().leading.published
     assert published is not None, "its own snapshot is there: it knows it again"
     assert positions(repository) == ["1.1", "1.1"]
 

@@ -27,6 +27,7 @@ from replicator_kuma.reports.status import Report
 from tests.support import cycles, databases
 from tests.support.cycles import db, follow, lead, positions, rename, take_over
 from tests.support.folder_repository import FolderRepository
+from tests.support.states import edit_state
 
 YEAR = 365 * 86_400.0
 
@@ -123,7 +124,7 @@ def test_a_fence_is_told_once_also_behind_a_network_that_flaps(
     run(leader, "BACKUP", backup)
     take_over(replica)
     for _ in range(4):
-        leader.state.update(verified_at=0.0)
+        edit_state(leader.state, verified_at=0.0)
         with pytest.raises(Fenced):
             run(leader, "BACKUP", backup)
         repository.fail["snapshots"] = RepositoryUnreachable("no network")
@@ -159,7 +160,7 @@ def test_where_nobody_leads_that_is_said(
 ) -> None:
     rename(db(leader), 3, "two")
     second = another(tmp_path / "second", leader, repository)
-    second.state.update(published=leader.state.load().published, writer="second's")
+    edit_state(second.state, published=leader.state.load().leading.published, writer="second's")
     repository.before["publish"] = lambda: _publish_beside(repository, second)
     with pytest.raises(Fenced, match="at the same time"):
         lead(leader)

@@ -247,9 +247,9 @@ def test_an_apply_that_kuma_has_not_confirmed_is_not_taken_for_applied(
     with pytest.raises(RepositoryUnreachable):
         take_over(replica)
     state = replica.state.load()
-    assert state.pending is not None
-    assert state.applied is not None
-    assert state.applied.position == Position(1, 1)
+    assert state.applying.pending is not None
+    assert state.following.applied is not None
+    assert state.following.applied.position == Position(1, 1)
 
 
 # --- where two leaders have met ---------------------------------------------------------------

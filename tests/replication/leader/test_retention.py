@@ -14,6 +14,7 @@ from replicator_kuma.replication.leader.housekeeping import going
 from replicator_kuma.replication.leader.retention import Keep, superfluous
 from replicator_kuma.replication.state.records import SnapshotRef
 from replicator_kuma.replication.state.state import State
+from tests.support.states import state_of, with_fields
 
 ABOVE = Position(10**6, 1)
 
@@ -122,7 +123,7 @@ def test_off_keeps_all() -> None:
 
 def noted(snapshot: Snapshot, **more: object) -> State:
     mark = dataclasses.replace(SnapshotRef.of(snapshot), writer="w")
-    return dataclasses.replace(State("w", published=mark), **more)  # type: ignore[arg-type]
+    return with_fields(state_of("w", published=mark), **more)
 
 
 def test_only_the_leader_that_noted_the_newest_removes_anything() -> None:
@@ -137,7 +138,7 @@ def test_only_the_leader_that_noted_the_newest_removes_anything() -> None:
     rival = [*snapshots, made(2, 1, "2031-01-01", "another")]
     with pytest.raises(Fenced):
         going("leader", noted(snapshots[-1]), {"one": rival}, few)
-    for state in (noted(snapshots[-1], intent=SnapshotRef.of(snapshots[-1])), State("w")):
+    for state in (noted(snapshots[-1], publishing=SnapshotRef.of(snapshots[-1])), State("w")):
         found, why = going("leader", state, {"one": snapshots}, few)
         assert (found, bool(why)) == ({"one": []}, True)
 

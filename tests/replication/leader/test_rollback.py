@@ -60,7 +60,10 @@ def test_the_wrong_monitors_come_back_for_the_whole_fleet(
     assert config_differences(db(ahead), db(replica)) == []
     assert lead(ahead, verify=True).sentence == "nothing changed since 1.4"
     state = ahead.state.load()
-    assert (state.rolled_back, state.applied) == (None, state.published)
+    assert (state.leading.rollback_begun, state.following.applied) == (
+        None,
+        state.leading.published,
+    )
 
 
 def test_going_back_to_fewer_monitors_is_allowed_by_the_word_itself(
@@ -104,7 +107,10 @@ def test_what_was_never_published_needs_force_and_is_kept(ahead: Instance) -> No
     rename(db(ahead), 2, "never published")
     with pytest.raises(Unpublished, match=r"changed since 1\.3"):
         roll_back_to(ahead, "1.1")
-    assert (name_of(db(ahead), 2), ahead.state.load().rolled_back) == ("never published", None)
+    assert (name_of(db(ahead), 2), ahead.state.load().leading.rollback_begun) == (
+        "never published",
+        None,
+    )
     assert roll_back_to(ahead, "1.1", force=True).position == Position(1, 4)
     assert name_of(db(ahead), 2) != "never published"
     go_back(ahead, hold=False)
@@ -133,7 +139,7 @@ def test_a_fenced_leader_and_a_fleet_without_snapshots(
     with pytest.raises(Fenced):
         roll_back_to(ahead, "1.1")
     assert name_of(db(ahead), 3) == "three"
-    assert ahead.state.load().fenced is not None
+    assert ahead.state.load().leading.fenced is not None
     empty = FolderRepository(tmp_path / "empty")
     empty.init()
     cycles.fill(tmp_path / "other")
@@ -149,7 +155,7 @@ def test_a_snapshot_that_cannot_be_taken_changes_nothing(
         file.write("[]\n")
     with pytest.raises(SnapshotRefused):
         roll_back_to(ahead, "1.1")
-    assert ahead.state.load().rolled_back is None
+    assert ahead.state.load().leading.rollback_begun is None
     assert lead(ahead, verify=True).outcome is Outcome.NOTHING
 
 
@@ -160,7 +166,7 @@ def test_a_kuma_that_does_not_start_on_the_old_rows(
     ahead.kuma.refuses_to_be_ready = [True]
     with pytest.raises(KumaError):
         roll_back_to(ahead, "1.1")
-    assert (name_of(db(ahead), 3), ahead.state.load().rolled_back) == ("three", None)
+    assert (name_of(db(ahead), 3), ahead.state.load().leading.rollback_begun) == ("three", None)
     assert lead(ahead, verify=True).outcome is Outcome.NOTHING
     assert positions(repository) == ["1.1", "1.2", "1.3"]
 
@@ -199,9 +205,9 @@ def test_a_publish_that_failed_is_made_up_for(
     repository.fail["publish"] = RepositoryUnreachable("no network")
     with pytest.raises(RepositoryUnreachable):
         roll_back_to(ahead, "1.2")
-    assert ahead.state.load().rolled_back == Position(1, 2)
+    assert ahead.state.load().leading.rollback_begun == Position(1, 2)
     assert lead(ahead).position == Position(1, 6)
-    assert ahead.state.load().rolled_back is None
+    assert ahead.state.load().leading.rollback_begun is None
 
 
 def test_rows_edited_after_such_a_failure_are_guarded_again(

@@ -26,6 +26,7 @@ from tests.support.cycles import (
 from tests.support.folder_repository import FolderRepository
 from tests.support.forked import DIED, forked
 from tests.support.instances import RecordingKuma
+from tests.support.states import edit_state
 
 
 def kuma_of(instance: Instance) -> RecordingKuma:
@@ -92,7 +93,7 @@ def test_rows_on_which_kuma_does_not_start_then_are_never_published(
     with pytest.raises(KumaError, match="it runs on the rows from before"):
         lead(grown)
     state = grown.state.load()
-    assert (state.rolled_back, state.went_back) == (None, None)
+    assert (state.leading.rollback_begun, state.leading.rollback_applied) == (None, None)
     assert lead(grown, verify=True).outcome is Outcome.NOTHING
     assert (positions(repository), count(db(grown), "monitor")) == (["1.1", "1.2"], 28)
 
@@ -129,7 +130,7 @@ def test_killed_and_edited_since_the_next_cycle_publishes_both(
     assert follow(replica).position == done.position
     assert name_of(db(replica), 3) == "edited"
     state = grown.state.load()
-    assert (state.rolled_back, state.went_back) == (None, None)
+    assert (state.leading.rollback_begun, state.leading.rollback_applied) == (None, None)
 
 
 @pytest.mark.parametrize("how", ["unconfirmed", "confirmed"])
@@ -154,9 +155,9 @@ def test_a_word_that_was_taken_back_allows_nothing_later(
     repository.fail["publish"] = RepositoryUnreachable("no network")
     with pytest.raises(RepositoryUnreachable):
         roll_back_to(grown, "1.1")
-    assert grown.state.load().went_back is not None
+    assert grown.state.load().leading.rollback_applied is not None
     go_back(grown, hold=False)
-    assert (grown.state.load().went_back, count(db(grown), "monitor")) == (None, 28)
+    assert (grown.state.load().leading.rollback_applied, count(db(grown), "monitor")) == (None, 28)
     databases.edit(db(grown), "DELETE FROM monitor WHERE id > 100")
     with pytest.raises(ShrinkRefused):
         lead(grown)
@@ -193,9 +194,12 @@ def test_a_word_of_which_nothing_is_left_ends_though_nobody_would_ask_the_reposi
     """As after a kill between the confirmation and the publish, with the rows put back by hand."""
     lead(grown)
     oldest = repository.snapshots("default")[0]
-    grown.state.update(went_back=SnapshotRef.of(oldest), rolled_back=oldest.position)
+    edit_state(grown.state, rollback_applied=SnapshotRef.of(oldest), rollback_begun=oldest.position)
     assert lead(grown).outcome is Outcome.NOTHING
-    assert (grown.state.load().went_back, grown.state.load().rolled_back) == (None, None)
+    assert (
+        grown.state.load().leading.rollback_applied,
+        grown.state.load().leading.rollback_begun,
+    ) == (None, None)
 
 
 def test_rows_that_were_there_already_are_meant_by_the_word_too(

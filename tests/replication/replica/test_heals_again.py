@@ -13,6 +13,7 @@ from replicator_kuma.replication.replica.drift import AGAIN
 from tests.support import databases
 from tests.support.cycles import db, follow, lead, name_of, rename
 from tests.support.instances import RecordingKuma
+from tests.support.states import edit_state
 
 APPLIED = "1.1 is applied; nothing newer"
 DIFFERS = f"{APPLIED}; rows here differ from it"
@@ -34,8 +35,8 @@ def healed(replica: Instance, name: str = "of a tool") -> None:
 
 def an_hour_later(replica: Instance) -> None:
     state = replica.state.load()
-    assert 0 <= time.time() - state.healed_at < AGAIN
-    replica.state.update(healed_at=state.healed_at - AGAIN)
+    assert 0 <= time.time() - state.following.healed_at < AGAIN
+    edit_state(replica.state, healed_at=state.following.healed_at - AGAIN)
 
 
 def test_rows_that_return_within_the_hour_are_drift_and_no_outage(
@@ -50,8 +51,8 @@ def test_rows_that_return_within_the_hour_are_drift_and_no_outage(
     said = [record.message for record in caplog.records]
     assert ["differ again in the same way within an hour" in line for line in said] == [True]
     state = replica.state.load()
-    assert state.drift > 0
-    assert state.drift_words == said[0]
+    assert state.following.drift is not None
+    assert state.following.drift_words == said[0]
     assert name_of(db(replica), 3) == "of a tool"
 
 
@@ -83,7 +84,7 @@ def test_cycles_that_find_the_rows_right_do_not_make_the_hour_longer(
 
 def test_a_clock_that_was_set_back_makes_no_hour_longer(replica: Instance) -> None:
     healed(replica)
-    replica.state.update(healed_at=time.time() + 86_400)
+    edit_state(replica.state, healed_at=time.time() + 86_400)
     rename(db(replica), 3, "of a tool")
     assert follow(replica).outcome is Outcome.APPLIED
 
@@ -104,7 +105,7 @@ def test_rows_that_return_are_put_right_when_a_person_says_so(
     assert follow(replica, reconcile=True).outcome is Outcome.APPLIED
     assert name_of(db(replica), 3) == name_of(db(leader), 3)
     assert follow(replica).sentence == APPLIED
-    assert replica.state.load().drift == 0.0
+    assert replica.state.load().following.drift is None
 
 
 def test_the_next_snapshot_begins_anew(leader: Instance, replica: Instance) -> None:
@@ -113,7 +114,7 @@ def test_the_next_snapshot_begins_anew(leader: Instance, replica: Instance) -> N
     lead(leader)
     follow(replica)
     state = replica.state.load()
-    assert (state.healed, state.healed_at) == ("", 0.0)
+    assert (state.following.healed, state.following.healed_at) == ("", 0.0)
 
 
 def test_rows_of_its_own_that_change_meanwhile_let_nothing_be_forgotten(
@@ -139,4 +140,4 @@ def test_a_strategy_that_does_not_heal_says_what_it_says_of_any_drift(replica: I
     assert follow(replica).sentence == APPLIED
     rename(db(replica), 3, "of a tool")
     assert follow(replica).sentence == DIFFERS
-    assert "until the next snapshot" in replica.state.load().drift_words
+    assert "until the next snapshot" in replica.state.load().following.drift_words

@@ -83,7 +83,7 @@ def test_it_goes_on_at_once_and_the_floor_stays(
     leader: Instance, ahead: Instance, repository: FolderRepository
 ) -> None:
     hold_at(ahead, "1.1")
-    assert ahead.state.load().floor == Position(1, 3)
+    assert ahead.state.load().following.floor == Position(1, 3)
     assert go_on(ahead).position == Position(1, 3)
     assert name_of(db(ahead), 3) == "three"
     hold_at(ahead, "1.2")
@@ -110,7 +110,7 @@ def test_rows_that_differ_are_judged_against_what_is_held(
     hold_at(ahead, "1.2")
     rename(db(ahead), 4, "edited here")
     assert follow(ahead).sentence.endswith("; rows here differ from it")
-    assert "no longer those of 1.2" in ahead.state.load().drift_words
+    assert "no longer those of 1.2" in ahead.state.load().following.drift_words
     # a start of `replicator run` puts right what it holds, and so does a strategy that heals
     healed = follow(ahead, reconcile=True)
     assert healed.outcome is Outcome.APPLIED
@@ -136,7 +136,7 @@ def test_what_is_held_may_be_gone_from_the_repository(
     assert said.outcome is Outcome.NOTHING
     assert said.sentence.endswith("; rows here differ from it")
     assert (name_of(db(ahead), 3), name_of(db(ahead), 4)) == ("two", "edited here")
-    words = ahead.state.load().drift_words
+    words = ahead.state.load().following.drift_words
     assert "replicator restore --resume" in words
     assert "--now" not in words, "it is refused: nothing is there to put rows right with"
 
@@ -146,7 +146,9 @@ def test_rows_that_differ_from_what_is_held_name_a_command_that_works(ahead: Ins
     hold_at(ahead, "1.2")
     rename(db(ahead), 4, "edited here")
     assert follow(ahead).outcome is Outcome.NOTHING
-    assert "or `replicator restore --now --snapshot 1.2`" in ahead.state.load().drift_words
+    assert (
+        "or `replicator restore --now --snapshot 1.2`" in ahead.state.load().following.drift_words
+    )
     hold_at(ahead, "1.2")
     assert name_of(db(ahead), 4) != "edited here"
 
@@ -210,7 +212,7 @@ def test_a_word_that_failed_holds_nothing(
     kuma.refuses_to_be_ready = [True]
     with pytest.raises(KumaError):
         hold_at(ahead, "1.2")
-    assert ahead.state.load().hold is None
+    assert ahead.state.load().following.hold is None
     assert name_of(db(ahead), 3) == "three"
     # and one that holds keeps its hold
     follow(ahead)
@@ -289,7 +291,7 @@ def test_a_promote_takes_the_newest_and_ends_the_hold(leader: Instance, ahead: I
     assert result.position == Position(2, 1)
     assert "It held 1.2 since" in result.sentence
     assert name_of(db(ahead), 3) == "three"
-    assert ahead.state.load().hold is None
+    assert ahead.state.load().following.hold is None
     assert lead(ahead).sentence == "nothing changed since 2.1"
 
 
@@ -300,7 +302,7 @@ def test_a_repository_that_went_back_does_not_promote_a_held_replica(
     forget(repository, "1.3")
     with pytest.raises(RepositoryLost):
         take_over(ahead)
-    assert ahead.state.load().hold is not None
+    assert ahead.state.load().following.hold is not None
 
 
 # --- by time --------------------------------------------------------------------------------

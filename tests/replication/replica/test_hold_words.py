@@ -74,7 +74,7 @@ def test_an_undo_under_a_stopped_kuma_has_got_there(ahead: Instance, kuma: Recor
     assert waits.outcome is Outcome.WAITING
     assert waits.sentence.startswith("holding 1.2 since")
     assert waits.sentence.endswith("; its rows are written, waiting for Kuma to come up on them")
-    hold = ahead.state.load().hold
+    hold = ahead.state.load().following.hold
     assert hold is not None
     assert hold.kept, "should Kuma not start on them, this is what was under way"
 

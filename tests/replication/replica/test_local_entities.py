@@ -75,7 +75,7 @@ def settled(replica: Instance) -> None:
         assert result.sentence.endswith("is applied; nothing newer")
     assert repository.calls == ["snapshots"] * 3
     assert kuma.log.count("stop") == log
-    assert replica.state.load().drift == 0.0
+    assert replica.state.load().following.drift is None
     assert orphans(db(replica)) == []
 
 
@@ -101,7 +101,7 @@ def newer(leader: Instance, replica: Instance, *statements: str) -> str:
 def test_they_come_once_with_all_that_refers_to_them(leader: Instance, replica: Instance) -> None:
     assert config_differences(db(replica), db(leader)) == []
     assert used(replica) == used(leader) == {1}
-    assert dict(replica.state.load().arrived) == {"proxy": (1, 2), "remote_browser": (1,)}
+    assert dict(replica.state.load().following.arrived) == {"proxy": (1, 2), "remote_browser": (1,)}
 
 
 def test_then_they_are_the_replica_s_own(
@@ -186,7 +186,10 @@ def test_rows_that_are_not_its_own_still_drift(leader: Instance, replica: Instan
     for _ in range(2):
         follow(replica)
     state = replica.state.load()
-    assert (state.drift > 0, name_of(db(replica), 3) == "mine") == (not heals, not heals)
+    assert (state.following.drift is not None, name_of(db(replica), 3) == "mine") == (
+        not heals,
+        not heals,
+    )
     assert isinstance(replica.repository, FolderRepository)
     replica.repository.calls.clear()
     follow(replica)
@@ -234,7 +237,7 @@ def test_what_came_is_known_also_where_the_process_that_applied_it_ended(
     databases.edit(db(leader), PROXY.format(id=3, host="third.example"))
     lead(leader)
     follow(replica)
-    assert replica.state.load().pending is not None
+    assert replica.state.load().applying.pending is not None
     kuma.up = True
     settled(replica)
     databases.edit(db(replica), "DELETE FROM proxy WHERE id = 3")
@@ -253,7 +256,7 @@ def test_an_ordinary_replica_gets_the_leader_s_rows_again(
     choose(replica, mode="RESTORE")
     assert follow(replica).outcome is Outcome.APPLIED
     assert config_differences(db(replica), db(leader)) == []
-    assert replica.state.load().arrived == ()
+    assert replica.state.load().following.arrived == ()
     settled(replica)
 
 

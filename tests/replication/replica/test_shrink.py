@@ -21,6 +21,7 @@ from tests.support import cycles, databases
 from tests.support.cycles import add_monitor, count, db, follow, lead, rename, take_over
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import RecordingKuma
+from tests.support.states import edit_state
 
 OFF = Limit(None)
 
@@ -70,11 +71,11 @@ def test_a_replica_keeps_its_rows_and_follows_again_when_a_later_snapshot_fits(
             follow(replica, reconcile=reconcile)
     assert (count(db(replica), "monitor"), kuma.log) == (12, [])
     assert repository.calls == ["snapshots", "snapshots"], "its tags are enough to refuse it"
-    assert "6 of 12" in replica.state.load().shrink
+    assert "6 of 12" in replica.state.load().following.shrink
     shutil.copyfile(kept, db(leader))
     lead(leader)
     assert follow(replica).position == Position(1, 3)
-    assert replica.state.load().shrink == ""
+    assert replica.state.load().following.shrink == ""
 
 
 def test_a_person_may_say_so_on_the_replica(leader: Instance, replica: Instance) -> None:
@@ -84,7 +85,7 @@ def test_a_person_may_say_so_on_the_replica(leader: Instance, replica: Instance)
     assert "replicator restore --now --allow-shrink" in refused.value.hint
     assert follow(replica, reconcile=True, allow_shrink=True).outcome is Outcome.APPLIED
     assert count(db(replica), "monitor") == 0
-    assert replica.state.load().shrink == ""
+    assert replica.state.load().following.shrink == ""
     assert follow(replica).outcome is Outcome.NOTHING
 
 
@@ -379,7 +380,7 @@ def test_a_promote_of_the_leader_itself_does_not_shrink_the_fleet_unasked(
     leader: Instance, replica: Instance, repository: FolderRepository
 ) -> None:
     """It was fenced, its rival's snapshot is gone again, and so are its own monitors."""
-    leader.state.update(fenced="there has published position 1.2")
+    edit_state(leader.state, fenced="there has published position 1.2")
     keep(leader, 1)
     with pytest.raises(ShrinkRefused) as refused:
         take_over(leader)

@@ -18,6 +18,7 @@ from tests.support.compare import config_differences
 from tests.support.cycles import add_monitor, db, follow, lead, positions, rename, take_over
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import RecordingKuma
+from tests.support.states import edit_state
 
 
 def rebuild(instance: Instance, *, same_ids: bool) -> None:
@@ -109,14 +110,14 @@ def one_more_in_between(leader: Instance) -> None:
 
 
 def forgotten(leader: Instance) -> None:
-    leader.state.update(identities=())
+    edit_state(leader.state, identities=())
     rename(db(leader), 3, "two")
 
 
 def published_by_another(leader: Instance) -> None:
     """By a promote that was taken back, say: what is remembered is of another snapshot."""
-    digest, monitors = leader.state.load().identities
-    leader.state.update(identities=(digest[::-1], monitors))
+    digest, monitors = leader.state.load().leading.identities
+    edit_state(leader.state, identities=(digest[::-1], monitors))
     rename(db(leader), 3, "two")
 
 
@@ -153,7 +154,7 @@ def test_a_snapshot_before_that_is_damaged_does_not_stop_the_leader_and_the_log_
 def test_a_promote_of_the_leader_itself_asks_too(
     leader: Instance, replica: Instance, repository: FolderRepository
 ) -> None:
-    leader.state.update(fenced="there has published position 1.2")
+    edit_state(leader.state, fenced="there has published position 1.2")
     rebuild(leader, same_ids=False)
     with pytest.raises(ShrinkRefused) as refused:
         take_over(leader)

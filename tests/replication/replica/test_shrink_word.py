@@ -32,6 +32,7 @@ from tests.support.cycles import (
     take_over,
 )
 from tests.support.folder_repository import FolderRepository
+from tests.support.states import edit_state
 
 
 def rebuild(instance: Instance) -> None:
@@ -80,12 +81,12 @@ def test_so_does_one_whose_rows_equal_the_newest_already(
     leader: Instance, replica: Instance, repository: FolderRepository
 ) -> None:
     fenced_in_a_rollback(leader, replica, repository)
-    assert leader.state.load().went_back is not None
+    assert leader.state.load().leading.rollback_applied is not None
     rename(db(replica), 3, name_of(db(leader), 3))
     lead(replica)
     assert follow(leader, reconcile=True).outcome is Outcome.NOTHING
     state = leader.state.load()
-    assert (state.rolled_back, state.went_back) == (None, None)
+    assert (state.leading.rollback_begun, state.leading.rollback_applied) == (None, None)
 
 
 def cut_rollback(leader: Instance, repository: FolderRepository) -> None:
@@ -116,9 +117,9 @@ def test_what_went_by_such_a_rollback_is_counted_under_any_id_of_its_snapshot(
 ) -> None:
     """A second repository that comes or goes gives it another."""
     cut_rollback(leader, repository)
-    back = leader.state.load().went_back
+    back = leader.state.load().leading.rollback_applied
     assert back is not None
-    leader.state.update(went_back=replace(back, snapshot="0" * 64))
+    edit_state(leader.state, rollback_applied=replace(back, snapshot="0" * 64))
     cycles.delete_monitor(db(leader), 3)
     add_monitor(db(leader), 3)
     assert lead(leader).outcome is Outcome.PUBLISHED
@@ -153,7 +154,7 @@ def test_what_may_go_by_publishes_nothing_uncounted_and_burns_no_position(
     with pytest.raises(type(error)):
         lead(leader)
     state = leader.state.load()
-    assert (state.intent, state.burned) == (None, None)
+    assert (state.leading.publishing, state.leading.burned) == (None, None)
     with pytest.raises(ShrinkRefused):
         lead(leader)
     assert positions(repository) == ["1.1"]
@@ -175,7 +176,7 @@ def test_a_person_s_word_holds_behind_a_damaged_snapshot(
     damage(repository)
     rebuild(leader)
     if how == "promote --force":
-        leader.state.update(fenced="there has published position 1.2")
+        edit_state(leader.state, fenced="there has published position 1.2")
         result = take_over(leader, force=True)
     else:
         result = lead(leader, allow_shrink=True)

@@ -22,31 +22,33 @@ from replicator_kuma.replication.state.file import StateFile
 from replicator_kuma.replication.state.records import (
     Away,
     Bad,
+    Drift,
     Drill,
     FailedAttempt,
     Hold,
     JobRecord,
     Last,
+    RepositoryUpkeep,
     Restart,
-    Upkeep,
 )
 from replicator_kuma.replication.state.state import State
 from tests.support.cycles import MARK, PENDING
+from tests.support.states import SECTION_OF, edit_state, state_of
 from tests.support.waiting import wait_until
 
 ODD = dataclasses.replace(MARK, leader='né "odd"\n\udc80', position=Position(3, 2**40))
-FULL = State(
+FULL = state_of(
     writer="0123456789abcdef",
-    intent=MARK,
+    publishing=MARK,
     published=dataclasses.replace(ODD, shrunk=Position(3, 7)),
     burned=Position(2, 9),
-    tried=("c" * 64, "d" * 64),
+    failed_digests=("c" * 64, "d" * 64),
     fenced="there has published",
     rivals=("e" * 64,),
     told=("Fenced",),
     shrink="1.3 would take 9 of 12 monitors",
     applied=MARK,
-    applied_policy="0123456789abcdef",
+    policy="0123456789abcdef",
     arrived=(("proxy", (1, 2)), ("remote_browser", ())),
     keeps_own=True,
     pending=dataclasses.replace(
@@ -70,8 +72,8 @@ FULL = State(
     ),
     floor=Position(4, 5),
     hold=Hold(since=7.5, mark=ODD, kept=12, said=Position(4, 5)),
-    rolled_back=Position(1, 3),
-    went_back=ODD,
+    rollback_begun=Position(1, 3),
+    rollback_applied=ODD,
     identities=("i" * 64, "j" * 64),
     published_files=("i" * 64, "3"),
     promoted_at=9.5,
@@ -84,13 +86,10 @@ FULL = State(
     purge=True,
     suspect="f" * 64,
     verified_at=1.5,
-    unchanged="print",
-    live_digest="digest",
-    live_schema="schema",
-    alike="a snapshot and a digest",
-    drift=5.5,
-    drift_words="rows differ",
-    drift_digest="g" * 64,
+    fingerprint="print",
+    digest="digest",
+    equivalent="a snapshot and a digest",
+    drift=Drift(5.5, "rows differ", "g" * 64),
     healed="h" * 64,
     healed_at=6.5,
     last=Last(at=2.5, ok=False, sentence="no network", error="X", exit_code=5, hint="try"),
@@ -100,7 +99,7 @@ FULL = State(
     failing_since=4.5,
     recovered_at=13.5,
     role="BACKUP",
-    chores=(
+    jobs=(
         JobRecord(
             name="housekeeping",
             window="daily 01:00-05:00",
@@ -117,18 +116,20 @@ FULL = State(
         ),
     ),
     drill=Drill(11.5, True, "1.7 can be recovered", "1.7", (("fetch", 0.5), ("load", 1.25)), True),
-    vain=FailedAttempt("a" * 64, "1.7", 2, 12.5, "held", "close it", 4, "0f", ("7.1",), 5),
+    failed=FailedAttempt("a" * 64, "1.7", 2, 12.5, "held", "close it", 4, "0f", ("7.1",), 5),
     drill_failed=Drill(12.5, False, "no Kuma", "1.6", (), True, "start"),
     away=(Away("repository 2", 13.5, "no route to host"),),
     lagging="repository 2 lags behind",
-    upkeep=(Upkeep("repository", 1.5, 2, 3, 4, 5, 6.5, "a pack is gone", True),),
+    repositories=(RepositoryUpkeep("repository", 1.5, 2, 3, 4, 5, 6.5, "a pack is gone", True),),
 )
 
 
 def test_the_full_state_leaves_no_field_at_its_default() -> None:
     plain = State(writer="")
     same = [
-        f.name for f in dataclasses.fields(State) if getattr(FULL, f.name) == getattr(plain, f.name)
+        name
+        for name, section in SECTION_OF.items()
+        if getattr(getattr(FULL, section), name) == getattr(getattr(plain, section), name)
     ]
     assert same == []
 
@@ -144,7 +145,7 @@ def test_a_new_state_has_one_writer_until_it_is_saved(tmp_path: Path) -> None:
     first = file.load()
     assert first.writer
     assert file.load() == first
-    assert file.update(purge=True).writer == first.writer
+    assert edit_state(file, purge=True).writer == first.writer
     assert StateFile(tmp_path / "other").load().writer != first.writer
 
 
@@ -188,7 +189,7 @@ def test_what_cannot_be_understood_is_an_error_and_no_new_state(tmp_path: Path, 
     with pytest.raises(StateError, match=r"state\.json"):
         file.load()
     with pytest.raises(StateError):
-        file.update(purge=True)
+        edit_state(file, purge=True)
     assert file.path.read_text() == text
 
 
@@ -232,11 +233,11 @@ def test_a_full_disk_keeps_the_state_that_was(tmp_path: Path) -> None:
         file.save(FULL)
         (disk / "ballast").write_bytes(b"x" * shutil.disk_usage(disk).free)
         with pytest.raises(StateError, match="cannot write"):
-            file.update(fenced="x" * 20_000)
+            edit_state(file, fenced="x" * 20_000)
         assert file.load() == FULL
         assert [p.name for p in file.folder.iterdir()] == ["state.json"]
         (disk / "ballast").unlink()
-        assert file.update(fenced="x" * 20_000).fenced == file.load().fenced
+        assert edit_state(file, fenced="x" * 20_000).leading.fenced == file.load().leading.fenced
 
 
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:

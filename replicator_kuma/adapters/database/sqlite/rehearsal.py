@@ -1,7 +1,7 @@
 """A plan carried out on a copy first: what the tables refuse is known before Kuma stops for it.
 
 SQLite only: a copy in MariaDB needs rights that Kuma's login may lack. What triggers do there is
-met after the stop, and then remembered (`vain.py`).
+met after the stop, and then remembered (replication/apply/failed_attempts.py).
 """
 
 from __future__ import annotations

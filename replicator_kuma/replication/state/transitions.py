@@ -1,0 +1,531 @@
+"""All changes of the state: pure functions of a State and of what happened, to the State after it.
+
+`StateFile.change` writes what they return. None reads a clock, a disk or a repository: moments are
+handed in, in seconds since the epoch. Long because a reader can so see all changes that there are,
+in the order of a leader's publish, a replica's choice, an apply, and a cycle's end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from replicator_kuma.adapters.repository.snapshot import Position
+from replicator_kuma.replication.state.records import (
+    Arrived,
+    Away,
+    Bad,
+    Drift,
+    Drill,
+    FailedAttempt,
+    Hold,
+    JobRecord,
+    Last,
+    Pending,
+    RepositoryUpkeep,
+    Restart,
+    SnapshotRef,
+    still_failed,
+)
+from replicator_kuma.replication.state.state import Leading, State
+
+MOST_BAD = 20
+"""bad snapshots that are remembered"""
+MOST_FAILED = 50
+"""digests of failed publishes, and rivals, that are remembered"""
+LEADER = "BACKUP"
+"""a leader's role: the value of its REPLICATOR_MODE"""
+
+
+# A leader's publishes
+
+
+def unchanged(state: State, fingerprint: str) -> State:
+    """The files are those whose rows were compared and found equal."""
+    return replace(state, live=replace(state.live, fingerprint=fingerprint))
+
+
+def level(state: State, fingerprint: str) -> State:
+    """The live rows are the newest snapshot's: a rollback has nothing left to publish."""
+    return rollback_over(unchanged(state, fingerprint))
+
+
+def equivalent(state: State, key: str, fingerprint: str) -> State:
+    """The live rows mean the same as the newest snapshot, which another engine wrote."""
+    state = unchanged(state, fingerprint)
+    return replace(state, leading=replace(state.leading, equivalent=key))
+
+
+def listed(state: State, newest: SnapshotRef | None, now: float) -> State:
+    """The repository was asked, and nobody fences this leader: ``newest`` is what it goes on from.
+
+    A begun publish is the newest snapshot, or burns its position.
+    """
+    before = state.leading
+    burned = before.burned_with(newest.position if newest else None)
+    failed = before.failed_digests
+    if newest is not None and (burned is None or newest.position > burned):
+        failed = ()
+    elif before.publishing is not None and burned == before.publishing.position:
+        failed = _with_failed(before, before.publishing.digest)
+    leading = replace(
+        before,
+        publishing=None,
+        fenced=None,
+        rivals=(),
+        burned=burned,
+        promoted_at=0.0,
+        failed_digests=failed,
+    )
+    if newest is None or not before.doubtful(newest):
+        leading = replace(leading, published=newest, verified_at=now)
+    return replace(
+        state,
+        # a container made anew goes on as the writer that it was: two would alert the replicas
+        writer=newest.writer if newest else state.writer,
+        live=replace(state.live, fingerprint=""),
+        leading=leading,
+        # it was set while this instance was a replica
+        following=replace(state.following, hold=None),
+    )
+
+
+def publishing(state: State, snapshot: SnapshotRef) -> State:
+    """A publish begins."""
+    return replace(state, leading=replace(state.leading, publishing=snapshot))
+
+
+def publish_failed(state: State, snapshot: SnapshotRef) -> State:
+    """It may be in the repository in part or whole: its position is never used for other rows."""
+    leading = replace(
+        state.leading,
+        publishing=None,
+        burned=snapshot.position,
+        failed_digests=_with_failed(state.leading, snapshot.digest),
+        verified_at=0.0,
+    )
+    return replace(state, leading=leading)
+
+
+def published(
+    state: State,
+    snapshot: SnapshotRef,
+    *,
+    identities: tuple[str, ...],
+    files: tuple[str, ...],
+    fingerprint: str,
+    now: float,
+) -> State:
+    """A publish is listed, and nobody was faster."""
+    leading = replace(
+        state.leading,
+        publishing=None,
+        published=snapshot,
+        identities=identities,
+        published_files=files,
+        failed_digests=(),
+        fenced=None,
+        rivals=(),
+        verified_at=now,
+    )
+    return level(replace(state, leading=leading), fingerprint)
+
+
+def fenced(state: State, why: str, rivals: Sequence[str], own: SnapshotRef | None = None) -> State:
+    """Others have published where this leader would go on.
+
+    ``rivals``: common ids. ``own``: this leader's begun publish, as it is listed; where it is not,
+    it may still come.
+    """
+    before, begun = state.leading, state.leading.publishing
+    leading = replace(before, fenced=why, rivals=tuple(rivals)[-MOST_FAILED:], publishing=None)
+    if own is not None:
+        leading = replace(leading, published=own)
+    elif begun is not None:
+        burned = max(filter(None, (before.burned, begun.position)))
+        failed = _with_failed(before, begun.digest)
+        leading = replace(leading, burned=burned, failed_digests=failed)
+    return replace(state, leading=leading)
+
+
+def took_back(state: State, snapshot: SnapshotRef) -> State:
+    """A leader that had lost its database has its own newest snapshot's rows again."""
+    return replace(state, leading=replace(state.leading, published=snapshot))
+
+
+def rollback_begun(state: State, position: Position) -> State:
+    """A leader goes back to this position, and publishes its rows."""
+    return replace(state, leading=replace(state.leading, rollback_begun=position))
+
+
+def rollback_given_up(state: State) -> State:
+    """Its rows were not taken: they are not to be published."""
+    return replace(state, leading=replace(state.leading, rollback_begun=None))
+
+
+def rollback_applied(state: State, snapshot: SnapshotRef) -> State:
+    """Its rows are in place, and not published yet."""
+    return replace(state, leading=replace(state.leading, rollback_applied=snapshot))
+
+
+def rollback_over(state: State) -> State:
+    """It is published, or replaced by another apply."""
+    leading = replace(state.leading, rollback_begun=None, rollback_applied=None)
+    return replace(state, leading=leading)
+
+
+def leads_with(state: State, digest: str) -> State:
+    """The live rows, which hash to ``digest``, are what this leader published last."""
+    following = replace(state.following, applied=state.leading.published)
+    return replace(state, live=replace(state.live, digest=digest), following=following)
+
+
+def promoted(state: State, digest: str, *, led_from: int, at: float) -> State:
+    """This instance leads from now on. ``at``: 0 where its mode says so already."""
+    state = leads_with(state, digest)
+    return replace(
+        state,
+        leading=replace(state.leading, led_from=led_from, promoted_at=at),
+        following=replace(state.following, hold=None, drift=None),
+        outcome=replace(state.outcome, role=LEADER),
+    )
+
+
+def lagging(state: State, words: str) -> State:
+    """Which of two repositories lags behind; "": neither."""
+    return replace(state, leading=replace(state.leading, lagging=words))
+
+
+def _with_failed(leading: Leading, digest: str) -> tuple[str, ...]:
+    others = (known for known in leading.failed_digests if known != digest)
+    return (*others, digest)[-MOST_FAILED:]
+
+
+# What a replica follows
+
+
+def to_verify(state: State) -> State:
+    """A leader asks the repository before it believes what it knew."""
+    return replace(state, leading=replace(state.leading, verified_at=0.0))
+
+
+def away(state: State, repositories: tuple[Away, ...]) -> State:
+    """Which of two repositories gave no answer."""
+    return replace(state, following=replace(state.following, away=repositories))
+
+
+def shrink_refused(state: State, why: str) -> State:
+    """Why the newest snapshot is not applied; "": it is not refused."""
+    return replace(state, following=replace(state.following, shrink=why))
+
+
+def held(state: State, hold: Hold) -> State:
+    """A person sends this replica to a snapshot or a checkpoint; noted before rows are touched."""
+    floor = state.highest_applied()
+    return replace(state, following=replace(state.following, hold=hold, floor=floor))
+
+
+def hold_is(state: State, hold: Hold | None) -> State:
+    """The hold as it stands now; None: it ended."""
+    return replace(state, following=replace(state.following, hold=hold))
+
+
+def resumed(state: State) -> State:
+    """It follows again. Rows that an undo put back may bear the newest position: compare anew."""
+    return hold_is(replace(state, live=replace(state.live, digest="")), None)
+
+
+def rows_equal(state: State, fingerprint: str | None = None, *, now: float) -> State:
+    """The live rows are those of the applied snapshot, by these files; None: by no files."""
+    following = replace(state.following, drift=None)
+    if following.healed and not following.healed_at:
+        following = replace(following, healed_at=now)
+    if fingerprint is not None:
+        state = unchanged(state, fingerprint)
+    return replace(state, following=following)
+
+
+def drifted(state: State, words: str, digest: str, *, now: float) -> State:
+    """They differ, and hash to ``digest``. It counts from when they were first found to."""
+    since = state.following.drift.since if state.following.drift else now
+    drift = Drift(since, words, digest)
+    return replace(unchanged(state, ""), following=replace(state.following, drift=drift))
+
+
+def found_equal(
+    state: State,
+    snapshot: SnapshotRef,
+    common_id: str,
+    *,
+    digest: str,
+    policy: str,
+    arrived: Arrived,
+    keeps_own: bool,
+    now: float,
+) -> State:
+    """The live rows are this snapshot's already: nothing was written."""
+    if state.applied_by(snapshot.snapshot, policy):
+        state = rows_equal(state, now=now)
+    else:
+        following = replace(state.following, drift=None, healed="", healed_at=0.0)
+        state = replace(state, following=following)
+    if state.following.hold is not None and not state.following.hold.holds(snapshot.snapshot):
+        state = hold_is(state, None)
+    following = replace(
+        state.following, applied=snapshot, policy=policy, arrived=arrived, keeps_own=keeps_own
+    )
+    state = replace(state, following=following, live=replace(state.live, digest=digest))
+    state = replace(state, applying=replace(state.applying, waits_until=0.0))
+    return _forgiven(_no_other_rollback(unchanged(state, ""), snapshot.position), common_id)
+
+
+def undone_already(
+    state: State,
+    *,
+    back_to: SnapshotRef | None,
+    digest: str,
+    policy: str,
+    arrived: Arrived,
+    keeps_own: bool,
+) -> State:
+    """The rows that an undo was to put back are there: only what they stand for changes."""
+    following = replace(
+        state.following, applied=back_to, policy=policy, arrived=arrived, keeps_own=keeps_own
+    )
+    if following.hold is not None:
+        following = replace(following, hold=replace(following.hold, kept=0))
+    live = replace(state.live, digest=digest)
+    return unchanged(replace(state, following=following, live=live), "")
+
+
+# Applies, in the order of time
+
+
+def apply_begun(state: State, pending: Pending, *, stops: bool) -> State:
+    """An apply is prepared. ``stops``: Kuma is stopped for it."""
+    applying = replace(state.applying, pending=pending, stopped_by_me=stops)
+    return replace(state, applying=applying, live=replace(state.live, digest=""))
+
+
+def pending_is(state: State, pending: Pending | None) -> State:
+    """More is known of the unconfirmed apply; None: it was dropped."""
+    return replace(state, applying=replace(state.applying, pending=pending))
+
+
+def kuma_stopped(state: State) -> State:
+    """Kuma is about to be stopped for an apply."""
+    return replace(state, applying=replace(state.applying, stopped_by_me=True))
+
+
+def kuma_started(state: State) -> State:
+    """Kuma was started again, or another starts it."""
+    return replace(state, applying=replace(state.applying, stopped_by_me=False))
+
+
+def restarted(state: State, restart: Restart) -> State:
+    """Kuma was started again for rows: the next one waits from then on."""
+    return replace(state, applying=replace(state.applying, restart=restart, waits_until=0.0))
+
+
+def restart_was(state: State, restart: Restart) -> State:
+    """The clock was set: since when the last restart counts."""
+    return replace(state, applying=replace(state.applying, restart=restart))
+
+
+def waits(state: State, until: float) -> State:
+    """A snapshot waits until then, so that monitors beat; 0: none waits."""
+    return replace(state, applying=replace(state.applying, waits_until=until))
+
+
+def confirmed(state: State, pending: Pending, common_id: str) -> State:
+    """Kuma is ready on the rows of an apply. ``common_id``: of its snapshot, "" where it has none.
+
+    Where rows were found that are neither those before nor those after, they prove nothing.
+    """
+    again = state.applied_by(pending.mark.snapshot, pending.policy)
+    state = _ended(_rollback_after(_forgiven(state, common_id), pending), pending)
+    hold = state.following.hold
+    if hold is not None and pending.undoes:
+        state = hold_is(state, replace(hold, kept=0))
+    elif hold is not None and not hold.holds(pending.mark.snapshot):
+        state = hold_is(state, None)
+    if pending.drifted:
+        return state
+    following = replace(
+        state.following,
+        applied=pending.back_to if pending.undoes else pending.mark,
+        policy=pending.policy,
+        arrived=pending.arrived,
+        keeps_own=pending.keeps_own,
+        healed=pending.replaced if again else "",
+        healed_at=0.0,
+        drift=None,
+    )
+    live = replace(state.live, digest=pending.digest, fingerprint="")
+    return replace(state, following=following, live=live)
+
+
+def reverted(state: State, pending: Pending) -> State:
+    """Kuma is ready on the rows from before an apply."""
+    return rollback_given_up(_ended(state, pending))
+
+
+def history_purged(state: State) -> State:
+    """The history of monitors that are gone was deleted."""
+    return replace(state, applying=replace(state.applying, purge=False))
+
+
+def suspected(state: State, pending: Pending, common_id: str, why: str, *, now: float) -> State:
+    """Kuma was late on the rows from before, too: the second time, the snapshot is called bad.
+
+    The first time something else may be the cause: a port, a disk. If Kuma's start takes longer
+    than the replicator waits, each new attempt would be an outage for nothing. An undo is not
+    tried again.
+    """
+    following = state.following
+    if pending.undoes:
+        hold = following.hold and replace(following.hold, mark=following.applied, kept=0)
+        return hold_is(state, hold)
+    if state.applying.suspect == common_id:
+        return cleared(called_bad(state, common_id, pending.mark.position, why, now=now))
+    return replace(state, applying=replace(state.applying, suspect=common_id))
+
+
+def cleared(state: State) -> State:
+    """No snapshot is suspected any more."""
+    return replace(state, applying=replace(state.applying, suspect=""))
+
+
+def called_bad(state: State, common_id: str, position: Position, why: str, *, now: float) -> State:
+    """Kuma was stopped for this snapshot in vain: only a person tries it again."""
+    known = state.applying.bad
+    bad = (*(each for each in known if each != common_id), common_id)[-MOST_BAD:]
+    noted = Bad(str(position), now, why)
+    return replace(state, applying=replace(state.applying, bad=bad, bad_why=noted))
+
+
+def attempt_failed(state: State, attempt: FailedAttempt) -> State:
+    """Kuma was stopped for an apply that was not written, or was killed on its rows."""
+    return replace(state, applying=replace(state.applying, failed=attempt))
+
+
+def _ended(state: State, pending: Pending) -> State:
+    """Nothing is unconfirmed any more, and Kuma runs."""
+    purge = state.applying.purge or pending.purge
+    applying = replace(state.applying, pending=None, stopped_by_me=False, purge=purge)
+    return replace(state, applying=applying)
+
+
+def _forgiven(state: State, common_id: str) -> State:
+    """Kuma was ready on a snapshot's rows: its failures are forgotten."""
+    before = state.applying
+    applying = replace(
+        before,
+        bad=tuple(known for known in before.bad if known != common_id),
+        suspect="" if before.suspect == common_id else before.suspect,
+        failed=None,
+    )
+    return replace(state, applying=applying)
+
+
+def _no_other_rollback(state: State, position: Position) -> State:
+    """The rows of ``position`` are in place: a rollback to another one is over.
+
+    A leader that was fenced before it published one, and follows, must not take its rows for
+    those that it went back to.
+    """
+    return state if state.leading.rollback_begun == position else rollback_over(state)
+
+
+def _rollback_after(state: State, pending: Pending) -> State:
+    """A leader's rollback once Kuma is ready on the rows of an apply.
+
+    An undo cancels it. Where nobody saw the rows in place, nothing is noted.
+    """
+    if pending.undoes:
+        return rollback_over(state)
+    state = _no_other_rollback(state, pending.mark.position)
+    in_place = pending.seen or not pending.drifted
+    if in_place and state.leading.rollback_begun == pending.mark.position:
+        return rollback_applied(state, pending.mark)
+    return state
+
+
+# Maintenance, and how cycles ended
+
+
+def job_noted(state: State, noted: JobRecord) -> State:
+    """How a maintenance job stands."""
+    others = (each for each in state.upkeep.jobs if each.name != noted.name)
+    jobs = tuple(sorted((*others, noted), key=lambda each: each.name))
+    return replace(state, upkeep=replace(state.upkeep, jobs=jobs))
+
+
+def repository_kept(state: State, noted: RepositoryUpkeep, used: frozenset[str]) -> State:
+    """What housekeeping found in one repository. ``used``: names of those that are used."""
+    known = state.upkeep.repositories
+    others = (each for each in known if each.name in used and each.name != noted.name)
+    repositories = tuple(sorted((*others, noted), key=lambda each: each.name))
+    return replace(state, upkeep=replace(state.upkeep, repositories=repositories))
+
+
+def drilled(state: State, ended: Drill) -> State:
+    """How a drill of the newest snapshot ended."""
+    failed = still_failed(state.upkeep.drill_failed, ended)
+    return replace(state, upkeep=replace(state.upkeep, drill=ended, drill_failed=failed))
+
+
+def kill_drill_failed(state: State, ended: Drill | None) -> State:
+    """How a drill that kills Kuma failed; None: the last one went well."""
+    return replace(state, upkeep=replace(state.upkeep, drill_failed=ended))
+
+
+def cycle_failed(
+    state: State, last: Last, role: str, *, told: tuple[str, ...], fresh_at: float, refused: str
+) -> State:
+    """A cycle failed. The next one asks the repository, and does not go by what was known."""
+    outcome = replace(
+        state.outcome,
+        last=last,
+        role=role,
+        failing_since=state.outcome.failing_since or last.at,
+        told=told,
+        fresh_at=fresh_at,
+        refused=refused,
+    )
+    return to_verify(replace(state, outcome=outcome))
+
+
+def cycle_succeeded(
+    state: State,
+    last: Last,
+    role: str,
+    *,
+    waits_until: float,
+    fresh_at: float,
+    refused: str,
+    told_at: float | None,
+) -> State:
+    """A cycle went well. ``told_at``: when its recovery is told; None: nobody knew of a failure."""
+    state = cycle_put_off(
+        state, last, role, waits_until=waits_until, fresh_at=fresh_at, refused=refused
+    )
+    before = state.outcome
+    at = before.recovered_at if told_at is None else told_at
+    outcome = replace(before, failing_since=0.0, recovered_at=at, told=())
+    return replace(state, outcome=outcome)
+
+
+def cycle_put_off(
+    state: State, last: Last, role: str, *, waits_until: float, fresh_at: float, refused: str
+) -> State:
+    """A cycle waits, and has not tried again what failed before: that may fail as before."""
+    outcome = replace(
+        state.outcome,
+        last=last,
+        role=role,
+        last_ok_at=last.at,
+        fresh_at=fresh_at,
+        refused=refused,
+    )
+    return waits(replace(state, outcome=outcome), waits_until)

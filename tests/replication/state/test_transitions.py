@@ -1,0 +1,290 @@
+"""The state's transitions: what any sequence of them keeps, and that a wrong name is found."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from replicator_kuma.adapters.repository import Position
+from replicator_kuma.replication.state import transitions
+from replicator_kuma.replication.state.codec import decode, encode_state
+from replicator_kuma.replication.state.records import (
+    Away,
+    Drill,
+    FailedAttempt,
+    Hold,
+    JobRecord,
+    Last,
+    Pending,
+    RepositoryUpkeep,
+    Restart,
+    SnapshotRef,
+)
+from replicator_kuma.replication.state.state import (
+    Applying,
+    Following,
+    Leading,
+    Outcomes,
+    State,
+    Upkeep,
+)
+
+# --- what holds in each section -------------------------------------------------------------------
+
+
+def leading_holds(leading: Leading) -> None:
+    failed, rivals = leading.failed_digests, leading.rivals
+    assert len(failed) == len(set(failed)) <= transitions.MOST_FAILED
+    assert not failed or leading.burned is not None, "a failed publish burns its position"
+    assert not rivals or leading.fenced is not None, "rivals are those of a fence"
+    assert len(rivals) <= transitions.MOST_FAILED
+    # what is known of the last publish is of one digest
+    assert leading.identities[:1] == leading.published_files[:1]
+
+
+def following_holds(following: Following) -> None:
+    assert not following.healed_at or following.healed, "it counts from a heal"
+    if following.drift is not None:
+        assert following.drift.since > 0, "0 says on disk that there is none"
+
+
+def applying_holds(applying: Applying) -> None:
+    assert len(applying.bad) == len(set(applying.bad)) <= transitions.MOST_BAD
+    assert applying.waits_until >= 0
+    pending = applying.pending
+    if pending is not None and pending.earlier is not None:
+        assert pending.earlier.earlier is None, "one apply over one that is not confirmed"
+
+
+def upkeep_holds(upkeep: Upkeep) -> None:
+    for records in (upkeep.jobs, upkeep.repositories):
+        names = [each.name for each in records]
+        assert names == sorted(set(names)), "one of a name, in order"
+
+
+def outcome_holds(outcome: Outcomes) -> None:
+    assert not outcome.told or outcome.failing_since, "what was told has not ended"
+    if outcome.last is not None and not outcome.last.ok:
+        assert outcome.failing_since
+
+
+# --- what may happen ------------------------------------------------------------------------------
+
+moments = st.floats(1.0, 1e10)
+digests = st.sampled_from("abcdef")
+ids = st.sampled_from(["", "x", "y", "z"])
+words = st.sampled_from(["", "why", "another why"])
+positions = st.builds(Position, st.integers(1, 3), st.integers(1, 4))
+snapshots = st.builds(
+    SnapshotRef,
+    positions,
+    digests,
+    st.just("schema"),
+    snapshot=ids,
+    writer=st.sampled_from("vw"),
+    monitors=st.integers(0, 9),
+    shrunk=st.none() | positions,
+)
+arrived = st.sampled_from([(), (("proxy", (1, 2)),)])
+simple = st.builds(
+    Pending,
+    snapshots,
+    digests,
+    digests,
+    files=st.sampled_from([(), (("upload/a.png", None),)]),
+    purge=st.booleans(),
+    rollback=st.booleans(),
+    writing=st.booleans(),
+    drifted=st.booleans(),
+    seen=st.booleans(),
+    replaced=digests,
+    digest=digests,
+    policy=digests,
+    arrived=arrived,
+    undoes=st.integers(0, 2),
+    back_to=st.none() | snapshots,
+)
+pendings = st.builds(dataclasses.replace, simple, earlier=st.none() | simple)
+holds = st.builds(Hold, moments, st.none() | snapshots, st.integers(0, 3), st.none() | positions)
+lasts = st.builds(Last, moments, st.just(True), words)
+failures = st.builds(Last, moments, st.just(False), words, error=st.just("X"))
+attempts = st.builds(FailedAttempt, ids, words, st.integers(1, 3), moments, words)
+drills = st.builds(Drill, moments, st.booleans(), words, kuma=st.booleans())
+restarts = st.builds(Restart, moments, moments)
+names = st.sampled_from(["one", "two", "three"])
+jobs = st.builds(JobRecord, names, words, moments)
+repositories = st.builds(RepositoryUpkeep, names, moments)
+away = st.lists(st.builds(Away, names, moments, words), max_size=2).map(tuple)
+
+Change = Callable[[State], State]
+
+
+@st.composite
+def publishes(draw: st.DrawFn) -> Change:
+    snapshot, digest = draw(snapshots), draw(digests)
+    now, fingerprint = draw(moments), draw(words)
+    return lambda state: transitions.published(
+        state,
+        snapshot,
+        identities=(digest, "i"),
+        files=(digest, "3"),
+        fingerprint=fingerprint,
+        now=now,
+    )
+
+
+def change(transition: Callable[..., State], *values: Any, **named: Any) -> st.SearchStrategy[Any]:
+    """A transition with whatever its arguments may be."""
+    fixed, later = st.tuples(*values), st.fixed_dictionaries(named)
+    return st.builds(
+        lambda given, more: lambda state: transition(state, *given, **more), fixed, later
+    )
+
+
+came_over = {"digest": digests, "policy": digests, "arrived": arrived, "keeps_own": st.booleans()}
+well = {"waits_until": moments, "fresh_at": moments, "refused": words}
+CHANGES: dict[Callable[..., State], st.SearchStrategy[Any]] = {
+    transitions.published: publishes(),
+    **{
+        transition: change(transition, *values, **named)
+        for transition, values, named in (
+            (transitions.unchanged, (words,), {}),
+            (transitions.level, (words,), {}),
+            (transitions.equivalent, (words, words), {}),
+            (transitions.listed, (st.none() | snapshots, moments), {}),
+            (transitions.publishing, (snapshots,), {}),
+            (transitions.publish_failed, (snapshots,), {}),
+            (
+                transitions.fenced,
+                (words, st.lists(ids, max_size=3), st.none() | snapshots),
+                {},
+            ),
+            (transitions.took_back, (snapshots,), {}),
+            (transitions.rollback_begun, (positions,), {}),
+            (transitions.rollback_given_up, (), {}),
+            (transitions.rollback_applied, (snapshots,), {}),
+            (transitions.rollback_over, (), {}),
+            (transitions.leads_with, (digests,), {}),
+            (transitions.promoted, (digests,), {"led_from": st.integers(0, 5), "at": moments}),
+            (transitions.lagging, (words,), {}),
+            (transitions.to_verify, (), {}),
+            (transitions.away, (away,), {}),
+            (transitions.shrink_refused, (words,), {}),
+            (transitions.held, (holds,), {}),
+            (transitions.hold_is, (st.none() | holds,), {}),
+            (transitions.resumed, (), {}),
+            (transitions.rows_equal, (st.none() | words,), {"now": moments}),
+            (transitions.drifted, (words, digests), {"now": moments}),
+            (transitions.found_equal, (snapshots, ids), {**came_over, "now": moments}),
+            (
+                transitions.undone_already,
+                (),
+                {**came_over, "back_to": st.none() | snapshots},
+            ),
+            (transitions.apply_begun, (pendings,), {"stops": st.booleans()}),
+            (transitions.pending_is, (st.none() | pendings,), {}),
+            (transitions.kuma_stopped, (), {}),
+            (transitions.kuma_started, (), {}),
+            (transitions.restarted, (restarts,), {}),
+            (transitions.restart_was, (restarts,), {}),
+            (transitions.waits, (moments,), {}),
+            (transitions.confirmed, (pendings, ids), {}),
+            (transitions.reverted, (pendings,), {}),
+            (transitions.history_purged, (), {}),
+            (transitions.suspected, (pendings, ids, words), {"now": moments}),
+            (transitions.cleared, (), {}),
+            (transitions.called_bad, (ids, positions, words), {"now": moments}),
+            (transitions.attempt_failed, (attempts,), {}),
+            (transitions.job_noted, (jobs,), {}),
+            (transitions.repository_kept, (repositories, st.frozensets(names)), {}),
+            (transitions.drilled, (drills,), {}),
+            (transitions.kill_drill_failed, (st.none() | drills,), {}),
+            (
+                transitions.cycle_failed,
+                (failures, words),
+                {
+                    "told": st.sampled_from([(), ("X",), ("",)]),
+                    "fresh_at": moments,
+                    "refused": words,
+                },
+            ),
+            (transitions.cycle_put_off, (lasts, words), well),
+            (
+                transitions.cycle_succeeded,
+                (lasts, words),
+                {**well, "told_at": st.none() | moments},
+            ),
+        )
+    },
+}
+
+
+def test_each_transition_is_among_them() -> None:
+    public = {
+        value
+        for name, value in vars(transitions).items()
+        if not name.startswith("_")
+        and callable(value)
+        and getattr(value, "__module__", "") == transitions.__name__
+    }
+    assert public <= CHANGES.keys()
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(st.one_of(*CHANGES.values()), max_size=12))
+def test_any_sequence_keeps_what_holds_and_can_be_written(sequence: list[Change]) -> None:
+    state = State(writer="w")
+    for step in sequence:
+        state = step(state)
+        leading_holds(state.leading)
+        following_holds(state.following)
+        applying_holds(state.applying)
+        upkeep_holds(state.upkeep)
+        outcome_holds(state.outcome)
+    assert decode(encode_state(state)) == state
+
+
+WRONG = """
+from replicator_kuma.replication.state.transitions import replace
+from replicator_kuma.replication.state.state import State
+from replicator_kuma.replication.state.file import StateFile
+from replicator_kuma.replication.state import transitions
+
+
+def misspelt(state: State) -> State:
+    return replace(state, leading=replace(state.leading, publshed=None))
+
+
+def another_type(state: State) -> State:
+    return replace(state, applying=replace(state.applying, purge="yes"))
+
+
+def an_argument(file: StateFile) -> None:
+    file.change(transitions.waits, untill=1.0)
+
+
+def a_read(state: State) -> object:
+    return state.leading.publishd
+"""
+
+
+def test_mypy_finds_a_wrong_field_in_a_transition(tmp_path: Path) -> None:
+    (tmp_path / "wrong.py").write_text(WRONG)
+    root = Path(__file__).parents[3]
+    checked = subprocess.run(
+        (sys.executable, "-m", "mypy", "--strict", "--cache-dir", root / ".mypy_cache", tmp_path),
+        cwd=root,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    found = [line for line in checked.stdout.splitlines() if "error:" in line]
+    for wrong in ("publshed", "purge", "untill", "publishd"):
+        assert any(wrong in line for line in found), (wrong, checked.stdout, checked.stderr)

@@ -1,0 +1,43 @@
+"""States for tests, made and changed by the names of fields alone: each is in one section."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from replicator_kuma.replication.state.file import StateFile
+from replicator_kuma.replication.state.state import State
+
+
+def _sections() -> dict[str, str]:
+    empty = State(writer="")
+    return {
+        field.name: section.name
+        for section in dataclasses.fields(State)
+        if dataclasses.is_dataclass(values := getattr(empty, section.name))
+        for field in dataclasses.fields(values)
+    }
+
+
+SECTION_OF = _sections()
+
+
+def with_fields(state: State, /, **values: Any) -> State:
+    """The state with other values; raises KeyError for a name that no section has."""
+    if "writer" in values:
+        state = dataclasses.replace(state, writer=values.pop("writer"))
+    for name, value in values.items():
+        section = SECTION_OF[name]
+        changed = dataclasses.replace(getattr(state, section), **{name: value})
+        state = dataclasses.replace(state, **{section: changed})
+    return state
+
+
+def state_of(writer: str, **values: Any) -> State:
+    """A state of this writer; raises as `with_fields`."""
+    return with_fields(State(writer=writer), **values)
+
+
+def edit_state(file: StateFile, **values: Any) -> State:
+    """Write other values into a state on disk."""
+    return file.change(with_fields, **values)
