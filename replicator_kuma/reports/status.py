@@ -21,7 +21,6 @@ from replicator_kuma.replication import mode_mismatch, restart_cooldown
 from replicator_kuma.replication.apply import failed_attempts
 from replicator_kuma.replication.freshness import last_success
 from replicator_kuma.replication.second_repository import called, seen_away
-from replicator_kuma.replication.snapshot_ids import in_ids_of
 from replicator_kuma.replication.state import hold_words, transitions
 from replicator_kuma.replication.state.file import StateFile
 from replicator_kuma.replication.state.records import (
@@ -358,10 +357,32 @@ def compare(
     newest = snapshots[-1] if snapshots else None
     held = known.held
     newer = [s for s in snapshots if held is None or s.position > held.position]
-    state = in_ids_of(snapshots, known.state)
+    state = _as_listed(known.state, snapshots)
     now_away = seen_away(away or {}, state.following.away, time.time())
     state = transitions.away(state, now_away)
     return replace(known, state=state, newest=newest, behind=len({s.position for s in newer}))
+
+
+def _as_listed(state: State, snapshots: Sequence[Snapshot]) -> State:
+    """The state with the ids that its snapshots have in this listing: people type those."""
+    ids = {snapshot.key: snapshot.id for snapshot in snapshots}
+    by_name = {name: snapshot.id for snapshot in snapshots for name in snapshot.ids}
+
+    def shown(mark: SnapshotRef | None) -> SnapshotRef | None:
+        return mark and replace(mark, snapshot=ids.get(mark.meant, mark.snapshot))
+
+    leading, following, applying = state.leading, state.following, state.applying
+    hold = following.hold
+    return replace(
+        state,
+        leading=replace(leading, published=shown(leading.published)),
+        following=replace(
+            following,
+            applied=shown(following.applied),
+            hold=hold and replace(hold, mark=shown(hold.mark)),
+        ),
+        applying=replace(applying, bad=tuple(by_name.get(bad, bad) for bad in applying.bad)),
+    )
 
 
 def unreachable(known: Report, why: str) -> Report:

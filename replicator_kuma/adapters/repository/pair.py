@@ -21,9 +21,9 @@ from replicator_kuma.adapters.repository import (
     Limits,
     Listing,
     MaintainedRepository,
-    Position,
     Snapshot,
 )
+from replicator_kuma.adapters.repository.snapshot import SnapshotKey
 from replicator_kuma.base.errors import (
     Interrupted,
     ReplicatorError,
@@ -35,8 +35,6 @@ from replicator_kuma.base.errors import (
 from replicator_kuma.dump.format import Dump
 
 logger = logging.getLogger(__name__)
-
-Key = tuple[Position, str, str]
 
 PATIENCE = 15.0
 """seconds that one may take longer than the other: Kuma's start must not wait for a dead one"""
@@ -53,10 +51,6 @@ _MAKE_ANEW = (
 _LIMITS = Limits()
 
 
-def key(label: Label) -> Key:
-    return label.position, label.writer, label.digest
-
-
 class Pair:
     """A `Repository` of two repositories. It works as long as one of them does."""
 
@@ -65,7 +59,7 @@ class Pair:
     ) -> None:
         self.repositories = (first, second)
         self._patience = patience
-        self._listed: dict[str, dict[Key, Snapshot]] = {}
+        self._listed: dict[str, dict[SnapshotKey, Snapshot]] = {}
         self.away: dict[str, ReplicatorError] = {}
         """who did not answer the last listing, and how"""
         self.failed: dict[str, ReplicatorError] = {}
@@ -119,7 +113,7 @@ class Pair:
         answers = self._ask(lambda place: place.snapshots(fleet))
         self.away = {n: a for n, a in answers.items() if isinstance(a, ReplicatorError)}
         self._listed = {
-            name: {key(s.label): s for s in answer}
+            name: {s.key: s for s in answer}
             for name, answer in answers.items()
             if not isinstance(answer, ReplicatorError)
         }
@@ -141,7 +135,7 @@ class Pair:
 
     def _union(self) -> Iterable[list[Snapshot]]:
         """The copies of each snapshot."""
-        copies: dict[Key, list[Snapshot]] = {}
+        copies: dict[SnapshotKey, list[Snapshot]] = {}
         for listed in self._listed.values():
             for known, snapshot in listed.items():
                 copies.setdefault(known, []).append(snapshot)
@@ -178,7 +172,7 @@ class Pair:
         return [
             place
             for place in self.repositories
-            if place.name in self._listed and key(label) not in self._listed[place.name]
+            if place.name in self._listed and label.key not in self._listed[place.name]
         ]
 
     def verify(self, snapshot: Snapshot, scratch: Path, accept: Callable[[str], bool]) -> None:
@@ -186,7 +180,7 @@ class Pair:
 
         A publish that failed in one place may have left a part there, under the same label.
         """
-        wanted = key(snapshot.label)
+        wanted = snapshot.key
         for place in self.repositories:
             copy = self._listed.get(place.name, {}).get(wanted)
             if copy is None or place.name in self.failed:
@@ -223,7 +217,7 @@ class Pair:
         limits: Limits = _LIMITS,
     ) -> None:
         """From one that has it; from the other where that fails, or brings something else."""
-        wanted = key(snapshot.label)
+        wanted = snapshot.key
         if not any(wanted in listed for listed in self._listed.values()):
             self.snapshots(snapshot.label.fleet)
         having = [p for p in self.repositories if wanted in self._listed.get(p.name, {})]

@@ -49,10 +49,18 @@ class Position:
         return position
 
 
-def common_id(fleet: str, position: Position, writer: str, digest: str) -> str:
-    """The id of a snapshot that is the same wherever it lies: 64 hexadecimal digits."""
-    text = "\n".join((fleet, str(position), writer, digest))
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+@dataclass(frozen=True, order=True)
+class SnapshotKey:
+    """Two snapshots of a fleet with one key are the same, wherever they lie: ids differ there."""
+
+    position: Position
+    writer: str
+    digest: str
+
+    def common_id(self, fleet: str) -> str:
+        """The key as one word: 64 hexadecimal digits."""
+        text = "\n".join((fleet, str(self.position), self.writer, self.digest))
+        return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -75,9 +83,13 @@ class Label:
     """`Schema.columns` of the leader; empty where it was written by a version before this tag"""
 
     @property
+    def key(self) -> SnapshotKey:
+        return SnapshotKey(self.position, self.writer, self.digest)
+
+    @property
     def common_id(self) -> str:
         """The same in each repository, where restic's own ids differ."""
-        return common_id(self.fleet, self.position, self.writer, self.digest)
+        return self.key.common_id(self.fleet)
 
     def tags(self) -> list[str]:
         """What `from_tags` reads again, whatever characters the names have."""
@@ -161,6 +173,10 @@ class Snapshot:
     @property
     def position(self) -> Position:
         return self.label.position
+
+    @property
+    def key(self) -> SnapshotKey:
+        return self.label.key
 
     @property
     def short_id(self) -> str:

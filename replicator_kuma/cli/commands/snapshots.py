@@ -37,13 +37,13 @@ def command(overrides: dict[str, str], voice: Voice) -> None:
         progress("asking the repository")
         found = build_repository(settings, interrupted=interrupted).snapshots(settings.fleet)
     mark = status.compare(report, found).held
-    held = mark.snapshot if mark is not None else ""
-    voice.data([{**snapshot_as_dict(snapshot), "held": snapshot.id == held} for snapshot in found])
+    held = mark.key if mark is not None else None
+    voice.data([{**snapshot_as_dict(snapshot), "held": snapshot.key == held} for snapshot in found])
     if not found:
         voice.show(f"fleet {settings.fleet} has no snapshot yet")
         return
     head = ("", "position", "time", "leader", "digest", "rows", "monitors", "id")
-    rows = [_row(snapshot, snapshot.id == held) for snapshot in found]
+    rows = [_row(snapshot, snapshot.key == held) for snapshot in found]
     for line in table([head, *rows]):
         voice.show(line)
 

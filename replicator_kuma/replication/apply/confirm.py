@@ -10,7 +10,6 @@ from replicator_kuma.base.errors import DatabaseLocked
 from replicator_kuma.replication.apply import checkpoints, failed_attempts
 from replicator_kuma.replication.apply.recovery import before_folder, drop_before
 from replicator_kuma.replication.instance import Instance
-from replicator_kuma.replication.snapshot_ids import identity
 from replicator_kuma.replication.state import transitions
 from replicator_kuma.replication.state.records import Pending
 from replicator_kuma.replication.state.state import State
@@ -74,16 +73,15 @@ def _prepare_checkpoint(instance: Instance, state: State, pending: Pending) -> N
 
 def _ended(state: State, instance: Instance, pending: Pending) -> State:
     """The state once Kuma is ready: on the rows of the apply, or on those from before."""
-    snapshot = identity(instance.fleet, pending.mark)
     if not pending.rollback:
-        state = transitions.confirmed(state, pending, snapshot)
+        state = transitions.confirmed(state, pending, instance.fleet)
     else:
         key = failed_attempts.aim(instance, pending.mark, pending.policy)
         killed = failed_attempts.killed(state, key)
         state = transitions.reverted(state, pending)
         if not killed:
             why = failed_attempts.NOT_STARTED
-            state = transitions.suspected(state, pending, snapshot, why, now=time.time())
+            state = transitions.suspected(state, pending, instance.fleet, why, now=time.time())
     if not instance.kuma.manages:
         return state
     restart = instance.cooldown.restarted(long_since=not pending.rollback)

@@ -23,7 +23,6 @@ from replicator_kuma.base.errors import (
 from replicator_kuma.base.text import killed_by
 from replicator_kuma.base.times import when
 from replicator_kuma.replication.instance import Instance
-from replicator_kuma.replication.snapshot_ids import identity
 from replicator_kuma.replication.state import transitions
 from replicator_kuma.replication.state.records import FailedAttempt, SnapshotRef
 from replicator_kuma.replication.state.state import State
@@ -41,13 +40,13 @@ NOT_STARTED = "Kuma did not start on it"
 
 def call_bad(instance: Instance, mark: SnapshotRef, why: str) -> None:
     """Remember a snapshot for which Kuma was stopped for nothing: only a person tries it again."""
-    if snapshot := identity(instance.fleet, mark):  # the rows of an undo are no snapshot's
-        instance.state.change(transitions.called_bad, snapshot, mark.position, why, now=time.time())
+    if mark.key is not None:
+        instance.state.change(transitions.called_bad, mark, instance.fleet, why, now=time.time())
 
 
 def aim(instance: Instance, mark: SnapshotRef, policy: str) -> str:
     """The key of attempts that count together: one snapshot, and one policy."""
-    name = identity(instance.fleet, mark) or f"kept {mark.position}"
+    name = mark.common_id(instance.fleet) or f"kept {mark.position}"
     return f"{name}:{policy}"
 
 

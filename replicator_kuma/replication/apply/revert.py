@@ -28,7 +28,6 @@ from replicator_kuma.replication.apply.prepare import Planned, prepare, takes_mo
 from replicator_kuma.replication.apply.recovery import before_folder, resolve_before_start
 from replicator_kuma.replication.apply.transaction import carry_out
 from replicator_kuma.replication.instance import Instance
-from replicator_kuma.replication.snapshot_ids import identity
 from replicator_kuma.replication.state import transitions
 from replicator_kuma.replication.state.records import Pending
 
@@ -170,7 +169,7 @@ def _judged(instance: Instance, pending: Pending, cause: KumaError) -> KumaError
     if not unknown:
         call_bad(instance, pending.mark, f"{NOT_STARTED} ({cause})")
         instance.state.change(transitions.cleared)
-    elif instance.state.load().applying.suspect == identity(instance.fleet, pending.mark) != "":
+    elif instance.state.load().applying.suspect in pending.mark.names(instance.fleet):
         # nobody can tell whether Kuma was killed: try the snapshot once more
         return KumaError(said, hint="Look at Kuma's log. The next cycle tries it once more.")
     return KumaError(

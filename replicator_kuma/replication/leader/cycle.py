@@ -29,7 +29,6 @@ from replicator_kuma.replication.leader.publish import (
 )
 from replicator_kuma.replication.observe import Observation, fingerprint, observe, observed_dump
 from replicator_kuma.replication.shrink import meant_by_rollback
-from replicator_kuma.replication.snapshot_ids import recognised
 from replicator_kuma.replication.snapshots import fetched
 from replicator_kuma.replication.state import transitions
 from replicator_kuma.replication.state.records import SnapshotRef
@@ -115,13 +114,13 @@ class Leader:
                 if key := self.alike(view, newest):
                     noted = instance.state.change(transitions.equivalent, key, unchanged)
                     return self._level(view, noted)
-                back = view.back.snapshot if view.back else None
+                back = view.back.key if view.back else None
                 return publish(
                     instance,
                     next_position(newest, state.leading.burned),
                     view.newest,
                     shrinks=lambda seen, since: _shrinks(view, newest, seen, since),
-                    guarded=next((s for s in view.snapshots if s.id == back), None),
+                    guarded=next((s for s in view.snapshots if s.key == back), None),
                 )
             case Step.WAIT:
                 word = "; --allow-shrink is to be said again then" if allow_shrink else ""
@@ -183,7 +182,7 @@ class Leader:
     def _view(self, observation: Observation | None, allow_shrink: bool) -> View:
         instance, manifest = self.instance, observation and observation.manifest
         snapshots = instance.repository.snapshots(instance.fleet)
-        state, limit = recognised(instance, snapshots), instance.shrink_limit
+        state, limit = instance.state.load(), instance.shrink_limit
         monitors = observation.monitors if observation else 0
         return View(
             name=instance.name,

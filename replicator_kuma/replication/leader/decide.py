@@ -119,13 +119,14 @@ def rivals(view: View) -> list[Snapshot]:
         return []
     floor = min(published.position if published else newest.position, newest.position)
     ours = view.state.writer if view.known else newest.label.writer
+    known = frozenset(view.state.leading.rivals)
 
     def fences(snapshot: Snapshot) -> bool:
         if snapshot.position >= floor and not _is_own(view, snapshot):
             return True
         same_epoch = snapshot.position.epoch == newest.position.epoch
         another = same_epoch and snapshot.label.writer != ours
-        return another or snapshot.label.common_id in view.state.leading.rivals
+        return another or not known.isdisjoint(snapshot.ids)
 
     return [snapshot for snapshot in view.snapshots if fences(snapshot)]
 
@@ -145,12 +146,8 @@ def _is_own(view: View, snapshot: Snapshot) -> bool:
 def own_publish(view: View) -> SnapshotRef | None:
     """The publish that this leader had begun, as it is listed; None: it had not, or it is not."""
     begun = view.state.leading.publishing
-    for snapshot in view.snapshots if begun is not None else ():
-        label = snapshot.label
-        meant = (label.position, label.writer, label.digest)
-        if begun is not None and meant == (begun.position, begun.writer, begun.digest):
-            return SnapshotRef.of(snapshot)
-    return None
+    listed = (s for s in view.snapshots if begun is not None and s.key == begun.meant)
+    return next(map(SnapshotRef.of, listed), None)
 
 
 def decide(view: View, newest: SnapshotRef | None) -> Step:
@@ -189,4 +186,4 @@ def _shrinks(view: View, newest: SnapshotRef | None, seen: Observation, since: S
 
 def equivalence_key(newest: SnapshotRef, digest: str) -> str:
     """Notes that live rows of this digest mean what a snapshot of another engine holds."""
-    return f"{newest.snapshot} {digest}"
+    return f"{newest.position} {newest.writer} {newest.digest} {digest}"

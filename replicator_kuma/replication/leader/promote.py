@@ -27,7 +27,6 @@ from replicator_kuma.replication.leader.publish import publish
 from replicator_kuma.replication.replica.shrink_guard import Guard
 from replicator_kuma.replication.replica.take import take
 from replicator_kuma.replication.shrink import held, shrinks
-from replicator_kuma.replication.snapshot_ids import recognised
 from replicator_kuma.replication.state import transitions
 from replicator_kuma.replication.state.hold_words import held_words
 from replicator_kuma.replication.state.records import SnapshotRef
@@ -75,7 +74,7 @@ def _promote(instance: Instance, force: bool, *, by_mode: bool) -> CycleResult:
     """``by_mode``: its REPLICATOR_MODE is BACKUP already, as a fenced leader's is."""
     instance.step("asking the repository")
     snapshots = instance.repository.snapshots(instance.fleet)
-    newest = _newest(recognised(instance, snapshots), snapshots)
+    newest = _newest(instance.state.load(), snapshots)
     if not force:
         second_repository.require_both(instance)
     if newest is not None and not force and _leads(instance, newest, snapshots):
@@ -163,7 +162,7 @@ def _newest(state: State, snapshots: Sequence[Snapshot]) -> Snapshot | None:
     newest = [s for s in snapshots if s.position == snapshots[-1].position]
     for mark in (state.leading.published, state.following.applied):
         for snapshot in newest:
-            if mark is not None and mark.snapshot == snapshot.id:
+            if mark is not None and mark.key == snapshot.key:
                 return snapshot
     return newest[-1] if newest else None
 
@@ -174,7 +173,7 @@ def _leads(instance: Instance, newest: Snapshot, snapshots: Sequence[Snapshot]) 
     (Where two publish in one epoch replicas follow neither: that only the next epoch ends.)
     """
     state = instance.state.load()
-    own = state.leading.published is not None and state.leading.published.snapshot == newest.id
+    own = state.has_published(newest.key)
     alone = len({s.label.writer for s in snapshots if _epoch_of(s) == _epoch_of(newest)}) == 1
     tied = len([s for s in snapshots if s.position == newest.position]) > 1
     followed = state.following.applied in (None, state.leading.published)
@@ -218,7 +217,7 @@ def _take(
 ) -> tuple[str, tuple[str, ...]]:
     """Words for what was taken, and the warnings that came with it. ``where`` a restore fits."""
     state = instance.state.load()
-    if state.leading.published is not None and state.leading.published.snapshot == newest.id:
+    if state.has_published(newest.key):
         return "", ()  # its own rows are newer than its own snapshot
     try:
         _require_newer(state, newest)
@@ -241,7 +240,7 @@ def _take(
 def _require_one(state: State, newest: Snapshot, snapshots: Sequence[Snapshot], where: str) -> None:
     """Which of two leaders' rows are to be the fleet's, a person says."""
     tied = [s for s in snapshots if s.position == newest.position]
-    applied = state.following.applied is not None and state.following.applied.snapshot == newest.id
+    applied = state.stands_on(newest.key)
     if len({s.label.digest for s in tied}) > 1 and not applied:
         raise TwoLeaders(
             f"{len(tied)} snapshots with different rows are {newest.position}: which of them is "

@@ -287,8 +287,7 @@ def _confirm_alone(
     (What an earlier publish of this instance left behind when it failed is no rival's.)
     """
     snapshots = instance.repository.snapshots(instance.fleet)
-    ours = (intent.position, intent.writer, intent.digest)
-    own = [s for s in snapshots if (s.position, s.label.writer, s.label.digest) == ours]
+    own = [s for s in snapshots if s.key == intent.meant]
     since = [s for s in snapshots if previous is None or s.position > previous.position]
     rivals = [s for s in since if s not in own and not before.attempted(s.label)]
     if rivals:

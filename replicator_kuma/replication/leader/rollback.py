@@ -69,7 +69,7 @@ def _go(
     if taken.outcome is Outcome.WAITING and instance.state.load().applying.pending is None:
         instance.state.change(transitions.rollback_given_up)
         return taken
-    if snapshot.id == previous.id:
+    if snapshot.key == previous.key:
         instance.state.change(transitions.rollback_over)
         return replace(taken, sentence=f"{taken.sentence}; it is the newest: nothing to publish")
     state = instance.state.load()
@@ -96,6 +96,6 @@ def _forget_unless_taken(instance: Instance, snapshot: Snapshot) -> None:
     """After an error that the person sees: what was not taken is not to be published."""
     state = instance.state.load()
     under_way = state.applying.pending is not None and not state.applying.pending.rollback
-    taken = state.following.applied is not None and state.following.applied.snapshot == snapshot.id
+    taken = state.stands_on(snapshot.key)
     if not (under_way or taken):
         instance.state.change(transitions.rollback_given_up)

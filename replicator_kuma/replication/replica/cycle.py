@@ -22,7 +22,6 @@ from replicator_kuma.replication.replica.decide import newest_to_follow
 from replicator_kuma.replication.replica.hold import stay, take_and_hold
 from replicator_kuma.replication.replica.shrink_guard import UNGUARDED, Guard
 from replicator_kuma.replication.replica.take import stand, waiting
-from replicator_kuma.replication.snapshot_ids import recognised
 from replicator_kuma.replication.snapshots import chosen, find
 from replicator_kuma.replication.state import transitions
 from replicator_kuma.replication.workspace import workspace
@@ -56,7 +55,6 @@ def listed(instance: Instance) -> Sequence[Snapshot]:
     instance.step("asking the repository")
     snapshots = instance.repository.snapshots(instance.fleet)
     second_repository.look_who_is_away(instance)
-    recognised(instance, snapshots)
     # who follows may not go on as a leader by what it knew before: it asks first
     instance.state.change(transitions.to_verify)
     return snapshots
@@ -75,7 +73,7 @@ def follow(
         )
     if state.following.hold is not None:
         return stay(instance, newest, snapshots, reconcile)
-    if state.leading.published is not None and state.leading.published.snapshot == newest.id:
+    if state.has_published(newest.key):
         # promoted, and its mode is not set yet: what its rules left out here now would be
         # published as gone once it is
         instance = instance.as_leader()

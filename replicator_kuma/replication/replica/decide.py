@@ -54,7 +54,7 @@ def newest_to_follow(state: State, fleet: str, snapshots: Sequence[Snapshot]) ->
 
 def refuse_bad(state: State, newest: Snapshot) -> None:
     """Raise SnapshotRefused for one that has stopped Kuma in vain: a person may try it again."""
-    if newest.label.common_id in state.applying.bad:
+    if not frozenset(state.applying.bad).isdisjoint(newest.ids):
         why = "it was refused here, or Kuma did not start on it"
         last = state.applying.bad_why
         if last is not None and last.position == str(newest.position):
@@ -67,4 +67,4 @@ def refuse_bad(state: State, newest: Snapshot) -> None:
 
 def is_applied(state: State, newest: Snapshot, policy: str) -> bool:
     """Whether nothing is to be fetched: it came over by this policy, and its digest is known."""
-    return state.applied_by(newest.id, policy) and bool(state.live.digest)
+    return state.applied_by(newest.key, policy) and bool(state.live.digest)

@@ -39,7 +39,7 @@ def take_and_hold(instance: Instance, snapshot: Snapshot) -> CycleResult:
     """Note the hold, then take the snapshot. Call within a cycle."""
     state = instance.state.load()
     hold = state.following.hold
-    if hold is None or hold.kept or not hold.holds(snapshot.id):
+    if hold is None or hold.kept or not hold.holds(snapshot.key):
         hold = Hold(time.time(), SnapshotRef.of(snapshot))
     instance.state.change(transitions.held, hold)
     try:
@@ -96,7 +96,7 @@ def _stand(
     instance: Instance, hold: Hold, snapshots: Sequence[Snapshot], reconcile: bool
 ) -> CycleResult:
     state, mark = instance.state.load(), hold.mark
-    found = next((s for s in snapshots if hold.holds(s.id)), None)
+    found = next((s for s in snapshots if hold.holds(s.key)), None)
     if found is not None:
         return stand(instance, found, reconcile)
     if mark != state.following.applied:

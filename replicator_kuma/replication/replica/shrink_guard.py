@@ -29,7 +29,7 @@ class Guard:
         what a person allowed at a later position than the one held here is meant for us too.
         """
         before, shrunk = held(state), snapshot.label.shrunk
-        if before is None or before.snapshot == snapshot.id or "monitor" not in instance.tables:
+        if before is None or before.key == snapshot.key or "monitor" not in instance.tables:
             return UNGUARDED
         if shrunk is not None and shrunk > before.position:
             return UNGUARDED

@@ -127,7 +127,7 @@ def _equal(instance: Instance, snapshot: Snapshot, planned: prepare.Planned) -> 
     instance.state.change(
         transitions.found_equal,
         SnapshotRef.of(snapshot),
-        snapshot.label.common_id,
+        instance.fleet,
         digest=planned.live.manifest.digest,
         policy=planned.policy.fingerprint(instance.tables),
         arrived=prepare.remembered(planned.arrived),

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from replicator_kuma.adapters.repository.snapshot import Position, Snapshot
+from replicator_kuma.adapters.repository.snapshot import Position, Snapshot, SnapshotKey
 from replicator_kuma.base.times import when
 
 Arrived = tuple[tuple[str, tuple[int, ...]], ...]
@@ -20,13 +20,32 @@ class SnapshotRef:
     position: Position
     digest: str
     schema: str
-    snapshot: str = ""
+    snapshot: str = field(default="", compare=False)
+    """its id where it was noted, for people and for 0.3.0; "": the rows are no snapshot's"""
     writer: str = ""
     leader: str = ""
     monitors: int = 0
     rows: int = 0
     shrunk: Position | None = None
     """`Label.shrunk`"""
+
+    @property
+    def meant(self) -> SnapshotKey:
+        """The key that it has, or will have once it is published."""
+        return SnapshotKey(self.position, self.writer, self.digest)
+
+    @property
+    def key(self) -> SnapshotKey | None:
+        """None for rows that are no snapshot's: an undo put them back."""
+        return self.meant if self.snapshot else None
+
+    def common_id(self, fleet: str) -> str:
+        """`Label.common_id`; "" for rows that are no snapshot's."""
+        return self.key.common_id(fleet) if self.key else ""
+
+    def names(self, fleet: str) -> tuple[str, ...]:
+        """By what it may be listed among bad snapshots: 0.2.0 noted its id there."""
+        return (self.common_id(fleet), self.snapshot) if self.snapshot else ()
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> SnapshotRef:
@@ -104,9 +123,9 @@ class Hold:
     said: Position | None = None
     """the newest position of which the log has told that it is not followed"""
 
-    def holds(self, snapshot: str) -> bool:
+    def holds(self, snapshot: SnapshotKey | None) -> bool:
         """Whether it is of this snapshot."""
-        return self.mark is not None and self.mark.snapshot == snapshot
+        return self.mark is not None and self.mark.key == snapshot is not None
 
 
 @dataclass(frozen=True)

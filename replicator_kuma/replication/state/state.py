@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from replicator_kuma.adapters.repository.snapshot import Label, Position
+from replicator_kuma.adapters.repository.snapshot import Label, Position, SnapshotKey
 from replicator_kuma.replication.state.records import (
     Arrived,
     Away,
@@ -127,7 +127,10 @@ class Applying:
     stopped_by_me: bool = False
     """Kuma was stopped for an apply, and nobody has started it since"""
     bad: tuple[str, ...] = ()
-    """common ids of snapshots that stopped Kuma in vain: refused, or Kuma did not start on them"""
+    """common ids of snapshots that stopped Kuma in vain: refused, or Kuma did not start on them
+
+    (0.2.0 noted the ids that they had in its repository.)
+    """
     bad_why: Bad | None = None
     """of the last of them; None where 0.3.0 noted it"""
     suspect: str = ""
@@ -204,12 +207,18 @@ class State:
         published = self.leading.published
         return published is not None and published == self.following.applied
 
-    def applied_by(self, snapshot: str, policy: str) -> bool:
+    def applied_by(self, snapshot: SnapshotKey | None, policy: str) -> bool:
         """Whether this snapshot is the applied one, by this policy: applying it again is a heal."""
+        return self.stands_on(snapshot) and self.following.policy == policy
+
+    def stands_on(self, snapshot: SnapshotKey | None) -> bool:
+        """Whether this snapshot is the applied one."""
         applied = self.following.applied
-        return (
-            applied is not None and applied.snapshot == snapshot and self.following.policy == policy
-        )
+        return applied is not None and applied.key == snapshot is not None
+
+    def has_published(self, snapshot: SnapshotKey) -> bool:
+        """Whether this snapshot is the one that was published last from here."""
+        return self.leading.published is not None and self.leading.published.key == snapshot
 
     def attempted(self, label: Label) -> bool:
         """Whether this writer's failed publishes may have left this snapshot, in part or whole.

@@ -255,7 +255,7 @@ def drifted(state: State, words: str, digest: str, *, now: float) -> State:
 def found_equal(
     state: State,
     snapshot: SnapshotRef,
-    common_id: str,
+    fleet: str,
     *,
     digest: str,
     policy: str,
@@ -264,19 +264,20 @@ def found_equal(
     now: float,
 ) -> State:
     """The live rows are this snapshot's already: nothing was written."""
-    if state.applied_by(snapshot.snapshot, policy):
+    if state.applied_by(snapshot.key, policy):
         state = rows_equal(state, now=now)
     else:
         following = replace(state.following, drift=None, healed="", healed_at=0.0)
         state = replace(state, following=following)
-    if state.following.hold is not None and not state.following.hold.holds(snapshot.snapshot):
+    if state.following.hold is not None and not state.following.hold.holds(snapshot.key):
         state = hold_is(state, None)
     following = replace(
         state.following, applied=snapshot, policy=policy, arrived=arrived, keeps_own=keeps_own
     )
     state = replace(state, following=following, live=replace(state.live, digest=digest))
     state = replace(state, applying=replace(state.applying, waits_until=0.0))
-    return _forgiven(_no_other_rollback(unchanged(state, ""), snapshot.position), common_id)
+    state = _no_other_rollback(unchanged(state, ""), snapshot.position)
+    return _forgiven(state, snapshot, fleet)
 
 
 def undone_already(
@@ -337,17 +338,17 @@ def waits(state: State, until: float) -> State:
     return replace(state, applying=replace(state.applying, waits_until=until))
 
 
-def confirmed(state: State, pending: Pending, common_id: str) -> State:
-    """Kuma is ready on the rows of an apply. ``common_id``: of its snapshot, "" where it has none.
+def confirmed(state: State, pending: Pending, fleet: str) -> State:
+    """Kuma is ready on the rows of an apply.
 
     Where rows were found that are neither those before nor those after, they prove nothing.
     """
-    again = state.applied_by(pending.mark.snapshot, pending.policy)
-    state = _ended(_rollback_after(_forgiven(state, common_id), pending), pending)
+    again = state.applied_by(pending.mark.key, pending.policy)
+    state = _ended(_rollback_after(_forgiven(state, pending.mark, fleet), pending), pending)
     hold = state.following.hold
     if hold is not None and pending.undoes:
         state = hold_is(state, replace(hold, kept=0))
-    elif hold is not None and not hold.holds(pending.mark.snapshot):
+    elif hold is not None and not hold.holds(pending.mark.key):
         state = hold_is(state, None)
     if pending.drifted:
         return state
@@ -375,7 +376,7 @@ def history_purged(state: State) -> State:
     return replace(state, applying=replace(state.applying, purge=False))
 
 
-def suspected(state: State, pending: Pending, common_id: str, why: str, *, now: float) -> State:
+def suspected(state: State, pending: Pending, fleet: str, why: str, *, now: float) -> State:
     """Kuma was late on the rows from before, too: the second time, the snapshot is called bad.
 
     The first time something else may be the cause: a port, a disk. If Kuma's start takes longer
@@ -386,9 +387,10 @@ def suspected(state: State, pending: Pending, common_id: str, why: str, *, now: 
     if pending.undoes:
         hold = following.hold and replace(following.hold, mark=following.applied, kept=0)
         return hold_is(state, hold)
-    if state.applying.suspect == common_id:
-        return cleared(called_bad(state, common_id, pending.mark.position, why, now=now))
-    return replace(state, applying=replace(state.applying, suspect=common_id))
+    if state.applying.suspect and state.applying.suspect in pending.mark.names(fleet):
+        return cleared(called_bad(state, pending.mark, fleet, why, now=now))
+    suspect = pending.mark.common_id(fleet)
+    return replace(state, applying=replace(state.applying, suspect=suspect))
 
 
 def cleared(state: State) -> State:
@@ -396,11 +398,11 @@ def cleared(state: State) -> State:
     return replace(state, applying=replace(state.applying, suspect=""))
 
 
-def called_bad(state: State, common_id: str, position: Position, why: str, *, now: float) -> State:
+def called_bad(state: State, snapshot: SnapshotRef, fleet: str, why: str, *, now: float) -> State:
     """Kuma was stopped for this snapshot in vain: only a person tries it again."""
-    known = state.applying.bad
-    bad = (*(each for each in known if each != common_id), common_id)[-MOST_BAD:]
-    noted = Bad(str(position), now, why)
+    others = (known for known in state.applying.bad if known not in snapshot.names(fleet))
+    bad = (*others, snapshot.common_id(fleet))[-MOST_BAD:]
+    noted = Bad(str(snapshot.position), now, why)
     return replace(state, applying=replace(state.applying, bad=bad, bad_why=noted))
 
 
@@ -416,13 +418,13 @@ def _ended(state: State, pending: Pending) -> State:
     return replace(state, applying=applying)
 
 
-def _forgiven(state: State, common_id: str) -> State:
+def _forgiven(state: State, snapshot: SnapshotRef, fleet: str) -> State:
     """Kuma was ready on a snapshot's rows: its failures are forgotten."""
-    before = state.applying
+    before, names = state.applying, snapshot.names(fleet)
     applying = replace(
         before,
-        bad=tuple(known for known in before.bad if known != common_id),
-        suspect="" if before.suspect == common_id else before.suspect,
+        bad=tuple(known for known in before.bad if known not in names),
+        suspect="" if before.suspect in names else before.suspect,
         failed=None,
     )
     return replace(state, applying=applying)

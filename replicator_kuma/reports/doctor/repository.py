@@ -14,7 +14,6 @@ from replicator_kuma.base.times import shown
 from replicator_kuma.config import build
 from replicator_kuma.replication.leader.decide import View, own_newest
 from replicator_kuma.replication.replica.decide import newest_to_follow, refuse_bad
-from replicator_kuma.replication.snapshot_ids import as_listed
 from replicator_kuma.replication.state.file import StateFile
 from replicator_kuma.reports.doctor.findings import Context, Found, Level
 
@@ -63,7 +62,7 @@ def newest(context: Context) -> Found:
 
 def _judge(context: Context, snapshots: Sequence[Snapshot]) -> None:
     """Raise what the next cycle would say to these snapshots: the cycle's own code is asked."""
-    state = as_listed(StateFile(context.settings.state_dir).load(), snapshots)
+    state = StateFile(context.settings.state_dir).load()
     if context.leads:
         own_newest(View(context.settings.instance, state, snapshots, None, None, 0, 0))
         return

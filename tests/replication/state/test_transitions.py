@@ -118,6 +118,7 @@ failures = st.builds(Last, moments, st.just(False), words, error=st.just("X"))
 attempts = st.builds(FailedAttempt, ids, words, st.integers(1, 3), moments, words)
 drills = st.builds(Drill, moments, st.booleans(), words, kuma=st.booleans())
 restarts = st.builds(Restart, moments, moments)
+fleet = st.just("default")
 names = st.sampled_from(["one", "two", "three"])
 jobs = st.builds(JobRecord, names, words, moments)
 repositories = st.builds(RepositoryUpkeep, names, moments)
@@ -182,7 +183,7 @@ CHANGES: dict[Callable[..., State], st.SearchStrategy[Any]] = {
             (transitions.resumed, (), {}),
             (transitions.rows_equal, (st.none() | words,), {"now": moments}),
             (transitions.drifted, (words, digests), {"now": moments}),
-            (transitions.found_equal, (snapshots, ids), {**came_over, "now": moments}),
+            (transitions.found_equal, (snapshots, fleet), {**came_over, "now": moments}),
             (
                 transitions.undone_already,
                 (),
@@ -195,12 +196,12 @@ CHANGES: dict[Callable[..., State], st.SearchStrategy[Any]] = {
             (transitions.restarted, (restarts,), {}),
             (transitions.restart_was, (restarts,), {}),
             (transitions.waits, (moments,), {}),
-            (transitions.confirmed, (pendings, ids), {}),
+            (transitions.confirmed, (pendings, fleet), {}),
             (transitions.reverted, (pendings,), {}),
             (transitions.history_purged, (), {}),
-            (transitions.suspected, (pendings, ids, words), {"now": moments}),
+            (transitions.suspected, (pendings, fleet, words), {"now": moments}),
             (transitions.cleared, (), {}),
-            (transitions.called_bad, (ids, positions, words), {"now": moments}),
+            (transitions.called_bad, (snapshots, fleet, words), {"now": moments}),
             (transitions.attempt_failed, (attempts,), {}),
             (transitions.job_noted, (jobs,), {}),
             (transitions.repository_kept, (repositories, st.frozensets(names)), {}),
