@@ -211,7 +211,7 @@ def _lagging(settings: Settings) -> str:
     """Which of a leader's two repositories was not written to: each command says it again."""
     from replicator_kuma.replication.state.file import StateFile
 
-    return StateFile(settings.state_dir).load().leading.lagging
+    return StateFile(settings.state_dir).load().lagging
 
 
 def _with(warnings: Iterable[str], lagging: str) -> list[str]:

@@ -23,6 +23,7 @@ from replicator_kuma.base.windows import Window
 from replicator_kuma.config.build import build_throwaway
 from replicator_kuma.config.settings import Mode, Settings
 from replicator_kuma.daemon.worker import Job, Progress, Worker
+from replicator_kuma.replication import problems
 from replicator_kuma.replication.drill.drill import scheduled
 from replicator_kuma.replication.instance import Instance, Steps
 from replicator_kuma.replication.leader import housekeeping
@@ -38,6 +39,8 @@ logger = logging.getLogger(__name__)
 LOOK_EVERY = 1.0
 AGAIN_AFTER = 60.0
 """seconds until another attempt where one could not even begin"""
+NOTES = "maintenance"
+"""what fails where the end of a job cannot be noted"""
 TRIES = 2
 """a maintenance job that twice did not live to its end waits for its next window"""
 
@@ -126,8 +129,6 @@ class Maintenance:
         self._planned = not jobs
         self._running: _Running | None = None
         self._look_at = 0.0
-        self._told: dict[str, str] = {}
-        """the kind of failure of a maintenance job that this process has told of"""
 
     def tick(self) -> None:
         """From the main loop: hands the worker a step where one is due. Never waits."""
@@ -162,7 +163,18 @@ class Maintenance:
             self._put_off()
         except StateError as error:
             self._put_off()
-            self._tell("state", error)
+            # nothing can be noted: that a message was sent only this process knows
+            stuck = partial(self._stuck, error)
+            problems.tell_once(self._instance, NOTES, type(error).__name__, stuck)
+        else:
+            if self._instance.told.pop(NOTES, ""):
+                works = "how jobs end can be noted again"
+                self._instance.notifier.send(Kind.FAILURES, f"{NOTES} works again", works)
+
+    def _stuck(self, error: StateError) -> None:
+        _say(NOTES, error)
+        message = f"{describe(error)}\n{error.hint}"
+        self._instance.notifier.send(Kind.FAILURES, f"{NOTES} fails", message, urgent=True)
 
     def _put_off(self) -> None:
         self._running = None
@@ -213,25 +225,7 @@ class Maintenance:
         # kept here first: where it cannot be noted, it must not begin again at once
         self._due[job.name] = after.due
         _say(job.name, end)
-        self._notify(job.name, end, before)
-        note(self._instance, after)
-
-    def _tell(self, name: str, error: Exception) -> None:
-        if self._told.get(name) != type(error).__name__:
-            _say(name, error)
-        self._notify(name, error, JobRecord(name, ""))
-
-    def _notify(self, name: str, end: str | Exception, before: JobRecord) -> None:
-        """Once a kind: this process remembers what the state may not."""
-        if isinstance(end, Exception):
-            kind = type(end).__name__
-            if self._told.get(name) != kind:
-                notify(self._instance, name, end, before)
-            self._told[name] = kind
-        elif self._told.pop(name, ""):
-            notify(self._instance, name, end, replace(before, ok=False))
-        else:
-            notify(self._instance, name, end, before)
+        _note_end(self._instance, job.name, end, after)
 
 
 def _say(name: str, end: str | Exception) -> None:
@@ -243,14 +237,40 @@ def _say(name: str, end: str | Exception) -> None:
         logger.info("%s: %s", name, end)
 
 
-def notify(instance: Instance, name: str, end: str | Exception, before: JobRecord) -> None:
-    """Tell that a maintenance job begins to fail, begins to fail in another way, or works again."""
-    if not isinstance(end, Exception):
-        if not before.ok:
-            instance.notifier.send(Kind.FAILURES, f"{name} works again", end)
-    elif before.ok or before.error != type(end).__name__:
-        hint = f"\n{end.hint}" if isinstance(end, ReplicatorError) and end.hint else ""
-        instance.notifier.send(Kind.FAILURES, f"{name} fails", describe(end) + hint, urgent=True)
+def _note_end(instance: Instance, name: str, end: str | Exception, after: JobRecord) -> None:
+    """Note how a maintenance job ended; tell that it begins to fail, or works again."""
+
+    def noted(state: State) -> State:
+        return transitions.job_noted(state, after)
+
+    if isinstance(end, Exception):
+        _raise_failed(instance, name, end, noted)
+        return
+    kind = _kind_of(name)
+    problems.clear(
+        instance,
+        name,
+        lambda _was: instance.notifier.send(kind, f"{name} works again", end),
+        also=noted,
+    )
+
+
+def _raise_failed(instance: Instance, name: str, error: Exception, also: problems.Change) -> None:
+    """A maintenance job fails: told once for each kind of failure until it goes well."""
+    hint = f"\n{error.hint}" if isinstance(error, ReplicatorError) and error.hint else ""
+    words, kind = describe(error), _kind_of(name)
+    problems.raise_(
+        instance,
+        name,
+        type(error).__name__,
+        words,
+        lambda: instance.notifier.send(kind, f"{name} fails", words + hint, urgent=True),
+        also=also,
+    )
+
+
+def _kind_of(name: str) -> Kind:
+    return Kind.DRILLS if name == "drill" else Kind.FAILURES
 
 
 def run_now(instance: Instance, name: str, steps: Steps, wait: float = 0.0) -> str:
@@ -273,8 +293,7 @@ def run_now(instance: Instance, name: str, steps: Steps, wait: float = 0.0) -> s
             except Exception as error:
                 end = error
             before = record_of(instance.state.load(), name)
-            notify(instance, name, end, before)
-            note(instance, ended(before, end, began, time.time()))
+            _note_end(instance, name, end, ended(before, end, began, time.time()))
             if isinstance(end, Exception):
                 raise end
             return end

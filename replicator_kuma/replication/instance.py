@@ -136,8 +136,8 @@ class Instance:
     verify_every: float = 3600.0
     """seconds after which an unchanged leader asks the repository all the same"""
     started: float = field(default_factory=time.time)
-    told: str = ""
-    """the kind of failure that this process has told of, until a cycle goes well"""
+    told: dict[str, str] = field(default_factory=dict)
+    """which kind of which problem this process has told (`problems`); copies share it"""
     scratch: str = "work"
     """name of the folder of `work`"""
 

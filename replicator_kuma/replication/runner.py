@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 
@@ -15,17 +16,12 @@ from replicator_kuma.base.errors import (
     describe,
 )
 from replicator_kuma.base.os_errors import refusal
-from replicator_kuma.replication import freshness
+from replicator_kuma.replication import freshness, problems
 from replicator_kuma.replication.apply import checkpoints
 from replicator_kuma.replication.instance import CycleResult, Instance
 from replicator_kuma.replication.state import transitions
-from replicator_kuma.replication.state.records import Last
+from replicator_kuma.replication.state.records import CYCLE, Last
 from replicator_kuma.replication.state.state import State
-
-FLAPPING = 3600.0
-"""seconds after a recovery in which one failure alone is not told"""
-HELD_BACK = ""
-"""stands among what was told for a failure that was not"""
 
 _NO_END = (Interrupted, AlreadyRunning)
 """the cycle did not take place: what the one before said still holds"""
@@ -98,95 +94,64 @@ def recorded(
             raise
         error = refusal(raised) or raised
         # A disk that is full fails the cycle and this note: the first error is the one to show.
-        try:
+        with contextlib.suppress(StateError, OSError, MemoryError):
             _failed(instance, role, error, clock())
-        except (StateError, OSError, MemoryError):
-            _tell_failure(instance, role, error)
         if error is raised:
             raise
         raise error from raised
 
 
 def _failed(instance: Instance, role: str, error: Exception, now: float) -> None:
-    state = instance.state.load()
+    known = error if isinstance(error, ReplicatorError) else None
     last = Last(
         at=now,
         ok=False,
         sentence=describe(error),
         error=type(error).__name__,
-        exit_code=error.exit_code if isinstance(error, ReplicatorError) else 1,
-        hint=error.hint if isinstance(error, ReplicatorError) else "",
+        exit_code=known.exit_code if known else 1,
+        hint=known.hint if known else "",
     )
-    told = _told(state)
-    tell = last.error not in told and not _flaps(state, error, now)
-    kinds = (*told, last.error) if tell else told or (HELD_BACK,)
-    fresh_at, refused = freshness.after_failure(state, error)
-    instance.state.change(
-        transitions.cycle_failed, last, role, told=kinds, fresh_at=fresh_at, refused=refused
+
+    def noted(state: State) -> State:
+        fresh_at, refused = freshness.after_failure(state, error)
+        return transitions.cycle_failed(state, last, role, fresh_at=fresh_at, refused=refused)
+
+    message = f"{last.sentence}\n{last.hint}" if last.hint else last.sentence
+    problems.raise_(
+        instance,
+        CYCLE,
+        last.error,
+        last.sentence,
+        lambda: instance.notifier.send(Kind.FAILURES, _title(role, "fails"), message, urgent=True),
+        goes_by=known is not None and known.retryable,
+        also=noted,
+        now=now,
     )
-    if tell:
-        _tell_failure(instance, role, error)
-
-
-def _flaps(state: State, error: Exception, now: float) -> bool:
-    """Whether what goes by has come again soon after it went: it has to fail twice in a row.
-
-    (What fails now and then would be two messages each time.)
-    """
-    begins = not state.outcome.failing_since
-    goes_by = isinstance(error, ReplicatorError) and error.retryable
-    return begins and goes_by and 0 <= now - state.outcome.recovered_at < FLAPPING
-
-
-def _told(state: State) -> tuple[str, ...]:
-    """The kinds of failure that somebody was told of since cycles last went well.
-
-    (A fence behind a flapping network is told once, not each time that the network is back.)
-    """
-    if state.outcome.last is None or (state.outcome.last.ok and not state.outcome.failing_since):
-        return ()
-    return state.outcome.told or (state.outcome.last.error,)
-
-
-def _tell_failure(instance: Instance, role: str, error: Exception) -> None:
-    """Once a kind: where the state cannot be written, this process itself remembers it."""
-    if instance.told != type(error).__name__:
-        instance.told = type(error).__name__
-        hint = f"\n{error.hint}" if isinstance(error, ReplicatorError) and error.hint else ""
-        instance.notifier.send(
-            Kind.FAILURES, _title(role, "fails"), describe(error) + hint, urgent=True
-        )
 
 
 def _succeeded(instance: Instance, role: str, result: CycleResult, now: float) -> None:
-    state = instance.state.load()
     last = Last(at=now, ok=True, sentence=result.sentence, outcome=result.outcome.value)
-    fresh_at, refused = freshness.after_success(state, result.outcome.value, now)
     waits = result.waits_until
-    if waits and state.outcome.failing_since:
-        # what failed was not tried again: the apply that is put off may fail as before
-        instance.state.change(
-            transitions.cycle_put_off,
-            last,
-            role,
-            waits_until=waits,
-            fresh_at=fresh_at,
-            refused=refused,
+
+    def noted(state: State) -> State:
+        fresh_at, refused = freshness.after_success(state, last.outcome, now)
+        return transitions.cycle_succeeded(
+            state, last, role, waits_until=waits, fresh_at=fresh_at, refused=refused
         )
+
+    if waits and instance.state.load().failing_since:
+        # what failed was not tried again: the apply that is put off may fail as before
+        instance.state.change(noted)
         return
-    told = bool(instance.told) or any(kind != HELD_BACK for kind in _told(state))
-    instance.state.change(
-        transitions.cycle_succeeded,
-        last,
-        role,
-        waits_until=waits,
-        fresh_at=fresh_at,
-        refused=refused,
-        told_at=now if told else None,
+    problems.clear(
+        instance,
+        CYCLE,
+        lambda _was: instance.notifier.send(
+            Kind.FAILURES, _title(role, "works again"), result.sentence
+        ),
+        also=noted,
+        now=now,
     )
-    if told:
-        instance.told = ""
-        instance.notifier.send(Kind.FAILURES, _title(role, "works again"), result.sentence)
 
 
 def _title(role: str, what: str) -> str:

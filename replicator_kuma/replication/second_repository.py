@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from functools import partial
 
 from replicator_kuma.adapters.notify import Kind
 from replicator_kuma.adapters.repository import Snapshot
@@ -19,10 +20,10 @@ from replicator_kuma.base.errors import (
 )
 from replicator_kuma.base.times import lasting
 from replicator_kuma.dump.format import accepts
+from replicator_kuma.replication import problems
 from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.snapshots import fetched
-from replicator_kuma.replication.state import transitions
-from replicator_kuma.replication.state.records import Away
+from replicator_kuma.replication.state.records import AWAY, LAGGING, Problem
 
 _GONE = (
     "Is its disk or share mounted? If it is really gone, it is made anew on the leader: replicator "
@@ -35,17 +36,6 @@ log = logging.getLogger(__name__)
 def called(name: str) -> str:
     """One of two repositories, by the name of its place, in a sentence."""
     return name if name == SECOND else f"the first {name}"
-
-
-def seen_away(
-    errors: Mapping[str, ReplicatorError], before: Sequence[Away], now: float
-) -> tuple[Away, ...]:
-    """Who gave no answer, by a listing's errors; those who gave none before, since then."""
-    since = {each.name: each.since for each in before}
-    return tuple(
-        Away(name, since.get(name, now), str(error).removeprefix(f"{name}: "))
-        for name, error in errors.items()
-    )
 
 
 def require_both(instance: Instance) -> None:
@@ -68,22 +58,35 @@ def look_who_is_away(instance: Instance) -> None:
     errors = instance.pair.away if instance.pair is not None else {}
     if _cut_short(errors):
         return
-    before = instance.state.load().following.away
-    now = seen_away(errors, before, time.time())
-    if now == before:
-        return
-    instance.state.change(transitions.away, now)
-    known = {each.name for each in before}
-    for each in now:
-        if each.name not in known:
-            error = errors[each.name]
-            to_do = _GONE if isinstance(error, RepositoryMissing) else error.hint
-            words = f"{called(each.name)} is away: {each.why}. {to_do}"
-            log.warning("only one of two repositories is read: %s", words)
-    for each in before:
-        if each.name not in errors and instance.pair is not None:
-            lasted = lasting(time.time() - each.since)
-            log.info("%s answers again, after %s", called(each.name), lasted)
+    for name, error in errors.items():
+        _tell_away(instance, name, error)
+    for each in instance.state.load().away:
+        if each.name not in errors:
+            problems.clear(instance, AWAY + each.name, partial(_tell_back, instance))
+
+
+def _tell_away(instance: Instance, name: str, error: ReplicatorError) -> None:
+    why = why_away(name, error)
+    to_do = _GONE if isinstance(error, RepositoryMissing) else error.hint
+    words = f"{called(name)} is away: {why}. {to_do}"
+    problems.raise_(
+        instance,
+        AWAY + name,
+        AWAY,
+        why,
+        lambda: log.warning("only one of two repositories is read: %s", words),
+    )
+
+
+def _tell_back(instance: Instance, was: Problem) -> None:
+    if instance.pair is not None:  # else it was taken away
+        name = called(was.what.removeprefix(AWAY))
+        log.info("%s answers again, after %s", name, lasting(time.time() - was.since))
+
+
+def why_away(name: str, error: ReplicatorError) -> str:
+    """Why one of two gives no answer, without its name."""
+    return str(error).removeprefix(f"{name}: ")
 
 
 def published(instance: Instance) -> tuple[str, ...]:
@@ -114,7 +117,7 @@ def catch_up(instance: Instance, newest: Snapshot | None) -> tuple[str, ...]:
         for place in behind:
             if place.name not in pair.failed:
                 log.info("%s has caught up with %s", place.name, newest.position)
-    elif instance.state.load().leading.lagging and not pair.away:
+    elif instance.state.load().lagging and not pair.away:
         instance.step("reading both copies")
         pair.verify(newest, instance.work / "copies", accepts)
     warnings, news = _note(instance)
@@ -129,16 +132,30 @@ def _note(instance: Instance) -> tuple[tuple[str, ...], bool]:
         return (), False
     names = [place.name for place in pair.repositories] if pair is not None else []
     warnings = tuple(_lags(name, error, names) for name, error in errors.items())
-    before, now = instance.state.load().leading.lagging, "; ".join(warnings)
-    instance.state.change(transitions.lagging, now)
-    if pair is None:
-        return (), False  # the one that lagged behind was taken away
-    if bool(now) != bool(before):
-        title = "a repository lags behind" if now else "both repositories are equal again"
-        instance.notifier.send(
-            Kind.FAILURES, title, now or "what lagged behind has the newest snapshot"
+    before, now = instance.state.load().lagging, "; ".join(warnings)
+    if now:
+        problems.raise_(
+            instance,
+            LAGGING,
+            LAGGING,
+            now,
+            lambda: instance.notifier.send(Kind.FAILURES, "a repository lags behind", now),
+            goes_by=all(error.retryable for error in errors.values()),
         )
+    elif before:
+        problems.clear(instance, LAGGING, lambda _was: _tell_equal(instance))
+    if pair is None:
+        return (), False
     return warnings, bool(now) != bool(before)
+
+
+def _tell_equal(instance: Instance) -> None:
+    if instance.pair is not None:  # else the one that lagged behind was taken away
+        instance.notifier.send(
+            Kind.FAILURES,
+            "both repositories are equal again",
+            "what lagged behind has the newest snapshot",
+        )
 
 
 def _cut_short(errors: Mapping[str, ReplicatorError]) -> bool:

@@ -20,16 +20,17 @@ from replicator_kuma.daemon.heartbeat import START, Beat
 from replicator_kuma.replication import mode_mismatch, restart_cooldown
 from replicator_kuma.replication.apply import failed_attempts
 from replicator_kuma.replication.freshness import last_success
-from replicator_kuma.replication.second_repository import called, seen_away
+from replicator_kuma.replication.second_repository import called, why_away
 from replicator_kuma.replication.state import hold_words, transitions
 from replicator_kuma.replication.state.file import StateFile
 from replicator_kuma.replication.state.records import (
+    AWAY,
     Away,
-    Drift,
     Drill,
     Hold,
     JobRecord,
     Last,
+    Problem,
     RepositoryUpkeep,
     SnapshotRef,
 )
@@ -141,7 +142,7 @@ class Report:
             "last_ok_at": when(state.outcome.last_ok_at),
             "last_success_at": when(last_success(state)),
             "refused": state.outcome.refused or None,
-            "failing_since": when(state.outcome.failing_since),
+            "failing_since": when(state.failing_since),
             "drill": {"at": when(drill.at), **drill.as_dict()} if drill else None,
             "drill_failed": failed.sentence if failed else None,
             "away": [
@@ -174,9 +175,9 @@ class Report:
         return failed_attempts.killed_sentence(self.state) if self._follows else ""
 
     @property
-    def _drift(self) -> Drift | None:
+    def _drift(self) -> Problem | None:
         """How rows differ from the applied snapshot; a leader has none to differ from."""
-        return self.state.following.drift if self._follows else None
+        return self.state.drift if self._follows else None
 
     @property
     def _follows(self) -> bool:
@@ -185,7 +186,7 @@ class Report:
     @property
     def away(self) -> tuple[Away, ...]:
         """Which of two repositories this replica cannot read. (A leader's lags behind.)"""
-        return self.state.following.away if self._follows else ()
+        return self.state.away if self._follows else ()
 
     @property
     def lagging(self) -> str:
@@ -193,7 +194,7 @@ class Report:
 
         One that was promoted leads before its mode says so.
         """
-        return self.state.leading.lagging if self.state.promoted or not self._follows else ""
+        return self.state.lagging if self.state.promoted or not self._follows else ""
 
     def _supervisor(self) -> dict[str, Any] | None:
         beat = self.beat
@@ -278,8 +279,8 @@ class Report:
         yield "last cycle", "none yet" if state.outcome.last is None else _ended(state.outcome.last)
         if self.full:
             yield "not noted", self.full
-        if state.outcome.failing_since:
-            yield "failing since", when(state.outcome.failing_since) or ""
+        if state.failing_since:
+            yield "failing since", when(state.failing_since) or ""
         if state.upkeep.drill is not None:
             yield "last drill", _ended(state.upkeep.drill)
         if state.upkeep.drill_failed not in (None, state.upkeep.drill):
@@ -358,9 +359,17 @@ def compare(
     held = known.held
     newer = [s for s in snapshots if held is None or s.position > held.position]
     state = _as_listed(known.state, snapshots)
-    now_away = seen_away(away or {}, state.following.away, time.time())
-    state = transitions.away(state, now_away)
+    state = _with_away(state, away or {}, time.time())
     return replace(known, state=state, newest=newest, behind=len({s.position for s in newer}))
+
+
+def _with_away(state: State, away: Mapping[str, ReplicatorError], now: float) -> State:
+    for one in state.away:
+        if one.name not in away:
+            state = transitions.cleared(state, AWAY + one.name)
+    for name, error in away.items():
+        state = transitions.raised(state, AWAY + name, AWAY, why_away(name, error), now=now)
+    return state
 
 
 def _as_listed(state: State, snapshots: Sequence[Snapshot]) -> State:

@@ -30,7 +30,7 @@ from replicator_kuma.reports.doctor.findings import Finding, Level, exit_code
 from tests.cli.conftest import World
 from tests.support.databases import edit, query
 from tests.support.memory import MEMORY
-from tests.support.states import edit_state
+from tests.support.states import edit_state, failing
 from tests.support.tools import ROOT
 
 
@@ -256,12 +256,12 @@ def test_failures_are_noted_and_told_once(world: World) -> None:
         "WrongPassword",
         6,
     )
-    assert last.outcome.failing_since > 0
+    assert last.failing_since > 0
     report = world.on_leader("status", "--offline", "--json").json
     assert report["last_cycle"]["error"] == "WrongPassword"
     assert report["failing_since"] is not None
     assert world.on_leader("backup").code == 0
-    assert state.load().outcome.failing_since == 0
+    assert state.load().failing_since == 0
 
 
 def test_status(world: World) -> None:
@@ -293,7 +293,7 @@ def test_status_without_a_repository(world: World) -> None:
 def test_status_of_an_apply_that_is_not_confirmed(world: World) -> None:
     state = StateFile(world.replica / "replicator")
     mark = SnapshotRef(Position(1, 2), "d", "s", "f" * 64, leader="alpha")
-    edit_state(state, pending=Pending(mark, "a", "b"), bad=("x",), failing_since=1.0)
+    edit_state(state, pending=Pending(mark, "a", "b"), bad=("x",), problems=failing("KumaError"))
     text = world.on_replica("status", "--offline").out
     assert "unconfirmed:   1.2" in text
     assert "newest:        not asked" in text

@@ -142,7 +142,7 @@ def test_what_a_leader_noted_of_one_that_lags_is_not_said_of_the_replica_that_it
     second.down = None
     assert world.on_leader("promote", "--force").code == 0
     assert world.on_replica("restore").code == 0
-    assert StateFile(world.replica / "replicator").load().leading.lagging
+    assert StateFile(world.replica / "replicator").load().lagging
     assert world.on_replica("status", "--json", "--offline").json["lagging"] is None
     assert "lagging:" not in world.on_replica("status", "--offline").out
 
@@ -165,13 +165,8 @@ def test_a_replica_that_reads_one_of_two_says_so_and_is_healthy(
     place.down = RepositoryUnreachable("no route to host")
     assert world.on_replica("restore").code == 0
     [since] = {entry["since"] for entry in away(world)}
-    edit_state(
-        StateFile(world.replica / "replicator"),
-        away=tuple(
-            replace(each, since=100.0)
-            for each in StateFile(world.replica / "replicator").load().following.away
-        ),
-    )
+    state = StateFile(world.replica / "replicator")
+    edit_state(state, problems=tuple(replace(each, since=100.0) for each in state.load().problems))
     assert since > "2026"
     assert world.on_replica("restore").code == 0
     told = {"name": place.name, "since": "1970-01-01T00:01:40Z", "why": "no route to host"}

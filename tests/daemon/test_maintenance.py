@@ -243,12 +243,12 @@ def test_a_state_that_cannot_be_written_is_told_once_and_nothing_begins(
     house.clock.go_to(house.noted.due)
     tried: list[int] = []
 
-    def full(**_changes: object) -> None:
+    def full(*_changes: object, **_more: object) -> None:
         tried.append(1)
         raise StateError("no space left")
 
     with monkeypatch.context() as patch:
-        patch.setattr(house.instance.state, "update", full)
+        patch.setattr(house.instance.state, "change", full)
         house.until(lambda: len(tried) > 3, "it was tried again")
     assert work.began == 0
     assert [line for line in house.sent if "no space" in line] == house.sent[:1]

@@ -406,7 +406,7 @@ def test_failing_cycles_go_on_and_are_told_once(tmp_path: Path) -> None:
         assert run.calls.count("notify backup fails") == 2
         state = StateFile(run.data / "replicator").load()
         assert state.outcome.last is not None
-        assert (state.outcome.last.ok, state.outcome.last.outcome, state.outcome.failing_since) == (
+        assert (state.outcome.last.ok, state.outcome.last.outcome, state.failing_since) == (
             True,
             "published",
             0.0,

@@ -249,10 +249,10 @@ def test_a_snapshot_can_be_named_by_either_id(
 def test_one_that_was_taken_away_lags_no_more(leader: Member) -> None:
     leader.reaches(second=False)
     leader.publish("first only")
-    assert leader.instance.state.load().leading.lagging
+    assert leader.instance.state.load().lagging
     leader.uses("one")
     assert lead(leader.instance).outcome is Outcome.NOTHING
-    assert leader.instance.state.load().leading.lagging == ""
+    assert leader.instance.state.load().lagging == ""
     leader.first.calls.clear()
     assert lead(leader.instance).outcome is Outcome.NOTHING
     assert leader.first.calls == []  # all is well: nobody is asked
@@ -267,7 +267,7 @@ def test_a_damaged_copy_comes_whole_with_the_next_change_and_not_by_itself(leade
     leader.second.add(dump, leader.first.snapshots("default")[-1].label)
     leader.second.fail["fetch"] = RepositoryDamaged("fetch the snapshot: pack 1234 is gone")
     assert lead(leader.instance).outcome is Outcome.NOTHING
-    told = leader.instance.state.load().leading.lagging
+    told = leader.instance.state.load().lagging
     assert told.startswith("repository 2 lags behind: fetch the snapshot: pack 1234 is gone. ")
     assert "in REPLICATOR_REPOSITORY_2" in told
     assert "the next change that is published brings a whole copy" in told
@@ -281,7 +281,7 @@ def test_where_the_one_that_is_ahead_is_damaged_it_is_named(leader: Member) -> N
     leader.reaches()
     leader.first.fail["fetch"] = RepositoryDamaged("fetch the snapshot: pack 1234 is gone")
     assert lead(leader.instance).outcome is Outcome.NOTHING
-    told = leader.instance.state.load().leading.lagging
+    told = leader.instance.state.load().lagging
     assert told.startswith("repository 2 lags behind: the first repository: fetch the snapshot: ")
     assert "in RESTIC_REPOSITORY" in told
 
@@ -310,24 +310,24 @@ def test_a_replica_tells_once_who_is_away_and_once_that_it_is_back(
     assert told.startswith(
         f"only one of two repositories is read: {name} is away: no route to host. Check R"
     )
-    [noted] = replica.instance.state.load().following.away
-    edit_state(replica.instance.state, away=(replace(noted, since=noted.since - 125),))
+    [noted] = replica.instance.state.load().problems
+    edit_state(replica.instance.state, problems=(replace(noted, since=noted.since - 125),))
     place.down = None
     caplog.clear()
     for _ in range(2):
         follow(replica.instance)
     [told] = caplog.messages
     assert told.startswith(f"{name} answers again, after 2 min ")
-    assert replica.instance.state.load().following.away == ()
+    assert replica.instance.state.load().away == ()
 
 
 def test_one_that_was_taken_away_is_not_away(leader: Member, replica: Member) -> None:
     replica.reaches(second=False)
     follow(replica.instance)
-    assert [each.name for each in replica.instance.state.load().following.away] == ["repository 2"]
+    assert [each.name for each in replica.instance.state.load().away] == ["repository 2"]
     replica.uses("one")
     follow(replica.instance)
-    assert replica.instance.state.load().following.away == ()
+    assert replica.instance.state.load().away == ()
 
 
 def test_who_is_away_in_another_way_is_shown_so_since_the_same_time(
@@ -335,10 +335,10 @@ def test_who_is_away_in_another_way_is_shown_so_since_the_same_time(
 ) -> None:
     replica.reaches(second=False)
     follow(replica.instance)
-    [before] = replica.instance.state.load().following.away
+    [before] = replica.instance.state.load().away
     replica.second.down = WrongPassword("no key fits")
     follow(replica.instance)
-    [after] = replica.instance.state.load().following.away
+    [after] = replica.instance.state.load().away
     assert (after.why, after.since) == ("no key fits", before.since)
 
 
@@ -362,9 +362,9 @@ def test_a_listing_that_a_signal_ended_says_nothing_of_who_is_away(
     caplog.clear()
     cycle()
     after = side.instance.state.load()
-    assert (after.following.away, after.leading.lagging) == (
-        before.following.away,
-        before.leading.lagging,
+    assert (after.away, after.lagging) == (
+        before.away,
+        before.lagging,
     )
-    assert bool(after.following.away or after.leading.lagging) == down
+    assert bool(after.away or after.lagging) == down
     assert (side.told, caplog.messages) == (told, [])

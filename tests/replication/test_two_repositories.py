@@ -77,7 +77,7 @@ def test_one_that_lags_behind_is_told_once_and_catches_up(
     assert [w for w in result.warnings if "repository 2 lags behind" in w]
     assert fleet.there("two") == ["1.1"]
     assert leader.second.calls.count("publish") == 1  # restic would try for a quarter of an hour
-    assert "repository 2" in leader.instance.state.load().leading.lagging
+    assert "repository 2" in leader.instance.state.load().lagging
     for _ in range(2):
         assert lead(leader.instance).warnings == ()
     leader.publish("again")
@@ -85,7 +85,7 @@ def test_one_that_lags_behind_is_told_once_and_catches_up(
     leader.reaches()
     assert lead(leader.instance).outcome is Outcome.NOTHING
     assert fleet.there("two") == ["1.1", "1.3"]
-    assert leader.instance.state.load().leading.lagging == ""
+    assert leader.instance.state.load().lagging == ""
     assert leader.told[1:] == [
         "both repositories are equal again: what lagged behind has the newest snapshot"
     ]
@@ -116,7 +116,7 @@ def test_a_catch_up_that_fails_is_tried_again_and_is_no_failure_of_the_cycle(
     leader.reaches()
     leader.second.fail["publish"] = RepositoryUnreachable("disk full")
     assert lead(leader.instance).outcome is Outcome.NOTHING
-    assert "disk full" in leader.instance.state.load().leading.lagging
+    assert "disk full" in leader.instance.state.load().lagging
     lead(leader.instance)
     assert fleet.there("two") == ["1.1", "1.2"]
 
@@ -139,14 +139,14 @@ def test_a_part_that_a_failed_publish_left_is_no_copy(
     assert fleet.there("two") == ["1.1", "1.2"]
     for _ in range(2):
         assert lead(leader.instance).outcome is Outcome.NOTHING
-        told = leader.instance.state.load().leading.lagging
+        told = leader.instance.state.load().lagging
         assert "repository 2 lags behind" in told
         assert told.endswith("no whole copy: the next change that is published brings one.")
     assert len(leader.told) == 1
     assert fleet.there("two") == ["1.1", "1.2"]  # not again and again
     assert follow(replica.instance).position == Position(1, 2)
     leader.publish("whole")
-    assert leader.instance.state.load().leading.lagging == ""
+    assert leader.instance.state.load().lagging == ""
 
 
 def test_a_publish_that_fails_in_both_burns_the_position(
@@ -368,7 +368,7 @@ def test_a_second_one_that_is_added_later_is_said_until_somebody_creates_it(
 ) -> None:
     shutil.rmtree(fleet.folder / "two")
     leader.publish("more")
-    assert "replicator init" in leader.instance.state.load().leading.lagging
+    assert "replicator init" in leader.instance.state.load().lagging
     assert leader.instance.repository.init() is True
     assert leader.instance.repository.init() is False
     lead(leader.instance)

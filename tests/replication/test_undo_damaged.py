@@ -190,7 +190,7 @@ def test_an_undo_that_is_refused_is_no_failure_of_cycles(
     state = three.state.load()
     assert state.outcome.last is not None
     assert (state.outcome.last.ok, state.outcome.last.sentence) == (True, before.sentence)
-    assert state.outcome.failing_since == 0
+    assert state.failing_since == 0
 
 
 def test_a_snapshot_that_is_not_there_is_no_failure_of_cycles_unless_a_cycle_misses_it(
@@ -199,11 +199,11 @@ def test_a_snapshot_that_is_not_there_is_no_failure_of_cycles_unless_a_cycle_mis
     runner.run(three, "RESTORE", actions.restore)
     with pytest.raises(SnapshotNotFound):
         runner.run(three, "RESTORE", lambda i: actions.by_hand(i, "restore", {"snapshot": "1.77"}))
-    assert not three.state.load().outcome.failing_since
+    assert not three.state.load().failing_since
 
     def misses(_instance: Instance) -> None:
         raise SnapshotNotFound("what it holds is not in the repository any more")
 
     with pytest.raises(SnapshotNotFound):
         runner.run(three, "RESTORE", misses)  # type: ignore[arg-type]
-    assert three.state.load().outcome.failing_since
+    assert three.state.load().failing_since

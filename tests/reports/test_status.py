@@ -22,9 +22,11 @@ from replicator_kuma.dump.catalog import SETTINGS
 from replicator_kuma.dump.transform.policy import Policy
 from replicator_kuma.replication.state.file import StateFile
 from replicator_kuma.replication.state.records import (
+    DRIFT,
     Drill,
     FailedAttempt,
     Last,
+    Problem,
     SnapshotRef,
     still_failed,
 )
@@ -138,7 +140,10 @@ def test_the_engine_is_told_without_asking_it(
 
 
 def test_drift_is_shown_since_when_it_is_known(tmp_path: Path) -> None:
-    edit_state(StateFile(tmp_path / "replicator"), drift=1.0, drift_words="rows differ")
+    edit_state(
+        StateFile(tmp_path / "replicator"),
+        problems=(Problem(DRIFT, "rows differ", 1.0, "rows differ"),),
+    )
     known = report(settings(tmp_path))
     assert lines(known)["drift"] == "since 1970-01-01T00:00:01Z: rows differ"
     assert known.as_dict()["drift"] == {"since": "1970-01-01T00:00:01Z", "words": "rows differ"}

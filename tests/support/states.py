@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from replicator_kuma.replication.state.file import StateFile
+from replicator_kuma.replication.state.records import CYCLE, Problem
 from replicator_kuma.replication.state.state import State
 
 
@@ -24,9 +25,10 @@ SECTION_OF = _sections()
 
 def with_fields(state: State, /, **values: Any) -> State:
     """The state with other values; raises KeyError for a name that no section has."""
-    if "writer" in values:
-        state = dataclasses.replace(state, writer=values.pop("writer"))
     for name, value in values.items():
+        if name in ("writer", "problems"):
+            state = dataclasses.replace(state, **{name: value})
+            continue
         section = SECTION_OF[name]
         changed = dataclasses.replace(getattr(state, section), **{name: value})
         state = dataclasses.replace(state, **{section: changed})
@@ -41,3 +43,13 @@ def state_of(writer: str, **values: Any) -> State:
 def edit_state(file: StateFile, **values: Any) -> State:
     """Write other values into a state on disk."""
     return file.change(with_fields, **values)
+
+
+def failing(kind: str, since: float = 1.0) -> tuple[Problem, ...]:
+    """The problems of an instance whose cycles fail, as somebody was told."""
+    return (Problem(CYCLE, kind, since, "no luck", (kind,)),)
+
+
+def drift_words(state: State) -> str:
+    """What was told of rows that differ; "" where none do."""
+    return state.drift.words if state.drift else ""

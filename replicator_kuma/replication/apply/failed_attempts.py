@@ -40,8 +40,7 @@ NOT_STARTED = "Kuma did not start on it"
 
 def call_bad(instance: Instance, mark: SnapshotRef, why: str) -> None:
     """Remember a snapshot for which Kuma was stopped for nothing: only a person tries it again."""
-    if mark.key is not None:
-        instance.state.change(transitions.called_bad, mark, instance.fleet, why, now=time.time())
+    instance.state.change(transitions.called_bad, mark, instance.fleet, why, now=time.time())
 
 
 def aim(instance: Instance, mark: SnapshotRef, policy: str) -> str:

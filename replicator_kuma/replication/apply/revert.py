@@ -168,7 +168,7 @@ def _judged(instance: Instance, pending: Pending, cause: KumaError) -> KumaError
     unknown = isinstance(cause, NotReady) and cause.state is None and cause.status is None
     if not unknown:
         call_bad(instance, pending.mark, f"{NOT_STARTED} ({cause})")
-        instance.state.change(transitions.cleared)
+        instance.state.change(transitions.unsuspected)
     elif instance.state.load().applying.suspect in pending.mark.names(instance.fleet):
         # nobody can tell whether Kuma was killed: try the snapshot once more
         return KumaError(said, hint="Look at Kuma's log. The next cycle tries it once more.")

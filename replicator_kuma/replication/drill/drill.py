@@ -35,6 +35,7 @@ from replicator_kuma.base.errors import (
 from replicator_kuma.base.text import counted
 from replicator_kuma.dump.catalog import Dangle
 from replicator_kuma.dump.format import Dump
+from replicator_kuma.replication import problems
 from replicator_kuma.replication.apply import prepare, staging
 from replicator_kuma.replication.apply.transaction import carry_out
 from replicator_kuma.replication.drill import scratch
@@ -44,7 +45,7 @@ from replicator_kuma.replication.observe import observe
 from replicator_kuma.replication.schema_check import require_schema
 from replicator_kuma.replication.snapshots import fetched, find
 from replicator_kuma.replication.state import transitions
-from replicator_kuma.replication.state.records import Drill, Pending, SnapshotRef
+from replicator_kuma.replication.state.records import DRILL, Drill, Pending, SnapshotRef
 from replicator_kuma.replication.state.state import State
 
 NOTE_WAIT = 60.0
@@ -171,16 +172,10 @@ def steps(
         drilled = yield from _run(course, chosen, kuma)
     except DrillFailed as error:
         if snapshot is None:
-            _note(instance, course, str(error), kuma is not None)
-            if tell:
-                instance.notifier.send(
-                    Kind.DRILLS, "drill fails", f"{error}\n{error.hint}", urgent=True
-                )
+            _note(instance, course, error, kuma is not None, tell)
         raise
     if snapshot is None:
-        before = _note(instance, course, drilled.sentence, kuma is not None)
-        if tell and before.upkeep.drill is not None and not before.upkeep.drill.ok:
-            instance.notifier.send(Kind.DRILLS, "drill works again", drilled.sentence)
+        _note(instance, course, drilled.sentence, kuma is not None, tell)
     return drilled
 
 
@@ -313,22 +308,48 @@ def _boot(at: Instance, kuma: ThrowAway) -> float:
     return shown.seconds
 
 
-def _note(instance: Instance, course: _Course, sentence: str, booted: bool) -> State:
-    """Keep how a drill of the newest snapshot ended; the state from before. Never raises."""
+def _note(
+    instance: Instance, course: _Course, end: str | DrillFailed, booted: bool, tell: bool
+) -> None:
+    """Keep how a drill of the newest snapshot ended, and tell it. Never raises."""
     ended = Drill(
         at=time.time(),
         ok=not course.failed_at,
-        sentence=sentence,
+        sentence=str(end),
         position=course.position,
         steps=tuple((name, round(seconds, 3)) for name, seconds in course.steps),
         kuma=booted,
         failed_at=course.failed_at,
     )
-    state = State(writer="")
+
+    def noted(state: State) -> State:
+        return transitions.drilled(state, ended)
+
     try:
         with instance.state.lock(NOTE_WAIT):
-            state = instance.state.load()
-            instance.state.change(transitions.drilled, ended)
+            if tell:
+                tell_drill(instance, DRILL, end, noted)
+            else:
+                instance.state.change(noted)
     except (AlreadyRunning, StateError) as error:
         log.warning("how the drill ended could not be noted: %s", error)
-    return state
+
+
+def tell_drill(
+    instance: Instance, what: str, end: str | DrillFailed, also: problems.Change
+) -> None:
+    """Tell that drills begin to fail, or go well again. Raises StateError."""
+    send = instance.notifier.send
+    if isinstance(end, str):
+        again = "drill works again"
+        problems.clear(instance, what, lambda _was: send(Kind.DRILLS, again, end), also=also)
+        return
+    kind, message = type(end).__name__, f"{end}\n{end.hint}"
+    problems.raise_(
+        instance,
+        what,
+        kind,
+        str(end),
+        lambda: send(Kind.DRILLS, "drill fails", message, urgent=True),
+        also=also,
+    )

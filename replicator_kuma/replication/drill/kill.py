@@ -15,7 +15,6 @@ from typing import Any
 from replicator_kuma.adapters.database.scratch import newest_beat
 from replicator_kuma.adapters.kuma.readiness import Readiness, probe
 from replicator_kuma.adapters.kuma.supervised import SupervisedKuma
-from replicator_kuma.adapters.notify import Kind
 from replicator_kuma.base.errors import (
     AlreadyRunning,
     DatabaseLocked,
@@ -25,9 +24,10 @@ from replicator_kuma.base.errors import (
     KumaError,
     ReplicatorError,
 )
+from replicator_kuma.replication.drill.drill import tell_drill
 from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.state import transitions
-from replicator_kuma.replication.state.records import Drill
+from replicator_kuma.replication.state.records import KILL, Drill
 
 POLL = 0.1
 COMMAND = "drill-kill"
@@ -80,15 +80,9 @@ def kill(instance: Instance, kuma: SupervisedKuma, url: str, patience: float) ->
             failed = DrillFailed(f"Uptime Kuma was killed for a drill: {error}", hint=error.hint)
             ended = Drill(time.time(), False, str(failed), failed_at="kill")
             with contextlib.suppress(ReplicatorError):
-                instance.state.change(transitions.kill_drill_failed, ended)
-            instance.notifier.send(
-                Kind.DRILLS, "drill fails", f"{failed}\n{failed.hint}", urgent=True
-            )
+                tell_drill(instance, KILL, failed, lambda state: transitions.killed(state, ended))
             raise failed from error
-        before = instance.state.load().upkeep.drill_failed
-        if before is not None and before.failed_at == "kill":
-            instance.state.change(transitions.kill_drill_failed, None)
-            instance.notifier.send(Kind.DRILLS, "drill works again", killed.sentence)
+        tell_drill(instance, KILL, killed.sentence, transitions.killed)
     return killed
 
 

@@ -58,7 +58,7 @@ class Leader:
         due = verify or bool(leading.promoted_at) or self._due(state)
         quiet = leading.published is not None and leading.publishing is None
         quiet = quiet and leading.fenced is None and leading.rollback_applied is None
-        quiet = quiet and not leading.lagging
+        quiet = quiet and not state.lagging
         mark = fingerprint(self.instance)
         if quiet and not due and mark and mark == state.live.fingerprint:
             return self._nothing(state)

@@ -10,9 +10,11 @@ import logging
 import time
 
 from replicator_kuma.adapters.repository import Position
+from replicator_kuma.replication import problems
 from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.observe import fingerprint, observe
 from replicator_kuma.replication.state import transitions
+from replicator_kuma.replication.state.records import DRIFT
 from replicator_kuma.replication.state.state import State
 
 AGAIN = 3600.0
@@ -50,8 +52,8 @@ def judge(state: State, digest: str, *, heal: bool, reconcile: bool, now: float 
     if heal:
         soon = digest == following.healed and 0 <= now - following.healed_at < AGAIN
         return Step.CAME_BACK if soon else Step.HEAL
-    seen = following.drift.digest if following.drift else ""
-    return Step.ASK if following.keeps_own and digest != seen else Step.LEAVE
+    asked = digest == following.drift_digest
+    return Step.ASK if following.keeps_own and not asked else Step.LEAVE
 
 
 def look(
@@ -74,9 +76,12 @@ def look(
     digest, heal = observe(instance).manifest.digest, may_heal and instance.policy().heal
     step = judge(state, digest, heal=heal, reconcile=reconcile, now=time.time())
     if step is Step.EQUAL:
-        if state.following.drift:
-            log.info("the rows equal %s again", position)
-        instance.state.change(transitions.rows_equal, mark, now=time.time())
+        problems.clear(
+            instance,
+            DRIFT,
+            lambda _was: log.info("the rows equal %s again", position),
+            also=lambda before: transitions.rows_equal(before, mark, now=time.time()),
+        )
     elif step is not Step.ASK:
         note(instance, step, position, digest, gone=not may_heal)
     return step
@@ -93,19 +98,27 @@ def note(
     words = _words(step, position, by_kuma=not state.following.healed_at)
     if step is Step.LEAVE:
         words = f"rows here are no longer those of {position}: they stay {_until(state, gone)}"
-    if step is not Step.HEAL and words != state.following.drift_words:
-        log.warning("%s", words)
-    instance.state.change(transitions.drifted, words, digest, now=time.time())
+    _raise(instance, words, digest, tells=step is not Step.HEAL)
 
 
 def note_unpublished(instance: Instance, position: Position, digest: str) -> str:
     """Remember that rows of a promoted instance are newer than its snapshot; returns the words."""
-    state = instance.state.load()
     words = f"rows here have changed since {position}, and are not published yet"
-    if words != state.following.drift_words:
-        log.warning("%s", words)
-    instance.state.change(transitions.drifted, words, digest, now=time.time())
+    _raise(instance, words, digest)
     return words
+
+
+def _raise(instance: Instance, words: str, digest: str, *, tells: bool = True) -> None:
+    """What is told of rows is another problem when the words are others."""
+    problems.raise_(
+        instance,
+        DRIFT,
+        words,
+        words,
+        lambda: log.warning("%s", words),
+        tells=tells,
+        also=lambda state: transitions.drifted(state, digest),
+    )
 
 
 def _until(state: State, gone: bool) -> str:

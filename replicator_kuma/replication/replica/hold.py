@@ -18,6 +18,7 @@ from replicator_kuma.base.errors import (
     SnapshotNotFound,
     StoppedInVain,
 )
+from replicator_kuma.replication import problems
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from replicator_kuma.replication.replica import drift
 from replicator_kuma.replication.replica.take import stand, take
@@ -29,7 +30,7 @@ from replicator_kuma.replication.state.hold_words import (
     restore_hold,
     told,
 )
-from replicator_kuma.replication.state.records import Hold, SnapshotRef
+from replicator_kuma.replication.state.records import HOLD, Hold, SnapshotRef
 from replicator_kuma.replication.undo import put_back
 
 log = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ def stay(
         sentence = _say(instance, newest)
         result = _stand(instance, hold, snapshots, reconcile)
     if result.outcome is Outcome.NOTHING:
-        differ = "; rows here differ from it" if instance.state.load().following.drift else ""
+        differ = "; rows here differ from it" if instance.state.load().drift else ""
         return replace(result, sentence=f"{sentence}{differ}")
     return replace(result, sentence=f"{result.sentence}; {sentence}")
 
@@ -86,9 +87,8 @@ def _say(instance: Instance, newest: Snapshot) -> str:
     assert hold is not None
     assert shown is not None
     sentence = f"holding {held_words(shown)}; newest is {newest.position}; {TO_GO_ON}"
-    if hold.said != newest.position:
-        instance.state.change(transitions.hold_is, replace(hold, said=newest.position))
-        log.warning("%s", sentence)
+    newer = str(newest.position)
+    problems.raise_(instance, HOLD, newer, sentence, lambda: log.warning("%s", sentence))
     return sentence
 
 

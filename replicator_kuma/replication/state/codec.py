@@ -10,16 +10,22 @@ from typing import Any
 
 from replicator_kuma.adapters.repository.snapshot import Position
 from replicator_kuma.replication.state.records import (
+    AWAY,
+    CYCLE,
+    DRIFT,
+    DRILL,
+    HOLD,
+    KILL,
+    LAGGING,
     Arrived,
-    Away,
     Bad,
-    Drift,
     Drill,
     FailedAttempt,
     Hold,
     JobRecord,
     Last,
     Pending,
+    Problem,
     RepositoryUpkeep,
     Restart,
     SnapshotRef,
@@ -66,11 +72,8 @@ def encode_state(state: State) -> dict[str, Any]:
         for each in dataclasses.fields(kind):
             name = _ON_DISK.get((section, each.name), each.name)
             raw[name] = encode(getattr(values, each.name))
-    drift = state.following.drift
-    raw["drift"] = drift.since if drift else 0.0
-    raw["drift_words"] = drift.words if drift else ""
-    raw["drift_digest"] = drift.digest if drift else ""
-    return raw
+    raw["problems"] = encode(state.problems)
+    return raw | _problems_of_0_3_0(state, raw)
 
 
 def encode(value: Any) -> Any:
@@ -120,8 +123,8 @@ def decode_hold(value: Any) -> Hold | None:
     """What `encode` made of a hold; raises KeyError, TypeError, ValueError."""
     if value is None:
         return None
-    read = {"mark": decode_ref(value["mark"]), "said": decode_position(value["said"])}
-    return Hold(**{**value, **read})
+    fields = {name: item for name, item in value.items() if name != "said"}
+    return Hold(**{**fields, "mark": decode_ref(value["mark"])})
 
 
 def decode_arrived(value: Any) -> Arrived:
@@ -138,7 +141,6 @@ def decode(raw: dict[str, Any]) -> State:
         fields[name] = decode_position(raw.get(name))
     fields["hold"] = decode_hold(raw.get("hold"))
     fields["pending"] = decode_pending(raw.get("pending"))
-    fields["drift"] = _decode_drift(raw)
     if raw.get("last") is not None:
         fields["last"] = Last(**raw["last"])
     fields["vain"] = _decode_vain(raw.get("vain"))
@@ -147,11 +149,10 @@ def decode(raw: dict[str, Any]) -> State:
         fields["bad_why"] = Bad(**raw["bad_why"])
     for name in ("drill", "drill_failed"):
         fields[name] = Drill.read(raw.get(name))
-    for name in ("bad", "identities", "published_files", "rivals", "told", "tried"):
+    for name in ("bad", "identities", "published_files", "rivals", "tried"):
         fields[name] = tuple(raw.get(name, ()))
     fields["arrived"] = decode_arrived(raw.get("arrived", ()))
     fields["chores"] = tuple(JobRecord(**noted) for noted in raw.get("chores", ()))
-    fields["away"] = tuple(Away(**each) for each in raw.get("away", ()))
     fields["upkeep"] = tuple(RepositoryUpkeep(**each) for each in raw.get("upkeep", ()))
     sections = {
         section: kind(
@@ -163,13 +164,66 @@ def decode(raw: dict[str, Any]) -> State:
         )
         for section, kind in _SECTIONS.items()
     }
-    return State(writer=raw["writer"], **sections)
+    return State(writer=raw["writer"], problems=_decode_problems(raw), **sections)
 
 
-def _decode_drift(raw: dict[str, Any]) -> Drift | None:
-    if not raw.get("drift"):
-        return None
-    return Drift(raw["drift"], raw.get("drift_words", ""), raw.get("drift_digest", ""))
+def _problems_of_0_3_0(state: State, raw: dict[str, Any]) -> dict[str, Any]:
+    """The members in which 0.3.0 keeps what is open: each where it was first needed."""
+    cycle = next((one for one in state.problems if one.what == CYCLE), Problem(CYCLE))
+    said = state.problem(HOLD)
+    return {
+        "failing_since": cycle.since,
+        "told": list(cycle.told),
+        "recovered_at": cycle.recovered_at,
+        "drift": state.drift.since if state.drift else 0.0,
+        "drift_words": state.drift.words if state.drift else "",
+        "lagging": state.lagging,
+        "away": encode(state.away),
+        "hold": raw["hold"] and {**raw["hold"], "said": said.kind if said else None},
+    }
+
+
+def _decode_problems(raw: dict[str, Any]) -> tuple[Problem, ...]:
+    if "problems" in raw:
+        return tuple(Problem(**{**one, "told": tuple(one["told"])}) for one in raw["problems"])
+    last, hold = raw.get("last") or {}, raw.get("hold") or {}
+    since, error = raw.get("failing_since", 0.0), last.get("error", "")
+    # 0.2.0 noted what it told only as its last error
+    told = tuple(raw.get("told", ())) or (error,)
+    found = [
+        Problem(
+            CYCLE,
+            error if since else "",
+            since,
+            last.get("sentence", "") if since else "",
+            told if since else (),
+            raw.get("recovered_at", 0.0),
+        )
+    ]
+    if words := raw.get("drift_words") or raw.get("drift"):
+        found.append(_known(DRIFT, str(words), raw["drift"], raw.get("drift_words", "")))
+    if words := raw.get("lagging"):
+        found.append(_known(LAGGING, LAGGING, last.get("at") or 1.0, words))
+    if hold.get("said"):
+        found.append(_known(HOLD, hold["said"], hold["since"], ""))
+    for one in raw.get("away", ()):
+        found.append(_known(AWAY + one["name"], AWAY, one["since"], one["why"]))
+    for job in raw.get("chores", ()):
+        if not job["ok"]:
+            found.append(_known(job["name"], job["error"], job["at"], job["sentence"]))
+    drill, failed = raw.get("drill"), raw.get("drill_failed")
+    if drill and not drill["ok"] and all(one.what != DRILL for one in found):
+        found.append(_known(DRILL, "DrillFailed", drill["at"], drill["sentence"]))
+    if failed and failed["failed_at"] == "kill":
+        found.append(_known(KILL, "DrillFailed", failed["at"], failed["sentence"]))
+    return tuple(
+        sorted((one for one in found if one.since or one.recovered_at), key=lambda one: one.what)
+    )
+
+
+def _known(what: str, kind: str, since: float, words: str) -> Problem:
+    """A problem that was told before there was a ledger."""
+    return Problem(what, kind, since, words, (kind,))
 
 
 def _decode_vain(value: Any) -> FailedAttempt | None:

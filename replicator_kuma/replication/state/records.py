@@ -120,8 +120,6 @@ class Hold:
     """None: the rows from before anything was applied"""
     kept: int = 0
     """the number of the checkpoint that an undo has yet to put back; 0: none"""
-    said: Position | None = None
-    """the newest position of which the log has told that it is not followed"""
 
     def holds(self, snapshot: SnapshotKey | None) -> bool:
         """Whether it is of this snapshot."""
@@ -198,6 +196,40 @@ class RepositoryUpkeep:
         }
 
 
+CYCLE = "cycle"
+DRIFT = "drift"
+HOLD = "hold"
+LAGGING = "lagging repository"
+DRILL = "drill"
+KILL = "drill --kill"
+AWAY = "away: "
+"""and the name of the repository"""
+HELD_BACK = ""
+"""stands among what was told for a problem that was not"""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A problem that is open, or one that ended a while ago; seconds since the epoch."""
+
+    what: str
+    """what has it: a cycle, a maintenance job, a repository"""
+    kind: str = ""
+    """in which way: an error's class, where it has one"""
+    since: float = 0.0
+    """0: it is not open"""
+    words: str = ""
+    told: tuple[str, ...] = ()
+    """kinds of it that were told since it began"""
+    recovered_at: float = 0.0
+    """when its last end was told; 0: it was not, or long ago"""
+
+    @property
+    def was_told(self) -> bool:
+        """Whether somebody knows of it, so that its end is news."""
+        return any(kind != HELD_BACK for kind in self.told)
+
+
 @dataclass(frozen=True)
 class Away:
     """A repository that gives no answer; ``since`` is seconds since the epoch."""
@@ -247,17 +279,6 @@ class Restart:
     """when Kuma was started again"""
     begun: float
     """when the cycle began that had stopped it"""
-
-
-@dataclass(frozen=True)
-class Drift:
-    """The live rows differ from those of the applied snapshot, and were not healed."""
-
-    since: float
-    """seconds since the epoch"""
-    words: str = ""
-    digest: str = ""
-    """of the rows that were found to differ"""
 
 
 @dataclass(frozen=True)

@@ -11,16 +11,20 @@ from dataclasses import dataclass, field
 
 from replicator_kuma.adapters.repository.snapshot import Label, Position, SnapshotKey
 from replicator_kuma.replication.state.records import (
+    AWAY,
+    CYCLE,
+    DRIFT,
+    LAGGING,
     Arrived,
     Away,
     Bad,
-    Drift,
     Drill,
     FailedAttempt,
     Hold,
     JobRecord,
     Last,
     Pending,
+    Problem,
     RepositoryUpkeep,
     Restart,
     SnapshotRef,
@@ -66,8 +70,6 @@ class Leading:
     """the newest checkpoint when this became the leader: those up to there are a replica's"""
     equivalent: str = ""
     """which rows mean the same as a snapshot of another engine (`leader.equivalence_key`)"""
-    lagging: str = ""
-    """which of the two repositories lags behind, and why"""
     verified_at: float = 0.0
     """when the repository was last asked, and agreed; 0: it is to be asked in any case"""
 
@@ -104,19 +106,12 @@ class Following:
     hold: Hold | None = None
     shrink: str = ""
     """why the newest snapshot is not applied: too many monitors would go"""
-    drift: Drift | None = None
-    """None: the live rows are those of the applied snapshot"""
+    drift_digest: str = ""
+    """of the live rows, where they are not those of the applied snapshot"""
     healed: str = ""
     """digest of the rows that the last heal of the applied snapshot replaced"""
     healed_at: float = 0.0
     """when a cycle first found the rows equal after that heal; 0: none has"""
-    away: tuple[Away, ...] = ()
-    """which of the two repositories gave no answer to the last listing"""
-
-    @property
-    def drift_words(self) -> str:
-        """What was told of rows that differ; "" where none do."""
-        return self.drift.words if self.drift else ""
 
 
 @dataclass(frozen=True)
@@ -166,11 +161,6 @@ class Outcomes:
     """when a cycle last went well and did not only wait; 0: none, or 0.3.0 wrote this"""
     refused: str = ""
     """why a cycle was refused in a way that only a person ends, until one goes well"""
-    failing_since: float = 0.0
-    recovered_at: float = 0.0
-    """when it was last told that cycles work again"""
-    told: tuple[str, ...] = ()
-    """kinds of failures that were told since cycles last went well"""
     role: str = ""
 
 
@@ -185,6 +175,38 @@ class State:
     applying: Applying = field(default_factory=Applying)
     upkeep: Upkeep = field(default_factory=Upkeep)
     outcome: Outcomes = field(default_factory=Outcomes)
+    problems: tuple[Problem, ...] = ()
+    """by name: those that are open, and those that ended within the last hour"""
+
+    def problem(self, what: str) -> Problem | None:
+        """An open problem; None: there is none of that name."""
+        return next((one for one in self.problems if one.what == what and one.since), None)
+
+    @property
+    def failing_since(self) -> float:
+        """Since when cycles fail; 0: the last one did not."""
+        failing = self.problem(CYCLE)
+        return failing.since if failing else 0.0
+
+    @property
+    def drift(self) -> Problem | None:
+        """None: the live rows are those of the applied snapshot."""
+        return self.problem(DRIFT)
+
+    @property
+    def lagging(self) -> str:
+        """Which of a leader's two repositories lags behind, and why; "": neither."""
+        behind = self.problem(LAGGING)
+        return behind.words if behind else ""
+
+    @property
+    def away(self) -> tuple[Away, ...]:
+        """Which of a replica's two repositories gave no answer to the last listing."""
+        return tuple(
+            Away(one.what.removeprefix(AWAY), one.since, one.words)
+            for one in self.problems
+            if one.what.startswith(AWAY) and one.since
+        )
 
     def highest_applied(self) -> Position | None:
         """The highest position that was ever applied here, confirmed or not."""

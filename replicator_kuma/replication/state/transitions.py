@@ -12,16 +12,18 @@ from dataclasses import replace
 
 from replicator_kuma.adapters.repository.snapshot import Position
 from replicator_kuma.replication.state.records import (
+    DRIFT,
+    HELD_BACK,
+    HOLD,
     Arrived,
-    Away,
     Bad,
-    Drift,
     Drill,
     FailedAttempt,
     Hold,
     JobRecord,
     Last,
     Pending,
+    Problem,
     RepositoryUpkeep,
     Restart,
     SnapshotRef,
@@ -33,6 +35,10 @@ MOST_BAD = 20
 """bad snapshots that are remembered"""
 MOST_FAILED = 50
 """digests of failed publishes, and rivals, that are remembered"""
+MOST_TOLD = 20
+"""kinds of one problem that are remembered as told"""
+FLAPPING = 3600.0
+"""seconds after a recovery in which what goes by itself has to come twice in a row"""
 LEADER = "BACKUP"
 """a leader's role: the value of its REPLICATOR_MODE"""
 
@@ -79,14 +85,13 @@ def listed(state: State, newest: SnapshotRef | None, now: float) -> State:
     )
     if newest is None or not before.doubtful(newest):
         leading = replace(leading, published=newest, verified_at=now)
+    state = hold_is(state, None)  # it was set while this instance was a replica
     return replace(
         state,
         # a container made anew goes on as the writer that it was: two would alert the replicas
         writer=newest.writer if newest else state.writer,
         live=replace(state.live, fingerprint=""),
         leading=leading,
-        # it was set while this instance was a replica
-        following=replace(state.following, hold=None),
     )
 
 
@@ -182,18 +187,12 @@ def leads_with(state: State, digest: str) -> State:
 
 def promoted(state: State, digest: str, *, led_from: int, at: float) -> State:
     """This instance leads from now on. ``at``: 0 where its mode says so already."""
-    state = leads_with(state, digest)
+    state = _no_drift(hold_is(leads_with(state, digest), None))
     return replace(
         state,
         leading=replace(state.leading, led_from=led_from, promoted_at=at),
-        following=replace(state.following, hold=None, drift=None),
         outcome=replace(state.outcome, role=LEADER),
     )
-
-
-def lagging(state: State, words: str) -> State:
-    """Which of two repositories lags behind; "": neither."""
-    return replace(state, leading=replace(state.leading, lagging=words))
 
 
 def _with_failed(leading: Leading, digest: str) -> tuple[str, ...]:
@@ -209,11 +208,6 @@ def to_verify(state: State) -> State:
     return replace(state, leading=replace(state.leading, verified_at=0.0))
 
 
-def away(state: State, repositories: tuple[Away, ...]) -> State:
-    """Which of two repositories gave no answer."""
-    return replace(state, following=replace(state.following, away=repositories))
-
-
 def shrink_refused(state: State, why: str) -> State:
     """Why the newest snapshot is not applied; "": it is not refused."""
     return replace(state, following=replace(state.following, shrink=why))
@@ -222,11 +216,15 @@ def shrink_refused(state: State, why: str) -> State:
 def held(state: State, hold: Hold) -> State:
     """A person sends this replica to a snapshot or a checkpoint; noted before rows are touched."""
     floor = state.highest_applied()
-    return replace(state, following=replace(state.following, hold=hold, floor=floor))
+    state = hold_is(state, hold)
+    return replace(state, following=replace(state.following, floor=floor))
 
 
 def hold_is(state: State, hold: Hold | None) -> State:
     """The hold as it stands now; None: it ended."""
+    before = state.following.hold
+    if before is not None and (hold is None or hold.since != before.since):
+        state = cleared(state, HOLD)
     return replace(state, following=replace(state.following, hold=hold))
 
 
@@ -237,19 +235,22 @@ def resumed(state: State) -> State:
 
 def rows_equal(state: State, fingerprint: str | None = None, *, now: float) -> State:
     """The live rows are those of the applied snapshot, by these files; None: by no files."""
-    following = replace(state.following, drift=None)
+    following = state.following
     if following.healed and not following.healed_at:
         following = replace(following, healed_at=now)
     if fingerprint is not None:
         state = unchanged(state, fingerprint)
-    return replace(state, following=following)
+    return _no_drift(replace(state, following=following))
 
 
-def drifted(state: State, words: str, digest: str, *, now: float) -> State:
-    """They differ, and hash to ``digest``. It counts from when they were first found to."""
-    since = state.following.drift.since if state.following.drift else now
-    drift = Drift(since, words, digest)
-    return replace(unchanged(state, ""), following=replace(state.following, drift=drift))
+def drifted(state: State, digest: str) -> State:
+    """They differ, and hash to ``digest``; the problem is raised beside this."""
+    following = replace(state.following, drift_digest=digest)
+    return replace(unchanged(state, ""), following=following)
+
+
+def _no_drift(state: State) -> State:
+    return cleared(replace(state, following=replace(state.following, drift_digest="")), DRIFT)
 
 
 def found_equal(
@@ -267,8 +268,8 @@ def found_equal(
     if state.applied_by(snapshot.key, policy):
         state = rows_equal(state, now=now)
     else:
-        following = replace(state.following, drift=None, healed="", healed_at=0.0)
-        state = replace(state, following=following)
+        following = replace(state.following, healed="", healed_at=0.0)
+        state = _no_drift(replace(state, following=following))
     if state.following.hold is not None and not state.following.hold.holds(snapshot.key):
         state = hold_is(state, None)
     following = replace(
@@ -360,10 +361,9 @@ def confirmed(state: State, pending: Pending, fleet: str) -> State:
         keeps_own=pending.keeps_own,
         healed=pending.replaced if again else "",
         healed_at=0.0,
-        drift=None,
     )
     live = replace(state.live, digest=pending.digest, fingerprint="")
-    return replace(state, following=following, live=live)
+    return _no_drift(replace(state, following=following, live=live))
 
 
 def reverted(state: State, pending: Pending) -> State:
@@ -388,18 +388,20 @@ def suspected(state: State, pending: Pending, fleet: str, why: str, *, now: floa
         hold = following.hold and replace(following.hold, mark=following.applied, kept=0)
         return hold_is(state, hold)
     if state.applying.suspect and state.applying.suspect in pending.mark.names(fleet):
-        return cleared(called_bad(state, pending.mark, fleet, why, now=now))
+        return unsuspected(called_bad(state, pending.mark, fleet, why, now=now))
     suspect = pending.mark.common_id(fleet)
     return replace(state, applying=replace(state.applying, suspect=suspect))
 
 
-def cleared(state: State) -> State:
+def unsuspected(state: State) -> State:
     """No snapshot is suspected any more."""
     return replace(state, applying=replace(state.applying, suspect=""))
 
 
 def called_bad(state: State, snapshot: SnapshotRef, fleet: str, why: str, *, now: float) -> State:
-    """Kuma was stopped for this snapshot in vain: only a person tries it again."""
+    """Kuma was stopped for this snapshot for nothing: only a person tries it again."""
+    if snapshot.key is None:
+        return state
     others = (known for known in state.applying.bad if known not in snapshot.names(fleet))
     bad = (*others, snapshot.common_id(fleet))[-MOST_BAD:]
     noted = Bad(str(snapshot.position), now, why)
@@ -477,51 +479,24 @@ def drilled(state: State, ended: Drill) -> State:
     return replace(state, upkeep=replace(state.upkeep, drill=ended, drill_failed=failed))
 
 
-def kill_drill_failed(state: State, ended: Drill | None) -> State:
-    """How a drill that kills Kuma failed; None: the last one went well."""
-    return replace(state, upkeep=replace(state.upkeep, drill_failed=ended))
+def killed(state: State, failed: Drill | None = None) -> State:
+    """How a drill that kills Kuma failed; None: it went well, and mends the last that did not."""
+    known = state.upkeep.drill_failed
+    if failed is None and known is not None and known.failed_at != "kill":
+        return state
+    return replace(state, upkeep=replace(state.upkeep, drill_failed=failed))
 
 
-def cycle_failed(
-    state: State, last: Last, role: str, *, told: tuple[str, ...], fresh_at: float, refused: str
-) -> State:
+def cycle_failed(state: State, last: Last, role: str, *, fresh_at: float, refused: str) -> State:
     """A cycle failed. The next one asks the repository, and does not go by what was known."""
-    outcome = replace(
-        state.outcome,
-        last=last,
-        role=role,
-        failing_since=state.outcome.failing_since or last.at,
-        told=told,
-        fresh_at=fresh_at,
-        refused=refused,
-    )
+    outcome = replace(state.outcome, last=last, role=role, fresh_at=fresh_at, refused=refused)
     return to_verify(replace(state, outcome=outcome))
 
 
 def cycle_succeeded(
-    state: State,
-    last: Last,
-    role: str,
-    *,
-    waits_until: float,
-    fresh_at: float,
-    refused: str,
-    told_at: float | None,
-) -> State:
-    """A cycle went well. ``told_at``: when its recovery is told; None: nobody knew of a failure."""
-    state = cycle_put_off(
-        state, last, role, waits_until=waits_until, fresh_at=fresh_at, refused=refused
-    )
-    before = state.outcome
-    at = before.recovered_at if told_at is None else told_at
-    outcome = replace(before, failing_since=0.0, recovered_at=at, told=())
-    return replace(state, outcome=outcome)
-
-
-def cycle_put_off(
     state: State, last: Last, role: str, *, waits_until: float, fresh_at: float, refused: str
 ) -> State:
-    """A cycle waits, and has not tried again what failed before: that may fail as before."""
+    """A cycle went well, or waits."""
     outcome = replace(
         state.outcome,
         last=last,
@@ -531,3 +506,51 @@ def cycle_put_off(
         refused=refused,
     )
     return waits(replace(state, outcome=outcome), waits_until)
+
+
+# Open problems (replication/problems.py tells them)
+
+
+def raised(
+    state: State,
+    what: str,
+    kind: str,
+    words: str,
+    *,
+    now: float,
+    goes_by: bool = False,
+    tells: bool = True,
+) -> State:
+    """``what`` is a problem, in this way. ``goes_by``: it may end by itself.
+
+    Such a one that comes back within an hour of its end is told only when it comes twice in a row:
+    what fails now and then would be two messages each time. Where not ``tells``, nobody is told.
+    """
+    known = next((one for one in state.problems if one.what == what), Problem(what))
+    flaps = goes_by and not known.since and 0 <= now - known.recovered_at < FLAPPING
+    told = known.told
+    if tells and not flaps and kind not in told:
+        told = (*(each for each in told if each != HELD_BACK), kind)[-MOST_TOLD:]
+    problem = replace(
+        known, kind=kind, since=known.since or now, words=words, told=told or (HELD_BACK,)
+    )
+    return _with_problem(state, problem, now)
+
+
+def cleared(state: State, what: str, *, now: float = 0.0) -> State:
+    """``what`` is no problem any more. ``now``: its end is told; 0: nobody tells it."""
+    known = next((one for one in state.problems if one.what == what), None)
+    if known is None:
+        return state
+    recovered_at = now if known.since and known.was_told else known.recovered_at
+    return _with_problem(state, Problem(what, recovered_at=recovered_at), now)
+
+
+def _with_problem(state: State, problem: Problem, now: float) -> State:
+    problems = [problem, *(one for one in state.problems if one.what != problem.what)]
+    kept = [
+        one
+        for one in problems
+        if one.since or (one.recovered_at and now - one.recovered_at < FLAPPING)
+    ]
+    return replace(state, problems=tuple(sorted(kept, key=lambda one: one.what)))

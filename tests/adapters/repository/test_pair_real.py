@@ -44,7 +44,7 @@ def test_a_leader_and_a_replica_over_two_repositories(tmp_path: Path) -> None:
         again.name = "repository 2"
         leader.repository = leader.pair = Pair(pair.repositories[0], again)
         assert cycles.lead(leader).outcome is Outcome.NOTHING
-        assert leader.state.load().leading.lagging == ""
+        assert leader.state.load().lagging == ""
         # and the first is gone for the replica
         nowhere = connect(restic_014(), tmp_path / "one", tmp_path / "r", RESTIC_PASSWORD="no")
         other = Pair(nowhere, again)

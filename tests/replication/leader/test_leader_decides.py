@@ -17,7 +17,7 @@ from replicator_kuma.replication.leader.publish import next_position
 from replicator_kuma.replication.state.records import SnapshotRef
 from replicator_kuma.replication.state.state import State
 from tests.support.cycles import mark, snapshot
-from tests.support.states import state_of
+from tests.support.states import failing, state_of
 
 ONE, TWO, THREE = (1, 1), (1, 2), (1, 3)
 
@@ -140,7 +140,9 @@ def test_a_rival_below_its_own_newest_fences() -> None:
 
 
 def test_without_any_memory_its_name_is_its_identity() -> None:
-    found = own_newest(view(snapshot(TWO, writer="lost"), state=state_of("me", failing_since=5.0)))
+    found = own_newest(
+        view(snapshot(TWO, writer="lost"), state=state_of("me", problems=failing("KumaError")))
+    )
     assert found is not None
     assert found.writer == "lost"
 

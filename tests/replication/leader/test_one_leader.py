@@ -130,7 +130,7 @@ def test_a_fence_is_told_once_also_behind_a_network_that_flaps(
         repository.fail["snapshots"] = RepositoryUnreachable("no network")
         with pytest.raises(RepositoryUnreachable):
             run(leader, "BACKUP", backup)
-        leader.told = ""  # the replicator restarts
+        leader.told.clear()  # the replicator restarts
     sent = leader.notifier.sent  # type: ignore[attr-defined]
     fenced = [text for text in sent if "replica has published position 2.1" in text]
     assert len(fenced) == 1

@@ -13,7 +13,7 @@ from replicator_kuma.replication.replica.drift import AGAIN
 from tests.support import databases
 from tests.support.cycles import db, follow, lead, name_of, rename
 from tests.support.instances import RecordingKuma
-from tests.support.states import edit_state
+from tests.support.states import drift_words, edit_state
 
 APPLIED = "1.1 is applied; nothing newer"
 DIFFERS = f"{APPLIED}; rows here differ from it"
@@ -51,8 +51,8 @@ def test_rows_that_return_within_the_hour_are_drift_and_no_outage(
     said = [record.message for record in caplog.records]
     assert ["differ again in the same way within an hour" in line for line in said] == [True]
     state = replica.state.load()
-    assert state.following.drift is not None
-    assert state.following.drift_words == said[0]
+    assert state.drift is not None
+    assert drift_words(state) == said[0]
     assert name_of(db(replica), 3) == "of a tool"
 
 
@@ -105,7 +105,7 @@ def test_rows_that_return_are_put_right_when_a_person_says_so(
     assert follow(replica, reconcile=True).outcome is Outcome.APPLIED
     assert name_of(db(replica), 3) == name_of(db(leader), 3)
     assert follow(replica).sentence == APPLIED
-    assert replica.state.load().following.drift is None
+    assert replica.state.load().drift is None
 
 
 def test_the_next_snapshot_begins_anew(leader: Instance, replica: Instance) -> None:
@@ -140,4 +140,4 @@ def test_a_strategy_that_does_not_heal_says_what_it_says_of_any_drift(replica: I
     assert follow(replica).sentence == APPLIED
     rename(db(replica), 3, "of a tool")
     assert follow(replica).sentence == DIFFERS
-    assert "until the next snapshot" in replica.state.load().following.drift_words
+    assert "until the next snapshot" in drift_words(replica.state.load())

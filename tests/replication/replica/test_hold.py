@@ -41,6 +41,7 @@ from tests.support.cycles import (
 from tests.support.folder_repository import FolderRepository
 from tests.support.forked import DIED, forked
 from tests.support.instances import RecordingKuma
+from tests.support.states import drift_words
 
 
 @pytest.fixture
@@ -110,7 +111,7 @@ def test_rows_that_differ_are_judged_against_what_is_held(
     hold_at(ahead, "1.2")
     rename(db(ahead), 4, "edited here")
     assert follow(ahead).sentence.endswith("; rows here differ from it")
-    assert "no longer those of 1.2" in ahead.state.load().following.drift_words
+    assert "no longer those of 1.2" in drift_words(ahead.state.load())
     # a start of `replicator run` puts right what it holds, and so does a strategy that heals
     healed = follow(ahead, reconcile=True)
     assert healed.outcome is Outcome.APPLIED
@@ -136,7 +137,7 @@ def test_what_is_held_may_be_gone_from_the_repository(
     assert said.outcome is Outcome.NOTHING
     assert said.sentence.endswith("; rows here differ from it")
     assert (name_of(db(ahead), 3), name_of(db(ahead), 4)) == ("two", "edited here")
-    words = ahead.state.load().following.drift_words
+    words = drift_words(ahead.state.load())
     assert "replicator restore --resume" in words
     assert "--now" not in words, "it is refused: nothing is there to put rows right with"
 
@@ -146,9 +147,7 @@ def test_rows_that_differ_from_what_is_held_name_a_command_that_works(ahead: Ins
     hold_at(ahead, "1.2")
     rename(db(ahead), 4, "edited here")
     assert follow(ahead).outcome is Outcome.NOTHING
-    assert (
-        "or `replicator restore --now --snapshot 1.2`" in ahead.state.load().following.drift_words
-    )
+    assert "or `replicator restore --now --snapshot 1.2`" in drift_words(ahead.state.load())
     hold_at(ahead, "1.2")
     assert name_of(db(ahead), 4) != "edited here"
 

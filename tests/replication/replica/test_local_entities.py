@@ -75,7 +75,7 @@ def settled(replica: Instance) -> None:
         assert result.sentence.endswith("is applied; nothing newer")
     assert repository.calls == ["snapshots"] * 3
     assert kuma.log.count("stop") == log
-    assert replica.state.load().following.drift is None
+    assert replica.state.load().drift is None
     assert orphans(db(replica)) == []
 
 
@@ -186,7 +186,7 @@ def test_rows_that_are_not_its_own_still_drift(leader: Instance, replica: Instan
     for _ in range(2):
         follow(replica)
     state = replica.state.load()
-    assert (state.following.drift is not None, name_of(db(replica), 3) == "mine") == (
+    assert (state.drift is not None, name_of(db(replica), 3) == "mine") == (
         not heals,
         not heals,
     )

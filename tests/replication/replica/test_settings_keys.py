@@ -57,7 +57,7 @@ def idle(instance: Instance) -> None:
     for reconcile in (False, True):
         assert follow(instance, reconcile=reconcile).sentence.endswith("nothing newer")
     assert instance.repository.calls == ["snapshots"] * 2
-    assert instance.state.load().following.drift is None
+    assert instance.state.load().drift is None
 
 
 def test_a_key_that_both_sides_chose_travels(leader: Instance, replica: Instance) -> None:

@@ -20,14 +20,18 @@ from replicator_kuma.adapters.repository import Position
 from replicator_kuma.base.errors import AlreadyRunning, StateError
 from replicator_kuma.replication.state.file import StateFile
 from replicator_kuma.replication.state.records import (
-    Away,
+    AWAY,
+    CYCLE,
+    DRIFT,
+    HOLD,
+    LAGGING,
     Bad,
-    Drift,
     Drill,
     FailedAttempt,
     Hold,
     JobRecord,
     Last,
+    Problem,
     RepositoryUpkeep,
     Restart,
 )
@@ -45,7 +49,6 @@ FULL = state_of(
     failed_digests=("c" * 64, "d" * 64),
     fenced="there has published",
     rivals=("e" * 64,),
-    told=("Fenced",),
     shrink="1.3 would take 9 of 12 monitors",
     applied=MARK,
     policy="0123456789abcdef",
@@ -71,7 +74,7 @@ FULL = state_of(
         back_to=ODD,
     ),
     floor=Position(4, 5),
-    hold=Hold(since=7.5, mark=ODD, kept=12, said=Position(4, 5)),
+    hold=Hold(since=7.5, mark=ODD, kept=12),
     rollback_begun=Position(1, 3),
     rollback_applied=ODD,
     identities=("i" * 64, "j" * 64),
@@ -89,15 +92,13 @@ FULL = state_of(
     fingerprint="print",
     digest="digest",
     equivalent="a snapshot and a digest",
-    drift=Drift(5.5, "rows differ", "g" * 64),
+    drift_digest="g" * 64,
     healed="h" * 64,
     healed_at=6.5,
     last=Last(at=2.5, ok=False, sentence="no network", error="X", exit_code=5, hint="try"),
     last_ok_at=3.5,
     fresh_at=3.25,
     refused="r",
-    failing_since=4.5,
-    recovered_at=13.5,
     role="BACKUP",
     jobs=(
         JobRecord(
@@ -118,8 +119,14 @@ FULL = state_of(
     drill=Drill(11.5, True, "1.7 can be recovered", "1.7", (("fetch", 0.5), ("load", 1.25)), True),
     failed=FailedAttempt("a" * 64, "1.7", 2, 12.5, "held", "close it", 4, "0f", ("7.1",), 5),
     drill_failed=Drill(12.5, False, "no Kuma", "1.6", (), True, "start"),
-    away=(Away("repository 2", 13.5, "no route to host"),),
-    lagging="repository 2 lags behind",
+    problems=(
+        Problem(f"{AWAY}repository 2", AWAY, 13.5, "no route to host", (AWAY,)),
+        Problem(CYCLE, "X", 4.5, "no network", ("Fenced", "X"), 13.5),
+        Problem(DRIFT, "rows differ", 5.5, "rows differ", ("rows differ",)),
+        Problem(HOLD, "4.5", 7.5, "holding", ("4.5",)),
+        Problem("housekeeping", "X", 8.5, "damaged", ("X",)),
+        Problem(LAGGING, LAGGING, 9.5, "repository 2 lags behind", (LAGGING,)),
+    ),
     repositories=(RepositoryUpkeep("repository", 1.5, 2, 3, 4, 5, 6.5, "a pack is gone", True),),
 )
 

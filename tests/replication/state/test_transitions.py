@@ -16,7 +16,8 @@ from replicator_kuma.adapters.repository import Position
 from replicator_kuma.replication.state import transitions
 from replicator_kuma.replication.state.codec import decode, encode_state
 from replicator_kuma.replication.state.records import (
-    Away,
+    DRIFT,
+    HOLD,
     Drill,
     FailedAttempt,
     Hold,
@@ -31,7 +32,6 @@ from replicator_kuma.replication.state.state import (
     Applying,
     Following,
     Leading,
-    Outcomes,
     State,
     Upkeep,
 )
@@ -51,8 +51,6 @@ def leading_holds(leading: Leading) -> None:
 
 def following_holds(following: Following) -> None:
     assert not following.healed_at or following.healed, "it counts from a heal"
-    if following.drift is not None:
-        assert following.drift.since > 0, "0 says on disk that there is none"
 
 
 def applying_holds(applying: Applying) -> None:
@@ -69,10 +67,14 @@ def upkeep_holds(upkeep: Upkeep) -> None:
         assert names == sorted(set(names)), "one of a name, in order"
 
 
-def outcome_holds(outcome: Outcomes) -> None:
-    assert not outcome.told or outcome.failing_since, "what was told has not ended"
-    if outcome.last is not None and not outcome.last.ok:
-        assert outcome.failing_since
+def problems_hold(state: State) -> None:
+    names = [one.what for one in state.problems]
+    assert names == sorted(set(names)), "one of a name, in order"
+    for one in state.problems:
+        assert one.since or (one.recovered_at and not one.told), "open, or just over"
+        assert bool(one.since) == bool(one.told), "an open one was told, or is held back"
+        assert len(one.told) <= transitions.MOST_TOLD
+    assert state.following.hold is not None or state.problem(HOLD) is None
 
 
 # --- what may happen ------------------------------------------------------------------------------
@@ -112,7 +114,7 @@ simple = st.builds(
     back_to=st.none() | snapshots,
 )
 pendings = st.builds(dataclasses.replace, simple, earlier=st.none() | simple)
-holds = st.builds(Hold, moments, st.none() | snapshots, st.integers(0, 3), st.none() | positions)
+holds = st.builds(Hold, moments, st.none() | snapshots, st.integers(0, 3))
 lasts = st.builds(Last, moments, st.just(True), words)
 failures = st.builds(Last, moments, st.just(False), words, error=st.just("X"))
 attempts = st.builds(FailedAttempt, ids, words, st.integers(1, 3), moments, words)
@@ -122,7 +124,6 @@ fleet = st.just("default")
 names = st.sampled_from(["one", "two", "three"])
 jobs = st.builds(JobRecord, names, words, moments)
 repositories = st.builds(RepositoryUpkeep, names, moments)
-away = st.lists(st.builds(Away, names, moments, words), max_size=2).map(tuple)
 
 Change = Callable[[State], State]
 
@@ -150,7 +151,9 @@ def change(transition: Callable[..., State], *values: Any, **named: Any) -> st.S
 
 
 came_over = {"digest": digests, "policy": digests, "arrived": arrived, "keeps_own": st.booleans()}
-well = {"waits_until": moments, "fresh_at": moments, "refused": words}
+fresh = {"fresh_at": moments, "refused": words}
+kinds = st.sampled_from(["one", "another"])
+problems = st.sampled_from([DRIFT, "cycle", "housekeeping"])
 CHANGES: dict[Callable[..., State], st.SearchStrategy[Any]] = {
     transitions.published: publishes(),
     **{
@@ -174,15 +177,13 @@ CHANGES: dict[Callable[..., State], st.SearchStrategy[Any]] = {
             (transitions.rollback_over, (), {}),
             (transitions.leads_with, (digests,), {}),
             (transitions.promoted, (digests,), {"led_from": st.integers(0, 5), "at": moments}),
-            (transitions.lagging, (words,), {}),
             (transitions.to_verify, (), {}),
-            (transitions.away, (away,), {}),
             (transitions.shrink_refused, (words,), {}),
             (transitions.held, (holds,), {}),
             (transitions.hold_is, (st.none() | holds,), {}),
             (transitions.resumed, (), {}),
             (transitions.rows_equal, (st.none() | words,), {"now": moments}),
-            (transitions.drifted, (words, digests), {"now": moments}),
+            (transitions.drifted, (digests,), {}),
             (transitions.found_equal, (snapshots, fleet), {**came_over, "now": moments}),
             (
                 transitions.undone_already,
@@ -200,28 +201,21 @@ CHANGES: dict[Callable[..., State], st.SearchStrategy[Any]] = {
             (transitions.reverted, (pendings,), {}),
             (transitions.history_purged, (), {}),
             (transitions.suspected, (pendings, fleet, words), {"now": moments}),
-            (transitions.cleared, (), {}),
+            (transitions.unsuspected, (), {}),
             (transitions.called_bad, (snapshots, fleet, words), {"now": moments}),
             (transitions.attempt_failed, (attempts,), {}),
             (transitions.job_noted, (jobs,), {}),
             (transitions.repository_kept, (repositories, st.frozensets(names)), {}),
             (transitions.drilled, (drills,), {}),
-            (transitions.kill_drill_failed, (st.none() | drills,), {}),
+            (transitions.killed, (st.none() | drills,), {}),
+            (transitions.cycle_failed, (failures, words), fresh),
+            (transitions.cycle_succeeded, (lasts, words), {**fresh, "waits_until": moments}),
             (
-                transitions.cycle_failed,
-                (failures, words),
-                {
-                    "told": st.sampled_from([(), ("X",), ("",)]),
-                    "fresh_at": moments,
-                    "refused": words,
-                },
+                transitions.raised,
+                (problems, kinds, words),
+                {"now": moments, "goes_by": st.booleans(), "tells": st.booleans()},
             ),
-            (transitions.cycle_put_off, (lasts, words), well),
-            (
-                transitions.cycle_succeeded,
-                (lasts, words),
-                {**well, "told_at": st.none() | moments},
-            ),
+            (transitions.cleared, (problems,), {"now": st.just(0.0) | moments}),
         )
     },
 }
@@ -248,7 +242,7 @@ def test_any_sequence_keeps_what_holds_and_can_be_written(sequence: list[Change]
         following_holds(state.following)
         applying_holds(state.applying)
         upkeep_holds(state.upkeep)
-        outcome_holds(state.outcome)
+        problems_hold(state)
     assert decode(encode_state(state)) == state
 
 

@@ -1,0 +1,108 @@
+"""Open problems: each is told once when it begins, and once when it ends.
+
+The ledger is in the state (`State.problems`), so that a process that restarts tells nothing twice.
+What is told is noted first: a kill in between loses a message, and repeats none. Where the state
+cannot be written, this process itself remembers what it told.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from replicator_kuma.base.effects import effect
+from replicator_kuma.base.errors import StateError
+from replicator_kuma.replication.instance import Instance
+from replicator_kuma.replication.state import transitions
+from replicator_kuma.replication.state.records import Problem
+from replicator_kuma.replication.state.state import State
+
+Change = Callable[[State], State]
+
+
+def same(state: State) -> State:
+    """No change beside the problem's."""
+    return state
+
+
+def raise_(
+    instance: Instance,
+    what: str,
+    kind: str,
+    words: str,
+    tell: Callable[[], None],
+    *,
+    goes_by: bool = False,
+    tells: bool = True,
+    also: Change = same,
+    now: float | None = None,
+) -> None:
+    """Note that ``what`` is a problem, and ``tell`` where this kind of it is news.
+
+    ``goes_by``: it may end by itself; soon after its last end it has to come twice in a row before
+    it is told again. ``tells``: somebody is to be told. ``also`` is noted in the same write.
+    Raises StateError where the state cannot be written: it is told all the same, once in this
+    process.
+    """
+    at = time.time() if now is None else now
+    news = tells
+
+    def noted(state: State) -> State:
+        nonlocal news
+        after = transitions.raised(
+            also(state), what, kind, words, now=at, goes_by=goes_by, tells=tells
+        )
+        news = _told(after, what, kind) and not _told(state, what, kind)
+        return after
+
+    try:
+        instance.state.change(noted)
+    except (StateError, OSError, MemoryError):
+        if news:
+            tell_once(instance, what, kind, tell)
+        raise
+    effect("problem noted")
+    if news:
+        tell_once(instance, what, kind, tell)
+        effect("problem told")
+
+
+def tell_once(instance: Instance, what: str, kind: str, tell: Callable[[], None]) -> None:
+    """Tell a kind of problem once in this process, whatever the state says."""
+    if instance.told.get(what) != kind:
+        instance.told[what] = kind
+        tell()
+
+
+def clear(
+    instance: Instance,
+    what: str,
+    tell: Callable[[Problem], None],
+    *,
+    also: Change = same,
+    now: float | None = None,
+) -> None:
+    """Note that ``what`` is no problem any more, and ``tell`` its end where it was told.
+
+    ``tell`` gets the problem as it was. Raises StateError where that cannot be noted.
+    """
+    at = time.time() if now is None else now
+    was: Problem | None = None
+
+    def noted(state: State) -> State:
+        nonlocal was
+        was = state.problem(what)
+        return transitions.cleared(also(state), what, now=at)
+
+    instance.state.change(noted)
+    here = instance.told.pop(what, "")
+    if was is None and here:
+        was = Problem(what, here, at, told=(here,))  # it could not be noted
+    if was is not None and (here or was.was_told):
+        effect("recovery noted")
+        tell(was)
+
+
+def _told(state: State, what: str, kind: str) -> bool:
+    known = state.problem(what)
+    return known is not None and kind in known.told
