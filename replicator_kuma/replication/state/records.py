@@ -91,7 +91,7 @@ class Pending:
     replaced: str = ""
     """digest of the live rows and files that it was planned to replace"""
     digest: str = ""
-    """what `State.live_digest` is once it is confirmed, and so on for the next three"""
+    """what `Live.digest` is once it is confirmed; the next three are of `Following`"""
     policy: str = ""
     arrived: Arrived = ()
     keeps_own: bool = False
