@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 from replicator_kuma.dump.format import Dump
 from replicator_kuma.dump.manifest import Manifest
@@ -13,7 +12,7 @@ from replicator_kuma.dump.transform.policy import Policy
 from replicator_kuma.dump.transform.translate import Terms, Translated, translate
 from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.observe import Observation, observed_dump
-from replicator_kuma.replication.state.records import Arrived, SnapshotRef
+from replicator_kuma.replication.state.records import Arrived, Pending, SnapshotRef
 
 
 @dataclass(frozen=True)
@@ -60,15 +59,24 @@ class Planned:
     undo: UndoOf | None = None
     """where it is an undo"""
 
-    def pending_fields(self, tables: Collection[str]) -> dict[str, Any]:
-        """The fields of `state.Pending` that describe these rows once they are confirmed."""
-        if self.undo is not None:
-            return vars(self.undo)
-        return {
-            "policy": self.policy.fingerprint(tables),
-            "arrived": remembered(self.arrived),
-            "keeps_own": self.keeps_own,
-        }
+    def policy_key(self, tables: Collection[str]) -> str:
+        """By which choices these rows stand from then on."""
+        return self.undo.policy if self.undo else self.policy.fingerprint(tables)
+
+    def described(self, pending: Pending, tables: Collection[str]) -> Pending:
+        """The apply with what the state says of these rows once it is confirmed."""
+        undo, policy = self.undo, self.policy_key(tables)
+        if undo is None:
+            arrived, own = remembered(self.arrived), self.keeps_own
+            return replace(pending, policy=policy, arrived=arrived, keeps_own=own)
+        return replace(
+            pending,
+            undoes=undo.undoes,
+            back_to=undo.back_to,
+            policy=policy,
+            arrived=undo.arrived,
+            keeps_own=undo.keeps_own,
+        )
 
     @property
     def keeps_own(self) -> bool:

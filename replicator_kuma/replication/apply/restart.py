@@ -58,9 +58,7 @@ def apply(instance: Instance, planned: Planned, mark: SnapshotRef) -> None:
         instance.answers()
     was_running = kuma.running() if kuma.manages else _kuma_runs(instance)
     stops = was_running and kuma.manages and not inside
-    wanted = failed_attempts.aim(
-        instance, mark, str(planned.pending_fields(instance.tables)["policy"])
-    )
+    wanted = failed_attempts.aim(instance, mark, planned.policy_key(instance.tables))
     failed_attempts.require_new(instance, wanted)
     if stops:
         other_processes.require_one_kuma(instance)
@@ -124,7 +122,7 @@ def _note(instance: Instance, planned: Planned, first: Pending, stops: bool) -> 
     purge = first.purge or takes_monitors(todo)
     live, wanted = planned.live.manifest, planned.wanted.manifest
     pending = dataclasses.replace(
-        first,
+        planned.described(first, instance.tables),
         base=todo.base,
         target=todo.target,
         files=todo.files,
@@ -132,7 +130,6 @@ def _note(instance: Instance, planned: Planned, first: Pending, stops: bool) -> 
         replaced=live.digest,
         digest=expected_digest(instance, live, wanted),
         words=todo.summary.sentence(),
-        **planned.pending_fields(instance.tables),
     )
     instance.state.change(transitions.apply_begun, pending, stops=stops)
     effect("pending noted")
