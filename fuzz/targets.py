@@ -198,7 +198,7 @@ def listing(_world: World, data: bytes) -> None:
     for snapshot in found:
         assert Label.from_tags(snapshot.label.tags()) == snapshot.label
         assert snapshot.label.fleet == "default"
-    for warning in repository.warnings:
+    for warning in found.warnings:
         harmless(warning)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from replicator_kuma.adapters.database.holders import Holder
 from replicator_kuma.adapters.database.sqlite.values import SqliteRepresentation
-from replicator_kuma.adapters.repository import Label, Limits, Snapshot
+from replicator_kuma.adapters.repository import Label, Limits, Listing, Snapshot
 from replicator_kuma.base.errors import PublishIncomplete, RepositoryUnreachable, SnapshotRefused
 from replicator_kuma.dump.catalog import TABLES
 from replicator_kuma.dump.format import Dump, write_tables
@@ -284,7 +284,7 @@ class ShelfRepository:
     def init(self) -> bool:
         return False
 
-    def snapshots(self, fleet: str) -> Sequence[Snapshot]:
+    def snapshots(self, fleet: str) -> Listing:
         self._point("list")
         fate = self._choose(12)
         if fate == 11:
@@ -292,7 +292,7 @@ class ShelfRepository:
         seen = [stored.snapshot for stored in self._shelf.stored]
         if fate == 10 and self.may_be_stale:
             seen = seen[: len(seen) // 2]
-        return sorted(seen, key=lambda s: (s.position, s.id))
+        return Listing(seen)
 
     def publish(self, folder: Path, label: Label) -> None:
         self._point("backup begins")

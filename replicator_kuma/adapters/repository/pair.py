@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import logging
 import shutil
-import threading
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from replicator_kuma.adapters.repository import (
@@ -32,6 +32,7 @@ from replicator_kuma.base.errors import (
     SnapshotNotFound,
     SnapshotRefused,
 )
+from replicator_kuma.base.threads import started
 from replicator_kuma.dump.format import Dump
 
 logger = logging.getLogger(__name__)
@@ -66,27 +67,21 @@ class Pair:
         self.repositories = (first, second)
         self._patience = patience
         self._listed: dict[str, dict[Key, Snapshot]] = {}
-        self.away: dict[str, ReplicatorError] = {}
+        self.away: Mapping[str, ReplicatorError] = {}
         """who did not answer the last listing, and how"""
         self.failed: dict[str, ReplicatorError] = {}
         """who did not take the last publish"""
 
-    @property
-    def warnings(self) -> list[str]:
-        """What the last listings ignored."""
-        return [line for place in self.repositories for line in getattr(place, "warnings", ())]
-
     def version(self) -> str:
         """restic's: both are reached by the same one."""
-        told: str = self.repositories[0].version()  # type: ignore[attr-defined]
-        return told
+        return self.repositories[0].version()
 
     def check_access(self) -> None:
         """Raise unless both are there, answer and open with their passwords."""
         for place in self.repositories:
             with named(place):
                 try:
-                    place.check_access()  # type: ignore[attr-defined]
+                    place.check_access()
                 except RepositoryMissing as error:
                     if self._another_is_there(place):
                         error.hint = _MAKE_ANEW
@@ -96,7 +91,7 @@ class Pair:
         for place in self.repositories:
             try:
                 if place is not than:
-                    place.check_access()  # type: ignore[attr-defined]
+                    place.check_access()
                     return True
             except ReplicatorError as error:
                 logger.debug("%s: %s", place.name, error)
@@ -116,12 +111,9 @@ class Pair:
         RepositoryMissing also where one was never initialised and the other is empty: then it is
         to be initialised before anything is published.
         """
-        answers = self._ask(lambda place: place.snapshots(fleet))
-        self.away = {n: a for n, a in answers.items() if isinstance(a, ReplicatorError)}
+        listings, self.away = self._ask(fleet)
         self._listed = {
-            name: {key(s.label): s for s in answer}
-            for name, answer in answers.items()
-            if not isinstance(answer, ReplicatorError)
+            name: {key(s.label): s for s in listing} for name, listing in listings.items()
         }
         if not self._listed or not any(self._listed.values()):
             self._raise_missing()
@@ -135,9 +127,8 @@ class Pair:
             )
             for same in self._union()
         ]
-        return Listing(
-            sorted(found, key=lambda s: (s.position, s.id)), away=" and ".join(self.away)
-        )
+        warnings = [line for listing in listings.values() for line in listing.warnings]
+        return Listing(found, away=self.away, warnings=warnings)
 
     def _union(self) -> Iterable[list[Snapshot]]:
         """The copies of each snapshot."""
@@ -246,52 +237,40 @@ class Pair:
         assert first is not None
         raise first
 
-    def _ask(
-        self, call: Callable[[MaintainedRepository], Sequence[Snapshot]]
-    ) -> dict[str, Sequence[Snapshot] | ReplicatorError]:
-        """Both at once; who takes much longer than the other counts as away."""
-        answers: dict[str, Sequence[Snapshot] | ReplicatorError] = {}
-        bugs: list[BaseException] = []
+    def _ask(self, fleet: str) -> tuple[dict[str, Listing], dict[str, ReplicatorError]]:
+        """Both listings at once, and who gave none; raises Interrupted.
 
-        def ask(place: MaintainedRepository) -> None:
+        Who takes much longer than the other counts as away.
+        """
+        asked = {p.name: started(p.name, partial(_list, p, fleet)) for p in self.repositories}
+        done, late = wait(asked.values(), return_when=FIRST_COMPLETED)
+        errors = [future.exception() for future in done]
+        if None in errors:
+            wait(late, self._patience)
+        elif isinstance(errors[0], ReplicatorError):
+            wait(late)
+        listings: dict[str, Listing] = {}
+        away: dict[str, ReplicatorError] = {}
+        for name, future in asked.items():
+            if not future.done():
+                away[name] = RepositoryUnreachable(
+                    f"{name}: no answer within {self._patience:g} s of the other's",
+                    hint=_hint(name, RepositoryUnreachable.hint),
+                )
+                continue
             try:
-                with named(place):
-                    answers[place.name] = call(place)
+                listings[name] = future.result()
             except ReplicatorError as error:
-                answers[place.name] = error
-            except BaseException as error:
-                bugs.append(error)
+                away[name] = error
+        for why in away.values() if not listings else ():
+            if isinstance(why, Interrupted):
+                raise why
+        return listings, away
 
-        for place in self.repositories:
-            threading.Thread(target=ask, args=(place,), name=place.name, daemon=True).start()
-        until: float | None = None
-        while len(answers) < len(self.repositories) and not bugs:
-            good = [a for a in answers.copy().values() if not isinstance(a, ReplicatorError)]
-            if good and until is None:
-                until = time.monotonic() + self._patience
-            if until is not None and time.monotonic() > until:
-                break
-            time.sleep(0.01)
-        if bugs:
-            raise bugs[0]
-        return self._complete(answers.copy())
 
-    def _complete(
-        self, answers: dict[str, Sequence[Snapshot] | ReplicatorError]
-    ) -> dict[str, Sequence[Snapshot] | ReplicatorError]:
-        """With what is missing in it, in the order of the repositories; raises Interrupted."""
-        found: dict[str, Sequence[Snapshot] | ReplicatorError] = {}
-        for place in self.repositories:
-            late = RepositoryUnreachable(
-                f"{place.name}: no answer within {self._patience:g} s of the other's",
-                hint=_hint(place.name, RepositoryUnreachable.hint),
-            )
-            found[place.name] = answers.get(place.name, late)
-        if all(isinstance(answer, ReplicatorError) for answer in found.values()):
-            for answer in found.values():
-                if isinstance(answer, Interrupted):
-                    raise answer
-        return found
+def _list(place: MaintainedRepository, fleet: str) -> Listing:
+    with named(place):
+        return place.snapshots(fleet)
 
 
 class named:  # noqa: N801  (used like a function)

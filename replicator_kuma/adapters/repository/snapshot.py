@@ -168,7 +168,7 @@ class Snapshot:
 
 
 def listed(entries: list[dict[str, Any]], fleet: str) -> tuple[list[Snapshot], list[str]]:
-    """Of restic's listing: this fleet's snapshots by position, a warning for each broken one."""
+    """Of restic's listing: this fleet's snapshots, a warning for each broken one."""
     found, warnings = [], []
     for entry in entries:
         texts = entry.get("tags")
@@ -180,4 +180,4 @@ def listed(entries: list[dict[str, Any]], fleet: str) -> tuple[list[Snapshot], l
             warnings.append(f"snapshot {name[:8]!r} is ignored: its tags are not what we write")
             continue
         found.append(Snapshot(id=name, label=label, time=str(entry.get("time", ""))))
-    return sorted(found, key=lambda snapshot: (snapshot.position, snapshot.id)), warnings
+    return found, warnings

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from replicator_kuma.adapters.repository import Limits
+from replicator_kuma.adapters.repository import Limits, Listing
 from replicator_kuma.adapters.repository.restic import arguments
 from replicator_kuma.adapters.repository.restic.extract import NotTar, Taken, extract
 from replicator_kuma.adapters.repository.restic.failures import (
@@ -116,8 +116,6 @@ class ResticRepository:
         self._mask = Mask(environment)
         self._version: arguments.Version | None = None
         self._answered = False
-        self.warnings: list[str] = []
-        """what the last listing ignored: snapshots of the fleet whose label is broken"""
 
     @property
     def _cache(self) -> Path | None:
@@ -179,8 +177,8 @@ class ResticRepository:
         self._retry(lambda: self._open_config(deadline), deadline)
         return created
 
-    def snapshots(self, fleet: str) -> Sequence[Snapshot]:
-        """All snapshots of a fleet, by position, then by id. One call, without a lock.
+    def snapshots(self, fleet: str) -> Listing:
+        """All snapshots of a fleet. One call, without a lock.
 
         Raises RepositoryMissing where nothing was initialised, and never returns a listing from
         which restic left something out.
@@ -188,8 +186,8 @@ class ResticRepository:
         self._need_version()
         deadline = self._listing_deadline()
         entries = self._retry(lambda: self._list(fleet, deadline), deadline)
-        found, self.warnings = listed(entries, fleet)
-        return found
+        found, warnings = listed(entries, fleet)
+        return Listing(found, warnings=warnings)
 
     def publish(self, folder: Path, label: Label) -> None:
         """Store a dump folder under its label; any end but success raises.
