@@ -22,6 +22,7 @@ from replicator_kuma.replication.state.file import StateFile
 if TYPE_CHECKING:
     from replicator_kuma.adapters.database import Store
     from replicator_kuma.adapters.kuma.readiness import Readiness
+    from replicator_kuma.adapters.kuma.supervised import SupervisedKuma
     from replicator_kuma.adapters.kuma.throwaway import ThrowAway
     from replicator_kuma.adapters.notify import Notifier
     from replicator_kuma.adapters.repository.restic.maintenance import KeptRepository
@@ -29,14 +30,25 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def build_service(settings: Settings, *, supervised: bool) -> KumaService:
-    """How Kuma is stopped and started; raises SettingsError."""
+def build_supervised(settings: Settings) -> SupervisedKuma:
+    """Kuma in the hands of `replicator run`, its child or not; raises SettingsError."""
+    from replicator_kuma.adapters.kuma.factory import make_child
+    from replicator_kuma.adapters.kuma.supervised import SupervisedKuma
+
+    if settings.kuma_service(supervised=True) != "child":
+        return SupervisedKuma(build_service(settings))
+    child = make_child(
+        settings.kuma_command, settings.kuma_dir, settings.kuma_environment, settings.data_dir
+    )
+    return SupervisedKuma(child, child)
+
+
+def build_service(settings: Settings) -> KumaService:
+    """How a Kuma that is no child of ours is stopped and started; raises SettingsError."""
     from replicator_kuma.adapters.kuma.factory import make_service
 
     return make_service(
-        settings.kuma_service(supervised=supervised),
-        command=settings.kuma_command,
-        cwd=settings.kuma_dir,
+        settings.kuma_service(supervised=False),
         environment=settings.kuma_environment,
         tools=settings.tool_environment,
         container=settings.kuma_container,
@@ -85,12 +97,19 @@ def build_repository(
     settings: Settings, *, interrupted: Callable[[], bool] = never
 ) -> KeptRepository | Pair:
     """restic with its own part of the environment; two of them where a second one is named."""
+    places = _places(settings, interrupted)
+    return Pair(*places) if len(places) == 2 else places[0]
+
+
+def _places(
+    settings: Settings, interrupted: Callable[[], bool]
+) -> tuple[KeptRepository] | tuple[KeptRepository, KeptRepository]:
     first = _place(settings, settings.restic_environment, interrupted)
     if not settings.second_environment:
-        return first
+        return (first,)
     second = _place(settings, settings.second_environment, interrupted)
     second.name = SECOND
-    return Pair(first, second)
+    return first, second
 
 
 def _place(
@@ -138,14 +157,15 @@ def build(
     """
     from replicator_kuma.dump.catalog import choose
 
-    kuma = service or build_service(settings, supervised=False)
+    kuma = service or build_service(settings)
     policy = read_policy(settings)
     try:
         tables = choose(settings.include, settings.exclude)
         leading = choose(settings.include, settings.exclude_leading)
     except ValueError as error:
         raise SettingsError(str(error)) from error
-    repository = build_repository(settings, interrupted=repository_interrupted or interrupted)
+    places = _places(settings, repository_interrupted or interrupted)
+    pair = Pair(*places) if len(places) == 2 else None
     return Instance(
         name=settings.instance,
         fleet=settings.fleet,
@@ -154,9 +174,9 @@ def build(
         leading=leading,
         state=StateFile(settings.state_dir),
         store=_store_for_now(settings),
-        repository=repository,
-        repositories=repository.repositories if isinstance(repository, Pair) else (repository,),
-        pair=repository if isinstance(repository, Pair) else None,
+        repository=pair or places[0],
+        repositories=places,
+        pair=pair,
         kuma=kuma,
         wait_ready=_wait_ready(settings, kuma, interrupted),
         notifier=build_notifier(settings),
@@ -167,7 +187,7 @@ def build(
         answers=_answers(settings, kuma, interrupted),
         setup=_setup(settings, kuma),
         cooldown=Cooldown(settings.restore_interval),
-        database_up=_database_up(settings, kuma.name),
+        database_up=_database_up(settings, kuma),
         progress=progress,
         interrupted=interrupted,
         leads=settings.leads,
@@ -231,12 +251,14 @@ def _overrides(path: Path | None) -> Overrides:
     )
 
 
-def _database_up(settings: Settings, service: str) -> Callable[[], AbstractContextManager[None]]:
+def _database_up(
+    settings: Settings, kuma: KumaService
+) -> Callable[[], AbstractContextManager[None]]:
     from replicator_kuma.adapters.kuma.embedded_mariadb import EmbeddedDatabase
 
     embedded = EmbeddedDatabase(settings.data_dir, settings.kuma_environment)
     # a unit or a command may start a container: only our child's mariadbd is surely this host's
-    return embedded.up if service == "child" else embedded.elsewhere
+    return embedded.up if kuma.owned else embedded.elsewhere
 
 
 def _wait_ready(
@@ -267,13 +289,12 @@ def _await_kuma(settings: Settings, kuma: KumaService, interrupted: Callable[[],
 
 def _stranger(settings: Settings, kuma: KumaService) -> str:
     """Which other Kuma answers where our child should, in words; "" where none is seen to."""
-    pid = getattr(kuma, "child_pid", None)
-    if pid is None:
+    if kuma.pid is None:
         return ""
     from replicator_kuma.adapters.kuma.readiness import place
     from replicator_kuma.base.processes import other_kuma
 
-    other = other_kuma(*place(settings.kuma_url), pid)
+    other = other_kuma(*place(settings.kuma_url), kuma.pid)
     return "" if other is None else str(other)
 
 
@@ -314,6 +335,8 @@ def _setup(settings: Settings, kuma: KumaService) -> str:
 
 
 def _say(state: Readiness) -> None:
+    from replicator_kuma.adapters.kuma.readiness import Readiness
+
     logger.debug("Uptime Kuma: %s", state.value)
-    if state.name == "MIGRATING":
+    if state is Readiness.MIGRATING:
         logger.info("Uptime Kuma migrates its database: it is not stopped before it has finished")

@@ -69,7 +69,7 @@ def require_one_kuma(instance: Instance) -> None:
     if instance.store.engine != "sqlite":
         return
     found = [holder for holder in instance.store.holders() if holder.maybe_kuma]
-    child = getattr(instance.kuma, "child_pid", None)
+    child = instance.kuma.pid
     others = [holder for holder in found if holder.session != child] if child else found[1:]
     if others:
         raise KumaError(

@@ -68,7 +68,7 @@ def _bring_back(instance: Instance) -> None:
     (Our child would only be stopped once more: its supervisor is ending.)
     """
     kuma = instance.kuma
-    if not (instance.interrupted() and kuma.manages and kuma.name != "child"):
+    if not (instance.interrupted() and kuma.manages and not kuma.owned):
         return
     if instance.state.load().stopped_by_me:
         instance.start_kuma()

@@ -85,7 +85,7 @@ def _restart_kuma(instance: Instance) -> State:
     state = instance.state.load()
     if not state.stopped_by_me:
         return state
-    if instance.kuma.manages and instance.kuma.name != "child":
+    if instance.kuma.manages and not instance.kuma.owned:
         log.warning("an earlier run stopped Kuma and did not start it again: starting it")
         instance.start_kuma()
     return instance.state.update(stopped_by_me=False)

@@ -36,6 +36,7 @@ class ChildKuma:
     """
 
     name = "child"
+    owned = True
     manages = True
 
     def __init__(
@@ -128,12 +129,12 @@ class ChildKuma:
         self._started_at = self._clock()
         self._asked_to_end = False
 
-    def stop(self, timeout: float | None = None) -> None:
+    def stop(self, timeout: float = STOP_DEADLINE) -> None:
         """Send SIGTERM and wait until the process is gone; harmless when it is not there.
 
-        Waits without a limit and calls ``on_wait`` once a minute; with a ``timeout`` it raises
-        KumaError at its end, and the process lives on. It never kills. Whoever calls makes
-        sure that Kuma is not migrating. What it leaves of its MariaDB ends too.
+        Calls ``on_wait`` once a minute. Raises KumaError after ``timeout`` seconds, and the
+        process lives on: it is never killed. Whoever calls makes sure that Kuma is not migrating.
+        What it leaves of its MariaDB ends too.
         """
         process = self._process
         if process is not None and process.poll() is None:
@@ -141,13 +142,13 @@ class ChildKuma:
         if self._database is not None:
             self._database.end_left()
 
-    def _stop(self, process: subprocess.Popen[bytes], timeout: float | None) -> None:
+    def _stop(self, process: subprocess.Popen[bytes], timeout: float) -> None:
         if not self._asked_to_end:
             self.signal(signal.SIGTERM)
         began = said = self._clock()
         while process.poll() is None:
             now = self._clock()
-            if timeout is not None and now - began >= timeout:
+            if now - began >= timeout:
                 raise KumaError(
                     f"Uptime Kuma (process {process.pid}) has not ended within {timeout:g} s",
                     hint="It is left alone, it may be migrating. Look at its log.",

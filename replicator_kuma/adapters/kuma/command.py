@@ -31,6 +31,8 @@ class CommandKuma:
     """
 
     name = "command"
+    owned = False
+    pid = None
     manages = True
 
     def __init__(

@@ -22,6 +22,8 @@ class DockerKuma:
     """
 
     name = "docker"
+    owned = False
+    pid = None
     manages = True
 
     def __init__(

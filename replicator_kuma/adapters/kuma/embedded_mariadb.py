@@ -263,6 +263,9 @@ class EmbeddedDatabase:
 class EmbeddedKuma:
     """A service whose Kuma may have its MariaDB inside: stopped only when both are gone."""
 
+    owned = False
+    pid = None
+
     def __init__(self, service: KumaService, database: EmbeddedDatabase) -> None:
         self._service = service
         self._database = database

@@ -7,6 +7,8 @@ class NoKuma:
     """Stops and starts nothing; look at ``manages`` before counting on it."""
 
     name = "none"
+    owned = False
+    pid = None
     manages = False
 
     def running(self) -> bool:

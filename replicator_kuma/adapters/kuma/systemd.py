@@ -30,6 +30,8 @@ class SystemdKuma:
     """
 
     name = "systemd"
+    owned = False
+    pid = None
     manages = True
 
     def __init__(

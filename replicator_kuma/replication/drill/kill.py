@@ -92,7 +92,7 @@ def kill(instance: Instance, kuma: SupervisedKuma, url: str, patience: float) ->
 
 
 def _require_quiet(instance: Instance, kuma: SupervisedKuma, url: str) -> None:
-    if not kuma.child.running():
+    if not kuma.require_child().running():
         raise KumaError("Uptime Kuma is not running")
     if instance.state.load().pending is not None:
         raise AlreadyRunning(

@@ -227,8 +227,8 @@ def test_two_that_may_be_kuma_are_met_before_the_stop(
 def test_one_that_is_not_our_own_child_is_met_before_the_stop(
     behind: Instance, kuma: RecordingKuma
 ) -> None:
-    """As `run` has it: the child is known by its process id (`HeldKuma.child_pid`)."""
-    kuma.child_pid = 1 << 30  # type: ignore[attr-defined]
+    """As `run` has it: the child is known by its process id (`KumaService.pid`)."""
+    kuma.pid = 1 << 30
     with (
         opened(db(behind), name="node") as pid,
         pytest.raises(KumaError, match=rf"process {pid} \(node\).*may be another Kuma"),
