@@ -12,7 +12,7 @@ import functools
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from replicator_kuma.adapters.database.holders import Holder
 from replicator_kuma.adapters.database.sqlite.values import SqliteRepresentation
@@ -69,9 +69,9 @@ class TinyStore:
     """A database of one table with one row, in memory."""
 
     engine = "sqlite"
-    embedded = False
+    embedded = outlives_us = shows_processes = lenient = False
     schema = SCHEMA
-    side_effects = False
+    quieten = None
 
     def __init__(self, disk: Disk, point: Point) -> None:
         self.disk = disk
@@ -135,6 +135,17 @@ class TinyStore:
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         return []
+
+    def triggers(self) -> list[tuple[Any, ...]]:
+        return []
+
+    def definitions(self) -> list[tuple[Any, ...]]:
+        return []
+
+    def _beyond_the_model(self, *_arguments: Any) -> NoReturn:
+        raise NotImplementedError
+
+    obstacles = rehearsal = scratch = forget_scratch = _beyond_the_model
 
     def sweep(self, select: Select) -> int:
         return 0

@@ -482,12 +482,14 @@ def test_broken_references_are_told(store: Store) -> None:
         assert len(writer.broken_references(["monitor_tag"])) == 10
 
 
-def test_side_effects_are_triggers(store: Store, engine: Engine) -> None:
-    with store.write() as writer:
-        assert not writer.side_effects
+def test_triggers_are_named_with_their_tables(store: Store, engine: Engine) -> None:
+    with store.read() as reader:
+        before = reader.definitions()
+        assert reader.triggers() == []
     engine.trigger()
-    with store.write() as writer:
-        assert writer.side_effects
+    with store.read() as reader:
+        assert [table for _name, table in reader.triggers()] == ["tag"]
+        assert reader.definitions() != before
 
 
 def test_a_sound_database_has_no_damage(store: Store) -> None:

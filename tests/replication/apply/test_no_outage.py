@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from replicator_kuma.adapters.database.holders import holders
-from replicator_kuma.adapters.database.sqlite.rehearsal import obstacles
 from replicator_kuma.base.errors import (
     DatabaseError,
     DatabaseLocked,
@@ -110,9 +109,9 @@ def test_what_its_tables_refuse_is_met_before_kuma_stops(
 
 @pytest.mark.parametrize("name", COMPILED)
 def test_doctor_compiles_what_an_apply_would_run(replica: Instance, name: str) -> None:
-    assert obstacles(replica.store, sorted(TABLES)) == []
+    assert replica.store.obstacles(sorted(TABLES)) == []
     _script(db(replica), COMPILED[name])
-    assert obstacles(replica.store, sorted(TABLES)) != []
+    assert replica.store.obstacles(sorted(TABLES)) != []
 
 
 def test_what_acts_on_rows_that_stay_is_no_obstacle(behind: Instance, kuma: RecordingKuma) -> None:

@@ -28,6 +28,9 @@ _KNOWN = ", ".join(map(literal, sorted({*TABLES, *LOCAL})))
 """What is asked for its columns: another table, or a view, may be broken, which bars nobody."""
 _KUMA = frozenset({"monitor", "user"})
 """Tables that every Kuma has: without both there is no database yet."""
+_TRIGGERS = (
+    "FROM information_schema.triggers WHERE event_object_schema = database() ORDER BY trigger_name"
+)
 
 
 def exact(expression: str) -> str:
@@ -115,6 +118,12 @@ class MariadbReader:
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         """All rows of a statement whose result is small."""
         return self._link.all(sql)
+
+    def triggers(self) -> list[tuple[Any, ...]]:
+        return self.query(f"SELECT trigger_name, event_object_table {_TRIGGERS}")
+
+    def definitions(self) -> list[tuple[Any, ...]]:
+        return self.query(f"SELECT trigger_name, action_statement {_TRIGGERS}")
 
 
 def _row_bytes(columns: Sequence[Column]) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import time
 from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from replicator_kuma.adapters.database.db_config import Login
@@ -46,6 +48,10 @@ class MariadbStore:
     """One database of a MariaDB (or MySQL) server; each call connects anew."""
 
     engine = "mariadb"
+    outlives_us = True
+    shows_processes = False
+    lenient = False
+    quieten = None
 
     def __init__(
         self,
@@ -185,6 +191,28 @@ class MariadbStore:
             if "monitor" not in there:
                 return 0
             return purge(link, there)
+
+    def obstacles(self, tables: Collection[str]) -> list[str]:
+        """None: `check_writable` has run the statements."""
+        return []
+
+    def rehearsal(self, folder: Path) -> contextlib.AbstractContextManager[None]:
+        """No copy: it needs rights that Kuma's login may lack."""
+        return contextlib.nullcontext()
+
+    @contextlib.contextmanager
+    def scratch(self, data_dir: Path) -> Iterator[MariadbStore]:
+        from replicator_kuma.adapters.database.mariadb.scratch import created, name_for
+
+        made = copy.copy(self)
+        made.login = dataclasses.replace(self.login, database=name_for(self.login.database))
+        with created(self.connect, self.login.database, made.connect):
+            yield made
+
+    def forget_scratch(self) -> None:
+        from replicator_kuma.adapters.database.mariadb.scratch import forget
+
+        forget(self.connect, self.login.database)
 
 
 def _outdated(text: str) -> bool:

@@ -106,14 +106,6 @@ class MariadbWriter(MariadbReader):
                 break
         return broken
 
-    @property
-    def side_effects(self) -> bool:
-        sql = (
-            "SELECT count(*) FROM information_schema.triggers "
-            "WHERE event_object_schema = database()"
-        )
-        return bool(self._link.value(sql))
-
 
 def _chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
     waiting = iter(items)

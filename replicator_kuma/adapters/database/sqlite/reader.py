@@ -149,6 +149,14 @@ class SqliteReader:
         with explained():
             return self._connection.execute(sql).fetchall()
 
+    def triggers(self) -> list[tuple[Any, ...]]:
+        return self.query(
+            "SELECT name, tbl_name FROM sqlite_master WHERE type = 'trigger' ORDER BY name"
+        )
+
+    def definitions(self) -> list[tuple[Any, ...]]:
+        return self.query("SELECT type, name, sql FROM sqlite_master ORDER BY 1, 2")
+
 
 def read_schema(connection: sqlite3.Connection, settings: frozenset[str] = SETTINGS) -> Schema:
     """Tables, columns and migrations as they are; raises DatabaseMigrating while they change."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 from urllib.parse import quote as url_quote
 
+from replicator_kuma.adapters.database import Account
 from replicator_kuma.adapters.database.holders import Holder, holders
 from replicator_kuma.adapters.database.sqlite.history import purge
 from replicator_kuma.adapters.database.sqlite.reader import (
@@ -47,6 +48,9 @@ class SqliteStore:
 
     engine = "sqlite"
     embedded = False
+    outlives_us = False
+    shows_processes = True
+    lenient = True
 
     def __init__(self, data_dir: Path, settings: frozenset[str] = SETTINGS) -> None:
         self.path = data_dir / "kuma.db"
@@ -63,19 +67,10 @@ class SqliteStore:
 
         return SqliteRepresentation()
 
-    @property
-    def settings(self) -> frozenset[str]:
-        """The keys of `setting` that are replicated."""
-        return self._settings
-
     def choosing(self, settings: Collection[str]) -> SqliteStore:
         made = copy.copy(self)
         made._settings = frozenset(settings)
         return made
-
-    def beside(self, data_dir: Path) -> SqliteStore:
-        """The same choice of settings in another data directory."""
-        return SqliteStore(data_dir, self._settings)
 
     def exists(self) -> bool:
         try:
@@ -256,9 +251,33 @@ class SqliteStore:
         return ":".join(parts)
 
     def purge_history(self) -> int:
-        connection = self.connect()
-        try:
-            with explained():
-                return purge(connection)
-        finally:
-            connection.close()
+        with contextlib.closing(self.connect()) as connection, explained():
+            return purge(connection)
+
+    def obstacles(self, tables: Collection[str]) -> list[str]:
+        from replicator_kuma.adapters.database.sqlite.rehearsal import obstacles
+
+        with self.read() as reader:
+            return obstacles(reader, tables)
+
+    def rehearsal(self, folder: Path) -> contextlib.AbstractContextManager[SqliteWriter | None]:
+        from replicator_kuma.adapters.database.sqlite.rehearsal import rehearsal
+
+        return rehearsal(self.path, self._settings, folder)
+
+    @contextlib.contextmanager
+    def scratch(self, data_dir: Path) -> Iterator[SqliteStore]:
+        from replicator_kuma.adapters.database.sqlite.scratch import create
+
+        made = SqliteStore(data_dir, self._settings)
+        with self.read() as live:
+            create(live, made.path, made.connect)
+        yield made
+
+    def forget_scratch(self) -> None:
+        """It lies in the drill's folder."""
+
+    def quieten(self) -> Account:
+        from replicator_kuma.adapters.database.sqlite.scratch import quieten
+
+        return quieten(self.path, self.connect)

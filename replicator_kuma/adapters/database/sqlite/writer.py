@@ -146,12 +146,6 @@ class SqliteWriter(SqliteReader):
                 broken += [f"{child} row {row} → {parent}" for child, row, parent, _n in found]
         return broken[:10]
 
-    @property
-    def side_effects(self) -> bool:
-        with explained():
-            sql = "SELECT count(*) FROM sqlite_master WHERE type = 'trigger'"
-            return bool(self._connection.execute(sql).fetchone()[0])
-
 
 def statements(table: str, columns: Sequence[str]) -> tuple[str, str, str]:
     """The three kinds of statements by which rows are written; unlike in their numbers only."""
