@@ -118,19 +118,11 @@ def _flat(columns: int) -> re.Pattern[bytes]:
     return re.compile(rb"\[(?:%b(?:,|(?=\]))){%d}+\]" % (value, columns))
 
 
-def canonical(line: bytes, columns: int) -> tuple[Value, ...]:
-    """An untrusted line as a row; raises ValueError unless ``encode`` would write just that.
+def canonical_rows(lines: Sequence[bytes], columns: int) -> list[tuple[Value, ...]]:
+    """Untrusted lines as rows; raises ValueError unless `encode_rows` would write just these.
 
     A line in another spelling would be written, and not read back equal: better refused before
-    anything has stopped than rolled back after.
-    """
-    return canonical_rows([line], columns)[0]
-
-
-def canonical_rows(lines: Sequence[bytes], columns: int) -> list[tuple[Value, ...]]:
-    """The same for several lines at once: faster, and no line end may be in them.
-
-    A line that holds more or less than one row does not come out of `encode_rows` as it was.
+    anything has stopped than rolled back after. So is one that holds more or less than one row.
     """
     if any(len(line) > _LONG and not _flat(columns).fullmatch(line) for line in lines):
         raise ValueError(f"a row is not an array of {columns} values")

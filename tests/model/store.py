@@ -130,9 +130,6 @@ class TinyStore:
     def count(self, table: str) -> int:
         return int(self._written is not None)
 
-    def setting(self, key: str) -> str | None:
-        return None
-
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         return []
 

@@ -55,9 +55,6 @@ class Reader(Protocol):
     def count(self, table: str) -> int:
         """All rows of a table, those that ``rows`` leaves out too."""
 
-    def setting(self, key: str) -> str | None:
-        """The text of one setting, also of one that is never replicated."""
-
     def fingerprint(self) -> str:
         """`Store.fingerprint` of this very instant, or of one before it.
 

@@ -58,18 +58,12 @@ class ChildKuma:
         self._clock = clock
         self._sleep = sleep
         self._process: subprocess.Popen[bytes] | None = None
-        self._started_at: float | None = None
         self._asked_to_end = False
 
     @property
     def pid(self) -> int | None:
         """The id of the process that start() made last, None before."""
         return None if self._process is None else self._process.pid
-
-    @property
-    def started_at(self) -> float | None:
-        """When it was started last, on the monotonic clock."""
-        return self._started_at
 
     @property
     def exit_code(self) -> int | None:
@@ -126,7 +120,6 @@ class ChildKuma:
                 hint="Check REPLICATOR_KUMA_COMMAND (or what stands after `replicator run --`) and "
                 "REPLICATOR_KUMA_DIR, the folder of Kuma's program.",
             ) from error
-        self._started_at = self._clock()
         self._asked_to_end = False
 
     def stop(self, timeout: float = STOP_DEADLINE) -> None:

@@ -90,11 +90,9 @@ def test_rows_by_key(store: Store) -> None:
         assert rows(reader, "tag", []) == []
 
 
-def test_count_setting_and_schema(store: Store, engine: Engine) -> None:
+def test_count_and_schema(store: Store) -> None:
     with store.read() as reader:
         assert reader.count("monitor") == 12
-        assert reader.setting("jwtSecret") == f"jwt of {engine.data_dir.name}"
-        assert reader.setting("absent") is None
         assert set(TABLES) < set(reader.schema.tables)
         assert len(reader.schema.migrations) == 48
         assert ("slug",) in reader.schema.tables["status_page"].unique

@@ -87,12 +87,6 @@ class MariadbReader:
     def count(self, table: str) -> int:
         return int(self._link.value(f"SELECT count(*) FROM {quoted(table)}"))
 
-    def setting(self, key: str) -> str | None:
-        if "setting" not in self.schema.tables:
-            return None
-        value = self._link.value(f"SELECT value FROM setting WHERE {key_filter('setting', [key])}")
-        return None if value is None else str(value)
-
     def fingerprint(self) -> str:
         """See `Store.fingerprint`: the server hashes each row, and only sums come over."""
         hasher = hashlib.sha256(repr(self.schema.migrations).encode())

@@ -132,15 +132,6 @@ class SqliteReader:
             sql = f"SELECT count(*) FROM {double_quoted(table)}"
             return int(self._connection.execute(sql).fetchone()[0])
 
-    def setting(self, key: str) -> str | None:
-        if "setting" not in self.schema.tables:
-            return None
-        with explained(), self._raw_text():
-            row = self._connection.execute(
-                'SELECT value FROM "setting" WHERE "key" = ?', (key,)
-            ).fetchone()
-        return None if row is None or row[0] is None else str(row[0])
-
     def fingerprint(self) -> str:
         return self._before
 
