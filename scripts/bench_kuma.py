@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from replicator_kuma.adapters.kuma.child import STOP_DEADLINE, ChildKuma
+from replicator_kuma.adapters.kuma.child import ChildKuma
+from replicator_kuma.adapters.kuma.process import STOP_DEADLINE
 from replicator_kuma.adapters.kuma.readiness import wait_ready
 from replicator_kuma.replication.instance import Instance, Outcome
 from replicator_kuma.replication.leader.cycle import Leader

@@ -201,14 +201,14 @@ def build_notifier(settings: Settings) -> Notifier:
 
     Raises SettingsError.
     """
-    from replicator_kuma.adapters.notify import Chosen, NullNotifier
+    from replicator_kuma.adapters.notify import NullNotifier
     from replicator_kuma.adapters.notify.delivery import Delivery
     from replicator_kuma.adapters.notify.ntfy import Ntfy
 
     if not settings.ntfy_url:
         return NullNotifier()
     service = Ntfy.at(settings.ntfy_url, settings.ntfy_token or None)
-    return Chosen(Delivery(service, settings.instance), settings.tell)
+    return Delivery(service, settings.instance, settings.tell)
 
 
 def read_policy(settings: Settings) -> Callable[[], Policy]:

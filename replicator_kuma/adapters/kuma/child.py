@@ -11,16 +11,11 @@ from pathlib import Path
 
 from replicator_kuma.adapters.kuma.embedded_mariadb import EmbeddedDatabase
 from replicator_kuma.adapters.kuma.exit_status import exit_status
+from replicator_kuma.adapters.kuma.process import STOP_DEADLINE, wait_until
 from replicator_kuma.base import core_dumps
 from replicator_kuma.base.errors import KumaError
 
 logger = logging.getLogger(__name__)
-
-# How often a wait looks: what it adds to the outage of a restart.
-POLL = 0.02
-SAY_EVERY = 60.0
-STOP_DEADLINE = 3600.0
-"""what a job gives a Kuma to end in, as docker, systemctl and commands get it"""
 
 
 def _log_wait(seconds: float) -> None:
@@ -138,18 +133,18 @@ class ChildKuma:
     def _stop(self, process: subprocess.Popen[bytes], timeout: float) -> None:
         if not self._asked_to_end:
             self.signal(signal.SIGTERM)
-        began = said = self._clock()
-        while process.poll() is None:
-            now = self._clock()
-            if now - began >= timeout:
-                raise KumaError(
-                    f"Uptime Kuma (process {process.pid}) has not ended within {timeout:g} s",
-                    hint="It is left alone, it may be migrating. Look at its log.",
-                )
-            if now - said >= SAY_EVERY:
-                self._on_wait(now - began)
-                said = now
-            self._sleep(POLL)
+        ended = wait_until(
+            lambda: process.poll() is not None,
+            timeout,
+            self._on_wait,
+            clock=self._clock,
+            sleep=self._sleep,
+        )
+        if not ended:
+            raise KumaError(
+                f"Uptime Kuma (process {process.pid}) has not ended within {timeout:g} s",
+                hint="It is left alone, it may be migrating. Look at its log.",
+            )
 
     def signal(self, signum: int) -> None:
         """Forward a signal to Kuma's process, and only to it; harmless when it is gone."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import re
 import subprocess
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO
 
@@ -14,6 +15,12 @@ from replicator_kuma.base.errors import KumaError
 from replicator_kuma.base.os_errors import unnamed_file
 from replicator_kuma.base.text import killed_by
 
+POLL = 0.02
+"""seconds between two looks at a process: what a wait adds to the outage of a restart"""
+SAY_EVERY = 60.0
+ASK_DEADLINE = 30.0
+STOP_DEADLINE = 3600.0
+"""seconds that Kuma may take to end: it may have to finish a migration first"""
 # How long a client that overran its deadline has to end by itself.
 GRACE = 5.0
 _TAIL_BYTES = 4096
@@ -38,6 +45,28 @@ class Finished:
     output: str
     complaint: str
     """The end of its stderr in one line, secrets masked; '' where it was not captured."""
+
+
+class Tools:
+    """What every Kuma that a program stops and starts has: it is no child of ours."""
+
+    manages = True
+    owned = False
+    pid = None
+    hint = ""
+    """what to look at where a program fails"""
+
+    def __init__(self, environment: Mapping[str, str] | None) -> None:
+        self._environment = environment
+
+    def _run(self, argv: Sequence[str], what: str, deadline: float) -> Finished:
+        return run(argv, what, deadline=deadline, environment=self._environment)
+
+    def _do(self, argv: Sequence[str], what: str, deadline: float) -> None:
+        """Run it; raises KumaError where it does not end well."""
+        finished = self._run(argv, what, deadline)
+        if finished.code != 0:
+            raise failure(what, finished, hint=self.hint)
 
 
 def run(
@@ -81,6 +110,31 @@ def run(
             ) from error
         code = _wait(process, what, deadline, end_late)
         return Finished(code, _text(output), _tail(complaint))
+
+
+def wait_until(
+    done: Callable[[], bool],
+    limit: float | None,
+    on_wait: Callable[[float], None] = lambda _seconds: None,
+    *,
+    poll: float = POLL,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> bool:
+    """Look every ``poll`` seconds; False once ``limit`` seconds are over, and it is not ``done``.
+
+    ``on_wait`` is told once a minute how many seconds it has taken.
+    """
+    began = said = clock()
+    while not done():
+        now = clock()
+        if limit is not None and now - began >= limit:
+            return False
+        if now - said >= SAY_EVERY:
+            on_wait(now - began)
+            said = now
+        sleep(poll)
+    return True
 
 
 def failure(what: str, finished: Finished, *, hint: str | None = None) -> KumaError:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import signal
-import time
 from collections.abc import Mapping
 
 from replicator_kuma.adapters.kuma import KumaService
-from replicator_kuma.adapters.kuma.child import POLL, ChildKuma
+from replicator_kuma.adapters.kuma.child import ChildKuma
+from replicator_kuma.adapters.kuma.process import wait_until
 from replicator_kuma.base.errors import SettingsError
 
 
@@ -63,8 +63,7 @@ class SupervisedKuma:
         self.in_hand = True
         self.stopped_by_us = True
         child.signal(signal.SIGKILL)
-        while child.running():
-            time.sleep(POLL)
+        wait_until(lambda: not child.running(), None)
 
     def start(self) -> None:
         if self.child is None:
