@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 from replicator_kuma.dump.catalog import TABLES, Dangle, Reference
 from replicator_kuma.dump.schema import Schema
 from replicator_kuma.dump.select import Select
+
+T = TypeVar("T")
 
 MONITOR_LINKS = tuple(n for n, t in TABLES.items() if t.unkeyed and t.key[0] == "monitor_id")
 """Links of a monitor: those that an instance chose not to replicate go with it too."""
@@ -16,6 +20,13 @@ MONITOR_LINKS = tuple(n for n, t in TABLES.items() if t.unkeyed and t.key[0] == 
 def double_quoted(name: str) -> str:
     """An identifier as SQLite (and the SQL standard) quotes it."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """The items, ``size`` at a time."""
+    waiting = iter(items)
+    while chunk := list(itertools.islice(waiting, size)):
+        yield chunk
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ import pymysql
 import pytest
 
 from replicator_kuma.adapters.database.db_config import read_login
-from replicator_kuma.adapters.database.mariadb.history import PARKED
 from replicator_kuma.adapters.database.mariadb.reader import MariadbReader
 from replicator_kuma.adapters.database.mariadb.store import MariadbStore
+from replicator_kuma.adapters.database.mariadb.writer import PARKED
 from replicator_kuma.base.errors import (
     DatabaseLocked,
     DatabaseMigrating,

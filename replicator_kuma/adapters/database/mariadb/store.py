@@ -20,9 +20,8 @@ from replicator_kuma.adapters.database.mariadb.connection import (
     literal,
     quoted,
 )
-from replicator_kuma.adapters.database.mariadb.history import purge
 from replicator_kuma.adapters.database.mariadb.reader import _KUMA, MariadbReader, _tables
-from replicator_kuma.adapters.database.mariadb.writer import MariadbWriter
+from replicator_kuma.adapters.database.mariadb.writer import MariadbHistory, MariadbWriter
 from replicator_kuma.base.effects import effect
 from replicator_kuma.base.errors import (
     DatabaseCorrupt,
@@ -187,10 +186,7 @@ class MariadbStore:
 
     def purge_history(self) -> int:
         with self.connect() as link:
-            there = set(_tables(link))
-            if "monitor" not in there:
-                return 0
-            return purge(link, there)
+            return MariadbHistory(link.all, link.run, _tables(link)).purge()
 
     def obstacles(self, tables: Collection[str]) -> list[str]:
         """None: `check_writable` has run the statements."""

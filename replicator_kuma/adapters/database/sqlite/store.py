@@ -15,7 +15,6 @@ from urllib.parse import quote as url_quote
 
 from replicator_kuma.adapters.database import Account
 from replicator_kuma.adapters.database.holders import Holder, holders
-from replicator_kuma.adapters.database.sqlite.history import purge
 from replicator_kuma.adapters.database.sqlite.reader import (
     _NOT_OURS,
     SqliteReader,
@@ -23,7 +22,7 @@ from replicator_kuma.adapters.database.sqlite.reader import (
     explained,
 )
 from replicator_kuma.adapters.database.sqlite.trusted_file import require_open, vouch
-from replicator_kuma.adapters.database.sqlite.writer import SqliteWriter
+from replicator_kuma.adapters.database.sqlite.writer import SqliteHistory, SqliteWriter
 from replicator_kuma.base.effects import effect
 from replicator_kuma.base.errors import (
     DatabaseError,
@@ -251,8 +250,13 @@ class SqliteStore:
         return ":".join(parts)
 
     def purge_history(self) -> int:
+        def run(sql: str, _table: str) -> int:
+            return connection.execute(sql).rowcount
+
         with contextlib.closing(self.connect()) as connection, explained():
-            return purge(connection)
+            tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+            there = {name for (name,) in tables}
+            return SqliteHistory(lambda sql: connection.execute(sql).fetchall(), run, there).purge()
 
     def obstacles(self, tables: Collection[str]) -> list[str]:
         from replicator_kuma.adapters.database.sqlite.rehearsal import obstacles
