@@ -31,19 +31,12 @@ def changes(plan: Plan) -> Iterator[dict[str, Any]]:
 def lines(plan: Plan) -> Iterator[str]:
     """The same for people: one line a change."""
     for change in changes(plan):
-        table = change["table"]
-        what = "file" if table == "file" else noun(table, 1)
-        key = "" if table == "file" else f" {row_key(change['key'])}"
-        name = f" {change['name']}" if change["name"] and table != "file" else ""
-        if table == "file":
-            name = f" {change['name']}"
-        columns = change["columns"]
-        detail = ""
-        if change["action"] in {"changed", "replaced"} and columns:
-            detail = ": " + ", ".join(
-                f"{column} {old} → {new}" for column, (old, new) in columns.items()
-            )
-        yield f"{what}{key}{name} {change['action']}{detail}"
+        table, name, action = change["table"], change["name"], change["action"]
+        row = ("file",) if table == "file" else (noun(table, 1), row_key(change["key"]))
+        what = " ".join(filter(None, (*row, name, action)))
+        columns = change["columns"].items() if action in {"changed", "replaced"} else ()
+        detail = ", ".join(f"{column} {old} → {new}" for column, (old, new) in columns)
+        yield f"{what}: {detail}" if detail else what
 
 
 def _name(table: TablePlan, change: Change) -> str:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -26,7 +25,7 @@ from typing import Any, BinaryIO, Protocol
 from replicator_kuma.base.errors import RowFault, SnapshotRefused
 from replicator_kuma.dump import values
 from replicator_kuma.dump.catalog import FILE_COLUMNS, TABLES, files_of, is_file, left_behind
-from replicator_kuma.dump.files import hash_file, open_regular
+from replicator_kuma.dump.files import create, hash_file, open_regular
 from replicator_kuma.dump.manifest import (
     FORMAT,
     MANIFEST,
@@ -42,7 +41,6 @@ from replicator_kuma.dump.select import Select, select
 MAX_LINE = 32 * 1024**2
 """of one row: to read it takes some ten times as much memory"""
 _MAX_NAMES = 64 * 1024
-_BUFFER = 1 << 18
 COLUMN = re.compile(r"[A-Za-z0-9_]{1,64}")
 """names go into messages, and who wrote them may be anybody"""
 _BATCH_ROWS, _BATCH_BYTES = 64, 1 << 16
@@ -73,8 +71,7 @@ class _Sink:
         self._file: BinaryIO | None = None
         if path is not None:
             path.parent.mkdir(mode=0o700, exist_ok=True)
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            self._file = os.fdopen(descriptor, "wb", buffering=_BUFFER)
+            self._file = create(path)
 
     def write_rows(self, rows: Sequence[Sequence[values.Value]]) -> int:
         """Write the lines of one or more rows; how many bytes. Raises _TooLong."""

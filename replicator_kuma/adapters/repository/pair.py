@@ -7,9 +7,10 @@ nobody takes an old snapshot for the newest (`Listing.away`).
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import replace
 from datetime import datetime
@@ -115,8 +116,12 @@ class Pair:
         self._listed = {
             name: {key(s.label): s for s in listing} for name, listing in listings.items()
         }
-        if not self._listed or not any(self._listed.values()):
+        if not any(self._listed.values()):
             self._raise_missing()
+        copies: dict[Key, list[Snapshot]] = {}
+        for listed in self._listed.values():
+            for known, snapshot in listed.items():
+                copies.setdefault(known, []).append(snapshot)
         found = [
             # one that was copied over later is as old as the first of them
             replace(
@@ -125,22 +130,12 @@ class Pair:
                 time=min((s.time for s in same), key=_moment),
                 copies=tuple(s.id for s in same),
             )
-            for same in self._union()
+            for same in copies.values()
         ]
         warnings = [line for listing in listings.values() for line in listing.warnings]
         return Listing(found, away=self.away, warnings=warnings)
 
-    def _union(self) -> Iterable[list[Snapshot]]:
-        """The copies of each snapshot."""
-        copies: dict[Key, list[Snapshot]] = {}
-        for listed in self._listed.values():
-            for known, snapshot in listed.items():
-                copies.setdefault(known, []).append(snapshot)
-        return copies.values()
-
     def _raise_missing(self) -> None:
-        if not self.away:
-            return
         missing = [e for e in self.away.values() if isinstance(e, RepositoryMissing)]
         others = [e for e in self.away.values() if e not in missing]
         if not self._listed and others:
@@ -154,57 +149,54 @@ class Pair:
         Who did not is in ``failed`` then, and in ``away``.
         """
         self.failed = {}
-        asked = [place for place in self.repositories if place.name not in self.away]
-        self._store(asked or self.repositories, folder, label)
-        if len(self.failed) == len(asked or self.repositories):
+        asked = [p for p in self.repositories if p.name not in self.away] or self.repositories
+        self._each(asked, lambda place: place.publish(folder, label))
+        if len(self.failed) == len(asked):
             raise next(iter(self.failed.values()))
 
     def complete(self, folder: Path, label: Label) -> None:
         """Store it in those that lag behind; who does not take it is in ``failed``."""
         self.failed = {}
-        self._store(self.behind(label), folder, label)
+        self._each(self.behind(label), lambda place: place.publish(folder, label))
 
     def behind(self, label: Label) -> list[MaintainedRepository]:
         """Those that answered the last listing without this snapshot."""
-        return [
-            place
-            for place in self.repositories
-            if place.name in self._listed and key(label) not in self._listed[place.name]
-        ]
+        answered = [place for place in self.repositories if place.name in self._listed]
+        return [place for place in answered if key(label) not in self._listed[place.name]]
+
+    def _having(self, label: Label) -> list[MaintainedRepository]:
+        return [p for p in self.repositories if key(label) in self._listed.get(p.name, {})]
+
+    def _each(
+        self,
+        places: Iterable[MaintainedRepository],
+        call: Callable[[MaintainedRepository], object],
+    ) -> None:
+        """Call for each; whose call fails is in ``failed``."""
+        for place in places:
+            try:
+                with named(place):
+                    call(place)
+            except Interrupted:
+                raise
+            except ReplicatorError as error:
+                self.failed[place.name] = error
 
     def verify(self, snapshot: Snapshot, scratch: Path, accept: Callable[[str], bool]) -> None:
         """Read each copy of it, into new folders; whose is not whole is in ``failed`` too.
 
         A publish that failed in one place may have left a part there, under the same label.
         """
-        wanted = key(snapshot.label)
-        for place in self.repositories:
-            copy = self._listed.get(place.name, {}).get(wanted)
-            if copy is None or place.name in self.failed:
-                continue
+
+        def read(place: MaintainedRepository) -> None:
             folder = scratch / place.name.replace(" ", "-")
             try:
-                with named(place):
-                    place.fetch(copy, folder, accept)
-                    _verify(folder, snapshot)
-            except Interrupted:
-                raise
-            except ReplicatorError as error:
-                self.failed[place.name] = error
+                place.fetch(self._listed[place.name][key(snapshot.label)], folder, accept)
+                _verify(folder, snapshot)
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def _store(
-        self, repositories: Iterable[MaintainedRepository], folder: Path, label: Label
-    ) -> None:
-        for place in repositories:
-            try:
-                with named(place):
-                    place.publish(folder, label)
-            except Interrupted:
-                raise
-            except ReplicatorError as error:
-                self.failed[place.name] = error
+        self._each([p for p in self._having(snapshot.label) if p.name not in self.failed], read)
 
     def fetch(
         self,
@@ -215,9 +207,9 @@ class Pair:
     ) -> None:
         """From one that has it; from the other where that fails, or brings something else."""
         wanted = key(snapshot.label)
-        if not any(wanted in listed for listed in self._listed.values()):
+        if not self._having(snapshot.label):
             self.snapshots(snapshot.label.fleet)
-        having = [p for p in self.repositories if wanted in self._listed.get(p.name, {})]
+        having = self._having(snapshot.label)
         if not having:
             raise SnapshotNotFound(f"no repository that answers has {snapshot.position}")
         first: ReplicatorError | None = None
@@ -273,19 +265,16 @@ def _list(place: MaintainedRepository, fleet: str) -> Listing:
         return place.snapshots(fleet)
 
 
-class named:  # noqa: N801  (used like a function)
+@contextlib.contextmanager
+def named(place: MaintainedRepository) -> Iterator[None]:
     """Inside, a ReplicatorError says which place it comes from."""
-
-    def __init__(self, place: MaintainedRepository) -> None:
-        self._name = place.name
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, ReplicatorError) and not isinstance(error, Interrupted):
-            hint = _hint(self._name, error.hint)
-            raise type(error)(f"{self._name}: {error}", hint=hint) from error
+    try:
+        yield
+    except Interrupted:
+        raise
+    except ReplicatorError as error:
+        hint = _hint(place.name, error.hint)
+        raise type(error)(f"{place.name}: {error}", hint=hint) from error
 
 
 def _hint(name: str, hint: str) -> str:

@@ -92,6 +92,7 @@ class Rows:
         naming = (*TABLES[self.table].key, *TABLES[self.table].label)
         self._names = {self.columns.index(name) for name in naming if name in self.columns}
         self._skipped = self._kept = 0
+        self._current: Row | None = None
         touched = any(gone.get(r.table) for _index, r in self._references)
         self.identity = not self.converts and not touched and chosen.table not in present
         plain = mapped.row is None and changer is None and not self.uniques
@@ -289,11 +290,11 @@ class Rows:
 
     def _adopt(self, out: list[Value], own: Iterator[Row]) -> None:
         """A live value that means the same stays: neither side sees a change that is none."""
-        current = getattr(self, "_current", None)
+        current: Any = self._current
         key: Any = out[0]
         while current is None or (current and current[0] < key):
             current = next(own)
-        self._current: Row = current
+        self._current = current
         if not current or current[0] != key:
             return
         for index, same in self._same:

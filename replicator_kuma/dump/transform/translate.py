@@ -6,8 +6,6 @@ whose digest says "applied". Where nothing has to change the leader's dump itsel
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any
 
 from replicator_kuma.base.errors import SnapshotRefused
 from replicator_kuma.dump.catalog import FILE_COLUMNS, TABLES, file_table, files_of
+from replicator_kuma.dump.files import link_or_copy
 from replicator_kuma.dump.format import Dump, write_tables
 from replicator_kuma.dump.manifest import Manifest, TableEntry, write_manifest
 from replicator_kuma.dump.parse import parsed
@@ -277,12 +276,3 @@ class _Translation:
                 link_or_copy(dump.folder / "files" / name, target)
                 found[name] = sha256
         return found
-
-
-def link_or_copy(source: Path, target: Path) -> None:
-    """A second name for a file that nobody writes to again; a copy where links do not exist."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
-        target.chmod(0o600)

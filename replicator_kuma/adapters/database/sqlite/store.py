@@ -127,11 +127,8 @@ class SqliteStore:
     @contextlib.contextmanager
     def read(self) -> Iterator[SqliteReader]:
         before = self.fingerprint()
-        connection = self._readable()
-        try:
+        with contextlib.closing(self._readable()) as connection:
             yield SqliteReader(connection, self._settings, before)
-        finally:
-            connection.close()
 
     def _readable(self) -> sqlite3.Connection:
         """A connection inside a read transaction.
@@ -186,44 +183,33 @@ class SqliteStore:
         """
         if not self.exists():
             return False
-        connection = self.connect(timeout=0)
         try:
-            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute("ROLLBACK")
-            return False
-        except sqlite3.DatabaseError as error:
-            if isinstance(_translate(error), DatabaseLocked):
-                return True
-            raise _translate(error) from error
-        finally:
-            connection.close()
+            with contextlib.closing(self.connect(timeout=0)) as connection, explained():
+                connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+                connection.execute("BEGIN IMMEDIATE")
+                connection.execute("ROLLBACK")
+        except DatabaseLocked:
+            return True
+        return False
 
     def check(self, tables: Collection[str] | None = None) -> Sequence[str]:
         from replicator_kuma.adapters.database.sqlite.integrity import examine
 
-        connection = self._readable()
-        try:
-            with explained():
-                return examine(connection, self.path, tables, self._settings)
-        finally:
-            connection.close()
+        with contextlib.closing(self._readable()) as connection, explained():
+            return examine(connection, self.path, tables, self._settings)
 
     def check_writable(self) -> None:
         self._require_file()
         if not (os.access(self.file, os.W_OK) and os.access(self.file.parent, os.W_OK)):
             raise DatabaseError(f"this user may not write to {self.path}", hint=_NOT_OURS)
-        connection = self.connect()
         try:
-            with explained():
+            with contextlib.closing(self.connect()) as connection, explained():
                 connection.execute("BEGIN IMMEDIATE")  # and nothing else: it is held no millisecond
                 connection.execute("ROLLBACK")
         except DatabaseLocked as error:
             found = ", ".join(map(str, self.holders()))
             who = f"; {found} {'have' if ',' in found else 'has'} it open" if found else ""
             raise DatabaseLocked(f"{error}{who}") from error
-        finally:
-            connection.close()
 
     def holders(self) -> tuple[Holder, ...]:
         return holders(self.path)
