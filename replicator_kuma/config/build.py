@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from replicator_kuma.adapters.kuma import KumaService
+from replicator_kuma.adapters.kuma.readiness import NotReady, Readiness, place, taken, wait_ready
 from replicator_kuma.adapters.repository.pair import SECOND, Pair
 from replicator_kuma.base.errors import DatabaseError, KumaError, ReplicatorError, SettingsError
+from replicator_kuma.base.processes import other_kuma
 from replicator_kuma.config.settings import Mode, Settings
 from replicator_kuma.dump.transform.overrides import Overrides
 from replicator_kuma.dump.transform.policy import Policy
@@ -21,7 +25,6 @@ from replicator_kuma.replication.state.file import StateFile
 
 if TYPE_CHECKING:
     from replicator_kuma.adapters.database import Store
-    from replicator_kuma.adapters.kuma.readiness import Readiness
     from replicator_kuma.adapters.kuma.supervised import SupervisedKuma
     from replicator_kuma.adapters.kuma.throwaway import ThrowAway
     from replicator_kuma.adapters.notify import Notifier
@@ -122,18 +125,11 @@ def _place(
         settings.restic,
         environment,
         # a mistyped DATA_DIR must not come into being by a command that only looks
-        settings.state_dir / "cache" if _is_folder(settings.state_dir.parent) else None,
+        settings.state_dir / "cache" if os.path.isdir(settings.state_dir.parent) else None,  # noqa: PTH112
         settings.instance,
         interrupted=interrupted,
         on_retry=_say_retry,
     )
-
-
-def _is_folder(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except OSError:  # no permission on the way: what has to work there says so
-        return False
 
 
 def _say_retry(error: ReplicatorError, pause: float) -> None:
@@ -178,13 +174,13 @@ def build(
         repositories=places,
         pair=pair,
         kuma=kuma,
-        wait_ready=_wait_ready(settings, kuma, interrupted),
+        wait_ready=partial(_await_managed, settings, kuma, interrupted),
         notifier=build_notifier(settings),
         policy=policy,
         shrink_limit=settings.shrink_limit,
         find_store=lambda: build_store(settings),
-        listens=lambda: _listens(settings),
-        answers=_answers(settings, kuma, interrupted),
+        listens=partial(taken, settings.kuma_url),
+        answers=partial(_await_answer, settings, kuma, interrupted),
         setup=_setup(settings, kuma),
         cooldown=Cooldown(settings.restore_interval),
         database_up=_database_up(settings, kuma),
@@ -261,21 +257,13 @@ def _database_up(
     return embedded.up if kuma.owned else embedded.elsewhere
 
 
-def _wait_ready(
-    settings: Settings, kuma: KumaService, interrupted: Callable[[], bool]
-) -> Callable[[], None]:
+def _await_managed(settings: Settings, kuma: KumaService, interrupted: Callable[[], bool]) -> None:
     """Nobody waits for a Kuma that nobody here starts."""
-
-    def wait() -> None:
-        if kuma.manages:
-            _await_kuma(settings, kuma, interrupted)
-
-    return wait
+    if kuma.manages:
+        _await_kuma(settings, kuma, interrupted)
 
 
 def _await_kuma(settings: Settings, kuma: KumaService, interrupted: Callable[[], bool]) -> None:
-    from replicator_kuma.adapters.kuma.readiness import wait_ready
-
     wait_ready(
         settings.kuma_url,
         kuma.running,
@@ -291,40 +279,23 @@ def _stranger(settings: Settings, kuma: KumaService) -> str:
     """Which other Kuma answers where our child should, in words; "" where none is seen to."""
     if kuma.pid is None:
         return ""
-    from replicator_kuma.adapters.kuma.readiness import place
-    from replicator_kuma.base.processes import other_kuma
-
     other = other_kuma(*place(settings.kuma_url), kuma.pid)
     return "" if other is None else str(other)
 
 
-def _listens(settings: Settings) -> bool:
-    from replicator_kuma.adapters.kuma.readiness import taken
-
-    return taken(settings.kuma_url)
-
-
-def _answers(
-    settings: Settings, kuma: KumaService, interrupted: Callable[[], bool]
-) -> Callable[[], None]:
+def _await_answer(settings: Settings, kuma: KumaService, interrupted: Callable[[], bool]) -> None:
     """A Kuma that is starting gets its time; one that nobody sees is not to be stopped."""
-
-    def wait() -> None:
-        from replicator_kuma.adapters.kuma.readiness import NotReady
-
-        try:
-            _await_kuma(settings, kuma, interrupted)
-        except NotReady as error:
-            if error.state is None:
-                return  # it does not run any more
-            raise KumaError(
-                "Kuma runs and is not ready where it should answer, so that nobody would see it "
-                f"come back: it was not stopped ({error})",
-                hint="Set REPLICATOR_KUMA_URL to where it answers (host, port, http or https). "
-                "If Kuma itself hangs: replicator restore --now",
-            ) from error
-
-    return wait
+    try:
+        _await_kuma(settings, kuma, interrupted)
+    except NotReady as error:
+        if error.state is None:
+            return  # it does not run any more
+        raise KumaError(
+            "Kuma runs and is not ready where it should answer, so that nobody would see it "
+            f"come back: it was not stopped ({error})",
+            hint="Set REPLICATOR_KUMA_URL to where it answers (host, port, http or https). "
+            "If Kuma itself hangs: replicator restore --now",
+        ) from error
 
 
 def _setup(settings: Settings, kuma: KumaService) -> str:
@@ -335,8 +306,6 @@ def _setup(settings: Settings, kuma: KumaService) -> str:
 
 
 def _say(state: Readiness) -> None:
-    from replicator_kuma.adapters.kuma.readiness import Readiness
-
     logger.debug("Uptime Kuma: %s", state.value)
     if state is Readiness.MIGRATING:
         logger.info("Uptime Kuma migrates its database: it is not stopped before it has finished")
