@@ -59,11 +59,9 @@ class DockerKuma(Tools):
         return exit_status(-signal.SIGKILL) if words[0] == "true" else int(words[1])
 
     def stop(self) -> None:
-        """Stop the container and wait until it is; raises KumaError."""
         self._call(["stop", "-t", str(self._stop_timeout)], self._stop_timeout + 60)
 
     def start(self) -> None:
-        """Start the container; raises KumaError."""
         self._call(["start"], START_DEADLINE)
 
     def _call(self, verb: list[str], deadline: float) -> None:

@@ -263,11 +263,9 @@ class EmbeddedKuma:
         self.manages = service.manages
 
     def running(self) -> bool:
-        """Whether Kuma's process is there; raises KumaError."""
         return self._service.running()
 
     def ended_with(self) -> int | None:
-        """The exit status of a Kuma that is gone; raises KumaError."""
         return self._service.ended_with()
 
     def stop(self) -> None:

@@ -69,11 +69,9 @@ class SystemdKuma(Tools):
         return exit_status(-int(status)) if code in _KILLED else int(status)
 
     def stop(self) -> None:
-        """Stop the unit and wait until it is; raises KumaError."""
         self._call("stop", STOP_DEADLINE)
 
     def start(self) -> None:
-        """Start the unit; raises KumaError."""
         self._call("start", START_DEADLINE)
 
     def _call(self, verb: str, deadline: float) -> None:

@@ -115,7 +115,10 @@ class MaintainedRepository(Repository, Protocol):
         """Remove the data that no snapshot needs; False where nothing may be removed there."""
 
     def check(self, part: int, parts: int) -> None:
-        """Look for damage, with one of ``parts`` parts of all data; raises RepositoryDamaged."""
+        """Look for damage; read one of ``parts`` parts of all data, 1 is the first.
+
+        Raises RepositoryDamaged.
+        """
 
     def size(self) -> int:
-        """Bytes of the whole repository's data."""
+        """Bytes of the whole repository's data, of all fleets and programs that share it."""

@@ -79,12 +79,6 @@ class Timeouts:
     version: float = 10
 
 
-class _Failed(Exception):
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(str(failure.error))
-        self.failure = failure
-
-
 class ResticRepository:
     """A `Repository` whose every call is a restic with a deadline.
 
@@ -137,11 +131,9 @@ class ResticRepository:
         return Where.of(self._environment, self._cache)
 
     def version(self) -> str:
-        """restic's version, like "0.18.0"; raises ResticMissing."""
         return ".".join(map(str, self._need_version()))
 
     def check_access(self) -> None:
-        """Raise unless the repository is there, answers and opens with the password."""
         self._need_version()
         deadline = self._listing_deadline()
         self._retry(lambda: self._open_config(deadline), deadline)
@@ -178,11 +170,7 @@ class ResticRepository:
         return created
 
     def snapshots(self, fleet: str) -> Listing:
-        """All snapshots of a fleet. One call, without a lock.
-
-        Raises RepositoryMissing where nothing was initialised, and never returns a listing from
-        which restic left something out.
-        """
+        """It never returns a listing from which restic left something out."""
         self._need_version()
         deadline = self._listing_deadline()
         entries = self._retry(lambda: self._list(fleet, deadline), deadline)
@@ -190,10 +178,7 @@ class ResticRepository:
         return Listing(found, warnings=warnings)
 
     def publish(self, folder: Path, label: Label) -> None:
-        """Store a dump folder under its label; any end but success raises.
-
-        Only a lock is waited for: after any other failure the snapshot may be there or not.
-        """
+        """Only a lock is waited for: after any other failure the snapshot may be there or not."""
         if not folder.is_dir():
             raise RepositoryError(f"publish: {folder} is no folder")
         restic = self._need_version()
@@ -223,11 +208,7 @@ class ResticRepository:
         accept: Callable[[str], bool],
         limits: Limits = _LIMITS,
     ) -> None:
-        """Write a snapshot's regular files, relative names as in the dump, below ``into`` (0600).
-
-        After an error nothing is left there. A success does not say that the dump is whole: its
-        manifest tells.
-        """
+        """After an error nothing is left. A success does not say that the dump is whole."""
         self._need_version()
         deadline = Deadline(self._timeouts.fetch)
 
@@ -267,7 +248,7 @@ class ResticRepository:
         if failure is not None:
             if taken is not None:
                 taken.remove()
-            raise _Failed(failure)
+            raise failure
         if broken is not None:
             raise RepositoryUnreachable(f"{what}: restic's answer is no tar archive ({broken})")
         self._answered = True
@@ -286,9 +267,9 @@ class ResticRepository:
     def _list(self, fleet: str, deadline: Deadline) -> list[dict[str, Any]]:
         output = self._run(arguments.listing(fleet, self._cache), deadline)
         if not output.ended.succeeded:
-            raise _Failed(self._failure("list snapshots", output, deadline))
+            raise self._failure("list snapshots", output, deadline)
         if failure := partial_listing(output.ended.stderr, self._mask, self._where):
-            raise _Failed(failure)
+            raise failure
         try:
             entries = json.loads(output.stdout)
         except (ValueError, RecursionError):
@@ -301,7 +282,7 @@ class ResticRepository:
     def _open_config(self, deadline: Deadline) -> None:
         output = self._run(arguments.config(self._cache), deadline)
         if not output.ended.succeeded:
-            raise _Failed(self._failure("open the repository", output, deadline))
+            raise self._failure("open the repository", output, deadline)
         self._answered = True
 
     @contextlib.contextmanager
@@ -416,18 +397,15 @@ class ResticRepository:
     def _retry(self, call: Callable[[], _T], deadline: Deadline) -> _T:
         """The call's result; transient failures are tried again while there is time."""
         pause = _FIRST_PAUSE
-        for _attempt in range(_ATTEMPTS - 1):
+        for left in range(_ATTEMPTS - 1, -1, -1):
             try:
                 return call()
-            except _Failed as failed:
-                if not failed.failure.transient or deadline.remaining <= pause:
-                    raise failed.failure.error from None
-                self._wait(failed.failure.error, pause)
+            except Failure as failed:
+                if not (left and failed.transient) or deadline.remaining <= pause:
+                    raise failed.error from None
+                self._wait(failed.error, pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
-        try:
-            return call()
-        except _Failed as failed:
-            raise failed.failure.error from None
+        raise AssertionError("unreachable")
 
     def _wait(self, error: ReplicatorError, seconds: float) -> None:
         """Pause before another attempt, in slices: a signal must not wait for us."""

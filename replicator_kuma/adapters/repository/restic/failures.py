@@ -189,12 +189,12 @@ class Where:
 _ANYWHERE = Where()
 
 
-@dataclass(frozen=True)
-class Failure:
+class Failure(Exception):
     """An error to raise, and whether the same call may succeed in a moment."""
 
-    error: ReplicatorError
-    transient: bool = False
+    def __init__(self, error: ReplicatorError, *, transient: bool = False) -> None:
+        super().__init__(str(error))
+        self.error, self.transient = error, transient
 
 
 def hopeless(stderr: str, *, local: bool = False) -> bool:

@@ -64,10 +64,7 @@ class KeptRepository(ResticRepository):
     name = "repository"
 
     def forget(self, fleet: str, ids: Sequence[str]) -> Sequence[str]:
-        """Remove snapshots by full id; returns those that the repository does not let go.
-
-        Raises RepositoryErrors: then some may be gone, and the others are as they were.
-        """
+        """After an error some may be gone, and the others are as they were."""
         asked = [name for name in ids if re.fullmatch(r"[0-9a-f]{64}", name)]
         if len(asked) != len(ids):
             raise ValueError("forget: only full ids of snapshots")
@@ -83,7 +80,6 @@ class KeptRepository(ResticRepository):
         return [name for name in asked if name in there]
 
     def prune(self) -> bool:
-        """Remove the data that no snapshot needs; False where nothing may be removed there."""
         deadline = Deadline(PRUNE_TIMEOUT)
         output = self._exclusive("prune", arguments.prune(self._cache), deadline)
         if output.ended.succeeded:
@@ -93,10 +89,6 @@ class KeptRepository(ResticRepository):
         raise self._failure("prune", output, deadline).error
 
     def check(self, part: int, parts: int) -> None:
-        """Check the structure, and read one of ``parts`` parts of all data (1 is the first).
-
-        Raises RepositoryDamaged where it finds damage.
-        """
         deadline = Deadline(CHECK_TIMEOUT)
         call = arguments.check(part, parts, self._cache)
         output = self._exclusive("check the repository", call, deadline)
@@ -107,7 +99,6 @@ class KeptRepository(ResticRepository):
         raise self._failure("check the repository", output, deadline).error
 
     def size(self) -> int:
-        """Bytes of the whole repository's data, of all fleets and programs that share it."""
         deadline = Deadline(SIZE_TIMEOUT)
         output = self._run(arguments.stats(self._cache), deadline)
         if not output.ended.succeeded:
