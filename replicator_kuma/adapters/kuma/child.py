@@ -11,8 +11,7 @@ from pathlib import Path
 
 from replicator_kuma.adapters.kuma.embedded_mariadb import EmbeddedDatabase
 from replicator_kuma.adapters.kuma.exit_status import exit_status
-from replicator_kuma.adapters.kuma.process import STOP_DEADLINE, wait_until
-from replicator_kuma.base import core_dumps
+from replicator_kuma.adapters.kuma.process import STOP_DEADLINE, spawn, wait_until
 from replicator_kuma.base.errors import KumaError
 
 logger = logging.getLogger(__name__)
@@ -100,21 +99,14 @@ class ChildKuma:
             if abandoned():
                 return
             self._database.require_free()
-        try:
-            with core_dumps.allowed():
-                self._process = subprocess.Popen(
-                    self._command,
-                    cwd=self._cwd,
-                    env={**self._environment, **(extra_environment or {})},
-                    stdin=subprocess.DEVNULL,
-                    start_new_session=True,
-                )
-        except OSError as error:
-            raise KumaError(
-                f"Uptime Kuma could not be started in {self._cwd}: {error.strerror}",
-                hint="Check REPLICATOR_KUMA_COMMAND (or what stands after `replicator run --`) and "
-                "REPLICATOR_KUMA_DIR, the folder of Kuma's program.",
-            ) from error
+        self._process = spawn(
+            self._command,
+            f"Uptime Kuma could not be started in {self._cwd}",
+            "Check REPLICATOR_KUMA_COMMAND (or what stands after `replicator run --`) and "
+            "REPLICATOR_KUMA_DIR, the folder of Kuma's program.",
+            cwd=self._cwd,
+            env={**self._environment, **(extra_environment or {})},
+        )
         self._asked_to_end = False
 
     def stop(self, timeout: float = STOP_DEADLINE) -> None:
@@ -126,25 +118,16 @@ class ChildKuma:
         """
         process = self._process
         if process is not None and process.poll() is None:
-            self._stop(process, timeout)
+            if not self._asked_to_end:
+                self.signal(signal.SIGTERM)
+            gone, clock, sleep = lambda: process.poll() is not None, self._clock, self._sleep
+            if not wait_until(gone, timeout, self._on_wait, clock=clock, sleep=sleep):
+                raise KumaError(
+                    f"Uptime Kuma (process {process.pid}) has not ended within {timeout:g} s",
+                    hint="It is left alone, it may be migrating. Look at its log.",
+                )
         if self._database is not None:
             self._database.end_left()
-
-    def _stop(self, process: subprocess.Popen[bytes], timeout: float) -> None:
-        if not self._asked_to_end:
-            self.signal(signal.SIGTERM)
-        ended = wait_until(
-            lambda: process.poll() is not None,
-            timeout,
-            self._on_wait,
-            clock=self._clock,
-            sleep=self._sleep,
-        )
-        if not ended:
-            raise KumaError(
-                f"Uptime Kuma (process {process.pid}) has not ended within {timeout:g} s",
-                hint="It is left alone, it may be migrating. Look at its log.",
-            )
 
     def signal(self, signum: int) -> None:
         """Forward a signal to Kuma's process, and only to it; harmless when it is gone."""

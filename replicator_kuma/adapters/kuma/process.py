@@ -8,7 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Any
 
 from replicator_kuma.base import core_dumps
 from replicator_kuma.base.errors import KumaError
@@ -69,6 +69,21 @@ class Tools:
             raise failure(what, finished, hint=self.hint)
 
 
+def spawn(argv: Sequence[str], what: str, hint: str, **options: Any) -> subprocess.Popen[bytes]:
+    """Start a program in a session of its own: Ctrl-C must not end a stop that is half done.
+
+    Raises KumaError, which says ``what`` did not work, and why.
+    """
+    try:
+        with core_dumps.allowed():
+            process: subprocess.Popen[bytes] = subprocess.Popen(
+                list(argv), stdin=subprocess.DEVNULL, start_new_session=True, **options
+            )
+    except OSError as error:
+        raise KumaError(f"{what}: {error.strerror}", hint=hint) from error
+    return process
+
+
 def run(
     argv: Sequence[str],
     what: str,
@@ -92,22 +107,14 @@ def run(
     with contextlib.ExitStack() as stack:
         output = stack.enter_context(unnamed_file()) if capture else None
         complaint = stack.enter_context(unnamed_file()) if capture else None
-        try:
-            # A session of its own: Ctrl-C must not end a stop that is half done.
-            with core_dumps.allowed():
-                process = subprocess.Popen(
-                    argv,
-                    env=None if environment is None else dict(environment),
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=complaint,
-                    start_new_session=True,
-                )
-        except OSError as error:
-            raise KumaError(
-                f"{what}: {argv[0]} could not be run: {error.strerror}",
-                hint=f"Install {argv[0]}, or choose another service by REPLICATOR_KUMA.",
-            ) from error
+        process = spawn(
+            argv,
+            f"{what}: {argv[0]} could not be run",
+            f"Install {argv[0]}, or choose another service by REPLICATOR_KUMA.",
+            env=None if environment is None else dict(environment),
+            stdout=output,
+            stderr=complaint,
+        )
         code = _wait(process, what, deadline, end_late)
         return Finished(code, _text(output), _tail(complaint))
 

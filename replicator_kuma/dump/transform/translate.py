@@ -131,7 +131,8 @@ class _Translation:
         self._pending = rows
         entries, files = write_tables(self.folder, self, [name])
         rows.check_some_left()
-        self.misfits.collisions(rows, self.terms.representation)
+        types, representation = self.schema.tables[name].columns, self.terms.representation
+        self.misfits.collisions(rows.chosen, rows.uniques, types, representation)
         self.notes += rows.notes()
         self.brief += rows.notes()
         return entries[name], files

@@ -47,7 +47,6 @@ def column(reader: Reader, table: str, name: str) -> list[Any]:
 
 
 def test_it_says_what_it_is(store: Store, engine: Engine) -> None:
-    assert store.engine == store.representation.engine
     assert store.engine == ("sqlite" if engine.name == "sqlite" else "mariadb")
     assert store.embedded == (engine.name == "embedded")
 

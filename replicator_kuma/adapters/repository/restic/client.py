@@ -184,22 +184,42 @@ class ResticRepository:
         restic = self._need_version()
         backup = arguments.backup(label, self._host, self._cache, restic)
         deadline = Deadline(self._timeouts.publish)
-        patience = Deadline(self._timeouts.lock)
-        pause, unlocked = _FIRST_PAUSE, False
+        output = self._exclusive("publish", backup, deadline, self._timeouts.lock, folder)
+        if not output.ended.succeeded:
+            raise self._failure("publish", output, deadline).error
+
+    def _exclusive(
+        self,
+        what: str,
+        call: Sequence[str],
+        deadline: Deadline,
+        wait: float,
+        cwd: Path | None = None,
+    ) -> Output:
+        """A call that waits so many seconds for another's lock, and removes that of a dead process.
+
+        Returns how it ended; raises RepositoryLocked, Interrupted.
+        """
+        self._need_version()
+        patience, unlocked, pause = Deadline(min(wait, deadline.seconds)), False, _FIRST_PAUSE
         while True:
-            output = self._run(backup, deadline, cwd=folder)
+            output = self._run(call, deadline, cwd)
             if output.ended.succeeded:
-                return
-            error = self._failure("publish", output, deadline).error
-            if not isinstance(error, RepositoryLocked) or not patience.remaining:
+                return output
+            error = self._failure(what, output, deadline).error
+            if isinstance(error, Interrupted):
                 raise error
-            if unlocked:
+            if not isinstance(error, RepositoryLocked):
+                return output
+            if not unlocked:
+                # its own failure tells less than the lock's
+                self._run(arguments.unlock(self._cache), self._listing_deadline())
+                unlocked = True
+            elif patience.remaining:
                 self._wait(error, pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
             else:
-                # Its own failure tells less than the lock's.
-                self._run(arguments.unlock(self._cache), self._listing_deadline())
-                unlocked = True
+                raise error
 
     def fetch(
         self,
