@@ -19,7 +19,7 @@ def changes(plan: Plan) -> Iterator[dict[str, Any]]:
             yield {
                 "table": table.name,
                 "key": change.key,
-                "name": _name(table, change),
+                "name": row_name(table.name, table.content, change.new or change.old or ()),
                 "action": _ACTIONS[change.op],
                 "columns": _columns(table, change),
             }
@@ -39,22 +39,14 @@ def lines(plan: Plan) -> Iterator[str]:
         yield f"{what}: {detail}" if detail else what
 
 
-def _name(table: TablePlan, change: Change) -> str:
-    row = change.new if change.new is not None else change.old
-    return "" if row is None else row_name(table.name, table.content, row)
-
-
 def _columns(table: TablePlan, change: Change) -> dict[str, list[str]]:
     found = {}
     for index, column in enumerate(table.content):
         old = change.old[index] if change.old is not None else None
         new = change.new[index] if change.new is not None else None
         if (type(old), old) != (type(new), new):
-            label = _setting_label(table, change, column)
+            # the value of a setting is as secret as its key says
+            setting = table.name == "setting" and column == "value"
+            label = str(change.key) if setting else column
             found[column] = [shown(label, old), shown(label, new)]
     return found
-
-
-def _setting_label(table: TablePlan, change: Change, column: str) -> str:
-    """The value of a setting is as secret as its key says."""
-    return str(change.key) if table.name == "setting" and column == "value" else column

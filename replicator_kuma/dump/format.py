@@ -100,12 +100,8 @@ Audit = Callable[[Select, Iterator[tuple[Any, ...]]], Iterator[tuple[Any, ...]]]
 """Lets a table's rows pass, or raises"""
 
 
-def _unaudited(_chosen: Select, rows: Iterator[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
-    return rows
-
-
 def write_tables(
-    folder: Path | None, source: Source, tables: Iterable[str], audit: Audit = _unaudited
+    folder: Path | None, source: Source, tables: Iterable[str], audit: Audit | None = None
 ) -> tuple[dict[str, TableEntry], frozenset[str]]:
     """Write tables in canonical form below ``folder``; None only hashes.
 
@@ -117,7 +113,9 @@ def write_tables(
     named: set[str] = set()
     for table in tables:
         chosen = select(source.schema, table)
-        rows = audit(chosen, source.rows(chosen))
+        rows = source.rows(chosen)
+        if audit is not None:
+            rows = audit(chosen, rows)
         if (column := FILE_COLUMNS.get(table)) in chosen.content:
             rows = _naming(rows, table, chosen.content.index(column), named)
         entries[table] = _write_table(folder, chosen, rows)
@@ -222,6 +220,15 @@ class Dump:
         if raw.get("digest") != manifest.digest:
             raise SnapshotRefused("the snapshot's digest is not that of its tables and files")
         return cls(folder, manifest)
+
+    @classmethod
+    def whole(cls, folder: Path, digest: str, name: str) -> Dump:
+        """A fetched dump, verified; raises SnapshotRefused. ``digest`` is that of its tags."""
+        dump = cls.open(folder)
+        if dump.manifest.digest != digest:
+            raise SnapshotRefused(f"{name} holds another dump than its tags say")
+        dump.verify()
+        return dump
 
     def columns(self, table: str, kind: str = "tables") -> tuple[str, ...]:
         """The column names of a table's content (or ``runtime``) file."""

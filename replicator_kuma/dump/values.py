@@ -33,18 +33,13 @@ _encode = json.JSONEncoder(
 ).encode
 
 
-def _finite(value: Value) -> object:
-    if isinstance(value, float) and math.isinf(value):
-        return {"real": "inf" if value > 0 else "-inf"}
-    return value
-
-
 def encode(row: Sequence[Value]) -> bytes:
     """The line of a row, without its line end; pure ASCII."""
     try:
         return _encode(row).encode()
     except ValueError:  # an infinity: rare, so looked for only here
-        return _encode([_finite(value) for value in row]).encode()
+        tagged = {math.inf: {"real": "inf"}, -math.inf: {"real": "-inf"}}
+        return _encode([tagged.get(v, v) if type(v) is float else v for v in row]).encode()
 
 
 def encode_rows(rows: Sequence[Sequence[Value]]) -> bytes:

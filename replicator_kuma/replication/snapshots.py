@@ -6,10 +6,9 @@ from replicator_kuma.adapters.repository import Limits, Listing, Snapshot, missi
 from replicator_kuma.base.errors import (
     RepositoryUnreachable,
     SnapshotNotFound,
-    SnapshotRefused,
     TwoLeaders,
 )
-from replicator_kuma.base.times import moment_of, when
+from replicator_kuma.base.times import when
 from replicator_kuma.dump.format import Dump, accepts
 from replicator_kuma.replication.instance import Instance
 
@@ -41,7 +40,7 @@ def as_of(snapshots: Listing, at: float) -> Snapshot:
             hint="Name one by its position: replicator snapshots, then --snapshot POSITION "
             "(rollback: POSITION)",
         )
-    old = [s for s in snapshots if _published(s) <= at]
+    old = [s for s in snapshots if s.moment <= at]
     if not old:
         raise SnapshotNotFound(f"no snapshot of this fleet is as old as {when(at)}")
     tied = [s for s in old if s.position == old[-1].position]
@@ -51,13 +50,6 @@ def as_of(snapshots: Listing, at: float) -> Snapshot:
             hint="Name one by its id: replicator snapshots",
         )
     return old[-1]
-
-
-def _published(snapshot: Snapshot) -> float:
-    try:
-        return moment_of(snapshot.time)
-    except ValueError:
-        return float("inf")
 
 
 def chosen(snapshots: Listing, wanted: str | None, at: float | None) -> Snapshot:
@@ -76,8 +68,4 @@ def fetched(instance: Instance, snapshot: Snapshot, name: str) -> Dump:
     folder = instance.work / name
     folder.mkdir(mode=0o700)
     instance.repository.fetch(snapshot, folder, accepts, Limits())
-    dump = Dump.open(folder)
-    if dump.manifest.digest != snapshot.label.digest:
-        raise SnapshotRefused(f"{snapshot.position} holds another dump than its tags say")
-    dump.verify()
-    return dump
+    return Dump.whole(folder, snapshot.label.digest, str(snapshot.position))

@@ -53,11 +53,12 @@ class SelectSql:
         ]
         conditions = [] if whole else self._conditions("t", self.select.table)
         conditions += [where] if where else []
+        exact = self.exact if self.select.values is not None else str
         return " ".join(
             [
                 f"SELECT {', '.join(columns)} FROM {self.quote(self.select.table)} AS t",
                 f"WHERE {' AND '.join(conditions)}" if conditions else "",
-                f"ORDER BY {', '.join(self._ordered(c) for c in self.select.order)}",
+                f"ORDER BY {', '.join(exact(f't.{self.quote(c)}') for c in self.select.order)}",
             ]
         )
 
@@ -93,10 +94,6 @@ class SelectSql:
                 f"(SELECT DISTINCT t.{key} FROM {table} AS t WHERE t.{column} IS NOT NULL "
                 f"AND NOT {self._found(reference, 't')}) AS swept)"
             )
-
-    def _ordered(self, column: str) -> str:
-        name = f"t.{self.quote(column)}"
-        return self.exact(name) if self.select.values is not None else name
 
     def _references(self, dangle: Dangle) -> list[Reference]:
         return [r for r in self.select.references if r.dangle is dangle]

@@ -103,7 +103,7 @@ def run(
 
     Raises KumaError where it cannot be started or overruns its deadline.
     """
-    _reap_left()
+    _left_running[:] = [process for process in _left_running if process.poll() is None]
     with contextlib.ExitStack() as stack:
         output = stack.enter_context(unnamed_file()) if capture else None
         complaint = stack.enter_context(unnamed_file()) if capture else None
@@ -180,10 +180,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-def _reap_left() -> None:
-    _left_running[:] = [process for process in _left_running if process.poll() is None]
 
 
 def _text(file: IO[bytes] | None) -> str:

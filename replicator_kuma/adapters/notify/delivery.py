@@ -71,7 +71,10 @@ class Delivery:
                     self._lost += 1
                 self._queue.append(request)
                 self._changed.notify_all()
-                self._ensure_thread()
+                if self._thread is None or not self._thread.is_alive():
+                    name = self._service.name
+                    self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+                    self._thread.start()
         except Exception as error:  # a thread that cannot start, a title that is no text
             logger.warning("A notification was lost: %s", type(error).__name__)
 
@@ -80,22 +83,13 @@ class Delivery:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-            self._changed.wait_for(self._idle, max(0.0, timeout))
+            self._changed.wait_for(lambda: not (self._queue or self._busy), max(0.0, timeout))
             left = len(self._queue) + self._busy
             self._given_up = True
             self._queue.clear()
             self._changed.notify_all()
         if left:
             logger.warning("%d notifications were not delivered before the end", left)
-
-    def _idle(self) -> bool:
-        return not self._queue and not self._busy
-
-    def _ensure_thread(self) -> None:
-        if self._thread is None or not self._thread.is_alive():
-            name = self._service.name
-            self._thread = threading.Thread(target=self._work, name=name, daemon=True)
-            self._thread.start()
 
     def _work(self) -> None:
         while True:

@@ -13,7 +13,6 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import replace
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -31,7 +30,6 @@ from replicator_kuma.base.errors import (
     RepositoryMissing,
     RepositoryUnreachable,
     SnapshotNotFound,
-    SnapshotRefused,
 )
 from replicator_kuma.base.threads import started
 from replicator_kuma.dump.format import Dump
@@ -127,7 +125,7 @@ class Pair:
             replace(
                 same[0],
                 id=same[0].label.common_id,
-                time=min((s.time for s in same), key=_moment),
+                time=min(same, key=lambda s: s.moment).time,
                 copies=tuple(s.id for s in same),
             )
             for same in copies.values()
@@ -192,7 +190,7 @@ class Pair:
             folder = scratch / place.name.replace(" ", "-")
             try:
                 place.fetch(self._listed[place.name][key(snapshot.label)], folder, accept)
-                _verify(folder, snapshot)
+                Dump.whole(folder, snapshot.label.digest, str(snapshot.position))
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
 
@@ -217,8 +215,8 @@ class Pair:
             try:
                 with named(place):
                     place.fetch(self._listed[place.name][wanted], into, accept, limits)
-                if place is not having[-1]:
-                    _verify(into, snapshot)
+                if place is not having[-1]:  # the other place may have it better
+                    Dump.whole(into, snapshot.label.digest, str(snapshot.position))
                 return
             except Interrupted:
                 raise
@@ -282,22 +280,6 @@ def _hint(name: str, hint: str) -> str:
     for old, new in _OF_SECOND if name == SECOND else ():
         hint = hint.replace(old, new)
     return hint
-
-
-def _moment(text: str) -> float:
-    """Seconds since the epoch of restic's RFC 3339; a text that is none is later than all."""
-    try:
-        return datetime.fromisoformat(text).timestamp()
-    except (ValueError, OverflowError):
-        return float("inf")
-
-
-def _verify(folder: Path, snapshot: Snapshot) -> None:
-    """Raise SnapshotRefused unless it is whole: the other place may have it better."""
-    dump = Dump.open(folder)
-    if dump.manifest.digest != snapshot.label.digest:
-        raise SnapshotRefused(f"{snapshot.position} holds another dump than its tags say")
-    dump.verify()
 
 
 def _empty(folder: Path) -> None:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, unquote
 
+from replicator_kuma.base.times import moment_of
+
 MARK = "replicator-kuma"
 
 _ID = re.compile(r"[0-9a-f]{64}")
@@ -161,6 +163,14 @@ class Snapshot:
     @property
     def position(self) -> Position:
         return self.label.position
+
+    @property
+    def moment(self) -> float:
+        """Seconds since the epoch of its time; a text that is none is later than all."""
+        try:
+            return moment_of(self.time)
+        except ValueError:
+            return float("inf")
 
     @property
     def short_id(self) -> str:

@@ -140,7 +140,9 @@ class Rows:
     def translated(self) -> Iterator[Row]:
         """The rows in key order; raises SnapshotRefused, SettingsError."""
         self._look_ahead()
-        own = self._own_rows()
+        own = None
+        if self._live is not None and self._same:
+            own = itertools.chain(parsed(self._live, self.table, trusted=True), [()])
         for row in self._ruled():
             out = self._converted(row)
             if not self.unkeyed and out[0] is None:
@@ -262,11 +264,6 @@ class Rows:
                 if reference.dangle is Dangle.NULL:
                     out[index] = None
         return True
-
-    def _own_rows(self) -> Iterator[Row] | None:
-        if self._live is None or not self._same:
-            return None
-        return itertools.chain(parsed(self._live, self.table, trusted=True), [()])
 
     def _adopt(self, out: list[Value], own: Iterator[Row]) -> None:
         """A live value that means the same stays: neither side sees a change that is none."""

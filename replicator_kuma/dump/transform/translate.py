@@ -145,9 +145,10 @@ class _Translation:
         return self._local(pending, select) if local else pending.translated()
 
     def _rows(self, chosen: Select) -> Rows:
+        entry = self.wanted.manifest.tables[chosen.table]
         theirs = (
             *self.wanted.columns(chosen.table),
-            *(self.wanted.columns(chosen.table, "runtime") if self._has_runtime(chosen) else ()),
+            *(self.wanted.columns(chosen.table, "runtime") if entry.runtime else ()),
         )
         if theirs[: len(chosen.order)] != chosen.order:
             raise SnapshotRefused(f"the snapshot's {chosen.table} does not begin with its key")
@@ -187,9 +188,6 @@ class _Translation:
             for reference in TABLES[rule.table].references
             if reference.column in dict(rule.changes)
         }
-
-    def _has_runtime(self, chosen: Select) -> bool:
-        return bool(self.wanted.manifest.tables[chosen.table].runtime)
 
     def _as_it_is(self, dump: Dump, name: str) -> tuple[TableEntry, frozenset[str]]:
         """A table whose rows come over untouched: its files are linked, not written again."""
@@ -247,16 +245,13 @@ class _Translation:
             arrived |= {key for key in known if key not in own}
         self.arrived[name] = frozenset(arrived)
         rows = {key: row for key, row in wanted.items() if key not in deleted} | kept
-        self._note_files(name, chosen, kept)
-        self.present.get(name, set()).update(rows)
-        for key in sorted(rows):
-            yield rows[key]
-
-    def _note_files(self, name: str, chosen: Select, kept: Mapping[Any, Row]) -> None:
         if (column := FILE_COLUMNS.get(name)) in chosen.columns:
             index = chosen.columns.index(column)
             for row in kept.values():
                 self.own_files.update(files_of(name, row[index]))
+        self.present.get(name, set()).update(rows)
+        for key in sorted(rows):
+            yield rows[key]
 
     # --- files ---------------------------------------------------------------------------------
 

@@ -298,7 +298,9 @@ def _reached(login: Login, path: Path | None, timeout: float) -> socket.socket:
 
 
 def _unreachable(login: Login, reason: str) -> DatabaseUnreachable:
-    return DatabaseUnreachable(f"Kuma's MariaDB ({login.place}): {reason}", hint=_hint(login))
+    inside = "The embedded MariaDB runs inside Kuma: start Kuma, and run as the user that runs it."
+    hint = inside if login.embedded else None
+    return DatabaseUnreachable(f"Kuma's MariaDB ({login.place}): {reason}", hint=hint)
 
 
 def _tls(login: Login) -> ssl.SSLContext:
@@ -337,12 +339,6 @@ def _of_system(error: OSError) -> str:
         case TimeoutError():
             return "no answer in time"
     return error.strerror or "no connection"
-
-
-def _hint(login: Login) -> str | None:
-    if not login.embedded:
-        return None
-    return "The embedded MariaDB runs inside Kuma: start Kuma, and run as the user that runs it."
 
 
 @contextlib.contextmanager

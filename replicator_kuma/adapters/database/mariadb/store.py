@@ -35,6 +35,8 @@ from replicator_kuma.dump.transform.represent import Representation
 
 _WAITED = ("Lock wait timeout", "Deadlock found")
 """What CHECK TABLE calls an error, and is none of the table's."""
+_OUTDATED = ("Table rebuild required", "Table upgrade required", "Upgrade required")
+"""What it says of a table that was made by an older server."""
 _OTHERS = (
     "SELECT count(*) FROM information_schema.processlist "
     "WHERE db = database() AND id <> connection_id()"
@@ -161,7 +163,7 @@ class MariadbStore:
                 return []
             found = link.all(f"CHECK TABLE {', '.join(map(quoted, there))}")
         for table, _check, kind, text in found:
-            if kind.lower() == "error" and not _outdated(text):
+            if kind.lower() == "error" and not text.startswith(_OUTDATED):
                 name = table.rpartition(".")[2]
                 if text.startswith(_WAITED):
                     raise DatabaseLocked(f"another program has locked Kuma's table {name}")
@@ -209,8 +211,3 @@ class MariadbStore:
         from replicator_kuma.adapters.database.mariadb.scratch import forget
 
         forget(self.connect, self.login.database)
-
-
-def _outdated(text: str) -> bool:
-    """Whether CHECK TABLE only says that a table was made by an older server."""
-    return text.startswith(("Table rebuild required", "Table upgrade required", "Upgrade required"))
