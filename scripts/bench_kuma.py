@@ -19,6 +19,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from replicator_kuma.adapters.kuma.child import ChildKuma
+from replicator_kuma.adapters.kuma.process import STOP_DEADLINE
 from replicator_kuma.adapters.kuma.readiness import wait_ready
 from replicator_kuma.replication.instance import Instance, Outcome
 from replicator_kuma.replication.leader.cycle import Leader
@@ -40,7 +41,7 @@ class TimedKuma(ChildKuma):
     held = 0.0
     _stopped = 0.0
 
-    def stop(self, timeout: float | None = None) -> None:
+    def stop(self, timeout: float = STOP_DEADLINE) -> None:
         super().stop(timeout)
         self._stopped = time.monotonic()
 

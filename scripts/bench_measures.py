@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from replicator_kuma.adapters.repository import Label, Limits, Repository, Snapshot
+from replicator_kuma.adapters.repository import Label, Limits, Listing, Repository, Snapshot
 from replicator_kuma.adapters.repository.restic.client import ResticRepository
 from replicator_kuma.dump.catalog import TABLES
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
@@ -50,7 +50,7 @@ class TimedRepository:
         with self._timed():
             return self.inner.init()
 
-    def snapshots(self, fleet: str) -> Sequence[Snapshot]:
+    def snapshots(self, fleet: str) -> Listing:
         with self._timed():
             return self.inner.snapshots(fleet)
 

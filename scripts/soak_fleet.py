@@ -192,7 +192,10 @@ class Fleet:
         """Snapshots that a replica holds bad; here Kuma starts on each, where it is let live."""
         states = (instance.state.load() for instance in self._seen_by[1:])
         return [
-            snapshot for state in states for snapshot in (*state.applying.bad, state.applying.suspect) if snapshot
+            snapshot
+            for state in states
+            for snapshot in (*state.applying.bad, state.applying.suspect)
+            if snapshot
         ]
 
     def restart_the_dead(self) -> None:

@@ -92,6 +92,20 @@ def test_only_settings_read_the_environment() -> None:
     assert readers == {"replicator_kuma.config.settings"}
 
 
+def test_what_a_thing_can_do_its_protocol_says() -> None:
+    """No class of an implementation is asked for, and no name compared, to learn it."""
+    kinds = ("Store", "Kuma", "Repository", "Reader", "Writer", "Pair")
+    for path in SOURCES:
+        for node in nodes(path):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "isinstance":
+                names = ast.unparse(node.args[1]).split(" | ")
+                assert not [n for n in names if n.endswith(kinds)], (path, ast.unparse(node))
+            if isinstance(node, ast.Compare) and isinstance(node.comparators[0], ast.Constant):
+                asked = ast.unparse(node.left).split(".")[-2:]
+                assert asked[-1] != "engine", (path, ast.unparse(node))
+                assert asked not in (["kuma", "name"], ["_kuma", "name"], ["service", "name"])
+
+
 def test_nothing_prints() -> None:
     """Commands speak through `Voice`."""
     for path in SOURCES:

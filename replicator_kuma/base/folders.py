@@ -33,9 +33,9 @@ _LOOK = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PATH = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 """only to look at it: no lock of SQLite goes when such a descriptor is closed"""
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_NONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)
+NONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)
 _MOST_LINKS = 40  # as the kernel's own limit
 _LOOKS = 10
 """at a file that comes and goes, before it is called none"""
@@ -135,7 +135,7 @@ class Folder:
         HardLinkRefused for what may be a second name of a file that is not for its folder's owner.
         """
         descriptor = self._found(
-            name, lambda folder, last: _opened(folder, last, _READ, follow=follow)
+            name, lambda folder, last: _opened(folder, last, READ, follow=follow)
         )
         return None if descriptor is None else opened_regular(descriptor)
 
@@ -165,7 +165,7 @@ class Folder:
         except LinkRefused:
             raise
         except OSError as error:
-            if error.errno in _NONE:
+            if error.errno in NONE:
                 return None
             raise
 

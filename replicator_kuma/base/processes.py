@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import pwd
 import socket
 import sys
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
+from typing import NamedTuple
 
 from replicator_kuma.base.text import plain_line
 
@@ -73,26 +75,51 @@ def pids() -> Iterator[int]:
                 yield int(entry.name)
 
 
+class Stat(NamedTuple):
+    """What the kernel tells of a process."""
+
+    name: str
+    state: str
+    parent: int
+    session: int
+    began: str
+    """see `Process`"""
+
+
+def stat_of(pid: int) -> Stat | None:
+    """None where there is no such process, or none that can be seen from here."""
+    try:
+        text = (PROC / str(pid) / "stat").read_text(errors="replace")
+        # pid (name) state parent group session …; the name may hold spaces and parentheses
+        name, _, rest = text.partition("(")[2].rpartition(")")
+        words = rest.split()
+        return Stat(name, words[0], int(words[1]), int(words[3]), words[19])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def arguments_of(pid: int) -> list[str]:
+    """A process's command line; none where it is gone."""
+    try:
+        raw = (PROC / str(pid) / "cmdline").read_bytes()
+    except OSError:
+        return []
+    return [os.fsdecode(part) for part in raw.split(b"\0") if part]
+
+
 def describe(pid: int) -> Process | None:
     """None for one that is gone, or that ends just now."""
-    folder = PROC / str(pid)
-    try:
-        stat = (folder / "stat").read_text(errors="replace")
-        name, _, rest = stat.partition("(")[2].rpartition(")")
-        words = rest.split()
-        if words[0] in ("Z", "X"):
-            return None
-        arguments = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
-    except (OSError, IndexError):
+    stat, arguments = stat_of(pid), arguments_of(pid)
+    if stat is None or stat.state in ("Z", "X"):
         return None
-    programs = [Path(arguments[0].strip()).name, name]
+    programs = [Path(arguments[0].strip()).name if arguments else "", stat.name]
     with contextlib.suppress(OSError):
-        programs.append((folder / "exe").readlink().name)
+        programs.append((PROC / str(pid) / "exe").readlink().name)
     shown = next((program for program in programs if program), "?")
     # not by a path with Kuma's name in it: a side-car is told the database's
     serves = _TITLE in programs or any(a.endswith(_SERVER) for a in arguments)
     maybe = serves or not _ENGINES.isdisjoint(programs)
-    return Process(pid, words[19], plain_line(shown[:40]), maybe, int(words[3]), serves)
+    return Process(pid, stat.began, plain_line(shown[:40]), maybe, stat.session, serves)
 
 
 def began_before(first: Process, second: Process) -> bool:
@@ -110,11 +137,8 @@ def belongs_to(process: Process, root: int) -> bool:
         if pid == root:
             return True
         seen.add(pid)
-        try:
-            stat = (PROC / str(pid) / "stat").read_text(errors="replace")
-            pid = int(stat.rpartition(")")[2].split()[1])
-        except (OSError, ValueError, IndexError):
-            return False
+        stat = stat_of(pid)
+        pid = 0 if stat is None else stat.parent
     return False
 
 
@@ -182,7 +206,7 @@ def _takes(word: str, wanted: set[str]) -> bool:
     if sys.byteorder == "little":
         raw = b"".join(raw[at : at + 4][::-1] for at in range(0, len(raw), 4))
     bound = ip_address(raw)
-    mapped = getattr(bound, "ipv4_mapped", None)
+    mapped = bound.ipv4_mapped if bound.version == 6 else None
     return bound.is_unspecified or str(mapped or bound) in wanted
 
 

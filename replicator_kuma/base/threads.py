@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -17,16 +17,16 @@ T = TypeVar("T")
 @contextlib.contextmanager
 def beside(work: Callable[[], T]) -> Iterator[Future[T]]:
     """Do ``work`` beside the block, which does not end before it has."""
-    thread, future = _started("beside", work)
+    future = started("beside", work)
     try:
         yield future
     finally:
-        thread.join()
+        wait([future])
 
 
 def within(seconds: float, work: Callable[[], T], otherwise: T) -> T:
     """What ``work`` returns, or raises; ``otherwise`` if it takes longer."""
-    _thread, future = _started("within", work)
+    future = started("within", work)
     try:
         return future.result(seconds)
     except TimeoutError:
@@ -35,8 +35,8 @@ def within(seconds: float, work: Callable[[], T], otherwise: T) -> T:
         return otherwise
 
 
-def _started(name: str, work: Callable[[], T]) -> tuple[threading.Thread, Future[T]]:
-    """A thread that does ``work``, and what comes of it."""
+def started(name: str, work: Callable[[], T]) -> Future[T]:
+    """What comes of ``work`` in a thread of this name, which it starts."""
     future: Future[T] = Future()
 
     def run() -> None:
@@ -45,6 +45,5 @@ def _started(name: str, work: Callable[[], T]) -> tuple[threading.Thread, Future
         except BaseException as error:
             future.set_exception(error)
 
-    thread = threading.Thread(target=run, name=name, daemon=True)
-    thread.start()
-    return thread, future
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return future

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from replicator_kuma.adapters.kuma import KumaService
+from replicator_kuma.adapters.kuma.readiness import NotReady, Readiness, place, taken, wait_ready
 from replicator_kuma.adapters.repository.pair import SECOND, Pair
 from replicator_kuma.base.errors import DatabaseError, KumaError, ReplicatorError, SettingsError
+from replicator_kuma.base.processes import other_kuma
 from replicator_kuma.config.settings import Mode, Settings
 from replicator_kuma.dump.transform.overrides import Overrides
 from replicator_kuma.dump.transform.policy import Policy
@@ -21,7 +25,7 @@ from replicator_kuma.replication.state.file import StateFile
 
 if TYPE_CHECKING:
     from replicator_kuma.adapters.database import Store
-    from replicator_kuma.adapters.kuma.readiness import Readiness
+    from replicator_kuma.adapters.kuma.supervised import SupervisedKuma
     from replicator_kuma.adapters.kuma.throwaway import ThrowAway
     from replicator_kuma.adapters.notify import Notifier
     from replicator_kuma.adapters.repository.restic.maintenance import KeptRepository
@@ -29,14 +33,25 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def build_service(settings: Settings, *, supervised: bool) -> KumaService:
-    """How Kuma is stopped and started; raises SettingsError."""
+def build_supervised(settings: Settings) -> SupervisedKuma:
+    """Kuma in the hands of `replicator run`, its child or not; raises SettingsError."""
+    from replicator_kuma.adapters.kuma.factory import make_child
+    from replicator_kuma.adapters.kuma.supervised import SupervisedKuma
+
+    if settings.kuma_service(supervised=True) != "child":
+        return SupervisedKuma(build_service(settings))
+    child = make_child(
+        settings.kuma_command, settings.kuma_dir, settings.kuma_environment, settings.data_dir
+    )
+    return SupervisedKuma(child, child)
+
+
+def build_service(settings: Settings) -> KumaService:
+    """How a Kuma that is no child of ours is stopped and started; raises SettingsError."""
     from replicator_kuma.adapters.kuma.factory import make_service
 
     return make_service(
-        settings.kuma_service(supervised=supervised),
-        command=settings.kuma_command,
-        cwd=settings.kuma_dir,
+        settings.kuma_service(supervised=False),
         environment=settings.kuma_environment,
         tools=settings.tool_environment,
         container=settings.kuma_container,
@@ -85,12 +100,19 @@ def build_repository(
     settings: Settings, *, interrupted: Callable[[], bool] = never
 ) -> KeptRepository | Pair:
     """restic with its own part of the environment; two of them where a second one is named."""
+    places = _places(settings, interrupted)
+    return Pair(*places) if len(places) == 2 else places[0]
+
+
+def _places(
+    settings: Settings, interrupted: Callable[[], bool]
+) -> tuple[KeptRepository] | tuple[KeptRepository, KeptRepository]:
     first = _place(settings, settings.restic_environment, interrupted)
     if not settings.second_environment:
-        return first
+        return (first,)
     second = _place(settings, settings.second_environment, interrupted)
     second.name = SECOND
-    return Pair(first, second)
+    return first, second
 
 
 def _place(
@@ -103,18 +125,11 @@ def _place(
         settings.restic,
         environment,
         # a mistyped DATA_DIR must not come into being by a command that only looks
-        settings.state_dir / "cache" if _is_folder(settings.state_dir.parent) else None,
+        settings.state_dir / "cache" if os.path.isdir(settings.state_dir.parent) else None,  # noqa: PTH112
         settings.instance,
         interrupted=interrupted,
         on_retry=_say_retry,
     )
-
-
-def _is_folder(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except OSError:  # no permission on the way: what has to work there says so
-        return False
 
 
 def _say_retry(error: ReplicatorError, pause: float) -> None:
@@ -138,14 +153,15 @@ def build(
     """
     from replicator_kuma.dump.catalog import choose
 
-    kuma = service or build_service(settings, supervised=False)
+    kuma = service or build_service(settings)
     policy = read_policy(settings)
     try:
         tables = choose(settings.include, settings.exclude)
         leading = choose(settings.include, settings.exclude_leading)
     except ValueError as error:
         raise SettingsError(str(error)) from error
-    repository = build_repository(settings, interrupted=repository_interrupted or interrupted)
+    places = _places(settings, repository_interrupted or interrupted)
+    pair = Pair(*places) if len(places) == 2 else None
     return Instance(
         name=settings.instance,
         fleet=settings.fleet,
@@ -154,20 +170,20 @@ def build(
         leading=leading,
         state=StateFile(settings.state_dir),
         store=_store_for_now(settings),
-        repository=repository,
-        repositories=repository.repositories if isinstance(repository, Pair) else (repository,),
-        pair=repository if isinstance(repository, Pair) else None,
+        repository=pair or places[0],
+        repositories=places,
+        pair=pair,
         kuma=kuma,
-        wait_ready=_wait_ready(settings, kuma, interrupted),
+        wait_ready=partial(_await_managed, settings, kuma, interrupted),
         notifier=build_notifier(settings),
         policy=policy,
         shrink_limit=settings.shrink_limit,
         find_store=lambda: build_store(settings),
-        listens=lambda: _listens(settings),
-        answers=_answers(settings, kuma, interrupted),
+        listens=partial(taken, settings.kuma_url),
+        answers=partial(_await_answer, settings, kuma, interrupted),
         setup=_setup(settings, kuma),
         cooldown=Cooldown(settings.restore_interval),
-        database_up=_database_up(settings, kuma.name),
+        database_up=_database_up(settings, kuma),
         progress=progress,
         interrupted=interrupted,
         leads=settings.leads,
@@ -181,14 +197,14 @@ def build_notifier(settings: Settings) -> Notifier:
 
     Raises SettingsError.
     """
-    from replicator_kuma.adapters.notify import Chosen, NullNotifier
+    from replicator_kuma.adapters.notify import NullNotifier
     from replicator_kuma.adapters.notify.delivery import Delivery
     from replicator_kuma.adapters.notify.ntfy import Ntfy
 
     if not settings.ntfy_url:
         return NullNotifier()
     service = Ntfy.at(settings.ntfy_url, settings.ntfy_token or None)
-    return Chosen(Delivery(service, settings.instance), settings.tell)
+    return Delivery(service, settings.instance, settings.tell)
 
 
 def read_policy(settings: Settings) -> Callable[[], Policy]:
@@ -231,29 +247,23 @@ def _overrides(path: Path | None) -> Overrides:
     )
 
 
-def _database_up(settings: Settings, service: str) -> Callable[[], AbstractContextManager[None]]:
+def _database_up(
+    settings: Settings, kuma: KumaService
+) -> Callable[[], AbstractContextManager[None]]:
     from replicator_kuma.adapters.kuma.embedded_mariadb import EmbeddedDatabase
 
     embedded = EmbeddedDatabase(settings.data_dir, settings.kuma_environment)
     # a unit or a command may start a container: only our child's mariadbd is surely this host's
-    return embedded.up if service == "child" else embedded.elsewhere
+    return embedded.up if kuma.owned else embedded.elsewhere
 
 
-def _wait_ready(
-    settings: Settings, kuma: KumaService, interrupted: Callable[[], bool]
-) -> Callable[[], None]:
+def _await_managed(settings: Settings, kuma: KumaService, interrupted: Callable[[], bool]) -> None:
     """Nobody waits for a Kuma that nobody here starts."""
-
-    def wait() -> None:
-        if kuma.manages:
-            _await_kuma(settings, kuma, interrupted)
-
-    return wait
+    if kuma.manages:
+        _await_kuma(settings, kuma, interrupted)
 
 
 def _await_kuma(settings: Settings, kuma: KumaService, interrupted: Callable[[], bool]) -> None:
-    from replicator_kuma.adapters.kuma.readiness import wait_ready
-
     wait_ready(
         settings.kuma_url,
         kuma.running,
@@ -267,43 +277,25 @@ def _await_kuma(settings: Settings, kuma: KumaService, interrupted: Callable[[],
 
 def _stranger(settings: Settings, kuma: KumaService) -> str:
     """Which other Kuma answers where our child should, in words; "" where none is seen to."""
-    pid = getattr(kuma, "child_pid", None)
-    if pid is None:
+    if kuma.pid is None:
         return ""
-    from replicator_kuma.adapters.kuma.readiness import place
-    from replicator_kuma.base.processes import other_kuma
-
-    other = other_kuma(*place(settings.kuma_url), pid)
+    other = other_kuma(*place(settings.kuma_url), kuma.pid)
     return "" if other is None else str(other)
 
 
-def _listens(settings: Settings) -> bool:
-    from replicator_kuma.adapters.kuma.readiness import taken
-
-    return taken(settings.kuma_url)
-
-
-def _answers(
-    settings: Settings, kuma: KumaService, interrupted: Callable[[], bool]
-) -> Callable[[], None]:
+def _await_answer(settings: Settings, kuma: KumaService, interrupted: Callable[[], bool]) -> None:
     """A Kuma that is starting gets its time; one that nobody sees is not to be stopped."""
-
-    def wait() -> None:
-        from replicator_kuma.adapters.kuma.readiness import NotReady
-
-        try:
-            _await_kuma(settings, kuma, interrupted)
-        except NotReady as error:
-            if error.state is None:
-                return  # it does not run any more
-            raise KumaError(
-                "Kuma runs and is not ready where it should answer, so that nobody would see it "
-                f"come back: it was not stopped ({error})",
-                hint="Set REPLICATOR_KUMA_URL to where it answers (host, port, http or https). "
-                "If Kuma itself hangs: replicator restore --now",
-            ) from error
-
-    return wait
+    try:
+        _await_kuma(settings, kuma, interrupted)
+    except NotReady as error:
+        if error.state is None:
+            return  # it does not run any more
+        raise KumaError(
+            "Kuma runs and is not ready where it should answer, so that nobody would see it "
+            f"come back: it was not stopped ({error})",
+            hint="Set REPLICATOR_KUMA_URL to where it answers (host, port, http or https). "
+            "If Kuma itself hangs: replicator restore --now",
+        ) from error
 
 
 def _setup(settings: Settings, kuma: KumaService) -> str:
@@ -315,5 +307,5 @@ def _setup(settings: Settings, kuma: KumaService) -> str:
 
 def _say(state: Readiness) -> None:
     logger.debug("Uptime Kuma: %s", state.value)
-    if state.name == "MIGRATING":
+    if state is Readiness.MIGRATING:
         logger.info("Uptime Kuma migrates its database: it is not stopped before it has finished")

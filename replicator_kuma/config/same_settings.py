@@ -93,7 +93,8 @@ def shown(settings: Settings, name: str) -> str:
 
 def digests(said: Mapping[str, str], salt: str) -> dict[str, str]:
     """What goes over the socket in place of the values."""
-    return {name: _digest(value, salt) for name, value in said.items()}
+    salted = {n: f"{salt}\0{v}".encode(errors="surrogateescape") for n, v in said.items()}
+    return {name: hashlib.sha256(value).hexdigest() for name, value in salted.items()}
 
 
 def answer(settings: Settings, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -162,7 +163,3 @@ def _place(repository: str) -> str:
 
 def _list(names: Iterable[str]) -> str:
     return ",".join(sorted(names))
-
-
-def _digest(value: str, salt: str) -> str:
-    return hashlib.sha256(f"{salt}\0{value}".encode(errors="surrogateescape")).hexdigest()

@@ -210,6 +210,7 @@ def _no_folder(path: Path) -> str | None:
 def _build(source: Source, needs: Collection[Need]) -> Settings:
     data_dir, mode, strategy = source.path("DATA_DIR"), _mode(source, needs), _strategy(source)
     include, exclude = _tables(source, mode, strategy)
+    overrides = "REPLICATOR_OVERRIDES"
     if Need.REPOSITORY in needs:
         _need_repository(source)
     if Need.DATA in needs and data_dir.is_absolute() and (why := _no_folder(data_dir)) is not None:
@@ -227,7 +228,7 @@ def _build(source: Source, needs: Collection[Need]) -> Settings:
         exclude_leading=source.names("REPLICATOR_EXCLUDE_TABLES"),
         strategy=strategy,
         local=_local(source, mode, include, exclude),
-        overrides=_overrides(source),
+        overrides=source.path(overrides) if source.text(overrides) else None,
         compatible=source.choice("REPLICATOR_SCHEMA", SCHEMAS) == "compatible",
         truncate=source.choice("REPLICATOR_ON_MISFIT", MISFITS) == "truncate",
         shrink_limit=_shrink_limit(source),
@@ -334,11 +335,6 @@ def _local(
             f"{name} names {', '.join(sorted(away))}, which is not replicated here"
         )
     return chosen - away
-
-
-def _overrides(source: Source) -> Path | None:
-    name = "REPLICATOR_OVERRIDES"
-    return source.path(name) if source.text(name) else None
 
 
 def _shrink_limit(source: Source) -> Limit:

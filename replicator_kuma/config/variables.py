@@ -16,8 +16,8 @@ class Variable:
     default: str = ""
     secret: bool = False
     """never shown, and also read from the file that NAME_FILE names"""
-    option: str = ""
-    """the command-line option that stands for it, where one makes sense"""
+    typed: bool = False
+    """a command-line option stands for it, too"""
     note: str = ""
     """what the README says instead of the default"""
 
@@ -25,33 +25,42 @@ class Variable:
     def shown_default(self) -> str:
         return self.note or (f"`{self.default}`" if self.default else "")
 
+    @property
+    def option(self) -> str:
+        """The command-line option that stands for it; empty without one."""
+        if not self.typed:
+            return ""
+        name = _SHORT.get(self.name) or self.name.removeprefix("REPLICATOR_")
+        return f"--{name.lower().replace('_', '-')}"
 
+
+_SHORT = {"RESTIC_REPOSITORY": "repo"}
 _ALL = (
     Variable(
         "REPLICATOR_MODE",
         "`BACKUP`: this instance is the leader of its fleet. `RESTORE`: it is a replica. "
         "`RESTORE_LOCAL_ENTITY_REPLICATION`: a replica with proxies and remote browsers of its "
         "own. Anything else is an error: a leader with a typo must never be restored over",
-        option="--mode",
+        typed=True,
         note="required",
     ),
     Variable(
         "REPLICATOR_FLEET",
         "the leader and its replicas share this name; several fleets may share a repository",
         default="default",
-        option="--fleet",
+        typed=True,
     ),
     Variable(
         "REPLICATOR_INSTANCE",
         "the name of this instance in snapshots and messages; let it outlive the container",
-        option="--instance",
+        typed=True,
         note="host name",
     ),
     Variable(
         "RESTIC_REPOSITORY",
         "where the snapshots are kept, as restic writes it (or `RESTIC_REPOSITORY_FILE`)",
         secret=True,
-        option="--repo",
+        typed=True,
         note="required",
     ),
     Variable(
@@ -71,43 +80,36 @@ _ALL = (
     ),
     Variable("REPLICATOR_PASSWORD_2", "its password", secret=True),
     Variable(
-        "DATA_DIR",
-        "Kuma's data directory, Kuma's own variable",
-        default="/app/data",
-        option="--data-dir",
+        "DATA_DIR", "Kuma's data directory, Kuma's own variable", default="/app/data", typed=True
     ),
     Variable(
         "REPLICATOR_STATE_DIR",
         "the replicator's memory, lock, restic's cache; on the same file system as the data. It "
         "must belong to the user that runs the replicator, and be no link",
-        option="--state-dir",
+        typed=True,
         note="`replicator/` in `DATA_DIR`",
     ),
     Variable(
         "REPLICATOR_BACKUP_INTERVAL",
         "how often a leader looks for changes: `30s`, `5m`, `1h30m`, `2d`",
         default="5m",
-        option="--backup-interval",
+        typed=True,
     ),
     Variable(
         "REPLICATOR_RESTORE_INTERVAL",
         "how often a replica looks for a new snapshot. Also the least time between two restarts of "
         "its Kuma, or three times what Kuma's start takes where that is longer; at most 15 minutes",
         default="6m",
-        option="--restore-interval",
+        typed=True,
     ),
     Variable(
         "REPLICATOR_TABLES",
         "replicate only these tables, separated by commas; a choice that breaks a reference is "
         "refused",
-        option="--tables",
+        typed=True,
         note="all of the catalog",
     ),
-    Variable(
-        "REPLICATOR_EXCLUDE_TABLES",
-        "replicate all tables but these",
-        option="--exclude-tables",
-    ),
+    Variable("REPLICATOR_EXCLUDE_TABLES", "replicate all tables but these", typed=True),
     Variable(
         "REPLICATOR_SETTINGS",
         "which keys of Kuma's settings are replicated: `+primaryBaseURL,-checkBeta` changes the "
@@ -196,25 +198,18 @@ _ALL = (
         "REPLICATOR_KUMA",
         "how Kuma is stopped and started: `child` (of `replicator run`), `docker`, `systemd`, "
         "`command`, `none`",
-        option="--kuma",
+        typed=True,
         note="`child` in `run`, else `none`",
     ),
     Variable(
         "REPLICATOR_KUMA_COMMAND",
         "`child`: what starts Kuma",
         default="node server/server.js",
-        option="--kuma-command",
+        typed=True,
     ),
-    Variable(
-        "REPLICATOR_KUMA_DIR",
-        "`child`: Kuma's program folder",
-        default="/app",
-        option="--kuma-dir",
-    ),
-    Variable(
-        "REPLICATOR_KUMA_CONTAINER", "`docker`: the container's name", option="--kuma-container"
-    ),
-    Variable("REPLICATOR_KUMA_UNIT", "`systemd`: the unit's name", option="--kuma-unit"),
+    Variable("REPLICATOR_KUMA_DIR", "`child`: Kuma's program folder", default="/app", typed=True),
+    Variable("REPLICATOR_KUMA_CONTAINER", "`docker`: the container's name", typed=True),
+    Variable("REPLICATOR_KUMA_UNIT", "`systemd`: the unit's name", typed=True),
     Variable("REPLICATOR_KUMA_STOP_COMMAND", "`command`: what stops Kuma, and waits for its end"),
     Variable(
         "REPLICATOR_KUMA_START_COMMAND",
@@ -229,7 +224,7 @@ _ALL = (
     Variable(
         "REPLICATOR_KUMA_URL",
         "where Kuma answers",
-        option="--kuma-url",
+        typed=True,
         note="from Kuma's own `UPTIME_KUMA_HOST`, `UPTIME_KUMA_PORT`, `UPTIME_KUMA_SSL_KEY`",
     ),
     Variable(
@@ -237,20 +232,12 @@ _ALL = (
         "how long a started Kuma may take until it answers; a migration has no limit",
         default="2m",
     ),
+    Variable("REPLICATOR_RESTIC", "restic's program, 0.14 or later", default="restic", typed=True),
     Variable(
-        "REPLICATOR_RESTIC", "restic's program, 0.14 or later", default="restic", option="--restic"
+        "REPLICATOR_LOG_FORMAT", "`text`, or `json`: one object a line", default="text", typed=True
     ),
     Variable(
-        "REPLICATOR_LOG_FORMAT",
-        "`text`, or `json`: one object a line",
-        default="text",
-        option="--log-format",
-    ),
-    Variable(
-        "REPLICATOR_LOG_LEVEL",
-        "`debug`, `info`, `warning`, `error`",
-        default="info",
-        option="--log-level",
+        "REPLICATOR_LOG_LEVEL", "`debug`, `info`, `warning`, `error`", default="info", typed=True
     ),
 )
 
@@ -258,26 +245,13 @@ VARIABLES: Mapping[str, Variable] = {variable.name: variable for variable in _AL
 """Every variable of the replicator itself, in the order of the README's table."""
 
 BACKEND_SECRETS = (
-    "RESTIC_REST_USERNAME",
-    "RESTIC_REST_PASSWORD",
-    "AWS_ACCESS_KEY_ID",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
-    "B2_ACCOUNT_ID",
-    "B2_ACCOUNT_KEY",
-    "AZURE_ACCOUNT_NAME",
-    "AZURE_ACCOUNT_KEY",
-    "AZURE_ACCOUNT_SAS",
-    "GOOGLE_PROJECT_ID",
-    "GOOGLE_ACCESS_TOKEN",
-    "OS_USERNAME",
-    "OS_PASSWORD",
-    "OS_AUTH_TOKEN",
-    "OS_APPLICATION_CREDENTIAL_ID",
-    "OS_APPLICATION_CREDENTIAL_SECRET",
-    "ST_USER",
-    "ST_KEY",
-    "RCLONE_CONFIG_PASS",
+    *("RESTIC_REST_USERNAME", "RESTIC_REST_PASSWORD"),
+    *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
+    *("B2_ACCOUNT_ID", "B2_ACCOUNT_KEY"),
+    *("AZURE_ACCOUNT_NAME", "AZURE_ACCOUNT_KEY", "AZURE_ACCOUNT_SAS"),
+    *("GOOGLE_PROJECT_ID", "GOOGLE_ACCESS_TOKEN"),
+    *("OS_USERNAME", "OS_PASSWORD", "OS_AUTH_TOKEN", "OS_APPLICATION_CREDENTIAL_ID"),
+    *("OS_APPLICATION_CREDENTIAL_SECRET", "ST_USER", "ST_KEY", "RCLONE_CONFIG_PASS"),
 )
 """Secrets of restic's backends that may also come as NAME_FILE; restic itself knows no such form.
 

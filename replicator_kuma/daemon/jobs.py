@@ -333,7 +333,7 @@ class Jobs:
 
     def _require_alone(self) -> None:
         """Raise KumaError where our child would be a second Kuma, or find its port taken."""
-        if self._kuma.name != "child" or self._kuma.running():
+        if not self._kuma.owned or self._kuma.running():
             return
         own, everywhere = kuma_address(self._settings.kuma_environment)
         where = other_processes.MaintainedRepository(own, everywhere, self._settings.kuma_url)

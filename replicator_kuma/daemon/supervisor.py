@@ -275,21 +275,16 @@ class Supervisor:
 
     # --- the end ----------------------------------------------------------------------------
 
-    @property
-    def _child(self) -> ChildKuma | None:
-        service = self._kuma.service
-        return service if isinstance(service, ChildKuma) else None
-
     def _kuma_ended(self) -> bool:
         """Whether our child ended by itself: no job has it in its hand."""
-        child = self._child
+        child = self._kuma.child
         if child is None or not self._kuma.started or self._kuma.in_hand:
             return False
         # Asked again after the look at the process: a job may just have stopped it.
         return not child.running() and not self._kuma.in_hand
 
     def _follow_kuma(self) -> int:
-        child = self._child
+        child = self._kuma.child
         code = exit_status(child.exit_code or 0) if child else 0
         if self._kuma.stopped_by_us:
             code = KumaError.exit_code
@@ -314,7 +309,7 @@ class Supervisor:
         logger.info("asked to end")
         self._asked = True
         self._interrupt()
-        child = self._child
+        child = self._kuma.child
         if child is None:
             self._worker.close(AFTER_JOB)
             return 0

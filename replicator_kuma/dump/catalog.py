@@ -130,46 +130,25 @@ LOCAL = frozenset(
 """Tables that belong to the instance and are never replicated."""
 
 SETTINGS = frozenset(
-    {
-        "tlsExpiryNotifyDays",
-        "domainExpiryNotifyDays",
-        "keepDataPeriodDays",
-        "searchEngineIndex",
-        "entryPage",
-        "checkUpdate",
-        "checkBeta",
-        "steamAPIKey",
-        "globalpingApiToken",
-        "serverTimezone",
-        "initServerTimezone",
-        "apiKeysEnabled",
-        "webpushPublicVapidKey",
-        "webpushPrivateVapidKey",
-    }
+    (
+        *("tlsExpiryNotifyDays", "domainExpiryNotifyDays", "keepDataPeriodDays"),
+        *("searchEngineIndex", "entryPage", "checkUpdate", "checkBeta", "steamAPIKey"),
+        *("globalpingApiToken", "serverTimezone", "initServerTimezone", "apiKeysEnabled"),
+        *("webpushPublicVapidKey", "webpushPrivateVapidKey"),
+    )
 )
 """Keys of `setting` that are configuration of the fleet."""
 
 SETTINGS_OPTIONAL = frozenset(
-    {
-        "primaryBaseURL",
-        "disableAuth",
-        "trustProxy",
-        "nscd",
-        "dnsCache",
-        "chromeExecutable",
-    }
+    ("primaryBaseURL", "disableAuth", "trustProxy", "nscd", "dnsCache", "chromeExecutable")
 )
 """Known keys that stay with the instance unless its operator wants them replicated."""
 
 SETTINGS_NEVER = frozenset(
-    {
-        "jwtSecret",
-        "database_version",
-        "databasePatchedFiles",
-        "migrateAggregateTableState",
-        "rdapDnsData",
-        "cloudflaredTunnelToken",
-    }
+    (
+        *("jwtSecret", "database_version", "databasePatchedFiles", "migrateAggregateTableState"),
+        *("rdapDnsData", "cloudflaredTunnelToken"),
+    )
 )
 """Keys that never leave their instance, whoever asks: its own secrets, its schema, its tunnel."""
 

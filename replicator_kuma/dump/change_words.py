@@ -19,7 +19,7 @@ def changes(plan: Plan) -> Iterator[dict[str, Any]]:
             yield {
                 "table": table.name,
                 "key": change.key,
-                "name": _name(table, change),
+                "name": row_name(table.name, table.content, change.new or change.old or ()),
                 "action": _ACTIONS[change.op],
                 "columns": _columns(table, change),
             }
@@ -31,24 +31,12 @@ def changes(plan: Plan) -> Iterator[dict[str, Any]]:
 def lines(plan: Plan) -> Iterator[str]:
     """The same for people: one line a change."""
     for change in changes(plan):
-        table = change["table"]
-        what = "file" if table == "file" else noun(table, 1)
-        key = "" if table == "file" else f" {row_key(change['key'])}"
-        name = f" {change['name']}" if change["name"] and table != "file" else ""
-        if table == "file":
-            name = f" {change['name']}"
-        columns = change["columns"]
-        detail = ""
-        if change["action"] in {"changed", "replaced"} and columns:
-            detail = ": " + ", ".join(
-                f"{column} {old} → {new}" for column, (old, new) in columns.items()
-            )
-        yield f"{what}{key}{name} {change['action']}{detail}"
-
-
-def _name(table: TablePlan, change: Change) -> str:
-    row = change.new if change.new is not None else change.old
-    return "" if row is None else row_name(table.name, table.content, row)
+        table, name, action = change["table"], change["name"], change["action"]
+        row = ("file",) if table == "file" else (noun(table, 1), row_key(change["key"]))
+        what = " ".join(filter(None, (*row, name, action)))
+        columns = change["columns"].items() if action in {"changed", "replaced"} else ()
+        detail = ", ".join(f"{column} {old} → {new}" for column, (old, new) in columns)
+        yield f"{what}: {detail}" if detail else what
 
 
 def _columns(table: TablePlan, change: Change) -> dict[str, list[str]]:
@@ -57,11 +45,8 @@ def _columns(table: TablePlan, change: Change) -> dict[str, list[str]]:
         old = change.old[index] if change.old is not None else None
         new = change.new[index] if change.new is not None else None
         if (type(old), old) != (type(new), new):
-            label = _setting_label(table, change, column)
+            # the value of a setting is as secret as its key says
+            setting = table.name == "setting" and column == "value"
+            label = str(change.key) if setting else column
             found[column] = [shown(label, old), shown(label, new)]
     return found
-
-
-def _setting_label(table: TablePlan, change: Change, column: str) -> str:
-    """The value of a setting is as secret as its key says."""
-    return str(change.key) if table.name == "setting" and column == "value" else column

@@ -15,7 +15,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -26,7 +25,7 @@ from typing import Any, BinaryIO, Protocol
 from replicator_kuma.base.errors import RowFault, SnapshotRefused
 from replicator_kuma.dump import values
 from replicator_kuma.dump.catalog import FILE_COLUMNS, TABLES, files_of, is_file, left_behind
-from replicator_kuma.dump.files import hash_file, open_regular
+from replicator_kuma.dump.files import create, hash_file, open_regular
 from replicator_kuma.dump.manifest import (
     FORMAT,
     MANIFEST,
@@ -42,7 +41,6 @@ from replicator_kuma.dump.select import Select, select
 MAX_LINE = 32 * 1024**2
 """of one row: to read it takes some ten times as much memory"""
 _MAX_NAMES = 64 * 1024
-_BUFFER = 1 << 18
 COLUMN = re.compile(r"[A-Za-z0-9_]{1,64}")
 """names go into messages, and who wrote them may be anybody"""
 _BATCH_ROWS, _BATCH_BYTES = 64, 1 << 16
@@ -73,8 +71,7 @@ class _Sink:
         self._file: BinaryIO | None = None
         if path is not None:
             path.parent.mkdir(mode=0o700, exist_ok=True)
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            self._file = os.fdopen(descriptor, "wb", buffering=_BUFFER)
+            self._file = create(path)
 
     def write_rows(self, rows: Sequence[Sequence[values.Value]]) -> int:
         """Write the lines of one or more rows; how many bytes. Raises _TooLong."""
@@ -103,12 +100,8 @@ Audit = Callable[[Select, Iterator[tuple[Any, ...]]], Iterator[tuple[Any, ...]]]
 """Lets a table's rows pass, or raises"""
 
 
-def _unaudited(_chosen: Select, rows: Iterator[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
-    return rows
-
-
 def write_tables(
-    folder: Path | None, source: Source, tables: Iterable[str], audit: Audit = _unaudited
+    folder: Path | None, source: Source, tables: Iterable[str], audit: Audit | None = None
 ) -> tuple[dict[str, TableEntry], frozenset[str]]:
     """Write tables in canonical form below ``folder``; None only hashes.
 
@@ -120,7 +113,9 @@ def write_tables(
     named: set[str] = set()
     for table in tables:
         chosen = select(source.schema, table)
-        rows = audit(chosen, source.rows(chosen))
+        rows = source.rows(chosen)
+        if audit is not None:
+            rows = audit(chosen, rows)
         if (column := FILE_COLUMNS.get(table)) in chosen.content:
             rows = _naming(rows, table, chosen.content.index(column), named)
         entries[table] = _write_table(folder, chosen, rows)
@@ -225,6 +220,15 @@ class Dump:
         if raw.get("digest") != manifest.digest:
             raise SnapshotRefused("the snapshot's digest is not that of its tables and files")
         return cls(folder, manifest)
+
+    @classmethod
+    def whole(cls, folder: Path, digest: str, name: str) -> Dump:
+        """A fetched dump, verified; raises SnapshotRefused. ``digest`` is that of its tags."""
+        dump = cls.open(folder)
+        if dump.manifest.digest != digest:
+            raise SnapshotRefused(f"{name} holds another dump than its tags say")
+        dump.verify()
+        return dump
 
     def columns(self, table: str, kind: str = "tables") -> tuple[str, ...]:
         """The column names of a table's content (or ``runtime``) file."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 from replicator_kuma.base.errors import SnapshotRefused
 from replicator_kuma.dump.catalog import SETTINGS, TABLES, file_table, is_file, is_setting
-from replicator_kuma.dump.files import open_regular
+from replicator_kuma.dump.files import create, open_regular
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -92,9 +91,8 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         "settings": sorted(manifest.settings),
     }
     text = json.dumps(content, indent=1, sort_keys=True) + "\n"
-    descriptor = os.open(folder / MANIFEST, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
+    with create(folder / MANIFEST) as file:
+        file.write(text.encode())
 
 
 def read_manifest(path: Path) -> dict[str, Any]:

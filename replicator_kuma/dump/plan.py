@@ -13,10 +13,9 @@ What begins with = is no change by itself (it alone makes no plan), and travels 
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +23,7 @@ from replicator_kuma.base.errors import SchemaMismatch, SnapshotRefused
 from replicator_kuma.dump import values
 from replicator_kuma.dump.catalog import TABLES
 from replicator_kuma.dump.dates import moment
+from replicator_kuma.dump.files import create
 from replicator_kuma.dump.format import Dump
 from replicator_kuma.dump.manifest import Manifest
 from replicator_kuma.dump.row_names import noun
@@ -71,16 +71,9 @@ class Summary:
         return "; ".join(parts) or "no change"
 
     def as_dict(self) -> dict[str, Any]:
-        tables = {
-            name: {
-                "added": c.added,
-                "changed": c.changed,
-                "deleted": c.deleted,
-                "replaced": c.replaced,
-            }
-            for name, c in self.tables.items()
-            if c.real
-        }
+        tables = {name: asdict(c) for name, c in self.tables.items() if c.real}
+        for counted in tables.values():
+            del counted["moved"]
         return {"tables": tables, "files": self.files}
 
 
@@ -89,15 +82,9 @@ def _is_link(table: str) -> bool:
 
 
 def _counts_words(one: str, many: str, counts: Counts) -> str:
-    words: list[str] = []
-    pairs = (
-        ("added", counts.added),
-        ("changed", counts.changed),
-        ("replaced", counts.replaced),
-        ("deleted", counts.deleted),
-    )
-    for verb, count in pairs:
-        if count:
+    words, found = list[str](), asdict(counts)
+    for verb in ("added", "changed", "replaced", "deleted"):
+        if count := found[verb]:
             subject = f" {one if count == 1 else many}" if not words else ""
             words.append(f"{count}{subject} {verb}")
     return ", ".join(words)
@@ -223,9 +210,7 @@ class _Merge:
     def run(self) -> TablePlan:
         ours, theirs = (d.manifest.tables[self.table.name] for d in (self.live, self.wanted))
         if ours != theirs:
-            path = self.folder / f"{self.table.name}.jsonl"
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "wb", buffering=1 << 18) as self.out:
+            with create(self.folder / f"{self.table.name}.jsonl") as self.out:
                 self._merge()
         c = self.counts
         counts = Counts(c["+"], c["~"], c["-"], c["*"], c["="])

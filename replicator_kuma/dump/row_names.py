@@ -10,33 +10,24 @@ from replicator_kuma.dump.catalog import TABLES, is_setting
 from replicator_kuma.dump.mask import shown
 
 _NOUNS = {
-    "user": "user",
-    "setting": "setting",
-    "proxy": "proxy",
     "docker_host": "Docker host",
-    "remote_browser": "remote browser",
-    "notification": "notification",
-    "tag": "tag",
-    "status_page": "status page",
     "status_page_cname": "domain name",
     "group": "status page group",
-    "incident": "incident",
-    "maintenance": "maintenance",
     "api_key": "API key",
-    "monitor": "monitor",
     "monitor_notification": "monitor's notification",
     "monitor_tag": "monitor's tag",
     "monitor_group": "status page's monitor",
     "monitor_maintenance": "monitor's maintenance",
     "maintenance_status_page": "status page's maintenance",
 }
+"""Those that are not the table's own name."""
 _PLURALS = {"proxy": "proxies", "maintenance": "maintenances"}
 _ORDINARY = re.compile(r"-?[A-Za-z0-9_.-]{1,80}")
 
 
 def noun(table: str, count: int) -> str:
     """What a table's rows are called, for a number of them."""
-    word = _NOUNS[table]
+    word = _NOUNS.get(table, table.replace("_", " "))
     return word if count == 1 else _PLURALS.get(word, word + "s")
 
 

@@ -33,18 +33,13 @@ _encode = json.JSONEncoder(
 ).encode
 
 
-def _finite(value: Value) -> object:
-    if isinstance(value, float) and math.isinf(value):
-        return {"real": "inf" if value > 0 else "-inf"}
-    return value
-
-
 def encode(row: Sequence[Value]) -> bytes:
     """The line of a row, without its line end; pure ASCII."""
     try:
         return _encode(row).encode()
     except ValueError:  # an infinity: rare, so looked for only here
-        return _encode([_finite(value) for value in row]).encode()
+        tagged = {math.inf: {"real": "inf"}, -math.inf: {"real": "-inf"}}
+        return _encode([tagged.get(v, v) if type(v) is float else v for v in row]).encode()
 
 
 def encode_rows(rows: Sequence[Sequence[Value]]) -> bytes:
@@ -118,19 +113,11 @@ def _flat(columns: int) -> re.Pattern[bytes]:
     return re.compile(rb"\[(?:%b(?:,|(?=\]))){%d}+\]" % (value, columns))
 
 
-def canonical(line: bytes, columns: int) -> tuple[Value, ...]:
-    """An untrusted line as a row; raises ValueError unless ``encode`` would write just that.
+def canonical_rows(lines: Sequence[bytes], columns: int) -> list[tuple[Value, ...]]:
+    """Untrusted lines as rows; raises ValueError unless `encode_rows` would write just these.
 
     A line in another spelling would be written, and not read back equal: better refused before
-    anything has stopped than rolled back after.
-    """
-    return canonical_rows([line], columns)[0]
-
-
-def canonical_rows(lines: Sequence[bytes], columns: int) -> list[tuple[Value, ...]]:
-    """The same for several lines at once: faster, and no line end may be in them.
-
-    A line that holds more or less than one row does not come out of `encode_rows` as it was.
+    anything has stopped than rolled back after. So is one that holds more or less than one row.
     """
     if any(len(line) > _LONG and not _flat(columns).fullmatch(line) for line in lines):
         raise ValueError(f"a row is not an array of {columns} values")

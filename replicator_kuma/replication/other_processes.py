@@ -57,7 +57,7 @@ def by_kuma(instance: Instance, *, was_up: bool = False) -> str:
 
 def _ruled_out(instance: Instance, found: tuple[Holder, ...], *, was_up: bool) -> bool:
     """Whether none of them can be a Kuma: one that cannot be seen still has to have a port."""
-    if instance.store.engine != "sqlite" or instance.listens is None:
+    if not instance.store.shows_processes or instance.listens is None:
         return False
     if any(holder.maybe_kuma for holder in found):
         return False
@@ -66,10 +66,10 @@ def _ruled_out(instance: Instance, found: tuple[Holder, ...], *, was_up: bool) -
 
 def require_one_kuma(instance: Instance) -> None:
     """Before a stop: raise KumaError where a second process may be a Kuma, and would stay."""
-    if instance.store.engine != "sqlite":
+    if not instance.store.shows_processes:
         return
     found = [holder for holder in instance.store.holders() if holder.maybe_kuma]
-    child = getattr(instance.kuma, "child_pid", None)
+    child = instance.kuma.pid
     others = [holder for holder in found if holder.session != child] if child else found[1:]
     if others:
         raise KumaError(
@@ -174,7 +174,7 @@ def taken_words(url: str) -> str:
 
 
 def _holding(instance: Instance) -> tuple[Holder, ...]:
-    if instance.store.engine != "sqlite":
+    if not instance.store.shows_processes:
         return ()
     try:
         return instance.store.holders()

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from replicator_kuma.adapters.repository import Limits, Snapshot, missing
+from replicator_kuma.adapters.repository import Limits, Listing, Snapshot, missing
 from replicator_kuma.base.errors import (
     RepositoryUnreachable,
     SnapshotNotFound,
-    SnapshotRefused,
     TwoLeaders,
 )
-from replicator_kuma.base.times import moment_of, when
+from replicator_kuma.base.times import when
 from replicator_kuma.dump.format import Dump, accepts
 from replicator_kuma.replication.instance import Instance
 
 
-def find(snapshots: Sequence[Snapshot], wanted: str) -> Snapshot:
+def find(snapshots: Listing, wanted: str) -> Snapshot:
     """The snapshot that a person means by an id, the beginning of one, or a position."""
     found = [
         s
         for s in snapshots
         if str(s.position) == wanted or any(known.startswith(wanted) for known in s.ids)
     ]
-    away = getattr(snapshots, "away", "")
-    if away and not found:
+    if snapshots.away and not found:
         raise missing(snapshots, f"no snapshot of this fleet matches {wanted!r}")
     if len(found) != 1:
         many = "more than one snapshot matches" if found else "no snapshot of this fleet matches"
@@ -32,19 +28,19 @@ def find(snapshots: Sequence[Snapshot], wanted: str) -> Snapshot:
     return found[0]
 
 
-def as_of(snapshots: Sequence[Snapshot], at: float) -> Snapshot:
+def as_of(snapshots: Listing, at: float) -> Snapshot:
     """The snapshot of the highest position that was not published after ``at`` (epoch seconds).
 
     Raises SnapshotNotFound; TwoLeaders where two differ at that position; RepositoryUnreachable
     where one of two repositories is away: the one between may be in it alone.
     """
-    if away := getattr(snapshots, "away", ""):
+    if away := snapshots.unanswered:
         raise RepositoryUnreachable(
             f"which snapshot was the newest at {when(at)} cannot be told: {away} gave no answer",
             hint="Name one by its position: replicator snapshots, then --snapshot POSITION "
             "(rollback: POSITION)",
         )
-    old = [s for s in snapshots if _published(s) <= at]
+    old = [s for s in snapshots if s.moment <= at]
     if not old:
         raise SnapshotNotFound(f"no snapshot of this fleet is as old as {when(at)}")
     tied = [s for s in old if s.position == old[-1].position]
@@ -56,14 +52,7 @@ def as_of(snapshots: Sequence[Snapshot], at: float) -> Snapshot:
     return old[-1]
 
 
-def _published(snapshot: Snapshot) -> float:
-    try:
-        return moment_of(snapshot.time)
-    except ValueError:
-        return float("inf")
-
-
-def chosen(snapshots: Sequence[Snapshot], wanted: str | None, at: float | None) -> Snapshot:
+def chosen(snapshots: Listing, wanted: str | None, at: float | None) -> Snapshot:
     """The snapshot that a person named by one of the two; raises SnapshotNotFound, TwoLeaders."""
     if wanted is not None:
         return find(snapshots, wanted)
@@ -79,8 +68,4 @@ def fetched(instance: Instance, snapshot: Snapshot, name: str) -> Dump:
     folder = instance.work / name
     folder.mkdir(mode=0o700)
     instance.repository.fetch(snapshot, folder, accepts, Limits())
-    dump = Dump.open(folder)
-    if dump.manifest.digest != snapshot.label.digest:
-        raise SnapshotRefused(f"{snapshot.position} holds another dump than its tags say")
-    dump.verify()
-    return dump
+    return Dump.whole(folder, snapshot.label.digest, str(snapshot.position))

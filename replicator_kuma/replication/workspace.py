@@ -86,7 +86,7 @@ def _restart_kuma(instance: Instance) -> State:
     state = instance.state.load()
     if not state.applying.stopped_by_me:
         return state
-    if instance.kuma.manages and instance.kuma.name != "child":
+    if instance.kuma.manages and not instance.kuma.owned:
         log.warning("an earlier run stopped Kuma and did not start it again: starting it")
         instance.start_kuma()
     return instance.state.change(transitions.kuma_started)

@@ -39,7 +39,7 @@ from replicator_kuma.reports.choices import Choices, choices
 from replicator_kuma.reports.health import no_room
 
 if TYPE_CHECKING:
-    from replicator_kuma.adapters.repository import Snapshot
+    from replicator_kuma.adapters.repository import Listing, Snapshot
 
 
 _TO_LEAD = (
@@ -348,18 +348,13 @@ def _engine(settings: Settings) -> str:
     return f"embedded-{store.engine}" if store.embedded else store.engine
 
 
-def compare(
-    known: Report, snapshots: Sequence[Snapshot], away: Mapping[str, ReplicatorError] | None = None
-) -> Report:
-    """The report with the fleet's snapshots: how far is this instance behind?
-
-    ``away``: who of two gave no answer to that listing, and how.
-    """
+def compare(known: Report, snapshots: Listing) -> Report:
+    """The report with the fleet's snapshots: how far is this instance behind?"""
     newest = snapshots[-1] if snapshots else None
     held = known.held
     newer = [s for s in snapshots if held is None or s.position > held.position]
     state = _as_listed(known.state, snapshots)
-    state = _with_away(state, away or {}, time.time())
+    state = _with_away(state, snapshots.away, time.time())
     return replace(known, state=state, newest=newest, behind=len({s.position for s in newer}))
 
 

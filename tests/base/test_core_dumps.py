@@ -187,4 +187,4 @@ def test_every_process_is_started_with_a_word_on_its_core_files() -> None:
                 if owner in ("subprocess", "os", "pty") and node.func.attr in STARTERS:
                     calls += 1
                     assert node in decided, f"{path}:{node.lineno}"
-    assert calls >= 5
+    assert calls >= 3

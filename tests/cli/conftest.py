@@ -16,20 +16,6 @@ from tests.support.databases import build
 from tests.support.folder_repository import FolderRepository
 
 
-class AskedRepository(FolderRepository):
-    """A folder that also answers what only `doctor` asks."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        self.warnings: list[str] = []
-
-    def version(self) -> str:
-        return "0.18.0"
-
-    def check_access(self) -> None:
-        self._call("check_access")
-
-
 @dataclass(frozen=True)
 class Done:
     """How a command ended."""
@@ -84,7 +70,7 @@ class Commands:
 class World(Commands):
     """With a repository that lies in a folder."""
 
-    repository: AskedRepository
+    repository: FolderRepository
 
     def begin(self) -> World:
         """The leader publishes 1.1."""
@@ -97,7 +83,7 @@ class World(Commands):
 def world(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> World:
-    repository = AskedRepository(tmp_path / "repository")
+    repository = FolderRepository(tmp_path / "repository")
     monkeypatch.setattr(building, "build_repository", lambda *_args, **_options: repository)
     for name in ("REPLICATOR_FLEET", "REPLICATOR_STATE_DIR", "NTFY_URL"):
         monkeypatch.delenv(name, raising=False)

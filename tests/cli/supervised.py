@@ -17,12 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from replicator_kuma.adapters.kuma import KumaService
-from replicator_kuma.adapters.kuma.supervised import SupervisedKuma
 from replicator_kuma.adapters.notify import Kind
 from replicator_kuma.adapters.repository import Position
 from replicator_kuma.base import errors
 from replicator_kuma.base.errors import Interrupted, KumaError
-from replicator_kuma.config.build import build, build_service
+from replicator_kuma.config.build import build, build_supervised
 from replicator_kuma.config.settings import Need, Settings
 from replicator_kuma.daemon import heartbeat, jobs, log, supervisor
 from replicator_kuma.daemon.jobs import Tasks
@@ -134,7 +133,7 @@ def main() -> int:
         instance.notifier = NotingNotifier()
         return instance
 
-    service = SupervisedKuma(build_service(settings, supervised=True))
+    service = build_supervised(settings)
     try:
         return supervisor.Supervisor(
             settings, service, builder, partial(log_problems, settings), script.tasks()

@@ -14,10 +14,11 @@ from replicator_kuma.config import build as building
 from replicator_kuma.daemon.maintenance import record_of
 from replicator_kuma.replication.state.file import StateFile
 from replicator_kuma.replication.state.records import JobRecord
-from tests.cli.conftest import AskedRepository, World
+from tests.cli.conftest import World
 from tests.cli.harness import Run
 from tests.support import databases
 from tests.support.databases import edit
+from tests.support.folder_repository import FolderRepository
 from tests.support.states import state_of
 from tests.support.tools import restic_018
 from tests.support.waiting import wait_until
@@ -104,7 +105,7 @@ def test_it_waits_for_the_lock_when_told_so(kept: World) -> None:
 
 
 def test_init_makes_both_and_doctor_checks_both(world: World) -> None:
-    second = AskedRepository(world.folder / "second")
+    second = FolderRepository(world.folder / "second")
     second.name = "repository 2"
     pair = Pair(world.repository, second)
     world.monkeypatch.setattr(building, "build_repository", lambda *_args, **_options: pair)

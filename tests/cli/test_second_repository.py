@@ -14,32 +14,33 @@ from replicator_kuma.config import build as building
 from replicator_kuma.daemon import heartbeat
 from replicator_kuma.daemon.heartbeat import Beat
 from replicator_kuma.replication.state.file import StateFile
-from tests.cli.conftest import AskedRepository, World
+from tests.cli.conftest import World
 from tests.support.databases import edit
+from tests.support.folder_repository import FolderRepository
 from tests.support.states import edit_state
 
 
 @pytest.fixture
-def second(world: World) -> AskedRepository:
+def second(world: World) -> FolderRepository:
     """The other one, in use from the start; both are created."""
-    made = AskedRepository(world.folder / "repository 2")
+    made = FolderRepository(world.folder / "repository 2")
     made.name = "repository 2"
     use_both(world, made)
     assert world.on_leader("init").code == 0
     return made
 
 
-def use_both(world: World, other: AskedRepository) -> None:
+def use_both(world: World, other: FolderRepository) -> None:
     pair = Pair(world.repository, other, patience=5)
     world.monkeypatch.setattr(building, "build_repository", lambda *_args, **_options: pair)
 
 
-def use_one(world: World, one: AskedRepository) -> None:
+def use_one(world: World, one: FolderRepository) -> None:
     world.monkeypatch.setattr(building, "build_repository", lambda *_args, **_options: one)
 
 
 def test_ids_are_those_that_are_listed_whenever_they_were_noted(
-    world: World, second: AskedRepository
+    world: World, second: FolderRepository
 ) -> None:
     use_one(world, world.repository)
     assert world.on_leader("backup").code == 0
@@ -55,7 +56,7 @@ def test_ids_are_those_that_are_listed_whenever_they_were_noted(
 
 @pytest.mark.parametrize("both", [False, True])
 def test_a_bad_snapshot_is_shown_by_the_id_that_is_listed(
-    world: World, second: AskedRepository, both: bool
+    world: World, second: FolderRepository, both: bool
 ) -> None:
     assert world.on_leader("backup").code == 0
     [snapshot] = world.repository.snapshots("default")
@@ -79,7 +80,7 @@ def changed(world: World, name: str) -> None:
     ],
 )
 def test_a_leader_under_cron_says_each_time_who_was_not_written_to(
-    world: World, second: AskedRepository, lags: int, words: str, variable: str
+    world: World, second: FolderRepository, lags: int, words: str, variable: str
 ) -> None:
     place = (world.repository, second)[lags]
     assert world.on_leader("backup").err == ""
@@ -99,7 +100,7 @@ def test_a_leader_under_cron_says_each_time_who_was_not_written_to(
     assert len(place.snapshots("default")) == 2
 
 
-def test_at_a_terminal_it_is_said_once(world: World, second: AskedRepository) -> None:
+def test_at_a_terminal_it_is_said_once(world: World, second: FolderRepository) -> None:
     assert world.on_leader("backup").code == 0
     second.down = RepositoryUnreachable("no route to host")
     changed(world, "newer")
@@ -109,7 +110,7 @@ def test_at_a_terminal_it_is_said_once(world: World, second: AskedRepository) ->
 
 
 def test_a_second_one_that_nobody_has_made_is_made_by_init(
-    world: World, second: AskedRepository
+    world: World, second: FolderRepository
 ) -> None:
     assert world.on_leader("backup").code == 0
     shutil.rmtree(second.folder)
@@ -123,14 +124,14 @@ def test_a_second_one_that_nobody_has_made_is_made_by_init(
     assert len(second.snapshots("default")) == 1
 
 
-def test_a_promote_says_it_too(world: World, second: AskedRepository) -> None:
+def test_a_promote_says_it_too(world: World, second: FolderRepository) -> None:
     assert world.on_leader("backup").code == 0
     second.down = RepositoryUnreachable("no route to host")
     assert "repository 2 lags behind" in world.on_replica("promote", "--force").err
 
 
 def test_what_a_leader_noted_of_one_that_lags_is_not_said_of_the_replica_that_it_became(
-    world: World, second: AskedRepository
+    world: World, second: FolderRepository
 ) -> None:
     assert world.on_leader("backup").code == 0
     assert world.on_replica("restore").code == 0
@@ -156,7 +157,7 @@ def away(world: World, *arguments: str) -> list[dict[str, str]]:
     ("which", "words"), [(1, "repository 2"), (0, "the first repository")], ids=["second", "first"]
 )
 def test_a_replica_that_reads_one_of_two_says_so_and_is_healthy(
-    world: World, second: AskedRepository, which: int, words: str
+    world: World, second: FolderRepository, which: int, words: str
 ) -> None:
     place = (world.repository, second)[which]
     assert world.on_leader("backup").code == 0
@@ -184,7 +185,7 @@ def test_a_replica_that_reads_one_of_two_says_so_and_is_healthy(
     assert "repositories:" not in world.on_replica("status").out
 
 
-def test_status_goes_by_its_own_look_where_it_looks(world: World, second: AskedRepository) -> None:
+def test_status_goes_by_its_own_look_where_it_looks(world: World, second: FolderRepository) -> None:
     assert world.on_leader("backup").code == 0
     assert world.on_replica("restore").code == 0
     second.down = RepositoryUnreachable("no route to host")
@@ -199,7 +200,7 @@ def test_status_goes_by_its_own_look_where_it_looks(world: World, second: AskedR
     assert [entry["why"] for entry in away(world)] == ["no route to host"]
 
 
-def test_a_leader_says_who_lags_behind_instead(world: World, second: AskedRepository) -> None:
+def test_a_leader_says_who_lags_behind_instead(world: World, second: FolderRepository) -> None:
     assert world.on_leader("backup").code == 0
     second.down = RepositoryUnreachable("no route to host")
     changed(world, "newer")
@@ -209,7 +210,7 @@ def test_a_leader_says_who_lags_behind_instead(world: World, second: AskedReposi
 
 
 def test_one_of_two_that_is_gone_is_made_anew_and_nobody_promotes(
-    world: World, second: AskedRepository
+    world: World, second: FolderRepository
 ) -> None:
     """The fleet has published, and nothing is lost: the other has it."""
     assert world.on_leader("backup").code == 0

@@ -160,12 +160,12 @@ def test_well_formed_lines_that_are_no_row_are_refused(line: bytes, reason: str)
 def test_another_spelling_of_a_row_is_no_canonical_line(line: bytes) -> None:
     """A leader writes each row in one way; a line in another way was not made by one."""
     with pytest.raises(ValueError, match="canonical"):
-        values.canonical(line, 1)
+        values.canonical_rows([line], 1)
 
 
 @pytest.mark.parametrize("value", [*INTEGERS, *FLOATS, *BLOBS, None, *nasty.TEXTS, *SURROGATES])
 def test_what_was_encoded_is_canonical(value: Any) -> None:
-    (found,) = values.canonical(values.encode((value,)), 1)
+    ((found,),) = values.canonical_rows([values.encode((value,))], 1)
     assert identical(found, value)
 
 
@@ -187,7 +187,7 @@ anything = st.one_of(
 @given(st.lists(anything, max_size=8).map(tuple))
 def test_any_row_round_trips_as_canonical(row: tuple[Any, ...]) -> None:
     line = values.encode(row)
-    found = values.canonical(line, len(row))
+    (found,) = values.canonical_rows([line], len(row))
     assert all(identical(a, b) for a, b in zip(found, row, strict=True))
     assert values.encode(found) == line
 
@@ -211,7 +211,7 @@ def test_rows_at_once_whose_texts_look_like_their_borders() -> None:
 @given(st.binary(max_size=60))
 def test_any_bytes_are_a_row_or_a_value_error(line: bytes) -> None:
     try:
-        row = values.canonical(line, 1)
+        (row,) = values.canonical_rows([line], 1)
     except ValueError:
         return
     assert values.encode(row) == line

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from replicator_kuma.adapters.database.sqlite.scratch import quieten, write_config
 from replicator_kuma.adapters.database.sqlite.store import SqliteStore
 from replicator_kuma.adapters.kuma.socketio import session_token
 from replicator_kuma.adapters.kuma.throwaway import LOG, ThrowAway, Visit
@@ -84,8 +83,7 @@ def test_a_throw_away_kuma_shows_all_and_calls_nobody(tmp_path: Path, listener: 
     )
     names = dict(databases.query(database, "SELECT id, name FROM monitor"))
     store = SqliteStore(data)
-    account = quieten(store)
-    write_config(data)
+    account = store.quieten()
     token = session_token(account.username, account.password, account.secret)
     kuma = ThrowAway(kuma_command(), kuma_dir(), kuma_environment(data, 1), 60)
     began = time.monotonic()

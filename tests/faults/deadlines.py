@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from replicator_kuma.adapters.database.mariadb import connection
 from replicator_kuma.adapters.database.sqlite import store
 from replicator_kuma.adapters.kuma import (
-    child,
     command,
     docker,
     embedded_mariadb,
+    process,
     readiness,
     systemd,
 )
@@ -68,15 +68,15 @@ DEADLINES = (
     Deadline(
         "Kuma: until it is ready", readiness.TIMEOUT, f"{_READY}test_it_gives_up_after_two_minutes"
     ),
-    Deadline("Kuma as a child: its end in a cycle", child.STOP_DEADLINE, _CHILD),
-    Deadline("docker: inspect", docker.ASK_DEADLINE, _RUNNER),
+    Deadline("Kuma as a child: its end in a cycle", process.STOP_DEADLINE, _CHILD),
+    Deadline("docker: inspect", process.ASK_DEADLINE, _RUNNER),
     Deadline("docker: start", docker.START_DEADLINE, _RUNNER),
-    Deadline("systemctl: is-active", systemd.ASK_DEADLINE, _RUNNER),
+    Deadline("systemctl: is-active", process.ASK_DEADLINE, _RUNNER),
     Deadline("systemctl: start", systemd.START_DEADLINE, _RUNNER),
-    Deadline("systemctl: stop", systemd.STOP_DEADLINE, _RUNNER),
-    Deadline("own commands: status", command.ASK_DEADLINE, _RUNNER),
+    Deadline("systemctl: stop", process.STOP_DEADLINE, _RUNNER),
+    Deadline("own commands: status", process.ASK_DEADLINE, _RUNNER),
     Deadline("own commands: start", command.START_DEADLINE, _RUNNER),
-    Deadline("own commands: stop", command.STOP_DEADLINE, _STOP),
+    Deadline("own commands: stop", process.STOP_DEADLINE, _STOP),
     Deadline(
         "SQLite: another's lock",
         store.BUSY_TIMEOUT,

@@ -12,11 +12,11 @@ import functools
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from replicator_kuma.adapters.database.holders import Holder
 from replicator_kuma.adapters.database.sqlite.values import SqliteRepresentation
-from replicator_kuma.adapters.repository import Label, Limits, Snapshot
+from replicator_kuma.adapters.repository import Label, Limits, Listing, Snapshot
 from replicator_kuma.base.errors import PublishIncomplete, RepositoryUnreachable, SnapshotRefused
 from replicator_kuma.dump.catalog import TABLES
 from replicator_kuma.dump.format import Dump, write_tables
@@ -70,9 +70,9 @@ class TinyStore:
     """A database of one table with one row, in memory."""
 
     engine = "sqlite"
-    embedded = False
+    embedded = outlives_us = shows_processes = lenient = False
     schema = SCHEMA
-    side_effects = False
+    quieten = None
 
     def __init__(self, disk: Disk, point: Point) -> None:
         self.disk = disk
@@ -131,11 +131,19 @@ class TinyStore:
     def count(self, table: str) -> int:
         return int(self._written is not None)
 
-    def setting(self, key: str) -> str | None:
-        return None
-
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         return []
+
+    def triggers(self) -> list[tuple[Any, ...]]:
+        return []
+
+    def definitions(self) -> list[tuple[Any, ...]]:
+        return []
+
+    def _beyond_the_model(self, *_arguments: Any) -> NoReturn:
+        raise NotImplementedError
+
+    obstacles = rehearsal = scratch = forget_scratch = _beyond_the_model
 
     def sweep(self, select: Select) -> int:
         return 0
@@ -285,7 +293,7 @@ class ShelfRepository:
     def init(self) -> bool:
         return False
 
-    def snapshots(self, fleet: str) -> Sequence[Snapshot]:
+    def snapshots(self, fleet: str) -> Listing:
         self._point("list")
         fate = self._choose(12)
         if fate == 11:
@@ -293,7 +301,7 @@ class ShelfRepository:
         seen = [stored.snapshot for stored in self._shelf.stored]
         if fate == 10 and self.may_be_stale:
             seen = seen[: len(seen) // 2]
-        return sorted(seen, key=lambda s: (s.position, s.id))
+        return Listing(seen)
 
     def publish(self, folder: Path, label: Label) -> None:
         self._point("backup begins")

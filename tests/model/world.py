@@ -77,6 +77,8 @@ class TinyKuma:
 
     name = "tiny"
     manages = True
+    owned = False
+    pid = None
 
     def running(self) -> bool:
         return True

@@ -444,8 +444,8 @@ def test_one_that_does_not_come_back_in_time_is_away(
     finally:
         go.set()
     assert [str(s.position) for s in found] == ["1.1"]
-    assert found.away == "repository 2"
-    error = side.instance.repository.away["repository 2"]
+    assert found.unanswered == "repository 2"
+    error = found.away["repository 2"]
     assert "no answer within 0.2 s" in str(error)
     assert error.hint == (
         "Check REPLICATOR_REPOSITORY_2, the network and the credentials. Try: replicator doctor"

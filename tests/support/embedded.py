@@ -17,7 +17,7 @@ from replicator_kuma.adapters.database.detect import open_store
 from replicator_kuma.adapters.kuma import KumaService
 from replicator_kuma.adapters.kuma.child import ChildKuma
 from replicator_kuma.adapters.kuma.embedded_mariadb import EmbeddedDatabase
-from replicator_kuma.adapters.kuma.factory import make_service
+from replicator_kuma.adapters.kuma.factory import make_child, make_service
 from replicator_kuma.adapters.kuma.readiness import wait_ready
 from replicator_kuma.replication.instance import Instance
 from tests.support import mariadb_build
@@ -137,14 +137,7 @@ class Inside:
     # --- services ---------------------------------------------------------------------------
 
     def child(self) -> ChildKuma:
-        service = make_service(
-            "child",
-            command=PROGRAM,
-            cwd=self.data_dir,
-            environment=self.environment,
-            data_dir=self.data_dir,
-        )
-        assert isinstance(service, ChildKuma)
+        service = make_child(PROGRAM, self.data_dir, self.environment, self.data_dir)
         self._children.append(service)
         return service
 

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from replicator_kuma.adapters.repository import Label, Limits, Snapshot
+from replicator_kuma.adapters.repository import Label, Limits, Listing, Snapshot
 from replicator_kuma.base.effects import effect
 from replicator_kuma.base.errors import (
     ReplicatorError,
@@ -30,6 +30,7 @@ class FolderRepository:
         """what each call raises, until it is None again"""
         self.append_only = False
         self.damaged = False
+        self.warnings: list[str] = []
         self.calls: list[str] = []
         self.fail: dict[str, ReplicatorError] = {}
         self.before: dict[str, Callable[[], None]] = {}
@@ -49,13 +50,19 @@ class FolderRepository:
         if hook := self.after.pop(name, None):
             hook()
 
+    def version(self) -> str:
+        return "0.18.0"
+
+    def check_access(self) -> None:
+        self._call("check_access")
+
     def init(self) -> bool:
         self._call("init")
         made = not self.folder.exists()
         self.folder.mkdir(parents=True, exist_ok=True)
         return made
 
-    def snapshots(self, fleet: str) -> Sequence[Snapshot]:
+    def snapshots(self, fleet: str) -> Listing:
         self._call("snapshots")
         found = []
         for path in self.folder.glob("*.json"):
@@ -64,7 +71,7 @@ class FolderRepository:
             if label is not None and label.fleet == fleet:
                 found.append(Snapshot(path.stem, label, raw["time"]))
         self._done("snapshots")
-        return sorted(found, key=lambda s: (s.position, s.id))
+        return Listing(found, warnings=self.warnings)
 
     def publish(self, folder: Path, label: Label) -> None:
         self._call("publish")

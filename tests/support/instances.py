@@ -24,6 +24,8 @@ class RecordingKuma:
 
     name = "recording"
     manages = True
+    owned = False
+    pid: int | None = None
 
     def __init__(self, *, running: bool = True) -> None:
         self.up = running

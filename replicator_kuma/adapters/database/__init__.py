@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from replicator_kuma.adapters.database.holders import Holder
+from replicator_kuma.dump.catalog import TABLES
 from replicator_kuma.dump.schema import Schema
 from replicator_kuma.dump.select import Dangling, Select
 from replicator_kuma.dump.transform.represent import Representation
 
 Row = tuple[Any, ...]
+
+ADDED = (
+    "Kuma makes no triggers and keeps its keys: look at what a script has changed in its database. "
+    "sqlite3 kuma.db .schema shows it, DROP TRIGGER removes one."
+)
+"""What to do about what stands in the way of writing rows."""
+
+
+@dataclass(frozen=True)
+class Account:
+    """Who may look at a scratch that `Store.quieten` made ready, and what is to be seen there."""
+
+    username: str
+    password: str = field(repr=False)
+    """the hash in the user's row"""
+    secret: str = field(repr=False)
+    """by which Kuma knows its sessions (setting jwtSecret); only this scratch has it"""
+    monitors: Mapping[int, str]
+    """names by id"""
 
 
 class Reader(Protocol):
@@ -33,9 +55,6 @@ class Reader(Protocol):
     def count(self, table: str) -> int:
         """All rows of a table, those that ``rows`` leaves out too."""
 
-    def setting(self, key: str) -> str | None:
-        """The text of one setting, also of one that is never replicated."""
-
     def fingerprint(self) -> str:
         """`Store.fingerprint` of this very instant, or of one before it.
 
@@ -44,6 +63,15 @@ class Reader(Protocol):
 
     def query(self, sql: str) -> list[Row]:
         """All rows of a SELECT that every engine understands, and whose result is small."""
+
+    def triggers(self) -> list[Row]:
+        """The name and the table of each trigger: writing a row can change another one then."""
+
+    def definitions(self) -> list[Row]:
+        """What decides how a write of rows goes (triggers; in SQLite all definitions).
+
+        For a fingerprint only.
+        """
 
 
 class Writer(Reader, Protocol):
@@ -79,19 +107,29 @@ class Writer(Reader, Protocol):
     def broken_references(self, tables: Iterable[str]) -> list[str]:
         """Declared references that point nowhere now, in words, at most ten."""
 
-    @property
-    def side_effects(self) -> bool:
-        """Whether writing a row can change another one (triggers)."""
+
+def named_triggers(reader: Reader) -> list[str]:
+    """The triggers on replicated tables, in words; Kuma itself has none."""
+    return [f"{name} on {table}" for name, table in reader.triggers() if table in TABLES]
 
 
 class Store(Protocol):
     """The database of one instance. Methods raise DatabaseErrors and nothing else."""
 
     engine: str
-    """sqlite, mariadb"""
+    """sqlite, mariadb: for messages, and in what is published"""
 
     embedded: bool
     """It lives inside Kuma: reachable only while Kuma runs, and loaded while it does."""
+
+    outlives_us: bool
+    """Its server may still commit a transaction whose client is dead. A writer waits for that."""
+
+    shows_processes: bool
+    """`holders` are processes. Else they are connections, and whose they are nobody knows."""
+
+    lenient: bool
+    """It may hold values that another engine cannot hold."""
 
     @property
     def representation(self) -> Representation:
@@ -137,3 +175,31 @@ class Store(Protocol):
 
     def purge_history(self) -> int:
         """Delete what belongs to no monitor, in short transactions; how many rows of history."""
+
+    def obstacles(self, tables: Collection[str]) -> list[str]:
+        """Why rows of these tables could not be written, in words, as far as it shows unwritten."""
+
+    def rehearsal(self, folder: Path) -> AbstractContextManager[Writer | None]:
+        """A writer on a copy of the rows and of all that acts on them; None where there is no copy.
+
+        The copy lies in ``folder``, which is made and goes with the block. This database is only
+        read. Raises DatabaseError, OSError.
+        """
+
+    def scratch(self, data_dir: Path) -> AbstractContextManager[Store]:
+        """An empty database of the same schema for the block, for a drill; this one is only read.
+
+        SQLite: kuma.db in ``data_dir``, which its caller removes. MariaDB: a database of its own
+        on the same server, dropped after the block. Raises DatabaseErrors, StateError.
+        """
+
+    def forget_scratch(self) -> None:
+        """Drop what a killed drill left outside its folder; raises DatabaseError."""
+
+    @property
+    def quieten(self) -> Callable[[], Account] | None:
+        """Make this scratch ready for a Kuma that watches nobody, tells nobody, and asks nobody.
+
+        None: no throw-away Kuma boots on this engine. The call raises SnapshotRefused where no
+        user could log in, DatabaseError, OSError.
+        """

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 from replicator_kuma.dump.catalog import TABLES, Dangle, Reference
 from replicator_kuma.dump.schema import Schema
 from replicator_kuma.dump.select import Select
+
+T = TypeVar("T")
 
 MONITOR_LINKS = tuple(n for n, t in TABLES.items() if t.unkeyed and t.key[0] == "monitor_id")
 """Links of a monitor: those that an instance chose not to replicate go with it too."""
@@ -16,6 +20,13 @@ MONITOR_LINKS = tuple(n for n, t in TABLES.items() if t.unkeyed and t.key[0] == 
 def double_quoted(name: str) -> str:
     """An identifier as SQLite (and the SQL standard) quotes it."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """The items, ``size`` at a time."""
+    waiting = iter(items)
+    while chunk := list(itertools.islice(waiting, size)):
+        yield chunk
 
 
 @dataclass(frozen=True)
@@ -42,11 +53,12 @@ class SelectSql:
         ]
         conditions = [] if whole else self._conditions("t", self.select.table)
         conditions += [where] if where else []
+        exact = self.exact if self.select.values is not None else str
         return " ".join(
             [
                 f"SELECT {', '.join(columns)} FROM {self.quote(self.select.table)} AS t",
                 f"WHERE {' AND '.join(conditions)}" if conditions else "",
-                f"ORDER BY {', '.join(self._ordered(c) for c in self.select.order)}",
+                f"ORDER BY {', '.join(exact(f't.{self.quote(c)}') for c in self.select.order)}",
             ]
         )
 
@@ -82,10 +94,6 @@ class SelectSql:
                 f"(SELECT DISTINCT t.{key} FROM {table} AS t WHERE t.{column} IS NOT NULL "
                 f"AND NOT {self._found(reference, 't')}) AS swept)"
             )
-
-    def _ordered(self, column: str) -> str:
-        name = f"t.{self.quote(column)}"
-        return self.exact(name) if self.select.values is not None else name
 
     def _references(self, dangle: Dangle) -> list[Reference]:
         return [r for r in self.select.references if r.dangle is dangle]

@@ -9,10 +9,17 @@ class KumaService(Protocol):
     """One way to stop and start Kuma. All raise KumaError with a hint, nothing else."""
 
     name: str
-    """child, docker, systemd, command, none"""
+    """child, docker, systemd, command, none: for messages"""
+
+    owned: bool
+    """Kuma is our child: it ends with us, and its supervisor starts it."""
 
     manages: bool
     """False for `none`: stop and start do nothing, and nobody may count on them."""
+
+    @property
+    def pid(self) -> int | None:
+        """The process id of a Kuma that we own; None for any other, and before its first start."""
 
     def running(self) -> bool:
         """Whether Kuma's process is there (ready or not)."""

@@ -11,16 +11,10 @@ from pathlib import Path
 
 from replicator_kuma.adapters.kuma.embedded_mariadb import EmbeddedDatabase
 from replicator_kuma.adapters.kuma.exit_status import exit_status
-from replicator_kuma.base import core_dumps
+from replicator_kuma.adapters.kuma.process import STOP_DEADLINE, spawn, wait_until
 from replicator_kuma.base.errors import KumaError
 
 logger = logging.getLogger(__name__)
-
-# How often a wait looks: what it adds to the outage of a restart.
-POLL = 0.02
-SAY_EVERY = 60.0
-STOP_DEADLINE = 3600.0
-"""what a job gives a Kuma to end in, as docker, systemctl and commands get it"""
 
 
 def _log_wait(seconds: float) -> None:
@@ -36,6 +30,7 @@ class ChildKuma:
     """
 
     name = "child"
+    owned = True
     manages = True
 
     def __init__(
@@ -57,18 +52,12 @@ class ChildKuma:
         self._clock = clock
         self._sleep = sleep
         self._process: subprocess.Popen[bytes] | None = None
-        self._started_at: float | None = None
         self._asked_to_end = False
 
     @property
     def pid(self) -> int | None:
         """The id of the process that start() made last, None before."""
         return None if self._process is None else self._process.pid
-
-    @property
-    def started_at(self) -> float | None:
-        """When it was started last, on the monotonic clock."""
-        return self._started_at
 
     @property
     def exit_code(self) -> int | None:
@@ -110,52 +99,35 @@ class ChildKuma:
             if abandoned():
                 return
             self._database.require_free()
-        try:
-            with core_dumps.allowed():
-                self._process = subprocess.Popen(
-                    self._command,
-                    cwd=self._cwd,
-                    env={**self._environment, **(extra_environment or {})},
-                    stdin=subprocess.DEVNULL,
-                    start_new_session=True,
-                )
-        except OSError as error:
-            raise KumaError(
-                f"Uptime Kuma could not be started in {self._cwd}: {error.strerror}",
-                hint="Check REPLICATOR_KUMA_COMMAND (or what stands after `replicator run --`) and "
-                "REPLICATOR_KUMA_DIR, the folder of Kuma's program.",
-            ) from error
-        self._started_at = self._clock()
+        self._process = spawn(
+            self._command,
+            f"Uptime Kuma could not be started in {self._cwd}",
+            "Check REPLICATOR_KUMA_COMMAND (or what stands after `replicator run --`) and "
+            "REPLICATOR_KUMA_DIR, the folder of Kuma's program.",
+            cwd=self._cwd,
+            env={**self._environment, **(extra_environment or {})},
+        )
         self._asked_to_end = False
 
-    def stop(self, timeout: float | None = None) -> None:
+    def stop(self, timeout: float = STOP_DEADLINE) -> None:
         """Send SIGTERM and wait until the process is gone; harmless when it is not there.
 
-        Waits without a limit and calls ``on_wait`` once a minute; with a ``timeout`` it raises
-        KumaError at its end, and the process lives on. It never kills. Whoever calls makes
-        sure that Kuma is not migrating. What it leaves of its MariaDB ends too.
+        Calls ``on_wait`` once a minute. Raises KumaError after ``timeout`` seconds, and the
+        process lives on: it is never killed. Whoever calls makes sure that Kuma is not migrating.
+        What it leaves of its MariaDB ends too.
         """
         process = self._process
         if process is not None and process.poll() is None:
-            self._stop(process, timeout)
-        if self._database is not None:
-            self._database.end_left()
-
-    def _stop(self, process: subprocess.Popen[bytes], timeout: float | None) -> None:
-        if not self._asked_to_end:
-            self.signal(signal.SIGTERM)
-        began = said = self._clock()
-        while process.poll() is None:
-            now = self._clock()
-            if timeout is not None and now - began >= timeout:
+            if not self._asked_to_end:
+                self.signal(signal.SIGTERM)
+            gone, clock, sleep = lambda: process.poll() is not None, self._clock, self._sleep
+            if not wait_until(gone, timeout, self._on_wait, clock=clock, sleep=sleep):
                 raise KumaError(
                     f"Uptime Kuma (process {process.pid}) has not ended within {timeout:g} s",
                     hint="It is left alone, it may be migrating. Look at its log.",
                 )
-            if now - said >= SAY_EVERY:
-                self._on_wait(now - began)
-                said = now
-            self._sleep(POLL)
+        if self._database is not None:
+            self._database.end_left()
 
     def signal(self, signum: int) -> None:
         """Forward a signal to Kuma's process, and only to it; harmless when it is gone."""

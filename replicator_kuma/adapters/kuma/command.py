@@ -6,12 +6,18 @@ import re
 import time
 from collections.abc import Callable, Mapping
 
-from replicator_kuma.adapters.kuma.process import Finished, failure, run
+from replicator_kuma.adapters.kuma.process import (
+    ASK_DEADLINE,
+    STOP_DEADLINE,
+    Finished,
+    Tools,
+    failure,
+    run,
+    wait_until,
+)
 from replicator_kuma.base.errors import KumaError
 
-ASK_DEADLINE = 30.0
 START_DEADLINE = 120.0
-STOP_DEADLINE = 3600.0
 POLL = 0.2
 
 # A shell's codes for "not executable", "not found", "ended by a signal", and ssh's own 255.
@@ -21,7 +27,7 @@ _STATUS = "REPLICATOR_KUMA_STATUS_COMMAND must end with 0 (Kuma runs) or 1 (it d
 _ELSEWHERE = re.compile(r"\b(ssh|docker|podman)\b")
 
 
-class CommandKuma:
+class CommandKuma(Tools):
     """Commands for `sh`, each of which must return by itself.
 
     ``status`` ends with 0 while Kuma's process is there and with 1 to 125 when it is not;
@@ -31,7 +37,6 @@ class CommandKuma:
     """
 
     name = "command"
-    manages = True
 
     def __init__(
         self,
@@ -45,7 +50,7 @@ class CommandKuma:
         sleep: Callable[[float], None] = time.sleep,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        self._environment = environment
+        super().__init__(environment)
         self._stop = stop
         self._start = start
         self._status = status
@@ -60,7 +65,7 @@ class CommandKuma:
         if self._status is None:
             return not self._stopped_by_us
         what = "The status command of Uptime Kuma"
-        finished = self._run(self._status, what, ASK_DEADLINE)
+        finished = self._shell(self._status, what, ASK_DEADLINE)
         if finished.code < 0 or finished.code >= _FIRST_BROKEN:
             raise failure(what, finished, hint=_STATUS)
         return finished.code == 0
@@ -78,7 +83,7 @@ class CommandKuma:
             return
         what = "The stop command of Uptime Kuma"
         end = self._clock() + self._stop_deadline
-        finished = self._run(self._stop, what, self._stop_deadline)
+        finished = self._shell(self._stop, what, self._stop_deadline)
         if finished.code != 0:
             raise failure(
                 what,
@@ -86,13 +91,14 @@ class CommandKuma:
                 hint="REPLICATOR_KUMA_STOP_COMMAND must end with 0 once Kuma has ended. Try it by "
                 "hand, as the user that runs the replicator.",
             )
-        while self._status is not None and self.running():
-            if self._clock() > end:
-                raise KumaError(
-                    f"Uptime Kuma has not ended within {self._stop_deadline:g} s",
-                    hint="It is left alone, it may be migrating. Look at its log.",
-                )
-            self._sleep(POLL)
+        left = max(0.0, end - self._clock())
+        if self._status is not None and not wait_until(
+            lambda: not self.running(), left, poll=POLL, clock=self._clock, sleep=self._sleep
+        ):
+            raise KumaError(
+                f"Uptime Kuma has not ended within {self._stop_deadline:g} s",
+                hint="It is left alone, it may be migrating. Look at its log.",
+            )
         self._stopped_by_us = True
 
     def start(self) -> None:
@@ -104,7 +110,7 @@ class CommandKuma:
         if self._status is not None and self.running():
             return
         what = "The start command of Uptime Kuma"
-        finished = self._run(self._start, what, self._start_deadline, starts=True)
+        finished = self._shell(self._start, what, self._start_deadline, starts=True)
         if finished.code != 0:
             hint = (
                 "Kuma is stopped. Start it by hand, or mend REPLICATOR_KUMA_START_COMMAND: the "
@@ -119,7 +125,7 @@ class CommandKuma:
             return ""
         return " It has SSH_AUTH_SOCK only where its line itself has the word ssh."
 
-    def _run(self, line: str, what: str, deadline: float, *, starts: bool = False) -> Finished:
+    def _shell(self, line: str, what: str, deadline: float, *, starts: bool = False) -> Finished:
         environment = self._environment
         if starts and environment is not None and not _ELSEWHERE.search(line):
             # what is left behind is a Kuma: keys of ssh are none of its business

@@ -6,15 +6,13 @@ import signal
 from collections.abc import Mapping
 
 from replicator_kuma.adapters.kuma.exit_status import exit_status
-from replicator_kuma.adapters.kuma.process import Finished, failure, run
+from replicator_kuma.adapters.kuma.process import ASK_DEADLINE, STOP_DEADLINE, Tools, failure
 from replicator_kuma.base.errors import KumaError
 
-ASK_DEADLINE = 30.0
 START_DEADLINE = 120.0
-_HINT = "Check the container's name and the right to use docker. Try: docker ps --all"
 
 
-class DockerKuma:
+class DockerKuma(Tools):
     """A container by its name.
 
     Docker kills a container that has not ended ``stop_timeout`` seconds after it was asked to;
@@ -22,17 +20,17 @@ class DockerKuma:
     """
 
     name = "docker"
-    manages = True
+    hint = "Check the container's name and the right to use docker. Try: docker ps --all"
 
     def __init__(
         self,
         container: str,
         *,
         docker: str = "docker",
-        stop_timeout: int = 3600,
+        stop_timeout: int = int(STOP_DEADLINE),
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        self._environment = environment
+        super().__init__(environment)
         self._container = container
         self._docker = docker
         self._stop_timeout = stop_timeout
@@ -44,9 +42,9 @@ class DockerKuma:
         finished = self._run([*argv, "--", self._container], what, ASK_DEADLINE)
         answer = finished.output.strip().lower()
         if finished.code != 0:
-            raise failure(what, finished, hint=_HINT)
+            raise failure(what, finished, hint=self.hint)
         if answer not in {"true", "false"}:
-            raise KumaError(f"{what} answered neither true nor false", hint=_HINT)
+            raise KumaError(f"{what} answered neither true nor false", hint=self.hint)
         return answer == "true"
 
     def ended_with(self) -> int | None:
@@ -61,18 +59,11 @@ class DockerKuma:
         return exit_status(-signal.SIGKILL) if words[0] == "true" else int(words[1])
 
     def stop(self) -> None:
-        """Stop the container and wait until it is; raises KumaError."""
-        self._do(["stop", "-t", str(self._stop_timeout)], self._stop_timeout + 60)
+        self._call(["stop", "-t", str(self._stop_timeout)], self._stop_timeout + 60)
 
     def start(self) -> None:
-        """Start the container; raises KumaError."""
-        self._do(["start"], START_DEADLINE)
+        self._call(["start"], START_DEADLINE)
 
-    def _do(self, verb: list[str], deadline: float) -> None:
-        what = f"docker {verb[0]} {self._container}"
-        finished = self._run([self._docker, *verb, "--", self._container], what, deadline)
-        if finished.code != 0:
-            raise failure(what, finished, hint=_HINT)
-
-    def _run(self, argv: list[str], what: str, deadline: float) -> Finished:
-        return run(argv, what, deadline=deadline, environment=self._environment)
+    def _call(self, verb: list[str], deadline: float) -> None:
+        argv = [self._docker, *verb, "--", self._container]
+        self._do(argv, f"docker {verb[0]} {self._container}", deadline)

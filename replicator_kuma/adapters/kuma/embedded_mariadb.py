@@ -19,19 +19,20 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 from replicator_kuma.adapters.kuma import KumaService
+from replicator_kuma.adapters.kuma.process import wait_until
 from replicator_kuma.base import core_dumps
 from replicator_kuma.base.errors import KumaError
 from replicator_kuma.base.folders import Folder, Owner, give
 from replicator_kuma.base.os_errors import unnamed_file
+from replicator_kuma.base.processes import arguments_of, pids, stat_of
 from replicator_kuma.base.sockets import vouched_socket
 
 PROGRAM = "mariadbd"
-POLL = 0.02
-SAY_EVERY = 60.0
 ANOTHER = 10.0
 """how long a Kuma that is about to end may take until it counts as another one"""
 LIMIT = 600.0
@@ -90,19 +91,18 @@ class EmbeddedDatabase:
         """
         if not self.datadir.is_dir():
             return []
-        pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
-        return [Running(pid, _is_left(pid)) for pid in pids if self._is_ours(pid)]
+        return [Running(pid, _is_left(pid)) for pid in list(pids()) if self._is_ours(pid)]
 
     def answers(self) -> bool:
         """Whether anybody listens at the socket."""
-        return self.datadir.is_dir() and any(_listens(path) for path in self.sockets)
+        return self.datadir.is_dir() and any(_connects(path) for path in self.sockets)
 
     def is_up(self) -> bool:
         """Whether a server greets at the socket: it listens long before it is up."""
-        return any(_greets(path) for path in self.sockets)
+        return any(_connects(path, greets=True) for path in self.sockets)
 
     def _is_ours(self, pid: int) -> bool:
-        arguments = _command_line(pid)
+        arguments = arguments_of(pid)
         if not arguments or Path(arguments[0]).name not in _NAMES:
             return False
         options = dict(argument.partition("=")[::2] for argument in arguments[1:])
@@ -134,7 +134,7 @@ class EmbeddedDatabase:
 
         Without a limit: it writes out what it holds in memory, and is never killed.
         """
-        self._await(lambda: not self.leftover() or abandoned(), "MariaDB has been ending", None)
+        self._await(lambda: not self.leftover() or abandoned(), "MariaDB has been ending")
 
     def wait_gone(self) -> None:
         """Wait until a stopped Kuma's mariadbd is gone too; raises KumaError after ten minutes.
@@ -162,17 +162,9 @@ class EmbeddedDatabase:
                 hint="End that Kuma (ps shows it as the parent), then start this one again.",
             )
 
-    def _await(self, done: Callable[[], bool], what: str, limit: float | None) -> bool:
-        began = said = self._clock()
-        while not done():
-            now = self._clock()
-            if limit is not None and now - began >= limit:
-                return False
-            if now - said >= SAY_EVERY:
-                self._on_wait(what, now - began)
-                said = now
-            self._sleep(POLL)
-        return True
+    def _await(self, done: Callable[[], bool], what: str, limit: float | None = None) -> bool:
+        say = partial(self._on_wait, what)
+        return wait_until(done, limit, say, clock=self._clock, sleep=self._sleep)
 
     # --- one of our own ---------------------------------------------------------------------
 
@@ -192,7 +184,7 @@ class EmbeddedDatabase:
             finally:
                 if process.poll() is None:
                     process.terminate()
-                self._await(lambda: process.poll() is not None, "MariaDB has been ending", None)
+                self._await(lambda: process.poll() is not None, "MariaDB has been ending")
 
     def elsewhere(self) -> contextlib.AbstractContextManager[None]:
         """Where Kuma and its MariaDB may live in a container: raises KumaError.
@@ -249,9 +241,7 @@ class EmbeddedDatabase:
 
     def _wait_up(self, process: subprocess.Popen[bytes], said: IO[bytes]) -> None:
         # without a limit: it may have to recover, and must not be ended before it is up
-        self._await(
-            lambda: process.poll() is not None or self.is_up(), "MariaDB has been starting", None
-        )
+        self._await(lambda: process.poll() is not None or self.is_up(), "MariaDB has been starting")
         if process.poll() is None:
             return
         raise KumaError(
@@ -263,6 +253,9 @@ class EmbeddedDatabase:
 class EmbeddedKuma:
     """A service whose Kuma may have its MariaDB inside: stopped only when both are gone."""
 
+    owned = False
+    pid = None
+
     def __init__(self, service: KumaService, database: EmbeddedDatabase) -> None:
         self._service = service
         self._database = database
@@ -270,11 +263,9 @@ class EmbeddedKuma:
         self.manages = service.manages
 
     def running(self) -> bool:
-        """Whether Kuma's process is there; raises KumaError."""
         return self._service.running()
 
     def ended_with(self) -> int | None:
-        """The exit status of a Kuma that is gone; raises KumaError."""
         return self._service.ended_with()
 
     def stop(self) -> None:
@@ -288,37 +279,17 @@ class EmbeddedKuma:
         self._service.start()
 
 
-def _listens(path: Path) -> bool:
+def _connects(path: Path, *, greets: bool = False) -> bool:
+    """Whether somebody listens at a socket, or sends a first byte too."""
     with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(_GREETING if greets else None)
         try:
-            _connect(connection, path)
+            # by its descriptor: a volume's path on the host may be longer than a socket's may be
+            with vouched_socket(path, owned=True) as place:
+                connection.connect(place)
+            return bool(connection.recv(1)) if greets else True
         except OSError:
             return False
-        return True
-
-
-def _greets(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(_GREETING)
-        try:
-            _connect(connection, path)
-            return bool(connection.recv(1))
-        except OSError:
-            return False
-
-
-def _connect(connection: socket.socket, path: Path) -> None:
-    """By its descriptor: a volume's path on the host may be longer than a socket's may be."""
-    with vouched_socket(path, owned=True) as place:
-        connection.connect(place)
-
-
-def _command_line(pid: int) -> list[str]:
-    try:
-        raw = Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return []
-    return [os.fsdecode(part) for part in raw.split(b"\0") if part]
 
 
 def _same(pid: int, path: str, ours: Path) -> bool:
@@ -338,17 +309,11 @@ def _is_left(pid: int) -> bool:
 
     Who takes in orphans (init, a supervisor as a container's first process) has another.
     """
-    parent, session = _parent_and_session(pid)
-    return parent != 0 and session != _parent_and_session(parent)[1]
-
-
-def _parent_and_session(pid: int) -> tuple[int, int]:
-    """(0, 0) where there is no such process, or none that can be seen from here."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
-        return int(fields[1]), int(fields[3])
-    except (OSError, ValueError, IndexError):
-        return 0, 0
+    child = stat_of(pid)
+    if child is None or not child.parent:
+        return False
+    parent = stat_of(child.parent)
+    return parent is None or parent.session != child.session
 
 
 def _terminate(pid: int) -> None:

@@ -4,77 +4,76 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from replicator_kuma.adapters.kuma import KumaService
 from replicator_kuma.base.errors import SettingsError
 
-KINDS = ("child", "docker", "systemd", "command", "none")
+if TYPE_CHECKING:
+    from replicator_kuma.adapters.kuma.child import ChildKuma
+
+
+def make_child(
+    command: Sequence[str],
+    cwd: Path | str,
+    environment: Mapping[str, str],
+    data_dir: Path | None = None,
+) -> ChildKuma:
+    """Kuma as a child of this process, and the MariaDB that it may have inside ``data_dir``.
+
+    ``environment`` is for Kuma. Raises SettingsError where there is no command.
+    """
+    from replicator_kuma.adapters.kuma.child import ChildKuma
+    from replicator_kuma.adapters.kuma.embedded_mariadb import EmbeddedDatabase
+
+    _need("child", ("the command line that starts Kuma", command))
+    database = EmbeddedDatabase(data_dir, environment) if data_dir is not None else None
+    return ChildKuma(command, cwd, environment, database=database)
 
 
 def make_service(
     kind: str,
     *,
-    command: Sequence[str] = (),
-    cwd: Path | str = ".",
     environment: Mapping[str, str] | None = None,
     tools: Mapping[str, str] | None = None,
     container: str = "",
-    docker: str = "docker",
     unit: str = "",
     stop: str = "",
     start: str = "",
     status: str = "",
     data_dir: Path | None = None,
 ) -> KumaService:
-    """The service called ``kind``; of the options it reads only its own.
+    """The service called ``kind``, of a Kuma that is no child; it reads only its own options.
 
-    ``environment`` is for Kuma, ``tools`` for the commands that stop and start it elsewhere.
-
-    With ``data_dir`` it looks after the MariaDB that Kuma may have inside that. Raises
-    SettingsError for an unknown kind and for an option that the kind needs and has not.
+    ``environment`` is for Kuma, ``tools`` for the commands that stop and start it. With
+    ``data_dir`` it looks after the MariaDB that Kuma may have inside that. Raises SettingsError
+    for an option that the kind needs and has not.
     """
+    service: KumaService
     if kind == "none":
         from replicator_kuma.adapters.kuma.none import NoKuma
 
         return NoKuma()
-    from replicator_kuma.adapters.kuma.embedded_mariadb import EmbeddedDatabase, EmbeddedKuma
-
-    database = EmbeddedDatabase(data_dir, environment) if data_dir is not None else None
-    if kind == "child":
-        from replicator_kuma.adapters.kuma.child import ChildKuma
-
-        _need(kind, ("the command line that starts Kuma", command))
-        return ChildKuma(command, cwd, environment or {}, database=database)
-    service = _beside(kind, container, docker, unit, (stop, start, status), tools)
-    return service if database is None else EmbeddedKuma(service, database)
-
-
-def _beside(
-    kind: str,
-    container: str,
-    docker: str,
-    unit: str,
-    commands: tuple[str, str, str],
-    tools: Mapping[str, str] | None,
-) -> KumaService:
-    """A Kuma that is no child of ours."""
-    stop, start, status = commands
     if kind == "docker":
         from replicator_kuma.adapters.kuma.docker import DockerKuma
 
         _need(kind, ("the name of Kuma's container", container))
-        return DockerKuma(container, docker=docker or "docker", environment=tools)
-    if kind == "systemd":
+        service = DockerKuma(container, environment=tools)
+    elif kind == "systemd":
         from replicator_kuma.adapters.kuma.systemd import SystemdKuma
 
         _need(kind, ("the name of Kuma's unit", unit))
-        return SystemdKuma(unit, environment=tools)
-    if kind == "command":
+        service = SystemdKuma(unit, environment=tools)
+    else:
         from replicator_kuma.adapters.kuma.command import CommandKuma
 
         _need(kind, ("a stop command", stop), ("a start command", start))
-        return CommandKuma(stop, start, status or None, environment=tools)
-    raise SettingsError(f"REPLICATOR_KUMA is {kind!r}; it must be one of {', '.join(KINDS)}")
+        service = CommandKuma(stop, start, status or None, environment=tools)
+    if data_dir is None:
+        return service
+    from replicator_kuma.adapters.kuma.embedded_mariadb import EmbeddedDatabase, EmbeddedKuma
+
+    return EmbeddedKuma(service, EmbeddedDatabase(data_dir, environment))
 
 
 def _need(kind: str, *options: tuple[str, object]) -> None:

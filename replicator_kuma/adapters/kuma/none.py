@@ -7,6 +7,8 @@ class NoKuma:
     """Stops and starts nothing; look at ``manages`` before counting on it."""
 
     name = "none"
+    owned = False
+    pid = None
     manages = False
 
     def running(self) -> bool:
@@ -20,5 +22,4 @@ class NoKuma:
     def stop(self) -> None:
         """Nothing."""
 
-    def start(self) -> None:
-        """Nothing."""
+    start = stop

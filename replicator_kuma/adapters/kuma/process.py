@@ -5,15 +5,22 @@ from __future__ import annotations
 import contextlib
 import re
 import subprocess
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Any
 
 from replicator_kuma.base import core_dumps
 from replicator_kuma.base.errors import KumaError
 from replicator_kuma.base.os_errors import unnamed_file
 from replicator_kuma.base.text import killed_by
 
+POLL = 0.02
+"""seconds between two looks at a process: what a wait adds to the outage of a restart"""
+SAY_EVERY = 60.0
+ASK_DEADLINE = 30.0
+STOP_DEADLINE = 3600.0
+"""seconds that Kuma may take to end: it may have to finish a migration first"""
 # How long a client that overran its deadline has to end by itself.
 GRACE = 5.0
 _TAIL_BYTES = 4096
@@ -40,6 +47,43 @@ class Finished:
     """The end of its stderr in one line, secrets masked; '' where it was not captured."""
 
 
+class Tools:
+    """What every Kuma that a program stops and starts has: it is no child of ours."""
+
+    manages = True
+    owned = False
+    pid = None
+    hint = ""
+    """what to look at where a program fails"""
+
+    def __init__(self, environment: Mapping[str, str] | None) -> None:
+        self._environment = environment
+
+    def _run(self, argv: Sequence[str], what: str, deadline: float) -> Finished:
+        return run(argv, what, deadline=deadline, environment=self._environment)
+
+    def _do(self, argv: Sequence[str], what: str, deadline: float) -> None:
+        """Run it; raises KumaError where it does not end well."""
+        finished = self._run(argv, what, deadline)
+        if finished.code != 0:
+            raise failure(what, finished, hint=self.hint)
+
+
+def spawn(argv: Sequence[str], what: str, hint: str, **options: Any) -> subprocess.Popen[bytes]:
+    """Start a program in a session of its own: Ctrl-C must not end a stop that is half done.
+
+    Raises KumaError, which says ``what`` did not work, and why.
+    """
+    try:
+        with core_dumps.allowed():
+            process: subprocess.Popen[bytes] = subprocess.Popen(
+                list(argv), stdin=subprocess.DEVNULL, start_new_session=True, **options
+            )
+    except OSError as error:
+        raise KumaError(f"{what}: {error.strerror}", hint=hint) from error
+    return process
+
+
 def run(
     argv: Sequence[str],
     what: str,
@@ -59,28 +103,45 @@ def run(
 
     Raises KumaError where it cannot be started or overruns its deadline.
     """
-    _reap_left()
+    _left_running[:] = [process for process in _left_running if process.poll() is None]
     with contextlib.ExitStack() as stack:
         output = stack.enter_context(unnamed_file()) if capture else None
         complaint = stack.enter_context(unnamed_file()) if capture else None
-        try:
-            # A session of its own: Ctrl-C must not end a stop that is half done.
-            with core_dumps.allowed():
-                process = subprocess.Popen(
-                    argv,
-                    env=None if environment is None else dict(environment),
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=complaint,
-                    start_new_session=True,
-                )
-        except OSError as error:
-            raise KumaError(
-                f"{what}: {argv[0]} could not be run: {error.strerror}",
-                hint=f"Install {argv[0]}, or choose another service by REPLICATOR_KUMA.",
-            ) from error
+        process = spawn(
+            argv,
+            f"{what}: {argv[0]} could not be run",
+            f"Install {argv[0]}, or choose another service by REPLICATOR_KUMA.",
+            env=None if environment is None else dict(environment),
+            stdout=output,
+            stderr=complaint,
+        )
         code = _wait(process, what, deadline, end_late)
         return Finished(code, _text(output), _tail(complaint))
+
+
+def wait_until(
+    done: Callable[[], bool],
+    limit: float | None,
+    on_wait: Callable[[float], None] = lambda _seconds: None,
+    *,
+    poll: float = POLL,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> bool:
+    """Look every ``poll`` seconds; False once ``limit`` seconds are over, and it is not ``done``.
+
+    ``on_wait`` is told once a minute how many seconds it has taken.
+    """
+    began = said = clock()
+    while not done():
+        now = clock()
+        if limit is not None and now - began >= limit:
+            return False
+        if now - said >= SAY_EVERY:
+            on_wait(now - began)
+            said = now
+        sleep(poll)
+    return True
 
 
 def failure(what: str, finished: Finished, *, hint: str | None = None) -> KumaError:
@@ -119,10 +180,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-def _reap_left() -> None:
-    _left_running[:] = [process for process in _left_running if process.poll() is None]
 
 
 def _text(file: IO[bytes] | None) -> str:

@@ -78,14 +78,17 @@ def probe(url: str, timeout: float = PROBE_TIMEOUT) -> Readiness:
         ) from None
     try:
         with _ends_at(connection, timeout):
-            connection.request("GET", _path(url), headers={"Accept": "application/json"})
+            path = urlsplit(url).path.rstrip("/") + PATH
+            connection.request("GET", path, headers={"Accept": "application/json"})
             response = connection.getresponse()
             return classify(response.status, response.read(_MAX_ANSWER))
     except HTTPException as error:
         # A server that goes away while it answers is both, an OSError too.
         return Readiness.STARTING if isinstance(error, OSError) else Readiness.OTHER
     except OSError as error:
-        return _classify_error(error)
+        import ssl
+
+        return Readiness.OTHER if isinstance(error, ssl.SSLError) else Readiness.STARTING
     finally:
         connection.close()
 
@@ -243,12 +246,6 @@ def _not_ready(url: str, state: Readiness, timeout: float, who: str) -> NotReady
     )
 
 
-def _classify_error(error: OSError) -> Readiness:
-    import ssl
-
-    return Readiness.OTHER if isinstance(error, ssl.SSLError) else Readiness.STARTING
-
-
 def _connection(url: str, timeout: float) -> HTTPConnection:
     from http.client import HTTPConnection, HTTPSConnection
 
@@ -267,10 +264,6 @@ def _connection(url: str, timeout: float) -> HTTPConnection:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return HTTPSConnection(host, parts.port, timeout=timeout, context=context)
-
-
-def _path(url: str) -> str:
-    return urlsplit(url).path.rstrip("/") + PATH
 
 
 def _is_loopback(host: str) -> bool:

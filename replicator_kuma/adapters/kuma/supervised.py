@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import signal
-import time
 from collections.abc import Mapping
 
 from replicator_kuma.adapters.kuma import KumaService
-from replicator_kuma.adapters.kuma.child import POLL, STOP_DEADLINE, ChildKuma
+from replicator_kuma.adapters.kuma.child import ChildKuma
+from replicator_kuma.adapters.kuma.process import wait_until
 from replicator_kuma.base.errors import SettingsError
 
 
@@ -18,10 +18,13 @@ class SupervisedKuma:
     by itself. Once the supervisor leaves, nothing starts its child again.
     """
 
-    def __init__(self, service: KumaService) -> None:
-        self.service = service
+    def __init__(self, service: KumaService, child: ChildKuma | None = None) -> None:
+        """``child`` is ``service`` itself, where Kuma is our child."""
+        self._service = service
+        self.child = child
         self.name = service.name
         self.manages = service.manages
+        self.owned = service.owned
         self.in_hand = True
         self.leaving = False
         self.started = False
@@ -29,50 +32,44 @@ class SupervisedKuma:
         self.first_start: Mapping[str, str] = {}
         """more environment for the next start only"""
 
+    @property
+    def pid(self) -> int | None:
+        return self._service.pid
+
     def running(self) -> bool:
-        return self.service.running()
+        return self._service.running()
 
     def ended_with(self) -> int | None:
-        return self.service.ended_with()
+        return self._service.ended_with()
 
     def stop(self) -> None:
         self.in_hand = True
         self.stopped_by_us = True
-        if isinstance(self.service, ChildKuma):
-            self.service.stop(STOP_DEADLINE)
-        else:
-            self.service.stop()
+        self._service.stop()
 
-    @property
-    def child_pid(self) -> int | None:
-        """The process id of a Kuma that is our child; None where it is none, or never started."""
-        return self.service.pid if isinstance(self.service, ChildKuma) else None
-
-    @property
-    def child(self) -> ChildKuma:
+    def require_child(self) -> ChildKuma:
         """What a drill may kill; raises SettingsError where Kuma is no child of ours."""
-        if not isinstance(self.service, ChildKuma):
+        if self.child is None:
             raise SettingsError(
                 "only a Kuma that replicator run has as its child is killed by a drill, and "
                 f"REPLICATOR_KUMA={self.name}",
                 hint="Kill it by hand, and look how long it takes.",
             )
-        return self.service
+        return self.child
 
     def kill(self) -> None:
-        """End it by SIGKILL and wait until it is gone; raises SettingsError, see `child`."""
-        child = self.child
+        """End it by SIGKILL and wait until it is gone; raises SettingsError, see above."""
+        child = self.require_child()
         self.in_hand = True
         self.stopped_by_us = True
         child.signal(signal.SIGKILL)
-        while child.running():
-            time.sleep(POLL)
+        wait_until(lambda: not child.running(), None)
 
     def start(self) -> None:
-        if not isinstance(self.service, ChildKuma):
-            self.service.start()
+        if self.child is None:
+            self._service.start()
         elif not self.leaving:
-            self.service.start(self.first_start, lambda: self.leaving)
+            self.child.start(self.first_start, lambda: self.leaving)
             self.first_start = {}
         self.started = True
         self.stopped_by_us = self.leaving and self.stopped_by_us

@@ -6,12 +6,10 @@ import signal
 from collections.abc import Mapping
 
 from replicator_kuma.adapters.kuma.exit_status import exit_status
-from replicator_kuma.adapters.kuma.process import failure, run
+from replicator_kuma.adapters.kuma.process import ASK_DEADLINE, STOP_DEADLINE, Tools, failure
 from replicator_kuma.base.errors import KumaError
 
-ASK_DEADLINE = 30.0
 START_DEADLINE = 300.0
-STOP_DEADLINE = 3600.0
 
 # A unit that comes or goes counts as there: nobody may write beside it.
 _THERE = {"active", "activating", "deactivating", "reloading", "refreshing"}
@@ -19,10 +17,9 @@ _GONE = {"inactive", "failed", "maintenance"}
 _NO_SUCH_UNIT = 4
 # CLD_EXITED; CLD_KILLED and CLD_DUMPED, with the signal as the status
 _EXITED, _KILLED = {"1", "exited"}, {"2", "killed", "3", "dumped"}
-_HINT = "Check the unit's name and the right to manage it. Try: systemctl status"
 
 
-class SystemdKuma:
+class SystemdKuma(Tools):
     """A unit by its name.
 
     systemd itself kills a unit after its TimeoutStopSec (90 s by default): a unit whose Kuma
@@ -30,7 +27,7 @@ class SystemdKuma:
     """
 
     name = "systemd"
-    manages = True
+    hint = "Check the unit's name and the right to manage it. Try: systemctl status"
 
     def __init__(
         self,
@@ -39,19 +36,15 @@ class SystemdKuma:
         systemctl: str = "systemctl",
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        self._environment = environment
+        super().__init__(environment)
         self._unit = unit
         self._systemctl = systemctl
 
     def running(self) -> bool:
         """Whether the unit is active or on its way; raises KumaError."""
         what = f"systemctl is-active {self._unit}"
-        finished = run(
-            [self._systemctl, "is-active", "--", self._unit],
-            what,
-            deadline=ASK_DEADLINE,
-            environment=self._environment,
-        )
+        argv = [self._systemctl, "is-active", "--", self._unit]
+        finished = self._run(argv, what, ASK_DEADLINE)
         # The exit code is 3 for all but "active": only the word tells them apart.
         state = finished.output.strip()
         if state in _THERE:
@@ -59,18 +52,14 @@ class SystemdKuma:
         if finished.code != _NO_SUCH_UNIT and state in _GONE:
             return False
         if finished.code == _NO_SUCH_UNIT or state == "unknown":
-            raise KumaError(f"systemd knows no unit {self._unit}", hint=_HINT)
-        raise failure(what, finished, hint=_HINT)
+            raise KumaError(f"systemd knows no unit {self._unit}", hint=self.hint)
+        raise failure(what, finished, hint=self.hint)
 
     def ended_with(self) -> int | None:
         """The exit status of a unit that has ended; None where systemd tells none."""
         asked = "--property=Result,ExecMainCode,ExecMainStatus"
-        finished = run(
-            [self._systemctl, "show", asked, "--", self._unit],
-            f"systemctl show {self._unit}",
-            deadline=ASK_DEADLINE,
-            environment=self._environment,
-        )
+        argv = [self._systemctl, "show", asked, "--", self._unit]
+        finished = self._run(argv, f"systemctl show {self._unit}", ASK_DEADLINE)
         told = dict(line.partition("=")[::2] for line in finished.output.splitlines())
         if told.get("Result") == "oom-kill":  # of any process: systemd itself ends the others
             return exit_status(-signal.SIGKILL)
@@ -80,16 +69,11 @@ class SystemdKuma:
         return exit_status(-int(status)) if code in _KILLED else int(status)
 
     def stop(self) -> None:
-        """Stop the unit and wait until it is; raises KumaError."""
-        self._do("stop", STOP_DEADLINE)
+        self._call("stop", STOP_DEADLINE)
 
     def start(self) -> None:
-        """Start the unit; raises KumaError."""
-        self._do("start", START_DEADLINE)
+        self._call("start", START_DEADLINE)
 
-    def _do(self, verb: str, deadline: float) -> None:
-        what = f"systemctl {verb} {self._unit}"
+    def _call(self, verb: str, deadline: float) -> None:
         argv = [self._systemctl, "--no-ask-password", verb, "--", self._unit]
-        finished = run(argv, what, deadline=deadline, environment=self._environment)
-        if finished.code != 0:
-            raise failure(what, finished, hint=_HINT)
+        self._do(argv, f"systemctl {verb} {self._unit}", deadline)

@@ -19,17 +19,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from replicator_kuma.adapters.kuma.exit_status import exit_status
-from replicator_kuma.adapters.kuma.process import mask
+from replicator_kuma.adapters.kuma.process import mask, spawn, wait_until
 from replicator_kuma.adapters.kuma.readiness import wait_ready
 from replicator_kuma.adapters.kuma.socketio import list_monitors
-from replicator_kuma.base import core_dumps
 from replicator_kuma.base.errors import Interrupted, KumaError, SettingsError
 from replicator_kuma.base.state_directory import real_path
 
 LOG = "kuma.log"
 END = 30.0
 """Seconds to end after SIGTERM (Kuma takes four); then it is killed: only a scratch is lost."""
-_POLL = 0.02
 _KEPT = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
 _KEPT_PREFIX = ("NODE_", "NVM_")
 _OWN_WAYS = re.compile(
@@ -119,21 +117,15 @@ class ThrowAway:
     def _running(self, data_dir: Path, port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
-            with core_dumps.allowed():
-                process = subprocess.Popen(
-                    list(self.command),
-                    cwd=self.cwd,
-                    env=scratch_environment(self.environment, data_dir, port),
-                    stdin=subprocess.DEVNULL,
-                    stdout=descriptor,
-                    stderr=descriptor,
-                    start_new_session=True,
-                )
-        except OSError as error:
-            raise KumaError(
-                f"Uptime Kuma could not be started in {self.cwd}: {error.strerror}",
-                hint="Check REPLICATOR_KUMA_COMMAND and REPLICATOR_KUMA_DIR.",
-            ) from error
+            process = spawn(
+                self.command,
+                f"Uptime Kuma could not be started in {self.cwd}",
+                "Check REPLICATOR_KUMA_COMMAND and REPLICATOR_KUMA_DIR.",
+                cwd=self.cwd,
+                env=scratch_environment(self.environment, data_dir, port),
+                stdout=descriptor,
+                stderr=descriptor,
+            )
         finally:
             os.close(descriptor)
         try:
@@ -168,9 +160,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     """SIGTERM, as an operator would; what does not end then has only a scratch to lose."""
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
-        until = time.monotonic() + END
-        while process.poll() is None and time.monotonic() < until:
-            time.sleep(_POLL)
+        wait_until(lambda: process.poll() is not None, END)
 
 
 def _free_port() -> int:

@@ -6,7 +6,7 @@ queue, the retries, the log. `config/build.py` chooses.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
@@ -66,22 +66,3 @@ class NullNotifier:
 
     def close(self, timeout: float = 2.0) -> None:
         """Nothing."""
-
-
-class Chosen:
-    """Hands on messages of some kinds only."""
-
-    def __init__(self, notifier: Notifier, kinds: Collection[Kind]) -> None:
-        self._notifier = notifier
-        self._kinds = frozenset(kinds)
-        if Kind.FAILURES in self._kinds:  # a snapshot that cannot be recovered from is one
-            self._kinds |= {Kind.DRILLS}
-
-    def send(self, kind: Kind, title: str, message: str, *, urgent: bool = False) -> None:
-        """Hand a message of a chosen kind over."""
-        if kind in self._kinds:
-            self._notifier.send(kind, title, message, urgent=urgent)
-
-    def close(self, timeout: float = 2.0) -> None:
-        """Close the notifier behind it."""
-        self._notifier.close(timeout)

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from replicator_kuma.adapters.notify import Kind, Request, Service
@@ -25,7 +25,7 @@ _now = time.monotonic
 
 
 class Delivery:
-    """A notifier that hands messages of any kind to one service.
+    """A notifier that hands messages of the kinds ``tell`` to one service.
 
     A full queue loses its oldest message. A message gets three tries. That one was lost is logged
     once, then every ten minutes while it goes on, without anything secret.
@@ -35,6 +35,7 @@ class Delivery:
         self,
         service: Service,
         instance: str,
+        tell: Collection[Kind] = frozenset(Kind),
         *,
         capacity: int = CAPACITY,
         timeout: float = TIMEOUT,
@@ -42,6 +43,8 @@ class Delivery:
     ) -> None:
         self._service = service
         self._instance = instance
+        # a snapshot that cannot be recovered from is a failure
+        self._tell = {*tell, *((Kind.DRILLS,) if Kind.FAILURES in tell else ())}
         self._capacity = capacity
         self._timeout = timeout
         self._retry_delays = tuple(retry_delays)
@@ -55,7 +58,9 @@ class Delivery:
         self._said_at: float | None = None
 
     def send(self, kind: Kind, title: str, message: str, *, urgent: bool = False) -> None:
-        """Queue a message of any kind; its title gets the instance's name in front."""
+        """Queue a message of a chosen kind; its title gets the instance's name in front."""
+        if kind not in self._tell:
+            return
         try:
             request = self._service.request(f"{self._instance}: {title}", message, urgent=urgent)
             with self._changed:
@@ -66,7 +71,10 @@ class Delivery:
                     self._lost += 1
                 self._queue.append(request)
                 self._changed.notify_all()
-                self._ensure_thread()
+                if self._thread is None or not self._thread.is_alive():
+                    name = self._service.name
+                    self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+                    self._thread.start()
         except Exception as error:  # a thread that cannot start, a title that is no text
             logger.warning("A notification was lost: %s", type(error).__name__)
 
@@ -75,22 +83,13 @@ class Delivery:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-            self._changed.wait_for(self._idle, max(0.0, timeout))
+            self._changed.wait_for(lambda: not (self._queue or self._busy), max(0.0, timeout))
             left = len(self._queue) + self._busy
             self._given_up = True
             self._queue.clear()
             self._changed.notify_all()
         if left:
             logger.warning("%d notifications were not delivered before the end", left)
-
-    def _idle(self) -> bool:
-        return not self._queue and not self._busy
-
-    def _ensure_thread(self) -> None:
-        if self._thread is None or not self._thread.is_alive():
-            name = self._service.name
-            self._thread = threading.Thread(target=self._work, name=name, daemon=True)
-            self._thread.start()
 
     def _work(self) -> None:
         while True:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 from replicator_kuma.adapters.repository.snapshot import Label, Position, Snapshot
 from replicator_kuma.base.errors import (
+    ReplicatorError,
     RepositoryError,
     RepositoryLost,
     RepositoryUnreachable,
@@ -35,20 +37,33 @@ class Limits:
 
 
 class Listing(list[Snapshot]):
-    """Snapshots by position, and the names of the repositories that gave no answer."""
+    """A fleet's snapshots, by position, then by id."""
 
-    def __init__(self, snapshots: Iterable[Snapshot] = (), *, away: str = "") -> None:
-        super().__init__(snapshots)
+    def __init__(
+        self,
+        snapshots: Iterable[Snapshot] = (),
+        *,
+        away: Mapping[str, ReplicatorError] = MappingProxyType({}),
+        warnings: Sequence[str] = (),
+    ) -> None:
+        super().__init__(sorted(snapshots, key=lambda s: (s.position, s.id)))
         self.away = away
+        """the repositories that gave no answer, by name: what they alone hold is not listed"""
+        self.warnings = warnings
+        """what was ignored: snapshots of the fleet whose label is broken"""
+
+    @property
+    def unanswered(self) -> str:
+        """The names of those that gave no answer, in words."""
+        return " and ".join(self.away)
 
 
-def missing(snapshots: Sequence[Snapshot], message: str) -> RepositoryError:
+def missing(snapshots: Listing, message: str) -> RepositoryError:
     """What it means that a listing lacks what is known to have been there.
 
     Lost, unless one of two repositories gave no answer: that one may have it.
     """
-    away = getattr(snapshots, "away", "")
-    if away:
+    if away := snapshots.unanswered:
         return RepositoryUnreachable(f"{message}; {away} gave no answer, and may have it")
     return RepositoryLost(message)
 
@@ -59,8 +74,8 @@ class Repository(Protocol):
     def init(self) -> bool:
         """Create the repository; False when there is one already (that is no error)."""
 
-    def snapshots(self, fleet: str) -> Sequence[Snapshot]:
-        """All snapshots of a fleet, by position, then by id. One call, without a lock.
+    def snapshots(self, fleet: str) -> Listing:
+        """All snapshots of a fleet. One call, without a lock.
 
         Raises RepositoryMissing where nothing was initialised.
         """
@@ -87,6 +102,12 @@ class MaintainedRepository(Repository, Protocol):
 
     name: str
 
+    def version(self) -> str:
+        """The version of the program that reaches it."""
+
+    def check_access(self) -> None:
+        """Raise unless it is there, answers and opens with its password."""
+
     def forget(self, fleet: str, ids: Sequence[str]) -> Sequence[str]:
         """Remove snapshots by full id; returns those that the repository does not let go."""
 
@@ -94,7 +115,10 @@ class MaintainedRepository(Repository, Protocol):
         """Remove the data that no snapshot needs; False where nothing may be removed there."""
 
     def check(self, part: int, parts: int) -> None:
-        """Look for damage, with one of ``parts`` parts of all data; raises RepositoryDamaged."""
+        """Look for damage; read one of ``parts`` parts of all data, 1 is the first.
+
+        Raises RepositoryDamaged.
+        """
 
     def size(self) -> int:
-        """Bytes of the whole repository's data."""
+        """Bytes of the whole repository's data, of all fleets and programs that share it."""

@@ -7,13 +7,13 @@ nobody takes an old snapshot for the newest (`Listing.away`).
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
-import threading
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import replace
-from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from replicator_kuma.adapters.repository import (
@@ -30,8 +30,8 @@ from replicator_kuma.base.errors import (
     RepositoryMissing,
     RepositoryUnreachable,
     SnapshotNotFound,
-    SnapshotRefused,
 )
+from replicator_kuma.base.threads import started
 from replicator_kuma.dump.format import Dump
 
 logger = logging.getLogger(__name__)
@@ -60,27 +60,21 @@ class Pair:
         self.repositories = (first, second)
         self._patience = patience
         self._listed: dict[str, dict[SnapshotKey, Snapshot]] = {}
-        self.away: dict[str, ReplicatorError] = {}
+        self.away: Mapping[str, ReplicatorError] = {}
         """who did not answer the last listing, and how"""
         self.failed: dict[str, ReplicatorError] = {}
         """who did not take the last publish"""
 
-    @property
-    def warnings(self) -> list[str]:
-        """What the last listings ignored."""
-        return [line for place in self.repositories for line in getattr(place, "warnings", ())]
-
     def version(self) -> str:
         """restic's: both are reached by the same one."""
-        told: str = self.repositories[0].version()  # type: ignore[attr-defined]
-        return told
+        return self.repositories[0].version()
 
     def check_access(self) -> None:
         """Raise unless both are there, answer and open with their passwords."""
         for place in self.repositories:
             with named(place):
                 try:
-                    place.check_access()  # type: ignore[attr-defined]
+                    place.check_access()
                 except RepositoryMissing as error:
                     if self._another_is_there(place):
                         error.hint = _MAKE_ANEW
@@ -90,7 +84,7 @@ class Pair:
         for place in self.repositories:
             try:
                 if place is not than:
-                    place.check_access()  # type: ignore[attr-defined]
+                    place.check_access()
                     return True
             except ReplicatorError as error:
                 logger.debug("%s: %s", place.name, error)
@@ -110,40 +104,28 @@ class Pair:
         RepositoryMissing also where one was never initialised and the other is empty: then it is
         to be initialised before anything is published.
         """
-        answers = self._ask(lambda place: place.snapshots(fleet))
-        self.away = {n: a for n, a in answers.items() if isinstance(a, ReplicatorError)}
-        self._listed = {
-            name: {s.key: s for s in answer}
-            for name, answer in answers.items()
-            if not isinstance(answer, ReplicatorError)
-        }
-        if not self._listed or not any(self._listed.values()):
+        listings, self.away = self._ask(fleet)
+        self._listed = {name: {s.key: s for s in listing} for name, listing in listings.items()}
+        if not any(self._listed.values()):
             self._raise_missing()
+        copies: dict[SnapshotKey, list[Snapshot]] = {}
+        for listed in self._listed.values():
+            for known, snapshot in listed.items():
+                copies.setdefault(known, []).append(snapshot)
         found = [
             # one that was copied over later is as old as the first of them
             replace(
                 same[0],
                 id=same[0].label.common_id,
-                time=min((s.time for s in same), key=_moment),
+                time=min(same, key=lambda s: s.moment).time,
                 copies=tuple(s.id for s in same),
             )
-            for same in self._union()
+            for same in copies.values()
         ]
-        return Listing(
-            sorted(found, key=lambda s: (s.position, s.id)), away=" and ".join(self.away)
-        )
-
-    def _union(self) -> Iterable[list[Snapshot]]:
-        """The copies of each snapshot."""
-        copies: dict[SnapshotKey, list[Snapshot]] = {}
-        for listed in self._listed.values():
-            for known, snapshot in listed.items():
-                copies.setdefault(known, []).append(snapshot)
-        return copies.values()
+        warnings = [line for listing in listings.values() for line in listing.warnings]
+        return Listing(found, away=self.away, warnings=warnings)
 
     def _raise_missing(self) -> None:
-        if not self.away:
-            return
         missing = [e for e in self.away.values() if isinstance(e, RepositoryMissing)]
         others = [e for e in self.away.values() if e not in missing]
         if not self._listed and others:
@@ -157,57 +139,54 @@ class Pair:
         Who did not is in ``failed`` then, and in ``away``.
         """
         self.failed = {}
-        asked = [place for place in self.repositories if place.name not in self.away]
-        self._store(asked or self.repositories, folder, label)
-        if len(self.failed) == len(asked or self.repositories):
+        asked = [p for p in self.repositories if p.name not in self.away] or self.repositories
+        self._each(asked, lambda place: place.publish(folder, label))
+        if len(self.failed) == len(asked):
             raise next(iter(self.failed.values()))
 
     def complete(self, folder: Path, label: Label) -> None:
         """Store it in those that lag behind; who does not take it is in ``failed``."""
         self.failed = {}
-        self._store(self.behind(label), folder, label)
+        self._each(self.behind(label), lambda place: place.publish(folder, label))
 
     def behind(self, label: Label) -> list[MaintainedRepository]:
         """Those that answered the last listing without this snapshot."""
-        return [
-            place
-            for place in self.repositories
-            if place.name in self._listed and label.key not in self._listed[place.name]
-        ]
+        answered = [place for place in self.repositories if place.name in self._listed]
+        return [place for place in answered if label.key not in self._listed[place.name]]
+
+    def _having(self, label: Label) -> list[MaintainedRepository]:
+        return [p for p in self.repositories if label.key in self._listed.get(p.name, {})]
+
+    def _each(
+        self,
+        places: Iterable[MaintainedRepository],
+        call: Callable[[MaintainedRepository], object],
+    ) -> None:
+        """Call for each; whose call fails is in ``failed``."""
+        for place in places:
+            try:
+                with named(place):
+                    call(place)
+            except Interrupted:
+                raise
+            except ReplicatorError as error:
+                self.failed[place.name] = error
 
     def verify(self, snapshot: Snapshot, scratch: Path, accept: Callable[[str], bool]) -> None:
         """Read each copy of it, into new folders; whose is not whole is in ``failed`` too.
 
         A publish that failed in one place may have left a part there, under the same label.
         """
-        wanted = snapshot.key
-        for place in self.repositories:
-            copy = self._listed.get(place.name, {}).get(wanted)
-            if copy is None or place.name in self.failed:
-                continue
+
+        def read(place: MaintainedRepository) -> None:
             folder = scratch / place.name.replace(" ", "-")
             try:
-                with named(place):
-                    place.fetch(copy, folder, accept)
-                    _verify(folder, snapshot)
-            except Interrupted:
-                raise
-            except ReplicatorError as error:
-                self.failed[place.name] = error
+                place.fetch(self._listed[place.name][snapshot.key], folder, accept)
+                Dump.whole(folder, snapshot.label.digest, str(snapshot.position))
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def _store(
-        self, repositories: Iterable[MaintainedRepository], folder: Path, label: Label
-    ) -> None:
-        for place in repositories:
-            try:
-                with named(place):
-                    place.publish(folder, label)
-            except Interrupted:
-                raise
-            except ReplicatorError as error:
-                self.failed[place.name] = error
+        self._each([p for p in self._having(snapshot.label) if p.name not in self.failed], read)
 
     def fetch(
         self,
@@ -218,9 +197,9 @@ class Pair:
     ) -> None:
         """From one that has it; from the other where that fails, or brings something else."""
         wanted = snapshot.key
-        if not any(wanted in listed for listed in self._listed.values()):
+        if not self._having(snapshot.label):
             self.snapshots(snapshot.label.fleet)
-        having = [p for p in self.repositories if wanted in self._listed.get(p.name, {})]
+        having = self._having(snapshot.label)
         if not having:
             raise SnapshotNotFound(f"no repository that answers has {snapshot.position}")
         first: ReplicatorError | None = None
@@ -228,8 +207,8 @@ class Pair:
             try:
                 with named(place):
                     place.fetch(self._listed[place.name][wanted], into, accept, limits)
-                if place is not having[-1]:
-                    _verify(into, snapshot)
+                if place is not having[-1]:  # the other place may have it better
+                    Dump.whole(into, snapshot.label.digest, str(snapshot.position))
                 return
             except Interrupted:
                 raise
@@ -240,67 +219,52 @@ class Pair:
         assert first is not None
         raise first
 
-    def _ask(
-        self, call: Callable[[MaintainedRepository], Sequence[Snapshot]]
-    ) -> dict[str, Sequence[Snapshot] | ReplicatorError]:
-        """Both at once; who takes much longer than the other counts as away."""
-        answers: dict[str, Sequence[Snapshot] | ReplicatorError] = {}
-        bugs: list[BaseException] = []
+    def _ask(self, fleet: str) -> tuple[dict[str, Listing], dict[str, ReplicatorError]]:
+        """Both listings at once, and who gave none; raises Interrupted.
 
-        def ask(place: MaintainedRepository) -> None:
+        Who takes much longer than the other counts as away.
+        """
+        asked = {p.name: started(p.name, partial(_list, p, fleet)) for p in self.repositories}
+        done, late = wait(asked.values(), return_when=FIRST_COMPLETED)
+        errors = [future.exception() for future in done]
+        if None in errors:
+            wait(late, self._patience)
+        elif isinstance(errors[0], ReplicatorError):
+            wait(late)
+        listings: dict[str, Listing] = {}
+        away: dict[str, ReplicatorError] = {}
+        for name, future in asked.items():
+            if not future.done():
+                away[name] = RepositoryUnreachable(
+                    f"{name}: no answer within {self._patience:g} s of the other's",
+                    hint=_hint(name, RepositoryUnreachable.hint),
+                )
+                continue
             try:
-                with named(place):
-                    answers[place.name] = call(place)
+                listings[name] = future.result()
             except ReplicatorError as error:
-                answers[place.name] = error
-            except BaseException as error:
-                bugs.append(error)
-
-        for place in self.repositories:
-            threading.Thread(target=ask, args=(place,), name=place.name, daemon=True).start()
-        until: float | None = None
-        while len(answers) < len(self.repositories) and not bugs:
-            good = [a for a in answers.copy().values() if not isinstance(a, ReplicatorError)]
-            if good and until is None:
-                until = time.monotonic() + self._patience
-            if until is not None and time.monotonic() > until:
-                break
-            time.sleep(0.01)
-        if bugs:
-            raise bugs[0]
-        return self._complete(answers.copy())
-
-    def _complete(
-        self, answers: dict[str, Sequence[Snapshot] | ReplicatorError]
-    ) -> dict[str, Sequence[Snapshot] | ReplicatorError]:
-        """With what is missing in it, in the order of the repositories; raises Interrupted."""
-        found: dict[str, Sequence[Snapshot] | ReplicatorError] = {}
-        for place in self.repositories:
-            late = RepositoryUnreachable(
-                f"{place.name}: no answer within {self._patience:g} s of the other's",
-                hint=_hint(place.name, RepositoryUnreachable.hint),
-            )
-            found[place.name] = answers.get(place.name, late)
-        if all(isinstance(answer, ReplicatorError) for answer in found.values()):
-            for answer in found.values():
-                if isinstance(answer, Interrupted):
-                    raise answer
-        return found
+                away[name] = error
+        for why in away.values() if not listings else ():
+            if isinstance(why, Interrupted):
+                raise why
+        return listings, away
 
 
-class named:  # noqa: N801  (used like a function)
+def _list(place: MaintainedRepository, fleet: str) -> Listing:
+    with named(place):
+        return place.snapshots(fleet)
+
+
+@contextlib.contextmanager
+def named(place: MaintainedRepository) -> Iterator[None]:
     """Inside, a ReplicatorError says which place it comes from."""
-
-    def __init__(self, place: MaintainedRepository) -> None:
-        self._name = place.name
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, ReplicatorError) and not isinstance(error, Interrupted):
-            hint = _hint(self._name, error.hint)
-            raise type(error)(f"{self._name}: {error}", hint=hint) from error
+    try:
+        yield
+    except Interrupted:
+        raise
+    except ReplicatorError as error:
+        hint = _hint(place.name, error.hint)
+        raise type(error)(f"{place.name}: {error}", hint=hint) from error
 
 
 def _hint(name: str, hint: str) -> str:
@@ -308,22 +272,6 @@ def _hint(name: str, hint: str) -> str:
     for old, new in _OF_SECOND if name == SECOND else ():
         hint = hint.replace(old, new)
     return hint
-
-
-def _moment(text: str) -> float:
-    """Seconds since the epoch of restic's RFC 3339; a text that is none is later than all."""
-    try:
-        return datetime.fromisoformat(text).timestamp()
-    except (ValueError, OverflowError):
-        return float("inf")
-
-
-def _verify(folder: Path, snapshot: Snapshot) -> None:
-    """Raise SnapshotRefused unless it is whole: the other place may have it better."""
-    dump = Dump.open(folder)
-    if dump.manifest.digest != snapshot.label.digest:
-        raise SnapshotRefused(f"{snapshot.position} holds another dump than its tags say")
-    dump.verify()
 
 
 def _empty(folder: Path) -> None:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, unquote
 
+from replicator_kuma.base.times import moment_of
+
 MARK = "replicator-kuma"
 
 _ID = re.compile(r"[0-9a-f]{64}")
@@ -179,12 +181,20 @@ class Snapshot:
         return self.label.key
 
     @property
+    def moment(self) -> float:
+        """Seconds since the epoch of its time; a text that is none is later than all."""
+        try:
+            return moment_of(self.time)
+        except ValueError:
+            return float("inf")
+
+    @property
     def short_id(self) -> str:
         return self.id[:8]
 
 
 def listed(entries: list[dict[str, Any]], fleet: str) -> tuple[list[Snapshot], list[str]]:
-    """Of restic's listing: this fleet's snapshots by position, a warning for each broken one."""
+    """Of restic's listing: this fleet's snapshots, a warning for each broken one."""
     found, warnings = [], []
     for entry in entries:
         texts = entry.get("tags")
@@ -196,4 +206,4 @@ def listed(entries: list[dict[str, Any]], fleet: str) -> tuple[list[Snapshot], l
             warnings.append(f"snapshot {name[:8]!r} is ignored: its tags are not what we write")
             continue
         found.append(Snapshot(id=name, label=label, time=str(entry.get("time", ""))))
-    return sorted(found, key=lambda snapshot: (snapshot.position, snapshot.id)), warnings
+    return found, warnings

@@ -42,8 +42,7 @@ def command(ctx: click.Context, overrides: dict[str, str], kuma_command: tuple[s
       REPLICATOR_MODE=BACKUP replicator run
       replicator run --kuma-dir /srv/uptime-kuma -- node server/server.js
     """
-    from replicator_kuma.adapters.kuma.supervised import SupervisedKuma
-    from replicator_kuma.config.build import build, build_service
+    from replicator_kuma.config.build import build, build_supervised
     from replicator_kuma.config.settings import Need, Settings
     from replicator_kuma.daemon import log
     from replicator_kuma.daemon.supervisor import Supervisor
@@ -53,7 +52,7 @@ def command(ctx: click.Context, overrides: dict[str, str], kuma_command: tuple[s
         overrides["REPLICATOR_KUMA_COMMAND"] = shlex.join(kuma_command)
     settings = Settings.load(None, overrides, tuple(Need))
     log.configure(settings.log_level, settings.log_format)
-    service = SupervisedKuma(build_service(settings, supervised=True))
+    service = build_supervised(settings)
 
     def builder(
         service: KumaService,

@@ -99,8 +99,7 @@ def command(
             try:
                 Settings.load(None, overrides, (Need.REPOSITORY,))
                 repository = build_repository(settings, interrupted=interrupted)
-                snapshots = repository.snapshots(settings.fleet)
-                report = status.compare(report, snapshots, getattr(repository, "away", {}))
+                report = status.compare(report, repository.snapshots(settings.fleet))
             except ReplicatorError as error:
                 report = status.unreachable(report, str(error))
     voice.data(report.as_dict())

@@ -144,7 +144,10 @@ class _Mapping:
 
     def _notes(self) -> Iterator[str]:
         if self.fills:
-            words = ", ".join(f"{column} {_word(value)}" for column, value in self.fills.items())
+            words = ", ".join(
+                f"{column} {'empty' if value is None else repr(value)}"
+                for column, value in self.fills.items()
+            )
             yield f"{self.name}: filled, since the leader's Kuma does not know it: {words}"
         if self.dropped:
             words = ", ".join(self.dropped)
@@ -187,7 +190,3 @@ def _default(column: Column) -> Value:
     if _PLAIN.fullmatch(text) and _NUMBER.search(column.type):
         return float(text) if "." in text else int(text)
     return None
-
-
-def _word(value: Value) -> str:
-    return "empty" if value is None else repr(value)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Protocol
 
 from replicator_kuma.base.errors import SchemaMismatch, SnapshotMisfit
 from replicator_kuma.dump.parse import Row
 from replicator_kuma.dump.row_names import describe_row
 from replicator_kuma.dump.schema import Column
+from replicator_kuma.dump.select import Select
 from replicator_kuma.dump.transform.represent import Misfit, Representation
 from replicator_kuma.dump.values import Value
 
@@ -16,14 +16,8 @@ SHOWN = 20
 """Lines of a message; the rest is counted."""
 
 
-class TableRows(Protocol):
-    """A table's rows on their way into this instance's terms (`rows.Rows`)."""
-
-    table: str
-    columns: tuple[str, ...]
-    uniques: dict[tuple[str, ...], list[tuple[Row, Row]]]
-
-    def unique_columns(self, names: tuple[str, ...]) -> Mapping[str, Column]: ...
+Uniques = dict[tuple[str, ...], list[tuple[Row, Row]]]
+"""By columns that are UNIQUE together: the values of each row, and what names that row."""
 
 
 class _Lines:
@@ -50,30 +44,35 @@ class Misfits:
         self._truncate = truncate
         self._refused, self._cut, self._lost = _Lines(), _Lines(), _Lines()
 
-    def cut(self, rows: TableRows, row: Sequence[Value], column: str, misfit: Misfit) -> Value:
+    def cut(self, chosen: Select, row: Sequence[Value], column: str, misfit: Misfit) -> Value:
         """What becomes of a value that does not fit; None, and noted, where nothing can."""
-        line = f"{describe_row(rows.table, rows.columns, row)}: {column} {misfit}"
+        line = f"{describe_row(chosen.table, chosen.columns, row)}: {column} {misfit}"
         if self._truncate and misfit.fitting is not None:
             self._cut.add(line)
         else:
             self._refused.add(line)
         return misfit.fitting
 
-    def add(self, rows: TableRows, row: Sequence[Value], column: str, reason: str) -> None:
+    def add(self, chosen: Select, row: Sequence[Value], column: str, reason: str) -> None:
         """A value that nothing makes fit."""
-        self._refused.add(f"{describe_row(rows.table, rows.columns, row)}: {column}: {reason}")
+        self._refused.add(f"{describe_row(chosen.table, chosen.columns, row)}: {column}: {reason}")
 
     def lost(self, table: str, reason: str, key: Value) -> None:
         """A row that would lose something in this schema."""
         self._lost.add(f"{table} {key!s}: {reason}")
 
-    def collisions(self, rows: TableRows, representation: Representation) -> None:
+    def collisions(
+        self,
+        chosen: Select,
+        uniques: Uniques,
+        columns: Mapping[str, Column],
+        representation: Representation,
+    ) -> None:
         """Rows whose UNIQUE values are one to this engine (`Admin` and `admin` to MariaDB).
 
         May raise DatabaseError.
         """
-        for names, found in rows.uniques.items():
-            columns = rows.unique_columns(names)
+        for names, found in uniques.items():
             folded: list[Sequence[Hashable]] = []
             for index, name in enumerate(names):
                 texts = [picked[index] for picked, _row in found]
@@ -86,8 +85,8 @@ class Misfits:
                 other = first.setdefault(tuple(part[number] for part in folded), row)
                 if other is not row:
                     self._refused.add(
-                        f"{describe_row(rows.table, rows.columns, row)} and "
-                        f"{describe_row(rows.table, rows.columns, other)}: "
+                        f"{describe_row(chosen.table, chosen.columns, row)} and "
+                        f"{describe_row(chosen.table, chosen.columns, other)}: "
                         f"{', '.join(names)} is the same to this database"
                     )
 

@@ -31,8 +31,6 @@ class Misfit(ValueError):
 class Representation(Protocol):
     """One engine's way to hold values. Pure but for `fold`, which may ask a server."""
 
-    engine: str
-
     def converter(self, table: str, column: Column) -> Convert | None:
         """How a value of any engine becomes this column's; None where each is held as it is.
 

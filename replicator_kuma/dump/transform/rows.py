@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from replicator_kuma.base.errors import SettingsError, SnapshotRefused
@@ -11,12 +11,12 @@ from replicator_kuma.dump import values
 from replicator_kuma.dump.catalog import TABLES, Dangle, is_setting
 from replicator_kuma.dump.format import Dump
 from replicator_kuma.dump.parse import Row, batches, checked, parsed
-from replicator_kuma.dump.schema import Column, TableSchema
+from replicator_kuma.dump.schema import TableSchema
 from replicator_kuma.dump.select import Select
 from replicator_kuma.dump.transform.evolution import Lost, TableMap
-from replicator_kuma.dump.transform.misfits import Misfits
+from replicator_kuma.dump.transform.misfits import Misfits, Uniques
 from replicator_kuma.dump.transform.overrides import Changer
-from replicator_kuma.dump.transform.represent import Convert, Misfit, Representation
+from replicator_kuma.dump.transform.represent import Misfit, Representation
 from replicator_kuma.dump.values import Value
 
 _Own = tuple[bytes, bytes] | None
@@ -74,7 +74,7 @@ class Rows:
         present: dict[str, set[int]],
         keys: frozenset[str] | None = None,
     ) -> None:
-        self.table, self.columns, self.schema = chosen.table, chosen.columns, schema
+        self.chosen, self.table, self.columns = chosen, chosen.table, chosen.columns
         self.unkeyed = chosen.unkeyed
         self._id = chosen.columns.index("id") if chosen.unkeyed else 0
         self._keys_in = len(TABLES[chosen.table].key)
@@ -85,39 +85,24 @@ class Rows:
         foreign = live is not None
         evolves = mapped.row is not None or mapped.checked
         self.converts = foreign or evolves or changer is not None
-        self._converters = self._all_converters(representation) if self.converts else []
-        self._needed = self._all_needed() if self.converts else []
-        self._same = self._all_same(representation) if foreign and not self.unkeyed else []
-        self.uniques = self._all_uniques() if self.converts else {}
+        columns = [(index, schema.columns[name]) for index, name in enumerate(self.columns)]
+        made = [(i, representation.converter(self.table, c)) for i, c in columns if self.converts]
+        self._converters = [(index, convert) for index, convert in made if convert is not None]
+        self._needed = [i for i, column in columns if column.notnull and self.converts]
+        adopts = foreign and not self.unkeyed
+        alike = [(i, representation.same(column)) for i, column in columns if adopts]
+        self._same = [(index, same) for index, same in alike if same is not None]
+        unique = schema.unique if self.converts else ()
+        self.uniques: Uniques = {u: [] for u in unique if set(u) <= set(self.columns)}
+        """values that must be UNIQUE, with what names their rows: the rest of a row may be huge"""
         naming = (*TABLES[self.table].key, *TABLES[self.table].label)
         self._names = {self.columns.index(name) for name in naming if name in self.columns}
         self._skipped = self._kept = 0
+        self._current: Row | None = None
         touched = any(gone.get(r.table) for _index, r in self._references)
         self.identity = not self.converts and not touched and chosen.table not in present
         plain = mapped.row is None and changer is None and not self.uniques
         self.only_converts = plain and not touched and chosen.table not in present
-
-    def _column(self, name: str) -> Column:
-        return self.schema.columns[name]
-
-    def _all_converters(self, representation: Representation) -> list[tuple[int, Convert]]:
-        found = []
-        for index, name in enumerate(self.columns):
-            convert = representation.converter(self.table, self._column(name))
-            if convert is not None:
-                found.append((index, convert))
-        return found
-
-    def _all_needed(self) -> list[int]:
-        return [i for i, name in enumerate(self.columns) if self._column(name).notnull]
-
-    def _all_same(self, representation: Representation) -> list[tuple[int, Any]]:
-        found = [(i, representation.same(self._column(n))) for i, n in enumerate(self.columns)]
-        return [(index, same) for index, same in found if same is not None]
-
-    def _all_uniques(self) -> dict[tuple[str, ...], list[tuple[Row, Row]]]:
-        """Values that must be UNIQUE, gathered with what names their rows: the rest may be huge."""
-        return {u: [] for u in self.schema.unique if set(u) <= set(self.columns)}
 
     def line_key(self, line: bytes) -> Any:
         """What orders the content lines of this table; raises SnapshotRefused where it has none."""
@@ -155,7 +140,9 @@ class Rows:
     def translated(self) -> Iterator[Row]:
         """The rows in key order; raises SnapshotRefused, SettingsError."""
         self._look_ahead()
-        own = self._own_rows()
+        own = None
+        if self._live is not None and self._same:
+            own = itertools.chain(parsed(self._live, self.table, trusted=True), [()])
         for row in self._ruled():
             out = self._converted(row)
             if not self.unkeyed and out[0] is None:
@@ -184,8 +171,8 @@ class Rows:
         if not any(r.table == self.table for _index, r in self._references):
             return
         if self._changer is not None:
-            for before, after in self._evolved_and_changed(ahead=True):
-                if after is None:
+            for before in self._evolved(ahead=True):
+                if self._changer(before) is None:
                     self._leave_out(before)
                 elif (ids := self._present.get(self.table)) is not None:
                     ids.add(before[0])  # type: ignore[arg-type]
@@ -219,16 +206,12 @@ class Rows:
             raise SnapshotRefused(f"the snapshot's {self.table} {what}")
         return key
 
-    def _evolved_and_changed(self, ahead: bool = False) -> Iterator[tuple[Row, Row | None]]:
-        assert self._changer is not None
-        for row in self._evolved(ahead):
-            yield row, self._changer(row)
-
     def _ruled(self) -> Iterator[Row]:
         if self._changer is None:
             yield from self._evolved()
             return
-        for before, after in self._evolved_and_changed():
+        for before in self._evolved():
+            after = self._changer(before)
             if after is None:
                 self._skipped += 1
                 self._leave_out(before)
@@ -262,14 +245,14 @@ class Rows:
                     out[index] = self._cut(row, index, misfit)
         for index in self._needed:
             if out[index] is None:
-                self._misfits.add(self, row, self.columns[index], "it may not be empty here")
+                self._misfits.add(self.chosen, row, self.columns[index], "it may not be empty here")
         return out
 
     def _cut(self, row: Row, index: int, misfit: Misfit) -> Value:
         column = self.columns[index]
         if column in TABLES[self.table].runtime:
             return misfit.fitting  # Kuma itself writes it anew
-        return self._misfits.cut(self, row, column, misfit)
+        return self._misfits.cut(self.chosen, row, column, misfit)
 
     def _refers(self, out: list[Value]) -> bool:
         """Whether a row stays; what refers to a row that is left out goes by the catalog's rule."""
@@ -282,18 +265,13 @@ class Rows:
                     out[index] = None
         return True
 
-    def _own_rows(self) -> Iterator[Row] | None:
-        if self._live is None or not self._same:
-            return None
-        return itertools.chain(parsed(self._live, self.table, trusted=True), [()])
-
     def _adopt(self, out: list[Value], own: Iterator[Row]) -> None:
         """A live value that means the same stays: neither side sees a change that is none."""
-        current = getattr(self, "_current", None)
+        current: Any = self._current
         key: Any = out[0]
         while current is None or (current and current[0] < key):
             current = next(own)
-        self._current: Row = current
+        self._current = current
         if not current or current[0] != key:
             return
         for index, same in self._same:
@@ -309,6 +287,3 @@ class Rows:
             picked = tuple(row[self.columns.index(c)] for c in columns)
             if None not in picked:
                 found.append((picked, named))
-
-    def unique_columns(self, names: Sequence[str]) -> Mapping[str, Column]:
-        return {name: self._column(name) for name in names}

@@ -6,8 +6,6 @@ whose digest says "applied". Where nothing has to change the leader's dump itsel
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any
 
 from replicator_kuma.base.errors import SnapshotRefused
 from replicator_kuma.dump.catalog import FILE_COLUMNS, TABLES, file_table, files_of
+from replicator_kuma.dump.files import link_or_copy
 from replicator_kuma.dump.format import Dump, write_tables
 from replicator_kuma.dump.manifest import Manifest, TableEntry, write_manifest
 from replicator_kuma.dump.parse import parsed
@@ -132,7 +131,8 @@ class _Translation:
         self._pending = rows
         entries, files = write_tables(self.folder, self, [name])
         rows.check_some_left()
-        self.misfits.collisions(rows, self.terms.representation)
+        types, representation = self.schema.tables[name].columns, self.terms.representation
+        self.misfits.collisions(rows.chosen, rows.uniques, types, representation)
         self.notes += rows.notes()
         self.brief += rows.notes()
         return entries[name], files
@@ -145,9 +145,10 @@ class _Translation:
         return self._local(pending, select) if local else pending.translated()
 
     def _rows(self, chosen: Select) -> Rows:
+        entry = self.wanted.manifest.tables[chosen.table]
         theirs = (
             *self.wanted.columns(chosen.table),
-            *(self.wanted.columns(chosen.table, "runtime") if self._has_runtime(chosen) else ()),
+            *(self.wanted.columns(chosen.table, "runtime") if entry.runtime else ()),
         )
         if theirs[: len(chosen.order)] != chosen.order:
             raise SnapshotRefused(f"the snapshot's {chosen.table} does not begin with its key")
@@ -187,9 +188,6 @@ class _Translation:
             for reference in TABLES[rule.table].references
             if reference.column in dict(rule.changes)
         }
-
-    def _has_runtime(self, chosen: Select) -> bool:
-        return bool(self.wanted.manifest.tables[chosen.table].runtime)
 
     def _as_it_is(self, dump: Dump, name: str) -> tuple[TableEntry, frozenset[str]]:
         """A table whose rows come over untouched: its files are linked, not written again."""
@@ -247,16 +245,13 @@ class _Translation:
             arrived |= {key for key in known if key not in own}
         self.arrived[name] = frozenset(arrived)
         rows = {key: row for key, row in wanted.items() if key not in deleted} | kept
-        self._note_files(name, chosen, kept)
-        self.present.get(name, set()).update(rows)
-        for key in sorted(rows):
-            yield rows[key]
-
-    def _note_files(self, name: str, chosen: Select, kept: Mapping[Any, Row]) -> None:
         if (column := FILE_COLUMNS.get(name)) in chosen.columns:
             index = chosen.columns.index(column)
             for row in kept.values():
                 self.own_files.update(files_of(name, row[index]))
+        self.present.get(name, set()).update(rows)
+        for key in sorted(rows):
+            yield rows[key]
 
     # --- files ---------------------------------------------------------------------------------
 
@@ -277,12 +272,3 @@ class _Translation:
                 link_or_copy(dump.folder / "files" / name, target)
                 found[name] = sha256
         return found
-
-
-def link_or_copy(source: Path, target: Path) -> None:
-    """A second name for a file that nobody writes to again; a copy where links do not exist."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
-        target.chmod(0o600)

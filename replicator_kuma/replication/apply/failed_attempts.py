@@ -173,14 +173,7 @@ def _grounds(instance: Instance) -> str:
     """A fingerprint of how Kuma is stopped, and of its database's schema and triggers."""
     parts = [instance.setup]
     with contextlib.suppress(DatabaseError), instance.store.read() as reader:
-        if instance.store.engine == "sqlite":
-            found = reader.query("SELECT type, name, sql FROM sqlite_master ORDER BY 1, 2")
-        else:
-            found = reader.query(
-                "SELECT trigger_name, action_statement FROM information_schema.triggers "
-                "WHERE event_object_schema = database() ORDER BY 1"
-            )
-        parts += [repr(found), repr(sorted(reader.schema.tables.items()))]
+        parts += [repr(reader.definitions()), repr(sorted(reader.schema.tables.items()))]
     return hashlib.sha256("\0".join(parts).encode(errors="replace")).hexdigest()[:16]
 
 

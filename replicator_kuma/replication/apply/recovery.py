@@ -66,7 +66,7 @@ def resolve_interrupted(instance: Instance) -> None:
     try:
         rows = _rows_now(instance, pending)
     except (DatabaseLocked, DatabaseUnreachable):
-        outside = _ends_by_itself(instance) and not instance.store.embedded
+        outside = instance.store.outlives_us and not instance.store.embedded
         if outside and instance.kuma.manages:
             instance.state.change(transitions.pending_is, replace(pending, unread=True))
         raise
@@ -146,19 +146,11 @@ def _rows_now(instance: Instance, pending: Pending) -> str:
 
 def _tables_digest(instance: Instance) -> str:
     store = instance.store
-    waits = _ends_by_itself(instance)
-    opened: AbstractContextManager[Reader] = store.write() if waits else store.read()
+    # a writer waits for a commit that its dead client began; a reader gets the old rows until then
+    opened: AbstractContextManager[Reader] = store.write() if store.outlives_us else store.read()
     with opened as reader:
         entries, _named = write_tables(None, reader, reader.schema.require(instance.tables))
     return digest(entries, {})
-
-
-def _ends_by_itself(instance: Instance) -> bool:
-    """Whether a server may still commit a transaction whose client is dead.
-
-    A writer waits for that commit; a reader gets the old rows until then.
-    """
-    return instance.store.engine != "sqlite"
 
 
 def outcome_known(instance: Instance) -> bool:

@@ -23,6 +23,7 @@ from replicator_kuma.base.errors import (
     StateError,
 )
 from replicator_kuma.base.state_directory import unusable
+from replicator_kuma.dump.files import link_or_copy
 from replicator_kuma.dump.format import Dump
 from replicator_kuma.dump.plan import Plan
 from replicator_kuma.replication import other_processes
@@ -148,7 +149,7 @@ def _keep_before(instance: Instance, live: Dump, earlier: Pending | None) -> Non
     shutil.rmtree(partial, ignore_errors=True)
     try:
         effect("keeping the rows from before")
-        shutil.copytree(live.folder, partial, copy_function=staging.link_or_copy)
+        shutil.copytree(live.folder, partial, copy_function=link_or_copy)
         staging.sync_tree(partial)
         partial.rename(folder)
     except OSError as error:

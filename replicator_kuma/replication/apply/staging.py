@@ -324,16 +324,6 @@ def discard(data_dir: Path) -> None:
                     holder.remove(name)
 
 
-def link_or_copy(source: str, target: str) -> str:
-    """Link a file that nobody writes to again; copy it where links do not exist."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
-        Path(target).chmod(0o600)
-    return target
-
-
 def sync_tree(folder: Path) -> None:
     """Make a folder's files and names durable."""
     for path in folder.rglob("*"):

@@ -11,8 +11,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from replicator_kuma.adapters.database import Reader, Writer
-from replicator_kuma.adapters.database.sqlite.rehearsal import HINT, rehearsal, triggers
+from replicator_kuma.adapters.database import ADDED, Reader, Writer, named_triggers
 from replicator_kuma.base.effects import effect
 from replicator_kuma.base.errors import (
     DatabaseError,
@@ -36,6 +35,7 @@ READ_BACK_ROWS = 2_000
 """Up to so many changed rows are read back one by one; beyond, all tables are hashed again."""
 _CHUNK = 400
 _TRIES = 3
+_HINT = f"Kuma was not stopped for it. {ADDED}"
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +112,7 @@ def rehearse(instance: Instance, planned: Planned) -> None:
     try:
         # SQLite opens its path more than once: nobody can replace a file whose name is random
         folder = instance.work / secrets.token_hex(8)
-        with rehearsal(instance.store, folder) as writer:
+        with instance.store.rehearsal(folder) as writer:
             if writer is not None:
                 for name in planned.live.manifest.tables:
                     writer.sweep(select(writer.schema, name))
@@ -123,13 +123,13 @@ def rehearse(instance: Instance, planned: Planned) -> None:
     except (DatabaseError, SnapshotRefused) as error:
         with instance.store.read() as reader:
             unchanged = _same(planned.live.manifest, reader)
+            names = ", ".join(named_triggers(reader)[:5])
         if not unchanged:
             log.debug("the rows changed meanwhile: what was tried proves nothing: %s", error)
             return
         if isinstance(error, NotAsWritten | SnapshotRefused):
             raise
-        names = ", ".join(triggers(instance.store)[:5])
-        hint = f"{HINT} Triggers: {names}" if names else HINT
+        hint = f"{_HINT} Triggers: {names}" if names else _HINT
         raise DatabaseError(f"a try on a copy failed: {error}", hint=hint) from error
 
 
@@ -180,11 +180,12 @@ def verify(writer: Writer, todo: Plan, wanted: Manifest) -> None:
 
     Raises NotAsWritten, SnapshotRefused; the transaction is rolled back then.
     """
-    alone = not writer.side_effects and not any(_takes_rows(table) for table in todo.tables)
+    acts = bool(writer.triggers())
+    alone = not acts and not any(_takes_rows(table) for table in todo.tables)
     tables = [t.name for t in todo.tables if not alone or t.counts.real or t.counts.moved]
     if broken := writer.broken_references(tables):
         raise SnapshotRefused(f"the snapshot holds references to missing rows: {broken[0]}")
-    if todo.size > READ_BACK_ROWS or writer.side_effects:
+    if todo.size > READ_BACK_ROWS or acts:
         entries, _named = write_tables(None, writer, tables)
         bad = [name for name in tables if entries[name].sha256 != wanted.tables[name].sha256]
     else:

@@ -29,7 +29,7 @@ def recover(instance: Instance) -> None:
     doubtful = pending is not None and started_on_unknown_rows(instance, pending)
     if pending is not None and kuma.manages and not doubtful:
         running = kuma.running()
-        if not running and (not pending.restart or kuma.name == "child"):
+        if not running and (not pending.restart or kuma.owned):
             return  # a person stopped it, or the supervisor has yet to start it
         if not running:
             log.warning("Kuma ended on rows that were not confirmed yet: starting it")

@@ -13,8 +13,6 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from replicator_kuma.adapters.database.sqlite.scratch import quieten, write_config
-from replicator_kuma.adapters.database.sqlite.store import SqliteStore
 from replicator_kuma.adapters.kuma.socketio import session_token
 from replicator_kuma.adapters.kuma.throwaway import ThrowAway, Visit
 from replicator_kuma.adapters.notify import Kind
@@ -159,7 +157,7 @@ def steps(
     ``tell``: notify; not where who calls does so.
     """
     if kuma is not None:
-        if instance.store.engine != "sqlite":
+        if instance.store.quieten is None:
             raise SettingsError(
                 "a throw-away Kuma boots on SQLite only, and this instance's Kuma uses MariaDB",
                 hint="Try without it: replicator drill. Or on an instance with SQLite.",
@@ -292,12 +290,11 @@ def _check(at: Instance, planned: prepare.Planned, snapshot: Snapshot) -> tuple[
 
 def _boot(at: Instance, kuma: ThrowAway) -> float:
     """Boot a Kuma on the scratch, which watches nobody; seconds. Raises KumaError."""
-    store = at.store
-    assert isinstance(store, SqliteStore)
-    account = quieten(store)
-    write_config(at.data_dir)
+    quieten = at.store.quieten
+    assert quieten is not None
+    account = quieten()
     token = session_token(account.username, account.password, account.secret)
-    shown = kuma.monitors(Visit(at.data_dir, token, store.in_use))
+    shown = kuma.monitors(Visit(at.data_dir, token, at.store.in_use))
     found, wanted = shown.monitors, account.monitors
     if found != wanted:
         odd = sorted(found.items() ^ wanted.items())

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from replicator_kuma.adapters.database.scratch import newest_beat
+from replicator_kuma.adapters.database import Store
 from replicator_kuma.adapters.kuma.readiness import Readiness, probe
 from replicator_kuma.adapters.kuma.supervised import SupervisedKuma
 from replicator_kuma.base.errors import (
@@ -87,7 +87,7 @@ def kill(instance: Instance, kuma: SupervisedKuma, url: str, patience: float) ->
 
 
 def _require_quiet(instance: Instance, kuma: SupervisedKuma, url: str) -> None:
-    if not kuma.child.running():
+    if not kuma.require_child().running():
         raise KumaError("Uptime Kuma is not running")
     if instance.state.load().applying.pending is not None:
         raise AlreadyRunning(
@@ -118,6 +118,22 @@ def _kill(instance: Instance, kuma: SupervisedKuma, patience: float) -> Killed:
         beat = time.monotonic() - began
     store.check()
     return Killed(ready, beat)
+
+
+def newest_beat(store: Store) -> int | None:
+    """The highest id of a heartbeat of an active monitor, 0 for none yet; None: none is active.
+
+    Kuma gives ids in order, so that a newer beat has a higher one, whatever the clocks say.
+    Raises DatabaseError.
+    """
+    with store.read() as reader:
+        if not reader.query("SELECT id FROM monitor WHERE active = 1 LIMIT 1"):
+            return None
+        found = reader.query(
+            "SELECT max(h.id) FROM heartbeat h JOIN monitor m ON m.id = h.monitor_id "
+            "WHERE m.active = 1"
+        )
+    return int(found[0][0] or 0)
 
 
 def _wait_beat(instance: Instance, before: int, patience: float) -> None:

@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from replicator_kuma.adapters.database import scratch as databases
 from replicator_kuma.adapters.kuma.none import NoKuma
 from replicator_kuma.adapters.kuma.throwaway import end_left
 from replicator_kuma.base.errors import AlreadyRunning, ReplicatorError
@@ -50,7 +49,7 @@ def opened(instance: Instance) -> Iterator[Instance]:
                 _make(path)
             # local tables, overrides and strategy are a replica's own ways
             own = replace(Policy(settings=policy.settings), compatible=policy.compatible)
-            with databases.scratch(instance.store, here / "data") as store:
+            with instance.store.scratch(here / "data") as store:
                 yield replace(
                     instance.as_leader(),
                     data_dir=here / "data",
@@ -73,7 +72,7 @@ def forget(instance: Instance) -> None:
     try:
         with _locked(folder):
             _clear(folder)
-            databases.forget(instance.store)
+            instance.store.forget_scratch()
             shutil.rmtree(folder, ignore_errors=True)
     except AlreadyRunning:
         return

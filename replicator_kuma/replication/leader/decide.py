@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from replicator_kuma.adapters.repository import Snapshot, missing
+from replicator_kuma.adapters.repository import Listing, Snapshot, missing
 from replicator_kuma.base.errors import DatabaseMissing, DatabaseUnset, Fenced
 from replicator_kuma.replication.leader.publish import (
     Since,
@@ -36,7 +35,7 @@ class View:
 
     name: str
     state: State
-    snapshots: Sequence[Snapshot]
+    snapshots: Listing
     digest: str | None
     schema: str | None
     users: int
@@ -64,7 +63,7 @@ def own_newest(view: View) -> SnapshotRef | None:
     docs/architecture.md. What is returned is to be noted as published (an intent whose snapshot
     is there is thereby known again).
     """
-    newest, state, away = view.newest, view.state, getattr(view.snapshots, "away", "")
+    newest, state, away = view.newest, view.state, view.snapshots.away
     if newest is None:
         held = state.leading.published or state.following.applied
         if held is not None:

@@ -7,9 +7,10 @@ a listing just said that this instance leads, and nothing where a check has foun
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 from replicator_kuma.adapters.notify import Kind
@@ -109,9 +110,9 @@ def plan(instance: Instance, care: Care) -> dict[str, list[Snapshot]]:
 def going(
     name: str,
     state: State,
-    listed: Mapping[str, Sequence[Snapshot]],
+    listed: Mapping[str, Listing],
     keep: Keep,
-    away: str = "",
+    away: Mapping[str, ReplicatorError] = MappingProxyType({}),
 ) -> tuple[dict[str, list[Snapshot]], str]:
     """What may go from each listing, and why nothing may: a pure function.
 
@@ -119,7 +120,7 @@ def going(
     better. The newest position of each repository stays in it.
     """
     known = {s.label: s for snapshots in listed.values() for s in snapshots}
-    union = Listing(sorted(known.values(), key=lambda s: (s.position, s.id)), away=away)
+    union = Listing(known.values(), away=away)
     if state.leading.fenced:
         raise Fenced(state.leading.fenced)
     newest = own_newest(View(name, state, union, None, None, 0, 0))
@@ -164,10 +165,16 @@ def _remove(
     instance: Instance, place: MaintainedRepository, care: Care, done: Done
 ) -> Generator[None, None, bool]:
     """Forget what is superfluous, and prune; whether the repository refuses that."""
-    listed = {place.name: place.snapshots(instance.fleet)}
-    if others := [p for p in instance.repositories if p is not place]:
-        listed |= _answers(others, instance.fleet)
-    away = " and ".join(p.name for p in instance.repositories if p.name not in listed)
+    listed, away = {place.name: place.snapshots(instance.fleet)}, dict[str, ReplicatorError]()
+    for other in instance.repositories:
+        # who is away may know better, but loses nothing here
+        try:
+            if other is not place:
+                listed[other.name] = other.snapshots(instance.fleet)
+        except Interrupted:
+            raise
+        except ReplicatorError as error:
+            away[other.name] = error
     found, done.held = going(instance.name, instance.state.load(), listed, care.keep, away)
     gone = found[place.name]
     if gone:
@@ -179,21 +186,6 @@ def _remove(
         yield
     instance.step(f"{place.name}: pruning")
     return not place.prune()
-
-
-def _answers(
-    repositories: Sequence[MaintainedRepository], fleet: str
-) -> dict[str, Sequence[Snapshot]]:
-    """The listings of those that answer: who is away may know better, but loses nothing here."""
-    found = {}
-    for place in repositories:
-        try:
-            found[place.name] = place.snapshots(fleet)
-        except Interrupted:
-            raise
-        except ReplicatorError:
-            continue
-    return found
 
 
 def _check(

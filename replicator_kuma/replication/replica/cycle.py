@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 
-from replicator_kuma.adapters.repository import Snapshot
+from replicator_kuma.adapters.repository import Listing, Snapshot
 from replicator_kuma.base.errors import (
     DatabaseMigrating,
 )
@@ -50,7 +49,7 @@ def cycle(
         return follow(instance, snapshots, reconcile, allow_shrink)
 
 
-def listed(instance: Instance) -> Sequence[Snapshot]:
+def listed(instance: Instance) -> Listing:
     """The fleet's snapshots, by position; raises RepositoryErrors."""
     instance.step("asking the repository")
     snapshots = instance.repository.snapshots(instance.fleet)
@@ -61,7 +60,7 @@ def listed(instance: Instance) -> Sequence[Snapshot]:
 
 
 def follow(
-    instance: Instance, snapshots: Sequence[Snapshot], reconcile: bool, allow_shrink: bool = False
+    instance: Instance, snapshots: Listing, reconcile: bool, allow_shrink: bool = False
 ) -> CycleResult:
     """Go to the newest of what was listed, unless a person holds another. Within a cycle."""
     state = instance.state.load()

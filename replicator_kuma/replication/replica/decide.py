@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from replicator_kuma.adapters.repository import Snapshot, missing
+from replicator_kuma.adapters.repository import Listing, Snapshot, missing
 from replicator_kuma.base.errors import (
     SnapshotRefused,
     TwoLeaders,
@@ -13,7 +11,7 @@ from replicator_kuma.base.times import when
 from replicator_kuma.replication.state.state import State
 
 
-def newest_to_follow(state: State, fleet: str, snapshots: Sequence[Snapshot]) -> Snapshot | None:
+def newest_to_follow(state: State, fleet: str, snapshots: Listing) -> Snapshot | None:
     """The snapshot that a replica follows: a pure function of what it knows and what is listed.
 
     None in a fleet that has published nothing. Raises RepositoryLost, TwoLeaders: the replica
@@ -27,7 +25,7 @@ def newest_to_follow(state: State, fleet: str, snapshots: Sequence[Snapshot]) ->
                 f"the repository holds no snapshot of fleet {fleet!r}, but {applied} "
                 "was applied here",
             )
-        if getattr(snapshots, "away", ""):
+        if snapshots.away:
             raise missing(snapshots, f"no snapshot of fleet {fleet!r} is known yet")
         return None
     newest = snapshots[-1]

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from replicator_kuma.adapters.database import ADDED, named_triggers
 from replicator_kuma.adapters.database.mariadb.forecast import misfits as forecast
-from replicator_kuma.adapters.database.sqlite.rehearsal import ADDED, obstacles, triggers
 from replicator_kuma.base.errors import DatabaseError, DatabaseMissing
 from replicator_kuma.base.text import counted
 from replicator_kuma.config import build
@@ -60,11 +60,12 @@ def writing(context: Context) -> Found:
     store = context.store()
     with store.read() as reader:
         there = sorted(context.chosen().intersection(reader.schema.tables))
-    if found := obstacles(store, there):
+        triggers = named_triggers(reader)
+    if found := store.obstacles(there):
         raise DatabaseError(f"rows cannot be written to {'; '.join(found)}", hint=ADDED)
-    for trigger in triggers(store):
+    for trigger in triggers:
         yield Level.WARN, f"trigger {trigger} acts on each apply: Kuma itself has none", ADDED
-    if store.engine == "sqlite":
+    if store.shows_processes:
         holders = store.holders()
         if len(kumas := [str(h) for h in holders if h.maybe_kuma]) > 1:
             yield (
@@ -136,7 +137,7 @@ def rows(context: Context, reader: Reader) -> Found:
 
 def misfits(context: Context, reader: Reader) -> Found:
     """Of a leader on SQLite: the rows that a replica on MariaDB could not hold."""
-    if not context.leads or context.store().engine != "sqlite":
+    if not (context.leads and context.store().lenient):
         return
     count = 0
     for count, line in enumerate(forecast(reader, reader.schema.require(context.chosen())), 1):

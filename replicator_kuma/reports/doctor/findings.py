@@ -15,7 +15,7 @@ from replicator_kuma.dump.catalog import choose
 
 if TYPE_CHECKING:
     from replicator_kuma.adapters.database import Store
-    from replicator_kuma.adapters.repository import Snapshot
+    from replicator_kuma.adapters.repository import Listing
 
 
 class Level(Enum):
@@ -59,7 +59,7 @@ class Context:
 
     settings: Settings
     interrupted: Callable[[], bool]
-    snapshots: list[Snapshot] | None = field(default=None, init=False)
+    snapshots: Listing | None = field(default=None, init=False)
     """the fleet's, as `repository` listed them; None: it gave no answer"""
     readable: bool = field(default=False, init=False)
     """whether `database` found that its tables can be read"""

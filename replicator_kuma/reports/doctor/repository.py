@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -18,7 +17,7 @@ from replicator_kuma.replication.state.file import StateFile
 from replicator_kuma.reports.doctor.findings import Context, Found, Level
 
 if TYPE_CHECKING:
-    from replicator_kuma.adapters.repository import Snapshot
+    from replicator_kuma.adapters.repository import Listing
 
 CLOCK_SKEW = 300.0
 """seconds"""
@@ -28,8 +27,8 @@ def access(context: Context) -> Found:
     """Whether it can be opened and listed, for later checks too. Raises RepositoryErrors."""
     repository = build.build_repository(context.settings, interrupted=context.interrupted)
     repository.check_access()
-    context.snapshots = list(repository.snapshots(context.settings.fleet))
-    for warning in repository.warnings:
+    context.snapshots = repository.snapshots(context.settings.fleet)
+    for warning in context.snapshots.warnings:
         yield Level.WARN, warning, ""
     found = counted(len(context.snapshots), "snapshot")
     yield Level.OK, f"{found} of fleet {context.settings.fleet}", ""
@@ -60,7 +59,7 @@ def newest(context: Context) -> Found:
     yield Level.OK, f"{last.position} of {last.label.leader}, {shown(last.time)}", ""
 
 
-def _judge(context: Context, snapshots: Sequence[Snapshot]) -> None:
+def _judge(context: Context, snapshots: Listing) -> None:
     """Raise what the next cycle would say to these snapshots: the cycle's own code is asked."""
     state = StateFile(context.settings.state_dir).load()
     if context.leads:

@@ -101,7 +101,7 @@ def kuma(context: Context) -> Found:
     if state is Readiness.READY:
         yield Level.OK, f"ready at {address}", ""
         return
-    found = context.store().holders() if context.store().engine == "sqlite" else ()
+    found = context.store().holders() if context.store().shows_processes else ()
     runs = next((h for h in found if h.maybe_kuma), None)
     starting = "nobody answers: it is starting, or does not run"
     if runs is not None:

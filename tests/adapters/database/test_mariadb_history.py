@@ -10,8 +10,8 @@ import pytest
 
 from replicator_kuma.adapters.database.db_config import read_login
 from replicator_kuma.adapters.database.mariadb.connection import Link
-from replicator_kuma.adapters.database.mariadb.history import PARKED
 from replicator_kuma.adapters.database.mariadb.store import MariadbStore
+from replicator_kuma.adapters.database.mariadb.writer import PARKED
 from tests.support.mariadb import Database, Server
 from tests.support.mariadb_build import build
 

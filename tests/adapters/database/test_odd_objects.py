@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from replicator_kuma.adapters.database.scratch import scratch
 from replicator_kuma.adapters.database.sqlite.integrity import _checks
 from replicator_kuma.base.errors import DatabaseCorrupt, DatabaseError, RowFault, TableMissing
 from replicator_kuma.dump.catalog import HISTORY, TABLES
@@ -103,7 +102,7 @@ def test_a_drill_does_without_it(fleet: Fleet, harm: Harm, tmp_path: Path) -> No
     harm(fleet.leader_db)
     folder = tmp_path / "scratch"
     folder.mkdir()
-    with scratch(fleet.leader.store, folder) as made, made.read() as reader:
+    with fleet.leader.store.scratch(folder) as made, made.read() as reader:
         assert set(reader.schema.tables) >= {*TABLES, *HISTORY}
 
 

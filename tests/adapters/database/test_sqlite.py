@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from replicator_kuma.adapters.database import history
 from replicator_kuma.adapters.database.detect import open_store
-from replicator_kuma.adapters.database.sqlite import history
 from replicator_kuma.adapters.database.sqlite import store as module
 from replicator_kuma.adapters.database.sqlite.store import SqliteStore
 from replicator_kuma.base.errors import (
@@ -307,7 +307,7 @@ def test_purge_in_batches(
     store: SqliteStore, database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No transaction is so long that Kuma's HTTP has to wait for it."""
-    monkeypatch.setattr(history, "_PURGE_ROWS", 3)
+    monkeypatch.setattr(history, "PURGE_ROWS", 3)
     beat = "INSERT INTO heartbeat (monitor_id, status, time) VALUES (5, 1, '2025')"
     edit(database, *[beat] * 16, "DELETE FROM monitor WHERE id IN (5, 6)")
     others = query(database, "SELECT count(*) FROM heartbeat WHERE monitor_id NOT IN (5, 6)")

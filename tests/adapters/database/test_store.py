@@ -47,7 +47,6 @@ def column(reader: Reader, table: str, name: str) -> list[Any]:
 
 
 def test_it_says_what_it_is(store: Store, engine: Engine) -> None:
-    assert store.engine == store.representation.engine
     assert store.engine == ("sqlite" if engine.name == "sqlite" else "mariadb")
     assert store.embedded == (engine.name == "embedded")
 
@@ -90,11 +89,9 @@ def test_rows_by_key(store: Store) -> None:
         assert rows(reader, "tag", []) == []
 
 
-def test_count_setting_and_schema(store: Store, engine: Engine) -> None:
+def test_count_and_schema(store: Store) -> None:
     with store.read() as reader:
         assert reader.count("monitor") == 12
-        assert reader.setting("jwtSecret") == f"jwt of {engine.data_dir.name}"
-        assert reader.setting("absent") is None
         assert set(TABLES) < set(reader.schema.tables)
         assert len(reader.schema.migrations) == 48
         assert ("slug",) in reader.schema.tables["status_page"].unique
@@ -482,12 +479,14 @@ def test_broken_references_are_told(store: Store) -> None:
         assert len(writer.broken_references(["monitor_tag"])) == 10
 
 
-def test_side_effects_are_triggers(store: Store, engine: Engine) -> None:
-    with store.write() as writer:
-        assert not writer.side_effects
+def test_triggers_are_named_with_their_tables(store: Store, engine: Engine) -> None:
+    with store.read() as reader:
+        before = reader.definitions()
+        assert reader.triggers() == []
     engine.trigger()
-    with store.write() as writer:
-        assert writer.side_effects
+    with store.read() as reader:
+        assert [table for _name, table in reader.triggers()] == ["tag"]
+        assert reader.definitions() != before
 
 
 def test_a_sound_database_has_no_damage(store: Store) -> None:

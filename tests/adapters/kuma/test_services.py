@@ -12,11 +12,12 @@ from replicator_kuma.adapters.kuma import KumaService
 from replicator_kuma.adapters.kuma.child import ChildKuma
 from replicator_kuma.adapters.kuma.command import CommandKuma
 from replicator_kuma.adapters.kuma.docker import DockerKuma
-from replicator_kuma.adapters.kuma.factory import KINDS, make_service
+from replicator_kuma.adapters.kuma.factory import make_child, make_service
 from replicator_kuma.adapters.kuma.none import NoKuma
 from replicator_kuma.adapters.kuma.process import failure, mask, run
 from replicator_kuma.adapters.kuma.systemd import SystemdKuma
 from replicator_kuma.base.errors import KumaError, SettingsError
+from replicator_kuma.config.settings import KUMA_SERVICES
 from tests.adapters.kuma.programs import calls, recorder
 from tests.adapters.kuma.server import Clock
 from tests.support.waiting import wait_until
@@ -313,13 +314,13 @@ def test_none_does_nothing() -> None:
     assert not service.manages
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", KUMA_SERVICES)
 def test_each_kind_can_be_made(kind: str) -> None:
-    service: KumaService = make_service(
-        kind, command=["node"], container="c", unit="u", stop="true", start="true"
-    )
-    assert service.name == kind
-    assert service.manages is (kind != "none")
+    service: KumaService
+    if kind == "child":
+        service = make_child(["node"], ".", {})
+    else:
+        service = make_service(kind, container="c", unit="u", stop="true", start="true")
     made = {
         "child": ChildKuma,
         "docker": DockerKuma,
@@ -328,21 +329,25 @@ def test_each_kind_can_be_made(kind: str) -> None:
         "none": NoKuma,
     }
     assert type(service) is made[kind]
+    assert service.name == kind
+    assert service.manages is (kind != "none")
+    assert service.owned is (kind == "child")
+    assert service.pid is None
 
 
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        ("child", "needs the command line"),
         ("docker", "needs the name of Kuma's container"),
         ("systemd", "needs the name of Kuma's unit"),
         ("command", "needs a stop command and a start command"),
-        ("dokcer", "'dokcer'; it must be one of child, docker, systemd, command, none"),
     ],
 )
 def test_what_is_missing_is_named(kind: str, words: str) -> None:
     with pytest.raises(SettingsError, match=words):
         make_service(kind)
+    with pytest.raises(SettingsError, match="needs the command line"):
+        make_child([], ".", {})
 
 
 # ------------------------------------------------------------------ what they see

@@ -185,8 +185,8 @@ def test_garbage_is_no_listing(fake: Fake, text: str) -> None:
 def test_entries_of_other_programs_are_no_snapshots_of_ours(fake: Fake) -> None:
     entries = '[{"id":1},{"id":"x","tags":null},{"tags":["replicator-kuma","fleet=other"]}]'
     repository = fake(f"echo '{entries}'", CALM)
-    assert list(repository.snapshots("default")) == []
-    assert repository.warnings == []
+    found = repository.snapshots("default")
+    assert (list(found), list(found.warnings)) == ([], [])
 
 
 @pytest.mark.parametrize("body", ["", "echo garbage", "head -c 5000 /dev/urandom"])

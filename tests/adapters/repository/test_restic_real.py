@@ -135,10 +135,11 @@ def test_broken_labels_are_reported_and_ignored(
     variables = places.environment(place)
     call = [str(restic), "backup", "--quiet", "--no-cache", "--tag", tags, str(dump)]
     subprocess.run(call, env=variables, check=True, timeout=30)
-    assert [snapshot.label for snapshot in repository.snapshots("default")] == [label(1)]
-    assert len(repository.warnings) == 1
-    assert list(repository.snapshots("else")) == []
-    assert repository.warnings == []
+    found = repository.snapshots("default")
+    assert [snapshot.label for snapshot in found] == [label(1)]
+    assert len(found.warnings) == 1
+    other = repository.snapshots("else")
+    assert (list(other), list(other.warnings)) == ([], [])
 
 
 def test_a_read_only_repository_can_be_read(

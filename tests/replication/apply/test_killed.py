@@ -83,7 +83,7 @@ class House:
     def __init__(self, leader: Instance, replica: Instance) -> None:
         self.leader, self.replica = leader, replica
         self.child = Fragile(replica.data_dir)
-        self.kuma = SupervisedKuma(self.child)
+        self.kuma = SupervisedKuma(self.child, self.child)
         replica.kuma, replica.keep_running = self.kuma, True
         replica.wait_ready = lambda: wait_ready(
             self.child.url, self.kuma.running, 20, ended_with=self.kuma.ended_with, poll=0.02

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from replicator_kuma.adapters.database.holders import holders
-from replicator_kuma.adapters.database.sqlite.rehearsal import obstacles
 from replicator_kuma.base.errors import (
     DatabaseError,
     DatabaseLocked,
@@ -111,9 +110,9 @@ def test_what_its_tables_refuse_is_met_before_kuma_stops(
 
 @pytest.mark.parametrize("name", COMPILED)
 def test_doctor_compiles_what_an_apply_would_run(replica: Instance, name: str) -> None:
-    assert obstacles(replica.store, sorted(TABLES)) == []
+    assert replica.store.obstacles(sorted(TABLES)) == []
     _script(db(replica), COMPILED[name])
-    assert obstacles(replica.store, sorted(TABLES)) != []
+    assert replica.store.obstacles(sorted(TABLES)) != []
 
 
 def test_what_acts_on_rows_that_stay_is_no_obstacle(behind: Instance, kuma: RecordingKuma) -> None:
@@ -228,8 +227,8 @@ def test_two_that_may_be_kuma_are_met_before_the_stop(
 def test_one_that_is_not_our_own_child_is_met_before_the_stop(
     behind: Instance, kuma: RecordingKuma
 ) -> None:
-    """As `run` has it: the child is known by its process id (`HeldKuma.child_pid`)."""
-    kuma.child_pid = 1 << 30  # type: ignore[attr-defined]
+    """As `run` has it: the child is known by its process id (`KumaService.pid`)."""
+    kuma.pid = 1 << 30
     with (
         opened(db(behind), name="node") as pid,
         pytest.raises(KumaError, match=rf"process {pid} \(node\).*may be another Kuma"),

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from replicator_kuma.adapters.database.sqlite.scratch import quieten
 from replicator_kuma.adapters.database.sqlite.store import SqliteStore
 from replicator_kuma.adapters.kuma.throwaway import Shown, ThrowAway
 from replicator_kuma.adapters.repository import Label
@@ -477,7 +476,7 @@ def test_a_kuma_that_shows_other_monitors_fails(
 def test_a_quiet_scratch_watches_nobody(tmp_path: Path) -> None:
     database = databases.build(tmp_path / "kuma.db", monitors=20, heartbeats=1)
     databases.edit(database, "INSERT INTO setting (\"key\", value) VALUES ('nscd', 'true')")
-    account = quieten(SqliteStore(tmp_path))
+    account = SqliteStore(tmp_path).quieten()
     assert databases.query(database, "SELECT count(*) FROM monitor WHERE active <> 0") == [(0,)]
     assert databases.query(database, "SELECT count(*) FROM notification") == [(0,)]
     assert databases.query(database, "SELECT count(*) FROM monitor_notification") == [(0,)]

@@ -55,7 +55,7 @@ class House:
         fill(folder, monitors=3, heartbeats=2, wal=True)
         databases.edit(folder / "kuma.db", "UPDATE monitor SET active = 1")
         self.child = ChildKuma(python(BEATING), folder, {})
-        self.kuma = SupervisedKuma(self.child)
+        self.kuma = SupervisedKuma(self.child, self.child)
         self.instance: Instance = make_instance(folder, FolderRepository(folder / "repository"))
         self.instance.wait_ready = self.wait_ready
         self.kuma.start()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from replicator_kuma.adapters.repository import Position, Snapshot
+from replicator_kuma.adapters.repository import Listing, Position, Snapshot
 from replicator_kuma.base.errors import (
     DatabaseMissing,
     DatabaseUnset,
@@ -33,7 +33,7 @@ def view(
     return View(
         name="here",
         state=state or State(writer="me"),
-        snapshots=sorted(snapshots, key=lambda s: (s.position, s.id)),
+        snapshots=Listing(snapshots),
         digest=digest,
         schema="s1",
         users=users,

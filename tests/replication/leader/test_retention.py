@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replicator_kuma.adapters.repository import Label, Position, Snapshot
+from replicator_kuma.adapters.repository import Label, Listing, Position, Snapshot
 from replicator_kuma.base.errors import Fenced
 from replicator_kuma.replication.leader.housekeeping import going
 from replicator_kuma.replication.leader.retention import Keep, superfluous
@@ -127,7 +127,7 @@ def noted(snapshot: Snapshot, **more: object) -> State:
 
 
 def test_only_the_leader_that_noted_the_newest_removes_anything() -> None:
-    snapshots = [made(1, n, "2031-01-01") for n in range(1, 6)]
+    snapshots = Listing(made(1, n, "2031-01-01") for n in range(1, 6))
     few = Keep(2, 0, 0)
     found, why = going("leader", noted(snapshots[-1]), {"one": snapshots}, few)
     assert ([s.position.sequence for s in found["one"]], why) == ([1, 2, 3], "")
@@ -135,7 +135,7 @@ def test_only_the_leader_that_noted_the_newest_removes_anything() -> None:
         going("leader", noted(snapshots[-1], fenced="another leads"), {"one": snapshots}, few)
     with pytest.raises(Fenced):
         going("leader", noted(snapshots[2]), {"one": snapshots}, few)
-    rival = [*snapshots, made(2, 1, "2031-01-01", "another")]
+    rival = Listing([*snapshots, made(2, 1, "2031-01-01", "another")])
     with pytest.raises(Fenced):
         going("leader", noted(snapshots[-1]), {"one": rival}, few)
     for state in (noted(snapshots[-1], publishing=SnapshotRef.of(snapshots[-1])), State("w")):
@@ -144,7 +144,7 @@ def test_only_the_leader_that_noted_the_newest_removes_anything() -> None:
 
 
 def test_what_lies_in_part_above_the_noted_position_is_not_touched() -> None:
-    snapshots = [made(1, n, "2031-01-01") for n in range(1, 6)]
+    snapshots = Listing(made(1, n, "2031-01-01") for n in range(1, 6))
     state = noted(snapshots[3], burned=snapshots[4].position)
     found, why = going("leader", state, {"one": snapshots}, Keep(1, 0, 0))
     assert found == {"one": []}
@@ -152,8 +152,8 @@ def test_what_lies_in_part_above_the_noted_position_is_not_touched() -> None:
 
 
 def test_of_two_repositories_each_keeps_its_own_newest() -> None:
-    snapshots = [made(1, n, "2031-01-01") for n in range(1, 9)]
-    listed = {"one": snapshots, "two": snapshots[:3]}
+    snapshots = Listing(made(1, n, "2031-01-01") for n in range(1, 9))
+    listed = {"one": snapshots, "two": Listing(snapshots[:3])}
     found, _why = going("leader", noted(snapshots[-1]), listed, Keep(2, 0, 0))
     assert [s.position.sequence for s in found["one"]] == [1, 2, 3, 4, 5, 6]
     assert [s.position.sequence for s in found["two"]] == [1, 2]

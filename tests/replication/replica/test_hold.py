@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from replicator_kuma.adapters.repository import Position
+from replicator_kuma.adapters.repository import Listing, Position
 from replicator_kuma.base.errors import (
     Held,
     KumaError,
@@ -324,17 +324,19 @@ TIMES = [
     ],
 )
 def test_the_highest_position_that_is_not_younger(at: str, position: tuple[int, int]) -> None:
-    assert as_of(TIMES, moment_of(at)).position == Position(*position)
+    assert as_of(Listing(TIMES), moment_of(at)).position == Position(*position)
 
 
 def test_a_time_before_all_and_one_of_two_leaders() -> None:
     with pytest.raises(SnapshotNotFound, match="as old as 2031-01-01T10:00:00Z"):
-        as_of(TIMES, moment_of("2031-01-01T10:00:00Z"))
+        as_of(Listing(TIMES), moment_of("2031-01-01T10:00:00Z"))
     rival = snapshot((1, 1), writer="rival", digest="d2", time="2031-01-01T10:00:00Z")
     with pytest.raises(TwoLeaders, match=r"2 snapshots are 1\.1"):
-        as_of([rival, TIMES[0]], moment_of("2031-01-01T10:00:01Z"))
+        as_of(Listing([rival, TIMES[0]]), moment_of("2031-01-01T10:00:01Z"))
     odd = snapshot((1, 9), time="yesterday")
-    assert as_of([TIMES[0], odd], moment_of("2033-01-01T00:00:00Z")).position == Position(1, 1)
+    assert as_of(Listing([TIMES[0], odd]), moment_of("2033-01-01T00:00:00Z")).position == Position(
+        1, 1
+    )
 
 
 NOW = 2_000_000_000.0

@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 
-from replicator_kuma.adapters.repository import Position, Snapshot
+from replicator_kuma.adapters.repository import Listing, Position, Snapshot
 from replicator_kuma.base.errors import (
     DatabaseMissing,
     RepositoryLost,
@@ -53,12 +53,14 @@ def test_what_is_not_followed(
     applied: tuple[int, int], listed: list[Snapshot], error: type[Exception], words: str
 ) -> None:
     with pytest.raises(error, match=words):
-        newest_to_follow(state_of("w", applied=mark(applied)), "default", listed)
+        newest_to_follow(state_of("w", applied=mark(applied)), "default", Listing(listed))
 
 
 def test_what_is_followed() -> None:
-    listed = [snapshot((1, 9), writer="a"), snapshot((1, 10), writer="b"), snapshot((2, 1))]
-    assert newest_to_follow(State("w"), "default", []) is None
+    listed = Listing(
+        [snapshot((1, 9), writer="a"), snapshot((1, 10), writer="b"), snapshot((2, 1))]
+    )
+    assert newest_to_follow(State("w"), "default", Listing()) is None
     followed = newest_to_follow(state_of("w", applied=mark((1, 10))), "default", listed)
     assert followed is listed[-1], "two writers in an epoch that has passed"
 
@@ -67,13 +69,13 @@ def test_an_unconfirmed_apply_is_no_reason_to_go_back() -> None:
     pending = dataclasses.replace(cycles.PENDING, mark=mark((1, 3)))
     state = state_of("w", applied=mark((1, 1)), pending=pending)
     with pytest.raises(RepositoryLost):
-        newest_to_follow(state, "default", [snapshot((1, 2))])
+        newest_to_follow(state, "default", Listing([snapshot((1, 2))]))
     way_back = with_fields(state, pending=dataclasses.replace(pending, rollback=True))
-    assert newest_to_follow(way_back, "default", [snapshot((1, 2))])
+    assert newest_to_follow(way_back, "default", Listing([snapshot((1, 2))]))
 
 
 def test_a_snapshot_is_found_by_id_or_position() -> None:
-    listed = [snapshot((1, 1), name="abcd"), snapshot((1, 12), name="abef")]
+    listed = Listing([snapshot((1, 1), name="abcd"), snapshot((1, 12), name="abef")])
     assert find(listed, "abc").id == "abcd"
     assert find(listed, "1.12").id == "abef"
     assert find(listed, "1.1").id == "abcd"

@@ -6,7 +6,7 @@ import contextlib
 import socket
 import ssl
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,10 +79,24 @@ _AWAY = frozenset(
     | {1226, 1317, 1927, 4031, *range(2000, 2060)}
 )
 _LOCKED = frozenset({1015, 1020, 1099, 1100, 1205, 1213, 1223, 1969, 3024, 3572})
-_DAMAGED = frozenset({1033, 1034, 1035, 1194, 1195, 1712, 1877, 1932, 1933})
-_FULL = frozenset({1021, 1114})
-_READ_ONLY = frozenset({1036, 1290, 1792, 1836})
-_RIGHTS = frozenset({1142, 1143, 1227, 1370})
+_TORN = frozenset({1033, 1034, 1035, 1194, 1195, 1712, 1877, 1932, 1933})
+DAMAGED = "Nothing was published or changed. Look at MariaDB's log; repair it, or load a backup."
+_NO_DATABASE = "Check the database's name in db-config.json. Kuma makes it at its first start."
+_SPACE = "Nothing was changed. Free some space on the machine that MariaDB runs on."
+_WRITABLE = "Is it a read-only copy? Name the one that Kuma writes to."
+_GRANT = "Give the login of db-config.json all privileges on Kuma's database."
+_MEANT: tuple[tuple[Collection[int], type[DatabaseError], str, str | None], ...] = (
+    (_LOGIN, DatabaseUnreachable, "Kuma's MariaDB refuses the login", None),
+    (_AWAY, DatabaseUnreachable, "the connection to Kuma's MariaDB was lost", None),
+    (_LOCKED, DatabaseLocked, "Kuma's database is locked by another program", None),
+    ({1412}, DatabaseMigrating, "Kuma's tables were changed while they were read", None),
+    ({1046, 1049}, DatabaseMissing, "Kuma's database is not in this MariaDB", _NO_DATABASE),
+    ({1054, 1146}, TableMissing, "a table or a column of Kuma's is not there", None),
+    (_TORN, DatabaseCorrupt, "Kuma's database is damaged", DAMAGED),
+    ({1021, 1114}, DatabaseError, "no space left for Kuma's database", _SPACE),
+    ({1036, 1290, 1792, 1836}, DatabaseError, "Kuma's MariaDB takes no writes", _WRITABLE),
+    ({1142, 1143, 1227, 1370}, DatabaseError, "Kuma's login may not do this", _GRANT),
+)
 _STRAY = (
     *(OSError, struct.error, AssertionError, IndexError, ValueError, AttributeError),
     RuntimeError,  # a server that asks for one of our files
@@ -284,7 +298,9 @@ def _reached(login: Login, path: Path | None, timeout: float) -> socket.socket:
 
 
 def _unreachable(login: Login, reason: str) -> DatabaseUnreachable:
-    return DatabaseUnreachable(f"Kuma's MariaDB ({login.place}): {reason}", hint=_hint(login))
+    inside = "The embedded MariaDB runs inside Kuma: start Kuma, and run as the user that runs it."
+    hint = inside if login.embedded else None
+    return DatabaseUnreachable(f"Kuma's MariaDB ({login.place}): {reason}", hint=hint)
 
 
 def _tls(login: Login) -> ssl.SSLContext:
@@ -325,12 +341,6 @@ def _of_system(error: OSError) -> str:
     return error.strerror or "no connection"
 
 
-def _hint(login: Login) -> str | None:
-    if not login.embedded:
-        return None
-    return "The embedded MariaDB runs inside Kuma: start Kuma, and run as the user that runs it."
-
-
 @contextlib.contextmanager
 def explained(table: str = "") -> Iterator[None]:
     """Turn PyMySQL's errors into ours by their code. Their text may hold a value: not shown."""
@@ -351,37 +361,12 @@ def _translate(error: pymysql.err.MySQLError, table: str = "") -> DatabaseError 
     code = error.args[0] if error.args and isinstance(error.args[0], int) else 0
     if table and code in _RULES:
         return refused(table, f"{_RULES[code]}, error {code}")
-    said = f"Kuma's MariaDB: error {code}"
-    if code in _LOGIN:
-        return DatabaseUnreachable(f"Kuma's MariaDB refuses the login (error {code})")
-    if code in _AWAY:
-        return DatabaseUnreachable(f"the connection to Kuma's MariaDB was lost (error {code})")
-    if code in _LOCKED:
-        return DatabaseLocked(f"Kuma's database is locked by another program (error {code})")
-    if code == 1412:
-        return DatabaseMigrating("Kuma's tables were changed while they were read (error 1412)")
-    if code in (1046, 1049):
-        return DatabaseMissing("Kuma's database is not in this MariaDB", hint=_NO_DATABASE)
-    if code in (1054, 1146):
-        return TableMissing(f"a table or a column of Kuma's is not there (error {code})")
-    if code in _DAMAGED:
-        return DatabaseCorrupt(f"Kuma's database is damaged (error {code})", hint=DAMAGED)
-    if code in _FULL:
-        return DatabaseError(f"no space left for Kuma's database (error {code})", hint=_SPACE)
-    if code in _READ_ONLY:
-        return DatabaseError(f"Kuma's MariaDB takes no writes (error {code})", hint=_WRITABLE)
-    if code in _RIGHTS:
-        return DatabaseError(f"Kuma's login may not do this (error {code})", hint=_GRANT)
-    return DatabaseError(said)
+    for codes, kind, said, hint in _MEANT:
+        if code in codes:
+            return kind(f"{said} (error {code})", hint=hint)
+    return DatabaseError(f"Kuma's MariaDB: error {code}")
 
 
 def refused(table: str, kind: str) -> SnapshotRefused:
     """A broken rule is the snapshot's fault."""
     return SnapshotRefused(f"the snapshot's {table} breaks a rule of the table ({kind})")
-
-
-_NO_DATABASE = "Check the database's name in db-config.json. Kuma makes it at its first start."
-_SPACE = "Nothing was changed. Free some space on the machine that MariaDB runs on."
-_WRITABLE = "Is it a read-only copy? Name the one that Kuma writes to."
-_GRANT = "Give the login of db-config.json all privileges on Kuma's database."
-DAMAGED = "Nothing was published or changed. Look at MariaDB's log; repair it, or load a backup."

@@ -12,14 +12,14 @@ from replicator_kuma.adapters.database.mariadb.connection import (
     quoted,
 )
 from replicator_kuma.adapters.database.migrations import read_migrations
-from replicator_kuma.adapters.database.sql import SelectSql
+from replicator_kuma.adapters.database.reader import SqlReader
 from replicator_kuma.base.errors import (
     DatabaseError,
     DatabaseMissing,
 )
-from replicator_kuma.dump.catalog import HISTORY, LOCAL, SETTINGS, TABLES, Dangle
+from replicator_kuma.dump.catalog import HISTORY, LOCAL, SETTINGS, TABLES
 from replicator_kuma.dump.schema import Column, Schema, TableSchema
-from replicator_kuma.dump.select import Dangling, Select
+from replicator_kuma.dump.select import Select
 from replicator_kuma.dump.values import is_plain
 
 _NO_HASH = 10**40
@@ -28,6 +28,9 @@ _KNOWN = ", ".join(map(literal, sorted({*TABLES, *LOCAL})))
 """What is asked for its columns: another table, or a view, may be broken, which bars nobody."""
 _KUMA = frozenset({"monitor", "user"})
 """Tables that every Kuma has: without both there is no database yet."""
+_TRIGGERS = (
+    "FROM information_schema.triggers WHERE event_object_schema = database() ORDER BY trigger_name"
+)
 
 
 def exact(expression: str) -> str:
@@ -51,17 +54,15 @@ def key_filter(table: str, keys: Sequence[Any], alias: str = "") -> str:
     return f"{column} IN ({', '.join(map(literal, found))})" if found else "FALSE"
 
 
-class MariadbReader:
+class MariadbReader(SqlReader):
     """Reads of one connection that is inside a transaction."""
 
-    def __init__(self, link: Link, settings: frozenset[str] = SETTINGS) -> None:
-        self._link = link
-        self.schema = read_schema(link, settings)
-        self._whole = set[str]()
-        """tables of which no reference dangles at this instant"""
+    quote = staticmethod(quoted)
+    exact = staticmethod(exact)
 
-    def _sql(self, select: Select) -> SelectSql:
-        return SelectSql(select, self.schema, quoted, exact)
+    def __init__(self, link: Link, settings: frozenset[str] = SETTINGS) -> None:
+        super().__init__(read_schema(link, settings))
+        self._link = link
 
     def rows(self, select: Select, keys: Sequence[Any] | None = None) -> Iterator[tuple[Any, ...]]:
         chosen = None if select.values is None else sorted(select.values)
@@ -70,25 +71,6 @@ class MariadbReader:
         yield from self._link.stream(
             self._sql(select).rows(where, whole=select.table in self._whole)
         )
-
-    def dangling(self, select: Select) -> list[Dangling]:
-        found = []
-        for reference, sql in self._sql(select).dangling():
-            if rows := self._link.value(sql):
-                column, parent = reference.column, reference.table
-                found.append(Dangling(select.table, column, parent, rows, reference.dangle))
-        if all(dangling.dangle is Dangle.KEEP for dangling in found):
-            self._whole.add(select.table)
-        return found
-
-    def count(self, table: str) -> int:
-        return int(self._link.value(f"SELECT count(*) FROM {quoted(table)}"))
-
-    def setting(self, key: str) -> str | None:
-        if "setting" not in self.schema.tables:
-            return None
-        value = self._link.value(f"SELECT value FROM setting WHERE {key_filter('setting', [key])}")
-        return None if value is None else str(value)
 
     def fingerprint(self) -> str:
         """See `Store.fingerprint`: the server hashes each row, and only sums come over."""
@@ -113,8 +95,13 @@ class MariadbReader:
         return hasher.hexdigest()
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
-        """All rows of a statement whose result is small."""
         return self._link.all(sql)
+
+    def triggers(self) -> list[tuple[Any, ...]]:
+        return self.query(f"SELECT trigger_name, event_object_table {_TRIGGERS}")
+
+    def definitions(self) -> list[tuple[Any, ...]]:
+        return self.query(f"SELECT trigger_name, action_statement {_TRIGGERS}")
 
 
 def _row_bytes(columns: Sequence[Column]) -> str:

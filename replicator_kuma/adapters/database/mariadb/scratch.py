@@ -7,18 +7,16 @@ left is found again; a mark inside says that it is ours: nothing else is ever dr
 from __future__ import annotations
 
 import contextlib
-import copy
-import dataclasses
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pymysql
 
-from replicator_kuma.adapters.database import Store
 from replicator_kuma.adapters.database.mariadb.connection import Link, literal, quoted
-from replicator_kuma.adapters.database.mariadb.store import MariadbStore
 from replicator_kuma.adapters.database.migrations import MIGRATIONS, SCHEMA_SETTINGS
 from replicator_kuma.base.errors import AlreadyRunning, DatabaseError
+
+Connect = Callable[[], contextlib.AbstractContextManager[Link]]
 
 PREFIX = "replicator_drill_"
 MARK = "replicator_drill_scratch"
@@ -36,29 +34,25 @@ def name_for(database: str) -> str:
 
 
 @contextlib.contextmanager
-def scratch(live: Store) -> Iterator[MariadbStore]:
-    """A database of its own on the same server, dropped after the block."""
-    assert isinstance(live, MariadbStore)
-    name = name_for(live.login.database)
-    with live.connect() as link:
+def created(connect: Connect, database: str, inside: Connect) -> Iterator[None]:
+    """Make the scratch beside Kuma's ``database`` for the block; ``inside`` connects to it."""
+    name = name_for(database)
+    with connect() as link:
         _alone(link, name)
         try:
             _make(link, name)
-            store = copy.copy(live)
-            store.login = dataclasses.replace(live.login, database=name)
-            with store.connect() as inside:
-                _fill(inside, live.login.database)
-            yield store
+            with inside() as made:
+                _fill(made, database)
+            yield
         finally:
-            with live.connect() as ending:  # the first may have been silent for too long
+            with connect() as ending:  # the first may have been silent for too long
                 _drop(ending, name)
 
 
-def forget(live: Store) -> None:
+def forget(connect: Connect, database: str) -> None:
     """Drop what a killed drill left; nothing while another one is at work."""
-    assert isinstance(live, MariadbStore)
-    name = name_for(live.login.database)
-    with live.connect() as link, contextlib.suppress(AlreadyRunning):
+    name = name_for(database)
+    with connect() as link, contextlib.suppress(AlreadyRunning):
         _alone(link, name)
         _drop(link, name)
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import time
 from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from replicator_kuma.adapters.database.db_config import Login
@@ -18,9 +20,8 @@ from replicator_kuma.adapters.database.mariadb.connection import (
     literal,
     quoted,
 )
-from replicator_kuma.adapters.database.mariadb.history import purge
 from replicator_kuma.adapters.database.mariadb.reader import _KUMA, MariadbReader, _tables
-from replicator_kuma.adapters.database.mariadb.writer import MariadbWriter
+from replicator_kuma.adapters.database.mariadb.writer import MariadbHistory, MariadbWriter
 from replicator_kuma.base.effects import effect
 from replicator_kuma.base.errors import (
     DatabaseCorrupt,
@@ -34,6 +35,8 @@ from replicator_kuma.dump.transform.represent import Representation
 
 _WAITED = ("Lock wait timeout", "Deadlock found")
 """What CHECK TABLE calls an error, and is none of the table's."""
+_OUTDATED = ("Table rebuild required", "Table upgrade required", "Upgrade required")
+"""What it says of a table that was made by an older server."""
 _OTHERS = (
     "SELECT count(*) FROM information_schema.processlist "
     "WHERE db = database() AND id <> connection_id()"
@@ -46,6 +49,10 @@ class MariadbStore:
     """One database of a MariaDB (or MySQL) server; each call connects anew."""
 
     engine = "mariadb"
+    outlives_us = True
+    shows_processes = False
+    lenient = False
+    quieten = None
 
     def __init__(
         self,
@@ -156,7 +163,7 @@ class MariadbStore:
                 return []
             found = link.all(f"CHECK TABLE {', '.join(map(quoted, there))}")
         for table, _check, kind, text in found:
-            if kind.lower() == "error" and not _outdated(text):
+            if kind.lower() == "error" and not text.startswith(_OUTDATED):
                 name = table.rpartition(".")[2]
                 if text.startswith(_WAITED):
                     raise DatabaseLocked(f"another program has locked Kuma's table {name}")
@@ -181,12 +188,26 @@ class MariadbStore:
 
     def purge_history(self) -> int:
         with self.connect() as link:
-            there = set(_tables(link))
-            if "monitor" not in there:
-                return 0
-            return purge(link, there)
+            return MariadbHistory(link.all, link.run, _tables(link)).purge()
 
+    def obstacles(self, tables: Collection[str]) -> list[str]:
+        """None: `check_writable` has run the statements."""
+        return []
 
-def _outdated(text: str) -> bool:
-    """Whether CHECK TABLE only says that a table was made by an older server."""
-    return text.startswith(("Table rebuild required", "Table upgrade required", "Upgrade required"))
+    def rehearsal(self, folder: Path) -> contextlib.AbstractContextManager[None]:
+        """No copy: it needs rights that Kuma's login may lack."""
+        return contextlib.nullcontext()
+
+    @contextlib.contextmanager
+    def scratch(self, data_dir: Path) -> Iterator[MariadbStore]:
+        from replicator_kuma.adapters.database.mariadb.scratch import created, name_for
+
+        made = copy.copy(self)
+        made.login = dataclasses.replace(self.login, database=name_for(self.login.database))
+        with created(self.connect, self.login.database, made.connect):
+            yield made
+
+    def forget_scratch(self) -> None:
+        from replicator_kuma.adapters.database.mariadb.scratch import forget
+
+        forget(self.connect, self.login.database)

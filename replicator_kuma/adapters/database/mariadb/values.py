@@ -63,8 +63,6 @@ def _parse(text: str) -> _Type:
 class MariadbRepresentation:
     """MariaDB's way; ``weights`` asks a server what it compares, without them it is near only."""
 
-    engine = "mariadb"
-
     def __init__(self, weights: Weights | None = None) -> None:
         self._weights = weights
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
 import secrets
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
+from replicator_kuma.adapters.database.history import SLICE, History
 from replicator_kuma.adapters.database.mariadb.connection import Link, literal, quoted, refused
-from replicator_kuma.adapters.database.mariadb.history import History
 from replicator_kuma.adapters.database.mariadb.reader import MariadbReader, exact, key_filter
-from replicator_kuma.dump.catalog import HISTORY
-from replicator_kuma.dump.select import Select
+from replicator_kuma.adapters.database.reader import SqlWriter
+from replicator_kuma.adapters.database.sql import chunks
 
+PARKED = 2**31
 _IDS = 500
 _ROWS = 500
 _BYTES = 1 << 20
@@ -22,7 +22,25 @@ _TWO_ROWS = "(SELECT 1 FROM (SELECT 1 UNION ALL SELECT 2) AS another_row_has_it)
 """Fails with error 1242 where it is evaluated."""
 
 
-class MariadbWriter(MariadbReader):
+class MariadbHistory(History):
+    """Set aside it has the monitor's id and PARKED: the ids are unsigned here."""
+
+    aside = f">= {PARKED}"
+    limit = f" LIMIT {SLICE}"
+
+    def place(self, monitor: int) -> int | None:
+        return monitor + PARKED if monitor < PARKED else None
+
+    def origin(self, place: int) -> int:
+        return place - PARKED
+
+    def some(self, table: str, which: str, most: int) -> str:
+        return f"DELETE FROM {table} WHERE {which} LIMIT {most}"
+
+
+class MariadbWriter(MariadbReader, SqlWriter):
+    history = MariadbHistory
+
     def __init__(self, link: Link, settings: frozenset[str]) -> None:
         super().__init__(link, settings)
         self._token = secrets.token_hex(8)
@@ -30,23 +48,12 @@ class MariadbWriter(MariadbReader):
         self._most = packet - _SPARE
         self._batch = min(_BYTES, self._most)
 
-    def sweep(self, select: Select) -> int:
-        rows = sum(self._link.run(sql) for sql in self._sql(select).sweep())
-        self._whole.add(select.table)
-        return rows
-
-    def park_history(self, monitors: Iterable[int]) -> None:
-        self._history().park(monitors)
-
-    def unpark_history(self, monitors: Iterable[int]) -> None:
-        self._history().unpark(monitors)
-
-    def _history(self) -> History:
-        return History(self._link, [table for table in HISTORY if table in self.schema.tables])
+    def run(self, sql: str, table: str = "") -> int:
+        return self._link.run(sql, table)
 
     def delete(self, table: str, keys: Iterable[Any]) -> None:
         self._whole.clear()
-        for chunk in _chunks(keys, _IDS):
+        for chunk in chunks(keys, _IDS):
             sql = f"DELETE FROM {quoted(table)} WHERE {key_filter(table, chunk)}"
             self._link.run(sql, table)
 
@@ -105,20 +112,6 @@ class MariadbWriter(MariadbReader):
             if len(broken) == 10:
                 break
         return broken
-
-    @property
-    def side_effects(self) -> bool:
-        sql = (
-            "SELECT count(*) FROM information_schema.triggers "
-            "WHERE event_object_schema = database()"
-        )
-        return bool(self._link.value(sql))
-
-
-def _chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    waiting = iter(items)
-    while chunk := list(itertools.islice(waiting, size)):
-        yield chunk
 
 
 def _values(table: str, row: Sequence[Any]) -> bytes:

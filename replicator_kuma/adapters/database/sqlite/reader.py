@@ -8,15 +8,16 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from replicator_kuma.adapters.database.migrations import read_migrations
-from replicator_kuma.adapters.database.sql import SelectSql, double_quoted
+from replicator_kuma.adapters.database.reader import SqlReader
+from replicator_kuma.adapters.database.sql import double_quoted
 from replicator_kuma.base.errors import (
     DatabaseCorrupt,
     DatabaseError,
     DatabaseLocked,
 )
-from replicator_kuma.dump.catalog import LOCAL, SETTINGS, TABLES, Dangle
+from replicator_kuma.dump.catalog import LOCAL, SETTINGS, TABLES
 from replicator_kuma.dump.schema import Column, Schema, TableSchema
-from replicator_kuma.dump.select import Dangling, Select
+from replicator_kuma.dump.select import Select
 
 _NOT_OURS = (
     "Look at the rights of kuma.db, of its -wal and -shm and of their folder, and whether they are "
@@ -67,7 +68,7 @@ def _translate(error: sqlite3.DatabaseError) -> DatabaseError:
     return DatabaseError(f"Kuma's database: {error}")
 
 
-class SqliteReader:
+class SqliteReader(SqlReader):
     """Reads of one connection that is inside a transaction."""
 
     def __init__(
@@ -77,18 +78,16 @@ class SqliteReader:
         fingerprint: str = "",
     ) -> None:
         """``fingerprint`` is of the files before the transaction began."""
+        super().__init__(read_schema(connection, settings))
         self._connection = connection
         self._before = fingerprint
-        self.schema = read_schema(connection, settings)
-        self._whole = set[str]()
-        """tables of which no reference dangles at this instant"""
 
     def rows(self, select: Select, keys: Sequence[Any] | None = None) -> Iterator[tuple[Any, ...]]:
         key = double_quoted("key" if select.values is not None else "id")
         chosen = None if select.values is None else sorted(select.values)
         wanted = chosen if keys is None else keys
         where = f"t.{key} IN ({','.join('?' * len(wanted))})" if wanted is not None else ""
-        sql = SelectSql(select, self.schema).rows(where, whole=select.table in self._whole)
+        sql = self._sql(select).rows(where, whole=select.table in self._whole)
         done = 0
         with explained():
             try:
@@ -115,39 +114,20 @@ class SqliteReader:
         finally:
             self._connection.text_factory = str
 
-    def dangling(self, select: Select) -> list[Dangling]:
-        found = []
-        for reference, sql in SelectSql(select, self.schema).dangling():
-            with explained():
-                rows = self._connection.execute(sql).fetchone()[0]
-            if rows:
-                column, parent = reference.column, reference.table
-                found.append(Dangling(select.table, column, parent, rows, reference.dangle))
-        if all(dangling.dangle is Dangle.KEEP for dangling in found):
-            self._whole.add(select.table)
-        return found
-
-    def count(self, table: str) -> int:
-        with explained():
-            sql = f"SELECT count(*) FROM {double_quoted(table)}"
-            return int(self._connection.execute(sql).fetchone()[0])
-
-    def setting(self, key: str) -> str | None:
-        if "setting" not in self.schema.tables:
-            return None
-        with explained(), self._raw_text():
-            row = self._connection.execute(
-                'SELECT value FROM "setting" WHERE "key" = ?', (key,)
-            ).fetchone()
-        return None if row is None or row[0] is None else str(row[0])
-
     def fingerprint(self) -> str:
         return self._before
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
-        """All rows of a statement whose result is small."""
         with explained():
             return self._connection.execute(sql).fetchall()
+
+    def triggers(self) -> list[tuple[Any, ...]]:
+        return self.query(
+            "SELECT name, tbl_name FROM sqlite_master WHERE type = 'trigger' ORDER BY name"
+        )
+
+    def definitions(self) -> list[tuple[Any, ...]]:
+        return self.query("SELECT type, name, sql FROM sqlite_master ORDER BY 1, 2")
 
 
 def read_schema(connection: sqlite3.Connection, settings: frozenset[str] = SETTINGS) -> Schema:

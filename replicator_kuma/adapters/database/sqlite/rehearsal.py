@@ -15,10 +15,8 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from urllib.parse import quote as url_quote
 
-from replicator_kuma.adapters.database import Store, Writer
 from replicator_kuma.adapters.database.sql import double_quoted
-from replicator_kuma.adapters.database.sqlite.reader import explained
-from replicator_kuma.adapters.database.sqlite.store import SqliteStore
+from replicator_kuma.adapters.database.sqlite.reader import SqliteReader, explained
 from replicator_kuma.adapters.database.sqlite.writer import SqliteWriter, statements
 from replicator_kuma.base.errors import DatabaseError
 from replicator_kuma.dump.catalog import LOCAL, TABLES
@@ -27,11 +25,6 @@ log = logging.getLogger(__name__)
 
 _OTHER_ROWS = 10_000
 """Of a table that nobody knows so many rows are copied: a trigger may look at them."""
-ADDED = (
-    "Kuma makes no triggers and keeps its keys: look at what a script has changed in its database. "
-    "sqlite3 kuma.db .schema shows it, DROP TRIGGER removes one."
-)
-HINT = f"Kuma was not stopped for it. {ADDED}"
 
 
 class _RowsAtFault(Exception):
@@ -39,19 +32,12 @@ class _RowsAtFault(Exception):
 
 
 @contextlib.contextmanager
-def rehearsal(store: Store, folder: Path) -> Iterator[Writer | None]:
-    """A writer on a copy of the rows and of all that acts on them; None where there is no copy.
-
-    The copy lies in ``folder``, which is made and goes with the block. The live database is
-    only read. Raises DatabaseError, OSError.
-    """
-    if not isinstance(store, SqliteStore):
-        yield None
-        return
+def rehearsal(live: Path, settings: frozenset[str], folder: Path) -> Iterator[SqliteWriter | None]:
+    """See `Store.rehearsal`: of the database file ``live``."""
     folder.mkdir(mode=0o700)
     try:
         try:
-            connection = _copied(store, folder / "kuma.db")
+            connection = _copied(live, folder / "kuma.db")
         except _RowsAtFault as error:
             log.debug("rows that stand there break a rule of their table: no copy: %s", error)
             yield None
@@ -59,32 +45,32 @@ def rehearsal(store: Store, folder: Path) -> Iterator[Writer | None]:
         with contextlib.closing(connection):
             with explained():
                 connection.execute("BEGIN")
-            yield SqliteWriter(connection, store.settings, str)
+            yield SqliteWriter(connection, settings, str)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _copied(store: SqliteStore, path: Path) -> sqlite3.Connection:
+def _copied(live: Path, path: Path) -> sqlite3.Connection:
     path.touch(mode=0o600)
     connection = sqlite3.connect(
         f"file:{url_quote(os.fsencode(path.absolute()))}", uri=True, isolation_level=None
     )
     try:
         with explained():
-            _fill(connection, store)
+            _fill(connection, live)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _fill(connection: sqlite3.Connection, store: SqliteStore) -> None:
+def _fill(connection: sqlite3.Connection, live: Path) -> None:
     """Tables with their rows first; then what would act on these rows."""
     for pragma in ("synchronous = OFF", "foreign_keys = OFF"):
         connection.execute(f"PRAGMA {pragma}")
     # rows that stand there break no rule by being copied
     connection.execute("PRAGMA ignore_check_constraints = ON")
-    source = url_quote(os.fsencode(store.path.absolute()))
+    source = url_quote(os.fsencode(live.absolute()))
     connection.execute("ATTACH ? AS live", (f"file:{source}?mode=ro",))
     connection.execute("BEGIN")
     found = connection.execute(
@@ -119,31 +105,14 @@ def _copy_rows(connection: sqlite3.Connection, name: str, *, whole: bool) -> Non
         raise _RowsAtFault(name) from error
 
 
-def obstacles(store: Store, tables: Collection[str]) -> list[str]:
+def obstacles(reader: SqliteReader, tables: Collection[str]) -> list[str]:
     """Why rows of these tables could not be written, in words: compiled, and never run."""
-    if not isinstance(store, SqliteStore):
-        return []
     found = []
-    with store.read() as reader:
-        for table in tables:
-            columns = sorted(reader.schema.tables[table].columns)
-            for sql in statements(table, columns):
-                try:
-                    reader.query(f"EXPLAIN {sql}")
-                except DatabaseError as error:
-                    found.append(f"{table}: {error}")
-                    break
+    for table in tables:
+        for sql in statements(table, sorted(reader.schema.tables[table].columns)):
+            try:
+                reader.query(f"EXPLAIN {sql}")
+            except DatabaseError as error:
+                found.append(f"{table}: {error}")
+                break
     return found
-
-
-def triggers(store: Store) -> list[str]:
-    """The triggers on replicated tables, by name and table; Kuma itself has none."""
-    if store.engine == "sqlite":
-        sql = "SELECT name, tbl_name FROM sqlite_master WHERE type = 'trigger' ORDER BY name"
-    else:
-        sql = (
-            "SELECT trigger_name, event_object_table FROM information_schema.triggers "
-            "WHERE event_object_schema = database() ORDER BY trigger_name"
-        )
-    with store.read() as reader:
-        return [f"{name} on {table}" for name, table in reader.query(sql) if table in TABLES]

@@ -13,8 +13,8 @@ from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 from urllib.parse import quote as url_quote
 
+from replicator_kuma.adapters.database import Account
 from replicator_kuma.adapters.database.holders import Holder, holders
-from replicator_kuma.adapters.database.sqlite.history import purge
 from replicator_kuma.adapters.database.sqlite.reader import (
     _NOT_OURS,
     SqliteReader,
@@ -22,7 +22,7 @@ from replicator_kuma.adapters.database.sqlite.reader import (
     explained,
 )
 from replicator_kuma.adapters.database.sqlite.trusted_file import require_open, vouch
-from replicator_kuma.adapters.database.sqlite.writer import SqliteWriter
+from replicator_kuma.adapters.database.sqlite.writer import SqliteHistory, SqliteWriter
 from replicator_kuma.base.effects import effect
 from replicator_kuma.base.errors import (
     DatabaseError,
@@ -47,6 +47,9 @@ class SqliteStore:
 
     engine = "sqlite"
     embedded = False
+    outlives_us = False
+    shows_processes = True
+    lenient = True
 
     def __init__(self, data_dir: Path, settings: frozenset[str] = SETTINGS) -> None:
         self.path = data_dir / "kuma.db"
@@ -63,19 +66,10 @@ class SqliteStore:
 
         return SqliteRepresentation()
 
-    @property
-    def settings(self) -> frozenset[str]:
-        """The keys of `setting` that are replicated."""
-        return self._settings
-
     def choosing(self, settings: Collection[str]) -> SqliteStore:
         made = copy.copy(self)
         made._settings = frozenset(settings)
         return made
-
-    def beside(self, data_dir: Path) -> SqliteStore:
-        """The same choice of settings in another data directory."""
-        return SqliteStore(data_dir, self._settings)
 
     def exists(self) -> bool:
         try:
@@ -133,11 +127,8 @@ class SqliteStore:
     @contextlib.contextmanager
     def read(self) -> Iterator[SqliteReader]:
         before = self.fingerprint()
-        connection = self._readable()
-        try:
+        with contextlib.closing(self._readable()) as connection:
             yield SqliteReader(connection, self._settings, before)
-        finally:
-            connection.close()
 
     def _readable(self) -> sqlite3.Connection:
         """A connection inside a read transaction.
@@ -192,44 +183,33 @@ class SqliteStore:
         """
         if not self.exists():
             return False
-        connection = self.connect(timeout=0)
         try:
-            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute("ROLLBACK")
-            return False
-        except sqlite3.DatabaseError as error:
-            if isinstance(_translate(error), DatabaseLocked):
-                return True
-            raise _translate(error) from error
-        finally:
-            connection.close()
+            with contextlib.closing(self.connect(timeout=0)) as connection, explained():
+                connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+                connection.execute("BEGIN IMMEDIATE")
+                connection.execute("ROLLBACK")
+        except DatabaseLocked:
+            return True
+        return False
 
     def check(self, tables: Collection[str] | None = None) -> Sequence[str]:
         from replicator_kuma.adapters.database.sqlite.integrity import examine
 
-        connection = self._readable()
-        try:
-            with explained():
-                return examine(connection, self.path, tables, self._settings)
-        finally:
-            connection.close()
+        with contextlib.closing(self._readable()) as connection, explained():
+            return examine(connection, self.path, tables, self._settings)
 
     def check_writable(self) -> None:
         self._require_file()
         if not (os.access(self.file, os.W_OK) and os.access(self.file.parent, os.W_OK)):
             raise DatabaseError(f"this user may not write to {self.path}", hint=_NOT_OURS)
-        connection = self.connect()
         try:
-            with explained():
+            with contextlib.closing(self.connect()) as connection, explained():
                 connection.execute("BEGIN IMMEDIATE")  # and nothing else: it is held no millisecond
                 connection.execute("ROLLBACK")
         except DatabaseLocked as error:
             found = ", ".join(map(str, self.holders()))
             who = f"; {found} {'have' if ',' in found else 'has'} it open" if found else ""
             raise DatabaseLocked(f"{error}{who}") from error
-        finally:
-            connection.close()
 
     def holders(self) -> tuple[Holder, ...]:
         return holders(self.path)
@@ -256,9 +236,38 @@ class SqliteStore:
         return ":".join(parts)
 
     def purge_history(self) -> int:
-        connection = self.connect()
-        try:
-            with explained():
-                return purge(connection)
-        finally:
-            connection.close()
+        def run(sql: str, _table: str) -> int:
+            return connection.execute(sql).rowcount
+
+        with contextlib.closing(self.connect()) as connection, explained():
+            tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+            there = {name for (name,) in tables}
+            return SqliteHistory(lambda sql: connection.execute(sql).fetchall(), run, there).purge()
+
+    def obstacles(self, tables: Collection[str]) -> list[str]:
+        from replicator_kuma.adapters.database.sqlite.rehearsal import obstacles
+
+        with self.read() as reader:
+            return obstacles(reader, tables)
+
+    def rehearsal(self, folder: Path) -> contextlib.AbstractContextManager[SqliteWriter | None]:
+        from replicator_kuma.adapters.database.sqlite.rehearsal import rehearsal
+
+        return rehearsal(self.path, self._settings, folder)
+
+    @contextlib.contextmanager
+    def scratch(self, data_dir: Path) -> Iterator[SqliteStore]:
+        from replicator_kuma.adapters.database.sqlite.scratch import create
+
+        made = SqliteStore(data_dir, self._settings)
+        with self.read() as live:
+            create(live, made.path, made.connect)
+        yield made
+
+    def forget_scratch(self) -> None:
+        """It lies in the drill's folder."""
+
+    def quieten(self) -> Account:
+        from replicator_kuma.adapters.database.sqlite.scratch import quieten
+
+        return quieten(self.path, self.connect)

@@ -35,8 +35,6 @@ def affinity(declared: str) -> str:
 class SqliteRepresentation:
     """SQLite's way: it holds everything, some numbers and numerals in another form."""
 
-    engine = "sqlite"
-
     def converter(self, table: str, column: Column) -> Convert | None:
         match affinity(column.type):
             case "BLOB":

@@ -9,12 +9,11 @@ import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
-from replicator_kuma.adapters.database.sql import SelectSql, double_quoted
-from replicator_kuma.adapters.database.sqlite.history import History
+from replicator_kuma.adapters.database.history import History
+from replicator_kuma.adapters.database.reader import SqlWriter
+from replicator_kuma.adapters.database.sql import chunks, double_quoted
 from replicator_kuma.adapters.database.sqlite.reader import SqliteReader, explained
 from replicator_kuma.base.errors import DatabaseError, SnapshotRefused
-from replicator_kuma.dump.catalog import HISTORY
-from replicator_kuma.dump.select import Select
 from replicator_kuma.dump.values import is_plain
 
 _ROWS = 32
@@ -41,7 +40,25 @@ def _refusing(table: str) -> Iterator[None]:
         ) from None
 
 
-class SqliteWriter(SqliteReader):
+class SqliteHistory(History):
+    """Set aside it has the monitor's id with a minus."""
+
+    aside = "< 0"
+
+    def place(self, monitor: int) -> int:
+        return -monitor
+
+    def origin(self, place: int) -> int:
+        return -place
+
+    def some(self, table: str, which: str, most: int) -> str:
+        chosen = f"SELECT id FROM {table} WHERE {which} LIMIT {most}"
+        return f"DELETE FROM {table} WHERE id IN ({chosen})"
+
+
+class SqliteWriter(SqliteReader, SqlWriter):
+    history = SqliteHistory
+
     def __init__(
         self,
         connection: sqlite3.Connection,
@@ -55,27 +72,9 @@ class SqliteWriter(SqliteReader):
     def fingerprint(self) -> str:
         return self._fingerprint()  # the files': nobody else can write them now
 
-    def sweep(self, select: Select) -> int:
+    def run(self, sql: str, table: str = "") -> int:
         with explained():
-            rows = sum(
-                self._connection.execute(sql).rowcount
-                for sql in SelectSql(select, self.schema).sweep()
-            )
-        self._whole.add(select.table)
-        return rows
-
-    def park_history(self, monitors: Iterable[int]) -> None:
-        with explained():
-            self._history().park(monitors)
-
-    def unpark_history(self, monitors: Iterable[int]) -> None:
-        with explained():
-            self._history().unpark(monitors)
-
-    def _history(self) -> History:
-        return History(
-            self._connection, [table for table in HISTORY if table in self.schema.tables]
-        )
+            return self._connection.execute(sql).rowcount
 
     def delete(self, table: str, keys: Iterable[Any]) -> None:
         self._whole.clear()
@@ -106,9 +105,8 @@ class SqliteWriter(SqliteReader):
         rows: Iterable[tuple[Any, ...]],
     ) -> None:
         self._whole.clear()
-        waiting = iter(rows)
         with explained(), _refusing(table):
-            while batch := list(itertools.islice(waiting, _ROWS)):
+            for batch in chunks(rows, _ROWS):
                 # sqlite3 takes far longer over None than over a value: a column that holds
                 # nothing else is NULL in the statement
                 full = [
@@ -145,12 +143,6 @@ class SqliteWriter(SqliteReader):
                 ).fetchmany(10)
                 broken += [f"{child} row {row} → {parent}" for child, row, parent, _n in found]
         return broken[:10]
-
-    @property
-    def side_effects(self) -> bool:
-        with explained():
-            sql = "SELECT count(*) FROM sqlite_master WHERE type = 'trigger'"
-            return bool(self._connection.execute(sql).fetchone()[0])
 
 
 def statements(table: str, columns: Sequence[str]) -> tuple[str, str, str]:

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from replicator_kuma.adapters.repository import Limits
+from replicator_kuma.adapters.repository import Limits, Listing
 from replicator_kuma.adapters.repository.restic import arguments
 from replicator_kuma.adapters.repository.restic.extract import NotTar, Taken, extract
 from replicator_kuma.adapters.repository.restic.failures import (
@@ -79,12 +79,6 @@ class Timeouts:
     version: float = 10
 
 
-class _Failed(Exception):
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(str(failure.error))
-        self.failure = failure
-
-
 class ResticRepository:
     """A `Repository` whose every call is a restic with a deadline.
 
@@ -116,8 +110,6 @@ class ResticRepository:
         self._mask = Mask(environment)
         self._version: arguments.Version | None = None
         self._answered = False
-        self.warnings: list[str] = []
-        """what the last listing ignored: snapshots of the fleet whose label is broken"""
 
     @property
     def _cache(self) -> Path | None:
@@ -139,11 +131,9 @@ class ResticRepository:
         return Where.of(self._environment, self._cache)
 
     def version(self) -> str:
-        """restic's version, like "0.18.0"; raises ResticMissing."""
         return ".".join(map(str, self._need_version()))
 
     def check_access(self) -> None:
-        """Raise unless the repository is there, answers and opens with the password."""
         self._need_version()
         deadline = self._listing_deadline()
         self._retry(lambda: self._open_config(deadline), deadline)
@@ -179,44 +169,57 @@ class ResticRepository:
         self._retry(lambda: self._open_config(deadline), deadline)
         return created
 
-    def snapshots(self, fleet: str) -> Sequence[Snapshot]:
-        """All snapshots of a fleet, by position, then by id. One call, without a lock.
-
-        Raises RepositoryMissing where nothing was initialised, and never returns a listing from
-        which restic left something out.
-        """
+    def snapshots(self, fleet: str) -> Listing:
+        """It never returns a listing from which restic left something out."""
         self._need_version()
         deadline = self._listing_deadline()
         entries = self._retry(lambda: self._list(fleet, deadline), deadline)
-        found, self.warnings = listed(entries, fleet)
-        return found
+        found, warnings = listed(entries, fleet)
+        return Listing(found, warnings=warnings)
 
     def publish(self, folder: Path, label: Label) -> None:
-        """Store a dump folder under its label; any end but success raises.
-
-        Only a lock is waited for: after any other failure the snapshot may be there or not.
-        """
+        """Only a lock is waited for: after any other failure the snapshot may be there or not."""
         if not folder.is_dir():
             raise RepositoryError(f"publish: {folder} is no folder")
         restic = self._need_version()
         backup = arguments.backup(label, self._host, self._cache, restic)
         deadline = Deadline(self._timeouts.publish)
-        patience = Deadline(self._timeouts.lock)
-        pause, unlocked = _FIRST_PAUSE, False
+        output = self._exclusive("publish", backup, deadline, self._timeouts.lock, folder)
+        if not output.ended.succeeded:
+            raise self._failure("publish", output, deadline).error
+
+    def _exclusive(
+        self,
+        what: str,
+        call: Sequence[str],
+        deadline: Deadline,
+        wait: float,
+        cwd: Path | None = None,
+    ) -> Output:
+        """A call that waits so many seconds for another's lock, and removes that of a dead process.
+
+        Returns how it ended; raises RepositoryLocked, Interrupted.
+        """
+        self._need_version()
+        patience, unlocked, pause = Deadline(min(wait, deadline.seconds)), False, _FIRST_PAUSE
         while True:
-            output = self._run(backup, deadline, cwd=folder)
+            output = self._run(call, deadline, cwd)
             if output.ended.succeeded:
-                return
-            error = self._failure("publish", output, deadline).error
-            if not isinstance(error, RepositoryLocked) or not patience.remaining:
+                return output
+            error = self._failure(what, output, deadline).error
+            if isinstance(error, Interrupted):
                 raise error
-            if unlocked:
+            if not isinstance(error, RepositoryLocked):
+                return output
+            if not unlocked:
+                # its own failure tells less than the lock's
+                self._run(arguments.unlock(self._cache), self._listing_deadline())
+                unlocked = True
+            elif patience.remaining:
                 self._wait(error, pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
             else:
-                # Its own failure tells less than the lock's.
-                self._run(arguments.unlock(self._cache), self._listing_deadline())
-                unlocked = True
+                raise error
 
     def fetch(
         self,
@@ -225,11 +228,7 @@ class ResticRepository:
         accept: Callable[[str], bool],
         limits: Limits = _LIMITS,
     ) -> None:
-        """Write a snapshot's regular files, relative names as in the dump, below ``into`` (0600).
-
-        After an error nothing is left there. A success does not say that the dump is whole: its
-        manifest tells.
-        """
+        """After an error nothing is left. A success does not say that the dump is whole."""
         self._need_version()
         deadline = Deadline(self._timeouts.fetch)
 
@@ -269,7 +268,7 @@ class ResticRepository:
         if failure is not None:
             if taken is not None:
                 taken.remove()
-            raise _Failed(failure)
+            raise failure
         if broken is not None:
             raise RepositoryUnreachable(f"{what}: restic's answer is no tar archive ({broken})")
         self._answered = True
@@ -288,9 +287,9 @@ class ResticRepository:
     def _list(self, fleet: str, deadline: Deadline) -> list[dict[str, Any]]:
         output = self._run(arguments.listing(fleet, self._cache), deadline)
         if not output.ended.succeeded:
-            raise _Failed(self._failure("list snapshots", output, deadline))
+            raise self._failure("list snapshots", output, deadline)
         if failure := partial_listing(output.ended.stderr, self._mask, self._where):
-            raise _Failed(failure)
+            raise failure
         try:
             entries = json.loads(output.stdout)
         except (ValueError, RecursionError):
@@ -303,7 +302,7 @@ class ResticRepository:
     def _open_config(self, deadline: Deadline) -> None:
         output = self._run(arguments.config(self._cache), deadline)
         if not output.ended.succeeded:
-            raise _Failed(self._failure("open the repository", output, deadline))
+            raise self._failure("open the repository", output, deadline)
         self._answered = True
 
     @contextlib.contextmanager
@@ -418,18 +417,15 @@ class ResticRepository:
     def _retry(self, call: Callable[[], _T], deadline: Deadline) -> _T:
         """The call's result; transient failures are tried again while there is time."""
         pause = _FIRST_PAUSE
-        for _attempt in range(_ATTEMPTS - 1):
+        for left in range(_ATTEMPTS - 1, -1, -1):
             try:
                 return call()
-            except _Failed as failed:
-                if not failed.failure.transient or deadline.remaining <= pause:
-                    raise failed.failure.error from None
-                self._wait(failed.failure.error, pause)
+            except Failure as failed:
+                if not (left and failed.transient) or deadline.remaining <= pause:
+                    raise failed.error from None
+                self._wait(failed.error, pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
-        try:
-            return call()
-        except _Failed as failed:
-            raise failed.failure.error from None
+        raise AssertionError("unreachable")
 
     def _wait(self, error: ReplicatorError, seconds: float) -> None:
         """Pause before another attempt, in slices: a signal must not wait for us."""

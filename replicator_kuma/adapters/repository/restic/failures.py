@@ -189,12 +189,12 @@ class Where:
 _ANYWHERE = Where()
 
 
-@dataclass(frozen=True)
-class Failure:
+class Failure(Exception):
     """An error to raise, and whether the same call may succeed in a moment."""
 
-    error: ReplicatorError
-    transient: bool = False
+    def __init__(self, error: ReplicatorError, *, transient: bool = False) -> None:
+        super().__init__(str(error))
+        self.error, self.transient = error, transient
 
 
 def hopeless(stderr: str, *, local: bool = False) -> bool:
@@ -222,18 +222,11 @@ def classify(
         tried = f" (tried for {seconds:g} s)"
         text = f"{what}: no answer within {seconds:g} s{f': {reason}' if reason else ''}"
         return Failure(_explained(kind, away + tried if away else text, ended))
-    message = away or f"{what}: {_killed(ended) or reason or _silent(ended)}"
+    killed = f"restic was {killed_by(-ended.code)}" if ended.code < 0 else ""
+    silent = f"restic ended with code {ended.code} and said nothing"
+    message = away or f"{what}: {killed or reason or silent}"
     lasting = kind is not RepositoryUnreachable or _LASTING.search(ended.stderr)
     return Failure(_explained(kind, message, ended), transient=not lasting)
-
-
-def _killed(ended: Ended) -> str:
-    """What is said of a restic that somebody else ended."""
-    return f"restic was {killed_by(-ended.code)}" if ended.code < 0 else ""
-
-
-def _silent(ended: Ended) -> str:
-    return f"restic ended with code {ended.code} and said nothing"
 
 
 def _explained(kind: type[ReplicatorError], message: str, ended: Ended) -> ReplicatorError:

@@ -20,10 +20,7 @@ from replicator_kuma.adapters.repository.restic import arguments
 from replicator_kuma.adapters.repository.restic.client import ResticRepository
 from replicator_kuma.adapters.repository.restic.process import Deadline, Output, Stop
 from replicator_kuma.base.errors import (
-    Interrupted,
-    ReplicatorError,
     RepositoryDamaged,
-    RepositoryLocked,
     RepositoryUnreachable,
 )
 
@@ -64,17 +61,14 @@ class KeptRepository(ResticRepository):
     name = "repository"
 
     def forget(self, fleet: str, ids: Sequence[str]) -> Sequence[str]:
-        """Remove snapshots by full id; returns those that the repository does not let go.
-
-        Raises RepositoryErrors: then some may be gone, and the others are as they were.
-        """
+        """After an error some may be gone, and the others are as they were."""
         asked = [name for name in ids if re.fullmatch(r"[0-9a-f]{64}", name)]
         if len(asked) != len(ids):
             raise ValueError("forget: only full ids of snapshots")
         deadline = Deadline(FORGET_TIMEOUT)
         for first in range(0, len(asked), AT_ONCE):
             call = arguments.forget(asked[first : first + AT_ONCE], self._cache)
-            output = self._exclusive("forget snapshots", call, deadline)
+            output = self._exclusive("forget snapshots", call, deadline, LOCK_PATIENCE)
             if _refused(output):
                 break
             if not output.ended.succeeded:
@@ -83,9 +77,8 @@ class KeptRepository(ResticRepository):
         return [name for name in asked if name in there]
 
     def prune(self) -> bool:
-        """Remove the data that no snapshot needs; False where nothing may be removed there."""
         deadline = Deadline(PRUNE_TIMEOUT)
-        output = self._exclusive("prune", arguments.prune(self._cache), deadline)
+        output = self._exclusive("prune", arguments.prune(self._cache), deadline, LOCK_PATIENCE)
         if output.ended.succeeded:
             return True
         if _refused(output):
@@ -93,13 +86,9 @@ class KeptRepository(ResticRepository):
         raise self._failure("prune", output, deadline).error
 
     def check(self, part: int, parts: int) -> None:
-        """Check the structure, and read one of ``parts`` parts of all data (1 is the first).
-
-        Raises RepositoryDamaged where it finds damage.
-        """
         deadline = Deadline(CHECK_TIMEOUT)
         call = arguments.check(part, parts, self._cache)
-        output = self._exclusive("check the repository", call, deadline)
+        output = self._exclusive("check the repository", call, deadline, LOCK_PATIENCE)
         if output.ended.succeeded:
             return
         if reason := _damage(output):
@@ -107,7 +96,6 @@ class KeptRepository(ResticRepository):
         raise self._failure("check the repository", output, deadline).error
 
     def size(self) -> int:
-        """Bytes of the whole repository's data, of all fleets and programs that share it."""
         deadline = Deadline(SIZE_TIMEOUT)
         output = self._run(arguments.stats(self._cache), deadline)
         if not output.ended.succeeded:
@@ -116,29 +104,6 @@ class KeptRepository(ResticRepository):
             return int(json.loads(output.stdout)["total_size"])
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             raise RepositoryUnreachable("measure the repository: no answer in JSON") from None
-
-    def _exclusive(self, what: str, call: Sequence[str], deadline: Deadline) -> Output:
-        """A call that waits for another's lock; what it ended with, locks and signals apart."""
-        self._need_version()
-        patience, unlocked, pause = Deadline(min(LOCK_PATIENCE, deadline.seconds)), False, 1.0
-        while True:
-            output = self._run(call, deadline)
-            if output.ended.succeeded:
-                return output
-            error: ReplicatorError = self._failure(what, output, deadline).error
-            if isinstance(error, Interrupted):
-                raise error
-            if not isinstance(error, RepositoryLocked):
-                return output
-            if not unlocked:
-                # its own failure tells less than the lock's
-                self._run(arguments.unlock(self._cache), self._listing_deadline())
-                unlocked = True
-            elif patience.remaining:
-                self._wait(error, pause)
-                pause = min(2 * pause, 8.0)
-            else:
-                raise error
 
 
 def _refused(output: Output) -> bool:

@@ -16,10 +16,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from types import TracebackType
 from typing import IO
 
 from replicator_kuma.base import core_dumps
+from replicator_kuma.base.processes import pids, stat_of
 from replicator_kuma.base.state_directory import handed_on
 
 _CHUNK = 1 << 16
@@ -118,12 +118,7 @@ class Child:
     def __enter__(self) -> Child:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         try:
             if self._process.returncode is None:
                 self._kill()
@@ -281,15 +276,5 @@ def _session(leader: int) -> list[int]:
 
     Where no descriptor is left to look for them, none: the group is ended in any case.
     """
-    members: list[int] = []
-    try:
-        entries = list(Path("/proc").glob("[0-9]*/stat"))
-    except OSError:
-        return members
-    for entry in entries:
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            # pid (name) state ppid pgrp session …; the name may hold spaces and parentheses.
-            fields = entry.read_text("utf-8", "replace").rpartition(")")[2].split()
-            if int(fields[3]) == leader:
-                members.append(int(entry.parent.name))
-    return members
+    found = ((pid, stat_of(pid)) for pid in list(pids()))
+    return [pid for pid, stat in found if stat is not None and stat.session == leader]

@@ -1,0 +1,136 @@
+"""History of monitors: set aside, given back, and purged once nobody needs it.
+
+In slices, where a server is asked: a statement over the history of a whole fleet takes longer than
+that may be silent, and each new attempt would be an outage that ends in the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+
+from replicator_kuma.adapters.database import Row
+from replicator_kuma.adapters.database.sql import MONITOR_LINKS, chunks
+from replicator_kuma.dump.catalog import HISTORY
+
+PURGE_ROWS = 2_000
+"""Rows a transaction of `purge`: well under 500 ms, so that Kuma's HTTP does not wait."""
+SLICE = 10_000
+"""Rows a statement: half a second or so."""
+_IDS = 500
+
+
+class History:
+    """What belongs to monitors in one database. An engine says where it is set aside."""
+
+    aside: str
+    """a condition on ids: they are places"""
+    limit = ""
+    """what ends a statement that changes at most SLICE rows; empty: one changes all"""
+
+    def __init__(
+        self,
+        ask: Callable[[str], list[Row]],
+        run: Callable[[str, str], int],
+        there: Collection[str],
+    ) -> None:
+        """``run`` changes rows of the table that it is told, and returns how many.
+
+        ``there``: the tables that there are.
+        """
+        self._ask, self._run, self._there = ask, run, there
+        self._tables = [table for table in HISTORY if table in there]
+
+    def place(self, monitor: int) -> int | None:
+        """The monitor id that set-aside history of a monitor has; None where there is none."""
+        raise NotImplementedError
+
+    def origin(self, place: int) -> int:
+        """The monitor whose history is set aside there."""
+        raise NotImplementedError
+
+    def some(self, table: str, which: str, most: int) -> str:
+        """A statement that deletes at most so many rows."""
+        raise NotImplementedError
+
+    def park(self, monitors: Iterable[int]) -> None:
+        """See `Writer.park_history`."""
+        for ids in chunks(monitors, _IDS):
+            places = {place: i for i in ids if (place := self.place(i)) is not None}
+            # a monitor may have the very id that the place would be (none ever had, so far); and
+            # what is there already is older: that of the rows from before two applies
+            taken = self._monitors(places) | self._having(f"IN ({_listed(places)})")
+            free = {i: place for place, i in places.items() if place not in taken}
+            for table in self._tables:
+                for i in self._having(f"IN ({_listed(ids)})", table):
+                    self._move(table, i, free[i]) if i in free else self._remove(table, i)
+
+    def unpark(self, monitors: Iterable[int]) -> None:
+        """See `Writer.unpark_history`."""
+        places = self._having(self.aside)
+        aside = {self.origin(place): place for place in places - self._monitors(places)}
+        back = self._monitors(aside)
+        for ids in chunks(sorted(back.union(monitors)), _IDS):
+            for table in self._tables:
+                for i in self._having(f"IN ({_listed(ids)})", table):
+                    self._remove(table, i)
+        for ids in chunks(sorted(back), _IDS):
+            for table in self._tables:
+                for place in self._having(f"IN ({_listed(aside[i] for i in ids)})", table):
+                    self._move(table, place, self.origin(place))
+
+    def purge(self) -> int:
+        """Delete links and history of monitors that are gone; how many rows of history."""
+        if "monitor" not in self._there:
+            return 0
+        for table in MONITOR_LINKS:
+            if table in self._there:
+                self._purge(table)
+        return sum(map(self._purge, self._tables))
+
+    def _purge(self, table: str) -> int:
+        lost = self._ask(
+            f"SELECT had.monitor_id FROM (SELECT DISTINCT monitor_id FROM {table}) AS had "
+            "LEFT JOIN monitor AS m ON m.id = had.monitor_id "
+            "WHERE m.id IS NULL AND had.monitor_id IS NOT NULL"
+        )
+        gone = 0
+        for (monitor,) in lost:
+            # asked again in each transaction: Kuma may have made a monitor with this id
+            alone = f"NOT EXISTS (SELECT 1 FROM monitor WHERE id = {int(monitor)})"
+            sql = self.some(table, f"monitor_id = {int(monitor)} AND {alone}", PURGE_ROWS)
+            rows = PURGE_ROWS
+            while rows == PURGE_ROWS:
+                rows = self._run(sql, table)
+                gone += rows
+        return gone
+
+    def _monitors(self, ids: Iterable[int]) -> set[int]:
+        """Which of these ids monitors have."""
+        found = set[int]()
+        for chunk in chunks(ids, _IDS):
+            sql = f"SELECT id FROM monitor WHERE id IN ({_listed(chunk)})"
+            found.update(row[0] for row in self._ask(sql))
+        return found
+
+    def _having(self, which: str, *tables: str) -> set[int]:
+        """Ids of monitors that have a row in one of the tables (of all of them, unless named)."""
+        found = set[int]()
+        for table in tables or self._tables:
+            sql = f"SELECT DISTINCT monitor_id FROM {table} WHERE monitor_id {which}"
+            found.update(row[0] for row in self._ask(sql))
+        return found
+
+    def _move(self, table: str, old: int, new: int) -> None:
+        self._in_slices(table, f"UPDATE {table} SET monitor_id = {new}", old)
+
+    def _remove(self, table: str, monitor: int) -> None:
+        self._in_slices(table, f"DELETE FROM {table}", monitor)
+
+    def _in_slices(self, table: str, change: str, monitor: int) -> None:
+        sql = f"{change} WHERE monitor_id = {monitor}{self.limit}"
+        while self._run(sql, table) == SLICE and self.limit:
+            pass
+
+
+def _listed(ids: Iterable[int]) -> str:
+    return ", ".join(str(int(i)) for i in ids) or "NULL"
