@@ -100,13 +100,14 @@ def build_repository(
     settings: Settings, *, interrupted: Callable[[], bool] = never
 ) -> KeptRepository | Pair:
     """restic with its own part of the environment; two of them where a second one is named."""
-    places = _places(settings, interrupted)
+    places = build_repositories(settings, interrupted)
     return Pair(*places) if len(places) == 2 else places[0]
 
 
-def _places(
+def build_repositories(
     settings: Settings, interrupted: Callable[[], bool]
 ) -> tuple[KeptRepository] | tuple[KeptRepository, KeptRepository]:
+    """Each by itself."""
     first = _place(settings, settings.restic_environment, interrupted)
     if not settings.second_environment:
         return (first,)
@@ -160,7 +161,7 @@ def build(
         leading = choose(settings.include, settings.exclude_leading)
     except ValueError as error:
         raise SettingsError(str(error)) from error
-    places = _places(settings, repository_interrupted or interrupted)
+    places = build_repositories(settings, repository_interrupted or interrupted)
     pair = Pair(*places) if len(places) == 2 else None
     return Instance(
         name=settings.instance,

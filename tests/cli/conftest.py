@@ -84,7 +84,7 @@ def world(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> World:
     repository = FolderRepository(tmp_path / "repository")
-    monkeypatch.setattr(building, "build_repository", lambda *_args, **_options: repository)
+    monkeypatch.setattr(building, "build_repositories", lambda *_args: (repository,))
     for name in ("REPLICATOR_FLEET", "REPLICATOR_STATE_DIR", "NTFY_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("RESTIC_REPOSITORY", str(tmp_path / "repository"))

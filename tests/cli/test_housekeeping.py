@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from replicator_kuma.adapters.repository.pair import Pair
 from replicator_kuma.base.errors import RepositoryUnreachable
 from replicator_kuma.config import build as building
 from replicator_kuma.daemon.maintenance import record_of
@@ -107,8 +106,8 @@ def test_it_waits_for_the_lock_when_told_so(kept: World) -> None:
 def test_init_makes_both_and_doctor_checks_both(world: World) -> None:
     second = FolderRepository(world.folder / "second")
     second.name = "repository 2"
-    pair = Pair(world.repository, second)
-    world.monkeypatch.setattr(building, "build_repository", lambda *_args, **_options: pair)
+    both = (world.repository, second)
+    world.monkeypatch.setattr(building, "build_repositories", lambda *_args: both)
     assert world.on_leader("init").out == "created the repository\n"
     assert world.on_leader("init").out == "the repository is there already\n"
     assert world.on_leader("backup").code == 0

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import pytest
 
-from replicator_kuma.adapters.repository.pair import Pair
 from replicator_kuma.base.errors import RepositoryUnreachable
 from replicator_kuma.config import build as building
 from replicator_kuma.daemon import heartbeat
@@ -31,12 +30,12 @@ def second(world: World) -> FolderRepository:
 
 
 def use_both(world: World, other: FolderRepository) -> None:
-    pair = Pair(world.repository, other, patience=5)
-    world.monkeypatch.setattr(building, "build_repository", lambda *_args, **_options: pair)
+    both = (world.repository, other)
+    world.monkeypatch.setattr(building, "build_repositories", lambda *_args: both)
 
 
 def use_one(world: World, one: FolderRepository) -> None:
-    world.monkeypatch.setattr(building, "build_repository", lambda *_args, **_options: one)
+    world.monkeypatch.setattr(building, "build_repositories", lambda *_args: (one,))
 
 
 def test_ids_are_those_that_are_listed_whenever_they_were_noted(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 from collections.abc import Iterator
@@ -109,7 +110,7 @@ def test_it_waits_for_a_child_that_takes_its_time_and_asks_only_once(tmp_path: P
         service.start()
         up(tmp_path)
         service.signal(signal.SIGTERM)
-        service.stop()
+        service.stop(math.inf)
         assert service.exit_code == 0
     assert waits[:2] == [60.0, 120.0]
     assert (tmp_path / "terms").read_text() == "1"
@@ -140,7 +141,7 @@ def test_a_long_wait_is_logged_by_default(tmp_path: Path, caplog: pytest.LogCapt
         service.start()
         up(tmp_path)
         with caplog.at_level("INFO", "replicator_kuma"):
-            service.stop()
+            service.stop(math.inf)
     assert "has not ended yet, 61 s after" in caplog.messages[0]
 
 
