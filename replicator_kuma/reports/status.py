@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from replicator_kuma.base.errors import Fenced, ReplicatorError, SnapshotShrinks
-from replicator_kuma.base.text import counted, size
-from replicator_kuma.base.times import shown, when
+from replicator_kuma.base.text import counted, sized
+from replicator_kuma.base.times import ago, shown, when
 from replicator_kuma.config.settings import Mode, Settings
 from replicator_kuma.daemon import heartbeat
 from replicator_kuma.daemon.heartbeat import START, Beat
@@ -238,7 +238,7 @@ class Report:
         if (hold := hold_words.told(state)) is not None and self._follows:
             yield (
                 "holding",
-                f"{hold_words.held_words(hold)}; to go on: replicator restore --resume",
+                f"{hold_words.held_words(hold)}; {hold_words.TO_GO_ON}",
             )
         if self._drifts:
             yield "drift", f"since {when(state.drift)}: {state.drift_words}"
@@ -425,8 +425,7 @@ def _waits_words(state: State, until: float) -> str:
 
 
 def _ended(last: Last | Drill) -> str:
-    ago = max(0, round(time.time() - last.at))
-    return f"{'ok' if last.ok else 'FAILED'}, {ago} s ago: {last.sentence}"
+    return f"{'ok' if last.ok else 'FAILED'}, {ago(time.time() - last.at)}: {last.sentence}"
 
 
 def _unconfirmed_words(state: State) -> str:
@@ -455,7 +454,7 @@ def _upkeep_words(noted: Upkeep) -> str:
         return f"DAMAGED: {noted.damaged}"
     parts = [
         f"{counted(noted.snapshots, 'snapshot')} of this fleet",
-        f"{size(noted.bytes)} in all",
+        f"{sized(noted.bytes)} in all",
     ]
     if noted.checked_at:
         parts.append(f"part {noted.part} of {noted.parts} checked {when(noted.checked_at)}")

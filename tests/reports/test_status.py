@@ -289,7 +289,7 @@ def test_a_heartbeat_that_is_none_is_no_sign_of_life(tmp_path: Path, text: str) 
 
 def test_the_last_drill_is_shown(tmp_path: Path) -> None:
     known = after_drills(tmp_path, last=WENT_WELL, failed=None)
-    assert lines(known)["last drill"].endswith("s ago: 1.8 can be recovered")
+    assert lines(known)["last drill"].endswith(" ago: 1.8 can be recovered")
     assert known.as_dict()["drill"] == {
         "at": "1970-01-01T00:00:02Z",
         "ok": True,

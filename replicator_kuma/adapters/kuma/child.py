@@ -13,6 +13,7 @@ from replicator_kuma.adapters.kuma.embedded_mariadb import EmbeddedDatabase
 from replicator_kuma.adapters.kuma.exit_status import exit_status
 from replicator_kuma.base import core_dumps
 from replicator_kuma.base.errors import KumaError
+from replicator_kuma.base.times import lasting
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +25,8 @@ STOP_DEADLINE = 3600.0
 
 
 def _log_wait(seconds: float) -> None:
-    logger.info("Uptime Kuma has not ended yet, %.0f s after it was asked to: waiting.", seconds)
+    after = lasting(seconds)
+    logger.info("Uptime Kuma has not ended yet, %s after it was asked to: waiting.", after)
 
 
 class ChildKuma:
@@ -149,7 +151,7 @@ class ChildKuma:
             now = self._clock()
             if timeout is not None and now - began >= timeout:
                 raise KumaError(
-                    f"Uptime Kuma (process {process.pid}) has not ended within {timeout:g} s",
+                    f"Uptime Kuma (process {process.pid}) has not ended within {lasting(timeout)}",
                     hint="It is left alone, it may be migrating. Look at its log.",
                 )
             if now - said >= SAY_EVERY:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 
 from replicator_kuma.adapters.kuma.process import Finished, failure, run
 from replicator_kuma.base.errors import KumaError
+from replicator_kuma.base.times import lasting
 
 ASK_DEADLINE = 30.0
 START_DEADLINE = 120.0
@@ -89,7 +90,7 @@ class CommandKuma:
         while self._status is not None and self.running():
             if self._clock() > end:
                 raise KumaError(
-                    f"Uptime Kuma has not ended within {self._stop_deadline:g} s",
+                    f"Uptime Kuma has not ended within {lasting(self._stop_deadline)}",
                     hint="It is left alone, it may be migrating. Look at its log.",
                 )
             self._sleep(POLL)

@@ -13,6 +13,7 @@ from replicator_kuma.base import core_dumps
 from replicator_kuma.base.errors import KumaError
 from replicator_kuma.base.os_errors import unnamed_file
 from replicator_kuma.base.text import killed_by
+from replicator_kuma.base.times import lasting
 
 # How long a client that overran its deadline has to end by itself.
 GRACE = 5.0
@@ -107,7 +108,7 @@ def _wait(process: subprocess.Popen[bytes], what: str, deadline: float, end_late
         else:
             _left_running.append(process)
         raise KumaError(
-            f"{what} has not ended within {deadline:g} s",
+            f"{what} has not ended within {lasting(deadline)}",
             hint="It must return by itself. Try the same command by hand.",
         ) from None
 

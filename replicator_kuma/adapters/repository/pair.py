@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 
 from replicator_kuma.adapters.repository import (
@@ -32,6 +31,7 @@ from replicator_kuma.base.errors import (
     SnapshotNotFound,
     SnapshotRefused,
 )
+from replicator_kuma.base.times import lasting, moment_of
 from replicator_kuma.dump.format import Dump
 
 logger = logging.getLogger(__name__)
@@ -283,7 +283,7 @@ class Pair:
         found: dict[str, Sequence[Snapshot] | ReplicatorError] = {}
         for place in self.repositories:
             late = RepositoryUnreachable(
-                f"{place.name}: no answer within {self._patience:g} s of the other's",
+                f"{place.name}: no answer within {lasting(self._patience)} of the other's",
                 hint=_hint(place.name, RepositoryUnreachable.hint),
             )
             found[place.name] = answers.get(place.name, late)
@@ -319,8 +319,8 @@ def _hint(name: str, hint: str) -> str:
 def _moment(text: str) -> float:
     """Seconds since the epoch of restic's RFC 3339; a text that is none is later than all."""
     try:
-        return datetime.fromisoformat(text).timestamp()
-    except (ValueError, OverflowError):
+        return moment_of(text)
+    except ValueError:
         return float("inf")
 
 

@@ -60,6 +60,7 @@ from replicator_kuma.base.errors import (
 )
 from replicator_kuma.base.secret_variables import Mask
 from replicator_kuma.base.text import killed_by
+from replicator_kuma.base.times import lasting
 
 CODES: dict[int, type[ReplicatorError]] = {
     3: PublishIncomplete,
@@ -219,12 +220,12 @@ def classify(
     kind = _kind(ended, where)
     away = network.words(reason) if kind is RepositoryUnreachable else None
     if ended.stopped is Stop.DEADLINE:
-        tried = f" (tried for {seconds:g} s)"
-        text = f"{what}: no answer within {seconds:g} s{f': {reason}' if reason else ''}"
+        tried = f" (tried for {lasting(seconds)})"
+        text = f"{what}: no answer within {lasting(seconds)}{f': {reason}' if reason else ''}"
         return Failure(_explained(kind, away + tried if away else text, ended))
     message = away or f"{what}: {_killed(ended) or reason or _silent(ended)}"
-    lasting = kind is not RepositoryUnreachable or _LASTING.search(ended.stderr)
-    return Failure(_explained(kind, message, ended), transient=not lasting)
+    permanent = kind is not RepositoryUnreachable or _LASTING.search(ended.stderr)
+    return Failure(_explained(kind, message, ended), transient=not permanent)
 
 
 def _killed(ended: Ended) -> str:
