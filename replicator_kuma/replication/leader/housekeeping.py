@@ -10,7 +10,6 @@ import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from replicator_kuma.adapters.notify import Kind
 from replicator_kuma.adapters.repository import Listing, MaintainedRepository, Snapshot
@@ -58,18 +57,6 @@ class Done:
                 words.append(f"part {noted.part} of {noted.parts} is whole")
             words.append(f"{sized(noted.bytes)} in all")
             yield f"{name}: {', '.join(words)}" if several else ", ".join(words)
-
-    def as_dict(self) -> dict[str, Any]:
-        """The JSON of `replicator housekeeping --json` (docs/json.md)."""
-        return {
-            "sentence": self.sentence(),
-            "forgotten": [
-                {"repository": name, "position": str(s.position), "snapshot": s.id}
-                for name, gone in self.forgotten.items()
-                for s in gone
-            ],
-            "repositories": [noted.as_dict() for noted in self.notes.values()],
-        }
 
 
 def steps(instance: Instance, care: Care, done: Done | None = None) -> Steps:
