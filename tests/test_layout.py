@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
+from itertools import pairwise
 from pathlib import Path
 
 from tests.support.tools import ROOT
@@ -104,6 +106,22 @@ def test_what_a_thing_can_do_its_protocol_says() -> None:
                 asked = ast.unparse(node.left).split(".")[-2:]
                 assert asked[-1] != "engine", (path, ast.unparse(node))
                 assert asked not in (["kuma", "name"], ["_kuma", "name"], ["service", "name"])
+
+
+def test_only_base_turns_seconds_and_bytes_into_words() -> None:
+    """One unit and one rounding everywhere: `times.lasting`, `times.ago`, `text.sized`."""
+    unit = r" ?(s|[kKMG]i?B)\b"
+    for path in SOURCES:
+        texts = [n for n in nodes(path) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+        made = {n.lineno for n in texts if re.search(rf"%[\d.]*[dfgs]{unit}", str(n.value))} | {
+            after.lineno
+            for n in nodes(path)
+            if isinstance(n, ast.JoinedStr)
+            for value, after in pairwise(n.values)
+            if isinstance(value, ast.FormattedValue) and isinstance(after, ast.Constant)
+            if re.match(unit, str(after.value))
+        }
+        assert path.parent.name == "base" or not made, (path, made)
 
 
 def test_nothing_prints() -> None:

@@ -81,9 +81,12 @@ def _json_escaped(found: re.Match[str]) -> str:
     return json.dumps(found[0])[1:-1] if found[0] != "\x7f" else "\\u007f"
 
 
-def size(count: int) -> str:
-    """Bytes for people, in restic's units: `1.5 MiB`, `0.2 KiB`."""
-    return f"{count / 1024**2:.1f} MiB" if count >= 1024**2 else f"{count / 1024:.1f} KiB"
+def sized(count: int) -> str:
+    """Bytes for people, in restic's units: `2.0 GiB`, `1.5 MiB`, `0.2 KiB`."""
+    for power, unit in ((3, "GiB"), (2, "MiB")):
+        if count >= 1024**power:
+            return f"{count / 1024**power:.1f} {unit}"
+    return f"{count / 1024:.1f} KiB"
 
 
 def cut(text: str, limit: int) -> str:

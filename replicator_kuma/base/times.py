@@ -1,4 +1,7 @@
-"""Instants and durations as people type them, and as they are shown: RFC 3339 in UTC."""
+"""Instants and durations as people type them, and as they are shown: RFC 3339 in UTC.
+
+No other module turns seconds into words.
+"""
 
 from __future__ import annotations
 
@@ -47,19 +50,38 @@ def _short(duration: str) -> str:
     return re.sub(r"[\s,]+", "", duration)
 
 
+class Moment(float):
+    """Seconds since the epoch, in a document; `when` shows it."""
+
+    @classmethod
+    def of(cls, seconds: float) -> Moment | None:
+        """None for 0, which is never."""
+        return cls(seconds) if seconds else None
+
+
+def ago(seconds: float) -> str:
+    """How long something is past, in whole seconds: "40 s ago", "2 h 5 min ago"."""
+    return f"{lasting(round(seconds))} ago"
+
+
 def lasting(seconds: float) -> str:
-    """A duration in words, its two largest parts: "2 h 5 min", "3 min 20 s"."""
-    left = max(0, round(seconds))
+    """A duration in words, its two largest parts; below ten seconds with a tenth.
+
+    "2 h 5 min", "3 min 20 s", "1.4 s", "0 s".
+    """
+    if seconds < 9.95:
+        return f"{max(0, round(seconds, 1)):g} s"
+    left = round(seconds)
     parts = []
     for _letter, unit, name, _words in _UNITS:
         number, left = divmod(left, unit)
         if number:
             parts.append(f"{number} {name}")
-    return " ".join(parts[:2]) or "0 s"
+    return " ".join(parts[:2])
 
 
-def when(moment: float) -> str | None:
-    """Seconds since the epoch as `2031-05-01T10:00:00Z`; None for 0, which is never."""
+def when(moment: float | None) -> str | None:
+    """Seconds since the epoch as `2031-05-01T10:00:00Z`; None for 0 and None, which is never."""
     if not moment:
         return None
     return datetime.fromtimestamp(moment, UTC).strftime(_FORM)

@@ -125,9 +125,9 @@ def _compare(
 
 def _hint(settings: Settings, found: Iterable[Difference]) -> str:
     from replicator_kuma.config.same_settings import HINT
-    from replicator_kuma.replication.mode_mismatch import TO_DO, awaits_mode
+    from replicator_kuma.replication.mode_mismatch import TO_DO, promoted
 
-    if any(each.name == "REPLICATOR_MODE" for each in found) and awaits_mode(_state(settings)):
+    if any(each.name == "REPLICATOR_MODE" for each in found) and promoted(_state(settings)):
         return TO_DO
     return HINT
 

@@ -33,10 +33,11 @@ def show_preview(
     folder of its own, so it needs no lock: it only reads.
     """
     from replicator_kuma.cli.dispatch import opened, wrong_mode
-    from replicator_kuma.replication import mode_mismatch
+    from replicator_kuma.replication.mode_mismatch import promoted
     from replicator_kuma.replication.replica.preview import preview as previewed
     from replicator_kuma.reports.changes import snapshot_as_dict
-    from replicator_kuma.reports.status import hold_as_dict
+    from replicator_kuma.reports.document import as_json
+    from replicator_kuma.reports.status import holding
 
     settings = load(voice, overrides, (Need.REPOSITORY, Need.DATA))
     with (
@@ -46,6 +47,7 @@ def show_preview(
     ):
         by_mode = settings.mode is not Mode.BACKUP
         hold = preview.hold if by_mode else None
+        leads = promoted(preview.state) if by_mode else None
         named = snapshot is not None or at is not None
         target = snapshot or str(preview.snapshot.position)
         changes = bool(does) and not preview.plan.empty
@@ -59,16 +61,16 @@ def show_preview(
         if voice.json:
             head = {
                 "snapshot": snapshot_as_dict(preview.snapshot),
-                "holding": hold_as_dict(hold),
-                "promoted": mode_mismatch.as_dict(preview.state) if by_mode else None,
+                "holding": as_json(holding(hold)),
+                "promoted": as_json(leads),
                 "sentence": preview.summary.sentence(),
                 "changes_by_table": preview.summary.as_dict(),
                 "command": command or None,
             }
             stream_object(head, "changes", preview.changes())
             return
-        if by_mode and (said := mode_mismatch.sentence(preview.state)):
-            voice.show(f"{said}; until then no restore by itself changes the rows here")
+        if leads is not None:
+            voice.show(f"{leads.sentence}; until then no restore by itself changes the rows here")
         position, leader = preview.snapshot.position, preview.snapshot.label.leader
         if hold is not None:
             voice.show(_held(hold, position, named=named))

@@ -16,6 +16,7 @@ from replicator_kuma.adapters.kuma.readiness import NotReady, Readiness, place, 
 from replicator_kuma.adapters.repository.pair import SECOND, Pair
 from replicator_kuma.base.errors import DatabaseError, KumaError, ReplicatorError, SettingsError
 from replicator_kuma.base.processes import other_kuma
+from replicator_kuma.base.times import lasting
 from replicator_kuma.config.settings import Mode, Settings
 from replicator_kuma.dump.transform.overrides import Overrides
 from replicator_kuma.dump.transform.policy import Policy
@@ -135,7 +136,7 @@ def _place(
 
 def _say_retry(error: ReplicatorError, pause: float) -> None:
     """Three lines a cycle for as long as a repository is away: what fails in the end is told."""
-    logger.debug("%s; trying again in %.0f s", error, pause)
+    logger.debug("%s; trying again in %s", error, lasting(pause))
 
 
 def build(

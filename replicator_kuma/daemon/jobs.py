@@ -349,7 +349,8 @@ class Jobs:
                     if self._interrupted() or not self._budget.spent():
                         raise
             logger.warning(
-                "the repository gave no answer within %g s: Uptime Kuma starts first", START_BUDGET
+                "the repository gave no answer within %s: Uptime Kuma starts first",
+                lasting(START_BUDGET),
             )
         except Interrupted:
             raise

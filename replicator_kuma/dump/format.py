@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from replicator_kuma.base.errors import RowFault, SnapshotRefused
+from replicator_kuma.base.text import sized
 from replicator_kuma.dump import values
 from replicator_kuma.dump.catalog import FILE_COLUMNS, TABLES, files_of, is_file, left_behind
 from replicator_kuma.dump.files import create, hash_file, open_regular
@@ -163,7 +164,7 @@ def _too_long(chosen: Select, row: tuple[Any, ...]) -> RowFault:
     sizes = {c: len(v) for c, v in zip(chosen.columns, row, strict=True) if isinstance(v, str)}
     longest = max(sizes, key=lambda column: sizes[column], default="")
     return RowFault(
-        f"{name}: it has more than {MAX_LINE} bytes, most of them in {longest}: no replica would "
+        f"{name}: it has more than {sized(MAX_LINE)}, most of them in {longest}: no replica would "
         "take it"
     )
 

@@ -17,7 +17,7 @@ from replicator_kuma.base.errors import (
     StoppedInVain,
     describe,
 )
-from replicator_kuma.base.times import lasting, when
+from replicator_kuma.base.times import ago, lasting, when
 from replicator_kuma.replication.state import hold_words
 from replicator_kuma.replication.state.state import State
 
@@ -152,7 +152,7 @@ def judge(
         verdict, sentence = Verdict.REFUSED, refused
     elif not leads and (hold := hold_words.told(state)) is not None:
         where = hold_words.held_words(hold)
-        verdict, sentence = Verdict.HELD, f"{where}; to go on: replicator restore --resume"
+        verdict, sentence = Verdict.HELD, f"{where}; {hold_words.TO_GO_ON}"
     elif why := late(state, max_age, now):
         verdict, sentence = Verdict.LATE, f"{why}; {full}" if full else why
     else:
@@ -166,7 +166,7 @@ def unknown(error: ReplicatorError, max_age: float | None = None) -> Freshness:
 
 
 def _went_well(age: float) -> str:
-    return f"a cycle last went well {lasting(age)} ago"
+    return f"a cycle last went well {ago(age)}"
 
 
 def _since(state: State) -> str:

@@ -6,10 +6,10 @@ takes back what was edited here since.
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 from replicator_kuma.base.errors import SettingsError
-from replicator_kuma.base.times import when
+from replicator_kuma.base.times import Moment, when
 from replicator_kuma.replication.state.state import State
 
 TO_DO = (
@@ -25,41 +25,39 @@ _ON_LEADER = (
 _ON_REPLICA = "Run it on the leader. To make this replica the leader instead: replicator promote"
 
 
-def awaits_mode(state: State) -> bool:
-    """Whether it was promoted, and no cycle as the leader has ended since."""
-    return state.promoted and bool(state.leading.promoted_at)
+@dataclass(frozen=True)
+class Promoted:
+    """`promote` made this instance the leader, and its REPLICATOR_MODE is not BACKUP yet."""
+
+    at: Moment
+    epoch: int
+
+    @property
+    def words(self) -> str:
+        return f"this instance was promoted at {when(self.at)} to epoch {self.epoch}"
+
+    @property
+    def sentence(self) -> str:
+        """What is wrong and what to do."""
+        return (
+            f"{self.words}, and publishes nothing until REPLICATOR_MODE=BACKUP is set here and "
+            "`replicator run` is restarted"
+        )
 
 
-def words(state: State) -> str:
-    """When it was promoted and to which epoch; "" where it does not await its mode."""
-    if not awaits_mode(state) or state.leading.published is None:
-        return ""
-    epoch = state.leading.published.position.epoch
-    return f"promoted at {when(state.leading.promoted_at)} to epoch {epoch}"
-
-
-def sentence(state: State) -> str:
-    """What is wrong and what to do, in one sentence; "" where it does not await its mode."""
-    if not (said := words(state)):
-        return ""
-    return (
-        f"this instance was {said}, and publishes nothing until REPLICATOR_MODE=BACKUP is set here "
-        "and `replicator run` is restarted"
-    )
+def promoted(state: State) -> Promoted | None:
+    """None where it was not, or a cycle as the leader has ended since."""
+    leading = state.leading
+    if leading.published is None or not (state.promoted and leading.promoted_at):
+        return None
+    return Promoted(Moment(leading.promoted_at), leading.published.position.epoch)
 
 
 def unfit(command: str, mode: str, state: State, *, leads: bool) -> SettingsError:
     """The error for a command of the other role; ``mode`` is REPLICATOR_MODE, "" where unset."""
     message = f"{command} does not fit REPLICATOR_MODE={mode}"
-    if not leads and (said := words(state)):
-        return SettingsError(f"{message}, but this instance was {said}", hint=TO_DO)
+    if not leads and (found := promoted(state)):
+        return SettingsError(f"{message}, but {found.words}", hint=TO_DO)
     if leads:
         return SettingsError(f"{message}: this instance is the leader", hint=_ON_LEADER)
     return SettingsError(f"{message}: this instance is a replica", hint=_ON_REPLICA)
-
-
-def as_dict(state: State) -> dict[str, Any] | None:
-    """`promoted` of `--json` (docs/json.md)."""
-    if not awaits_mode(state) or state.leading.published is None:
-        return None
-    return {"at": when(state.leading.promoted_at), "epoch": state.leading.published.position.epoch}

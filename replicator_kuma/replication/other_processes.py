@@ -16,6 +16,7 @@ from replicator_kuma.adapters.kuma.readiness import Readiness, probe, shown
 from replicator_kuma.adapters.kuma.readiness import place as place_of
 from replicator_kuma.base.errors import DatabaseError, DatabaseMigrating, KumaError, ReplicatorError
 from replicator_kuma.base.processes import Listener, listeners
+from replicator_kuma.base.times import lasting
 from replicator_kuma.replication.instance import Instance
 
 PATIENCE = 10.0
@@ -124,7 +125,7 @@ def require_alone(instance: Instance, place: MaintainedRepository) -> None:
         if time.monotonic() >= end:
             raise error
         if not said:
-            log.warning("%s; waiting %g s for its end", error, PATIENCE)
+            log.warning("%s; waiting %s for its end", error, lasting(PATIENCE))
         said = True
         instance.step("waiting for the end of another Uptime Kuma")
         time.sleep(0.2)

@@ -17,7 +17,7 @@ from typing import Protocol
 from replicator_kuma.adapters.database import Store
 from replicator_kuma.adapters.kuma import KumaService
 from replicator_kuma.base.errors import DatabaseError
-from replicator_kuma.base.times import when
+from replicator_kuma.base.times import ago, lasting, when
 from replicator_kuma.replication.state import transitions
 from replicator_kuma.replication.state.file import StateFile
 from replicator_kuma.replication.state.records import Restart
@@ -96,10 +96,11 @@ class Wait:
 
     def sentence(self, position: object) -> str:
         """Why this position is not applied in this cycle."""
-        ago = f"Kuma restarted {self.age:.0f} s ago"
-        why = f"{ago} and needs its monitors to beat first"
+        restarted = f"Kuma restarted {ago(self.age)}"
+        why = f"{restarted} and needs its monitors to beat first"
         if STARTS * self.start < self.every:
-            why = f"{ago}, and REPLICATOR_RESTORE_INTERVAL is the least time between two restarts"
+            rule = "REPLICATOR_RESTORE_INTERVAL is the least time between two restarts"
+            why = f"{restarted}, and {rule}"
         return f"{position} waits until {when(self.until)}: {why}"
 
 
@@ -209,8 +210,8 @@ def _start(instance: Restartable, restart: Restart, age: float) -> float:
         beats = replace(beats, first=min(beats.first, age), last=min(beats.last, age))
         start = beats.start()
         log.debug(
-            "%d of %d monitors have beaten: the start takes %.1f s",
-            *(beats.beaten, beats.active, start),
+            "%d of %d monitors have beaten: the start takes %s",
+            *(beats.beaten, beats.active, lasting(start)),
         )
         return start
     return 0.0

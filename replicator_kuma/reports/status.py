@@ -1,373 +1,137 @@
-"""The document of an instance: its role, its positions, its repositories, how work there ended.
-
-`report` reads the state file and the supervisor's sign of life, and waits for nobody; `compare`
-adds what a listing of the repository says. `Report` shows it as JSON and as lines.
-"""
+"""Makes the document of an instance, of what is known here and what the repository answers."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
 
-from replicator_kuma.base.errors import Fenced, ReplicatorError, SnapshotShrinks
-from replicator_kuma.base.text import counted, size
-from replicator_kuma.base.times import shown, when
+from replicator_kuma.adapters import repository
+from replicator_kuma.base.errors import ReplicatorError
+from replicator_kuma.base.times import Moment, when
 from replicator_kuma.config.settings import Mode, Settings
 from replicator_kuma.daemon import heartbeat
-from replicator_kuma.daemon.heartbeat import START, Beat
+from replicator_kuma.daemon.heartbeat import Beat
 from replicator_kuma.replication import mode_mismatch, restart_cooldown
 from replicator_kuma.replication.apply import failed_attempts
 from replicator_kuma.replication.freshness import last_success
-from replicator_kuma.replication.second_repository import called, why_away
+from replicator_kuma.replication.second_repository import why_away
 from replicator_kuma.replication.state import hold_words, transitions
 from replicator_kuma.replication.state.file import StateFile
 from replicator_kuma.replication.state.records import (
     AWAY,
-    Away,
     Drill,
     Hold,
     JobRecord,
     Last,
     Problem,
-    RepositoryUpkeep,
     SnapshotRef,
 )
 from replicator_kuma.replication.state.state import State
-from replicator_kuma.reports.choices import Choices, choices
+from replicator_kuma.reports import document
 from replicator_kuma.reports.health import no_room
 
-if TYPE_CHECKING:
-    from replicator_kuma.adapters.repository import Listing, Snapshot
-
-
-_TO_LEAD = (
-    "the newest snapshot is this instance's own: if it is to lead, set REPLICATOR_MODE=BACKUP here"
-)
+_REPLICAS = {mode.value for mode in Mode if mode.replica}
 
 
 @dataclass(frozen=True)
-class Report:
-    """One look at an instance. ``newest`` is None without an answer, and in an empty fleet."""
+class Answer:
+    """What the repository said."""
 
-    role: str
-    fleet: str
-    instance: str
-    state: State
-    beat: Beat | None
-    newest: Snapshot | None = None
-    behind: int | None = None
-    """how many snapshots are newer than what is held; None when that is not known"""
+    snapshots: repository.Listing = field(default_factory=repository.Listing)
     unknown: str = ""
-    """why the newest snapshot is not known"""
-    engine: str = ""
-    """of Kuma's database; empty where that cannot be told"""
-    choices: Choices = field(default_factory=Choices)
-    full: str | None = None
-    """why the state may be older than the last cycle: the disk is full"""
-    looked_at: float = field(default_factory=time.monotonic)
-    """when ``beat`` was read: what a repository takes to answer makes no supervisor dead"""
-
-    @property
-    def held(self) -> SnapshotRef | None:
-        """What this instance stands on, by its role."""
-        return self.state.following.applied if self._follows else self.state.leading.published
-
-    @property
-    def fenced(self) -> str | None:
-        """Why this leader publishes nothing; a replica would not anyway."""
-        replicas = {mode.value for mode in Mode if mode.replica}
-        return None if self.role in replicas else self.state.leading.fenced
-
-    @property
-    def shrink(self) -> str | None:
-        """Why this replica does not follow the newest snapshot: most monitors would go."""
-        return (self.state.following.shrink or None) if self._follows else None
-
-    @property
-    def waits_until(self) -> float:
-        """When the newest snapshot may be applied, in seconds since the epoch; 0: it may now."""
-        until = self.state.applying.waits_until
-        ahead = 0 < until - time.time() <= restart_cooldown.LONGEST  # else the clock was set
-        return until if self._follows and ahead else 0.0
-
-    @property
-    def exit_code(self) -> int:
-        """What `replicator status` ends with: that of a refusal which only a person ends, or 0."""
-        if self.fenced:
-            return Fenced.exit_code
-        return SnapshotShrinks.exit_code if self.shrink else 0
-
-    def as_dict(self) -> dict[str, Any]:
-        """The JSON of `replicator status --json` (docs/json.md)."""
-        state, last, drift = self.state, self.state.outcome.last, self._drift
-        pending = state.applying.pending
-        drill, failed = state.upkeep.drill, state.upkeep.drill_failed
-        pending = state.applying.pending
-        drill, failed = state.upkeep.drill, state.upkeep.drill_failed
-        return {
-            "role": self.role or None,
-            "fleet": self.fleet,
-            "instance": self.instance,
-            "published": _mark(state.leading.published),
-            "applied": _mark(state.following.applied),
-            "newest": str(self.newest.position) if self.newest else None,
-            "newest_leader": self.newest.label.leader if self.newest else None,
-            "newest_unknown": self.unknown or None,
-            "behind": self.behind,
-            "promoted": mode_mismatch.as_dict(state) if self._awaits_mode else None,
-            "fenced": self.fenced,
-            "shrink_refused": self.shrink,
-            "waits_until": when(self.waits_until),
-            "unconfirmed": str(pending.mark.position) if pending else None,
-            "bad_snapshots": list(state.applying.bad),
-            "killed": self._killed or None,
-            "engine": self.engine or None,
-            "strategy": self.choices.strategy or None,
-            "policy": self.choices.as_dict(),
-            "holding": hold_as_dict(state.following.hold) if self._follows else None,
-            "drift": {"since": when(drift.since), "words": drift.words} if drift else None,
-            "last_cycle": {
-                "at": when(last.at),
-                "ok": last.ok,
-                "outcome": last.outcome or None,
-                "sentence": last.sentence,
-                "error": last.error or None,
-                "exit_code": last.exit_code,
-            }
-            if last
-            else None,
-            "not_noted": self.full,
-            "last_ok_at": when(state.outcome.last_ok_at),
-            "last_success_at": when(last_success(state)),
-            "refused": state.outcome.refused or None,
-            "failing_since": when(state.failing_since),
-            "drill": {"at": when(drill.at), **drill.as_dict()} if drill else None,
-            "drill_failed": failed.sentence if failed else None,
-            "away": [
-                {"name": one.name, "since": when(one.since), "why": one.why} for one in self.away
-            ],
-            "chores": [_job_as_dict(noted) for noted in state.upkeep.jobs],
-            "lagging": self.lagging or None,
-            "repositories": [noted.as_dict() for noted in state.upkeep.repositories],
-            "supervisor": self._supervisor(),
-        }
-
-    @property
-    def _promoted(self) -> bool:
-        """Whether the newest snapshot is its own, while its mode is still a replica's."""
-        published, newest = self.state.leading.published, self.newest
-        if published is None or newest is None:
-            return False
-        return self._follows and published.position == newest.position
-
-    @property
-    def _awaits_mode(self) -> bool:
-        """Whether `promote` made it the leader, it still is, and its mode is still a replica's."""
-        if not (self._follows and mode_mismatch.awaits_mode(self.state)):
-            return False
-        return self.newest is None or self._promoted
-
-    @property
-    def _killed(self) -> str:
-        """That a signal ended Kuma on new rows; "" on a leader, which applies only by hand."""
-        return failed_attempts.killed_sentence(self.state) if self._follows else ""
-
-    @property
-    def _drift(self) -> Problem | None:
-        """How rows differ from the applied snapshot; a leader has none to differ from."""
-        return self.state.drift if self._follows else None
-
-    @property
-    def _follows(self) -> bool:
-        return self.role != Mode.BACKUP.value
-
-    @property
-    def away(self) -> tuple[Away, ...]:
-        """Which of two repositories this replica cannot read. (A leader's lags behind.)"""
-        return self.state.away if self._follows else ()
-
-    @property
-    def lagging(self) -> str:
-        """Which of two repositories this leader could not write to; "" on a replica.
-
-        One that was promoted leads before its mode says so.
-        """
-        return self.state.lagging if self.state.promoted or not self._follows else ""
-
-    def _supervisor(self) -> dict[str, Any] | None:
-        beat = self.beat
-        if beat is None or not heartbeat.alive(beat, self.looked_at):
-            return None
-        return {
-            "pid": beat.pid,
-            "kuma": beat.kuma,
-            "job": beat.job or None,
-            "job_since": when(self._job_since(beat)),
-            "step": beat.step or None,
-            "next_cycle": when(beat.next_cycle),
-        }
-
-    def _under_way(self) -> str:
-        """The supervisor's job; "" once the state has its end, if the beat still names it."""
-        beat, last = self.beat, self.state.outcome.last
-        if beat is None or not beat.job:
-            return ""
-        ended = last is not None and last.at >= self._job_since(beat)
-        return "" if ended and beat.job != START else beat.job
-
-    @staticmethod
-    def _job_since(beat: heartbeat.Beat) -> float:
-        """Seconds since the epoch; 0 without a job."""
-        return time.time() - (time.monotonic() - beat.job_since) if beat.job else 0.0
-
-    def lines(self) -> Iterator[tuple[str, str]]:
-        """The same for people: pairs of a name and a value."""
-        state = self.state
-        roles = {mode.value: "replica" if mode.replica else "leader" for mode in Mode}
-        role = roles.get(self.role, "no role set")
-        if self._awaits_mode:
-            role = "promoted, but by its REPLICATOR_MODE still a replica"
-        yield "instance", f"{self.instance}, {role} of fleet {self.fleet}"
-        if state.leading.published is not None or not self._follows:
-            yield "published", _words(state.leading.published)
-        yield "applied", _words(state.following.applied)
-        yield "newest", self._newest_words()
-        yield "engine", self.engine or "cannot be told"
-        if self.choices.strategy:
-            yield "strategy", self.choices.strategy
-        yield "policy", self.choices.words()
-        if (hold := hold_words.told(state)) is not None and self._follows:
-            yield (
-                "holding",
-                f"{hold_words.held_words(hold)}; to go on: replicator restore --resume",
-            )
-        if (drift := self._drift) is not None:
-            yield "drift", f"since {when(drift.since)}: {drift.words}"
-        if self.fenced:
-            yield "fenced", self.fenced
-            yield "to do", Fenced.hint
-        if self._awaits_mode:
-            yield "promoted", mode_mismatch.sentence(state)
-            yield "to do", mode_mismatch.TO_DO
-        elif self._promoted:
-            yield "to do", _TO_LEAD
-        if self.shrink:
-            yield "not applied", f"{self.shrink} (replicator restore --now --allow-shrink)"
-        if self.waits_until:
-            yield "waits", _waits_words(state, self.waits_until)
-        if state.applying.stopped_by_me and self._supervisor() is None:
-            yield (
-                "Kuma",
-                "stopped by an earlier run that did not start it again: the next cycle does",
-            )
-        if words := _unconfirmed_words(state):
-            yield "unconfirmed", words
-        if self._killed:
-            yield "killed", self._killed
-        yield from self._past_lines()
-        yield from self._repository_lines()
-        for noted in state.upkeep.jobs:
-            if noted.at or noted.due:  # else it is off, and never ran
-                yield f"{noted.name} job", _job_words(noted)
-        yield from self._supervisor_lines()
-
-    def _past_lines(self) -> Iterator[tuple[str, str]]:
-        """How the last cycle and the last drill ended."""
-        state = self.state
-        yield "last cycle", "none yet" if state.outcome.last is None else _ended(state.outcome.last)
-        if self.full:
-            yield "not noted", self.full
-        if state.failing_since:
-            yield "failing since", when(state.failing_since) or ""
-        if state.upkeep.drill is not None:
-            yield "last drill", _ended(state.upkeep.drill)
-        if state.upkeep.drill_failed not in (None, state.upkeep.drill):
-            yield "drill", f"not mended: {state.upkeep.drill_failed.sentence}"
-
-    def _repository_lines(self) -> Iterator[tuple[str, str]]:
-        if self.away:
-            parts = (f"{called(a.name)} is away since {when(a.since)}: {a.why}" for a in self.away)
-            yield "repositories", f"read from one of two: {'; '.join(parts)}"
-        if self.lagging:
-            yield "lagging", self.lagging
-        for noted in self.state.upkeep.repositories:
-            yield noted.name, _upkeep_words(noted)
-
-    def _supervisor_lines(self) -> Iterator[tuple[str, str]]:
-        supervisor = self._supervisor()
-        if supervisor is None:
-            yield "supervisor", "not running"
-        else:
-            yield "supervisor", f"process {supervisor['pid']}, Kuma {supervisor['kuma']}"
-            under_way = self._under_way()
-            if under_way:
-                step = f", {supervisor['step']}" if supervisor["step"] else ""
-                yield supervisor["job"], f"running since {supervisor['job_since']}{step}"
-            if under_way != "cycle":
-                yield "next cycle", supervisor["next_cycle"] or "not scheduled yet"
-
-    def _newest_words(self) -> str:
-        if self.unknown:
-            return f"unknown: {self.unknown}"
-        if self.newest is None:
-            return "none in this fleet" if self.behind is not None else "not asked"
-        lag = f", {self.behind} ahead of this instance" if self.behind else ""
-        if self.behind == 0:
-            lag = ", in place"
-        return (
-            f"{self.newest.position} of {self.newest.label.leader}, {shown(self.newest.time)}{lag}"
-        )
+    """why there is no listing"""
 
 
-def report(settings: Settings) -> Report:
-    """What is known without asking anybody; raises StateError."""
+def status(settings: Settings, ask: Callable[[], Answer] | None = None) -> document.Status:
+    """The document; without ``ask`` nobody is waited for. Raises StateError, and what it raises.
+
+    What is known here is read first: what a repository takes to answer makes no supervisor dead.
+    """
     state = StateFile(settings.state_dir).load()
     role = settings.mode.value if settings.mode else state.outcome.role
-    beat = heartbeat.read(settings.state_dir)
-    return Report(
-        role,
-        settings.fleet,
-        settings.instance,
-        state,
-        beat,
+    follows = role != Mode.BACKUP.value
+    supervisor = _supervisor(heartbeat.read(settings.state_dir))
+    answer, newest, behind = ask() if ask else None, None, None
+    if answer is not None and not answer.unknown:
+        state = _with_away(_as_listed(state, answer.snapshots), answer.snapshots.away)
+        newest = answer.snapshots[-1] if answer.snapshots else None
+        held = state.following.applied if follows else state.leading.published
+        newer = {s.position for s in answer.snapshots if not held or s.position > held.position}
+        behind = len(newer)
+    leading, following, applying = state.leading, state.following, state.applying
+    upkeep, outcome, pending = state.upkeep, state.outcome, state.applying.pending
+    published = leading.published
+    own = newest is None or (published and published.position == newest.position)
+    # later than that it is no time that a cycle waits until: the clock was set
+    waits = follows and 0 < applying.waits_until - time.time() <= restart_cooldown.LONGEST
+    return document.Status(
+        role=role or None,
+        fleet=settings.fleet,
+        instance=settings.instance,
+        published=_snapshot(leading.published),
+        applied=_snapshot(following.applied),
+        newest=newest.position if newest else None,
+        newest_leader=newest.label.leader if newest else None,
+        newest_unknown=answer.unknown or None if answer else None,
+        behind=behind,
+        promoted=mode_mismatch.promoted(state) if follows and own else None,
+        fenced=None if role in _REPLICAS else leading.fenced,
+        shrink_refused=following.shrink or None if follows else None,
+        waits_until=Moment(applying.waits_until) if waits else None,
+        unconfirmed=pending.mark.position if pending else None,
+        bad_snapshots=applying.bad,
+        killed=failed_attempts.killed_sentence(state) or None if follows else None,
         engine=_engine(settings),
-        choices=choices(settings),
-        full=no_room(settings.state_dir),
+        strategy=None if settings.leads else settings.strategy.value,
+        policy=_policy(settings),
+        holding=holding(following.hold) if follows else None,
+        drift=_drift(state) if follows else None,
+        last_cycle=_cycle_end(outcome.last) if outcome.last else None,
+        not_noted=no_room(settings.state_dir),
+        last_ok_at=Moment.of(outcome.last_ok_at),
+        last_success_at=Moment.of(last_success(state)),
+        refused=outcome.refused or None,
+        failing_since=Moment.of(state.failing_since),
+        drill=_drill_end(upkeep.drill) if upkeep.drill else None,
+        drill_failed=upkeep.drill_failed.sentence if upkeep.drill_failed else None,
+        away=tuple(document.Away(a.name, Moment(a.since), a.why) for a in state.away if follows),
+        chores=tuple(map(_job, upkeep.jobs)),
+        # one that was promoted leads before its mode says so
+        lagging=state.lagging or None if state.promoted or not follows else None,
+        repositories=tuple(map(document.Repository.of, upkeep.repositories)),
+        problems=tuple(map(_problem, filter(_is_open, state.problems))),
+        supervisor=supervisor,
+        for_people=document.ForPeople(
+            newest_time=newest.time if newest else "",
+            holding=_holding_words(state) if follows else "",
+            waits=_waits_words(state) if waits else "",
+            unconfirmed=_unconfirmed_words(state),
+            left_stopped=applying.stopped_by_me and supervisor is None,
+        ),
     )
 
 
-def _engine(settings: Settings) -> str:
-    from replicator_kuma.config.build import build_store
-
-    try:
-        store = build_store(settings)
-    except ReplicatorError:
-        return ""
-    return f"embedded-{store.engine}" if store.embedded else store.engine
+def _is_open(problem: Problem) -> bool:
+    return problem.since > 0
 
 
-def compare(known: Report, snapshots: Listing) -> Report:
-    """The report with the fleet's snapshots: how far is this instance behind?"""
-    newest = snapshots[-1] if snapshots else None
-    held = known.held
-    newer = [s for s in snapshots if held is None or s.position > held.position]
-    state = _as_listed(known.state, snapshots)
-    state = _with_away(state, snapshots.away, time.time())
-    return replace(known, state=state, newest=newest, behind=len({s.position for s in newer}))
+def _problem(one: Problem) -> document.Problem:
+    return document.Problem(one.what, one.kind, Moment(one.since), one.words, one.was_told)
 
 
-def _with_away(state: State, away: Mapping[str, ReplicatorError], now: float) -> State:
+def _with_away(state: State, away: Mapping[str, ReplicatorError]) -> State:
+    """The state with who of two gave no answer just now."""
     for one in state.away:
         if one.name not in away:
             state = transitions.cleared(state, AWAY + one.name)
     for name, error in away.items():
-        state = transitions.raised(state, AWAY + name, AWAY, why_away(name, error), now=now)
+        why, now = why_away(name, error), time.time()
+        state = transitions.raised(state, AWAY + name, AWAY, why, now=now)
     return state
 
 
-def _as_listed(state: State, snapshots: Sequence[Snapshot]) -> State:
+def _as_listed(state: State, snapshots: Sequence[repository.Snapshot]) -> State:
     """The state with the ids that its snapshots have in this listing: people type those."""
     ids = {snapshot.key: snapshot.id for snapshot in snapshots}
     by_name = {name: snapshot.id for snapshot in snapshots for name in snapshot.ids}
@@ -389,73 +153,120 @@ def _as_listed(state: State, snapshots: Sequence[Snapshot]) -> State:
     )
 
 
-def unreachable(known: Report, why: str) -> Report:
-    """The report where the repository gave no answer."""
-    return replace(known, unknown=why)
+def _engine(settings: Settings) -> str | None:
+    from replicator_kuma.config.build import build_store
 
-
-def _mark(mark: SnapshotRef | None) -> dict[str, Any] | None:
-    if mark is None:
+    try:
+        store = build_store(settings)
+    except ReplicatorError:
         return None
-    return {
-        "position": str(mark.position),
-        "digest": mark.digest,
-        "schema": mark.schema,
-        "snapshot": mark.snapshot,
-        "leader": mark.leader,
-        "monitors": mark.monitors,
-        "rows": mark.rows,
-    }
+    return f"embedded-{store.engine}" if store.embedded else store.engine
 
 
-def hold_as_dict(hold: Hold | None) -> dict[str, Any] | None:
-    """`holding` of `--json` (docs/json.md)."""
+def _policy(settings: Settings) -> document.Policy:
+    """What was chosen against the catalog's defaults; reads the file of overrides."""
+    from replicator_kuma.config.build import read_policy
+    from replicator_kuma.dump.catalog import SETTINGS, TABLES, choose
+
+    keys = settings.setting_keys
+    chosen = choose(settings.include, settings.exclude)
+    added, removed = sorted(keys - SETTINGS), sorted(SETTINGS - keys)
+    policy = document.Policy(
+        tables_left_out=tuple(name for name in TABLES if name not in chosen),
+        settings=(*(f"+{key}" for key in added), *(f"-{key}" for key in removed)),
+    )
+    if settings.leads:
+        return policy
+    overrides, rules = str(settings.overrides or ""), 0
+    try:
+        rules = len(read_policy(settings)().overrides.rules)
+    except ReplicatorError as error:
+        overrides = str(error)
+    return replace(
+        policy,
+        local_entities=tuple(sorted(settings.local)),
+        overrides=overrides or None,
+        rules=rules,
+        schema="compatible" if settings.compatible else "strict",
+        on_misfit="truncate" if settings.truncate else "refuse",
+    )
+
+
+def _supervisor(beat: Beat | None) -> document.Supervisor | None:
+    if beat is None or not heartbeat.alive(beat):
+        return None
+    began = time.time() - (time.monotonic() - beat.job_since)
+    return document.Supervisor(
+        pid=beat.pid,
+        kuma=beat.kuma,
+        job=beat.job or None,
+        job_since=Moment(began) if beat.job else None,
+        step=beat.step or None,
+        next_cycle=Moment.of(beat.next_cycle),
+    )
+
+
+def _snapshot(ref: SnapshotRef | None) -> document.Snapshot | None:
+    if ref is None:
+        return None
+    return document.Snapshot(
+        ref.position, ref.digest, ref.schema, ref.snapshot, ref.leader, ref.monitors, ref.rows
+    )
+
+
+def holding(hold: Hold | None) -> document.Holding | None:
+    """Where a replica stays, as `status` and `diff` print it."""
     if hold is None:
         return None
-    mark = hold.mark
-    return {
-        "position": str(mark.position) if mark else None,
-        "snapshot": mark.snapshot if mark else None,
-        "since": when(hold.since),
-    }
+    position, snapshot = (hold.mark.position, hold.mark.snapshot) if hold.mark else (None, None)
+    return document.Holding(position, snapshot, Moment(hold.since))
 
 
-def _job_as_dict(noted: JobRecord) -> dict[str, Any]:
-    """One of `chores` in `replicator status --json` (docs/json.md)."""
-    return {
-        "name": noted.name,
-        "window": noted.window or None,
-        "due": when(noted.due),
-        "at": when(noted.at),
-        "seconds": noted.seconds,
-        "ok": noted.ok if noted.at else None,
-        "sentence": noted.sentence or None,
-        "error": noted.error or None,
-        "exit_code": noted.exit_code,
-        "last_ok_at": when(noted.ok_at),
-    }
+def _drift(state: State) -> document.Drift | None:
+    return document.Drift(Moment(state.drift.since), state.drift.words) if state.drift else None
 
 
-def _words(mark: SnapshotRef | None) -> str:
-    if mark is None:
-        return "nothing"
-    return (
-        f"{mark.position} of {mark.leader}, {counted(mark.monitors, 'monitor')}, "
-        f"digest {mark.digest[:12]}, snapshot {mark.snapshot[:8]}"
+def _cycle_end(last: Last) -> document.CycleEnd:
+    outcome, error = last.outcome or None, last.error or None
+    return document.CycleEnd(
+        Moment(last.at), last.ok, outcome, last.sentence, error, last.exit_code
     )
 
 
-def _waits_words(state: State, until: float) -> str:
-    since = f" at {when(state.applying.restart.at)}" if state.applying.restart else ""
-    return (
-        f"a change is applied at {when(until)}: Kuma was restarted{since}, and its monitors are to "
-        "beat first (at once: replicator restore --now)"
+def _drill_end(drill: Drill) -> document.DrillEnd:
+    position, failed_at, steps = drill.position or None, drill.failed_at or None, dict(drill.steps)
+    return document.DrillEnd(
+        Moment(drill.at), drill.ok, position, drill.sentence, steps, drill.kuma, failed_at
     )
 
 
-def _ended(last: Last | Drill) -> str:
-    ago = max(0, round(time.time() - last.at))
-    return f"{'ok' if last.ok else 'FAILED'}, {ago} s ago: {last.sentence}"
+def _job(noted: JobRecord) -> document.Job:
+    return document.Job(
+        name=noted.name,
+        window=noted.window or None,
+        due=Moment.of(noted.due),
+        at=Moment.of(noted.at),
+        seconds=noted.seconds,
+        ok=noted.ok if noted.at else None,
+        sentence=noted.sentence or None,
+        error=noted.error or None,
+        exit_code=noted.exit_code,
+        last_ok_at=Moment.of(noted.ok_at),
+    )
+
+
+def _holding_words(state: State) -> str:
+    hold = hold_words.told(state)
+    return f"{hold_words.held_words(hold)}; {hold_words.TO_GO_ON}" if hold else ""
+
+
+def _waits_words(state: State) -> str:
+    applying = state.applying
+    since = f" at {when(applying.restart.at)}" if applying.restart else ""
+    return (
+        f"a change is applied at {when(applying.waits_until)}: Kuma was restarted{since}, and its "
+        "monitors are to beat first (at once: replicator restore --now)"
+    )
 
 
 def _unconfirmed_words(state: State) -> str:
@@ -466,28 +277,5 @@ def _unconfirmed_words(state: State) -> str:
     rows = f"the rows that undo {pending.undoes} puts back" if pending.undoes else "its rows"
     if pending.rollback:
         rows = "the rows from before it, which are put back"
-    what = f"{pending.mark.position}: {rows}"
-    return f"{what}; " + (
-        "Kuma was not ready on them yet" if pending.writing else "they are not written yet"
-    )
-
-
-def _job_words(noted: JobRecord) -> str:
-    went = "has not run yet"
-    if noted.at:
-        went = f"{'ok' if noted.ok else 'FAILED'}, {when(noted.at)}: {noted.sentence}"
-    return f"{went}; next {when(noted.due)}" if noted.due else went
-
-
-def _upkeep_words(noted: RepositoryUpkeep) -> str:
-    if noted.damaged:
-        return f"DAMAGED: {noted.damaged}"
-    parts = [
-        f"{counted(noted.snapshots, 'snapshot')} of this fleet",
-        f"{size(noted.bytes)} in all",
-    ]
-    if noted.checked_at:
-        parts.append(f"part {noted.part} of {noted.parts} checked {when(noted.checked_at)}")
-    if noted.refused:
-        parts.append("nothing may be removed there")
-    return ", ".join(parts)
+    got_to = "Kuma was not ready on them yet" if pending.writing else "they are not written yet"
+    return f"{pending.mark.position}: {rows}; {got_to}"

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from replicator_kuma.adapters.notify.ntfy import Ntfy
-from replicator_kuma.base.text import plain, plain_json, plain_line
+from replicator_kuma.base.text import plain, plain_json, plain_line, sized
 from replicator_kuma.cli.output import Voice
 from replicator_kuma.daemon import log
 from tests.support.tools import ROOT
@@ -104,3 +104,11 @@ def test_nothing_prints_past_it() -> None:
         if re.search(r"click\.(secho|echo|echo_via_pager|prompt)\(", path.read_text())
     }
     assert speaking == {"cli/main.py", "cli/output.py"}
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [(0, "0.0 KiB"), (18_833, "18.4 KiB"), (1024**2, "1.0 MiB"), (3 << 29, "1.5 GiB")],
+)
+def test_a_size_is_in_restic_s_units(count: int, words: str) -> None:
+    assert sized(count) == words

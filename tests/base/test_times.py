@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from replicator_kuma.base.times import moment_of, parse_moment, shown, when
+from replicator_kuma.base.times import Moment, ago, lasting, moment_of, parse_moment, shown, when
 
 
 @pytest.fixture(params=["UTC", "Asia/Tokyo", "America/New_York"])
@@ -32,7 +32,33 @@ def test_every_zone_shows_the_same() -> None:
     assert shown("2026-11-22T01:24:18.123456789+09:00") == "2026-11-21T16:24:18Z"
     assert when(moment_of("2026-11-21T16:24:18Z")) == "2026-11-21T16:24:18Z"
     assert when(0) is None
+    assert when(Moment.of(1.5)) == "1970-01-01T00:00:01Z"
+    assert when(Moment.of(0)) is None
 
 
 def test_what_is_no_time_is_shown_as_it_is() -> None:
     assert shown("yesterday") == "yesterday"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0, "0 s"),
+        (0.04, "0 s"),
+        (0.4, "0.4 s"),
+        (9.94, "9.9 s"),
+        (9.96, "10 s"),
+        (59.6, "1 min"),
+        (200, "3 min 20 s"),
+        (7_500, "2 h 5 min"),
+        (7_200, "2 h"),
+        (90_061, "1 d 1 h"),
+        (-5, "0 s"),
+    ],
+)
+def test_a_duration_is_its_two_largest_parts(seconds: float, words: str) -> None:
+    assert lasting(seconds) == words
+
+
+def test_an_age_has_whole_seconds() -> None:
+    assert (ago(0.4), ago(1.6), ago(3_700)) == ("0 s ago", "2 s ago", "1 h 1 min ago")

@@ -14,6 +14,7 @@ from replicator_kuma.cli.main import main
 from replicator_kuma.config import build as building
 from tests.support.databases import build
 from tests.support.folder_repository import FolderRepository
+from tests.support.status_schema import faults
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,15 @@ class Commands:
         return self.folder / "replica"
 
     def call(self, *arguments: str) -> Done:
-        """One command through `main`, the error boundary included."""
+        """One command through `main`, the error boundary included.
+
+        What `status` prints for programs is as its schema says, whatever state it is of.
+        """
         self.capsys.readouterr()
         code = main(arguments)
         out, err = self.capsys.readouterr()
+        if arguments[:1] == ("status",) and "--json" in arguments and '"supervisor"' in out:
+            assert faults(json.loads(out)) == []
         return Done(code, out, err)
 
     def on_leader(self, *arguments: str) -> Done:

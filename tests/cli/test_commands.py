@@ -492,7 +492,7 @@ def test_doctor_finds_what_is_odd(world: World) -> None:
     assert "has not met" in texts["schema"]
     assert "snapshot x is ignored" in texts["repository"]
     assert "did you mean REPLICATOR_FLEET?" in texts["settings"]
-    assert "MiB left" in texts["state directory"]
+    assert "iB left" in texts["state directory"]
     assert "ntfy is set" in texts["notifications"]
     assert "in the future" in texts["clock"]
     assert "does not come back" in texts["supervisor"]

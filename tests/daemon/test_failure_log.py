@@ -9,7 +9,6 @@ from collections.abc import Callable
 import pytest
 
 from replicator_kuma.base.errors import RepositoryLocked, RepositoryUnreachable, StoppedInVain
-from replicator_kuma.base.times import lasting
 from replicator_kuma.daemon.failure_log import FailureLog
 
 Said = Callable[[], list[str]]
@@ -98,23 +97,6 @@ def test_after_a_recovery_a_failure_is_new(clock: Clock, said: Said) -> None:
 def test_a_bug_is_told_by_its_type_alone(clock: Clock, said: Said) -> None:
     FailureLog(clock).failed(ValueError("the password is x"))
     assert said() == ["ValueError: this is a bug in replicator-kuma"]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (0, "0 s"),
-        (0.4, "0 s"),
-        (59.6, "1 min"),
-        (200, "3 min 20 s"),
-        (7_500, "2 h 5 min"),
-        (7_200, "2 h"),
-        (90_061, "1 d 1 h"),
-        (-5, "0 s"),
-    ],
-)
-def test_a_duration_is_its_two_largest_parts(seconds: float, words: str) -> None:
-    assert lasting(seconds) == words
 
 
 def test_what_lasts_until_somebody_acts_is_said_once_a_day(clock: Clock, said: Said) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 
@@ -13,7 +12,9 @@ from replicator_kuma.config.settings import Settings
 from replicator_kuma.replication.restart_cooldown import LONGEST, Beats, Wait, left
 from replicator_kuma.replication.state.file import StateFile
 from replicator_kuma.replication.state.records import Restart
-from replicator_kuma.reports.status import report
+from replicator_kuma.reports import terminal
+from replicator_kuma.reports.document import as_json
+from replicator_kuma.reports.status import status
 from tests.support.clock import Clocks
 from tests.support.states import edit_state
 
@@ -107,13 +108,13 @@ def test_status_says_until_when_a_change_waits(tmp_path: Path) -> None:
     until = time.time() + 300
     state = StateFile(tmp_path / "replicator")
     edit_state(state, restart=Restart(1.0, 0.0), waits_until=until)
-    known = report(settings(tmp_path))
+    known = status(settings(tmp_path))
     shown = when(until)
-    assert dict(known.lines())["waits"] == (
+    assert dict(terminal.lines(known))["waits"] == (
         f"a change is applied at {shown}: Kuma was restarted at 1970-01-01T00:00:01Z, and its "
         "monitors are to beat first (at once: replicator restore --now)"
     )
-    assert json.loads(json.dumps(known.as_dict()))["waits_until"] == shown
+    assert as_json(known)["waits_until"] == shown
     assert known.exit_code == 0
 
 
@@ -121,11 +122,11 @@ def test_status_says_until_when_a_change_waits(tmp_path: Path) -> None:
 def test_what_is_over_or_cannot_be_is_not_shown(tmp_path: Path, ahead: float) -> None:
     until = time.time() + ahead if ahead else 0.0
     edit_state(StateFile(tmp_path / "replicator"), waits_until=until)
-    known = report(settings(tmp_path))
-    assert "waits" not in dict(known.lines())
-    assert known.as_dict()["waits_until"] is None
+    known = status(settings(tmp_path))
+    assert "waits" not in dict(terminal.lines(known))
+    assert as_json(known)["waits_until"] is None
 
 
 def test_a_leader_waits_for_nothing(tmp_path: Path) -> None:
     edit_state(StateFile(tmp_path / "replicator"), waits_until=time.time() + 300)
-    assert report(settings(tmp_path, "BACKUP")).as_dict()["waits_until"] is None
+    assert as_json(status(settings(tmp_path, "BACKUP")))["waits_until"] is None

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from replicator_kuma.adapters.repository import Label, Position, Snapshot
+from replicator_kuma.adapters.repository import Label, Listing, Position, Snapshot
 from replicator_kuma.base.errors import SettingsError
 from replicator_kuma.base.times import moment_of
 from replicator_kuma.cli.main import main
@@ -30,10 +30,13 @@ from replicator_kuma.replication.state.records import (
     SnapshotRef,
     still_failed,
 )
+from replicator_kuma.reports import terminal
+from replicator_kuma.reports.document import Status, as_json
 from replicator_kuma.reports.health import health
-from replicator_kuma.reports.status import Report, report
+from replicator_kuma.reports.status import Answer, status
 from tests.support import old_state
 from tests.support.states import edit_state, with_fields
+from tests.support.status_schema import faults
 from tests.support.tools import restic_018
 from tests.support.weak_repository import PASSWORD
 
@@ -46,8 +49,8 @@ def settings(folder: Path, mode: str = "RESTORE", **environ: str) -> Settings:
     return Settings.load(environ)
 
 
-def lines(known: Report) -> dict[str, str]:
-    return dict(known.lines())
+def lines(known: Status) -> dict[str, str]:
+    return dict(terminal.lines(known))
 
 
 @pytest.mark.parametrize(
@@ -55,17 +58,17 @@ def lines(known: Report) -> dict[str, str]:
     [("BACKUP", "leader"), ("RESTORE", "replica"), (LOCAL, "replica")],
 )
 def test_each_mode_has_a_role(tmp_path: Path, mode: str, words: str) -> None:
-    known = report(settings(tmp_path, mode))
+    known = status(settings(tmp_path, mode))
     assert lines(known)["instance"] == f"beta, {words} of fleet default"
-    assert known.as_dict()["role"] == mode
+    assert as_json(known)["role"] == mode
 
 
 def test_a_replica_without_choices(tmp_path: Path) -> None:
-    known = report(settings(tmp_path))
+    known = status(settings(tmp_path))
     assert lines(known)["strategy"] == "SNAPSHOT"
     assert lines(known)["policy"] == "the leader's rows as they are"
     assert "drift" not in lines(known)
-    found = known.as_dict()
+    found = as_json(known)
     assert (found["strategy"], found["drift"], found["engine"]) == ("SNAPSHOT", None, "sqlite")
     assert found["policy"] == {
         "tables_left_out": [],
@@ -81,7 +84,7 @@ def test_a_replica_without_choices(tmp_path: Path) -> None:
 def test_a_replica_with_every_choice(tmp_path: Path) -> None:
     file = tmp_path / "overrides.toml"
     file.write_text(RULE)
-    known = report(
+    known = status(
         settings(
             tmp_path,
             LOCAL,
@@ -98,7 +101,7 @@ def test_a_replica_with_every_choice(tmp_path: Path) -> None:
         f"overrides {file} (1 rule); compatible schemas too; misfits are cut; "
         "settings +primaryBaseURL, -checkBeta"
     )
-    assert known.as_dict()["policy"] == {
+    assert as_json(known)["policy"] == {
         "tables_left_out": ["notification", "monitor_notification"],
         "local_entities": ["proxy", "remote_browser"],
         "overrides": str(file),
@@ -111,11 +114,11 @@ def test_a_replica_with_every_choice(tmp_path: Path) -> None:
 
 def test_a_leader_has_no_strategy_and_no_rules(tmp_path: Path) -> None:
     choices = {"RESTORE_MERGE_STRATEGY": "DEFAULT", "REPLICATOR_SETTINGS": "-checkBeta"}
-    known = report(settings(tmp_path, "BACKUP", REPLICATOR_OVERRIDES="/none", **choices))
+    known = status(settings(tmp_path, "BACKUP", REPLICATOR_OVERRIDES="/none", **choices))
     assert "strategy" not in lines(known)
     assert lines(known)["policy"] == "settings -checkBeta"
-    assert known.as_dict()["strategy"] is None
-    assert known.as_dict()["policy"]["overrides"] is None
+    assert as_json(known)["strategy"] is None
+    assert as_json(known)["policy"]["overrides"] is None
 
 
 @pytest.mark.parametrize(
@@ -134,8 +137,8 @@ def test_the_engine_is_told_without_asking_it(
     tmp_path: Path, config: dict[str, str], engine: str | None
 ) -> None:
     (tmp_path / "db-config.json").write_text(json.dumps(config))
-    known = report(settings(tmp_path))
-    assert known.as_dict()["engine"] == engine
+    known = status(settings(tmp_path))
+    assert as_json(known)["engine"] == engine
     assert lines(known)["engine"] == (engine or "cannot be told")
 
 
@@ -144,16 +147,16 @@ def test_drift_is_shown_since_when_it_is_known(tmp_path: Path) -> None:
         StateFile(tmp_path / "replicator"),
         problems=(Problem(DRIFT, "rows differ", 1.0, "rows differ"),),
     )
-    known = report(settings(tmp_path))
+    known = status(settings(tmp_path))
     assert lines(known)["drift"] == "since 1970-01-01T00:00:01Z: rows differ"
-    assert known.as_dict()["drift"] == {"since": "1970-01-01T00:00:01Z", "words": "rows differ"}
-    leader = report(settings(tmp_path, "BACKUP"))
+    assert as_json(known)["drift"] == {"since": "1970-01-01T00:00:01Z", "words": "rows differ"}
+    leader = status(settings(tmp_path, "BACKUP"))
     assert "drift" not in lines(leader), "its own rows are what they are"
-    assert leader.as_dict()["drift"] is None
+    assert as_json(leader)["drift"] is None
 
 
 def test_rules_that_cannot_be_read_keep_nobody_from_the_rest(tmp_path: Path) -> None:
-    known = report(settings(tmp_path, REPLICATOR_OVERRIDES=str(tmp_path / "gone.toml")))
+    known = status(settings(tmp_path, REPLICATOR_OVERRIDES=str(tmp_path / "gone.toml")))
     assert "gone.toml, cannot be read: No such file" in lines(known)["policy"]
 
 
@@ -229,10 +232,10 @@ FAILED = Drill(1.0, False, "the drill of 1.7 failed to fetch: a pack is missing"
 WENT_WELL = Drill(2.0, True, "1.8 can be recovered", "1.8", (("fetch", 0.5),))
 
 
-def after_drills(folder: Path, *, last: Drill, failed: Drill | None) -> Report:
+def after_drills(folder: Path, *, last: Drill, failed: Drill | None) -> Status:
     state = StateFile(folder / "replicator")
     state.save(with_fields(state.load(), drill=last, drill_failed=failed))
-    return report(settings(folder))
+    return status(settings(folder))
 
 
 def test_a_cycle_that_runs_is_shown_with_what_it_does(tmp_path: Path) -> None:
@@ -240,16 +243,17 @@ def test_a_cycle_that_runs_is_shown_with_what_it_does(tmp_path: Path) -> None:
     beat = replace(beat, next_cycle=time.time() + 60, step="asking the repository")
     (tmp_path / "replicator").mkdir(mode=0o700)
     heartbeat.write(tmp_path / "replicator", beat)
-    known = report(settings(tmp_path))
-    since = known.as_dict()["supervisor"]["job_since"]
+    known = status(settings(tmp_path))
+    since = as_json(known)["supervisor"]["job_since"]
     assert abs(moment_of(since) - (time.time() - 5)) <= 2
     assert lines(known)["cycle"] == f"running since {since}, asking the repository"
     assert "next cycle" not in lines(known)
-    done = replace(known, state=with_fields(known.state, last=Last(time.time(), True, "done")))
+    edit_state(StateFile(tmp_path / "replicator"), last=Last(time.time(), True, "done"))
+    done = status(settings(tmp_path))
     assert "cycle" not in lines(done), "its end is noted, and the sign of life is older"
     assert "next cycle" in lines(done)
     heartbeat.write(tmp_path / "replicator", replace(beat, job="", job_since=0.0, step=""))
-    assert lines(report(settings(tmp_path)))["next cycle"].endswith("Z")
+    assert lines(status(settings(tmp_path)))["next cycle"].endswith("Z")
 
 
 def test_a_slow_repository_makes_no_supervisor_dead(
@@ -257,10 +261,13 @@ def test_a_slow_repository_makes_no_supervisor_dead(
 ) -> None:
     (tmp_path / "replicator").mkdir(mode=0o700)
     heartbeat.write(tmp_path / "replicator", Beat(os.getpid(), time.monotonic(), "ready"))
-    known = report(settings(tmp_path))
-    later = time.monotonic() + heartbeat.STALE + 1
-    monkeypatch.setattr(time, "monotonic", lambda: later)
-    assert known.as_dict()["supervisor"]["kuma"] == "ready"
+
+    def ask() -> Answer:
+        later = time.monotonic() + heartbeat.STALE + 1
+        monkeypatch.setattr(time, "monotonic", lambda: later)
+        return Answer()
+
+    assert as_json(status(settings(tmp_path), ask))["supervisor"]["kuma"] == "ready"
 
 
 def test_a_heartbeat_of_another_version_is_read(tmp_path: Path) -> None:
@@ -290,13 +297,13 @@ def test_a_heartbeat_that_is_none_is_no_sign_of_life(tmp_path: Path, text: str) 
     assert heartbeat.read(path) is None
     assert not heartbeat.lost(path)
     assert health(settings(tmp_path)) is not None
-    assert report(settings(tmp_path)).as_dict()["supervisor"] is None
+    assert as_json(status(settings(tmp_path)))["supervisor"] is None
 
 
 def test_the_last_drill_is_shown(tmp_path: Path) -> None:
     known = after_drills(tmp_path, last=WENT_WELL, failed=None)
-    assert lines(known)["last drill"].endswith("s ago: 1.8 can be recovered")
-    assert known.as_dict()["drill"] == {
+    assert lines(known)["last drill"].endswith(" ago: 1.8 can be recovered")
+    assert as_json(known)["drill"] == {
         "at": "1970-01-01T00:00:02Z",
         "ok": True,
         "position": "1.8",
@@ -305,13 +312,13 @@ def test_the_last_drill_is_shown(tmp_path: Path) -> None:
         "kuma": False,
         "failed_at": None,
     }
-    assert known.as_dict()["drill_failed"] is None
+    assert as_json(known)["drill_failed"] is None
 
 
 @pytest.mark.parametrize("last", [FAILED, WENT_WELL])
 def test_a_failed_drill_is_unhealthy_until_it_is_mended(tmp_path: Path, last: Drill) -> None:
     known = after_drills(tmp_path, last=last, failed=FAILED)
-    assert known.as_dict()["drill_failed"] == FAILED.sentence
+    assert as_json(known)["drill_failed"] == FAILED.sentence
     assert FAILED.sentence in "".join(lines(known).values())
     beat = Beat(os.getpid(), time.monotonic(), "ready", 0.0, "", 0.0, 0.0)
     heartbeat.write(tmp_path / "replicator", beat)
@@ -336,17 +343,20 @@ def test_who_was_promoted_and_has_the_old_mode_is_told(tmp_path: Path) -> None:
     label = Label("default", Position(2, 1), "d" * 64, "5" * 16, "w", "beta")
     newest = Snapshot("a" * 64, label, "2031-05-01T10:00:00Z")
     edit_state(StateFile(tmp_path / "replicator"), published=SnapshotRef.of(newest))
-    followed = replace(report(settings(tmp_path)), newest=newest)
-    assert "set REPLICATOR_MODE=BACKUP here" in lines(followed)["to do"]
-    assert "to do" not in lines(replace(report(settings(tmp_path, "BACKUP")), newest=newest))
+
+    def told(newest: Snapshot, mode: str) -> dict[str, str]:
+        return lines(status(settings(tmp_path, mode), lambda: Answer(Listing([newest]))))
+
+    assert "set REPLICATOR_MODE=BACKUP here" in told(newest, "RESTORE")["to do"]
+    assert "to do" not in told(newest, "BACKUP")
     later = replace(newest, label=replace(label, position=Position(2, 2)))
-    assert "to do" not in lines(replace(followed, newest=later))
+    assert "to do" not in told(later, "RESTORE")
 
 
 def test_a_kill_while_kuma_started_is_told_until_the_snapshot_is_applied(tmp_path: Path) -> None:
     file = StateFile(tmp_path / "replicator")
     file.prepare()
-    assert "killed" not in lines(report(settings(tmp_path)))
+    assert "killed" not in lines(status(settings(tmp_path)))
     killed = FailedAttempt(
         aim="a:b",
         position="1.2",
@@ -357,16 +367,16 @@ def test_a_kill_while_kuma_started_is_told_until_the_snapshot_is_applied(tmp_pat
     )
     for outages, again in ((1, "at the next cycle"), (2, "not before 20")):
         edit_state(file, failed=replace(killed, outages=outages))
-        known = report(settings(tmp_path))
+        known = status(settings(tmp_path))
         said = lines(known)["killed"]
         assert said.startswith(killed.sentence)
         assert again in said
-        assert known.as_dict()["killed"] == said
-    leader = report(settings(tmp_path, "BACKUP"))  # which tries nothing again by itself
+        assert as_json(known)["killed"] == said
+    leader = status(settings(tmp_path, "BACKUP"))  # which tries nothing again by itself
     assert "killed" not in lines(leader)
-    assert leader.as_dict()["killed"] is None
+    assert as_json(leader)["killed"] is None
     edit_state(file, failed=replace(killed, signal=0))
-    assert "killed" not in lines(report(settings(tmp_path)))
+    assert "killed" not in lines(status(settings(tmp_path)))
 
 
 @pytest.mark.restic
@@ -389,6 +399,7 @@ def test_status_of_what_0_3_0_left_says_what_0_3_0_said_of_it(
         monkeypatch.setenv(variable, value)
     assert main(["status", "--json"]) == code
     now = json.loads(capsys.readouterr().out)
+    assert faults(now) == []
     # for these two 0.3.0 was asked when the rival's 2.1 was in the repository
     later = {"newest", "newest_leader", "behind"} if name in ("fenced", "rival") else set()
     assert {key: now[key] for key in said if key not in later} == {

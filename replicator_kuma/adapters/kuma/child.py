@@ -13,12 +13,14 @@ from replicator_kuma.adapters.kuma.embedded_mariadb import EmbeddedDatabase
 from replicator_kuma.adapters.kuma.exit_status import exit_status
 from replicator_kuma.adapters.kuma.process import STOP_DEADLINE, spawn, wait_until
 from replicator_kuma.base.errors import KumaError
+from replicator_kuma.base.times import lasting
 
 logger = logging.getLogger(__name__)
 
 
 def _log_wait(seconds: float) -> None:
-    logger.info("Uptime Kuma has not ended yet, %.0f s after it was asked to: waiting.", seconds)
+    after = lasting(seconds)
+    logger.info("Uptime Kuma has not ended yet, %s after it was asked to: waiting.", after)
 
 
 class ChildKuma:
@@ -123,7 +125,7 @@ class ChildKuma:
             gone, clock, sleep = lambda: process.poll() is not None, self._clock, self._sleep
             if not wait_until(gone, timeout, self._on_wait, clock=clock, sleep=sleep):
                 raise KumaError(
-                    f"Uptime Kuma (process {process.pid}) has not ended within {timeout:g} s",
+                    f"Uptime Kuma (process {process.pid}) has not ended within {lasting(timeout)}",
                     hint="It is left alone, it may be migrating. Look at its log.",
                 )
         if self._database is not None:

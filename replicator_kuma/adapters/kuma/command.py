@@ -16,6 +16,7 @@ from replicator_kuma.adapters.kuma.process import (
     wait_until,
 )
 from replicator_kuma.base.errors import KumaError
+from replicator_kuma.base.times import lasting
 
 START_DEADLINE = 120.0
 POLL = 0.2
@@ -96,7 +97,7 @@ class CommandKuma(Tools):
             lambda: not self.running(), left, poll=POLL, clock=self._clock, sleep=self._sleep
         ):
             raise KumaError(
-                f"Uptime Kuma has not ended within {self._stop_deadline:g} s",
+                f"Uptime Kuma has not ended within {lasting(self._stop_deadline)}",
                 hint="It is left alone, it may be migrating. Look at its log.",
             )
         self._stopped_by_us = True

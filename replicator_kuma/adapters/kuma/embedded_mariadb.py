@@ -31,6 +31,7 @@ from replicator_kuma.base.folders import Folder, Owner, give
 from replicator_kuma.base.os_errors import unnamed_file
 from replicator_kuma.base.processes import arguments_of, pids, stat_of
 from replicator_kuma.base.sockets import vouched_socket
+from replicator_kuma.base.times import lasting
 
 PROGRAM = "mariadbd"
 ANOTHER = 10.0
@@ -57,7 +58,7 @@ class Running:
 
 
 def _log_wait(what: str, seconds: float) -> None:
-    logger.info("%s for %.0f s: waiting.", what, seconds)
+    logger.info("%s for %s: waiting.", what, lasting(seconds))
 
 
 class EmbeddedDatabase:
@@ -146,7 +147,7 @@ class EmbeddedDatabase:
         )
         if not gone:
             raise KumaError(
-                f"Kuma was stopped, and its MariaDB still answers after {LIMIT:g} s",
+                f"Kuma was stopped, and its MariaDB still answers after {lasting(LIMIT)}",
                 hint=f"It is left alone. Look who has {self.sockets[0]} open.",
             )
 

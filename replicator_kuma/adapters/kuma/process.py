@@ -14,6 +14,7 @@ from replicator_kuma.base import core_dumps
 from replicator_kuma.base.errors import KumaError
 from replicator_kuma.base.os_errors import unnamed_file
 from replicator_kuma.base.text import killed_by
+from replicator_kuma.base.times import lasting
 
 POLL = 0.02
 """seconds between two looks at a process: what a wait adds to the outage of a restart"""
@@ -168,7 +169,7 @@ def _wait(process: subprocess.Popen[bytes], what: str, deadline: float, end_late
         else:
             _left_running.append(process)
         raise KumaError(
-            f"{what} has not ended within {deadline:g} s",
+            f"{what} has not ended within {lasting(deadline)}",
             hint="It must return by itself. Try the same command by hand.",
         ) from None
 

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from replicator_kuma.adapters.kuma.exit_status import signal_of
 from replicator_kuma.base.errors import Interrupted, KumaError
 from replicator_kuma.base.text import killed_by
+from replicator_kuma.base.times import lasting
 
 if TYPE_CHECKING:
     from http.client import HTTPConnection
@@ -232,14 +233,15 @@ def _not_ready(url: str, state: Readiness, timeout: float, who: str) -> NotReady
             state,
             hint="Finish its set-up page, or start it with UPTIME_KUMA_DB_TYPE=sqlite.",
         )
+    after = lasting(timeout)
     if state is Readiness.OTHER:
         return NotReady(
-            f"What answers at {address} is not a ready Uptime Kuma, {timeout:g} s after its start",
+            f"What answers at {address} is not a ready Uptime Kuma, {after} after its start",
             state,
             hint="Check the address and the port (http or https?), and look at Kuma's own log.",
         )
     return NotReady(
-        f"Uptime Kuma does not answer at {address}, {timeout:g} s after its start",
+        f"Uptime Kuma does not answer at {address}, {after} after its start",
         state,
         hint="Look at Kuma's own log. Does it answer elsewhere? Then set REPLICATOR_KUMA_URL. Does "
         "its start take longer? Then set REPLICATOR_READY_TIMEOUT.",

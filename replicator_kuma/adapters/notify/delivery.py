@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from replicator_kuma.adapters.notify import Kind, Request, Service
+from replicator_kuma.base.times import lasting
 
 if TYPE_CHECKING:
     from requests import PreparedRequest
@@ -138,7 +139,7 @@ class Delivery:
             ) as response:
                 return self._judge(response.status_code)
         except requests.Timeout:
-            return f"no answer within {self._timeout:g} s", True
+            return f"no answer within {lasting(self._timeout)}", True
         except requests.exceptions.SSLError:
             return "its certificate is not accepted", False
         except requests.ConnectionError:

@@ -16,6 +16,7 @@ from replicator_kuma.base.errors import (
     RepositoryUnreachable,
     SnapshotRefused,
 )
+from replicator_kuma.base.text import sized
 
 __all__ = ["Label", "Limits", "Listing", "Place", "Position", "Repository", "Snapshot", "missing"]
 
@@ -33,7 +34,7 @@ class Limits:
         if len(sizes) > self.files:
             raise SnapshotRefused(f"it has more than {self.files} files")
         if sum(sizes) > self.bytes:
-            raise SnapshotRefused(f"it has more than {self.bytes} bytes")
+            raise SnapshotRefused(f"it has more than {sized(self.bytes)}")
 
 
 class Listing(list[Snapshot]):

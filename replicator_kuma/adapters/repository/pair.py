@@ -32,6 +32,7 @@ from replicator_kuma.base.errors import (
     SnapshotNotFound,
 )
 from replicator_kuma.base.threads import started
+from replicator_kuma.base.times import lasting
 from replicator_kuma.dump.format import Dump
 
 logger = logging.getLogger(__name__)
@@ -236,7 +237,7 @@ class Pair:
         for name, future in asked.items():
             if not future.done():
                 away[name] = RepositoryUnreachable(
-                    f"{name}: no answer within {self._patience:g} s of the other's",
+                    f"{name}: no answer within {lasting(self._patience)} of the other's",
                     hint=_hint(name, RepositoryUnreachable.hint),
                 )
                 continue

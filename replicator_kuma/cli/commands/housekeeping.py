@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import click
 
 from replicator_kuma.base.times import shown
@@ -16,6 +18,9 @@ from replicator_kuma.cli.options import (
 )
 from replicator_kuma.cli.output import Voice
 from replicator_kuma.config.settings import Mode, Need, Settings
+
+if TYPE_CHECKING:
+    from replicator_kuma.replication.leader.housekeeping import Done
 
 
 @click.command("housekeeping")
@@ -56,7 +61,7 @@ def _show(voice: Voice, settings: Settings, _wait: float) -> None:
             )
     if not any(found.values()):
         voice.show("no snapshot would be removed")
-    voice.data({**done.as_dict(), "sentence": "nothing was changed"})
+    voice.data(_json(done, "nothing was changed"))
 
 
 def _run(voice: Voice, settings: Settings, wait: float) -> None:
@@ -73,4 +78,19 @@ def _run(voice: Voice, settings: Settings, wait: float) -> None:
         finally:
             instance.notifier.close()
     voice.did(sentence)
-    voice.data(done.as_dict())
+    voice.data(_json(done, sentence))
+
+
+def _json(done: Done, sentence: str) -> dict[str, Any]:
+    """What `--json` prints (docs/json.md)."""
+    from replicator_kuma.reports.document import Repository, as_json
+
+    return {
+        "sentence": sentence,
+        "forgotten": [
+            {"repository": name, "position": str(s.position), "snapshot": s.id}
+            for name, gone in done.forgotten.items()
+            for s in gone
+        ],
+        "repositories": [as_json(Repository.of(noted)) for noted in done.notes.values()],
+    }

@@ -28,22 +28,21 @@ def command(overrides: dict[str, str], voice: Voice) -> None:
       replicator snapshots --json
     """
     from replicator_kuma.config.build import build_repository
-    from replicator_kuma.reports import status
     from replicator_kuma.reports.changes import snapshot_as_dict
+    from replicator_kuma.reports.status import Answer, status
 
     settings = load(voice, overrides)
-    report = status.report(settings)
     with advised(settings), voice.progress() as progress, interruptible() as interrupted:
         progress("asking the repository")
         found = build_repository(settings, interrupted=interrupted).snapshots(settings.fleet)
-    mark = status.compare(report, found).held
-    held = mark.key if mark is not None else None
-    voice.data([{**snapshot_as_dict(snapshot), "held": snapshot.key == held} for snapshot in found])
+    here = status(settings, lambda: Answer(found)).held
+    held = here.snapshot if here is not None else ""
+    voice.data([{**snapshot_as_dict(snapshot), "held": snapshot.id == held} for snapshot in found])
     if not found:
         voice.show(f"fleet {settings.fleet} has no snapshot yet")
         return
     head = ("", "position", "time", "leader", "digest", "rows", "monitors", "id")
-    rows = [_row(snapshot, snapshot.key == held) for snapshot in found]
+    rows = [_row(snapshot, snapshot.id == held) for snapshot in found]
     for line in table([head, *rows]):
         voice.show(line)
 

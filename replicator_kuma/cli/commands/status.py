@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from replicator_kuma.cli.dispatch import interruptible
@@ -14,6 +16,10 @@ from replicator_kuma.cli.options import (
     voice_options,
 )
 from replicator_kuma.cli.output import Voice
+
+if TYPE_CHECKING:
+    from replicator_kuma.config.settings import Settings
+    from replicator_kuma.reports.status import Answer
 
 UNHEALTHY = 1
 BY_INTERVAL = "by interval"
@@ -77,8 +83,6 @@ def command(
       replicator status --fresh
       replicator status --fresh 2h
     """
-    from replicator_kuma.reports import status
-
     if only_health and fresh is not None:
         raise click.UsageError("--health and --fresh are two questions: ask one of them")
     if max_age is not None and not only_health:
@@ -87,25 +91,34 @@ def command(
         ctx.exit(_fresh(voice, overrides, fresh or None))
     if only_health:
         ctx.exit(_health(voice, overrides, max_age))
-    settings = load(voice, overrides, ())
-    report = status.report(settings)
-    if not offline:
-        from replicator_kuma.base.errors import ReplicatorError
-        from replicator_kuma.config.build import build_repository
-        from replicator_kuma.config.settings import Need, Settings
+    from replicator_kuma.reports import terminal
+    from replicator_kuma.reports.document import as_json
+    from replicator_kuma.reports.status import status
 
-        with voice.progress() as progress, interruptible() as interrupted:
-            progress("asking the repository")
-            try:
-                Settings.load(None, overrides, (Need.REPOSITORY,))
-                repository = build_repository(settings, interrupted=interrupted)
-                report = status.compare(report, repository.snapshots(settings.fleet))
-            except ReplicatorError as error:
-                report = status.unreachable(report, str(error))
-    voice.data(report.as_dict())
-    for name, value in report.lines():
+    settings = load(voice, overrides, ())
+    found = status(settings, None if offline else lambda: _ask(voice, settings, overrides))
+    voice.data(as_json(found))
+    for name, value in terminal.lines(found):
         voice.show(f"{name + ':':<14} {value}")
-    ctx.exit(report.exit_code)
+    ctx.exit(found.exit_code)
+
+
+def _ask(voice: Voice, settings: Settings, overrides: dict[str, str]) -> Answer:
+    """The fleet's snapshots, or why there is no answer."""
+    from replicator_kuma.base.errors import ReplicatorError
+    from replicator_kuma.config.build import build_repository
+    from replicator_kuma.config.settings import Need, Settings
+    from replicator_kuma.reports.status import Answer
+
+    with voice.progress() as progress, interruptible() as interrupted:
+        progress("asking the repository")
+        try:
+            Settings.load(None, overrides, (Need.REPOSITORY,))
+            repository = build_repository(settings, interrupted=interrupted)
+            snapshots = repository.snapshots(settings.fleet)
+        except ReplicatorError as error:
+            return Answer(unknown=str(error))
+        return Answer(snapshots)
 
 
 def _health(voice: Voice, overrides: dict[str, str], max_age: float | None) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from replicator_kuma.base.text import size
+from replicator_kuma.base.text import sized
 from replicator_kuma.cli.options import (
     IDENTITY,
     KUMA,
@@ -101,7 +101,7 @@ def _show_list(voice: Voice, overrides: Mapping[str, str]) -> None:
             rows.append(("!", str(one.number), "", "", f"cannot be read: {one.why}"))
             continue
         mark = "*" if one is following else ""
-        rows.append((mark, str(one.number), when(one.at) or "", size(one.bytes), one.words))
+        rows.append((mark, str(one.number), when(one.at) or "", sized(one.bytes), one.words))
     for line in table(rows):
         voice.show(line)
 

@@ -31,6 +31,7 @@ from replicator_kuma.base.errors import (
     StateError,
 )
 from replicator_kuma.base.text import counted
+from replicator_kuma.base.times import lasting
 from replicator_kuma.dump.catalog import Dangle
 from replicator_kuma.dump.format import Dump
 from replicator_kuma.replication import problems
@@ -68,10 +69,10 @@ class Drilled:
     @property
     def sentence(self) -> str:
         label = self.snapshot.label
-        parts = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.steps)
+        parts = ", ".join(f"{name} {lasting(seconds)}" for name, seconds in self.steps)
         seen = "; a throw-away Uptime Kuma showed them" if self.kuma else ""
         return (
-            f"{label.position} of {label.leader} can be recovered in {self.seconds:.1f} s "
+            f"{label.position} of {label.leader} can be recovered in {lasting(self.seconds)} "
             f"({parts}): {counted(label.monitors, 'monitor')}, {counted(label.rows, 'row')}, "
             f"digest {label.digest[:12]}{seen}"
         )

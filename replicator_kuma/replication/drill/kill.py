@@ -24,6 +24,7 @@ from replicator_kuma.base.errors import (
     KumaError,
     ReplicatorError,
 )
+from replicator_kuma.base.times import lasting
 from replicator_kuma.replication.drill.drill import tell_drill
 from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.state import transitions
@@ -43,15 +44,11 @@ class Killed:
 
     @property
     def sentence(self) -> str:
+        ready = lasting(self.ready)
         if self.beat is None:
-            return (
-                f"Uptime Kuma was killed, and is ready again after {self.ready:.1f} s; no monitor "
-                "is active"
-            )
-        return (
-            f"Uptime Kuma was killed, and monitors again after {self.beat:.1f} s (ready after "
-            f"{self.ready:.1f} s)"
-        )
+            return f"Uptime Kuma was killed, and is ready again after {ready}; no monitor is active"
+        beat = lasting(self.beat)
+        return f"Uptime Kuma was killed, and monitors again after {beat} (ready after {ready})"
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON that `--json` prints (a documented contract: docs/json.md)."""
@@ -142,7 +139,7 @@ def _wait_beat(instance: Instance, before: int, patience: float) -> None:
         if instance.interrupted():
             raise Interrupted("asked to end while waiting for a heartbeat")
         if time.monotonic() >= until:
-            raise KumaError(f"it is ready, but has monitored nothing for {patience:g} s")
+            raise KumaError(f"it is ready, but has monitored nothing for {lasting(patience)}")
         time.sleep(POLL)
 
 

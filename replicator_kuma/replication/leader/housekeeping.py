@@ -11,13 +11,12 @@ from collections.abc import Generator, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any
 
 from replicator_kuma.adapters.notify import Kind
 from replicator_kuma.adapters.repository import Listing, MaintainedRepository, Snapshot
 from replicator_kuma.adapters.repository.pair import named
 from replicator_kuma.base.errors import Fenced, Interrupted, ReplicatorError, RepositoryDamaged
-from replicator_kuma.base.text import counted, size
+from replicator_kuma.base.text import counted, sized
 from replicator_kuma.replication.instance import Instance, Steps
 from replicator_kuma.replication.leader.decide import View, own_newest
 from replicator_kuma.replication.leader.retention import Care, Keep, superfluous
@@ -58,20 +57,8 @@ class Done:
                 words = [f"{stay}: nothing may be removed there"]
             if noted.checked_at >= noted.at:
                 words.append(f"part {noted.part} of {noted.parts} is whole")
-            words.append(f"{size(noted.bytes)} in all")
+            words.append(f"{sized(noted.bytes)} in all")
             yield f"{name}: {', '.join(words)}" if several else ", ".join(words)
-
-    def as_dict(self) -> dict[str, Any]:
-        """The JSON of `replicator housekeeping --json` (docs/json.md)."""
-        return {
-            "sentence": self.sentence(),
-            "forgotten": [
-                {"repository": name, "position": str(s.position), "snapshot": s.id}
-                for name, gone in self.forgotten.items()
-                for s in gone
-            ],
-            "repositories": [noted.as_dict() for noted in self.notes.values()],
-        }
 
 
 def steps(instance: Instance, care: Care, done: Done | None = None) -> Steps:

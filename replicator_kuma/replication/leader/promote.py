@@ -78,11 +78,11 @@ def _promote(instance: Instance, force: bool, *, by_mode: bool) -> CycleResult:
     if not force:
         second_repository.require_both(instance)
     if newest is not None and not force and _leads(instance, newest, snapshots):
-        said = mode_mismatch.sentence(instance.state.load())
+        promoted = mode_mismatch.promoted(instance.state.load())
         return CycleResult(
             Outcome.NOTHING,
             f"this instance leads fleet {instance.fleet!r} already, at {newest.position}"
-            f"{f'; {said}' if said else ''}",
+            f"{f'; {promoted.sentence}' if promoted else ''}",
             newest.position,
             newest.label.digest,
         )

@@ -9,12 +9,11 @@ from replicator_kuma.base.errors import (
     DatabaseMigrating,
 )
 from replicator_kuma.replication import (
-    mode_mismatch,
     second_repository,
 )
 from replicator_kuma.replication.apply.unconfirmed import recover
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
-from replicator_kuma.replication.mode_mismatch import awaits_mode
+from replicator_kuma.replication.mode_mismatch import Promoted, promoted
 from replicator_kuma.replication.observe import observe
 from replicator_kuma.replication.replica import drift
 from replicator_kuma.replication.replica.decide import newest_to_follow
@@ -76,13 +75,14 @@ def follow(
         # promoted, and its mode is not set yet: what its rules left out here now would be
         # published as gone once it is
         instance = instance.as_leader()
-        if awaits_mode(state) and (result := _await_mode(instance, newest)):
+        by_mode = promoted(state)
+        if by_mode and (result := _await_mode(instance, newest, by_mode)):
             return result
     guard = UNGUARDED if allow_shrink else Guard.of(instance, state, newest)
     return stand(instance, newest, reconcile, guard)
 
 
-def _await_mode(instance: Instance, newest: Snapshot) -> CycleResult | None:
+def _await_mode(instance: Instance, newest: Snapshot, by_mode: Promoted) -> CycleResult | None:
     """What a promoted instance says until its mode is set; None where its rows were lost.
 
     What was edited here since is the fleet's next change, and no drift: it stays.
@@ -95,7 +95,7 @@ def _await_mode(instance: Instance, newest: Snapshot) -> CycleResult | None:
         return waiting(newest, str(error))
     if seen.users == 0 and seen.monitors == 0:
         return None
-    said = mode_mismatch.sentence(instance.state.load())
+    said = by_mode.sentence
     if seen.manifest.digest == newest.label.digest:
         instance.state.change(transitions.rows_equal, now=time.time())
     else:

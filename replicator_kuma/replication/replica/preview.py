@@ -14,7 +14,7 @@ from replicator_kuma.base.errors import (
 from replicator_kuma.dump import change_words
 from replicator_kuma.dump.plan import Plan, Summary
 from replicator_kuma.replication.instance import Instance
-from replicator_kuma.replication.mode_mismatch import awaits_mode
+from replicator_kuma.replication.mode_mismatch import promoted
 from replicator_kuma.replication.replica.decide import newest_to_follow
 from replicator_kuma.replication.replica.take import plan_of
 from replicator_kuma.replication.snapshots import chosen
@@ -70,7 +70,7 @@ def preview(
                 f"fleet {instance.fleet!r} has no snapshot yet", hint=SnapshotNotFound.none_yet
             )
         state = beside.state.load()
-        own = awaits_mode(state) and _same(state.leading.published, newest)
+        own = promoted(state) is not None and _same(state.leading.published, newest)
         planned = plan_of(beside.as_leader() if own else beside, newest)
         digest = planned.live.manifest.digest
         yield Preview(newest, planned.plan, state, digest, told(state))

@@ -13,6 +13,7 @@ from replicator_kuma.base.errors import (
     SnapshotShrinks,
 )
 from replicator_kuma.base.threads import beside
+from replicator_kuma.base.times import lasting
 from replicator_kuma.replication import (
     restart_cooldown,
 )
@@ -146,7 +147,7 @@ def _carry_out(instance: Instance, snapshot: Snapshot, planned: prepare.Planned)
     apply(instance, planned, mark)
     sentence = (
         f"applied {snapshot.position} of {snapshot.label.leader}{again}: {summary.sentence()}, "
-        f"digest {snapshot.label.digest[:12]}, {time.monotonic() - started:.1f} s"
+        f"digest {snapshot.label.digest[:12]}, {lasting(time.monotonic() - started)}"
     )
     sentence = "; ".join((sentence, *planned.brief))
     instance.notifier.send(Kind.APPLIES, "restore", sentence)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from replicator_kuma.adapters.repository.snapshot import Position, Snapshot, SnapshotKey
-from replicator_kuma.base.times import when
 
 Arrived = tuple[tuple[str, tuple[int, ...]], ...]
 """Tables and the ids of their rows that have come once, both in order."""
@@ -181,20 +180,6 @@ class RepositoryUpkeep:
     refused: bool = False
     """nothing may be removed there (append-only)"""
 
-    def as_dict(self) -> dict[str, Any]:
-        """What `--json` prints of it (docs/json.md)."""
-        return {
-            "name": self.name,
-            "at": when(self.at),
-            "snapshots": self.snapshots,
-            "bytes": self.bytes,
-            "checked_at": when(self.checked_at),
-            "checked_part": self.part or None,
-            "parts": self.parts or None,
-            "damaged": self.damaged or None,
-            "append_only": self.refused,
-        }
-
 
 CYCLE = "cycle"
 DRIFT = "drift"
@@ -303,17 +288,6 @@ class Drill:
             return None
         steps = tuple((str(name), float(seconds)) for name, seconds in value["steps"])
         return cls(**{**value, "steps": steps})
-
-    def as_dict(self) -> dict[str, Any]:
-        """What `status --json` shows of it, without its time (docs/json.md)."""
-        return {
-            "ok": self.ok,
-            "position": self.position or None,
-            "sentence": self.sentence,
-            "steps": dict(self.steps),
-            "kuma": self.kuma,
-            "failed_at": self.failed_at or None,
-        }
 
 
 def still_failed(before: Drill | None, ended: Drill) -> Drill | None:

@@ -40,8 +40,8 @@ def _load(look: Callable[[Context, State], Found], context: Context) -> Found:
 
 def promoted(context: Context, state: State) -> Found:
     """Whether it was promoted, and its mode is still that of a replica."""
-    if not context.leads and mode_mismatch.awaits_mode(state):
-        yield Level.WARN, mode_mismatch.sentence(state), mode_mismatch.TO_DO
+    if not context.leads and (found := mode_mismatch.promoted(state)):
+        yield Level.WARN, found.sentence, mode_mismatch.TO_DO
 
 
 def damage(repository: str) -> Callable[[Context, State], Found]:

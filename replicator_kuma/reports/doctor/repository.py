@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from replicator_kuma.base.errors import StateError, TwoLeaders
 from replicator_kuma.base.text import counted
-from replicator_kuma.base.times import shown
+from replicator_kuma.base.times import lasting, moment_of, shown
 from replicator_kuma.config import build
 from replicator_kuma.replication.leader.decide import View, own_newest
 from replicator_kuma.replication.replica.decide import newest_to_follow, refuse_bad
@@ -75,12 +74,12 @@ def clock(context: Context) -> Found:
     if not context.snapshots:
         return
     with suppress(ValueError):
-        latest = max(datetime.fromisoformat(s.time).timestamp() for s in context.snapshots)
+        latest = max(moment_of(s.time) for s in context.snapshots)
         ahead = latest - time.time()
         if ahead > CLOCK_SKEW:
             yield (
                 Level.WARN,
-                f"the newest snapshot is {ahead:.0f} s in the future",
+                f"the newest snapshot is {lasting(ahead)} in the future",
                 "Set the clock here, or the leader's.",
             )
             return

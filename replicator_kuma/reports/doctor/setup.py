@@ -9,7 +9,7 @@ from replicator_kuma.adapters.kuma.readiness import Readiness, probe
 from replicator_kuma.base.errors import DatabaseError, DatabaseMissing, SettingsError, StateError
 from replicator_kuma.base.folders import Folder
 from replicator_kuma.base.state_directory import unusable
-from replicator_kuma.base.text import size
+from replicator_kuma.base.text import sized
 from replicator_kuma.config import build
 from replicator_kuma.replication.state.file import StateFile
 from replicator_kuma.reports.doctor.findings import Context, Found, Level
@@ -62,7 +62,7 @@ def state_directory(context: Context) -> Found:
     state.load()
     free = shutil.disk_usage(state.folder).free
     if free < LEAST_SPACE:
-        yield Level.WARN, f"{size(free)} left in {state.name}", "Make room on the disk."
+        yield Level.WARN, f"{sized(free)} left in {state.name}", "Make room on the disk."
     data = context.settings.data_dir
     if data.is_dir() and data.stat().st_dev != state.folder.stat().st_dev:
         yield (

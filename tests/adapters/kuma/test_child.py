@@ -120,7 +120,7 @@ def test_a_stop_with_a_limit_leaves_the_child_alone(tmp_path: Path) -> None:
     with child(tmp_path, SLOW) as service:
         service.start()
         up(tmp_path)
-        with pytest.raises(KumaError, match=r"has not ended within 0\.05 s") as caught:
+        with pytest.raises(KumaError, match=r"has not ended within 0\.1 s") as caught:
             service.stop(timeout=0.05)
         assert "left alone" in caught.value.hint
         assert service.running()
@@ -142,7 +142,7 @@ def test_a_long_wait_is_logged_by_default(tmp_path: Path, caplog: pytest.LogCapt
         up(tmp_path)
         with caplog.at_level("INFO", "replicator_kuma"):
             service.stop(math.inf)
-    assert "has not ended yet, 61 s after" in caplog.messages[0]
+    assert "has not ended yet, 1 min 1 s after" in caplog.messages[0]
 
 
 def test_a_child_that_dies_is_seen_and_reaped(tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_a_job_does_not_wait_for_ever_for_a_kuma_that_does_not_end(tmp_path: Pat
         service.start()
         up(tmp_path)
         held = SupervisedKuma(service, service)
-        with pytest.raises(KumaError, match="has not ended within 3600 s"):
+        with pytest.raises(KumaError, match="has not ended within 1 h"):
             held.stop()
         assert service.running(), "it is never killed: it may be migrating"
         assert 3600 <= clock.now < 3700

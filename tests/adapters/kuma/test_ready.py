@@ -221,8 +221,8 @@ def test_it_looks_every_tenth_of_a_second() -> None:
 @pytest.mark.parametrize(
     ("answer", "state", "words"),
     [
-        (None, Readiness.STARTING, r"does not answer at http://127\.0\.0\.1:\d+, 120 s after"),
-        ((502, "bad gateway"), Readiness.OTHER, "not a ready Uptime Kuma, 120 s after"),
+        (None, Readiness.STARTING, r"does not answer at http://127\.0\.0\.1:\d+, 2 min after"),
+        ((502, "bad gateway"), Readiness.OTHER, "not a ready Uptime Kuma, 2 min after"),
     ],
 )
 def test_it_gives_up_after_two_minutes(

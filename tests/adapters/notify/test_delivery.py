@@ -1,4 +1,7 @@
-"""Queue, retries and log of deliveries: to a local server, to one that hangs, to none."""
+"""Queue, retries and log of deliveries: to a local server, to one that hangs, to none.
+
+To a service of the test's own, where it does not matter which: all this is no part of one.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,46 @@ import logging
 import socket
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
-from replicator_kuma.adapters.notify import Kind, Notifier, NullNotifier, Request
+from replicator_kuma.adapters.notify import Kind, Notifier, NullNotifier, Request, Service
 from replicator_kuma.adapters.notify.delivery import Delivery
 from replicator_kuma.adapters.notify.ntfy import Ntfy
+from replicator_kuma.base.text import cut
 from replicator_kuma.config.build import build_notifier
 from replicator_kuma.config.settings import Settings
-from tests.adapters.notify.server import TOPIC, Server, delivery
+from tests.adapters.notify.server import TOPIC, Server
 from tests.support.kuma_server import free_port
 from tests.support.waiting import wait_until
+
+TOKEN = "A-hush-17"
+
+
+@dataclass(frozen=True)
+class Gotify:
+    """A service that the package has not: all that one is, beside its settings."""
+
+    host: str
+    scheme: str = "http"
+    name: str = "gotify"
+
+    def request(self, title: str, message: str, *, urgent: bool) -> Request:
+        content = {"title": cut(title, 250), "message": cut(message, 4000)}
+        body = json.dumps({**content, "priority": 8 if urgent else 5}).encode()
+        headers = {"Content-Type": "application/json", "X-Gotify-Key": TOKEN}
+        return Request(f"{self.scheme}://{self.host}/message", body, headers)
+
+    def refusal(self, status: int) -> str:
+        return "it does not accept the token" if status in (401, 403) else ""
+
+
+def delivery(address: str, **options: Any) -> Delivery:
+    """A delivery to a server at this address; it tries again at once."""
+    return Delivery(Gotify(address), "berlin", **{"retry_delays": (0.01, 0.01)} | options)
 
 
 def settings(**environ: str) -> Settings:
@@ -50,32 +82,15 @@ def test_what_is_chosen_is_told(server: Server, tell: tuple[Kind, ...], arrives:
     assert [post.body["message"] for post in server.posts] == arrives
 
 
-class Other:
-    """A service beside ntfy: a header with a token."""
-
-    name = "other"
-
-    def __init__(self, address: str) -> None:
-        self.host = address
-
-    def request(self, title: str, message: str, *, urgent: bool) -> Request:
-        body = json.dumps([title, message, urgent]).encode()
-        return Request(f"http://{self.host}/message", body, {"X-Other-Key": "hush"})
-
-    def refusal(self, status: int) -> str:
-        return "no such application" if status == 404 else ""
-
-
 def test_another_service_is_one_class(server: Server, caplog: pytest.LogCaptureFixture) -> None:
-    server.statuses = [404]
-    told = Delivery(Other(server.address), "berlin")
+    server.statuses = [401]
+    told = delivery(server.address)
     told.send(Kind.FAILURES, "a", "b", urgent=True)
     told.close(10)
-    assert [(post.path, post.body) for post in server.posts] == [
-        ("/message", ["berlin: a", "b", True])
-    ]
-    assert server.posts[0].headers["X-Other-Key"] == "hush"
-    assert f"other at {server.address}: HTTP 404, no such application" in caplog.text
+    (post,) = server.posts
+    assert (post.path, post.headers["X-Gotify-Key"]) == ("/message", TOKEN)
+    assert post.body == {"title": "berlin: a", "message": "b", "priority": 8}
+    assert f"gotify at {server.address}: HTTP 401, it does not accept the token" in caplog.text
 
 
 @pytest.mark.parametrize("status", [500, 429])
@@ -96,13 +111,17 @@ def test_three_tries_are_enough(server: Server, caplog: pytest.LogCaptureFixture
     assert "HTTP 503 (1 notifications lost)" in caplog.text
 
 
+def ntfy(address: str) -> Service:
+    return Ntfy.at(f"http://me:hunter-0-two@{address}/{TOPIC}?auth=QmVhcmVyIHRrXzM")
+
+
+@pytest.mark.parametrize("service", [ntfy, Gotify])
 def test_failures_are_logged_once_with_no_secret_and_so_is_their_end(
-    server: Server, caplog: pytest.LogCaptureFixture
+    server: Server, caplog: pytest.LogCaptureFixture, service: Callable[[str], Service]
 ) -> None:
     caplog.set_level(logging.DEBUG)
     server.statuses = [401, 401, 401]
-    url = f"http://me:hunter-0-two@{server.address}/{TOPIC}?auth=QmVhcmVyIHRrXzM"
-    told = Delivery(Ntfy.at(url), "berlin")
+    told = Delivery(service(server.address), "berlin")
     for _ in range(4):
         told.send(Kind.FAILURES, "a", "b")
     told.close(10)
@@ -110,7 +129,7 @@ def test_failures_are_logged_once_with_no_secret_and_so_is_their_end(
     assert [record.levelname for record in ours] == ["WARNING", "INFO"]
     assert server.address in ours[0].getMessage()
     assert "takes notifications again" in ours[1].getMessage()
-    for secret in (TOPIC, "hunter", "QmVhcm", "tk_3"):
+    for secret in (TOPIC, "hunter", "QmVhcm", "tk_3", TOKEN):
         assert secret not in caplog.text
 
 
@@ -134,14 +153,14 @@ def test_what_nobody_foresaw_is_told_by_its_kind_alone(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def post(*_: object, **__: object) -> None:
-        raise RuntimeError(f"cannot post to {TOPIC}")
+        raise RuntimeError(f"cannot post with {TOKEN}")
 
     monkeypatch.setattr("requests.post", post)
     told = delivery("127.0.0.1:9")
     told.send(Kind.FAILURES, "a", "b")
     told.close(10)
-    assert "ntfy at 127.0.0.1:9: RuntimeError" in caplog.text
-    assert TOPIC not in caplog.text
+    assert "gotify at 127.0.0.1:9: RuntimeError" in caplog.text
+    assert TOKEN not in caplog.text
 
 
 def test_nobody_there(caplog: pytest.LogCaptureFixture) -> None:
@@ -149,7 +168,7 @@ def test_nobody_there(caplog: pytest.LogCaptureFixture) -> None:
     told.send(Kind.FAILURES, "a", "b")
     told.close(10)
     assert "no connection" in caplog.text
-    assert TOPIC not in caplog.text
+    assert TOKEN not in caplog.text
 
 
 def test_a_server_without_a_known_certificate_name(caplog: pytest.LogCaptureFixture) -> None:
@@ -163,7 +182,7 @@ def test_a_server_without_a_known_certificate_name(caplog: pytest.LogCaptureFixt
                 connection.sendall(b"HTTP/1.1 400 no TLS here\r\n\r\n")
 
         threading.Thread(target=hang_up, daemon=True).start()
-        told = Delivery(Ntfy.at(f"https://{address}/{TOPIC}"), "berlin")
+        told = Delivery(Gotify(address, "https"), "berlin")
         told.send(Kind.FAILURES, "a", "b")
         told.close(10)
     assert "certificate is not accepted" in caplog.text
@@ -188,10 +207,10 @@ def test_a_dead_server_delays_nothing(caplog: pytest.LogCaptureFixture) -> None:
 def test_no_answer_in_time_is_a_failure(caplog: pytest.LogCaptureFixture) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"127.0.0.1:{listener.getsockname()[1]}"
-        told = delivery(address, timeout=0.05, retry_delays=())
+        told = delivery(address, timeout=0.1, retry_delays=())
         told.send(Kind.FAILURES, "a", "b")
         told.close(10)
-    assert "no answer within 0.05 s" in caplog.text
+    assert "no answer within 0.1 s" in caplog.text
 
 
 def test_a_full_queue_loses_its_oldest(server: Server) -> None:
@@ -217,7 +236,7 @@ def test_a_close_does_not_wait_for_the_next_try(server: Server) -> None:
     told.send(Kind.FAILURES, "after", "the end")
     told.close()
     wait_until(
-        lambda: not any(thread.name == "ntfy" for thread in threading.enumerate()),
+        lambda: not any(thread.name == "gotify" for thread in threading.enumerate()),
         "the thread has ended",
     )
     assert len(server.posts) == 1

@@ -256,7 +256,7 @@ def test_only_what_may_go_by_is_tried_again() -> None:
 def test_a_network_speaks_plainly(said: str, sentence: str) -> None:
     assert str(classify("call", ended(1, said), 60, NO_MASK).error) == sentence
     late = Ended(-15, f"Stat(<config/>) returned error, retrying after 1s: {said}", Stop.DEADLINE)
-    assert str(classify("call", late, 60, NO_MASK).error) == f"{sentence} (tried for 60 s)"
+    assert str(classify("call", late, 60, NO_MASK).error) == f"{sentence} (tried for 1 min)"
 
 
 def test_what_a_network_says_of_damage_stays_damage() -> None:

@@ -94,7 +94,7 @@ def test_a_table_without_its_key_is_no_fault_of_its_rows(fleet: Fleet) -> None:
 def test_a_row_that_is_too_long_is_named(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dump_format, "MAX_LINE", 500_000)
     edit(fleet.leader_db, ("UPDATE monitor SET body = ? WHERE id = 3", ("x" * 500_000,)))
-    with pytest.raises(RowFault, match=r"monitor 3 .*500000 bytes, most of them in body") as caught:
+    with pytest.raises(RowFault, match=r"monitor 3 .*488\.3 KiB, most of them in body") as caught:
         fleet.publish()
     assert "xxx" not in str(caught.value)
 

@@ -20,10 +20,12 @@ from replicator_kuma.base.errors import (
     ShrinkRefused,
     TwoLeaders,
 )
+from replicator_kuma.config.settings import Settings
 from replicator_kuma.replication.actions import backup
 from replicator_kuma.replication.instance import Instance, Outcome
 from replicator_kuma.replication.runner import run
-from replicator_kuma.reports.status import Report
+from replicator_kuma.reports import terminal
+from replicator_kuma.reports.status import status
 from tests.support import cycles, databases
 from tests.support.cycles import db, follow, lead, positions, rename, take_over
 from tests.support.folder_repository import FolderRepository
@@ -146,12 +148,13 @@ def test_a_fence_is_in_the_status_and_in_its_exit_code(leader: Instance, replica
     take_over(replica)
     with pytest.raises(Fenced):
         lead(leader, verify=True)
-    report = Report("BACKUP", "default", "leader", leader.state.load(), None)
-    lines = dict(report.lines())
+    environ = {"DATA_DIR": str(leader.data_dir), "REPLICATOR_MODE": "BACKUP"}
+    told = status(Settings.load(environ))
+    lines = dict(terminal.lines(told))
     assert "replica leads fleet default now, at 2.1" in lines["fenced"]
     assert "replicator promote" in lines["to do"]
-    assert report.exit_code == Fenced.exit_code
-    follows = Report("RESTORE", "default", "leader", leader.state.load(), None)
+    assert told.exit_code == Fenced.exit_code
+    follows = status(Settings.load(environ | {"REPLICATOR_MODE": "RESTORE"}))
     assert follows.exit_code == 0, "as a replica it has nothing to publish"
 
 

@@ -8,8 +8,10 @@ import os
 import pytest
 
 from replicator_kuma.base.errors import KumaError
+from replicator_kuma.config.settings import Settings
 from replicator_kuma.replication.instance import Instance, Outcome
-from replicator_kuma.reports.status import Report
+from replicator_kuma.reports import terminal
+from replicator_kuma.reports.status import status
 from tests.support.cycles import UnmanagedKuma, db, follow, go_back, lead, name_of, rename
 from tests.support.forked import DIED, forked
 from tests.support.instances import RecordingKuma
@@ -27,8 +29,8 @@ def ahead(leader: Instance, replica: Instance) -> Instance:
 
 def told(instance: Instance, name: str) -> str:
     """A line of `replicator status`."""
-    report = Report("RESTORE", "default", "replica", instance.state.load(), None)
-    return dict(report.lines()).get(name, "")
+    settings = Settings.load({"DATA_DIR": str(instance.data_dir), "REPLICATOR_MODE": "RESTORE"})
+    return dict(terminal.lines(status(settings))).get(name, "")
 
 
 def die(replica: Instance, kuma: RecordingKuma, when: str) -> None:

@@ -12,6 +12,7 @@ from typing import IO, Protocol
 from replicator_kuma.adapters.repository import Limits
 from replicator_kuma.base.errors import MachineError, RepositoryError, SnapshotRefused
 from replicator_kuma.base.os_errors import refusal, remedy
+from replicator_kuma.base.text import sized
 
 _COPY = 1 << 20
 _BUFFER = 1 << 16
@@ -57,7 +58,7 @@ class _Member(tarfile.TarInfo):
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Member:
         member = super().frombuf(buf, encoding, errors)
         if member.type not in _PLAIN_TYPES and member.size > _HEADER_LIMIT:
-            raise SnapshotRefused(f"the snapshot has a header of {member.size} bytes")
+            raise SnapshotRefused(f"the snapshot has a header of {sized(member.size)}")
         return member
 
 
@@ -152,7 +153,7 @@ class Taken:
         if len(self._files) >= self._limits.files:
             raise SnapshotRefused(f"the snapshot has more than {self._limits.files} files")
         if self._bytes > self._limits.bytes:
-            raise SnapshotRefused(f"the snapshot has more than {self._limits.bytes} bytes")
+            raise SnapshotRefused(f"the snapshot has more than {sized(self._limits.bytes)}")
 
     def _write(self, name: str, content: IO[bytes], size: int) -> None:
         for folder in _parents(name):

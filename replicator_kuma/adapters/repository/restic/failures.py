@@ -60,6 +60,7 @@ from replicator_kuma.base.errors import (
 )
 from replicator_kuma.base.secret_variables import Mask
 from replicator_kuma.base.text import killed_by
+from replicator_kuma.base.times import lasting
 
 CODES: dict[int, type[ReplicatorError]] = {
     3: PublishIncomplete,
@@ -219,14 +220,14 @@ def classify(
     kind = _kind(ended, where)
     away = network.words(reason) if kind is RepositoryUnreachable else None
     if ended.stopped is Stop.DEADLINE:
-        tried = f" (tried for {seconds:g} s)"
-        text = f"{what}: no answer within {seconds:g} s{f': {reason}' if reason else ''}"
+        tried = f" (tried for {lasting(seconds)})"
+        text = f"{what}: no answer within {lasting(seconds)}{f': {reason}' if reason else ''}"
         return Failure(_explained(kind, away + tried if away else text, ended))
     killed = f"restic was {killed_by(-ended.code)}" if ended.code < 0 else ""
     silent = f"restic ended with code {ended.code} and said nothing"
     message = away or f"{what}: {killed or reason or silent}"
-    lasting = kind is not RepositoryUnreachable or _LASTING.search(ended.stderr)
-    return Failure(_explained(kind, message, ended), transient=not lasting)
+    permanent = kind is not RepositoryUnreachable or _LASTING.search(ended.stderr)
+    return Failure(_explained(kind, message, ended), transient=not permanent)
 
 
 def _explained(kind: type[ReplicatorError], message: str, ended: Ended) -> ReplicatorError:

@@ -1,0 +1,152 @@
+"""The document of an instance as lines for people."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from replicator_kuma.base.errors import Fenced
+from replicator_kuma.base.text import counted, sized
+from replicator_kuma.base.times import ago, shown, when
+from replicator_kuma.config.settings import Mode
+from replicator_kuma.daemon.heartbeat import START
+from replicator_kuma.replication import mode_mismatch
+from replicator_kuma.replication.second_repository import called
+from replicator_kuma.reports import document
+
+_ROLES = {mode.value: "replica" if mode.replica else "leader" for mode in Mode}
+_TO_LEAD = (
+    "the newest snapshot is this instance's own: if it is to lead, set REPLICATOR_MODE=BACKUP here"
+)
+
+
+def lines(told: document.Status) -> Iterator[tuple[str, str]]:
+    """Pairs of a name and a value."""
+    role = _ROLES.get(told.role or "", "no role set")
+    if told.promoted:
+        role = "promoted, but by its REPLICATOR_MODE still a replica"
+    yield "instance", f"{told.instance}, {role} of fleet {told.fleet}"
+    if told.published is not None or not told.follows:
+        yield "published", _snapshot(told.published)
+    yield "applied", _snapshot(told.applied)
+    yield "newest", _newest(told)
+    yield "engine", told.engine or "cannot be told"
+    if told.strategy:
+        yield "strategy", told.strategy
+    yield "policy", _policy(told.policy)
+    if told.for_people.holding:
+        yield "holding", told.for_people.holding
+    if told.drift:
+        yield "drift", f"since {when(told.drift.since)}: {told.drift.words}"
+    if told.fenced:
+        yield "fenced", told.fenced
+        yield "to do", Fenced.hint
+    if told.promoted:
+        yield "promoted", told.promoted.sentence
+        yield "to do", mode_mismatch.TO_DO
+    elif told.follows and told.newest and told.published and told.newest == told.published.position:
+        yield "to do", _TO_LEAD
+    if told.shrink_refused:
+        yield "not applied", f"{told.shrink_refused} (replicator restore --now --allow-shrink)"
+    if told.for_people.waits:
+        yield "waits", told.for_people.waits
+    if told.for_people.left_stopped:
+        yield "Kuma", "stopped by an earlier run that did not start it again: the next cycle does"
+    if told.for_people.unconfirmed:
+        yield "unconfirmed", told.for_people.unconfirmed
+    if told.killed:
+        yield "killed", told.killed
+    yield "last cycle", _ended(told.last_cycle) if told.last_cycle else "none yet"
+    if told.not_noted:
+        yield "not noted", told.not_noted
+    if told.failing_since:
+        yield "failing since", when(told.failing_since) or ""
+    if told.drill:
+        yield "last drill", _ended(told.drill)
+    if told.drill_failed and (told.drill is None or told.drill_failed != told.drill.sentence):
+        yield "drill", f"not mended: {told.drill_failed}"
+    if told.away:
+        parts = (f"{called(a.name)} is away since {when(a.since)}: {a.why}" for a in told.away)
+        yield "repositories", f"read from one of two: {'; '.join(parts)}"
+    if told.lagging:
+        yield "lagging", told.lagging
+    for place in told.repositories:
+        yield place.name, _repository(place)
+    for job in told.chores:
+        if job.at or job.due:  # else it is off, and never ran
+            yield f"{job.name} job", _job(job)
+    yield from _supervisor(told)
+
+
+def _supervisor(told: document.Status) -> Iterator[tuple[str, str]]:
+    found = told.supervisor
+    if found is None:
+        yield "supervisor", "not running"
+        return
+    yield "supervisor", f"process {found.pid}, Kuma {found.kuma}"
+    # The sign of life may be older than the state: a cycle whose end is noted is over. The start
+    # goes on after its own cycle.
+    last = told.last_cycle
+    ended = last is not None and found.job_since is not None and last.at >= found.job_since
+    job = None if ended and found.job != START else found.job
+    if job:
+        step = f", {found.step}" if found.step else ""
+        yield job, f"running since {when(found.job_since)}{step}"
+    if job != "cycle":
+        yield "next cycle", when(found.next_cycle) or "not scheduled yet"
+
+
+def _newest(told: document.Status) -> str:
+    if told.newest_unknown:
+        return f"unknown: {told.newest_unknown}"
+    if told.newest is None:
+        return "none in this fleet" if told.behind is not None else "not asked"
+    lag = f"{told.behind} ahead of this instance" if told.behind else "in place"
+    return f"{told.newest} of {told.newest_leader}, {shown(told.for_people.newest_time)}, {lag}"
+
+
+def _snapshot(held: document.Snapshot | None) -> str:
+    if held is None:
+        return "nothing"
+    return (
+        f"{held.position} of {held.leader}, {counted(held.monitors, 'monitor')}, "
+        f"digest {held.digest[:12]}, snapshot {held.snapshot[:8]}"
+    )
+
+
+def _policy(policy: document.Policy) -> str:
+    rules = counted(policy.rules, "rule")
+    parts = (
+        policy.tables_left_out and f"without {', '.join(policy.tables_left_out)}",
+        policy.local_entities and f"own {', '.join(policy.local_entities)}",
+        policy.overrides and f"overrides {policy.overrides} ({rules})",
+        policy.schema == "compatible" and "compatible schemas too",
+        policy.on_misfit == "truncate" and "misfits are cut",
+        policy.settings and f"settings {', '.join(policy.settings)}",
+    )
+    return "; ".join(part for part in parts if part) or "the leader's rows as they are"
+
+
+def _ended(last: document.CycleEnd | document.DrillEnd) -> str:
+    return f"{'ok' if last.ok else 'FAILED'}, {ago(time.time() - last.at)}: {last.sentence}"
+
+
+def _job(job: document.Job) -> str:
+    went = "has not run yet"
+    if job.at:
+        went = f"{'ok' if job.ok else 'FAILED'}, {when(job.at)}: {job.sentence or ''}"
+    return f"{went}; next {when(job.due)}" if job.due else went
+
+
+def _repository(place: document.Repository) -> str:
+    if place.damaged:
+        return f"DAMAGED: {place.damaged}"
+    parts = [
+        f"{counted(place.snapshots, 'snapshot')} of this fleet",
+        f"{sized(place.bytes)} in all",
+    ]
+    if place.checked_at:
+        parts.append(f"part {place.checked_part} of {place.parts} checked {when(place.checked_at)}")
+    if place.append_only:
+        parts.append("nothing may be removed there")
+    return ", ".join(parts)
