@@ -155,7 +155,7 @@ class Folder:
 
     def stat(self, name: str, *, follow: bool = False) -> os.stat_result | None:
         """As lstat, or stat; None where there is nothing. Raises LinkRefused, HardLinkRefused."""
-        return self._found(name, _stat_of_end if follow else _stat)
+        return self._found(name, lambda folder, last: _stat(folder, last, follow=follow))
 
     def _found(self, name: str, look: Callable[[Folder, str], _T]) -> _T | None:
         """What ``look`` makes of a folder and the name in it; None where there is no such file."""
@@ -301,11 +301,9 @@ class Folder:
             return
 
 
-def _stat(folder: Folder, name: str) -> os.stat_result:
-    return os.stat(name, dir_fd=folder.descriptor, follow_symlinks=False)
-
-
-def _stat_of_end(folder: Folder, name: str) -> os.stat_result:
+def _stat(folder: Folder, name: str, *, follow: bool) -> os.stat_result:
+    if not follow:
+        return os.stat(name, dir_fd=folder.descriptor, follow_symlinks=False)
     descriptor = _opened(folder, name, _PATH, follow=True)
     try:
         return os.fstat(descriptor)

@@ -89,7 +89,7 @@ def build_throwaway(settings: Settings, *, interrupted: Callable[[], bool] = nev
 
 def _store_for_now(settings: Settings) -> Store:
     """A cycle looks again, and says what is wrong: then it is noted, and somebody is told."""
-    from replicator_kuma.adapters.database.unknown import UnknownStore
+    from replicator_kuma.adapters.database.detect import UnknownStore
 
     try:
         return build_store(settings)

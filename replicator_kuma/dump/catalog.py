@@ -204,10 +204,7 @@ def files_of(table: str, value: object) -> tuple[str, ...]:
         match = _UPLOAD.fullmatch(value)
         return (f"upload/{match.group(1)}",) if match else ()
     if table == "docker_host":
-        try:
-            host = urlsplit(value).hostname or ""
-        except ValueError:
-            return ()
+        host = _host(value)
         if ":" in host:
             host = f"[{host}]"  # Kuma names the folder by JavaScript's URL.hostname
         return tuple(f"docker-tls/{host}/{pem}" for pem in _PEMS) if _HOST.fullmatch(host) else ()
@@ -224,13 +221,16 @@ def left_behind(table: str, value: object) -> tuple[str, ...]:
         return ()
     if table == "status_page" and value.startswith("/upload/"):
         return (value[1:].partition("?")[0][:_LONGEST_NAME],)
-    if table == "docker_host":
-        try:
-            host = urlsplit(value).hostname or ""
-        except ValueError:
-            return ()
-        return (f"docker-tls/{host[:_LONGEST_NAME]}",) if host else ()
+    if table == "docker_host" and (host := _host(value)):
+        return (f"docker-tls/{host[:_LONGEST_NAME]}",)
     return ()
+
+
+def _host(address: str) -> str:
+    try:
+        return urlsplit(address).hostname or ""
+    except ValueError:
+        return ""
 
 
 _OUTSIDE = re.compile(

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any, NoReturn
 
 from replicator_kuma.adapters.database import Store
 from replicator_kuma.adapters.database.db_config import read_login
-from replicator_kuma.base.errors import SettingsError
+from replicator_kuma.base.errors import ReplicatorError, SettingsError
 from replicator_kuma.dump.catalog import SETTINGS
+from replicator_kuma.dump.transform.represent import Representation
 
 
 def open_store(
@@ -37,3 +39,24 @@ def open_store(
             hint='Try: pip install "replicator-kuma[mariadb]", in a clone pip install ".[mariadb]"',
         ) from None
     return MariadbStore(login, frozenset(settings))
+
+
+class UnknownStore:
+    """Where nobody can tell which database it is: each question gives the reason."""
+
+    engine = "unknown"
+    embedded = shows_processes = lenient = False
+    outlives_us = True
+
+    def __init__(self, error: ReplicatorError) -> None:
+        self._error = error
+
+    def _fail(self, *_arguments: Any, **_named: Any) -> NoReturn:
+        raise self._error
+
+    choosing = read = write = exists = in_use = holders = check = check_writable = _fail
+    fingerprint = purge_history = obstacles = rehearsal = scratch = forget_scratch = quieten = _fail
+
+    @property
+    def representation(self) -> Representation:
+        self._fail()

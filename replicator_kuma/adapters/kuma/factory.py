@@ -26,7 +26,8 @@ def make_child(
     from replicator_kuma.adapters.kuma.child import ChildKuma
     from replicator_kuma.adapters.kuma.embedded_mariadb import EmbeddedDatabase
 
-    _need("child", ("the command line that starts Kuma", command))
+    if not command:
+        raise SettingsError("REPLICATOR_KUMA=child needs the command line that starts Kuma")
     database = EmbeddedDatabase(data_dir, environment) if data_dir is not None else None
     return ChildKuma(command, cwd, environment, database=database)
 
@@ -45,9 +46,9 @@ def make_service(
 ) -> KumaService:
     """The service called ``kind``, of a Kuma that is no child; it reads only its own options.
 
-    ``environment`` is for Kuma, ``tools`` for the commands that stop and start it. With
-    ``data_dir`` it looks after the MariaDB that Kuma may have inside that. Raises SettingsError
-    for an option that the kind needs and has not.
+    The settings have seen that it has these. ``environment`` is for Kuma, ``tools`` for the
+    commands that stop and start it. With ``data_dir`` it looks after the MariaDB that Kuma may
+    have inside that.
     """
     service: KumaService
     if kind == "none":
@@ -57,26 +58,17 @@ def make_service(
     if kind == "docker":
         from replicator_kuma.adapters.kuma.docker import DockerKuma
 
-        _need(kind, ("the name of Kuma's container", container))
         service = DockerKuma(container, environment=tools)
     elif kind == "systemd":
         from replicator_kuma.adapters.kuma.systemd import SystemdKuma
 
-        _need(kind, ("the name of Kuma's unit", unit))
         service = SystemdKuma(unit, environment=tools)
     else:
         from replicator_kuma.adapters.kuma.command import CommandKuma
 
-        _need(kind, ("a stop command", stop), ("a start command", start))
         service = CommandKuma(stop, start, status or None, environment=tools)
     if data_dir is None:
         return service
     from replicator_kuma.adapters.kuma.embedded_mariadb import EmbeddedDatabase, EmbeddedKuma
 
     return EmbeddedKuma(service, EmbeddedDatabase(data_dir, environment))
-
-
-def _need(kind: str, *options: tuple[str, object]) -> None:
-    missing = [words for words, value in options if not value]
-    if missing:
-        raise SettingsError(f"REPLICATOR_KUMA={kind} needs {' and '.join(missing)}")

@@ -108,14 +108,12 @@ def _row_bytes(columns: Sequence[Column]) -> str:
     """A row as bytes that no other row has: lengths tell '' from NULL, and where a text ends."""
     names = [quoted(column.name) for column in columns]
     marks = [
-        f"ifnull(length({quoted(c.name)}), 'n')" if _has_length(c) else f"isnull({quoted(c.name)})"
+        f"ifnull(length({quoted(c.name)}), 'n')"
+        if c.charset or any(kind in c.type for kind in ("blob", "binary", "bit"))
+        else f"isnull({quoted(c.name)})"
         for c in columns
     ]
     return f"concat(concat_ws(0x00, {', '.join(names)}), concat_ws(',', {', '.join(marks)}))"
-
-
-def _has_length(column: Column) -> bool:
-    return bool(column.charset) or any(kind in column.type for kind in ("blob", "binary", "bit"))
 
 
 def read_schema(link: Link, settings: frozenset[str] = SETTINGS) -> Schema:

@@ -71,13 +71,10 @@ def _held(text: str, charset: str) -> str:
     if text.isascii():
         return text
     if charset == "latin1":
-        return "".join(c if c == _INSTEAD or _is_latin1(c) else _INSTEAD for c in text)
+        held = (c in _LATIN1 or c.encode("cp1252", "ignore") for c in text)
+        return "".join(c if here else _INSTEAD for c, here in zip(text, held, strict=True))
     beyond = _BEYOND.get(charset)
     return beyond.sub(_INSTEAD, text) if beyond else text
-
-
-def _is_latin1(char: str) -> bool:
-    return char in _LATIN1 or bool(char.encode("cp1252", "ignore"))
 
 
 def _cut_chars(text: str, chars: int) -> tuple[str, str]:

@@ -36,32 +36,22 @@ def rehearsal(live: Path, settings: frozenset[str], folder: Path) -> Iterator[Sq
     """See `Store.rehearsal`: of the database file ``live``."""
     folder.mkdir(mode=0o700)
     try:
-        try:
-            connection = _copied(live, folder / "kuma.db")
-        except _RowsAtFault as error:
-            log.debug("rows that stand there break a rule of their table: no copy: %s", error)
-            yield None
-            return
-        with contextlib.closing(connection):
-            with explained():
-                connection.execute("BEGIN")
-            yield SqliteWriter(connection, settings, str)
+        path = folder / "kuma.db"
+        path.touch(mode=0o600)
+        name = f"file:{url_quote(os.fsencode(path.absolute()))}"
+        opened = sqlite3.connect(name, uri=True, isolation_level=None)
+        with contextlib.closing(opened) as connection:
+            try:
+                with explained():
+                    _fill(connection, live)
+                    connection.execute("BEGIN")
+                writer = SqliteWriter(connection, settings, str)
+            except _RowsAtFault as error:
+                log.debug("rows that stand there break a rule of their table: no copy: %s", error)
+                writer = None
+            yield writer
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _copied(live: Path, path: Path) -> sqlite3.Connection:
-    path.touch(mode=0o600)
-    connection = sqlite3.connect(
-        f"file:{url_quote(os.fsencode(path.absolute()))}", uri=True, isolation_level=None
-    )
-    try:
-        with explained():
-            _fill(connection, live)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
 
 
 def _fill(connection: sqlite3.Connection, live: Path) -> None:
