@@ -25,6 +25,7 @@ from tests.adapters.kuma.server import Stage, stage
 from tests.faults.fast_restic import KINDS
 from tests.faults.world import LEADER, PHASES, REPLICA, World, hear
 from tests.support import cycles, databases
+from tests.support.openers import opened
 
 Injection = Callable[[World], AbstractContextManager[None]]
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
@@ -303,7 +304,7 @@ _WITHOUT_ITS_KEY = _script(
 def _read_elsewhere(world: World) -> Iterator[None]:
     """Another program reads for ever, while Kuma has its port."""
     world.instance.listens = world.kuma.running
-    with cycles.opened_elsewhere(world.database):
+    with opened(world.database):
         yield
 
 

@@ -75,7 +75,7 @@ class FolderRepository:
         """What a publish stores; also by a rival's hand."""
         name = secrets.token_hex(32)
         shutil.copytree(folder, self.folder / name)
-        note = {"tags": label.tags(), "time": "2031-01-01T00:00:00Z"}
+        note = {"id": name, "tags": label.tags(), "time": "2031-01-01T00:00:00Z"}
         (self.folder / f"{name}.json").write_text(json.dumps(note))
         return name
 
