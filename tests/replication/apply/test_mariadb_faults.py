@@ -49,7 +49,7 @@ def assert_old_until_the_next_cycle(fleet: MariadbFleet, replica: Instance) -> N
 
 
 @contextmanager
-def away(match: str = "") -> Iterator[None]:
+def away(match: str | None = None) -> Iterator[None]:
     """The block ends with the error of a server that is away."""
     with pytest.raises(DatabaseUnreachable, match=match) as caught:
         yield
