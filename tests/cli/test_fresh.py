@@ -18,8 +18,7 @@ from tests.support.databases import edit
 
 def replicated(world: World) -> StateFile:
     """A snapshot is published and applied; the replica's state."""
-    assert world.on_leader("init").code == 0
-    assert world.on_leader("backup").code == 0
+    world.begin()
     assert world.on_replica("restore").code == 0
     return StateFile(world.replica / "replicator")
 
