@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import shutil
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from replicator_kuma.base.errors import (
     RepositoryMissing,
     SnapshotRefused,
 )
+from tests.support.forked import DIED, forked
 
 
 class FolderRepository:
@@ -130,3 +132,15 @@ class FolderRepository:
     def size(self) -> int:
         self._call("size")
         return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
+
+
+def dies_in(
+    repository: FolderRepository, moment: str, call: str, work: Callable[[], object]
+) -> None:
+    """Run ``work`` in a child that dies ``before`` or ``after`` a call, with no clean-up at all."""
+
+    def dies() -> None:
+        getattr(repository, moment)[call] = lambda: os._exit(DIED)
+        work()
+
+    assert forked(dies) == DIED
