@@ -38,7 +38,7 @@ from tests.support.plain import mariadb_damage, plain
 
 BORN = "2031-01-01 00:00:00"
 _LINKS = ("monitor_notification", "monitor_tag", "monitor_group", "monitor_maintenance")
-_EDITS = (
+EDITS = (
     "UPDATE monitor SET name = 'two' WHERE id = 3",
     "UPDATE monitor SET parent = NULL WHERE parent = 4",
     *(f'DELETE FROM "{table}" WHERE monitor_id = 4' for table in (*_LINKS, *HISTORY)),
@@ -50,6 +50,7 @@ _EDITS = (
     "INSERT INTO monitor_notification (monitor_id, notification_id) VALUES (7000, 1)",
     "UPDATE setting SET value = '99' WHERE \"key\" = 'keepDataPeriodDays'",
 )
+"""Monitors changed, gone, another one, new; a setting."""
 MORE_EDITS = (
     "UPDATE monitor SET description = 'edited' WHERE id > 10 AND id % 3 = 0",
     "DELETE FROM monitor_tag WHERE monitor_id > 10 AND monitor_id % 30 = 1",
@@ -108,7 +109,7 @@ class MariadbFleet:
         self.engine = MariadbEngine(name, lambda: self.database)
         self._start = Database(server, f"{name}_start", folder)
         self._leads = self._leader_engine(leader)
-        self._build(monitors, _EDITS + (MORE_EDITS if monitors > 10 else ()))
+        self._build(monitors, EDITS + (MORE_EDITS if monitors > 10 else ()))
 
     def _leader_engine(self, kind: str) -> Engine:
         if kind == "sqlite":
