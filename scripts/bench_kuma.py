@@ -26,7 +26,7 @@ from replicator_kuma.replication.leader.cycle import Leader
 from replicator_kuma.replication.replica.cycle import cycle as restore_cycle
 from scripts.bench_data import fill
 from scripts.bench_measures import Bench, Figures
-from tests.support.kuma_server import KumaServer, free_port, kuma_command, kuma_environment
+from tests.support.kuma_server import free_port, kuma_command, kuma_environment, prepare_data_dir
 from tests.support.tools import kuma_dir
 
 CHANGES = 100
@@ -87,8 +87,14 @@ def _prepare(folder: Path, monitors: int) -> Bench:
     folder.mkdir(parents=True)
     bench = Bench(folder, monitors)
     bench.repository.init()
-    with KumaServer(folder / "replica"):
-        pass
+    prepare_data_dir(folder / "replica")
+    port = free_port()
+    kuma = _kuma(folder, port)
+    kuma.start()
+    try:
+        wait_ready(f"http://127.0.0.1:{port}", kuma.running)
+    finally:
+        kuma.stop()
     database = folder / "replica" / "kuma.db"
     fill(database, monitors)
     connection = sqlite3.connect(database)

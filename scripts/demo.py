@@ -140,9 +140,7 @@ def newer(side: Side, count: int) -> bool:
 
 def applied(side: Side) -> str:
     """The last restore as the supervisor's log has it; empty before the first."""
-    lines = [
-        line for line in side.log.read_text(errors="replace").splitlines() if "applied" in line
-    ]
+    lines = [line for line in side.log.splitlines() if "applied" in line]
     return lines[-1][lines[-1].index("applied") :] if lines else ""
 
 

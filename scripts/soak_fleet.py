@@ -7,7 +7,6 @@ import os
 import random
 import signal
 import sqlite3
-import sys
 import time
 from pathlib import Path
 
@@ -21,11 +20,9 @@ from tests.support import cycles, databases
 from tests.support.compare import config_differences
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import make_instance
-from tests.support.kuma_server import free_port
-from tests.support.supervised import Side
+from tests.support.supervised import FAKE_KUMA, Side
 from tests.support.tools import ROOT, restic_014, restic_018
 
-FAKE_KUMA = ROOT / "tests" / "cli" / "fake_kuma.py"
 MONITORS = 40
 REPLICAS = 3
 EVERY = "2s"
@@ -55,17 +52,13 @@ class Fleet:
         return [self.leader, *self.replicas]
 
     def _side(self, folder: Path, name: str, mode: str, url: str) -> Side:
-        port = free_port()
-        home = folder / f"{name}-kuma"
-        home.mkdir()
         return Side(
             folder,
             name,
             mode,
             # an old restic beside new ones, on one repository
             restic_014() if name == "replica-2" else restic_018(),
-            port=port,
-            kuma=[sys.executable, str(FAKE_KUMA), str(home), str(port)],
+            notes=folder / f"{name}-kuma",
             PYTHONPATH=str(ROOT),
             RESTIC_REPOSITORY=url,
             RESTIC_PASSWORD=PASSWORD,

@@ -22,7 +22,8 @@ from replicator_kuma.adapters.kuma.process import run
 from replicator_kuma.adapters.kuma.throwaway import ThrowAway, Visit
 from replicator_kuma.adapters.repository.restic.process import Child, Deadline
 from replicator_kuma.base import core_dumps
-from tests.cli.harness import FAKE_KUMA, Run
+from tests.cli.harness import Run
+from tests.support.supervised import FAKE_KUMA
 from tests.support.tools import ROOT
 from tests.support.waiting import wait_until
 
@@ -56,7 +57,7 @@ def test_run_and_restic_leave_none_and_kuma_has_the_limit_that_run_had(tmp_path:
     restic.write_text('#!/bin/sh\ncat /proc/$$/limits >"$0.limits"\nexit 1\n')
     restic.chmod(0o755)
     run = Run(tmp_path / "r", "BACKUP", database=False, REPLICATOR_RESTIC=str(restic))
-    run.environ.pop("REPLICATOR_KUMA_COMMAND")
+    run.environment.pop("REPLICATOR_KUMA_COMMAND")
     says = 'cat /proc/$$/limits >limits; exec "$@"'
     with soft_limit(LIMIT):
         run.start(

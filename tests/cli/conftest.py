@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +31,17 @@ class Done:
 
 
 @dataclass
-class Commands:
-    """A leader's and a replica's data directory, and commands on them in this process."""
+class World:
+    """A leader's and a replica's data directory, and commands on them in this process.
+
+    Their repository is ``repository``; where a mode is in ``reach``, the one that this names.
+    """
 
     folder: Path
     capsys: pytest.CaptureFixture[str]
     monkeypatch: pytest.MonkeyPatch
+    repository: AskedRepository
+    reach: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def leader(self) -> Path:
@@ -65,18 +70,12 @@ class Commands:
         return self.call(arguments[0], *self._side("RESTORE", self.replica, "beta"), *arguments[1:])
 
     def _side(self, mode: str, folder: Path, name: str) -> Sequence[str]:
-        return ("--mode", mode, "--data-dir", str(folder), "--instance", name)
+        side = ("--mode", mode, "--data-dir", str(folder), "--instance", name)
+        return (*side, "--repo", self.reach[mode]) if mode in self.reach else side
 
     def at_a_terminal(self, *, out: bool = True, err: bool = True) -> None:
         self.monkeypatch.setattr("sys.stdout.isatty", lambda: out)
         self.monkeypatch.setattr("sys.stderr.isatty", lambda: err)
-
-
-@dataclass
-class World(Commands):
-    """With a repository that lies in a folder."""
-
-    repository: FolderRepository
 
     def begin(self) -> World:
         """The leader publishes 1.1."""

@@ -11,60 +11,51 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
-from tests.support.kuma_server import free_port
+from tests.support.supervised import REPLICATOR, Side
 from tests.support.tools import ROOT
 from tests.support.waiting import wait_until
 
-FAKE_KUMA = Path(__file__).with_name("fake_kuma.py")
 KEPT = ("PATH", "HOME", "LANG", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
 
 
-class Run:
+class Run(Side):
     """One supervised instance in a folder: its script, its fake Kuma, its process."""
 
+    program = (sys.executable, "-m", "tests.cli.supervised")
+
     def __init__(self, folder: Path, mode: str, *, database: bool = True, **environ: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        super().__init__(folder, "data", mode, Path("restic"), notes=folder)
         self.folder = folder
-        self.data = folder / "data"
-        self.data.mkdir(parents=True)
         if database:
-            (self.data / "kuma.db").touch()
-        self.port = free_port()
-        self.environ = {name: os.environ[name] for name in KEPT if name in os.environ} | {
+            self.database.touch()
+        kuma = self.environment["REPLICATOR_KUMA_COMMAND"]
+        self.environment = {name: os.environ[name] for name in KEPT if name in os.environ} | {
+            "REPLICATOR_KUMA_COMMAND": kuma,
+            "REPLICATOR_KUMA_DIR": str(folder),
             "PYTHONPATH": str(ROOT),
             "SCRIPT": str(folder),
             "REPLICATOR_MODE": mode,
             "REPLICATOR_INSTANCE": "tested",
             "REPLICATOR_LOG_LEVEL": "debug",
-            "DATA_DIR": str(self.data),
+            "DATA_DIR": str(self.data_dir),
             "RESTIC_REPOSITORY": str(folder / "repository"),
             "RESTIC_PASSWORD": "only-a-test",
             "UPTIME_KUMA_PORT": str(self.port),
-            "REPLICATOR_KUMA_COMMAND": f"{sys.executable} {FAKE_KUMA} {folder} {self.port}",
-            "REPLICATOR_KUMA_DIR": str(folder),
             **environ,
         }
-        self.process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self.process is not None and self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            try:
-                self.process.wait(15)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait(15)
-                raise
+    def __exit__(self, *_error: object) -> None:
+        try:
+            self.stop(15)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
 
     def script(self, task: str, **script: Any) -> None:
         """What a task does from now on."""
@@ -74,16 +65,7 @@ class Run:
 
     def start(self, *arguments: str) -> Self:
         """The scripted supervisor; with arguments the real command."""
-        module = ["-m", "replicator_kuma"] if arguments else ["-m", "tests.cli.supervised"]
-        with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, *module, *arguments],
-                env=self.environ,
-                cwd=ROOT,
-                stdin=subprocess.DEVNULL,
-                stderr=log,
-                stdout=log,
-            )
+        self.run(*arguments)
         return self
 
     def send(self, number: int) -> None:
@@ -95,25 +77,18 @@ class Run:
         assert self.process is not None
         return self.process.wait(deadline)
 
-    def command(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-        """One command of the same instance, to its end."""
-        return subprocess.run(
-            [sys.executable, "-m", "replicator_kuma", *arguments],
-            env={**self.environ, **environ},
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
+    def command(
+        self, *arguments: str, check: bool = False, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        """As `Side.command`; it may fail."""
+        return super().command(*arguments, check=check, **environment)
 
     @contextlib.contextmanager
     def command_started(self, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
         """A command beside the block; it has ended after it."""
         with subprocess.Popen(
-            [sys.executable, "-m", "replicator_kuma", *arguments],
-            env=self.environ,
-            cwd=ROOT,
+            [*REPLICATOR, *arguments],
+            env=self.environment,
             stdin=subprocess.DEVNULL,
         ) as process:
             yield process
@@ -131,10 +106,6 @@ class Run:
     def at(self, call: str) -> float:
         """When a call was noted last, on the monotonic clock."""
         return [float(line.split(" ")[0]) for line in self._lines() if line.endswith(call)][-1]
-
-    @property
-    def log(self) -> str:
-        return (self.folder / "log").read_text()
 
     def until(self, call: str, times: int = 1, deadline: float = 20.0) -> None:
         """Wait until something was noted that often."""

@@ -85,17 +85,6 @@ def test_a_cycle_of_cron_waits_after_a_restart_of_kuma(world: World) -> None:
     assert world.on_replica("restore", "--now").code == 14, "at once: the stop is tried"
 
 
-def test_an_older_snapshot_by_position(world: World) -> None:
-    world.begin()
-    edit(world.leader / "kuma.db", "UPDATE monitor SET name = 'newer' WHERE id = 2")
-    assert world.on_leader("backup").code == 0
-    assert world.on_replica("restore").code == 0
-    assert world.on_replica("restore", "--now", "--snapshot", "1.1").code == 0
-    names = query(world.replica / "kuma.db", "SELECT name FROM monitor WHERE id = 2")
-    assert names != [("newer",)]
-    assert world.on_replica("restore", "--now", "--snapshot", "9.9").code == 13
-
-
 @pytest.mark.parametrize("arguments", [("diff",), ("restore", "--now", "--dry-run")])
 def test_a_preview_tells_and_touches_nothing(world: World, arguments: tuple[str, ...]) -> None:
     world.begin()

@@ -18,8 +18,7 @@ FAILED = Drill(1_900_000_000.0, False, "drill of 1.1 failed at fetch: a pack is 
 
 @pytest.fixture
 def leader(world: World) -> StateFile:
-    assert world.on_leader("init").code == 0
-    assert world.on_leader("backup").code == 0
+    world.begin()
     return StateFile(world.leader / "replicator")
 
 

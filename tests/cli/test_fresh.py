@@ -19,8 +19,7 @@ from tests.support.states import edit_state
 
 def replicated(world: World) -> StateFile:
     """A snapshot is published and applied; the replica's state."""
-    assert world.on_leader("init").code == 0
-    assert world.on_leader("backup").code == 0
+    world.begin()
     assert world.on_replica("restore").code == 0
     return StateFile(world.replica / "replicator")
 

@@ -131,8 +131,8 @@ def test_run_makes_up_for_a_missed_night_at_its_start(tmp_path: Path) -> None:
     run = Run(
         tmp_path / "r", "BACKUP", REPLICATOR_RESTIC=str(restic_018()), REPLICATOR_CHECK_PARTS="1"
     )
-    databases.build(run.data / "kuma.db", monitors=3)
-    state = StateFile(run.data / "replicator")
+    databases.build(run.data_dir / "kuma.db", monitors=3)
+    state = StateFile(run.data_dir / "replicator")
     missed = JobRecord("housekeeping", "daily 01:00-05:00", due=1.0)
     state.save(state_of(writer="0123456789abcdef", jobs=(missed,)))
     run.start("run")

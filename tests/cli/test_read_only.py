@@ -6,8 +6,8 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from replicator_kuma.adapters.repository.restic.client import Timeouts
 from replicator_kuma.base.errors import RepositoryUnreachable
 from replicator_kuma.replication.state.file import StateFile
 from tests.adapters.repository import places
-from tests.cli.conftest import Commands
+from tests.cli.conftest import AskedRepository, World
 from tests.support import weak_repository
 from tests.support.databases import build, edit, query
 from tests.support.gate import reading_only
@@ -36,6 +36,10 @@ class Ways:
     replica: str
     refused: Callable[[], list[str]] = list
     """what a replica has tried to write"""
+
+    @property
+    def by_mode(self) -> dict[str, str]:
+        return {"BACKUP": self.leader, "RESTORE": self.replica}
 
 
 @contextlib.contextmanager
@@ -82,29 +86,18 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@dataclass
-class Fleet(Commands):
-    """``ways`` is how its commands reach the repository."""
-
-    ways: Ways = field(default_factory=lambda: Ways("", ""))
-
-    def _side(self, mode: str, folder: Path, name: str) -> Sequence[str]:
-        way = self.ways.leader if mode == "BACKUP" else self.ways.replica
-        return (*super()._side(mode, folder, name), "--repo", way)
-
-
 @pytest.fixture
 def fleet(
     published: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> Fleet:
+) -> World:
     for name in ("REPLICATOR_FLEET", "REPLICATOR_STATE_DIR", "NTFY_URL", "RESTIC_PASSWORD"):
         monkeypatch.delenv(name, raising=False)
     for name, value in places.environment("unused").items():
         monkeypatch.setenv(name, value)
-    made = Fleet(tmp_path, capsys, monkeypatch)
+    made = World(tmp_path, capsys, monkeypatch, AskedRepository(tmp_path / "none"))
     shutil.copytree(published / "leader", made.leader)
     build(made.replica / "kuma.db", "2.3", monitors=3)
     return made
@@ -122,12 +115,13 @@ PLACES: dict[str, tuple[Any, Callable[[], Path]]] = {
 def test_every_command_of_a_replica_works_without_a_write(
     through: Any,
     restic: Callable[[], Path],
-    fleet: Fleet,
+    fleet: World,
     published: Path,
     tmp_path: Path,
 ) -> None:
     fleet.monkeypatch.setenv("REPLICATOR_RESTIC", str(restic()))
-    with through(tmp_path, published / "repository") as fleet.ways:
+    with through(tmp_path, published / "repository") as ways:
+        fleet.reach = ways.by_mode
         assert [row["position"] for row in fleet.on_replica("snapshots", "--json").json] == ["1.1"]
         assert fleet.on_replica("diff", "--json").json["changes"]
         doctor = fleet.on_replica("doctor")
@@ -139,21 +133,20 @@ def test_every_command_of_a_replica_works_without_a_write(
         assert fleet.on_replica("init").code == 0  # it is there: nothing to make
         monitors = query(fleet.replica / "kuma.db", "SELECT count(*) FROM monitor")
         assert monitors == [(12,)]
-        assert fleet.ways.refused() == []
+        assert ways.refused() == []
 
 
 def test_a_leader_publishes_by_appending_and_what_may_only_read_does_not(
-    fleet: Fleet, published: Path, tmp_path: Path
+    fleet: World, published: Path, tmp_path: Path
 ) -> None:
     """A thief of such a replica's credential publishes nothing: the gate does refuse."""
     fleet.monkeypatch.setenv("REPLICATOR_RESTIC", str(restic_018()))
-    with through_rest(tmp_path, published / "repository") as fleet.ways:
+    with through_rest(tmp_path, published / "repository") as ways:
         edit(fleet.leader / "kuma.db", "UPDATE monitor SET name = 'edited' WHERE id = 1")
-        ways = fleet.ways
-        fleet.ways = Ways(ways.replica, ways.replica)
+        fleet.reach = {"BACKUP": ways.replica}
         assert fleet.on_leader("backup").code != 0
         assert ways.refused() != []
-        fleet.ways = ways
+        fleet.reach = ways.by_mode
         assert fleet.on_leader("backup").code == 0
         assert fleet.on_leader("snapshots", "--json").json[-1]["monitors"] == 12
 
@@ -193,7 +186,7 @@ def places_dump(scratch: Path) -> Path:
 
 
 def test_a_supervised_replica_follows_without_a_write(published: Path, tmp_path: Path) -> None:
-    side = Side.stand_in(tmp_path, "replica", "RESTORE", restic_018())
+    side = Side(tmp_path, "replica", "RESTORE", restic_018(), notes=tmp_path / "kuma")
     build(side.database, "2.3", monitors=4)
     with through_rest(tmp_path, published / "repository") as ways:
         side.environment |= places.environment(ways.replica, PATH=os.environ["PATH"])

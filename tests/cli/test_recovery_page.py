@@ -34,6 +34,13 @@ def step(world: World, name: str) -> None:
     assert world.on_replica("restore").code == 0
 
 
+def begin(world: World, *names: str) -> None:
+    """A new fleet, and such a `step` for each name."""
+    world.on_leader("init")
+    for name in names:
+        step(world, name)
+
+
 def name_on(folder: Path) -> str:
     return cycles.name_of(folder / "kuma.db", 3)
 
@@ -46,9 +53,7 @@ def shown(done: Done) -> str:
 @pytest.fixture
 def fleet(world: World) -> World:
     """A leader and a replica at 1.3; the snapshots are two days, a day and an hour old."""
-    world.on_leader("init")
-    for name in ("one", "two", "three"):
-        step(world, name)
+    begin(world, "one", "two", "three")
     now = datetime.datetime.now(datetime.UTC)
     hours = {"1.1": 49, "1.2": 25, "1.3": 1}
     for one in world.repository.snapshots("default"):

@@ -81,7 +81,7 @@ def test_each_option_of_a_variable_is_compared_or_finds_the_supervisor() -> None
 def test_the_same_option_goes_on(run: Run) -> None:
     before = run.calls.count("backup True True")
     same = ("--repo", URL, "--fleet", "default", "--exclude-tables", "incident", "--mode", "BACKUP")
-    done = run.command("backup", "--allow-shrink", *same, "--data-dir", str(run.data))
+    done = run.command("backup", "--allow-shrink", *same, "--data-dir", str(run.data_dir))
     assert (done.returncode, done.stderr) == (0, "")
     assert run.calls.count("backup True True") == before + 1
 
@@ -232,7 +232,7 @@ def test_a_command_of_0_3_0_is_served(run: Run, replica: Run, said: Conversation
     there = run if said.mode == "BACKUP" else replica
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(20)
-        client.connect(str(there.data / "replicator" / control.NAME))
+        client.connect(str(there.data_dir / "replicator" / control.NAME))
         client.sendall(said.request.encode())
         with client.makefile() as answers:
             last = [json.loads(line) for line in answers][-1]
@@ -251,7 +251,7 @@ def test_promoted_and_the_supervisor_not_restarted(tmp_path: Path) -> None:
 
     with Run(tmp_path / "r", "RESTORE") as run:
         run.until("confirm")
-        state = StateFile(run.data / "replicator")
+        state = StateFile(run.data_dir / "replicator")
         with state.lock(wait=20):
             edit_state(state, published=MARK, applied=MARK, promoted_at=1.0)
         for done in (

@@ -6,7 +6,7 @@ import pytest
 
 from tests.cli.conftest import World
 from tests.cli.harness import Run
-from tests.cli.test_recovery_page import name_on, step
+from tests.cli.test_recovery_page import begin, name_on, step
 
 
 def test_the_list_as_json(world: World) -> None:
@@ -26,9 +26,7 @@ def test_the_list_as_json(world: World) -> None:
 
 
 def test_a_damaged_set_is_in_the_list_and_its_refusal_not_in_status(world: World) -> None:
-    world.on_leader("init")
-    step(world, "one")
-    step(world, "two")
+    begin(world, "one", "two")
     note = world.replica / "replicator" / "kept" / "2" / "note.json"
     note.write_text("{")
     newest, oldest = world.on_replica("undo", "--list", "--json").json
@@ -47,8 +45,7 @@ def test_a_damaged_set_is_in_the_list_and_its_refusal_not_in_status(world: World
 
 
 def test_the_preview_as_json_masks_secrets(world: World) -> None:
-    world.on_leader("init")
-    step(world, "one")
+    begin(world, "one")
     seen = world.on_replica("undo", "--dry-run", "--json")
     assert seen.json["kept"]["to"] == "1.1"
     assert seen.json["changes_by_table"]["tables"]["monitor"]["deleted"] == 9
@@ -64,9 +61,7 @@ def test_nothing_to_undo_has_its_own_code(world: World) -> None:
 
 
 def test_it_needs_no_repository(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    world.on_leader("init")
-    step(world, "one")
-    step(world, "two")
+    begin(world, "one", "two")
     monkeypatch.delenv("RESTIC_REPOSITORY")
     monkeypatch.delenv("RESTIC_PASSWORD")
     assert world.on_replica("undo").code == 0
@@ -92,9 +87,7 @@ def test_options_that_contradict_one_another(
 
 
 def test_held_in_status_as_json(world: World) -> None:
-    world.on_leader("init")
-    step(world, "one")
-    step(world, "two")
+    begin(world, "one", "two")
     assert world.on_replica("status", "--json").json["holding"] is None
     done = world.on_replica("restore", "--now", "--snapshot", "1.1", "--json")
     assert done.json["position"] == "1.1"
@@ -122,9 +115,7 @@ def test_a_running_supervisor_does_it(tmp_path_factory: pytest.TempPathFactory) 
 
 
 def test_a_promoted_leader_is_told_of_no_next_one(world: World) -> None:
-    world.on_leader("init")
-    step(world, "one")
-    step(world, "two")
+    begin(world, "one", "two")
     assert world.on_replica("promote").code == 0
     assert [one["next"] for one in world.on_replica("undo", "--list", "--json").json] == [False] * 2
     for options in ((), ("--dry-run",)):
@@ -134,9 +125,7 @@ def test_a_promoted_leader_is_told_of_no_next_one(world: World) -> None:
 
 
 def test_what_is_looked_at_on_a_held_replica_says_that_it_holds(world: World) -> None:
-    world.on_leader("init")
-    step(world, "one")
-    step(world, "two")
+    begin(world, "one", "two")
     assert world.on_replica("diff", "--json").json["holding"] is None
     assert "holds" not in world.on_replica("diff").out
     assert world.on_replica("restore", "--now", "--snapshot", "1.1").code == 0

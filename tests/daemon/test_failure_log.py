@@ -10,16 +10,9 @@ import pytest
 
 from replicator_kuma.base.errors import RepositoryLocked, RepositoryUnreachable, StoppedInVain
 from replicator_kuma.daemon.failure_log import FailureLog
+from tests.support.clock import Clock
 
 Said = Callable[[], list[str]]
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

@@ -19,10 +19,11 @@ from replicator_kuma.adapters.kuma.readiness import NotReady, Readiness, wait_re
 from replicator_kuma.base.errors import KumaError
 from replicator_kuma.base.processes import began_before, belongs_to, describe, listeners, other_kuma
 from replicator_kuma.daemon import heartbeat
-from tests.cli.harness import FAKE_KUMA, Run
+from tests.cli.harness import Run
 from tests.support.databases import build, edit
 from tests.support.kuma_server import free_port, is_ready
 from tests.support.openers import opened
+from tests.support.supervised import FAKE_KUMA
 from tests.support.waiting import wait_until
 
 AS_KUMA = "server/server.js"
@@ -53,7 +54,7 @@ def gone(pid: int) -> bool:
 @contextlib.contextmanager
 def orphaned(run: Run) -> Iterator[int]:
     """The Kuma that a supervisor leaves which is killed; yields its process id."""
-    run.environ["REPLICATOR_KUMA_COMMAND"] = " ".join(kuma_command(run))
+    run.environment["REPLICATOR_KUMA_COMMAND"] = " ".join(kuma_command(run))
     run.start().until("confirm")
     pid = child_of(run)
     run.send(signal.SIGKILL)
@@ -83,15 +84,14 @@ def test_no_second_kuma_is_started_beside_an_orphan(tmp_path: Path) -> None:
 
 def refused(run: Run) -> str:
     """What a start says that is given up."""
-    log = run.folder / "log"
-    before = len(run.log) if log.exists() else 0
+    before = len(run.log)
     assert run.start().wait() == KumaError.exit_code
     return run.log[before:]
 
 
 def test_port_and_database_are_one_sentence_with_what_to_type(tmp_path: Path) -> None:
     run = Run(tmp_path / "r", "RESTORE", database=False)
-    build(run.data / "kuma.db", monitors=1)
+    build(run.data_dir / "kuma.db", monitors=1)
     run.script("behaviour", opens=True)
     with orphaned(run) as pid:
         *_others, last = refused(run).splitlines()
@@ -107,25 +107,25 @@ def test_port_and_database_are_one_sentence_with_what_to_type(tmp_path: Path) ->
 
 def test_one_that_changes_its_database_is_not_to_be_ended(tmp_path: Path) -> None:
     run = Run(tmp_path / "r", "RESTORE", database=False)
-    build(run.data / "kuma.db", monitors=1)
+    build(run.data_dir / "kuma.db", monitors=1)
     with orphaned(run):
-        edit(run.data / "kuma.db", "UPDATE knex_migrations_lock SET is_locked = 1")
+        edit(run.data_dir / "kuma.db", "UPDATE knex_migrations_lock SET is_locked = 1")
         assert "do not end it before it has finished" in refused(run)
 
 
 def test_a_kuma_on_another_port_that_has_the_database_is_named(tmp_path: Path) -> None:
     run = Run(tmp_path / "r", "RESTORE", database=False)
-    build(run.data / "kuma.db", monitors=1)
-    with opened(run.data / "kuma.db", name="node"), run:
+    build(run.data_dir / "kuma.db", monitors=1)
+    with opened(run.data_dir / "kuma.db", name="node"), run:
         run.until("kuma start -")  # whatever node runs there, Kuma's server it is not
-    with opened(run.data / "kuma.db", name="uptime-kuma          ") as pid:  # its title
+    with opened(run.data_dir / "kuma.db", name="uptime-kuma          ") as pid:  # its title
         said = refused(run)
     assert f"process {pid} (uptime-kuma) has Kuma's database open, and is another" in said
     code = (
         "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); "
         "c.execute('SELECT * FROM user').fetchall(); print('open', flush=True); sys.stdin.read()"
     )
-    argv = [sys.executable, "-c", code, str(run.data / "kuma.db"), AS_KUMA]
+    argv = [sys.executable, "-c", code, str(run.data_dir / "kuma.db"), AS_KUMA]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == b"open\n"
@@ -169,8 +169,8 @@ def test_a_port_that_a_kuma_has_just_left_is_free(tmp_path: Path) -> None:
 
 def test_a_kuma_that_is_no_child_may_answer(tmp_path: Path) -> None:
     run = Run(tmp_path / "r", "RESTORE", REPLICATOR_KUMA="command")
-    run.environ |= {f"REPLICATOR_KUMA_{act}_COMMAND": "true" for act in ("STOP", "START")}
-    environ = {**os.environ, "DATA_DIR": str(run.data)}
+    run.environment |= {f"REPLICATOR_KUMA_{act}_COMMAND": "true" for act in ("STOP", "START")}
+    environ = {**os.environ, "DATA_DIR": str(run.data_dir)}
     with subprocess.Popen(kuma_command(run), env=environ) as kuma:
         wait_until(lambda: is_ready(f"http://127.0.0.1:{run.port}"), "that Kuma")
         with run:
@@ -305,7 +305,7 @@ def test_a_proxy_that_node_runs_keeps_no_kuma_from_starting(
 
 def test_a_proxy_on_kumas_port_at_another_address_keeps_none_from_starting(tmp_path: Path) -> None:
     run = Run(tmp_path / "r", "RESTORE", UPTIME_KUMA_HOST="127.0.0.1", SCRIPT_PATIENCE="0.1")
-    run.environ["REPLICATOR_KUMA_URL"] = f"http://127.0.0.2:{run.port}"
+    run.environment["REPLICATOR_KUMA_URL"] = f"http://127.0.0.2:{run.port}"
     with socket.create_server(("127.0.0.2", run.port)), run:
         run.until("kuma start -")
 
@@ -314,7 +314,7 @@ def test_a_proxy_is_not_blamed_for_a_kuma_that_ends(tmp_path: Path) -> None:
     run = Run(tmp_path / "r", "RESTORE")
     run.script("behaviour", die_after=0.5, exit_code=0)
     with socket.create_server(("127.0.0.1", 0)) as proxy:
-        run.environ["REPLICATOR_KUMA_URL"] = f"http://127.0.0.1:{proxy.getsockname()[1]}"
+        run.environment["REPLICATOR_KUMA_URL"] = f"http://127.0.0.1:{proxy.getsockname()[1]}"
         assert run.start().wait() == 0
     assert "Uptime Kuma ended by itself, with exit code 0" in run.log
     assert f"kill {os.getpid()}" not in run.log
@@ -374,7 +374,7 @@ def test_doctor_says_that_run_ended_without_a_word(tmp_path: Path) -> None:
         [one] = [one for one in found if one["check"] == "supervisor"]
         return one["level"], one["message"]
 
-    state = run.data / "replicator"
+    state = run.data_dir / "replicator"
     assert supervisor() == ("OK", "none here: cycles run by cron or by hand")
     with orphaned(run):
         assert heartbeat.lost(state)

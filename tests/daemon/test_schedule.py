@@ -9,16 +9,9 @@ from datetime import datetime, timedelta
 import schedule
 
 from replicator_kuma.daemon.schedule import JITTER, Timetable, steady_part
+from tests.support.clock import Clock
 
 INTERVAL = 360.0
-
-
-class Clock:
-    def __init__(self, now: float = 0.0) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def polls(name: str, hours: float, chance: random.Random, start: float = 0.0) -> list[float]:

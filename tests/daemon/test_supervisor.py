@@ -29,13 +29,13 @@ from replicator_kuma.replication.actions import first_backup
 from replicator_kuma.replication.instance import Outcome
 from replicator_kuma.replication.state.file import StateFile
 from replicator_kuma.replication.state.records import Last, Pending, SnapshotRef
-from tests.cli.harness import FAKE_KUMA, Run
+from tests.cli.harness import Run
 from tests.support.databases import build, edit
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import make_instance
 from tests.support.kuma_server import free_port
 from tests.support.mariadb import Server, short_folder
-from tests.support.states import edit_state
+from tests.support.supervised import FAKE_KUMA
 from tests.support.waiting import wait_until
 
 
@@ -62,7 +62,7 @@ def test_a_replica_whose_mariadb_is_still_empty_stays_on_it(
 ) -> None:
     """UPTIME_KUMA_DB_TYPE wins over db-config.json: sqlite in it would be another database."""
     run = Run(tmp_path / "r", "RESTORE", database=False)
-    mariadb.database("still_empty", run.data)
+    mariadb.database("still_empty", run.data_dir)
     with run:
         run.until("kuma start -")
 
@@ -76,7 +76,7 @@ def test_a_database_that_is_chosen_while_it_runs_is_found(tmp_path: Path) -> Non
         run.logged("no table 'user'")
         config = {"type": "mariadb", "hostname": "127.0.0.1", "port": free_port()}
         config |= {"dbName": "kuma", "username": "kuma", "password": "x"}
-        (run.data / "db-config.json").write_text(json.dumps(config))
+        (run.data_dir / "db-config.json").write_text(json.dumps(config))
         run.logged("Kuma's MariaDB")
 
 
@@ -149,17 +149,17 @@ def test_sigterm_ends_kuma_in_order_and_gives_its_exit_code(tmp_path: Path) -> N
     assert code == 7
     assert 1.0 <= took < 10.0
     assert run.calls[-3:] == ["kuma term", "kuma end", "notifier closed"]
-    assert not (run.data / "replicator" / "control.sock").exists()
+    assert not (run.data_dir / "replicator" / "control.sock").exists()
 
 
 def test_a_supervisor_that_ended_in_order_leaves_no_sign_of_life(tmp_path: Path) -> None:
     run = Run(tmp_path / "r", "BACKUP")
     with run:
         run.until("backup False True")
-        assert (run.data / "replicator" / "supervisor.json").exists()
+        assert (run.data_dir / "replicator" / "supervisor.json").exists()
         assert run.end()[0] == 0
-    assert not (run.data / "replicator" / "supervisor.json").exists()
-    assert heartbeat.seen_at(run.data / "replicator"), "cron has not taken over"
+    assert not (run.data_dir / "replicator" / "supervisor.json").exists()
+    assert heartbeat.seen_at(run.data_dir / "replicator"), "cron has not taken over"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
@@ -205,29 +205,29 @@ def test_sigterm_waits_for_the_end_of_a_migration(tmp_path: Path) -> None:
 def test_sigterm_waits_while_the_tables_say_that_kuma_migrates(tmp_path: Path) -> None:
     """Only the last part of a migration answers on the port: before it Kuma seems to start."""
     run = Run(tmp_path / "r", "BACKUP")
-    (run.data / "kuma.db").unlink()
-    build(run.data / "kuma.db", monitors=1)
+    (run.data_dir / "kuma.db").unlink()
+    build(run.data_dir / "kuma.db", monitors=1)
     run.script("behaviour", starting=60)
     with run:
         run.until("kuma start -")
-        edit(run.data / "kuma.db", "UPDATE knex_migrations_lock SET is_locked = 1")
+        edit(run.data_dir / "kuma.db", "UPDATE knex_migrations_lock SET is_locked = 1")
         run.send(signal.SIGTERM)
         run.logged("Uptime Kuma migrates")
         with pytest.raises(subprocess.TimeoutExpired):
             run.wait(1.5)
-        edit(run.data / "kuma.db", "UPDATE knex_migrations_lock SET is_locked = 0")
+        edit(run.data_dir / "kuma.db", "UPDATE knex_migrations_lock SET is_locked = 0")
         run.wait()
 
 
 def test_sigterm_waits_for_a_kuma_that_has_begun_to_change_its_schema(tmp_path: Path) -> None:
     """1.x sets no lock; half of a patch leaves a database on which no Kuma starts again."""
     run = Run(tmp_path / "r", "BACKUP")
-    (run.data / "kuma.db").unlink()
-    build(run.data / "kuma.db", monitors=1)
+    (run.data_dir / "kuma.db").unlink()
+    build(run.data_dir / "kuma.db", monitors=1)
     run.script("behaviour", starting=3)
     with run:
         run.until("kuma start -")
-        edit(run.data / "kuma.db", "ALTER TABLE monitor ADD COLUMN tomorrow INTEGER")
+        edit(run.data_dir / "kuma.db", "ALTER TABLE monitor ADD COLUMN tomorrow INTEGER")
         assert run.end()[0] == 0
     assert run.at("kuma term") - run.at("kuma start -") >= 3
 
@@ -242,14 +242,14 @@ def test_kumas_end_waits_for_no_database_that_does_not_answer(tmp_path: Path, ki
     try:
         with socket.socket(family) as silent:
             if family == socket.AF_UNIX:
-                (run.data / "run").mkdir()
-                silent.bind(str(run.data / "run" / "mariadb.sock"))
+                (run.data_dir / "run").mkdir()
+                silent.bind(str(run.data_dir / "run" / "mariadb.sock"))
                 config: dict[str, object] = {"type": kind}
             else:
                 silent.bind(("127.0.0.1", 0))
                 config = {"type": kind, "hostname": "127.0.0.1", "port": silent.getsockname()[1]}
                 config |= {"dbName": "kuma", "username": "kuma", "password": "x"}
-            (run.data / "db-config.json").write_text(json.dumps(config))
+            (run.data_dir / "db-config.json").write_text(json.dumps(config))
             with run:
                 run.until("kuma start -")
                 silent.listen(100)
@@ -267,7 +267,7 @@ def test_that_wait_has_an_end_where_nothing_says_that_kuma_migrates(tmp_path: Pa
     run.script("behaviour", starting=60)
     with run:
         run.until("kuma start -")
-        build(run.data / "kuma.db", monitors=1)
+        build(run.data_dir / "kuma.db", monitors=1)
         assert run.end()[1] < 5
 
 
@@ -349,7 +349,7 @@ def test_kuma_that_cannot_be_started_at_all(tmp_path: Path) -> None:
 def test_rows_on_which_kuma_does_not_start_are_put_back(tmp_path: Path) -> None:
     run = Run(tmp_path / "r", "RESTORE")
     mark = SnapshotRef(Position(1, 2), "d", "s", "f" * 64)
-    edit_state(StateFile(run.data / "replicator"), pending=Pending(mark, "a", "b"))
+    StateFile(run.data_dir / "replicator").update(pending=Pending(mark, "a", "b"))
     run.script("behaviour", die_at_start=1)
     with run:
         run.until("notify Uptime Kuma does not come back")
@@ -365,7 +365,7 @@ def test_rows_on_which_kuma_does_not_start_are_put_back(tmp_path: Path) -> None:
 def test_a_start_does_not_try_a_bad_snapshot_again(tmp_path: Path) -> None:
     run = Run(tmp_path / "r", "RESTORE")
     failed = Last(1.0, False, "it is not tried again", error="SnapshotRefused")
-    edit_state(StateFile(run.data / "replicator"), bad=("f" * 64,), last=failed)
+    StateFile(run.data_dir / "replicator").update(bad=("f" * 64,), last=failed)
     run.script("restore", error="SnapshotRefused")
     with run:
         run.until("restore False None", times=2)
@@ -374,7 +374,7 @@ def test_a_start_does_not_try_a_bad_snapshot_again(tmp_path: Path) -> None:
 
 def test_a_slow_kuma_is_not_left_behind_because_the_state_cannot_be_read(tmp_path: Path) -> None:
     run = Run(tmp_path / "r", "RESTORE", REPLICATOR_READY_TIMEOUT="1s")
-    state = run.data / "replicator" / "state.json"
+    state = run.data_dir / "replicator" / "state.json"
     state.parent.mkdir(mode=0o700)
     state.write_text("{")
     run.script("behaviour", serves=False)
@@ -404,13 +404,9 @@ def test_failing_cycles_go_on_and_are_told_once(tmp_path: Path) -> None:
         run.until("notify backup works again")
         run.logged("works again after")
         assert run.calls.count("notify backup fails") == 2
-        state = StateFile(run.data / "replicator").load()
-        assert state.outcome.last is not None
-        assert (state.outcome.last.ok, state.outcome.last.outcome, state.failing_since) == (
-            True,
-            "published",
-            0.0,
-        )
+        state = StateFile(run.data_dir / "replicator").load()
+        assert state.last is not None
+        assert (state.last.ok, state.last.outcome, state.failing_since) == (True, "published", 0.0)
 
 
 def test_sigusr1_starts_a_cycle_now(tmp_path: Path) -> None:
@@ -482,7 +478,7 @@ def test_the_sign_of_life_tells_of_the_cycle_for_what_waits(tmp_path: Path) -> N
 
 
 def beat(run: Run) -> dict[str, object]:
-    path = run.data / "replicator" / "supervisor.json"
+    path = run.data_dir / "replicator" / "supervisor.json"
     return dict(json.loads(path.read_text())) if path.exists() else {}
 
 
@@ -509,14 +505,14 @@ def test_a_killed_supervisors_socket_and_locks_are_no_hindrance(tmp_path: Path) 
     run.start().until("restore True None")
     run.send(signal.SIGKILL)
     run.wait()
-    assert (run.data / "replicator" / "control.sock").exists()
+    assert (run.data_dir / "replicator" / "control.sock").exists()
     with run:
         run.until("restore True None", times=2)
 
 
 def test_a_supervisor_waits_for_a_command_that_has_the_lock(tmp_path: Path) -> None:
     run = Run(tmp_path / "r", "RESTORE")
-    with StateFile(run.data / "replicator").lock():
+    with StateFile(run.data_dir / "replicator").lock():
         run.start().logged("waiting for another replicator")
         assert run.calls == []
     try:
@@ -609,7 +605,7 @@ def test_a_kuma_that_is_not_our_child_outlives_us(tmp_path: Path) -> None:
     run.script("backup", stop=True, hold=60)
     with run:
         run.until("stopped")
-        edit_state(StateFile(run.data / "replicator"), stopped_by_me=True)
+        StateFile(run.data_dir / "replicator").update(stopped_by_me=True)
         assert run.end()[0] == 0
     assert run.calls[-2:] == ["kuma start", "notifier closed"]
 
@@ -618,12 +614,12 @@ def test_a_command_that_the_supervisor_does_not_know(tmp_path: Path) -> None:
     with Run(tmp_path / "r", "RESTORE") as run:
         run.until("confirm")
         with pytest.raises(SettingsError, match="knows no command"):
-            control.ask(run.data / "replicator", "destroy", {"wait": 20}, lambda _step: None)
+            control.ask(run.data_dir / "replicator", "destroy", {"wait": 20}, lambda _step: None)
         with pytest.raises(SettingsError, match="does not fit"):
-            control.ask(run.data / "replicator", "backup", {"wait": 20}, lambda _step: None)
+            control.ask(run.data_dir / "replicator", "backup", {"wait": 20}, lambda _step: None)
         for options in ({"wait": "20"}, {"wait": [1]}, {"force": "no"}, {"leads": True}):
             with pytest.raises(SettingsError, match=r"of restore|must be"):
-                control.ask(run.data / "replicator", "restore", options, lambda _step: None)
+                control.ask(run.data_dir / "replicator", "restore", options, lambda _step: None)
         assert "this is a bug" not in run.log
 
 
@@ -654,7 +650,7 @@ def test_jobs_that_wait_when_it_ends_are_not_begun() -> None:
 
 def test_a_signal_ends_the_wait_for_the_lock(tmp_path: Path) -> None:
     run = Run(tmp_path / "r", "RESTORE")
-    with StateFile(run.data / "replicator").lock():
+    with StateFile(run.data_dir / "replicator").lock():
         run.start().logged("waiting for another replicator")
         assert run.end()[0] == 0
     assert run.calls == ["notifier closed"]
@@ -686,7 +682,7 @@ def test_logs_as_json(tmp_path: Path) -> None:
 def test_the_command_itself(tmp_path: Path) -> None:
     """`replicator run` with nothing scripted: a leader whose Kuma is not set up."""
     run = Run(tmp_path / "r", "BACKUP", database=False, REPLICATOR_RESTIC="/nonexistent/restic")
-    run.environ.pop("REPLICATOR_KUMA_COMMAND")
+    run.environment.pop("REPLICATOR_KUMA_COMMAND")
     run.start("run", "--", sys.executable, str(FAKE_KUMA), str(run.folder), str(run.port))
     try:
         run.logged("set-up page")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sqlite3
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,11 @@ anything = st.one_of(
     st.binary(max_size=6),
 )
 ids = st.integers(1, 6) | st.sampled_from([-1, 0, 2**63 - 1])
-CHOICES = {"snmp_version": ["1", "2c", "3", None], "analytics_type": ["google", "umami", None]}
+CHOICES: Mapping[tuple[str, str], Sequence[Any]] = {
+    ("monitor", "snmp_version"): ["1", "2c", "3", None],
+    ("monitor", "created_date"): ["2025-01-01", "2025-01-02", 5, 5.5],
+    ("status_page", "analytics_type"): ["google", "umami", None],
+}
 REFERENCES = {(t, c): p for t, c, p in compare.REFERENCES}
 UNIQUE = {"user": "username", "status_page": "slug", "status_page_cname": "domain"}
 
@@ -55,56 +59,55 @@ def _columns() -> dict[str, list[tuple[str, bool]]]:
 COLUMNS = _columns()
 
 
+Columns = Mapping[str, Sequence[tuple[str, bool]]]
+"""Of each table the names of its columns, and whether each needs a value."""
+
+
 @st.composite
-def contents(draw: st.DrawFn, parents: Mapping[str, Any] | None = None) -> Rows:
+def contents(
+    draw: st.DrawFn,
+    columns: Columns = COLUMNS,
+    ids: st.SearchStrategy[int] = ids,
+    texts: st.SearchStrategy[Any] = anything,
+    value: Callable[[str, str], st.SearchStrategy[Any]] = lambda _table, _column: anything,
+    choices: Mapping[tuple[str, str], Sequence[Any]] = CHOICES,
+) -> Rows:
     """Rows of every table whose references hold; a few values a row, of any kind."""
     rows: Rows = {}
+
+    def row(name: str, number: int) -> dict[str, Any] | None:
+        row: dict[str, Any] = {"id": number}
+        some = draw(st.sets(st.sampled_from([c for c, _n in columns[name]]), max_size=5))
+        for column, notnull in columns[name]:
+            parent = REFERENCES.get((name, column))
+            if column == "id" or (name, parent) == ("monitor", "monitor"):
+                continue
+            if parent is not None:
+                there = [p["id"] for p in rows[parent]] + ([] if notnull else [None])
+                if not there:
+                    return None
+                row[column] = draw(st.sampled_from(there))
+            elif UNIQUE.get(name) == column:
+                row[column] = f"{draw(st.sampled_from('abc'))}{number}"
+            elif (name, column) in choices:
+                row[column] = draw(st.sampled_from(choices[name, column]))
+            elif column in some or notnull:
+                found = draw(value(name, column))
+                row[column] = "" if found is None and notnull else found
+            else:
+                row[column] = None
+        return row
+
     for name in TABLES:
         if name == "setting":
-            keys = draw(st.sets(st.sampled_from(compare.SETTINGS), max_size=3))
-            rows[name] = [
-                {"key": key, "value": draw(anything), "type": draw(anything)}
-                for key in sorted(keys)
-            ]
+            keys = sorted(draw(st.sets(st.sampled_from(compare.SETTINGS), max_size=3)))
+            rows[name] = [{"key": k, "value": draw(texts), "type": draw(texts)} for k in keys]
             continue
-        found: list[dict[str, Any]] = []
-        for number in sorted(draw(st.sets(ids, max_size=3))):
-            row = _row(draw, name, number, rows)
-            if row is not None:
-                found.append(row)
-        rows[name] = found
+        found = [row(name, number) for number in sorted(draw(st.sets(ids, max_size=3)))]
+        rows[name] = [each for each in found if each is not None]
     for monitor in rows["monitor"]:  # itself, a cycle, a child before its parent: all may be
-        choices = [None, *(m["id"] for m in rows["monitor"])]
-        monitor["parent"] = draw(st.sampled_from(choices))
+        monitor["parent"] = draw(st.sampled_from([None, *(m["id"] for m in rows["monitor"])]))
     return rows
-
-
-def _row(draw: st.DrawFn, name: str, number: int, rows: Rows) -> dict[str, Any] | None:
-    row: dict[str, Any] = {"id": number}
-    some = draw(st.sets(st.sampled_from([c for c, _n in COLUMNS[name]]), max_size=4))
-    for column, notnull in COLUMNS[name]:
-        parent = REFERENCES.get((name, column))
-        if column == "id":
-            continue
-        if parent == "monitor" and name == "monitor":
-            continue
-        if parent is not None:
-            choices = [p["id"] for p in rows[parent]] + ([] if notnull else [None])
-            if not choices:
-                return None
-            row[column] = draw(st.sampled_from(choices))
-        elif UNIQUE.get(name) == column:
-            row[column] = f"{draw(st.sampled_from('abc'))}{number}"
-        elif column in CHOICES:
-            row[column] = draw(st.sampled_from(CHOICES[column]))
-        elif column == "created_date" and name == "monitor":
-            row[column] = draw(st.sampled_from(["2025-01-01", "2025-01-02", 5, 5.5]))
-        elif column in some or notnull:
-            value = draw(anything)
-            row[column] = "" if value is None and notnull else value
-        else:
-            row[column] = None
-    return row
 
 
 def database(folder: Path, rows: Rows, *, backwards: bool = False, page_size: int = 4096) -> Path:

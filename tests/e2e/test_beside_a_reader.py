@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.e2e.test_two_kumas import kuma_pid, latest, published_after
+from tests.e2e.two_kumas import kuma_pid, latest, published_after
 from tests.support.openers import opened
 from tests.support.supervised import Running
 from tests.support.waiting import wait_until
@@ -33,9 +33,9 @@ def test_a_reader_that_stays_costs_nothing_and_a_second_node_no_outage(
         with opened(fleet.replica.data_dir / "kuma.db", name="node") as other:
             position = add(fleet, "beside a node", web)
             refused = f"process {other} (node)"
-            wait_until(lambda: refused in fleet.replica.log.read_text(), "it is said", 30)
+            wait_until(lambda: refused in fleet.replica.log, "it is said", 30)
             # twice at least: the log tells the second of a kind, too
-            wait_until(lambda: "(2 times" in fleet.replica.log.read_text(), "again", 60)
+            wait_until(lambda: "(2 times" in fleet.replica.log, "again", 60)
             assert kuma_pid(fleet.replica) == pid
         fleet.wait_applied(position)
     fleet.replica.wait_ready()

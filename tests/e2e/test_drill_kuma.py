@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -47,11 +45,6 @@ class Listener(Loopback):
 def listener() -> Iterator[Listener]:
     with closing(Listener()) as made:
         yield made
-
-
-def query(side: Side, sql: str) -> list[tuple[Any, ...]]:
-    with closing(sqlite3.connect(f"file:{side.database}?mode=ro", uri=True, timeout=10)) as found:
-        return found.execute(sql).fetchall()
 
 
 def kumas(data_dir: Path) -> list[int]:
@@ -110,17 +103,17 @@ def test_a_kuma_that_ends_at_once_says_why(tmp_path: Path) -> None:
 def killed_and_back(side: Side, pid: int) -> None:
     """The same supervisor has another Kuma, which monitors."""
     beats = "SELECT count(*) FROM heartbeat"
-    wait_until(lambda: query(side, beats)[0][0], "the first heartbeat", 30)
-    before = query(side, beats)[0][0]
+    wait_until(lambda: side.query(beats)[0][0], "the first heartbeat", 30)
+    before = side.query(beats)[0][0]
     killed = side.json("drill", "--kill")
     assert side.process is not None
     assert side.process.poll() is None
     (another,) = kumas(side.data_dir)
     assert another != pid
     assert side.ready()
-    assert query(side, beats)[0][0] > before
+    assert side.query(beats)[0][0] > before
     assert 0 < killed["steps"]["ready"] <= killed["steps"]["beat"] == killed["seconds"]
-    assert "ended by itself" not in side.log.read_text()
+    assert "ended by itself" not in side.log
     assert side.stop() == 0
 
 
@@ -142,7 +135,7 @@ def test_a_fleet_s_drill_beside_a_supervised_kuma(tmp_path: Path, listener: List
         assert drilled["seconds"] == pytest.approx(sum(drilled["steps"].values()), abs=0.01)
         assert kumas(side.data_dir) == [pid], "the real one goes on, the other one is gone"
         assert not (side.data_dir / "replicator" / "drill").exists()
-        assert query(side, "SELECT count(*) FROM monitor WHERE active = 1") == [(2,)]
+        assert side.query("SELECT count(*) FROM monitor WHERE active = 1") == [(2,)]
         status = side.json("status")
         assert status["drill"]["ok"] is True
         assert "throw-away" in status["drill"]["sentence"]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.test_two_kumas import published_after
+from tests.e2e.two_kumas import published_after
 from tests.support import databases, weak_repository
 from tests.support.mariadb import Server
 from tests.support.supervised import Running, Side

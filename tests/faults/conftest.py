@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.world import make_start
+from tests.support import fleet
 from tests.support.fleet import Start
 from tests.support.memory import in_memory
 
@@ -21,7 +21,7 @@ def memory() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def start(memory: Path) -> Start:
-    return make_start(memory / "start")
+    return fleet.start(memory / "start" / "fleet")
 
 
 @pytest.fixture

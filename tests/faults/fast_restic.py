@@ -115,15 +115,10 @@ class FastRestic(ResticRepository):
             self.program, variables, folder / "cache", "here", _CALM, sleep=lambda _seconds: None
         )
 
-    def create(self) -> None:
-        """An empty repository, and the program beside it."""
-        self.place.mkdir(parents=True)
+    def install(self) -> None:
+        """The program, beside a repository that a `FolderRepository` made."""
         self.program.write_text(_SCRIPT.replace("@PLACE@", str(self.place)))
         self.program.chmod(0o755)
-
-    def moved(self) -> None:
-        """The folder is a copy of another one: the program is to work on this one."""
-        self.program.write_text(_SCRIPT.replace("@PLACE@", str(self.place)))
 
     def fail(self, call: str, kind: str) -> None:
         """From now on each ``call`` (snapshots, backup, dump) fails in this way."""

@@ -21,10 +21,11 @@ import pytest
 
 from replicator_kuma.adapters.kuma.readiness import wait_ready
 from replicator_kuma.base.errors import KumaError
-from tests.adapters.kuma.server import Stage, stage
 from tests.faults.fast_restic import KINDS
 from tests.faults.world import LEADER, PHASES, REPLICA, World, hear
 from tests.support import cycles, databases
+from tests.support.kuma_page import Stage, stage
+from tests.support.openers import opened
 
 Injection = Callable[[World], AbstractContextManager[None]]
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
@@ -303,7 +304,7 @@ _WITHOUT_ITS_KEY = _script(
 def _read_elsewhere(world: World) -> Iterator[None]:
     """Another program reads for ever, while Kuma has its port."""
     world.instance.listens = world.kuma.running
-    with cycles.opened_elsewhere(world.database):
+    with opened(world.database):
         yield
 
 
@@ -367,7 +368,7 @@ def _answers(open_stage: Callable[[Stage], None], patience: float = 0.3) -> Inje
 
 def _migrates_for_a_while(server: Stage) -> None:
     """404 at the first looks, then Kuma's own page."""
-    from tests.adapters.kuma.server import ENTRY, MIGRATING
+    from tests.support.kuma_page import ENTRY, MIGRATING
 
     class Asked(list[str]):
         def append(self, path: str) -> None:

@@ -16,8 +16,7 @@ from replicator_kuma.replication.leader.cycle import Leader
 from replicator_kuma.replication.replica.cycle import cycle as restore_cycle
 from replicator_kuma.replication.runner import run
 from tests.faults.fast_restic import FastRestic
-from tests.support import cycles
-from tests.support.fleet import Start, change
+from tests.support.fleet import Start
 from tests.support.instances import FileKuma, HastyStore, make_instance
 
 LEADER, REPLICA = "leader", "replica"
@@ -147,25 +146,5 @@ def world_of(start: Start, folder: Path, role: str) -> World:
     """A copy that a fault may ruin; ``folder`` may hold empty file systems already."""
     shutil.copytree(start.folder, folder, dirs_exist_ok=True)
     world = World(folder, role)
-    world.repository.moved()
+    world.repository.install()
     return world
-
-
-def make_start(folder: Path) -> Start:
-    """A replica at 1.1 and 1.2 published; a leader with one more change. Made once, copied."""
-    home = folder / "world"
-    cycles.fill(home / LEADER, monitors=7)
-    leader = World(home, LEADER)
-    leader.repository.create()
-    leader.kuma.start()
-    leader.cycle()
-    shutil.copytree(home / LEADER, home / REPLICA, ignore=shutil.ignore_patterns("replicator"))
-    replica = World(home, REPLICA)
-    replica.kuma.start()
-    replica.cycle()
-    old = cycles.copy_of(replica.database, "old.db")
-    change(leader.data)
-    leader.cycle()
-    new = cycles.copy_of(leader.database, "new.db")
-    cycles.rename(leader.database, 6, "three")
-    return Start(home, old, new)

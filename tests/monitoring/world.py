@@ -16,7 +16,6 @@ from pathlib import Path
 from replicator_kuma.replication.state.file import StateFile
 from replicator_kuma.replication.state.state import State
 from tests.adapters.notify.server import Server
-from tests.cli.harness import FAKE_KUMA
 from tests.monitoring.entry import HANGS
 from tests.support import databases, weak_repository
 from tests.support.kuma_server import free_port
@@ -27,7 +26,7 @@ from tests.support.waiting import wait_until
 
 BACKUP, RESTORE = "BACKUP", "RESTORE"
 NAMES = {BACKUP: "leader", RESTORE: "replica"}
-ENTRY = [sys.executable, "-m", "tests.monitoring.entry"]
+ENTRY = (sys.executable, "-m", "tests.monitoring.entry")
 DEADLINE = 90.0
 """seconds; all situations run at the same time, perhaps on few cores"""
 
@@ -38,34 +37,24 @@ class Instance(Side):
     program = ENTRY
 
     def __init__(self, folder: Path, mode: str, fleet: Path, **environment: str) -> None:
-        port = free_port()
-        kuma = [sys.executable, str(FAKE_KUMA), str(folder), str(port)]
-        super().__init__(
-            folder,
-            NAMES[mode],
-            mode,
-            restic_018(),
-            port=port,
-            kuma=kuma,
-            REPLICATOR_BACKUP_INTERVAL="1h",
-            REPLICATOR_RESTORE_INTERVAL="1h",
-            PYTHONPATH=str(ROOT),
-            **{HANGS: str(fleet / "hangs")},
-            **{"RESTIC_REPOSITORY": str(fleet / "repository"), **environment},
-        )
+        super().__init__(folder, NAMES[mode], mode, restic_018(), notes=folder)
         self.environment |= {
-            "REPLICATOR_KUMA_COMMAND": " ".join(kuma),
-            "REPLICATOR_KUMA_DIR": str(self.data_dir),
+            "REPLICATOR_BACKUP_INTERVAL": "1h",
+            "REPLICATOR_RESTORE_INTERVAL": "1h",
+            "PYTHONPATH": str(ROOT),
+            HANGS: str(fleet / "hangs"),
+            "RESTIC_REPOSITORY": str(fleet / "repository"),
+            **environment,
         }
 
     @property
     def state(self) -> State:
         return StateFile(self.data_dir / "replicator").load()
 
-    def run(self) -> None:
+    def run(self, *arguments: str) -> None:
         """Start the supervisor, and wait until its first cycle has gone well."""
         began = time.time()
-        super().run()
+        super().run(*arguments)
 
         def ended() -> bool:
             last = self.state.outcome.last

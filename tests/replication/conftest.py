@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,9 @@ from replicator_kuma.replication.instance import Instance
 from tests.support import cycles
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import RecordingKuma
+from tests.support.mariadb import Server
+from tests.support.mariadb_fleet import MariadbFleet, own_server
+from tests.support.memory import in_memory
 
 
 @pytest.fixture(scope="session")
@@ -54,3 +58,23 @@ def replica(
     repository.calls.clear()
     kuma.log.clear()
     return made
+
+
+@pytest.fixture(scope="module")
+def own_mariadb() -> Iterator[Server]:
+    """A MariaDB server for the tests of a module, which may kill it."""
+    with own_server() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def only(own_mariadb: Server) -> Iterator[MariadbFleet]:
+    """A leader on SQLite and a replica on the module's MariaDB, where the leader's kind is one."""
+    with in_memory() as folder:
+        yield MariadbFleet(folder / "fleet", own_mariadb, "sqlite", name="only")
+
+
+@pytest.fixture
+def fleet(only: MariadbFleet) -> MariadbFleet:
+    """`only` at its start: the replica at 1.1, and 1.2 published."""
+    return only.at_the_start()

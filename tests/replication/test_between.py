@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -11,23 +10,9 @@ from replicator_kuma.dump.format import Dump
 from replicator_kuma.replication.apply import prepare
 from replicator_kuma.replication.instance import Instance, Outcome
 from replicator_kuma.replication.observe import Observation, observe, observed_dump
-from tests.conftest import need_mariadb
 from tests.support import databases
 from tests.support.cycles import follow, lead, name_of, rename
-from tests.support.instances import RecordingKuma
-from tests.support.mariadb import Server, short_folder
 from tests.support.mariadb_fleet import MariadbFleet
-
-
-@pytest.fixture(scope="module")
-def fleet() -> Iterator[MariadbFleet]:
-    need_mariadb()
-    folder = short_folder()
-    try:
-        with Server(folder / "server") as server:
-            yield MariadbFleet(folder / "fleet", server, "sqlite", name="f3_between")
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def there_and_back(
@@ -59,9 +44,7 @@ def test_mariadb(fleet: MariadbFleet, monkeypatch: pytest.MonkeyPatch) -> None:
     fleet.assert_ended("new")
 
 
-def test_sqlite(
-    leader: Instance, replica: Instance, kuma: RecordingKuma, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sqlite(leader: Instance, replica: Instance, monkeypatch: pytest.MonkeyPatch) -> None:
     path = replica.data_dir / "kuma.db"
     name = name_of(path, 3)
     rename(leader.data_dir / "kuma.db", 3, "two")
@@ -75,7 +58,6 @@ def test_sqlite(
 def test_what_was_seen_bears_the_mark_of_its_own_instant(fleet: MariadbFleet) -> None:
     replica = fleet.replica()
     store, edit = replica.store, fleet.database.edit
-    fleet.reset()
     before = store.fingerprint()
     assert observe(replica, marked=True).fingerprint == before != ""
     assert observe(replica).fingerprint == "", "it costs a look at each row"
@@ -84,4 +66,3 @@ def test_what_was_seen_bears_the_mark_of_its_own_instant(fleet: MariadbFleet) ->
     with store.read() as reader:
         edit("UPDATE monitor SET name = 'yet another' WHERE id = 3")
         assert reader.fingerprint() not in (before, store.fingerprint())
-    fleet.reset()

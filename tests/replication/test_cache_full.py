@@ -9,7 +9,7 @@ from replicator_kuma.replication import actions, runner
 from replicator_kuma.replication.apply import checkpoints
 from replicator_kuma.replication.instance import Instance, Outcome
 from replicator_kuma.replication.state.records import Hold
-from tests.support.cycles import db, follow, lead, name_of, rename
+from tests.support.cycles import db, name_of, publish, step
 from tests.support.folder_repository import FolderRepository
 from tests.support.states import edit_state
 
@@ -22,11 +22,8 @@ def numbers(instance: Instance) -> list[int]:
 def three(leader: Instance, replica: Instance) -> Instance:
     """A replica with three checkpoints, and a change on the leader that it has not seen."""
     for name in ("two", "three", "four"):
-        rename(db(leader), 3, name)
-        lead(leader)
-        follow(replica)
-    rename(db(leader), 3, "five")
-    lead(leader)
+        step(leader, replica, name)
+    publish(leader, "five")
     assert numbers(replica) == [1, 2, 3]
     return replica
 

@@ -13,7 +13,7 @@ from replicator_kuma.dump.catalog import SETTINGS
 from replicator_kuma.dump.transform.policy import Policy
 from replicator_kuma.replication.instance import Instance, Outcome
 from tests.support import databases
-from tests.support.cycles import fill, follow, instance, lead, rename, state_of, take_over
+from tests.support.cycles import db, follow, lead, rename, state_of, take_over
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import RecordingKuma, make_instance
 from tests.support.mariadb import Database, Server
@@ -23,21 +23,11 @@ RESTART = ["stop", "start", "ready?"]
 
 
 @pytest.fixture
-def repository(tmp_path: Path) -> FolderRepository:
-    folder = tmp_path / "repository"
-    folder.mkdir()
-    return FolderRepository(folder)
-
-
-@pytest.fixture
-def leader(tmp_path: Path, repository: FolderRepository) -> Instance:
-    (tmp_path / "leader").mkdir()
-    fill(tmp_path / "leader")
+def leader(leader: Instance) -> Instance:
     databases.edit(
-        tmp_path / "leader" / "kuma.db",
-        "UPDATE maintenance SET start_date = '2031-05-01T10:00', start_time = '02:00'",
+        db(leader), "UPDATE maintenance SET start_date = '2031-05-01T10:00', start_time = '02:00'"
     )
-    return instance(tmp_path / "leader", repository, name="leader")
+    return leader
 
 
 @pytest.fixture
@@ -56,10 +46,6 @@ def replica(database: Database, repository: FolderRepository) -> Instance:
 def kuma(of: Instance) -> RecordingKuma:
     assert isinstance(of.kuma, RecordingKuma)
     return of.kuma
-
-
-def kuma_db(of: Instance) -> Path:
-    return of.data_dir / "kuma.db"
 
 
 def start_dates(database: Database) -> list[tuple[object, ...]]:
@@ -94,7 +80,7 @@ def test_one_edit_comes_over_as_one_change(
 ) -> None:
     lead(leader)
     follow(replica)
-    rename(kuma_db(leader), 3, "renamed")
+    rename(db(leader), 3, "renamed")
     lead(leader)
     result = follow(replica)
     assert result.changes is not None
@@ -108,18 +94,18 @@ def test_roles_change_without_a_restart_of_who_has_the_rows(
     """The way from SQLite to MariaDB (docs/databases.md), and the old leader as a replica."""
     lead(leader)
     follow(replica)
-    before = databases.query(kuma_db(leader), "SELECT start_date, start_time FROM maintenance")
+    before = databases.query(db(leader), "SELECT start_date, start_time FROM maintenance")
     assert take_over(replica).position is not None
     result = follow(leader)
     assert (result.outcome, kuma(leader).log) == (Outcome.NOTHING, [])
-    after = databases.query(kuma_db(leader), "SELECT start_date, start_time FROM maintenance")
+    after = databases.query(db(leader), "SELECT start_date, start_time FROM maintenance")
     assert before == after == [("2031-05-01T10:00", "02:00")]
     database.edit(("UPDATE monitor SET name = ? WHERE id = 3", ("from MariaDB",)))
     assert lead(replica).outcome is Outcome.PUBLISHED
     result = follow(leader)
     assert result.changes is not None
     assert result.changes.sentence() == "1 monitor changed"
-    after = databases.query(kuma_db(leader), "SELECT start_date, start_time FROM maintenance")
+    after = databases.query(db(leader), "SELECT start_date, start_time FROM maintenance")
     assert before == after
     assert kuma(leader).log == RESTART
 
@@ -129,7 +115,7 @@ def test_a_leader_that_moved_to_another_engine_publishes_no_change(
 ) -> None:
     lead(leader)
     moved = create(mariadb.database("moved", leader.data_dir))
-    copy_rows(kuma_db(leader), moved)
+    copy_rows(db(leader), moved)
     leader.store = open_store(leader.data_dir)
     assert leader.store.engine == "mariadb"
     assert lead(leader, verify=True).outcome is Outcome.NOTHING
@@ -154,7 +140,7 @@ def test_what_does_not_fit_is_named_before_anything_stops(
     lead(leader)
     follow(replica)
     databases.edit(
-        kuma_db(leader),
+        db(leader),
         ("UPDATE monitor SET name = ? WHERE id = 3", (LONG,)),
         "UPDATE incident SET last_updated_date = '2031-05-01 10:00:00.123' WHERE id = 1",
         "INSERT INTO user (username, password) VALUES ('ADMIN', 'x')",
@@ -179,7 +165,7 @@ def test_an_operator_may_have_it_cut(
 ) -> None:
     replica.policy = lambda: Policy(truncate=True)
     databases.edit(
-        kuma_db(leader),
+        db(leader),
         ("UPDATE monitor SET name = ? WHERE id = 3", (LONG,)),
         "UPDATE incident SET last_updated_date = '2031-05-01 10:00:00.123' WHERE id = 1",
     )
@@ -198,7 +184,7 @@ def test_what_no_cut_makes_fit_is_refused_all_the_same(
     leader: Instance, replica: Instance, database: Database
 ) -> None:
     replica.policy = lambda: Policy(truncate=True)
-    databases.edit(kuma_db(leader), "INSERT INTO user (username, password) VALUES ('ADMIN', 'x')")
+    databases.edit(db(leader), "INSERT INTO user (username, password) VALUES ('ADMIN', 'x')")
     lead(leader)
     with pytest.raises(SnapshotMisfit, match="is the same to this database"):
         follow(replica)
@@ -212,7 +198,7 @@ def test_a_key_out_of_range_is_a_misfit_too(leader: Instance, replica: Instance,
     follow(replica)
     row = (key, "x", "red", "2025-01-01 00:00:00")
     databases.edit(
-        kuma_db(leader), ("INSERT INTO tag (id, name, color, created_date) VALUES (?,?,?,?)", row)
+        db(leader), ("INSERT INTO tag (id, name, color, created_date) VALUES (?,?,?,?)", row)
     )
     lead(leader)
     with pytest.raises(SnapshotMisfit, match=r"tag .*id "):
@@ -223,7 +209,7 @@ def test_what_was_cut_here_does_not_become_the_fleet_s_without_a_word(
     leader: Instance, replica: Instance, repository: FolderRepository
 ) -> None:
     replica.policy = lambda: Policy(truncate=True)
-    databases.edit(kuma_db(leader), ("UPDATE monitor SET name = ? WHERE id = 3", (LONG,)))
+    databases.edit(db(leader), ("UPDATE monitor SET name = ? WHERE id = 3", (LONG,)))
     lead(leader)
     follow(replica)
     with pytest.raises(SnapshotMisfit, match="monitor 3") as caught:
@@ -238,17 +224,17 @@ def test_a_fraction_that_was_cut_makes_it_no_other_monitor(
 ) -> None:
     replica.policy = lambda: Policy(truncate=True)
     databases.edit(
-        kuma_db(leader), "UPDATE monitor SET created_date = created_date || '.5' WHERE id = 3"
+        db(leader), "UPDATE monitor SET created_date = created_date || '.5' WHERE id = 3"
     )
     lead(leader)
     follow(replica)
     take_over(replica, force=True)
     sql = "SELECT count(*) FROM heartbeat WHERE monitor_id = 3"
-    before = databases.query(kuma_db(leader), sql)
+    before = databases.query(db(leader), sql)
     result = follow(leader)
     assert result.changes is not None
     assert result.changes.sentence() == "1 monitor changed"
-    assert databases.query(kuma_db(leader), sql) == before != [(0,)]
+    assert databases.query(db(leader), sql) == before != [(0,)]
 
 
 def test_a_leader_that_moved_publishes_new_keys_and_new_files(
@@ -257,7 +243,7 @@ def test_a_leader_that_moved_publishes_new_keys_and_new_files(
     (leader.data_dir / "upload" / "logo2.png").unlink()
     lead(leader)
     moved = create(mariadb.database("moved", leader.data_dir))
-    copy_rows(kuma_db(leader), moved)
+    copy_rows(db(leader), moved)
     leader.store = open_store(leader.data_dir, settings=SETTINGS | {"trustProxy"})
     assert lead(leader, verify=True).outcome is Outcome.PUBLISHED
     leader.store = open_store(leader.data_dir)

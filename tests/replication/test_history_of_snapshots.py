@@ -16,7 +16,7 @@ from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.workspace import preview_workspace
 from replicator_kuma.reports.changes import Entry, entries
 from tests.support import cycles, databases
-from tests.support.cycles import db, lead, rename, take_over
+from tests.support.cycles import db, lead, publish, take_over
 from tests.support.folder_repository import FolderRepository
 
 
@@ -36,8 +36,7 @@ def told(
 @pytest.fixture
 def published(leader: Instance) -> Instance:
     lead(leader)
-    rename(db(leader), 3, "two")
-    lead(leader)
+    publish(leader, "two")
     cycles.delete_monitor(db(leader), 4)
     databases.edit(db(leader), 'UPDATE notification SET config = \'{"token": "s3cret"}\'')
     lead(leader)
@@ -116,8 +115,7 @@ def test_another_schema_is_said_and_what_can_be_compared_is(
         "ALTER TABLE tag ADD COLUMN shape TEXT",
         "INSERT INTO knex_migrations (name, batch) VALUES ('2099-01-01-0000-shapes.js', 9)",
     )
-    rename(db(published), 3, "after the upgrade")
-    lead(published)
+    publish(published, "after the upgrade")
     newest = told(published, most=1)[0]
     assert newest[1] == "1 monitor changed"
     assert newest[2][0].startswith("another schema: that of Uptime Kuma ")
@@ -164,9 +162,7 @@ def replica_of(
     return make
 
 
-def test_memory_does_not_grow_with_what_changed(
-    leader: Instance, repository: FolderRepository
-) -> None:
+def test_memory_does_not_grow_with_what_changed(leader: Instance) -> None:
     lead(leader)
 
     def peak() -> int:

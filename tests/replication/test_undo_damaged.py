@@ -13,7 +13,7 @@ from replicator_kuma.base.errors import KeptDamaged, NothingKept, ReplicatorErro
 from replicator_kuma.replication import actions, runner
 from replicator_kuma.replication.apply import checkpoints
 from replicator_kuma.replication.instance import Instance, Outcome
-from tests.support.cycles import db, follow, go_back, lead, name_of, rename, take_over
+from tests.support.cycles import db, follow, go_back, name_of, publish, step, take_over
 
 NAMES = ("two", "three", "four")
 
@@ -22,9 +22,7 @@ NAMES = ("two", "three", "four")
 def three(leader: Instance, replica: Instance) -> Instance:
     """A replica with three checkpoints: rows from before "two", "three", "four"."""
     for name in NAMES:
-        rename(db(leader), 3, name)
-        lead(leader)
-        follow(replica)
+        step(leader, replica, name)
     return replica
 
 
@@ -92,8 +90,7 @@ def test_a_note_that_nobody_could_have_written_ends_no_undo_and_no_cycle(
         ]
         with pytest.raises(KeptDamaged, match=r"kept as 3 .*: note\.json cannot"):
             go_back(three)
-    rename(db(leader), 3, "five")
-    lead(leader)
+    publish(leader, "five")
     assert follow(three).outcome is Outcome.APPLIED
     assert [one.number for one in checkpoints.readable(three.state.folder)] == [1, 2, 4]
 
@@ -153,9 +150,7 @@ def test_a_damaged_set_goes_when_its_turn_comes_and_not_before(
     without_note(place(three, 1))
     for number, name in enumerate(("five", "six", "seven"), 4):
         assert place(three, 1).exists()
-        rename(db(leader), 3, name)
-        lead(leader)
-        follow(three)
+        step(leader, three, name)
         assert place(three, number).exists()
     assert [one.number for one in checkpoints.readable(three.state.folder)] == [2, 3, 4, 5, 6]
     assert not place(three, 1).exists()

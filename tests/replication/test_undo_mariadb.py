@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 
 import pytest
 
@@ -12,26 +11,7 @@ from replicator_kuma.replication.apply import checkpoints
 from replicator_kuma.replication.instance import Outcome
 from tests.support.cycles import follow, go_back, go_on, left_behind
 from tests.support.forked import DIED, forked
-from tests.support.mariadb import Server
-from tests.support.mariadb_fleet import MariadbFleet, before_statement, own_server
-from tests.support.memory import in_memory
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with own_server() as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def only(server: Server) -> Iterator[MariadbFleet]:
-    with in_memory() as folder:
-        yield MariadbFleet(folder / "fleet", server, "sqlite", name="i4_undo")
-
-
-@pytest.fixture
-def fleet(only: MariadbFleet) -> MariadbFleet:
-    return only.at_the_start()
+from tests.support.mariadb_fleet import MariadbFleet, before_statement
 
 
 def test_the_rows_come_back_as_they_were(fleet: MariadbFleet) -> None:

@@ -27,6 +27,7 @@ from tests.support.cycles import (
     lead,
     left_behind,
     name_of,
+    publish,
     rename,
 )
 from tests.support.forked import DIED, forked
@@ -40,8 +41,7 @@ def killed(
     request: pytest.FixtureRequest, leader: Instance, replica: Instance, kuma: RecordingKuma
 ) -> Instance:
     """A replica at 1.1 whose apply of 1.2 was killed, with a state as 0.2.0 leaves it."""
-    rename(db(leader), 3, "two")
-    lead(leader)
+    publish(leader, "two")
 
     def dies() -> None:
         moment = "on_stop" if request.param == "before its rows" else "on_start"

@@ -13,7 +13,7 @@ from replicator_kuma.replication.apply.recovery import resolve_before_start
 from replicator_kuma.replication.instance import Instance, Outcome
 from tests.support import cycles, databases
 from tests.support.compare import damage, orphans
-from tests.support.cycles import db, follow, lead, left_behind, name_of, rename
+from tests.support.cycles import db, follow, lead, left_behind, name_of, publish
 from tests.support.effects import at_effect, dies_at
 from tests.support.instances import HastyStore, RecordingKuma
 
@@ -59,8 +59,7 @@ def killed() -> None:
 def apply_and_die(leader: Instance, replica: Instance, kuma: RecordingKuma) -> str:
     """Apply the leader's next snapshot and end before Kuma is ready; a monitor's name before."""
     before = name_of(db(replica), 3)
-    rename(db(leader), 3, "breaks Kuma")
-    lead(leader)
+    publish(leader, "breaks Kuma")
     replica.wait_ready = killed
     with pytest.raises(KeyboardInterrupt):
         follow(replica)
@@ -129,8 +128,7 @@ def test_what_was_chosen_since_comes_with_the_next_snapshot(
     apply_and_die(leader, replica, kuma)
     choose(replica)
     fails_and_goes_back(replica, kuma)
-    rename(db(leader), 3, "mended")
-    lead(leader)
+    publish(leader, "mended")
     assert follow(replica).outcome is Outcome.APPLIED
     assert (keys(replica), name_of(db(replica), 3)) == (keys(leader), "mended")
 
@@ -162,12 +160,11 @@ def test_a_way_back_that_is_cut_is_known_again_under_another_choice(
 
 
 def test_an_apply_that_is_cut_before_its_commit_leaves_no_file_under_another_choice(
-    leader: Instance, replica: Instance, kuma: RecordingKuma
+    leader: Instance, replica: Instance
 ) -> None:
     (leader.data_dir / "upload" / "logo2.png").write_bytes(b"another logo")
     choose(replica, NO_KEYS)
-    rename(db(leader), 3, "newer")
-    lead(leader)
+    publish(leader, "newer")
     dies_at("committing", lambda: follow(replica))
     assert replica.state.load().applying.pending is not None
     choose(replica)

@@ -36,7 +36,7 @@ def fleet(tmp_path: Path) -> Iterator[Running]:
     weak_repository.make(tmp_path / "repository")
     restic = tools.restic_018()
     sides = [
-        Side.stand_in(tmp_path, name, mode, restic)
+        Side(tmp_path, name, mode, restic, notes=tmp_path / f"{name}-kuma")
         for name, mode in (("leader", "BACKUP"), ("replica", "RESTORE"))
     ]
     with Running(tmp_path, *sides) as made:
@@ -57,9 +57,7 @@ def test_the_way_back_of_a_fleet_that_runs(fleet: Running) -> None:
     assert name(replica) == "one"
     edit(fleet, "three")
     held = replica.json("status")["holding"]["position"]
-    wait_until(
-        lambda: f"holding {held} since" in replica.log.read_text(), "the hold in the log", 60.0
-    )
+    wait_until(lambda: f"holding {held} since" in replica.log, "the hold in the log", 60.0)
     wait_until(lambda: replica.json("status")["behind"] >= 2, "the leader to publish", 60.0)
     assert name(replica) == "one"
     # a start heals to what is held, and follows nothing newer

@@ -42,3 +42,18 @@ class Clocks:
         """A moment as Kuma writes it into a heartbeat."""
         moment = datetime.fromtimestamp(self.wall + seconds, UTC)
         return moment.strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+
+
+@dataclass
+class Clock:
+    """A clock that moves only when a test says so, or somebody sleeps."""
+
+    now: float = 0.0
+    sleeps: int = 0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.sleeps += 1

@@ -219,3 +219,9 @@ def damage(database: Path) -> list[str]:
         repeated = "SELECT name FROM sqlite_sequence GROUP BY name HAVING count(*) > 1"
         found += [f"two counters of {name}" for (name,) in connection.execute(repeated)]
         return found
+
+
+def assert_sound(now: Path, before: Path) -> None:
+    """What is the instance's own is as in ``before``, and nothing is damaged."""
+    found = [*staying_differences(now, before), *local_differences(now, before)]
+    assert [*found, *orphans(now), *damage(now)] == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -61,16 +62,21 @@ class Counter:
             self.tick()
 
 
-def crash_at(number: int, work: Callable[[], object], *scratch: Path) -> int:
+Steps = Callable[[Callable[[str], object]], AbstractContextManager[None]]
+
+
+def crash_at(
+    number: int, work: Callable[[], object], *scratch: Path, steps: Steps = at_every_effect
+) -> int:
     """Run ``work`` in a child that dies at its n-th effect; its exit code, 0 when it got through.
 
-    Effects are the program's named steps, and changes of files that are not below ``scratch``.
+    Effects are ``steps``, and changes of files that are not below ``scratch``.
     """
 
     def child() -> None:
         counter = Counter(number, tuple(map(str, scratch)))
         sys.addaudithook(counter.audit)
-        with at_every_effect(lambda _name: counter.tick()):
+        with steps(lambda _name: counter.tick()):
             work()
 
     return forked(child)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 from replicator_kuma.adapters.repository import Label, Position, Snapshot
@@ -68,6 +67,15 @@ def instance(
 ) -> Instance:
     """An instance that does not wait long for locks."""
     return make_instance(folder, repository, name=name, kuma=kuma, store=HastyStore(folder))
+
+
+def another(
+    folder: Path, like: Instance, repository: FolderRepository, *, state: bool = False
+) -> Instance:
+    """A copy of an instance's disk, without its state unless asked; the folder's name is its."""
+    ignored = shutil.ignore_patterns() if state else shutil.ignore_patterns("replicator")
+    shutil.copytree(like.data_dir, folder, ignore=ignored)
+    return instance(folder, repository, name=folder.name)
 
 
 def lead(leader: Instance, *, allow_shrink: bool = False, verify: bool = False) -> CycleResult:
@@ -136,24 +144,6 @@ def delete_monitor(database: Path, number: int) -> None:
         connection.execute("DELETE FROM monitor WHERE id = ?", (number,))
 
 
-@contextmanager
-def opened_elsewhere(database: Path) -> Iterator[None]:
-    """Another process has the database open in WAL mode, as a running Kuma has."""
-    code = (
-        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); "
-        "c.execute('PRAGMA journal_mode = WAL'); c.execute('SELECT * FROM user').fetchall(); "
-        "print('open', flush=True); sys.stdin.read()"
-    )
-    arguments = [sys.executable, "-c", code, str(database)]
-    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"open\n"
-        try:
-            yield
-        finally:
-            process.communicate()
-
-
 def left_behind(instance: Instance) -> list[str]:
     """What must not outlive a cycle: dumps, rows from before, staged files."""
     state = instance.state.folder
@@ -215,8 +205,13 @@ def state_of(folder: Path) -> State:
     return StateFile(folder / "replicator").load()
 
 
-def step(leader: Instance, replica: Instance, name: str) -> None:
-    """One change on the leader, published and applied."""
-    rename(db(leader), 3, name)
+def publish(leader: Instance, name: str, monitor: int = 3) -> None:
+    """One change on the leader, published: a monitor's name."""
+    rename(db(leader), monitor, name)
     lead(leader)
+
+
+def step(leader: Instance, replica: Instance, name: str) -> None:
+    """As `publish`, and applied."""
+    publish(leader, name)
     follow(replica)

@@ -13,13 +13,7 @@ from replicator_kuma.base.errors import KumaError, SnapshotRefused
 from replicator_kuma.replication.apply.recovery import resolve_before_start
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from tests.support import cycles, databases
-from tests.support.compare import (
-    config_differences,
-    damage,
-    local_differences,
-    orphans,
-    staying_differences,
-)
+from tests.support.compare import assert_sound, config_differences
 from tests.support.crashing import crash_at
 from tests.support.cycles import LOGO, db, follow, lead, left_behind
 from tests.support.engines import Engine
@@ -117,10 +111,7 @@ class Fleet:
 
     def assert_sound(self, before: Path) -> None:
         """What is the replica's own is as in ``before``, and nothing is damaged."""
-        assert staying_differences(self.replica_db, before) == []
-        assert local_differences(self.replica_db, before) == []
-        assert orphans(self.replica_db) == []
-        assert damage(self.replica_db) == []
+        assert_sound(self.replica_db, before)
 
     def assert_quiet(self) -> None:
         """A second plan is empty, whatever the state remembers; nothing stops."""

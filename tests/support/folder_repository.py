@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import shutil
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from replicator_kuma.base.errors import (
     RepositoryMissing,
     SnapshotRefused,
 )
+from tests.support.forked import DIED, forked
 
 
 class FolderRepository:
@@ -82,7 +84,7 @@ class FolderRepository:
         """What a publish stores; also by a rival's hand."""
         name = secrets.token_hex(32)
         shutil.copytree(folder, self.folder / name)
-        note = {"tags": label.tags(), "time": "2031-01-01T00:00:00Z"}
+        note = {"id": name, "tags": label.tags(), "time": "2031-01-01T00:00:00Z"}
         (self.folder / f"{name}.json").write_text(json.dumps(note))
         return name
 
@@ -137,3 +139,15 @@ class FolderRepository:
     def size(self) -> int:
         self._call("size")
         return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
+
+
+def dies_in(
+    repository: FolderRepository, moment: str, call: str, work: Callable[[], object]
+) -> None:
+    """Run ``work`` in a child that dies ``before`` or ``after`` a call, with no clean-up at all."""
+
+    def dies() -> None:
+        getattr(repository, moment)[call] = lambda: os._exit(DIED)
+        work()
+
+    assert forked(dies) == DIED

@@ -1,21 +1,14 @@
-"""A real Uptime Kuma for tests: the server process, and a client of its Socket.IO.
-
-KumaServer starts the npm package that scripts/fetch-tools installs; KumaClient
-takes a URL, so it also drives a server that somebody else has started.
-"""
+"""A real Uptime Kuma for tests: how it is started, and a client of its Socket.IO."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-import signal
 import socket
-import subprocess
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import requests
@@ -74,108 +67,6 @@ def is_ready(url: str) -> bool:
     return False
 
 
-class KumaServer:
-    """A server process on a data directory; as a context manager it starts and stops."""
-
-    def __init__(
-        self,
-        data_dir: Path,
-        port: int | None = None,
-        log: Path | None = None,
-        environment: Mapping[str, str] | None = None,
-    ) -> None:
-        self.data_dir = data_dir
-        self.port = port or free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.log = log or data_dir.with_name(f"{data_dir.name}.log")
-        self._environment = kuma_environment(data_dir, self.port) | dict(environment or {})
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> Self:
-        self.start()
-        try:
-            self.wait_ready()
-        except BaseException:
-            self.kill()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self.running:
-            self.stop()
-
-    @property
-    def running(self) -> bool:
-        """Whether the process that start() made still lives."""
-        return self._process is not None and self._process.poll() is None
-
-    @property
-    def pid(self) -> int:
-        """The process id; raises KumaError where nothing was started."""
-        if self._process is None:
-            raise KumaError("the server was not started")
-        return self._process.pid
-
-    @property
-    def database(self) -> Path:
-        """The SQLite file."""
-        return self.data_dir / "kuma.db"
-
-    def start(self) -> None:
-        """Starts the process; it is not ready yet."""
-        if self.running:
-            raise KumaError(f"the server runs already, as process {self.pid}")
-        prepare_data_dir(self.data_dir)
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                kuma_command(),
-                cwd=kuma_dir(),
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-
-    def wait_ready(self, deadline: float = READY_DEADLINE) -> None:
-        """Returns once the server serves; raises KumaError if it ends, TimeoutError."""
-
-        def ready() -> bool:
-            if not self.running:
-                raise KumaError(f"the server ended at its start:\n{self.log_tail()}")
-            return is_ready(self.url)
-
-        wait_until(ready, f"Uptime Kuma serves {self.url}", deadline)
-
-    def stop(self, deadline: float = 30.0) -> int:
-        """Ends it by SIGTERM, as an operator would; returns its exit code."""
-        return self._end(signal.SIGTERM, deadline)
-
-    def kill(self) -> int:
-        """Ends it by SIGKILL; returns its exit code."""
-        return self._end(signal.SIGKILL, 10.0)
-
-    def log_tail(self, lines: int = 30) -> str:
-        """The last lines of its output."""
-        text = self.log.read_text(errors="replace") if self.log.exists() else ""
-        return "\n".join(text.splitlines()[-lines:])
-
-    def _end(self, number: signal.Signals, deadline: float) -> int:
-        if self._process is None:
-            raise KumaError("the server was not started")
-        self._process.send_signal(number)
-        try:
-            return self._process.wait(deadline)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait(10.0)
-            raise
-
-
 class KumaClient:
     """A person at Kuma's web page, over Socket.IO; a context manager."""
 
@@ -191,12 +82,7 @@ class KumaClient:
         self.connect()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     def connect(self, deadline: float = READY_DEADLINE) -> None:
@@ -234,12 +120,6 @@ class KumaClient:
         self._wait_for("monitorList")
         return str(answer["token"])
 
-    def login_by_token(self, token: str) -> None:
-        """Logs in by a token, as a page that is loaded again does."""
-        self._forget("monitorList")
-        self._call("loginByToken", token)
-        self._wait_for("monitorList")
-
     # ------------------------------------------------------------- monitors
 
     def monitor_list(self) -> dict[int, Row]:
@@ -269,14 +149,6 @@ class KumaClient:
         """Deletes a monitor with its history."""
         self._call("deleteMonitor", monitor_id)
 
-    def pause_monitor(self, monitor_id: int) -> None:
-        """Pauses a monitor."""
-        self._call("pauseMonitor", monitor_id)
-
-    def resume_monitor(self, monitor_id: int) -> None:
-        """Resumes a monitor."""
-        self._call("resumeMonitor", monitor_id)
-
     def heartbeats(self, monitor_id: int) -> list[Row]:
         """The beats that the server has sent this page since its log-in, oldest first.
 
@@ -298,26 +170,6 @@ class KumaClient:
         return [beats[time] for time in sorted(beats)]
 
     # ------------------------------------------------------------- the rest
-
-    def add_notification(self, name: str, **fields: Any) -> int:
-        """Adds a webhook notification to a closed loopback port; returns its id."""
-        notification = {
-            "name": name,
-            "type": "webhook",
-            "isDefault": False,
-            "applyExisting": False,
-            "webhookURL": "http://127.0.0.1:9/",
-            "webhookContentType": "json",
-        }
-        return int(self._call("addNotification", notification | fields, None)["id"])
-
-    def add_tag(self, name: str, color: str = "#059669") -> int:
-        """Adds a tag; returns its id."""
-        return int(self._call("addTag", {"name": name, "color": color})["tag"]["id"])
-
-    def tag_monitor(self, tag_id: int, monitor_id: int, value: str = "") -> None:
-        """Puts a tag on a monitor."""
-        self._call("addMonitorTag", tag_id, monitor_id, value)
 
     def add_status_page(self, title: str, slug: str) -> None:
         """Adds an empty status page."""
@@ -341,19 +193,6 @@ class KumaClient:
             for name, monitors in (groups or {}).items()
         ]
         self._call("saveStatusPage", slug, config, logo, public)
-
-    def delete_status_page(self, slug: str) -> None:
-        """Deletes a status page with its groups."""
-        self._call("deleteStatusPage", slug)
-
-    def get_settings(self) -> Row:
-        """The general settings."""
-        settings: Row = self._call("getSettings")["data"]
-        return settings
-
-    def set_settings(self, password: str = "", **changes: Any) -> None:
-        """Changes general settings, as the settings page saves them."""
-        self._call("setSettings", self.get_settings() | changes, password)
 
     # ------------------------------------------------------------- wire
 

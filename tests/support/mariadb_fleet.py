@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -18,8 +17,6 @@ from typing import Any
 
 import pytest
 
-from replicator_kuma.adapters.database import Store
-from replicator_kuma.adapters.database.detect import open_store
 from replicator_kuma.adapters.database.mariadb.connection import Link
 from replicator_kuma.replication.instance import Instance, Outcome
 from tests.conftest import need_mariadb
@@ -32,19 +29,16 @@ from tests.support.compare import (
     orphans,
     staying_differences,
 )
-from tests.support.crashing import Counter
 from tests.support.cycles import LOGO, follow, lead
 from tests.support.engines import Engine, MariadbEngine, SqliteEngine
-from tests.support.fleet import NEW_LOGO, assert_at_rest, logo
-from tests.support.folder_repository import FolderRepository
-from tests.support.forked import forked
-from tests.support.instances import FileKuma, make_instance
+from tests.support.fleet import NEW_LOGO, Fleet, assert_at_rest, logo
+from tests.support.instances import FileKuma
 from tests.support.mariadb import Database, Server, short_folder
 from tests.support.plain import mariadb_damage, plain
 
 BORN = "2031-01-01 00:00:00"
 _LINKS = ("monitor_notification", "monitor_tag", "monitor_group", "monitor_maintenance")
-_EDITS = (
+EDITS = (
     "UPDATE monitor SET name = 'two' WHERE id = 3",
     "UPDATE monitor SET parent = NULL WHERE parent = 4",
     *(f'DELETE FROM "{table}" WHERE monitor_id = 4' for table in (*_LINKS, *HISTORY)),
@@ -56,6 +50,7 @@ _EDITS = (
     "INSERT INTO monitor_notification (monitor_id, notification_id) VALUES (7000, 1)",
     "UPDATE setting SET value = '99' WHERE \"key\" = 'keepDataPeriodDays'",
 )
+"""Monitors changed, gone, another one, new; a setting."""
 MORE_EDITS = (
     "UPDATE monitor SET description = 'edited' WHERE id > 10 AND id % 3 = 0",
     "DELETE FROM monitor_tag WHERE monitor_id > 10 AND monitor_id % 30 = 1",
@@ -113,8 +108,8 @@ class MariadbFleet:
         self.database = server.database(name, folder / "replica")
         self.engine = MariadbEngine(name, lambda: self.database)
         self._start = Database(server, f"{name}_start", folder)
-        edits = _EDITS + (MORE_EDITS if monitors > 10 else ())
-        self._build(self._leader_engine(leader), monitors, edits)
+        self._leads = self._leader_engine(leader)
+        self._build(monitors, EDITS + (MORE_EDITS if monitors > 10 else ()))
 
     def _leader_engine(self, kind: str) -> Engine:
         if kind == "sqlite":
@@ -122,15 +117,15 @@ class MariadbFleet:
         leads = self.server.database(f"{self.name}_leads", self.folder / "leader")
         return MariadbEngine(leads.name, lambda: leads)
 
-    def _build(self, leads: Engine, monitors: int, edits: tuple[str, ...]) -> None:
+    def _build(self, monitors: int, edits: tuple[str, ...]) -> None:
+        leads = self._leads
         leads.build(monitors=monitors, heartbeats=2)
         mariadb_build.build(self.database, monitors=monitors, heartbeats=2)
         for name in ("leader", "replica"):
             (self.folder / name / "upload").mkdir()
             (self.folder / name / "upload" / "logo2.png").write_bytes(LOGO)
             FileKuma(self.folder / name).up = True
-        self.repository.init()
-        leader = self._instance("leader", leads.store())
+        leader = self.fleet().leader
         lead(leader)
         assert follow(self.replica()).position is not None
         self.old = Rows.of(self.database)
@@ -149,9 +144,8 @@ class MariadbFleet:
         """The restore that nothing interrupts, by rules of the tests' own."""
         assert config_differences(now, wanted) == []
         assert config_differences(old, wanted) != []
-        assert staying_differences(now, old) == []
-        assert local_differences(now, old) == []
-        assert orphans(now) == []
+        own = [*staying_differences(now, old), *local_differences(now, old), *orphans(now)]
+        assert own == []
         assert mariadb_damage(self.engine) == []
         assert self._beats() == {3: 2, 4: 0, 5: 0}
 
@@ -193,22 +187,13 @@ class MariadbFleet:
 
     # --- instances --------------------------------------------------------------------------
 
-    @property
-    def repository(self) -> FolderRepository:
-        return FolderRepository(self.folder / "repository")
+    def fleet(self) -> Fleet:
+        """What a new process makes of the same files."""
+        return Fleet(self.folder, mortal=True, leader=self._leads, replica=self.engine)
 
     def replica(self) -> Instance:
-        """What a new process makes of the same files."""
-        return self._instance("replica", open_store(self.folder / "replica"))
-
-    def _instance(self, name: str, store: Store) -> Instance:
-        folder = self.folder / name
-        return make_instance(folder, self.repository, name=name, store=store, kuma=FileKuma(folder))
-
-    @property
-    def scratch(self) -> tuple[Path, ...]:
-        """Where effects do not count: no later process looks there."""
-        return self.folder / "replica" / "replicator" / "work", self.folder / "repository"
+        """As `fleet`, the replica alone."""
+        return self.fleet().replica
 
     # --- what is to be seen -----------------------------------------------------------------
 
@@ -249,27 +234,22 @@ def kuma_log(of: Instance) -> list[str]:
     return file_kuma(of).log
 
 
-def crash_at(number: int, work: Callable[[], object], *scratch: Path) -> int:
-    """As `crashing.crash_at`; each statement that writes counts, BEGIN and COMMIT too.
+@contextlib.contextmanager
+def at_every_statement(call: Callable[[str], object]) -> Iterator[None]:
+    """Call ``call`` with each statement that writes, BEGIN and COMMIT too, until the process ends.
 
-    Of many alike (the history's tables) the first two count.
+    Of many alike (the history's tables) with the first two.
     """
+    times: dict[str, int] = {}
 
-    def child() -> None:
-        counter = Counter(number, tuple(map(str, scratch)))
-        times: dict[str, int] = {}
+    def count(_link: Link, sql: str) -> None:
+        kind = f"{sql[:6]} {any(table in sql[:40] for table in HISTORY)}"
+        times[kind] = times.get(kind, 0) + 1
+        if times[kind] <= 2 or kind.endswith("False"):
+            call(sql)
 
-        def count(_link: Link, sql: str) -> None:
-            kind = f"{sql[:6]} {any(table in sql[:40] for table in HISTORY)}"
-            times[kind] = times.get(kind, 0) + 1
-            if times[kind] <= 2 or kind.endswith("False"):
-                counter.tick()
-
-        Link.run = _with(count)  # type: ignore[method-assign, assignment]
-        sys.addaudithook(counter.audit)
-        work()
-
-    return forked(child)
+    Link.run = _with(count)  # type: ignore[method-assign, assignment]
+    yield
 
 
 def _with(before: Callable[[Link, str], object]) -> Callable[[Link, str | bytes, str], int]:

@@ -11,15 +11,21 @@ from pathlib import Path
 
 
 @contextmanager
-def opened(database: Path, sql: str = "SELECT 1", name: str = "litestream") -> Iterator[int]:
-    """A process of that name which has the database open in WAL mode; yields its id."""
+def opened(
+    database: Path, *statements: str, name: str = "litestream", wal: bool = True
+) -> Iterator[int]:
+    """A process of that name which has the database open, after statements; yields its id.
+
+    In WAL mode, unless ``wal`` leaves the journal as it is.
+    """
     code = (
-        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1], isolation_level=None); "
-        "c.execute('PRAGMA journal_mode = WAL'); c.execute('SELECT * FROM user').fetchall(); "
-        "c.execute(sys.argv[2]); print('open', flush=True); sys.stdin.read()"
+        "import sqlite3, sys\nc = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "for each in sys.argv[2:]: c.execute(each).fetchall()\n"
+        "print('open', flush=True); sys.stdin.read()"
     )
+    begin = ("PRAGMA journal_mode = WAL",) * wal + ("SELECT * FROM user",)
     with subprocess.Popen(
-        [name, "-c", code, str(database), sql],
+        [name, "-c", code, str(database), *begin, *statements],
         executable=sys.executable,
         env={**os.environ, "PYTHONHOME": sys.base_prefix},  # it finds that by its name
         stdin=subprocess.PIPE,

@@ -7,29 +7,30 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
-from tests.cli.harness import FAKE_KUMA
+from tests.support import databases
 from tests.support.cycles import state_of
 from tests.support.kuma_server import KumaClient, free_port, is_ready, kuma_command
-from tests.support.tools import kuma_dir
+from tests.support.tools import ROOT, kuma_dir
 from tests.support.waiting import wait_until
 from tests.support.weak_repository import PASSWORD
 
-REPLICATOR = [sys.executable, "-m", "replicator_kuma"]
+FAKE_KUMA = ROOT / "tests" / "cli" / "fake_kuma.py"
+REPLICATOR = (sys.executable, "-m", "replicator_kuma")
 USER, KUMA_PASSWORD = "admin", "Replicator-tests-1"
 
 
 class Side:
     """An instance's data directory and environment; ``run`` starts it, ``command`` asks it.
 
-    ``kuma`` None runs the real Uptime Kuma; else it is the command to run in its place, and
-    `stand_in` is such a command.
+    It runs the real Uptime Kuma. In its place: the command ``kuma``; or a program that serves
+    Kuma's page and reads nothing, which notes what it does in the folder ``notes``.
     """
 
     program = REPLICATOR
@@ -43,15 +44,21 @@ class Side:
         *,
         port: int = 0,
         kuma: list[str] | None = None,
+        notes: Path | None = None,
         **environment: str,
     ) -> None:
         self.name, self.data_dir = name, folder / name
         self.port = port or free_port()
         self.data_dir.mkdir(parents=True, exist_ok=True)
         self.url = f"http://127.0.0.1:{self.port}"
-        self.log = folder / f"{name}.log"
+        self._log = folder / f"{name}.log"
         self.process: subprocess.Popen[bytes] | None = None
-        self._kuma = kuma
+        self.query: Callable[[str], list[tuple[Any, ...]]] = partial(databases.query, self.database)
+        """asks its database; SQLite, unless a test puts another in this place"""
+        if notes is not None:
+            notes.mkdir(exist_ok=True)
+            kuma = [sys.executable, str(FAKE_KUMA), str(notes), str(self.port)]
+        self._real = kuma is None
         password = folder / "password"
         if not password.exists():
             password.write_text(PASSWORD)
@@ -69,31 +76,31 @@ class Side:
             "UPTIME_KUMA_PORT": str(self.port),
             **environment,
         }
+        if kuma is not None:
+            self._kuma_is(kuma, self.data_dir)
 
-    @classmethod
-    def stand_in(cls, folder: Path, name: str, mode: str, restic: Path, **environment: str) -> Self:
-        """With a program in Kuma's place that serves its page and reads nothing."""
-        notes = folder / f"{name}-kuma"
-        notes.mkdir()
-        port = free_port()
-        kuma = [sys.executable, str(FAKE_KUMA), str(notes), str(port)]
-        return cls(folder, name, mode, restic, port=port, kuma=kuma, **environment)
+    def _kuma_is(self, command: list[str], folder: Path) -> None:
+        self.environment["REPLICATOR_KUMA_COMMAND"] = " ".join(command)
+        self.environment["REPLICATOR_KUMA_DIR"] = str(folder)
 
     @property
     def database(self) -> Path:
         return self.data_dir / "kuma.db"
 
-    def run(self) -> None:
-        command = self._kuma if self._kuma is not None else kuma_command()
-        extra = {"REPLICATOR_KUMA_COMMAND": " ".join(command)}
-        if self._kuma is None:
-            extra["REPLICATOR_KUMA_DIR"] = str(kuma_dir())
-        else:
-            extra["REPLICATOR_KUMA_DIR"] = str(self.data_dir)
-        with self.log.open("ab") as log:
+    @property
+    def log(self) -> str:
+        """What its supervisors have said."""
+        return self._log.read_text(errors="replace") if self._log.exists() else ""
+
+    def run(self, *arguments: str) -> None:
+        """Start its supervisor; with arguments that command of the replicator."""
+        if self._real:
+            self._kuma_is(kuma_command(), kuma_dir())
+        program = REPLICATOR if arguments else self.program
+        with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*self.program, "run"],
-                env={**self.environment, **extra},
+                [*program, *(arguments or ("run",))],
+                env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -133,6 +140,7 @@ class Side:
         done = subprocess.run(
             [*REPLICATOR, *arguments],
             env={**self.environment, **environment},
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=120,
@@ -146,7 +154,7 @@ class Side:
         return json.loads(self.command(*arguments, "--json").stdout)
 
     def log_tail(self, lines: int = 40) -> str:
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+        return "\n".join(self.log.splitlines()[-lines:])
 
     def stop(self, deadline: float = 60.0) -> int | None:
         """SIGTERM, as a container's end; the exit code, None where it never ran."""
@@ -180,12 +188,7 @@ class Running:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        _kind: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         for side in (self.leader, self.replica):
             side.kill()
 

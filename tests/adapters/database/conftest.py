@@ -5,12 +5,15 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from replicator_kuma.adapters.database.db_config import read_login
+from replicator_kuma.adapters.database.mariadb.store import MariadbStore
 from tests.conftest import need_mariadb
 from tests.support.engines import Engine, MariadbEngine, SqliteEngine
-from tests.support.mariadb import Embedded, Server, short_folder
+from tests.support.mariadb import Database, Embedded, Server, short_folder
 
 ENGINES = ("sqlite", "mariadb", "embedded")
 
@@ -25,6 +28,19 @@ def embedded() -> Iterator[Embedded]:
             yield server
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def store_of(database: Database, **options: Any) -> MariadbStore:
+    """The store of the database that a data directory names."""
+    login = read_login(database.data_dir, {})
+    assert login is not None
+    return MariadbStore(login, **options)
+
+
+@pytest.fixture
+def store(database: Database) -> MariadbStore:
+    """Of a module's own fixture ``database``."""
+    return store_of(database)
 
 
 @pytest.fixture(params=ENGINES)

@@ -30,6 +30,7 @@ from replicator_kuma.base.errors import (
 )
 from replicator_kuma.dump.catalog import HISTORY, SETTINGS
 from replicator_kuma.dump.select import select
+from tests.adapters.database.conftest import store_of
 from tests.support.mariadb import PASSWORD, Database, Server, short_folder
 from tests.support.mariadb_build import build
 from tests.support.waiting import wait_until
@@ -48,20 +49,9 @@ NASTY = (
 )
 
 
-def store_of(database: Database, **options: Any) -> MariadbStore:
-    login = read_login(database.data_dir, {})
-    assert login is not None
-    return MariadbStore(login, **options)
-
-
 @pytest.fixture
 def database(mariadb: Server, tmp_path: Path) -> Database:
     return build(mariadb.database("own", tmp_path / "data"), monitors=12, heartbeats=4)
-
-
-@pytest.fixture
-def store(database: Database) -> MariadbStore:
-    return store_of(database)
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from replicator_kuma.adapters.database.db_config import read_login
 from replicator_kuma.adapters.database.mariadb.connection import Link
 from replicator_kuma.adapters.database.mariadb.store import MariadbStore
 from replicator_kuma.adapters.database.mariadb.writer import PARKED
@@ -25,13 +24,6 @@ MANY = (
 @pytest.fixture
 def database(mariadb: Server, tmp_path: Path) -> Database:
     return build(mariadb.database("own", tmp_path / "data"), monitors=4, heartbeats=4)
-
-
-@pytest.fixture
-def store(database: Database) -> MariadbStore:
-    login = read_login(database.data_dir, {})
-    assert login is not None
-    return MariadbStore(login)
 
 
 def beats(database: Database) -> dict[int, int]:

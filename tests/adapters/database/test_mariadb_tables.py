@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from replicator_kuma.adapters.database.db_config import read_login
 from replicator_kuma.adapters.database.mariadb.store import MariadbStore
 from replicator_kuma.base.errors import DatabaseCorrupt, DatabaseError, DatabaseLocked, RowFault
 from replicator_kuma.dump.catalog import TABLES
@@ -19,13 +18,6 @@ from tests.support.mariadb_build import build
 @pytest.fixture
 def database(mariadb: Server, tmp_path: Path) -> Database:
     return build(mariadb.database("own", tmp_path / "data"), monitors=3, heartbeats=2)
-
-
-@pytest.fixture
-def store(database: Database) -> MariadbStore:
-    login = read_login(database.data_dir, {})
-    assert login is not None
-    return MariadbStore(login)
 
 
 @pytest.mark.parametrize(

@@ -6,58 +6,25 @@ import os
 import shutil
 import signal
 import sqlite3
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from replicator_kuma.adapters.database import history
-from replicator_kuma.adapters.database.detect import open_store
+from replicator_kuma.adapters.database.sqlite import history
 from replicator_kuma.adapters.database.sqlite import store as module
 from replicator_kuma.adapters.database.sqlite.store import SqliteStore
-from replicator_kuma.base.errors import (
-    DatabaseError,
-    DatabaseLocked,
-    DatabaseMissing,
-    SettingsError,
-)
+from replicator_kuma.base.errors import DatabaseError, DatabaseLocked, DatabaseMissing
 from replicator_kuma.dump.catalog import HISTORY
 from replicator_kuma.dump.select import select
 from tests.support.databases import build, edit, query
 from tests.support.dumps import digest_of
 from tests.support.forked import forked
 from tests.support.instances import HastyStore
-
-_CHILD = """
-import sqlite3, sys
-c = sqlite3.connect(sys.argv[1], isolation_level=None)
-for statement in sys.argv[2:]:
-    c.execute(statement).fetchall()
-print("ready", flush=True)
-sys.stdin.read()
-"""
-
-
-@contextmanager
-def process(path: Path, *statements: str) -> Iterator[subprocess.Popen[str]]:
-    """Another process that has run statements and holds its connection open."""
-    child = subprocess.Popen(
-        [sys.executable, "-c", _CHILD, str(path), *statements],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert child.stdout is not None
-        assert child.stdout.readline() == "ready\n"
-        yield child
-    finally:
-        child.communicate(timeout=20)
+from tests.support.openers import opened
 
 
 @pytest.fixture
@@ -72,7 +39,7 @@ def store(database: Path) -> SqliteStore:
 
 def test_in_use_by_another_process(store: SqliteStore, database: Path) -> None:
     assert not store.in_use()
-    with process(database, "SELECT count(*) FROM monitor"):
+    with opened(database, "SELECT count(*) FROM monitor"):
         assert store.in_use()
         assert store.in_use()
         with store.read() as reader:
@@ -81,29 +48,17 @@ def test_in_use_by_another_process(store: SqliteStore, database: Path) -> None:
 
 
 def test_in_use_while_another_process_writes(store: SqliteStore, database: Path) -> None:
-    with process(database, "BEGIN IMMEDIATE", "UPDATE tag SET color = 'red'"):
+    with opened(database, "BEGIN IMMEDIATE", "UPDATE tag SET color = 'red'"):
         assert store.in_use()
     assert not store.in_use()
     assert query(database, "SELECT 1 FROM tag WHERE color = 'red'") == []
-
-
-def test_a_writer_does_not_block_reading_and_blocks_writing(
-    store: SqliteStore, database: Path
-) -> None:
-    with process(database, "BEGIN IMMEDIATE", "UPDATE monitor SET name = 'not committed'"):
-        with store.read() as reader:
-            assert reader.count("monitor") == 12
-        before = digest_of(database)
-        with pytest.raises(DatabaseLocked), store.write():
-            pass
-    assert digest_of(database) == before
 
 
 @pytest.mark.parametrize("mode", ["DELETE", "WAL"])
 def test_exclusive_locking_mode_is_locked(store: SqliteStore, database: Path, mode: str) -> None:
     statements = (f"PRAGMA journal_mode = {mode}", "PRAGMA locking_mode = EXCLUSIVE",
                   "BEGIN EXCLUSIVE")  # fmt: skip
-    with process(database, *statements):
+    with opened(database, *statements):
         assert store.in_use()
         for call in (store.read, store.write):
             with pytest.raises(DatabaseLocked, match="locked by another program"), call():
@@ -117,9 +72,8 @@ def test_exclusive_locking_mode_is_locked(store: SqliteStore, database: Path, mo
 
 
 def killed(path: Path, *statements: str) -> None:
-    with process(path, *statements) as child:
-        os.kill(child.pid, signal.SIGKILL)
-        assert child.wait(20) == -signal.SIGKILL
+    with opened(path, *statements, wal=False) as pid:
+        os.kill(pid, signal.SIGKILL)
 
 
 def test_wal_that_a_killed_process_left_is_read(store: SqliteStore, database: Path) -> None:
@@ -166,7 +120,7 @@ def test_leftovers_are_recovered_in_a_copy_of_all_three_files(database: Path) ->
     """A backup of the whole folder under a running Kuma, put back elsewhere."""
     other = database.parent / "restored"
     other.mkdir()
-    with process(database, "UPDATE tag SET color = 'in the WAL'"):
+    with opened(database, "UPDATE tag SET color = 'in the WAL'"):
         for suffix in ("", "-wal", "-shm"):
             shutil.copyfile(f"{database}{suffix}", f"{other / 'kuma.db'}{suffix}")
         expected = digest_of(database)
@@ -360,24 +314,6 @@ def test_purge_in_each_version(version: str, tmp_path: Path) -> None:
     assert SqliteStore(tmp_path).purge_history() == 2 + len(there) - 1
     for table in there:
         assert query(path, f"SELECT 1 FROM {table} WHERE monitor_id = 6") == []
-
-
-@pytest.mark.parametrize(
-    ("config", "error"),
-    [
-        ('{"type": "mariadb"}', SettingsError),
-        ("{", DatabaseError),
-        ("[]", DatabaseError),
-        ("{}", DatabaseError),
-    ],
-)
-def test_which_database(config: str, error: type[Exception], tmp_path: Path) -> None:
-    assert isinstance(open_store(tmp_path), SqliteStore)  # Kuma 1.23 has no db-config.json
-    (tmp_path / "db-config.json").write_text('{"type": "sqlite"}')
-    assert isinstance(open_store(tmp_path), SqliteStore)
-    (tmp_path / "db-config.json").write_text(config)
-    with pytest.raises(error):
-        open_store(tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["absolute", "relative", "chain", "folder"])

@@ -489,10 +489,6 @@ def test_triggers_are_named_with_their_tables(store: Store, engine: Engine) -> N
         assert reader.definitions() != before
 
 
-def test_a_sound_database_has_no_damage(store: Store) -> None:
-    store.check()
-
-
 def test_a_fingerprint_that_is_the_same_says_that_rows_are(store: Store, engine: Engine) -> None:
     """Empty says nothing; else each change of rows, alone, is another fingerprint."""
     seen = [store.fingerprint()]
@@ -601,3 +597,13 @@ def test_a_group_of_no_status_page_takes_its_links_along(store: Store, engine: E
             writer.sweep(select(writer.schema, table))
     assert engine.query("SELECT count(*) FROM monitor_group WHERE group_id = 2") == [(0,)]
     assert engine.query('SELECT count(*) FROM "group"') == [(3,)]
+
+
+def test_the_keys_of_settings_may_be_chosen_anew(store: Store) -> None:
+    chosen = store.choosing({"entryPage", "jwtSecret"})
+    for block in (chosen.read, chosen.write):
+        with block() as reader:
+            assert column(reader, "setting", "key") == ["entryPage", "jwtSecret"]
+    with store.read() as reader:
+        keys = column(reader, "setting", "key")
+    assert keys == ["entryPage", "keepDataPeriodDays", "steamAPIKey"]

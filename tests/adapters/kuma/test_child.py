@@ -19,7 +19,7 @@ from replicator_kuma.adapters.kuma.supervised import SupervisedKuma
 from replicator_kuma.base.errors import KumaError
 from replicator_kuma.base.text import killed_by
 from tests.adapters.kuma.programs import OBEDIENT, SLOW, python
-from tests.adapters.kuma.server import Clock
+from tests.support.clock import Clock
 from tests.support.waiting import wait_until
 
 

@@ -15,12 +15,13 @@ from pathlib import Path
 import pytest
 
 from replicator_kuma.adapters.kuma import embedded_mariadb
+from replicator_kuma.adapters.kuma.child import ChildKuma
 from replicator_kuma.adapters.kuma.embedded_mariadb import EmbeddedDatabase, EmbeddedKuma, Running
 from replicator_kuma.base.errors import KumaError
 from replicator_kuma.config.build import build
 from replicator_kuma.config.settings import Settings
-from tests.adapters.kuma.server import Clock
 from tests.conftest import need_mariadb
+from tests.support.clock import Clock
 from tests.support.embedded import Inside, copied, make_template
 from tests.support.instances import RecordingKuma
 from tests.support.mariadb import short_folder
@@ -48,11 +49,25 @@ def inside(template: Path) -> Iterator[Inside]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def killed(inside: Inside) -> int:
-    """A Kuma that was killed -9 once it was ready; the mariadbd that it left."""
+def up(inside: Inside) -> ChildKuma:
     kuma = inside.child()
     kuma.start()
     wait_until(inside.ready, "Kuma is ready")
+    return kuma
+
+
+def refusing(inside: Inside) -> ChildKuma:
+    """A Kuma that ended by itself, and left its MariaDB."""
+    inside.behave(refuses="SELECT 1")
+    kuma = inside.child()
+    kuma.start()
+    wait_until(lambda: not kuma.running(), "Kuma has refused")
+    return kuma
+
+
+def killed(inside: Inside) -> int:
+    """A Kuma that was killed -9 once it was ready; the mariadbd that it left."""
+    kuma = up(inside)
     os.kill(inside.pid, signal.SIGKILL)
     wait_until(lambda: not kuma.running(), "Kuma is gone")
     return inside.mariadbd
@@ -63,9 +78,7 @@ def gone(pid: int) -> bool:
 
 
 def test_a_living_kumas_mariadb_is_left_alone(inside: Inside) -> None:
-    kuma = inside.child()
-    kuma.start()
-    wait_until(inside.ready, "Kuma is ready")
+    kuma = up(inside)
     database = inside.embedded()
     assert database.running() == [Running(inside.mariadbd, left=False)]
     database.end_left()
@@ -78,9 +91,7 @@ def test_a_living_kumas_mariadb_is_left_alone(inside: Inside) -> None:
 
 def test_a_stop_ends_what_does_not_hear_kumas_own_signal(inside: Inside) -> None:
     """mariadbd ignores SIGINT: without more, each stop would leave one behind."""
-    kuma = inside.child()
-    kuma.start()
-    wait_until(inside.ready, "Kuma is ready")
+    kuma = up(inside)
     kuma.stop()
     assert inside.calls[-1] == "term"
     assert gone(inside.mariadbd)
@@ -132,10 +143,7 @@ def status(pid: int) -> dict[str, str]:
 
 
 def test_a_kuma_that_ended_by_itself_leaves_a_mariadb_that_a_look_ends(inside: Inside) -> None:
-    inside.behave(refuses="SELECT 1")
-    kuma = inside.child()
-    kuma.start()
-    wait_until(lambda: not kuma.running(), "Kuma has refused")
+    kuma = refusing(inside)
     assert inside.embedded().answers()
     assert kuma.leftover()
     wait_until(lambda: not kuma.leftover(), "its MariaDB has ended")
@@ -143,10 +151,7 @@ def test_a_kuma_that_ended_by_itself_leaves_a_mariadb_that_a_look_ends(inside: I
 
 
 def test_a_stop_of_a_kuma_that_is_gone_ends_its_mariadb_too(inside: Inside) -> None:
-    inside.behave(refuses="SELECT 1")
-    kuma = inside.child()
-    kuma.start()
-    wait_until(lambda: not kuma.running(), "Kuma has refused")
+    kuma = refusing(inside)
     kuma.stop()
     assert gone(inside.mariadbd)
 
@@ -228,9 +233,7 @@ def test_a_mariadb_on_a_long_path_is_seen(inside: Inside, tmp_path: Path) -> Non
     shutil.copytree(inside.data_dir, way, ignore=shutil.ignore_patterns("run"))
     database = EmbeddedDatabase(way)
     assert not database.answers()
-    kuma = inside.child()
-    kuma.start()
-    wait_until(inside.ready, "Kuma is ready")
+    kuma = up(inside)
     (way / "run").symlink_to(inside.data_dir / "run")
     assert (database.answers(), database.is_up()) == (True, True)
     kuma.stop()

@@ -18,7 +18,8 @@ import pytest
 from replicator_kuma.adapters.kuma.child import ChildKuma
 from replicator_kuma.adapters.kuma.readiness import NotReady, Readiness, classify, probe, wait_ready
 from replicator_kuma.base.errors import Interrupted, KumaError
-from tests.adapters.kuma.server import DOMAIN, ENTRY, MIGRATING, SETUP, Clock, Stage, stage
+from tests.support.clock import Clock
+from tests.support.kuma_page import DOMAIN, ENTRY, MIGRATING, SETUP, Stage, stage
 from tests.support.kuma_server import free_port, kuma_command, kuma_environment, prepare_data_dir
 from tests.support.tools import kuma_dir, kuma_disabled
 

@@ -19,7 +19,7 @@ from replicator_kuma.adapters.kuma.systemd import SystemdKuma
 from replicator_kuma.base.errors import KumaError, SettingsError
 from replicator_kuma.config.settings import KUMA_SERVICES
 from tests.adapters.kuma.programs import calls, recorder
-from tests.adapters.kuma.server import Clock
+from tests.support.clock import Clock
 from tests.support.waiting import wait_until
 
 SECRET = "hunter-0-two"

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-import sqlite3
+import signal
 import subprocess
 import sys
 import threading
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -26,17 +25,12 @@ from replicator_kuma.base.threads import beside
 from replicator_kuma.replication.apply import staging
 from replicator_kuma.replication.instance import Instance, Outcome
 from tests.support import cycles, databases
-from tests.support.compare import (
-    config_differences,
-    damage,
-    local_differences,
-    orphans,
-    staying_differences,
-)
-from tests.support.cycles import db, follow, lead, left_behind, rename
+from tests.support.compare import assert_sound, config_differences, damage, orphans
+from tests.support.cycles import db, follow, lead, left_behind, publish, rename
 from tests.support.effects import at_effect
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import RecordingKuma
+from tests.support.openers import opened
 
 RESTART = ["stop", "start", "ready?"]
 
@@ -58,9 +52,7 @@ def test_a_newer_position_is_applied_and_confirmed(
     assert kuma.log == RESTART
     assert replica.notifier.sent[-1] == f"restore: {result.sentence}"  # type: ignore[attr-defined]
     assert config_differences(db(replica), db(leader)) == []
-    assert staying_differences(db(replica), before) == []
-    assert local_differences(db(replica), before) == []
-    assert [*orphans(db(replica)), *damage(db(replica))] == []
+    assert_sound(db(replica), before)
     assert (replica.data_dir / "upload" / "logo2.png").read_bytes() == b"another logo"
     state = replica.state.load()
     assert (state.applying.pending, state.applying.purge, state.applying.stopped_by_me) == (
@@ -87,34 +79,14 @@ def test_rows_that_are_there_already_stop_nothing(
     assert kuma.log == []
 
 
-def test_links_saved_anew_on_the_replica_stop_nothing(
-    replica: Instance, kuma: RecordingKuma
-) -> None:
-    databases.edit(db(replica), "UPDATE monitor_group SET id = id + 1000")
-    assert follow(replica, reconcile=True).outcome is Outcome.NOTHING
-    assert kuma.log == []
-
-
-def test_drift_is_healed_where_it_is_asked_for(
-    leader: Instance, replica: Instance, kuma: RecordingKuma
-) -> None:
-    rename(db(replica), 3, "edited on the replica")
-    assert follow(replica).outcome is Outcome.NOTHING
-    assert cycles.name_of(db(replica), 3) == "edited on the replica"
-    assert follow(replica, reconcile=True).outcome is Outcome.APPLIED
-    assert config_differences(db(replica), db(leader)) == []
-    assert kuma.log == RESTART
-
-
 @pytest.mark.usefixtures("impatient")
 def test_a_running_kuma_that_nobody_can_stop_is_not_written_under(
     leader: Instance, replica: Instance
 ) -> None:
-    rename(db(leader), 3, "two")
-    lead(leader)
+    publish(leader, "two")
     before = cycles.copy_of(db(replica))
     replica.kuma = cycles.UnmanagedKuma()
-    with cycles.opened_elsewhere(db(replica)):
+    with opened(db(replica)):
         with pytest.raises(KumaRunning):
             follow(replica)
         assert replica.state.load().applying.pending is None
@@ -122,8 +94,7 @@ def test_a_running_kuma_that_nobody_can_stop_is_not_written_under(
         replica.force = True
         assert follow(replica).outcome is Outcome.APPLIED
         assert config_differences(db(replica), db(leader)) == []
-    rename(db(leader), 3, "three")
-    lead(leader)
+    publish(leader, "three")
     replica.force = False
     assert follow(replica).outcome is Outcome.APPLIED, "nobody has it open any more"
     assert left_behind(replica) == []
@@ -133,11 +104,10 @@ def test_a_running_kuma_that_nobody_can_stop_is_not_written_under(
 def test_a_stop_that_stopped_another_kuma_is_noticed(
     leader: Instance, replica: Instance, kuma: RecordingKuma
 ) -> None:
-    rename(db(leader), 3, "two")
-    lead(leader)
+    publish(leader, "two")
     before = cycles.copy_of(db(replica))
     with (
-        cycles.opened_elsewhere(db(replica)),
+        opened(db(replica)),
         pytest.raises(KumaError, match="still has Kuma's database open"),
     ):
         follow(replica)
@@ -150,8 +120,7 @@ def test_a_stop_that_stopped_another_kuma_is_noticed(
 def test_a_kuma_that_a_person_stopped_stays_so(
     leader: Instance, replica: Instance, kuma: RecordingKuma
 ) -> None:
-    rename(db(leader), 3, "two")
-    lead(leader)
+    publish(leader, "two")
     kuma.up = False
     assert follow(replica).outcome is Outcome.APPLIED
     assert "start" not in kuma.log
@@ -194,8 +163,7 @@ def test_what_kuma_writes_between_plan_and_stop_is_planned_with(
 
 
 def test_rows_that_change_all_the_time_are_left_alone(leader: Instance, replica: Instance) -> None:
-    rename(db(leader), 3, "two")
-    lead(leader)
+    publish(leader, "two")
     edits: list[str] = []
 
     def edit() -> None:
@@ -297,21 +265,9 @@ def test_a_reader_that_soon_ends_is_no_kuma(
     leader: Instance, replica: Instance, kuma: RecordingKuma
 ) -> None:
     """`diff` or a copy of the database has it open for a moment, just when Kuma has stopped."""
-    rename(db(leader), 3, "three")
-    lead(leader)
-    with closing(sqlite3.connect(db(replica))) as connection:
-        connection.execute("PRAGMA journal_mode = WAL")
-    script = "import sqlite3,sys; c=sqlite3.connect(sys.argv[1]); c.execute('SELECT 1 FROM tag')\n"
-    script += "print('open', flush=True); sys.stdin.read()"
-    with subprocess.Popen(
-        [sys.executable, "-c", script, str(db(replica))],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    ) as reader:
-        assert reader.stdout is not None
-        assert reader.stdin is not None
-        assert reader.stdout.readline() == b"open\n"
-        end = threading.Timer(0.5, reader.stdin.close)
+    publish(leader, "three")
+    with opened(db(replica)) as pid:
+        end = threading.Timer(0.5, os.kill, (pid, signal.SIGKILL))
         kuma.on_stop = end.start
         assert follow(replica).outcome is Outcome.APPLIED
         end.join()
@@ -320,8 +276,7 @@ def test_a_reader_that_soon_ends_is_no_kuma(
 def test_a_write_that_does_not_read_back_is_one_outage_and_not_one_a_cycle(
     leader: Instance, replica: Instance, kuma: RecordingKuma
 ) -> None:
-    rename(db(leader), 3, "three")
-    lead(leader)
+    publish(leader, "three")
     meddler = (
         "CREATE TRIGGER meddler AFTER UPDATE OF name ON monitor BEGIN "
         "UPDATE monitor SET description = 'meddled' WHERE id = NEW.id; END"

@@ -34,15 +34,16 @@ from tests.support.crashing import crash_at
 from tests.support.cycles import LOGO, follow, lead, left_behind
 from tests.support.effects import at_effect, dies_at
 from tests.support.embedded import Inside, copied
+from tests.support.fleet import NEW_LOGO
 from tests.support.folder_repository import FolderRepository
 from tests.support.forked import DIED
 from tests.support.instances import make_instance
 from tests.support.mariadb import Database, Server, short_folder
 from tests.support.mariadb_build import build
+from tests.support.mariadb_fleet import EDITS
 from tests.support.thorough import one_in
 from tests.support.waiting import wait_until
 
-NEW_LOGO = b"another logo"
 ON_NEW = "SELECT count(*) FROM monitor WHERE name = 'two'"
 BEAT = 0.002
 MOST = 200
@@ -66,16 +67,9 @@ class World:
         lead(self.leader)
 
     def publish_two(self) -> None:
-        """Monitors changed, gone, another one, new; a logo."""
+        """Rows of each kind, and a logo."""
         (self.leader.data_dir / "upload" / "logo2.png").write_bytes(NEW_LOGO)
-        self.publish(
-            "UPDATE monitor SET name = 'two' WHERE id = 3",
-            *(f"DELETE FROM {table} WHERE monitor_id = 4" for table in _OF_MONITOR),
-            "DELETE FROM monitor WHERE id = 4",
-            "UPDATE monitor SET created_date = '2031-01-01 00:00:00' WHERE id = 5",
-            "INSERT INTO monitor (id, name, type, user_id, created_date, active) "
-            "VALUES (77, 'new', 'http', 1, '2031-01-01 00:00:00', 1)",
-        )
+        self.publish(*EDITS)
 
     def wanted(self) -> str:
         return observe(self.leader).manifest.digest
@@ -97,9 +91,6 @@ class World:
         replica = self.replica(kuma)
         assert follow(replica).outcome is Outcome.NOTHING
         return replica
-
-
-_OF_MONITOR = ("monitor_group", "monitor_maintenance", "monitor_notification", "monitor_tag")
 
 
 @pytest.fixture

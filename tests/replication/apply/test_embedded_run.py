@@ -55,7 +55,8 @@ def fleet(embedded: Path, mariadb: Server) -> Iterator[Fleet]:
     weak_repository.make(folder / "repository")
     inside = copied(embedded, folder / "replica")
     own = {name: inside.environment[name] for name in ("PATH", "HOME", "TMPDIR")}
-    replica = Side(folder, "replica", "RESTORE", restic, port=inside.port, kuma=PROGRAM, **own)
+    replica = Side(folder, "replica", "RESTORE", restic, port=inside.port, kuma=PROGRAM)
+    replica.environment |= own
     try:
         with Fleet(folder, leader, replica, rows, inside) as made:
             made.publish("first")
@@ -78,7 +79,7 @@ def test_it_applies_once_kuma_is_up_and_whenever_there_is_news(fleet: Fleet) -> 
     wait_until(lambda: fleet.inside.starts == 4 and fleet.replica.ready(), "it is up again")
     fleet.until("second")
     assert fleet.inside.starts == 4
-    log = fleet.replica.log.read_text()
+    log = fleet.replica.log
     assert "ERROR" not in log
     assert "WARNING" not in log
 

@@ -24,12 +24,11 @@ from replicator_kuma.daemon.jobs import Budget, Jobs
 from replicator_kuma.replication.apply import failed_attempts
 from replicator_kuma.replication.instance import Instance, Outcome
 from replicator_kuma.replication.undo import undo
-from tests.cli.harness import FAKE_KUMA
 from tests.support.compare import config_differences
-from tests.support.cycles import copy_of, db, follow, lead, rename
-from tests.support.instances import RecordingKuma, RecordingNotifier
+from tests.support.cycles import copy_of, db, follow, lead, publish, rename
+from tests.support.instances import RecordingNotifier
 from tests.support.kuma_server import free_port
-from tests.support.states import edit_state
+from tests.support.supervised import FAKE_KUMA
 from tests.support.waiting import wait_until
 
 KILLED = r"killed by signal 9 \(out of memory\?\) while it started on 1\.2"
@@ -90,8 +89,7 @@ class House:
         )
         self.kuma.start()
         replica.wait_ready()
-        rename(db(leader), 3, "two")
-        lead(leader)
+        publish(leader, "two")
         self.before = copy_of(db(replica), "before.db")
         self.child.starts = 0
 
@@ -264,12 +262,9 @@ def test_an_undo_that_a_kill_cut_is_gone_on_with(house: House) -> None:
     assert not hold.kept
 
 
-def test_an_end_of_which_nothing_is_known_counts_once(
-    leader: Instance, replica: Instance, kuma: RecordingKuma
-) -> None:
+def test_an_end_of_which_nothing_is_known_counts_once(leader: Instance, replica: Instance) -> None:
     """REPLICATOR_KUMA=command can tell only that Kuma is gone: it may have been killed."""
-    rename(db(leader), 3, "two")
-    lead(leader)
+    publish(leader, "two")
     gone = [True, False, True, False]
 
     def wait() -> None:

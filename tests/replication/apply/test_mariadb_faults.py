@@ -15,7 +15,6 @@ import pytest
 
 from replicator_kuma.adapters.database.mariadb.connection import Link
 from replicator_kuma.base.errors import (
-    DatabaseError,
     DatabaseLocked,
     DatabaseUnreachable,
     KumaError,
@@ -23,36 +22,18 @@ from replicator_kuma.base.errors import (
 from replicator_kuma.replication.instance import Instance, Outcome
 from tests.support.cycles import follow, lead, left_behind, positions, take_over
 from tests.support.mariadb import PASSWORD, Server
-from tests.support.mariadb_fleet import MariadbFleet, Rows, before_statement, kuma_log, own_server
+from tests.support.mariadb_fleet import MariadbFleet, Rows, before_statement, kuma_log
 from tests.support.memory import in_memory
 from tests.support.waiting import wait_until
 
 RESTART = ["stop", "start"]
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with own_server() as made:
-        yield made
-
-
 @pytest.fixture(scope="module", params=["sqlite", "mariadb"], ids="a {} leader".format)
-def either(request: pytest.FixtureRequest, server: Server) -> Iterator[MariadbFleet]:
+def either(request: pytest.FixtureRequest, own_mariadb: Server) -> Iterator[MariadbFleet]:
     """Both kinds of leader; their replicas get the same snapshot."""
     with in_memory() as folder:
-        yield MariadbFleet(folder / "fleet", server, request.param, name=f"a8_{request.param}")
-
-
-@pytest.fixture(scope="module")
-def only(server: Server) -> Iterator[MariadbFleet]:
-    """One kind of leader, where the leader makes no difference."""
-    with in_memory() as folder:
-        yield MariadbFleet(folder / "fleet", server, "sqlite", name="a8_faults")
-
-
-@pytest.fixture
-def fleet(only: MariadbFleet) -> MariadbFleet:
-    return only.at_the_start()
+        yield MariadbFleet(folder / "fleet", own_mariadb, request.param, name=f"a8_{request.param}")
 
 
 @pytest.fixture
@@ -67,10 +48,13 @@ def assert_old_until_the_next_cycle(fleet: MariadbFleet, replica: Instance) -> N
     fleet.assert_ended("new")
 
 
-def assert_away(caught: pytest.ExceptionInfo[DatabaseError]) -> None:
-    error = caught.value
-    assert (error.exit_code, error.retryable) == (4, True)
-    assert "Check that MariaDB runs" in error.hint
+@contextmanager
+def away(match: str | None = None) -> Iterator[None]:
+    """The block ends with the error of a server that is away."""
+    with pytest.raises(DatabaseUnreachable, match=match) as caught:
+        yield
+    assert (caught.value.exit_code, caught.value.retryable) == (4, True)
+    assert "Check that MariaDB runs" in caught.value.hint
 
 
 # --- a server that dies -------------------------------------------------------------------------
@@ -83,9 +67,8 @@ def test_a_server_killed_before_the_commit_has_the_old_rows(
     fleet, replica = each_fleet, each_fleet.replica()
     with monkeypatch.context() as patch:
         before_statement(patch, statement, lambda _: fleet.server.kill())
-        with pytest.raises(DatabaseUnreachable) as caught:
+        with away():
             follow(replica)
-    assert_away(caught)
     assert kuma_log(replica) == RESTART
     assert replica.kuma.running()
     with pytest.raises(DatabaseUnreachable):
@@ -108,9 +91,8 @@ def test_a_server_killed_when_it_has_taken_the_commit_has_the_new_rows(
 
     with monkeypatch.context() as patch:
         before_statement(patch, "COMMIT", taken)
-        with pytest.raises(DatabaseUnreachable) as caught:
+        with away():
             follow(replica)
-    assert_away(caught)
     assert kuma_log(replica) == RESTART
     fleet.server.start()
     assert (fleet.rows(), fleet.logo()) == ("new", "old")
@@ -131,9 +113,8 @@ def test_a_server_killed_right_after_the_commit_stops_no_restart(
         start()
 
     monkeypatch.setattr(replica.kuma, "start", and_start)
-    with pytest.raises(DatabaseUnreachable) as caught:
+    with away():
         follow(replica)
-    assert_away(caught)
     assert kuma_log(replica) == RESTART
     state = replica.state.load()
     assert state.following.applied is not None
@@ -157,9 +138,8 @@ def test_without_its_server_a_replica_leaves_kuma_alone(fleet: MariadbFleet) -> 
     replica = fleet.replica()
     fleet.server.kill()
     for reconcile in (False, True):
-        with pytest.raises(DatabaseUnreachable, match="Connection refused") as caught:
+        with away("Connection refused"):
             follow(replica, reconcile=reconcile)
-        assert_away(caught)
     assert kuma_log(replica) == []
     assert left_behind(replica) == []
     fleet.server.start()
@@ -170,18 +150,17 @@ def test_without_its_server_a_leader_publishes_nothing(fleet: MariadbFleet) -> N
     leader = fleet.replica()
     assert follow(leader).outcome is Outcome.APPLIED
     take_over(leader)
-    published = positions(fleet.repository)
+    published = positions(fleet.fleet().repository)
     fleet.database.edit("UPDATE monitor SET name = 'edited' WHERE id = 3")
     fleet.server.kill()
     for verify in (False, True):
-        with pytest.raises(DatabaseUnreachable) as caught:
+        with away():
             lead(leader, verify=verify)
-        assert_away(caught)
-    assert positions(fleet.repository) == published
+    assert positions(fleet.fleet().repository) == published
     assert left_behind(leader) == []
     fleet.server.start()
     assert lead(leader).outcome is Outcome.PUBLISHED
-    assert len(positions(fleet.repository)) == len(published) + 1
+    assert len(positions(fleet.fleet().repository)) == len(published) + 1
 
 
 def test_a_server_that_dies_while_kuma_stops(
@@ -195,9 +174,8 @@ def test_a_server_that_dies_while_kuma_stops(
         stop()
 
     monkeypatch.setattr(replica.kuma, "stop", and_stop)
-    with pytest.raises(DatabaseUnreachable) as caught:
+    with away():
         follow(replica)
-    assert_away(caught)
     assert kuma_log(replica) == RESTART
     assert replica.state.load().applying.pending is None
     assert left_behind(replica) == []

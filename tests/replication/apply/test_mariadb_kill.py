@@ -13,11 +13,12 @@ import pytest
 from replicator_kuma.base.errors import KumaError
 from replicator_kuma.replication.instance import Instance
 from tests.replication.apply.test_kill import at_instants_within, killed_after, taken_by
+from tests.support.crashing import crash_at
 from tests.support.cycles import follow
 from tests.support.fleet import a_supervisor_starts, assert_kuma_comes_first, until_refused
 from tests.support.forked import DIED
 from tests.support.mariadb import Server
-from tests.support.mariadb_fleet import MariadbFleet, crash_at, file_kuma
+from tests.support.mariadb_fleet import MariadbFleet, at_every_statement, file_kuma
 from tests.support.memory import in_memory
 from tests.support.thorough import one_in
 
@@ -54,7 +55,12 @@ def deaths(fleet: MariadbFleet, numbers: Iterable[int]) -> Iterator[tuple[int, I
     """A replica that died before its n-th effect, for each; the last one got through."""
     for number in numbers:
         fleet.reset()
-        code = crash_at(number, lambda: follow(fleet.replica()), *fleet.scratch)
+        code = crash_at(
+            number,
+            lambda: follow(fleet.replica()),
+            *fleet.fleet().scratch,
+            steps=at_every_statement,
+        )
         if code == 0:
             fleet.assert_ended("new")
             return
@@ -110,7 +116,7 @@ def test_dead_before_some_effects_of_the_way_back(fleet: MariadbFleet) -> None:
     died = 0
     for number in range(BACK_FROM, MOST, 4):
         fleet.reset()
-        code = crash_at(number, one, *fleet.scratch)
+        code = crash_at(number, one, *fleet.fleet().scratch, steps=at_every_statement)
         fleet.rows()
         after = fleet.replica()
         file_kuma(after).refuses = lambda: fleet.on_new_rows()

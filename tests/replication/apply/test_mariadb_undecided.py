@@ -22,28 +22,10 @@ from replicator_kuma.base.errors import (
 from replicator_kuma.replication import actions
 from replicator_kuma.replication.instance import Instance, Outcome
 from tests.support.cycles import follow
-from tests.support.mariadb_fleet import (
-    MariadbFleet,
-    before_statement,
-    file_kuma,
-    kuma_log,
-    own_server,
-)
-from tests.support.memory import in_memory
+from tests.support.mariadb_fleet import MariadbFleet, before_statement, file_kuma, kuma_log
 from tests.support.waiting import wait_until
 
 RESTART = ["stop", "start"]
-
-
-@pytest.fixture(scope="module")
-def only() -> Iterator[MariadbFleet]:
-    with own_server() as server, in_memory() as folder:
-        yield MariadbFleet(folder / "fleet", server, "sqlite", name="a8_undecided")
-
-
-@pytest.fixture
-def fleet(only: MariadbFleet) -> MariadbFleet:
-    return only.at_the_start()
 
 
 # --- a server that is slow to commit -----------------------------------------------------------

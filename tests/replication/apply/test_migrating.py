@@ -21,8 +21,7 @@ from tests.support.cycles import LOGO, follow, lead, rename
 from tests.support.fleet import NEW_LOGO
 from tests.support.forked import DIED, forked
 from tests.support.instances import RecordingKuma
-from tests.support.mariadb_fleet import MariadbFleet, before_statement, own_server
-from tests.support.memory import in_memory
+from tests.support.mariadb_fleet import MariadbFleet, before_statement
 
 
 class Dying:
@@ -83,16 +82,8 @@ def sqlite(leader: Instance, replica: Instance, side: str) -> Dying:
     return Dying(replica, lambda sql: databases.edit(path, sql))
 
 
-@pytest.fixture(scope="module")
-def only() -> Iterator[MariadbFleet]:
-    with own_server() as server, in_memory() as folder:
-        yield MariadbFleet(folder / "fleet", server, "sqlite", name="f3_migrating")
-
-
 @pytest.fixture
-def mariadb(only: MariadbFleet, side: str) -> Dying:
-    fleet = only.at_the_start()
-
+def mariadb(fleet: MariadbFleet, side: str) -> Dying:
     def die(link: Link) -> None:
         if side == "new":
             link.run("COMMIT")

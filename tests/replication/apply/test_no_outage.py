@@ -21,7 +21,7 @@ from replicator_kuma.dump.catalog import TABLES
 from replicator_kuma.replication.instance import Instance, Outcome
 from tests.support import cycles, databases
 from tests.support.compare import config_differences
-from tests.support.cycles import db, follow, lead, rename
+from tests.support.cycles import db, follow, lead, publish, rename
 from tests.support.instances import RecordingKuma
 from tests.support.openers import opened
 from tests.support.states import edit_state
@@ -153,8 +153,7 @@ def test_a_reader_that_stays_is_no_kuma(
         assert [(h.pid, h.command, h.maybe_kuma) for h in found] == [(pid, "litestream", False)]
         assert follow(behind).outcome is Outcome.APPLIED
         assert kuma.log == RESTART
-        rename(db(leader), 3, "another")
-        lead(leader)
+        publish(leader, "another")
         assert follow(behind).outcome is Outcome.APPLIED
     named = [r for r in caplog.records if f"process {pid} (litestream)" in r.getMessage()]
     assert len(named) == 1, "it is named once, not at each apply"
@@ -252,8 +251,7 @@ def test_what_fails_after_two_stops_waits_for_another_cause_or_snapshot(
         with pytest.raises(StoppedInVain, match=r"1\.2: .*exit code 7"):
             follow(behind)
     assert kuma.log == log
-    rename(db(leader), 3, "three")
-    lead(leader)
+    publish(leader, "three")
     with pytest.raises(KumaError, match="exit code 7"):
         follow(behind)
     assert len(kuma.log) > len(log), "another snapshot is tried"

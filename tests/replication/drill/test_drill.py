@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import sqlite3
 import stat
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -33,9 +35,10 @@ from replicator_kuma.replication.instance import Instance
 from tests.adapters.kuma.programs import python
 from tests.adapters.repository.places import tmpfs
 from tests.support import databases
-from tests.support.cycles import LOGO, lead, left_behind, rename
+from tests.support.cycles import LOGO, instance, lead, left_behind, rename
 from tests.support.dumps import edit_manifest, rewrite, signed
 from tests.support.folder_repository import FolderRepository
+from tests.support.forked import DIED, forked
 from tests.support.instances import RecordingNotifier
 from tests.support.states import with_fields
 from tests.support.waiting import wait_until
@@ -72,24 +75,26 @@ def relabel(repository: FolderRepository, **changes: object) -> None:
     note.write_text(json.dumps(raw | {"tags": label.tags()}))
 
 
+@pytest.fixture
+def leader(leader: Instance) -> Instance:
+    """A leader that has published 1.1."""
+    lead(leader)
+    return leader
+
+
 def test_a_leader_s_drill_goes_well_and_touches_nothing(
     leader: Instance, repository: FolderRepository
 ) -> None:
-    published = lead(leader)
     before, held = everything(leader.data_dir), leader.state.load()
     drilled = drill(leader)
     assert everything(leader.data_dir) == before
     assert left_behind(leader) == []
     state = leader.state.load()
-    assert with_fields(state, drill=None) == held
-    assert state.upkeep.drill is not None
-    assert (state.upkeep.drill.ok, state.upkeep.drill.position, state.upkeep.drill.kuma) == (
-        True,
-        "1.1",
-        False,
-    )
-    assert [name for name, _ in state.upkeep.drill.steps] == ["fetch", "load", "check"]
-    assert drilled.as_dict()["digest"] == published.digest
+    assert replace(state, drill=None) == held
+    assert state.drill is not None
+    assert (state.drill.ok, state.drill.position, state.drill.kuma) == (True, "1.1", False)
+    assert [name for name, _ in state.drill.steps] == ["fetch", "load", "check"]
+    assert drilled.as_dict()["digest"] == Dump.open(stored(repository)).manifest.digest
     assert drilled.seconds == sum(seconds for _, seconds in drilled.steps) > 0
     assert re.match(
         r"1\.1 of leader can be recovered in [\d.]+ s \(fetch [\d.]+ s, load [\d.]+ s, "
@@ -102,7 +107,6 @@ def test_a_leader_s_drill_goes_well_and_touches_nothing(
 def test_a_drill_is_of_the_newest_or_of_the_one_that_is_named(
     leader: Instance, repository: FolderRepository
 ) -> None:
-    lead(leader)
     rename(leader.data_dir / "kuma.db", 3, "newer")
     lead(leader)
     assert drill(leader).as_dict()["position"] == "1.2"
@@ -119,7 +123,6 @@ def scratch_of(leader: Instance) -> Path:
 
 
 def test_what_is_loaded_is_the_snapshot_s_rows_and_files(leader: Instance) -> None:
-    lead(leader)
     course = steps(leader)
     for _ in range(3):  # asked, fetched, loaded
         next(course)
@@ -151,17 +154,19 @@ def test_a_replica_s_own_ways_do_not_count(
     assert everything(replica.data_dir) == before
 
 
-def test_nothing_is_drilled_where_nothing_was_published(leader: Instance) -> None:
+def test_nothing_is_drilled_where_nothing_was_published(tmp_path: Path, filled: Path) -> None:
+    empty = FolderRepository(tmp_path / "empty")
+    empty.init()
+    new = instance(shutil.copytree(filled, tmp_path / "new"), empty, name="new")
     with pytest.raises(SnapshotNotFound) as caught:
-        drill(leader)
+        drill(new)
     assert caught.value.hint == SnapshotNotFound.none_yet  # a listing would be empty
-    assert leader.state.load().upkeep.drill is None
+    assert new.state.load().drill is None
 
 
 def test_a_repository_that_lost_the_fleet_s_snapshots_fails_the_drill(
     leader: Instance, repository: FolderRepository
 ) -> None:
-    lead(leader)
     for path in repository.folder.glob("*.json"):
         path.unlink()
     with pytest.raises(DrillFailed, match="no snapshot of this fleet any more"):
@@ -174,7 +179,6 @@ def test_a_repository_that_lost_the_fleet_s_snapshots_fails_the_drill(
 def test_a_repository_that_went_back_fails_the_drill(
     leader: Instance, repository: FolderRepository
 ) -> None:
-    lead(leader)
     older = stored(repository)
     rename(leader.data_dir / "kuma.db", 3, "newer")
     lead(leader)
@@ -188,77 +192,40 @@ def test_a_repository_that_went_back_fails_the_drill(
 def test_a_repository_out_of_reach_is_no_failed_drill(
     leader: Instance, repository: FolderRepository
 ) -> None:
-    lead(leader)
     repository.fail["snapshots"] = RepositoryUnreachable("no network")
     with pytest.raises(RepositoryUnreachable):
         drill(leader)
     assert leader.state.load().upkeep.drill is None
 
 
-def expect_failure(instance: Instance, words: str, step: str) -> None:
-    before = everything(instance.data_dir)
-    with pytest.raises(DrillFailed, match=words):
-        drill(instance)
-    assert everything(instance.data_dir) == before
-    assert left_behind(instance) == []
-    failed = instance.state.load().upkeep.drill_failed
-    assert failed is not None
-    assert (failed.ok, failed.failed_at) == (False, step)
-    assert told(instance)[-1].startswith(f"drill fails: the drill of 1.1 failed to {step}: ")
-
-
-def test_what_cannot_be_fetched_fails(leader: Instance, repository: FolderRepository) -> None:
-    lead(leader)
+def _not_fetched(_leader: Instance, repository: FolderRepository) -> None:
     repository.fail["fetch"] = RepositoryDamaged("a pack is missing")
-    expect_failure(leader, "a pack is missing", "fetch")
 
 
-def test_a_damaged_dump_fails(leader: Instance, repository: FolderRepository) -> None:
-    lead(leader)
+def _damaged(_leader: Instance, repository: FolderRepository) -> None:
     table = stored(repository) / "tables" / "monitor.jsonl"
     table.write_bytes(table.read_bytes().replace(b"http", b"hxxp", 1))
-    expect_failure(leader, "monitor", "fetch")
 
 
-def test_another_digest_than_the_tags_say_fails(
-    leader: Instance, repository: FolderRepository
-) -> None:
-    lead(leader)
-    folder = stored(repository)
-    rewrite(Dump.open(folder), "tag", lambda lines: [line.replace(b"a", b"b") for line in lines])
-    expect_failure(leader, "another dump than its tags say", "fetch")
+def _another_digest(_leader: Instance, repository: FolderRepository) -> None:
+    dump = Dump.open(stored(repository))
+    rewrite(dump, "tag", lambda lines: [line.replace(b"a", b"b") for line in lines])
 
 
-@pytest.mark.parametrize("wrong", [{"rows": 1}, {"monitors": 7000}])
-def test_tags_that_count_wrong_fail(
-    leader: Instance, repository: FolderRepository, wrong: dict[str, int]
-) -> None:
-    lead(leader)
-    relabel(repository, **wrong)
-    expect_failure(leader, "its tags say", "check")
-
-
-def test_references_that_point_nowhere_fail(leader: Instance, repository: FolderRepository) -> None:
-    lead(leader)
-    folder = stored(repository)
-
+def _dangling(_leader: Instance, repository: FolderRepository) -> None:
     def break_last(lines: list[bytes]) -> list[bytes]:
         return [*lines[:-1], re.sub(rb"^\[\d+,", b"[99999,", lines[-1])]
 
-    rewrite(Dump.open(folder), "monitor_tag", break_last)
+    rewrite(Dump.open(stored(repository)), "monitor_tag", break_last)
     relabel(repository)
-    expect_failure(leader, "references to missing rows", "load")
 
 
-def test_another_schema_fails(leader: Instance, repository: FolderRepository) -> None:
-    lead(leader)
+def _another_schema(leader: Instance, _repository: FolderRepository) -> None:
     database = leader.data_dir / "kuma.db"
     databases.edit(database, "DELETE FROM knex_migrations WHERE name LIKE '%gamedig-v4-to-v5%'")
-    expect_failure(leader, "another schema", "load")
 
 
-def test_a_snapshot_without_a_user_fails(leader: Instance, repository: FolderRepository) -> None:
-    lead(leader)
+def _nobody(_leader: Instance, repository: FolderRepository) -> None:
     folder = stored(repository)
     for table in Dump.open(folder).manifest.tables:
         rewrite(Dump.open(folder), table, lambda lines: lines[:1])
@@ -266,17 +233,57 @@ def test_a_snapshot_without_a_user_fails(leader: Instance, repository: FolderRep
         path.write_bytes(path.read_bytes().splitlines(keepends=True)[0])
     signed(folder)
     relabel(repository, rows=0, monitors=0)
-    expect_failure(leader, "no user", "check")
 
 
-def test_a_table_that_changes_what_is_written_fails(leader: Instance) -> None:
+def _meddler(leader: Instance, _repository: FolderRepository) -> None:
     """A trigger of the instance's own schema: a restore here would not hold what was wanted."""
-    lead(leader)
     databases.edit(
         leader.data_dir / "kuma.db",
         "CREATE TRIGGER t AFTER INSERT ON monitor BEGIN UPDATE tag SET color = 'x'; END",
     )
-    expect_failure(leader, "does not read back equal", "load")
+
+
+def _smuggled(_leader: Instance, repository: FolderRepository) -> None:
+    """A file that no row names."""
+    folder = stored(repository)
+    (folder / "files" / "upload" / "logo99.png").write_bytes(b"smuggled")
+    edit_manifest(folder, lambda m: m["files"].update({"upload/logo99.png": "0" * 64}))
+    signed(folder)
+    relabel(repository)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words", "step"),
+    [
+        (_not_fetched, "a pack is missing", "fetch"),
+        (_damaged, "monitor", "fetch"),
+        (_another_digest, "another dump than its tags say", "fetch"),
+        (lambda _leader, repository: relabel(repository, rows=1), "its tags say", "check"),
+        (lambda _leader, repository: relabel(repository, monitors=7000), "its tags say", "check"),
+        (_dangling, "references to missing rows", "load"),
+        (_another_schema, "another schema", "load"),
+        (_nobody, "no user", "check"),
+        (_meddler, "does not read back equal", "load"),
+        (_smuggled, "another digest than what was wanted", "check"),
+    ],
+)
+def test_what_is_wrong_fails_at_its_step_and_touches_nothing(
+    leader: Instance,
+    repository: FolderRepository,
+    spoil: Callable[[Instance, FolderRepository], None],
+    words: str,
+    step: str,
+) -> None:
+    spoil(leader, repository)
+    before = everything(leader.data_dir)
+    with pytest.raises(DrillFailed, match=words):
+        drill(leader)
+    assert everything(leader.data_dir) == before
+    assert left_behind(leader) == []
+    failed = leader.state.load().drill_failed
+    assert failed is not None
+    assert (failed.ok, failed.failed_at) == (False, step)
+    assert told(leader)[-1].startswith(f"drill fails: the drill of 1.1 failed to {step}: ")
 
 
 @pytest.mark.parametrize(
@@ -285,7 +292,6 @@ def test_a_table_that_changes_what_is_written_fails(leader: Instance) -> None:
 def test_a_full_disk_fails_and_leaves_nothing(
     leader: Instance, tmp_path: Path, size: str, step: str
 ) -> None:
-    lead(leader)
     with tmpfs(tmp_path / "small", size) as small:
         leader.state.name = small / "state"
         before = everything(leader.data_dir)
@@ -314,7 +320,6 @@ FAULTS = {
 @pytest.mark.parametrize("words", FAULTS)
 def test_what_the_database_holds_is_looked_at_again(leader: Instance, words: str) -> None:
     """An engine that took all and kept something else, or an error of ours."""
-    lead(leader)
     course = steps(leader)
     for _ in range(3):
         next(course)
@@ -326,7 +331,6 @@ def test_what_the_database_holds_is_looked_at_again(leader: Instance, words: str
 
 
 def test_a_damaged_database_is_noticed(leader: Instance) -> None:
-    lead(leader)
     course = steps(leader)
     for _ in range(3):
         next(course)
@@ -342,20 +346,7 @@ def test_a_damaged_database_is_noticed(leader: Instance) -> None:
         next(course)
 
 
-def test_a_file_that_no_row_names_is_noticed(
-    leader: Instance, repository: FolderRepository
-) -> None:
-    lead(leader)
-    folder = stored(repository)
-    (folder / "files" / "upload" / "logo99.png").write_bytes(b"smuggled")
-    edit_manifest(folder, lambda m: m["files"].update({"upload/logo99.png": "0" * 64}))
-    signed(folder)
-    relabel(repository)
-    expect_failure(leader, "another digest than what was wanted", "check")
-
-
 def test_a_signal_ends_it_between_two_steps_without_a_verdict(leader: Instance) -> None:
-    lead(leader)
     course = steps(leader)
     next(course)
     next(course)
@@ -369,7 +360,6 @@ def test_a_signal_ends_it_between_two_steps_without_a_verdict(leader: Instance) 
 def test_success_clears_a_failure_and_is_told(
     leader: Instance, repository: FolderRepository
 ) -> None:
-    lead(leader)
     repository.fail["fetch"] = RepositoryDamaged("a pack is missing")
     with pytest.raises(DrillFailed):
         drill(leader)
@@ -381,7 +371,6 @@ def test_success_clears_a_failure_and_is_told(
 
 
 def test_a_drill_beside_a_cycle_and_another_drill(leader: Instance) -> None:
-    lead(leader)
     course = steps(leader)
     next(course)
     next(course)
@@ -395,29 +384,26 @@ def test_a_drill_beside_a_cycle_and_another_drill(leader: Instance) -> None:
     assert (state.upkeep.drill.ok, state.upkeep.drill.position) == (True, "1.1")
 
 
-def killed_in_the_middle(leader: Instance) -> None:
+def killed_in_the_middle(instance: Instance) -> None:
     """A process that is killed when its scratch is full of rows."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            course = steps(leader)
-            for _ in range(3):
-                next(course)
-        finally:
-            os.kill(os.getpid(), signal.SIGKILL)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
-    assert (scratch_of(leader) / "data" / "kuma.db").exists()
+
+    def dies() -> None:
+        course = steps(instance)
+        for _ in range(3):
+            next(course)
+        os._exit(DIED)
+
+    assert forked(dies) == DIED
 
 
 def test_what_a_killed_drill_left_goes_with_the_next_cycle(leader: Instance) -> None:
-    lead(leader)
     killed_in_the_middle(leader)
+    assert (scratch_of(leader) / "data" / "kuma.db").exists()
     lead(leader)
     assert left_behind(leader) == []
 
 
 def test_a_drill_after_a_killed_one_goes_well(leader: Instance) -> None:
-    lead(leader)
     killed_in_the_middle(leader)
     drill(leader)
     assert left_behind(leader) == []
@@ -426,7 +412,6 @@ def test_a_drill_after_a_killed_one_goes_well(leader: Instance) -> None:
 def test_a_throw_away_kuma_of_a_killed_drill_ends_with_the_next_cycle(
     leader: Instance, tmp_path: Path
 ) -> None:
-    lead(leader)
     mark = f"DATA_DIR={leader.state.name / 'drill'}/".encode()
     silent = ThrowAway(python("import time; time.sleep(60)"), tmp_path, {}, 60)
     pid = os.fork()
@@ -459,7 +444,6 @@ def _bytes(path: Path) -> bytes:
 def test_a_kuma_that_shows_other_monitors_fails(
     leader: Instance, shown: dict[int, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lead(leader)
     monkeypatch.setattr(ThrowAway, "monitors", lambda _self, _visit: Shown(shown, 1.5))
     with pytest.raises(DrillFailed, match=r"failed to start: Uptime Kuma shows \d monitors, and"):
         drill(leader, None, ThrowAway(["sh"], leader.data_dir, {}, 1))

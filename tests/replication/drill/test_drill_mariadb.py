@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import signal
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -25,6 +23,7 @@ from replicator_kuma.base.errors import (
 from replicator_kuma.dump.format import Dump
 from replicator_kuma.replication.drill.drill import drill, steps
 from replicator_kuma.replication.instance import Instance
+from tests.replication.drill.test_drill import killed_in_the_middle
 from tests.support import mariadb_build
 from tests.support.cycles import LOGO, lead, left_behind
 from tests.support.dumps import rewrite
@@ -129,15 +128,7 @@ def test_what_a_killed_drill_left_is_dropped_by_the_next_cycle(
     allowed: Instance, mariadb: Server
 ) -> None:
     names = databases(mariadb)
-    pid = os.fork()
-    if pid == 0:
-        try:
-            course = steps(allowed)
-            for _ in range(3):
-                next(course)
-        finally:
-            os.kill(os.getpid(), signal.SIGKILL)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+    killed_in_the_middle(allowed)
     assert MARK in there(mariadb)
     lead(allowed)
     assert databases(mariadb) == names

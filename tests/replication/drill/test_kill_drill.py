@@ -22,12 +22,11 @@ from replicator_kuma.replication.drill.kill import Killed, kill
 from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.state.file import StateFile
 from tests.adapters.kuma.programs import python
-from tests.adapters.kuma.server import MIGRATING, Stage, stage
 from tests.support import databases
 from tests.support.cycles import PENDING, fill
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import RecordingKuma, RecordingNotifier, make_instance
-from tests.support.states import edit_state
+from tests.support.kuma_page import MIGRATING, Stage, stage
 from tests.support.waiting import wait_until
 
 PATIENCE = 20.0

@@ -18,7 +18,7 @@ from replicator_kuma.replication.leader.promote import promote
 from replicator_kuma.replication.leader.retention import Care, Keep
 from tests.support import cycles
 from tests.support.compare import config_differences
-from tests.support.cycles import db, follow, lead, rename
+from tests.support.cycles import db, follow, lead, publish, rename
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import RecordingNotifier
 from tests.support.states import edit_state
@@ -82,8 +82,7 @@ def test_a_replica_promoted_after_it_fences_the_old_leader_as_before(
         "nothing was done: "
     )
     # the new leader keeps the whole fleet in order, the old epoch too
-    rename(db(replica), 1, "led")
-    lead(replica)
+    publish(replica, "led", 1)
     tidy(replica)
     assert [str(s.position) for s in repository.snapshots("default")] == ["2.1", "2.2"]
 
@@ -159,18 +158,6 @@ def test_the_checked_part_goes_round(leader: Instance, repository: FolderReposit
     ]
 
 
-def test_damage_that_the_prune_finds_is_noted_too(
-    leader: Instance, repository: FolderRepository
-) -> None:
-    published(leader, 4)
-    repository.damaged = True
-    with pytest.raises(RepositoryDamaged, match="a pack is gone") as caught:
-        tidy(leader)
-    assert "Nothing more is removed" in caught.value.hint
-    assert [c for c in repository.calls if c != "snapshots"][-1] == "prune"
-    assert leader.state.load().upkeep.repositories[0].damaged == "a pack is gone"
-
-
 def test_damage_is_told_noted_and_nothing_is_removed_until_it_is_mended(
     leader: Instance, repository: FolderRepository
 ) -> None:
@@ -179,6 +166,8 @@ def test_damage_is_told_noted_and_nothing_is_removed_until_it_is_mended(
     with pytest.raises(RepositoryDamaged) as caught:
         tidy(leader)
     assert caught.value.exit_code == 20
+    assert "Nothing more is removed" in caught.value.hint
+    assert [c for c in repository.calls if c != "snapshots"][-1] == "prune"
     noted = record_of(leader.state.load(), housekeeping.NAME)
     assert (noted.ok, noted.exit_code, noted.error) == (False, 20, "RepositoryDamaged")
     assert leader.state.load().upkeep.repositories[0].damaged == "a pack is gone"

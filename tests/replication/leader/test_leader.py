@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import shutil
 from pathlib import Path
 
@@ -24,9 +23,7 @@ from replicator_kuma.replication.instance import Instance, Outcome
 from tests.support import cycles, databases
 from tests.support.compare import config_differences
 from tests.support.cycles import db, lead, positions, rename
-from tests.support.folder_repository import FolderRepository
-from tests.support.forked import forked
-from tests.support.states import edit_state
+from tests.support.folder_repository import FolderRepository, dies_in
 
 
 def test_the_first_publish_is_1_1(leader: Instance, repository: FolderRepository) -> None:
@@ -199,13 +196,8 @@ def test_killed_around_the_publish(
     """Between the intent and restic's beginning, or between restic's end and the note."""
     lead(leader)
     rename(db(leader), 3, "new name")
-
-    def dies() -> None:
-        getattr(repository, moment)["publish"] = lambda: os._exit(137)
-        lead(leader)
-
-    assert forked(dies) == 137
-    intent = leader.state.load().leading.publishing
+    dies_in(repository, moment, "publish", lambda: lead(leader))
+    intent = leader.state.load().intent
     assert intent is not None
     assert intent.position == Position(1, 2)
     result = lead(leader)
@@ -219,11 +211,7 @@ def test_killed_around_the_publish(
 
 
 def test_killed_in_the_very_first_publish(leader: Instance, repository: FolderRepository) -> None:
-    def dies() -> None:
-        repository.after["publish"] = lambda: os._exit(137)
-        lead(leader)
-
-    assert forked(dies) == 137
+    dies_in(repository, "after", "publish", lambda: lead(leader))
     rename(db(leader), 3, "new name")
     assert lead(leader).position == Position(1, 2)
 
@@ -243,21 +231,6 @@ def test_an_orphaned_restic_ends_late(leader: Instance, repository: FolderReposi
     assert lead(leader).position == Position(1, 4)
 
 
-def test_monitors_that_are_gone_are_published_only_when_told_so(
-    leader: Instance, repository: FolderRepository
-) -> None:
-    lead(leader)
-    databases.edit(db(leader), "DELETE FROM monitor WHERE id > 6")
-    for _ in range(2):
-        with pytest.raises(ShrinkRefused, match="6 of 12 monitors are gone"):
-            lead(leader)
-    assert positions(repository) == ["1.1"]
-    assert lead(leader, allow_shrink=True).position == Position(1, 2)
-    databases.edit(db(leader), "DELETE FROM monitor")
-    with pytest.raises(ShrinkRefused, match="6 of 6"):
-        lead(leader)
-
-
 def test_monitors_that_go_while_the_repository_is_asked_are_seen(
     leader: Instance, repository: FolderRepository
 ) -> None:
@@ -275,7 +248,7 @@ def test_monitors_that_go_while_the_repository_is_asked_are_seen(
     assert positions(repository) == ["1.1"]
 
 
-def test_a_lost_database_is_taken_back(leader: Instance, repository: FolderRepository) -> None:
+def test_a_lost_database_is_taken_back(leader: Instance) -> None:
     lead(leader)
     kept = cycles.copy_of(db(leader))
     db(leader).unlink()

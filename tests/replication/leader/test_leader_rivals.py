@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from replicator_kuma.adapters.repository import Label, Position
+from replicator_kuma.adapters.repository import Position
 from replicator_kuma.base.errors import (
     Fenced,
     RepositoryLost,
-    RepositoryMissing,
     RepositoryUnreachable,
     SnapshotRefused,
 )
@@ -22,17 +20,9 @@ from replicator_kuma.replication.actions import backup
 from replicator_kuma.replication.instance import Instance, Outcome
 from replicator_kuma.replication.runner import run
 from tests.support import cycles
-from tests.support.cycles import db, follow, lead, positions, rename, take_over
+from tests.support.cycles import db, follow, lead, positions, publish, rename, take_over
 from tests.support.folder_repository import FolderRepository
 from tests.support.states import edit_state
-
-
-def relabel(repository: FolderRepository, change: Callable[[Label], Label]) -> None:
-    """Change the tags of the newest snapshot: somebody else's hand."""
-    newest = repository.snapshots("default")[-1]
-    note = repository.folder / f"{newest.id}.json"
-    raw = json.loads(note.read_text())
-    note.write_text(json.dumps({**raw, "tags": change(newest.label).tags()}))
 
 
 def rival_of(leader: Instance, repository: FolderRepository, **changes: object) -> None:
@@ -41,22 +31,6 @@ def rival_of(leader: Instance, repository: FolderRepository, **changes: object) 
     position = Position(newest.position.epoch, newest.position.sequence + 1)
     other = {"position": position, "writer": "rival", "leader": "there", **changes}
     repository.add(repository.folder / newest.id, dataclasses.replace(newest.label, **other))  # type: ignore[arg-type]
-
-
-def test_a_rival_fences_and_is_told_of_at_each_cycle(
-    leader: Instance, repository: FolderRepository
-) -> None:
-    lead(leader)
-    rival_of(leader, repository)
-    rename(db(leader), 3, "new name")
-    for _ in range(2):
-        with pytest.raises(Fenced, match=r"there has published position 1\.2"):
-            lead(leader)
-    assert positions(repository) == ["1.1", "1.2"]
-    state = leader.state.load()
-    assert state.leading.fenced
-    assert state.leading.published is not None
-    assert state.leading.published.position == Position(1, 1)
 
 
 @pytest.mark.parametrize("changes", [{}, {"writer": None}], ids=["other name", "same writer"])
@@ -113,35 +87,6 @@ def test_once_the_rival_is_gone_it_goes_on(leader: Instance, repository: FolderR
     assert leader.state.load().leading.fenced is None
 
 
-def test_a_second_leader_by_mistake(
-    leader: Instance, repository: FolderRepository, filled: Path, tmp_path: Path
-) -> None:
-    lead(leader)
-    shutil.copytree(filled, tmp_path / "second")
-    second = cycles.instance(tmp_path / "second", repository, name="second")
-    rename(db(second), 3, "its own rows")
-    for _ in range(2):
-        with pytest.raises(Fenced, match=r"leader has published position 1\.1"):
-            lead(second)
-    rename(db(leader), 3, "goes on")
-    assert lead(leader).position == Position(1, 2)
-
-
-def test_a_second_leader_of_the_same_name_fences_the_first(
-    leader: Instance, repository: FolderRepository, filled: Path, tmp_path: Path
-) -> None:
-    """It cannot be told from the first one's container made anew; one of the two goes on."""
-    lead(leader)
-    shutil.copytree(filled, tmp_path / "second")
-    second = cycles.instance(tmp_path / "second", repository, name="leader")
-    rename(db(second), 3, "its own rows")
-    assert lead(second).position == Position(1, 2)
-    rename(db(leader), 3, "goes on")
-    with pytest.raises(Fenced):
-        lead(leader)
-    assert lead(second, verify=True).outcome is Outcome.NOTHING
-
-
 def test_a_container_made_anew_goes_on(leader: Instance, repository: FolderRepository) -> None:
     lead(leader)
     shutil.rmtree(leader.state.name)
@@ -166,42 +111,6 @@ def test_a_container_made_anew_whose_first_cycle_fails_goes_on(
     assert run(anew, "BACKUP", backup).sentence == "nothing changed since 1.1"
 
 
-def test_an_emptied_repository_is_an_error(leader: Instance, repository: FolderRepository) -> None:
-    lead(leader)
-    rename(db(leader), 3, "new name")
-    shutil.rmtree(repository.folder)
-    with pytest.raises(RepositoryMissing):
-        lead(leader)
-    repository.init()
-    for _ in range(2):
-        with pytest.raises(RepositoryLost, match=r"position 1\.1 was published"):
-            lead(leader)
-    assert positions(repository) == []
-
-
-def test_another_fleet_in_the_repository_does_not_matter(
-    leader: Instance, repository: FolderRepository
-) -> None:
-    lead(leader)
-    relabel(repository, lambda label: dataclasses.replace(label, fleet="others"))
-    with pytest.raises(RepositoryLost):
-        lead(leader, verify=True)
-    assert positions(repository, "others") == ["1.1"]
-
-
-def test_absurd_times_change_nothing(leader: Instance, repository: FolderRepository) -> None:
-    lead(leader)
-    rename(db(leader), 3, "new name")
-    lead(leader)
-    times = iter(["2999-01-01T00:00:00Z", "1970-01-01T00:00:00Z"])
-    for found in repository.snapshots("default"):
-        path = repository.folder / f"{found.id}.json"
-        path.write_text(json.dumps({**json.loads(path.read_text()), "time": next(times)}))
-    assert lead(leader, verify=True).sentence == "nothing changed since 1.2"
-    rename(db(leader), 3, "newer name")
-    assert lead(leader).position == Position(1, 3)
-
-
 # --- a leader that has followed meanwhile -----------------------------------------------------
 
 
@@ -216,39 +125,37 @@ def next_leader(tmp_path: Path, leader: Instance, repository: FolderRepository) 
     return made
 
 
-def assert_fenced(leader: Instance) -> None:
-    with pytest.raises(Fenced, match=r"next has published position 2\.\d"):
-        lead(leader)
-
-
-@pytest.mark.parametrize("changed", [False, True], ids=["same rows", "other rows"])
-def test_a_backup_is_fenced_where_another_was_followed_meanwhile(
-    leader: Instance, next_leader: Instance, changed: bool
-) -> None:
-    if changed:
-        rename(db(next_leader), 3, "of the next leader")
-        lead(next_leader)
+def _same_rows(leader: Instance, _next: Instance) -> None:
     for _ in range(2):
         follow(leader)
-    assert_fenced(leader)
 
 
-def test_a_backup_is_fenced_though_an_older_snapshot_was_restored_last(
-    leader: Instance, next_leader: Instance
-) -> None:
+def _other_rows(leader: Instance, next_leader: Instance) -> None:
+    publish(next_leader, "of the next leader")
+    _same_rows(leader, next_leader)
+
+
+def _an_older_one_restored_last(leader: Instance, _next: Instance) -> None:
     follow(leader)
     follow(leader, snapshot="1.1")
-    assert_fenced(leader)
 
 
-def test_a_backup_is_fenced_though_what_was_followed_was_refused(
-    leader: Instance, next_leader: Instance, repository: FolderRepository
-) -> None:
-    newest = repository.snapshots("default")[-1]
-    edit_state(leader.state, bad=(newest.id,))
+def _refused(leader: Instance, next_leader: Instance) -> None:
+    newest = next_leader.repository.snapshots("default")[-1]
+    leader.state.update(bad=(newest.id,))
     with pytest.raises(SnapshotRefused):
         follow(leader)
-    assert_fenced(leader)
+
+
+@pytest.mark.parametrize(
+    "meanwhile", [_same_rows, _other_rows, _an_older_one_restored_last, _refused]
+)
+def test_a_backup_is_fenced_where_another_was_followed_meanwhile(
+    leader: Instance, next_leader: Instance, meanwhile: Callable[[Instance, Instance], None]
+) -> None:
+    meanwhile(leader, next_leader)
+    with pytest.raises(Fenced, match=r"next has published position 2\.\d"):
+        lead(leader)
 
 
 def test_a_promoted_leader_asks_no_more_than_any_other(

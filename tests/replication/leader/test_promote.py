@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import shutil
 from pathlib import Path
 
@@ -18,15 +17,23 @@ from replicator_kuma.base.errors import (
     RepositoryLost,
     RepositoryUnreachable,
     SnapshotNotFound,
-    SnapshotRefused,
     TwoLeaders,
 )
 from replicator_kuma.replication.instance import Instance, Outcome
 from tests.support import cycles, databases
 from tests.support.compare import config_differences
-from tests.support.cycles import db, follow, lead, left_behind, positions, rename, take_over
-from tests.support.folder_repository import FolderRepository
-from tests.support.forked import forked
+from tests.support.cycles import (
+    db,
+    follow,
+    lead,
+    left_behind,
+    positions,
+    publish,
+    rename,
+    step,
+    take_over,
+)
+from tests.support.folder_repository import FolderRepository, dies_in
 from tests.support.instances import RecordingKuma
 
 
@@ -55,10 +62,9 @@ def spoil_newest(repository: FolderRepository) -> None:
 
 
 def test_a_replica_takes_the_newest_rows_and_opens_the_next_epoch(
-    leader: Instance, replica: Instance, repository: FolderRepository
+    leader: Instance, replica: Instance
 ) -> None:
-    rename(db(leader), 3, "the last edit")
-    lead(leader)
+    publish(leader, "the last edit")
     result = take_over(replica)
     assert (result.outcome, result.position) == (Outcome.PUBLISHED, Position(2, 1))
     assert "with the rows of 1.2" in result.sentence
@@ -72,28 +78,9 @@ def test_a_replica_takes_the_newest_rows_and_opens_the_next_epoch(
     assert lead(replica).position == Position(2, 2)
 
 
-def test_the_old_leader_comes_back_fenced_and_follows(
-    leader: Instance, replica: Instance, repository: FolderRepository
-) -> None:
+def test_a_fenced_leader_may_be_promoted(leader: Instance, replica: Instance) -> None:
     take_over(replica)
-    rename(db(leader), 4, "made by the old leader while it was away")
-    with pytest.raises(Fenced, match=r"replica has published position 2\.1"):
-        lead(leader)
-    rename(db(replica), 3, "goes on")
-    lead(replica)
-    assert follow(leader).position == Position(2, 2)
-    assert config_differences(db(leader), db(replica)) == []
-    assert positions(repository) == ["1.1", "2.1", "2.2"]
-    with pytest.raises(Fenced):
-        lead(leader, verify=True)
-
-
-def test_a_fenced_leader_may_be_promoted(
-    leader: Instance, replica: Instance, repository: FolderRepository
-) -> None:
-    take_over(replica)
-    rename(db(replica), 3, "the last edit")
-    lead(replica)
+    publish(replica, "the last edit")
     with pytest.raises(Fenced):
         lead(leader, verify=True)
     result = take_over(leader)
@@ -117,38 +104,6 @@ def test_twice_in_a_row_keeps_its_own_newer_rows(
     assert positions(repository) == ["1.1", "2.1", "3.1"]
 
 
-def test_promoting_ends_a_fight_of_two_leaders(
-    leader: Instance, replica: Instance, repository: FolderRepository
-) -> None:
-    newest = repository.snapshots("default")[-1]
-    label = dataclasses.replace(
-        newest.label, position=Position(1, 2), writer="rival", leader="there"
-    )
-    repository.add(repository.folder / newest.id, label)
-    with pytest.raises(TwoLeaders):
-        follow(replica)
-    rename(db(leader), 3, "not published")
-    with pytest.raises(Fenced):
-        lead(leader)
-    assert take_over(leader).position == Position(2, 1)
-    assert follow(replica).position == Position(2, 1)
-
-
-def test_an_unreadable_newest_needs_force(
-    leader: Instance, replica: Instance, repository: FolderRepository
-) -> None:
-    rename(db(leader), 3, "lost with the snapshot")
-    lead(leader)
-    spoil_newest(repository)
-    with pytest.raises(SnapshotRefused):
-        take_over(replica)
-    assert positions(repository) == ["1.1", "1.2"]
-    result = take_over(replica, force=True)
-    assert result.position == Position(2, 1)
-    assert "with its own rows (1.2 could not be taken)" in result.sentence
-    assert cycles.name_of(db(replica), 3) != "lost with the snapshot"
-
-
 def test_an_emptied_repository_needs_force_and_goes_on_above(
     leader: Instance, replica: Instance, repository: FolderRepository
 ) -> None:
@@ -165,9 +120,7 @@ def test_a_repository_that_went_back_needs_force(
     leader: Instance, replica: Instance, repository: FolderRepository
 ) -> None:
     """Else promote would take the rows back with it, silently."""
-    rename(db(leader), 3, "two")
-    lead(leader)
-    follow(replica)
+    step(leader, replica, "two")
     newest = repository.snapshots("default")[-1]
     (repository.folder / f"{newest.id}.json").unlink()
     with pytest.raises(RepositoryLost, match=r"newest snapshot is 1\.1, but 1\.2 was applied"):
@@ -200,8 +153,7 @@ def test_an_instance_without_rows_leads_nobody(
 def test_a_kuma_that_does_not_start_on_the_newest_rows_leads_nobody(
     leader: Instance, replica: Instance, repository: FolderRepository, kuma: RecordingKuma
 ) -> None:
-    rename(db(leader), 3, "two")
-    lead(leader)
+    publish(leader, "two")
     kuma.refuses_to_be_ready = [True]
     with pytest.raises(KumaError):
         take_over(replica)
@@ -212,11 +164,7 @@ def test_a_kuma_that_does_not_start_on_the_newest_rows_leads_nobody(
 def test_killed_in_the_publish_of_a_promote(
     replica: Instance, repository: FolderRepository, moment: str
 ) -> None:
-    def dies() -> None:
-        getattr(repository, moment)["publish"] = lambda: os._exit(137)
-        take_over(replica)
-
-    assert forked(dies) == 137
+    dies_in(repository, moment, "publish", lambda: take_over(replica))
     assert follow(replica).outcome is Outcome.NOTHING
     assert take_over(replica).position == Position(3, 1)
     assert lead(replica).sentence == "nothing changed since 3.1"
@@ -236,8 +184,7 @@ def test_an_apply_that_kuma_has_not_confirmed_is_not_taken_for_applied(
 ) -> None:
     """A person had stopped Kuma: the rows of the take wait for it, and its repository breaks."""
     follow(replica)
-    rename(db(leader), 3, "three")
-    lead(leader)
+    publish(leader, "three")
     kuma = replica.kuma
     assert isinstance(kuma, RecordingKuma)
     kuma.up = False
@@ -258,8 +205,7 @@ def test_an_apply_that_kuma_has_not_confirmed_is_not_taken_for_applied(
 @pytest.fixture
 def tie(leader: Instance, replica: Instance, repository: FolderRepository) -> tuple[str, str]:
     """Two snapshots at 1.2 with different rows: the leader's own, and a rival's. Their ids."""
-    rename(db(leader), 3, "of the leader")
-    lead(leader)
+    publish(leader, "of the leader")
     newest = repository.snapshots("default")[-1]
     rival = repository.snapshots("default")[0]
     label = dataclasses.replace(
@@ -269,7 +215,7 @@ def tie(leader: Instance, replica: Instance, repository: FolderRepository) -> tu
 
 
 def test_which_of_two_rows_are_the_fleet_s_a_person_says(
-    replica: Instance, repository: FolderRepository, tie: tuple[str, str]
+    replica: Instance, tie: tuple[str, str]
 ) -> None:
     before = cycles.name_of(db(replica), 3)
     with pytest.raises(TwoLeaders, match=r"2 snapshots with different rows are 1\.2") as refused:
@@ -288,7 +234,7 @@ def test_forced_it_leads_with_its_own_rows(replica: Instance, tie: tuple[str, st
 
 
 def test_one_of_the_two_leads_with_what_it_published(
-    leader: Instance, replica: Instance, repository: FolderRepository, tie: tuple[str, str]
+    leader: Instance, replica: Instance, tie: tuple[str, str]
 ) -> None:
     with pytest.raises(Fenced):
         lead(leader, verify=True)
@@ -302,8 +248,7 @@ def test_in_an_epoch_of_two_writers_nobody_leads_until_the_next_one(
     leader: Instance, replica: Instance, repository: FolderRepository
 ) -> None:
     """The rival's snapshot came late, and is below; but the replicas follow neither."""
-    rename(db(leader), 3, "two")
-    lead(leader)
+    publish(leader, "two")
     newest = repository.snapshots("default")[-1]
     label = dataclasses.replace(newest.label, position=Position(1, 1), writer="rival")
     repository.add(repository.folder / newest.id, label)

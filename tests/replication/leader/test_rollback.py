@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -30,10 +29,10 @@ from tests.support.cycles import (
     positions,
     rename,
     roll_back_to,
+    step,
     take_over,
 )
-from tests.support.folder_repository import FolderRepository
-from tests.support.forked import DIED, forked
+from tests.support.folder_repository import FolderRepository, dies_in
 from tests.support.instances import RecordingKuma
 
 
@@ -42,9 +41,7 @@ def ahead(leader: Instance, replica: Instance) -> Instance:
     """The leader at 1.3: eight of its twelve monitors went at 1.2, allowed; 1.3 renamed one."""
     databases.edit(db(leader), "DELETE FROM monitor WHERE id > 4")
     lead(leader, allow_shrink=True)
-    rename(db(leader), 3, "three")
-    lead(leader)
-    follow(replica)
+    step(leader, replica, "three")
     return leader
 
 
@@ -179,12 +176,7 @@ def test_killed_on_the_way_the_next_cycle_ends_it(
     """Also where monitors went by it: nobody has to say that twice."""
     roll_back_to(ahead, "1.1")
     follow(replica)
-
-    def dies() -> None:
-        getattr(repository, moment)[call] = lambda: os._exit(DIED)
-        roll_back_to(ahead, "1.2")
-
-    assert forked(dies) == DIED
+    dies_in(repository, moment, call, lambda: roll_back_to(ahead, "1.2"))
     result = lead(ahead)
     newest = repository.snapshots("default")[-1]
     if call == "fetch":
@@ -207,18 +199,4 @@ def test_a_publish_that_failed_is_made_up_for(
         roll_back_to(ahead, "1.2")
     assert ahead.state.load().leading.rollback_begun == Position(1, 2)
     assert lead(ahead).position == Position(1, 6)
-    assert ahead.state.load().leading.rollback_begun is None
-
-
-def test_rows_edited_after_such_a_failure_are_guarded_again(
-    ahead: Instance, repository: FolderRepository
-) -> None:
-    from replicator_kuma.base.errors import ShrinkRefused
-
-    roll_back_to(ahead, "1.1")
-    repository.fail["publish"] = RepositoryUnreachable("no network")
-    with pytest.raises(RepositoryUnreachable):
-        roll_back_to(ahead, "1.2")
-    databases.edit(db(ahead), "DELETE FROM monitor")
-    with pytest.raises(ShrinkRefused):
-        lead(ahead)
+    assert ahead.state.load().rolled_back is None

@@ -9,7 +9,7 @@ from replicator_kuma.replication.apply import checkpoints
 from replicator_kuma.replication.apply.checkpoints import Checkpoint
 from replicator_kuma.replication.instance import Instance
 from tests.support import databases
-from tests.support.cycles import db, follow, go_back, lead, rename, roll_back_to, take_over
+from tests.support.cycles import db, go_back, lead, publish, rename, roll_back_to, step, take_over
 from tests.support.folder_repository import FolderRepository
 
 
@@ -22,16 +22,14 @@ def ahead(leader: Instance) -> Instance:
     """A leader at 1.3."""
     lead(leader)
     for name in ("two", "three"):
-        rename(db(leader), 3, name)
-        lead(leader)
+        publish(leader, name)
     return leader
 
 
 def test_the_rows_before_a_rollback_are_those_that_were_published_last(ahead: Instance) -> None:
     roll_back_to(ahead, "1.1")
     assert newest_kept(ahead).words == "1.3 → 1.1: 1 monitor changed"
-    rename(db(ahead), 3, "five")
-    lead(ahead)
+    publish(ahead, "five")
     roll_back_to(ahead, "1.2")
     assert newest_kept(ahead).words == "1.5 → 1.2: 1 monitor changed"
     done = go_back(ahead, hold=False)
@@ -67,11 +65,7 @@ def test_a_leader_that_follows_now_had_what_it_published(
     leader: Instance, replica: Instance
 ) -> None:
     take_over(replica)
-    rename(db(replica), 3, "theirs")
-    lead(replica)
-    follow(leader)
+    step(replica, leader, "theirs")
     assert newest_kept(leader).words == "1.1 → 2.2: 1 monitor changed"
-    rename(db(replica), 3, "newer")
-    lead(replica)
-    follow(leader)
+    step(replica, leader, "newer")
     assert newest_kept(leader).words == "2.2 → 2.3: 1 monitor changed"

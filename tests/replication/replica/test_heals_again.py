@@ -11,7 +11,7 @@ from replicator_kuma.dump.transform.policy import Policy
 from replicator_kuma.replication.instance import Instance, Outcome
 from replicator_kuma.replication.replica.drift import AGAIN
 from tests.support import databases
-from tests.support.cycles import db, follow, lead, name_of, rename
+from tests.support.cycles import db, follow, name_of, publish, rename
 from tests.support.instances import RecordingKuma
 from tests.support.states import drift_words, edit_state
 
@@ -110,8 +110,7 @@ def test_rows_that_return_are_put_right_when_a_person_says_so(
 
 def test_the_next_snapshot_begins_anew(leader: Instance, replica: Instance) -> None:
     healed(replica)
-    rename(db(leader), 4, "newer")
-    lead(leader)
+    publish(leader, "newer", 4)
     follow(replica)
     state = replica.state.load()
     assert (state.following.healed, state.following.healed_at) == ("", 0.0)

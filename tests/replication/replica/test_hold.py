@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 from collections.abc import Callable
 
@@ -38,8 +37,7 @@ from tests.support.cycles import (
     step,
     take_over,
 )
-from tests.support.folder_repository import FolderRepository
-from tests.support.forked import DIED, forked
+from tests.support.folder_repository import FolderRepository, dies_in
 from tests.support.instances import RecordingKuma
 from tests.support.states import drift_words
 
@@ -236,12 +234,7 @@ def test_killed_between_the_word_and_the_apply(
     ahead: Instance, repository: FolderRepository, moment: str
 ) -> None:
     """The next cycle goes there: it neither follows 1.3 nor holds rows that it does not have."""
-
-    def dies() -> None:
-        getattr(repository, moment)["fetch"] = lambda: os._exit(DIED)
-        hold_at(ahead, "1.2")
-
-    assert forked(dies) == DIED
+    dies_in(repository, moment, "fetch", lambda: hold_at(ahead, "1.2"))
     assert name_of(db(ahead), 3) == "three"
     result = follow(ahead)
     assert result.outcome is Outcome.APPLIED
@@ -253,12 +246,7 @@ def test_killed_before_it_got_there_and_the_snapshot_goes(
     ahead: Instance, repository: FolderRepository
 ) -> None:
     """That is an error at each cycle, no silent hold."""
-
-    def dies() -> None:
-        repository.before["fetch"] = lambda: os._exit(DIED)
-        hold_at(ahead, "1.2")
-
-    assert forked(dies) == DIED
+    dies_in(repository, "before", "fetch", lambda: hold_at(ahead, "1.2"))
     forget(repository, "1.2")
     with pytest.raises(SnapshotNotFound, match=r"1\.2 this replica was sent to") as caught:
         follow(ahead)
@@ -270,12 +258,7 @@ def test_killed_before_it_got_there_and_the_snapshot_goes(
 def test_killed_while_it_goes_on(ahead: Instance, repository: FolderRepository, call: str) -> None:
     """It holds what it held, or goes to the newest by itself."""
     hold_at(ahead, "1.2")
-
-    def dies() -> None:
-        repository.before[call] = lambda: os._exit(DIED)
-        go_on(ahead)
-
-    assert forked(dies) == DIED
+    dies_in(repository, "before", call, lambda: go_on(ahead))
     follow(ahead)
     assert name_of(db(ahead), 3) == ("two" if call == "snapshots" else "three")
     assert left_behind(ahead) == []

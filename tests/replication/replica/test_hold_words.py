@@ -10,9 +10,8 @@ import pytest
 from replicator_kuma.base.errors import KumaError
 from replicator_kuma.config.settings import Settings
 from replicator_kuma.replication.instance import Instance, Outcome
-from replicator_kuma.reports import terminal
-from replicator_kuma.reports.status import status
-from tests.support.cycles import UnmanagedKuma, db, follow, go_back, lead, name_of, rename
+from replicator_kuma.reports.status import Report
+from tests.support.cycles import UnmanagedKuma, db, follow, go_back, name_of, publish, step
 from tests.support.forked import DIED, forked
 from tests.support.instances import RecordingKuma
 
@@ -21,9 +20,7 @@ from tests.support.instances import RecordingKuma
 def ahead(leader: Instance, replica: Instance) -> Instance:
     """A replica at 1.3."""
     for name in ("two", "three"):
-        rename(db(leader), 3, name)
-        lead(leader)
-        follow(replica)
+        step(leader, replica, name)
     return replica
 
 
@@ -86,9 +83,7 @@ def test_an_apply_tells_each_step_and_for_whom_it_waits(
 ) -> None:
     steps: list[str] = []
     replica.progress = steps.append
-    rename(db(leader), 3, "two")
-    lead(leader)
-    follow(replica)
+    step(leader, replica, "two")
     assert steps == [
         "asking the repository", "fetching 1.2", "comparing the rows",
         "trying the changes on a copy", "stopping Kuma",
@@ -107,8 +102,7 @@ def test_the_way_back_of_an_apply_is_told_too(
 ) -> None:
     steps: list[str] = []
     replica.progress = steps.append
-    rename(db(leader), 3, "two")
-    lead(leader)
+    publish(leader, "two")
     kuma.refuses_to_be_ready = [True]
     with pytest.raises(KumaError):
         follow(replica)
@@ -120,7 +114,5 @@ def test_an_apply_that_stops_nobody_tells_each_step_once(
 ) -> None:
     steps: list[str] = []
     replica.kuma, replica.progress = UnmanagedKuma(), steps.append
-    rename(db(leader), 3, "two")
-    lead(leader)
-    follow(replica)
+    step(leader, replica, "two")
     assert steps[-2:] == ["keeping the rows from before", "writing the tables"]

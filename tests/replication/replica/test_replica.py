@@ -24,7 +24,17 @@ from replicator_kuma.replication.snapshots import find
 from replicator_kuma.replication.state.state import State
 from tests.support import cycles, databases
 from tests.support.compare import config_differences
-from tests.support.cycles import db, follow, lead, left_behind, mark, rename, snapshot
+from tests.support.cycles import (
+    db,
+    follow,
+    lead,
+    left_behind,
+    mark,
+    publish,
+    rename,
+    snapshot,
+    step,
+)
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import RecordingKuma
 from tests.support.states import state_of, with_fields
@@ -116,9 +126,7 @@ def test_other_tables_than_before_are_compared_again(leader: Instance, replica: 
 def test_it_never_goes_back_by_itself(
     leader: Instance, replica: Instance, repository: FolderRepository, kuma: RecordingKuma
 ) -> None:
-    rename(db(leader), 3, "two")
-    lead(leader)
-    follow(replica)
+    step(leader, replica, "two")
     newest = repository.snapshots("default")[-1]
     (repository.folder / f"{newest.id}.json").unlink()
     kuma.log.clear()
@@ -139,32 +147,13 @@ def test_a_person_may_go_to_any_snapshot(
 ) -> None:
     first = repository.snapshots("default")[0]
     old = cycles.copy_of(db(leader))
-    rename(db(leader), 3, "two")
-    lead(leader)
-    follow(replica)
+    step(leader, replica, "two")
     wanted = first.id[:7] if by == "id" else "1.1"
     result = follow(replica, snapshot=wanted)
     assert (result.outcome, result.position) == (Outcome.APPLIED, Position(1, 1))
     assert config_differences(db(replica), old) == []
     with pytest.raises(SnapshotNotFound):
         follow(replica, snapshot="7.7")
-
-
-def test_two_leaders_change_nothing(
-    leader: Instance, replica: Instance, repository: FolderRepository, kuma: RecordingKuma
-) -> None:
-    rename(db(leader), 3, "two")
-    lead(leader)
-    newest = repository.snapshots("default")[-1]
-    label = dataclasses.replace(
-        newest.label, position=Position(1, 3), writer="rival", leader="there"
-    )
-    repository.add(repository.folder / newest.id, label)
-    repository.calls.clear()
-    with pytest.raises(TwoLeaders, match="leader, there"):
-        follow(replica, reconcile=True)
-    assert repository.calls == ["snapshots"]
-    assert kuma.log == []
 
 
 def test_another_schema_fetches_nothing(
@@ -189,8 +178,7 @@ def test_another_schema_fetches_nothing(
 def test_tags_that_lie_are_refused(
     leader: Instance, replica: Instance, repository: FolderRepository, kuma: RecordingKuma
 ) -> None:
-    rename(db(leader), 3, "two")
-    lead(leader)
+    publish(leader, "two")
     newest = repository.snapshots("default")[-1]
     note = repository.folder / f"{newest.id}.json"
     tags = dataclasses.replace(newest.label, digest="0" * 64).tags()
@@ -204,8 +192,7 @@ def test_tags_that_lie_are_refused(
 def test_an_unreachable_repository_stops_nothing(
     leader: Instance, replica: Instance, repository: FolderRepository, kuma: RecordingKuma
 ) -> None:
-    rename(db(leader), 3, "two")
-    lead(leader)
+    publish(leader, "two")
     for call in ("snapshots", "fetch"):
         repository.fail[call] = RepositoryUnreachable("no network")
         with pytest.raises(RepositoryUnreachable):
@@ -217,8 +204,7 @@ def test_an_unreachable_repository_stops_nothing(
 def test_no_database_and_a_migrating_one_are_waited_for(
     leader: Instance, replica: Instance, repository: FolderRepository
 ) -> None:
-    rename(db(leader), 3, "two")
-    lead(leader)
+    publish(leader, "two")
     repository.calls.clear()
     databases.edit(db(replica), "UPDATE knex_migrations_lock SET is_locked = 1")
     result = follow(replica)

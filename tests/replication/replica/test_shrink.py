@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,18 @@ from replicator_kuma.replication.replica.preview import preview as previewed
 from replicator_kuma.replication.runner import run
 from replicator_kuma.replication.shrink import Limit
 from tests.support import cycles, databases
-from tests.support.cycles import add_monitor, count, db, follow, lead, rename, take_over
-from tests.support.folder_repository import FolderRepository
+from tests.support.cycles import (
+    add_monitor,
+    another,
+    count,
+    db,
+    follow,
+    lead,
+    publish,
+    rename,
+    take_over,
+)
+from tests.support.folder_repository import FolderRepository, dies_in
 from tests.support.instances import RecordingKuma
 from tests.support.states import edit_state
 
@@ -43,18 +54,17 @@ def shrink_unasked(leader: Instance, monitors: int) -> Position | None:
         leader.shrink_limit = asked
 
 
+def without(monitors: Iterable[int]) -> Policy:
+    """Rules that leave these out."""
+    rule = '[[rule]]\ntable = "monitor"\nwhere = {{ id = {} }}\nskip = true\n'
+    return Policy(overrides=Overrides.parse("".join(map(rule.format, monitors))))
+
+
 def shrunk(repository: FolderRepository) -> dict[str, str]:
     """Position and mark of each snapshot."""
     found = repository.snapshots("default")
     repository.calls.pop()
     return {str(s.position): str(s.label.shrunk or "") for s in found}
-
-
-def another_replica(folder: Path, like: Instance, repository: FolderRepository) -> Instance:
-    shutil.copytree(like.data_dir, folder, ignore=lambda *_: {"replicator"})
-    made = cycles.instance(folder, repository, name=folder.name)
-    follow(made, reconcile=True)
-    return made
 
 
 # --- a replica --------------------------------------------------------------------------------
@@ -97,27 +107,15 @@ def test_what_a_person_names_is_meant(leader: Instance, replica: Instance) -> No
     assert follow(replica).outcome is Outcome.NOTHING
 
 
-def test_what_the_leader_was_told_is_followed(
-    leader: Instance, replica: Instance, repository: FolderRepository
-) -> None:
-    keep(leader, 3)
-    with pytest.raises(ShrinkRefused):
-        lead(leader)
-    lead(leader, allow_shrink=True)
-    assert shrunk(repository) == {"1.1": "", "1.2": "1.2"}
-    assert follow(replica).position == Position(1, 2)
-    assert count(db(replica), "monitor") == 3
-
-
 def test_the_mark_is_carried_on_over_skipped_and_forgotten_snapshots(
     leader: Instance, replica: Instance, repository: FolderRepository, tmp_path: Path
 ) -> None:
-    late = another_replica(tmp_path / "late", replica, repository)
+    late = another(tmp_path / "late", replica, repository)
+    follow(late, reconcile=True)
     keep(leader, 3)
     lead(leader, allow_shrink=True)
     for name in ("two", "three"):
-        rename(db(leader), 1, name)
-        lead(leader)
+        publish(leader, name, 1)
     assert shrunk(repository) == {"1.1": "", "1.2": "1.2", "1.3": "1.2", "1.4": "1.2"}
     for found in repository.snapshots("default")[:-1]:
         (repository.folder / f"{found.id}.json").unlink()
@@ -130,7 +128,8 @@ def test_the_mark_is_carried_on_over_skipped_and_forgotten_snapshots(
 def test_the_mark_survives_a_repository_that_was_emptied(
     leader: Instance, replica: Instance, repository: FolderRepository, tmp_path: Path
 ) -> None:
-    late = another_replica(tmp_path / "late", replica, repository)
+    late = another(tmp_path / "late", replica, repository)
+    follow(late, reconcile=True)
     keep(leader, 3)
     lead(leader, allow_shrink=True)
     follow(replica)
@@ -165,7 +164,7 @@ def test_small_steps_that_were_skipped_are_one_large_one(
 
 
 def test_monitors_that_others_replace_are_gone_too(
-    leader: Instance, replica: Instance, repository: FolderRepository, kuma: RecordingKuma
+    leader: Instance, replica: Instance, kuma: RecordingKuma
 ) -> None:
     """The counts say nothing: as many are there as before, and all history would go."""
     leader.shrink_limit = OFF
@@ -180,18 +179,14 @@ def test_monitors_that_others_replace_are_gone_too(
 
 
 def test_what_rules_leave_out_is_no_deletion_and_counts_as_there(
-    leader: Instance, replica: Instance, repository: FolderRepository
+    leader: Instance, replica: Instance
 ) -> None:
-    rules = Overrides.parse('[[rule]]\ntable = "monitor"\nwhere = { id = 12 }\nskip = true\n')
-    most = "\n".join(
-        f'[[rule]]\ntable = "monitor"\nwhere = {{ id = {n} }}\nskip = true' for n in range(4, 13)
-    )
-    replica.policy = lambda: Policy(overrides=rules)
+    most = without(range(4, 13))
+    replica.policy = lambda: without([12])
     follow(replica)
     assert count(db(replica), "monitor") == 11
-    replica.policy = lambda: Policy(overrides=Overrides.parse(most))
-    rename(db(leader), 1, "a newer snapshot and other rules at once")
-    lead(leader)
+    replica.policy = lambda: most
+    publish(leader, "a newer snapshot and other rules at once", 1)
     follow(replica)
     assert count(db(replica), "monitor") == 3
     for number in (2, 3):  # most of what is here, few of the fleet's
@@ -202,10 +197,8 @@ def test_what_rules_leave_out_is_no_deletion_and_counts_as_there(
 
 
 def test_a_replica_that_rules_thinned_is_still_guarded(leader: Instance, replica: Instance) -> None:
-    most = "\n".join(
-        f'[[rule]]\ntable = "monitor"\nwhere = {{ id = {n} }}\nskip = true' for n in range(4, 13)
-    )
-    replica.policy = lambda: Policy(overrides=Overrides.parse(most))
+    most = without(range(4, 13))
+    replica.policy = lambda: most
     follow(replica)
     shrink_unasked(leader, 3)  # none of those that are here
     with pytest.raises(SnapshotShrinks, match="9 of 12"):
@@ -255,7 +248,7 @@ def test_a_leader_that_follows_now_is_guarded_by_what_it_published(
         follow(leader)
 
 
-def test_rows_put_right_are_not_guarded(leader: Instance, replica: Instance) -> None:
+def test_rows_put_right_are_not_guarded(replica: Instance) -> None:
     for number in range(100, 130):
         add_monitor(db(replica), number)
     assert follow(replica, reconcile=True).outcome is Outcome.APPLIED
@@ -266,18 +259,6 @@ def test_a_limit_of_its_own(leader: Instance, replica: Instance) -> None:
     replica.shrink_limit = OFF
     shrink_unasked(leader, 0)
     assert follow(replica).outcome is Outcome.APPLIED
-
-
-def test_a_strict_limit_of_its_own(leader: Instance, replica: Instance) -> None:
-    replica.shrink_limit = Limit(10)
-    cycles.delete_monitor(db(leader), 12)
-    lead(leader)
-    assert follow(replica).outcome is Outcome.APPLIED, "1 of 12 is less than a tenth"
-    cycles.delete_monitor(db(leader), 11)
-    cycles.delete_monitor(db(leader), 10)
-    lead(leader)
-    with pytest.raises(SnapshotShrinks, match="2 of 11"):
-        follow(replica)
 
 
 def test_it_is_told_once(leader: Instance, replica: Instance) -> None:
@@ -341,12 +322,10 @@ def test_a_promote_does_not_take_what_would_take_most_monitors(
 
 
 def test_a_replica_that_rules_had_thinned_is_promoted_with_the_fleet_s_rows(
-    leader: Instance, replica: Instance, repository: FolderRepository
+    leader: Instance, replica: Instance
 ) -> None:
-    most = "\n".join(
-        f'[[rule]]\ntable = "monitor"\nwhere = {{ id = {n} }}\nskip = true' for n in range(4, 13)
-    )
-    replica.policy = lambda: Policy(overrides=Overrides.parse(most))
+    most = without(range(4, 13))
+    replica.policy = lambda: most
     follow(replica)
     assert count(db(replica), "monitor") == 3
     take_over(replica)
@@ -358,14 +337,12 @@ def test_a_promote_that_is_forced_with_few_rows_marks_them_as_meant(
     leader: Instance, replica: Instance, repository: FolderRepository, tmp_path: Path
 ) -> None:
     """The newest cannot be read, and rules have left few monitors here: a person wants these."""
-    other = another_replica(tmp_path / "other", replica, repository)
-    most = "\n".join(
-        f'[[rule]]\ntable = "monitor"\nwhere = {{ id = {n} }}\nskip = true' for n in range(4, 13)
-    )
-    replica.policy = lambda: Policy(overrides=Overrides.parse(most))
+    other = another(tmp_path / "other", replica, repository)
+    follow(other, reconcile=True)
+    most = without(range(4, 13))
+    replica.policy = lambda: most
     follow(replica)
-    rename(db(leader), 1, "lost with the snapshot")
-    lead(leader)
+    publish(leader, "lost with the snapshot", 1)
     newest = repository.snapshots("default")[-1]
     (repository.folder / newest.id / "manifest.json").write_text("{}")
     with pytest.raises(SnapshotRefused):
@@ -376,35 +353,12 @@ def test_a_promote_that_is_forced_with_few_rows_marks_them_as_meant(
     assert count(db(other), "monitor") == 3
 
 
-def test_a_promote_of_the_leader_itself_does_not_shrink_the_fleet_unasked(
-    leader: Instance, replica: Instance, repository: FolderRepository
-) -> None:
-    """It was fenced, its rival's snapshot is gone again, and so are its own monitors."""
-    edit_state(leader.state, fenced="there has published position 1.2")
-    keep(leader, 1)
-    with pytest.raises(ShrinkRefused) as refused:
-        take_over(leader)
-    assert "promote --force" in refused.value.hint
-    take_over(leader, force=True)
-    assert shrunk(repository)["2.1"] == "2.1"
-    assert follow(replica).position == Position(2, 1)
-
-
 def test_a_killed_publish_that_was_allowed_is_known_again(
     leader: Instance, replica: Instance, repository: FolderRepository
 ) -> None:
     """Its snapshot is there, its note is not: the mark is the snapshot's."""
     keep(leader, 2)
-
-    class Killed(BaseException):
-        pass
-
-    def dies() -> None:
-        raise Killed
-
-    repository.after["publish"] = dies
-    with pytest.raises(Killed):
-        lead(leader, allow_shrink=True)
+    dies_in(repository, "after", "publish", lambda: lead(leader, allow_shrink=True))
     rename(db(leader), 1, "goes on")
     assert lead(leader).position == Position(1, 3)
     assert shrunk(repository)["1.3"] == "1.2"
@@ -436,10 +390,8 @@ def test_half_of_what_rules_left_here_may_be_few_of_the_fleet_s(
     for number in range(100, 120):
         add_monitor(db(leader), number)
     lead(leader)
-    skipped = "\n".join(
-        f'[[rule]]\ntable = "monitor"\nwhere = {{ id = {n} }}\nskip = true' for n in range(100, 120)
-    )
-    replica.policy = lambda: Policy(overrides=Overrides.parse(skipped))
+    skipped = without(range(100, 120))
+    replica.policy = lambda: skipped
     follow(replica)
     assert count(db(replica), "monitor") == 12
     for number in range(7, 13):

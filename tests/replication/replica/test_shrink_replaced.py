@@ -65,9 +65,7 @@ def test_an_edit_of_every_monitor_takes_none(leader: Instance, replica: Instance
     assert follow(replica).outcome is Outcome.APPLIED
 
 
-def test_nobody_is_asked_where_the_limit_is_off_or_the_fleet_small(
-    leader: Instance, repository: FolderRepository
-) -> None:
+def test_nobody_is_asked_where_the_limit_is_off_or_the_fleet_small(leader: Instance) -> None:
     lead(leader)
     leader.shrink_limit = Limit(None)
     rebuild(leader, same_ids=False)
@@ -151,11 +149,16 @@ def test_a_snapshot_before_that_is_damaged_does_not_stop_the_leader_and_the_log_
     assert kuma.log == []
 
 
+@pytest.mark.parametrize("replaced", [True, False])
 def test_a_promote_of_the_leader_itself_asks_too(
-    leader: Instance, replica: Instance, repository: FolderRepository
+    leader: Instance, replica: Instance, repository: FolderRepository, replaced: bool
 ) -> None:
-    edit_state(leader.state, fenced="there has published position 1.2")
-    rebuild(leader, same_ids=False)
+    """It was fenced, its rival's snapshot is gone again, and so are its own monitors."""
+    leader.state.update(fenced="there has published position 1.2")
+    if replaced:
+        rebuild(leader, same_ids=False)
+    else:
+        databases.edit(db(leader), "DELETE FROM monitor WHERE id > 1")
     with pytest.raises(ShrinkRefused) as refused:
         take_over(leader)
     assert "promote --force" in refused.value.hint

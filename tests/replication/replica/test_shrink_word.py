@@ -27,8 +27,10 @@ from tests.support.cycles import (
     lead,
     name_of,
     positions,
+    publish,
     rename,
     roll_back_to,
+    step,
     take_over,
 )
 from tests.support.folder_repository import FolderRepository
@@ -49,9 +51,7 @@ def damage(repository: FolderRepository) -> None:
 
 def fenced_in_a_rollback(leader: Instance, replica: Instance, repository: FolderRepository) -> None:
     """1.2 is published; while the leader goes back to 1.1 the replica is promoted."""
-    rename(db(leader), 3, "two")
-    lead(leader)
-    follow(replica)
+    step(leader, replica, "two")
 
     def promoted() -> None:
         take_over(replica)
@@ -68,9 +68,7 @@ def test_a_leader_that_was_fenced_in_a_rollback_and_follows_forgets_it(
     fenced_in_a_rollback(leader, replica, repository)
     for number, name in enumerate(("three", "four", "five")):
         add_monitor(db(replica), 200 + number)
-        rename(db(replica), 3, name)
-        lead(replica)
-        follow(leader)
+        step(replica, leader, name)
     assert "those of 2.3" in go_back(leader).sentence
     rename(db(leader), 5, "somebody was here")
     follow(leader, reconcile=True)
@@ -81,9 +79,8 @@ def test_so_does_one_whose_rows_equal_the_newest_already(
     leader: Instance, replica: Instance, repository: FolderRepository
 ) -> None:
     fenced_in_a_rollback(leader, replica, repository)
-    assert leader.state.load().leading.rollback_applied is not None
-    rename(db(replica), 3, name_of(db(leader), 3))
-    lead(replica)
+    assert leader.state.load().went_back is not None
+    publish(replica, name_of(db(leader), 3))
     assert follow(leader, reconcile=True).outcome is Outcome.NOTHING
     state = leader.state.load()
     assert (state.leading.rollback_begun, state.leading.rollback_applied) == (None, None)
@@ -127,7 +124,7 @@ def test_what_went_by_such_a_rollback_is_counted_under_any_id_of_its_snapshot(
 
 
 def test_a_rollback_to_the_newest_leaves_no_word_behind(
-    leader: Instance, replica: Instance, repository: FolderRepository
+    leader: Instance, replica: Instance
 ) -> None:
     rename(db(leader), 3, "edited")
     roll_back_to(leader, "1.1", force=True)

@@ -19,13 +19,23 @@ from replicator_kuma.replication.instance import Instance, Outcome
 from replicator_kuma.replication.observe import Observation, observe
 from replicator_kuma.replication.replica import drift
 from replicator_kuma.replication.replica.drift import AGAIN, Step, judge
-from replicator_kuma.replication.replica.preview import preview as previewed
+from replicator_kuma.replication.state.state import State
 from tests.support import cycles, databases
 from tests.support.compare import config_differences, orphans
-from tests.support.cycles import UnmanagedKuma, db, follow, lead, left_behind, name_of, rename
+from tests.support.cycles import (
+    UnmanagedKuma,
+    db,
+    follow,
+    lead,
+    left_behind,
+    name_of,
+    publish,
+    rename,
+    step,
+)
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import RecordingKuma
-from tests.support.states import drift_words, state_of, with_fields
+from tests.support.openers import opened
 
 RULE = Rule("monitor", changes=(("interval", 77),))
 APPLIED = "1.1 is applied; nothing newer"
@@ -120,8 +130,7 @@ def test_a_start_puts_rows_right(leader: Instance, replica: Instance, kuma: Reco
 def test_the_next_snapshot_puts_rows_right(leader: Instance, replica: Instance) -> None:
     rename(db(replica), 3, "mine")
     follow(replica)
-    rename(db(leader), 4, "newer")
-    lead(leader)
+    publish(leader, "newer", 4)
     assert follow(replica).sentence.startswith("applied 1.2 of leader: 2 monitors changed")
     assert same_rows(replica, leader)
     assert replica.state.load().drift is None
@@ -137,14 +146,6 @@ def test_what_kuma_writes_by_itself_is_no_drift(replica: Instance) -> None:
     )
     assert follow(replica).sentence == APPLIED
     assert replica.state.load().drift is None
-
-
-def test_a_preview_shows_drift_of_an_applied_snapshot(replica: Instance) -> None:
-    rename(db(replica), 3, "mine")
-    follow(replica)
-    with previewed(replica) as preview:
-        assert preview.summary.sentence() == "1 monitor changed"
-        assert any("«mine»" in line for line in preview.words())
 
 
 def test_a_database_that_is_gone_is_told_though_the_snapshot_is_applied(
@@ -239,7 +240,7 @@ def test_a_heal_that_failed_is_tried_again_and_shows_as_drift(
     assert "to be put right" in drift_words(state)
     unmanaged = cycles.instance(healing.data_dir, repository, name="replica", kuma=UnmanagedKuma())
     unmanaged.policy = healing.policy
-    with cycles.opened_elsewhere(db(healing)):
+    with opened(db(healing)):
         for _ in range(2):
             with pytest.raises(KumaRunning):
                 follow(unmanaged)
@@ -250,7 +251,7 @@ def test_a_heal_that_failed_is_tried_again_and_shows_as_drift(
 
 @pytest.mark.parametrize("heal", [True, False])
 def test_another_choice_is_compared_anew(
-    leader: Instance, replica: Instance, repository: FolderRepository, heal: bool
+    replica: Instance, repository: FolderRepository, heal: bool
 ) -> None:
     replica.policy = lambda: Policy(heal=heal, truncate=True)
     assert follow(replica).sentence == "the rows equal 1.1; nothing to do"
@@ -273,8 +274,7 @@ def test_rows_that_come_back_are_put_right_once(
     leader: Instance, healing: Instance, kuma: RecordingKuma, caplog: pytest.LogCaptureFixture
 ) -> None:
     kuma_writes_at_its_start(healing, kuma)
-    rename(db(leader), 4, "newer")
-    lead(leader)
+    publish(leader, "newer", 4)
     assert follow(healing).outcome is Outcome.APPLIED
     assert follow(healing).outcome is Outcome.APPLIED, "the first look cannot know it"
     assert kuma.log == HEALED * 2
@@ -301,8 +301,7 @@ def test_rows_that_come_back_do_not_keep_others_from_being_put_right(
     rename(db(healing), 3, "mine")
     assert follow(healing).outcome is Outcome.APPLIED
     assert name_of(db(healing), 3) == name_of(db(leader), 3)
-    rename(db(leader), 5, "newer")
-    lead(leader)
+    publish(leader, "newer", 5)
     assert follow(healing).sentence.startswith("applied 1.2 of leader:")
     assert name_of(db(healing), 5) == "newer"
 
@@ -311,9 +310,7 @@ def test_rows_of_the_snapshot_before_are_no_rows_that_came_back(
     leader: Instance, healing: Instance
 ) -> None:
     before = name_of(db(leader), 3)
-    rename(db(leader), 3, "newer")
-    lead(leader)
-    follow(healing)
+    step(leader, healing, "newer")
     rename(db(healing), 3, before)
     assert follow(healing).outcome is Outcome.APPLIED
     assert name_of(db(healing), 3) == "newer"
@@ -326,8 +323,7 @@ def test_what_was_equal_to_the_snapshot_before_proves_nothing_of_this_one(
     prints, before = ["one"], name_of(db(leader), 3)
     healing.store.fingerprint = lambda: prints[0]  # type: ignore[method-assign]
     assert follow(healing).sentence == APPLIED
-    rename(db(leader), 3, "newer")
-    lead(leader)
+    publish(leader, "newer")
     prints[0] = "two"
     assert follow(healing).outcome is Outcome.APPLIED
     rename(db(healing), 3, before)
@@ -415,7 +411,7 @@ def test_who_promotes_a_replica_with_ways_of_its_own_is_told_that_they_become_th
 
 
 def test_rules_of_a_replica_do_not_reach_the_fleet_when_it_leads(
-    replica: Instance, leader: Instance, repository: FolderRepository
+    replica: Instance, leader: Instance
 ) -> None:
     rules = Overrides((Rule("monitor", (("id", (3,)),), skip=True), RULE))
     replica.policy = lambda: Policy(overrides=rules)
@@ -453,10 +449,8 @@ def test_what_a_person_s_start_of_kuma_confirms_is_remembered_as_applied(
 ) -> None:
     """Nothing that an apply means is known only to the process that carried it out."""
     kuma.up = False
-    rename(db(leader), 3, "newer")
-    lead(leader)
-    follow(healing)
-    assert healing.state.load().applying.pending is not None
+    step(leader, healing, "newer")
+    assert healing.state.load().pending is not None
     kuma.up = True
     repository.calls.clear()
     again = cycles.instance(healing.data_dir, repository, name="replica", kuma=kuma)
@@ -466,7 +460,7 @@ def test_what_a_person_s_start_of_kuma_confirms_is_remembered_as_applied(
 
 
 def test_a_state_of_the_version_before_is_compared_anew_and_does_no_harm(
-    leader: Instance, replica: Instance, repository: FolderRepository, kuma: RecordingKuma
+    replica: Instance, repository: FolderRepository, kuma: RecordingKuma
 ) -> None:
     raw = json.loads(replica.state.path.read_text())
     new = {"arrived", "keeps_own", "alike", "drift", "drift_words", "drift_digest", "healed"}

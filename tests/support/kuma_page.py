@@ -1,4 +1,4 @@
-"""An HTTP server on loopback whose answer a test can change at any time."""
+"""What answers in the place of a Kuma's page, on loopback: a test can change it at any time."""
 
 from __future__ import annotations
 
@@ -54,18 +54,3 @@ def stage() -> Iterator[Stage]:
         yield made
     finally:
         made.close()
-
-
-class Clock:
-    """A clock that moves only when somebody sleeps, and tells a story as it does."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        self.sleeps = 0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-        self.sleeps += 1
