@@ -25,7 +25,7 @@ from replicator_kuma.replication.state.state import State
 from replicator_kuma.reports.doctor.doctor import examine
 from replicator_kuma.reports.doctor.findings import Finding, Level
 from replicator_kuma.reports.health import health
-from tests.support.states import edit_state, failing, state_of
+from tests.support.states import edit_state, failing, state_with
 
 HOSTILE = 12345
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="root is at work in these tests")
@@ -119,7 +119,7 @@ def test_another_user_s_folder_is_not_used(data: Path, use: str) -> None:
 @ROOT
 def test_a_state_of_0_3_0_that_kuma_s_user_has_is_used_once_it_is_given_over(data: Path) -> None:
     state = StateFile(data / "replicator")
-    state.save(state_of(writer="before", problems=failing("RepositoryUnreachable")))
+    state.save(state_with(writer="before", problems=failing("RepositoryUnreachable")))
     heartbeat.write(state.folder, beat())
     all_of_it = (state.name, *state.name.rglob("*"))
     for path in all_of_it:
@@ -130,7 +130,7 @@ def test_a_state_of_0_3_0_that_kuma_s_user_has_is_used_once_it_is_given_over(dat
         edit_state(state, writer="after")
     words = next(line for line in caught.value.hint.splitlines() if "chown" in line)
     assert os.system(words[words.index("chown") :]) == 0  # what the message says
-    assert edit_state(state, role="leader") == state_of(
+    assert edit_state(state, role="leader") == state_with(
         "before", problems=state.load().problems, role="leader"
     )
 

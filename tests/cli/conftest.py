@@ -40,7 +40,7 @@ class World:
     folder: Path
     capsys: pytest.CaptureFixture[str]
     monkeypatch: pytest.MonkeyPatch
-    repository: AskedRepository
+    repository: FolderRepository
     reach: Mapping[str, str] = field(default_factory=dict)
 
     @property

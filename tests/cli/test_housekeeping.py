@@ -18,7 +18,7 @@ from tests.cli.harness import Run
 from tests.support import databases
 from tests.support.databases import edit
 from tests.support.folder_repository import FolderRepository
-from tests.support.states import state_of
+from tests.support.states import state_with
 from tests.support.tools import restic_018
 from tests.support.waiting import wait_until
 
@@ -134,7 +134,7 @@ def test_run_makes_up_for_a_missed_night_at_its_start(tmp_path: Path) -> None:
     databases.build(run.data_dir / "kuma.db", monitors=3)
     state = StateFile(run.data_dir / "replicator")
     missed = JobRecord("housekeeping", "daily 01:00-05:00", due=1.0)
-    state.save(state_of(writer="0123456789abcdef", jobs=(missed,)))
+    state.save(state_with(writer="0123456789abcdef", jobs=(missed,)))
     run.start("run")
     with contextlib.ExitStack() as stack:
         stack.push(run)

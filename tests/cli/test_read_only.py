@@ -17,9 +17,10 @@ from replicator_kuma.adapters.repository.restic.client import Timeouts
 from replicator_kuma.base.errors import RepositoryUnreachable
 from replicator_kuma.replication.state.file import StateFile
 from tests.adapters.repository import places
-from tests.cli.conftest import AskedRepository, World
+from tests.cli.conftest import World
 from tests.support import weak_repository
 from tests.support.databases import build, edit, query
+from tests.support.folder_repository import FolderRepository
 from tests.support.gate import reading_only
 from tests.support.supervised import Side
 from tests.support.tools import rclone, restic_014, restic_018
@@ -97,7 +98,7 @@ def fleet(
         monkeypatch.delenv(name, raising=False)
     for name, value in places.environment("unused").items():
         monkeypatch.setenv(name, value)
-    made = World(tmp_path, capsys, monkeypatch, AskedRepository(tmp_path / "none"))
+    made = World(tmp_path, capsys, monkeypatch, FolderRepository(tmp_path / "none"))
     shutil.copytree(published / "leader", made.leader)
     build(made.replica / "kuma.db", "2.3", monitors=3)
     return made

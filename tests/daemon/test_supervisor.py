@@ -35,6 +35,7 @@ from tests.support.folder_repository import FolderRepository
 from tests.support.instances import make_instance
 from tests.support.kuma_server import free_port
 from tests.support.mariadb import Server, short_folder
+from tests.support.states import edit_state
 from tests.support.supervised import FAKE_KUMA
 from tests.support.waiting import wait_until
 
@@ -349,7 +350,7 @@ def test_kuma_that_cannot_be_started_at_all(tmp_path: Path) -> None:
 def test_rows_on_which_kuma_does_not_start_are_put_back(tmp_path: Path) -> None:
     run = Run(tmp_path / "r", "RESTORE")
     mark = SnapshotRef(Position(1, 2), "d", "s", "f" * 64)
-    StateFile(run.data_dir / "replicator").update(pending=Pending(mark, "a", "b"))
+    edit_state(StateFile(run.data_dir / "replicator"), pending=Pending(mark, "a", "b"))
     run.script("behaviour", die_at_start=1)
     with run:
         run.until("notify Uptime Kuma does not come back")
@@ -365,7 +366,7 @@ def test_rows_on_which_kuma_does_not_start_are_put_back(tmp_path: Path) -> None:
 def test_a_start_does_not_try_a_bad_snapshot_again(tmp_path: Path) -> None:
     run = Run(tmp_path / "r", "RESTORE")
     failed = Last(1.0, False, "it is not tried again", error="SnapshotRefused")
-    StateFile(run.data_dir / "replicator").update(bad=("f" * 64,), last=failed)
+    edit_state(StateFile(run.data_dir / "replicator"), bad=("f" * 64,), last=failed)
     run.script("restore", error="SnapshotRefused")
     with run:
         run.until("restore False None", times=2)
@@ -405,8 +406,12 @@ def test_failing_cycles_go_on_and_are_told_once(tmp_path: Path) -> None:
         run.logged("works again after")
         assert run.calls.count("notify backup fails") == 2
         state = StateFile(run.data_dir / "replicator").load()
-        assert state.last is not None
-        assert (state.last.ok, state.last.outcome, state.failing_since) == (True, "published", 0.0)
+        assert state.outcome.last is not None
+        assert (state.outcome.last.ok, state.outcome.last.outcome, state.failing_since) == (
+            True,
+            "published",
+            0.0,
+        )
 
 
 def test_sigusr1_starts_a_cycle_now(tmp_path: Path) -> None:
@@ -605,7 +610,7 @@ def test_a_kuma_that_is_not_our_child_outlives_us(tmp_path: Path) -> None:
     run.script("backup", stop=True, hold=60)
     with run:
         run.until("stopped")
-        StateFile(run.data_dir / "replicator").update(stopped_by_me=True)
+        edit_state(StateFile(run.data_dir / "replicator"), stopped_by_me=True)
         assert run.end()[0] == 0
     assert run.calls[-2:] == ["kuma start", "notifier closed"]
 

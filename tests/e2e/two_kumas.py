@@ -47,7 +47,7 @@ def cycles(number: int, *sides: Side) -> None:
     """Wait until each side has done so many more cycles, all without an error."""
 
     def last(side: Side) -> tuple[float, bool]:
-        found = state_of(side.data_dir).last
+        found = state_of(side.data_dir).outcome.last
         return (found.at, found.ok) if found else (0.0, False)
 
     seen = {side: last(side)[0] for side in sides}

@@ -34,11 +34,11 @@ from replicator_kuma.replication.state.records import FailedAttempt, Hold, Last,
 from replicator_kuma.replication.state.state import State
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import make_instance
-from tests.support.states import edit_state, state_of, with_fields
+from tests.support.states import edit_state, state_with, with_fields
 
 NOW = 1_800_000_000.0
 MARK = SnapshotRef(Position(1, 1), "d", "s", "f" * 64, leader="alpha")
-WENT_WELL = state_of("w", fresh_at=NOW - 600, last=Last(NOW - 600, True, "fine", "nothing"))
+WENT_WELL = state_with("w", fresh_at=NOW - 600, last=Last(NOW - 600, True, "fine", "nothing"))
 FAILS = Last(NOW - 5, False, "no route", "", "RepositoryUnreachable", 5)
 
 
@@ -141,10 +141,10 @@ def test_a_fence_is_a_leader_s_and_a_hold_a_replica_s() -> None:
 @pytest.mark.parametrize(
     ("state", "seen"),
     [
-        (state_of("w", last=Last(NOW - 60, True, "fine", "nothing")), NOW - 60),
-        (state_of("w", last=Last(NOW - 60, True, "no snapshot yet", WAITING)), 0.0),
-        (state_of("w", last=FAILS, last_ok_at=NOW - 90, applied=MARK), NOW - 90),
-        (state_of("w", last=FAILS, last_ok_at=NOW - 90), 0.0),
+        (state_with("w", last=Last(NOW - 60, True, "fine", "nothing")), NOW - 60),
+        (state_with("w", last=Last(NOW - 60, True, "no snapshot yet", WAITING)), 0.0),
+        (state_with("w", last=FAILS, last_ok_at=NOW - 90, applied=MARK), NOW - 90),
+        (state_with("w", last=FAILS, last_ok_at=NOW - 90), 0.0),
     ],
     ids=["went well", "waited", "fails since", "has only ever waited"],
 )
@@ -174,7 +174,7 @@ def test_no_time_makes_an_age_negative_or_an_answer_of_several_lines(
     fresh_at: float, now: float, max_age: float, leads: bool, refused: bool
 ) -> None:
     words = "two\nlines" if refused else ""
-    state = state_of("w", fresh_at=fresh_at, refused=words, last=FAILS)
+    state = state_with("w", fresh_at=fresh_at, refused=words, last=FAILS)
     found = judge(state, leads, max_age, now)
     assert found.age is None or found.age >= 0
     assert "\n" not in found.line

@@ -10,7 +10,7 @@ from replicator_kuma.adapters.repository import Label, Position
 from replicator_kuma.replication.shrink import Limit, carried, held
 from replicator_kuma.replication.state.state import State
 from tests.support.cycles import MARK, PENDING, mark, snapshot
-from tests.support.states import state_of
+from tests.support.states import state_with
 
 
 @pytest.mark.parametrize(
@@ -46,20 +46,20 @@ def test_the_latest_that_is_known_is_carried_on() -> None:
     label = replace(snapshot((1, 9)).label, shrunk=Position(1, 2))
     previous = replace(snapshot((1, 9)), label=label)
     assert carried(State("me"), None) is None
-    assert carried(state_of("me", published=MARK), snapshot((1, 9))) is None
-    assert carried(state_of("me", published=one), previous) == Position(1, 2)
-    assert carried(state_of("me", published=one, applied=three), previous) == Position(1, 3)
-    assert carried(state_of("me", applied=two), None) == Position(1, 2)
+    assert carried(state_with("me", published=MARK), snapshot((1, 9))) is None
+    assert carried(state_with("me", published=one), previous) == Position(1, 2)
+    assert carried(state_with("me", published=one, applied=three), previous) == Position(1, 3)
+    assert carried(state_with("me", applied=two), None) == Position(1, 2)
 
 
 def test_what_an_instance_stands_on() -> None:
     applied, published = mark((1, 5)), mark((1, 2))
     assert held(State("me")) is None
-    assert held(state_of("me", published=published)) == published
-    assert held(state_of("me", published=published, applied=applied)) == applied
-    assert held(state_of("me", applied=applied, pending=PENDING)) == PENDING.mark
+    assert held(state_with("me", published=published)) == published
+    assert held(state_with("me", published=published, applied=applied)) == applied
+    assert held(state_with("me", applied=applied, pending=PENDING)) == PENDING.mark
     back = replace(PENDING, rollback=True)
-    assert held(state_of("me", applied=applied, pending=back)) == applied
+    assert held(state_with("me", applied=applied, pending=back)) == applied
 
 
 def test_a_mark_is_a_tag_and_never_of_a_later_position() -> None:

@@ -284,7 +284,7 @@ def test_on_a_leader_what_came_back_is_published_as_a_change(
     lead(leader)
     assert cycles.count(db(leader), "monitor") == 12
     publish(leader, "two")
-    applied = leader.state.load().applied
+    applied = leader.state.load().following.applied
     result = go_back(leader, hold=False)
     assert result.sentence.endswith("; the next cycle publishes them")
     assert cycles.count(db(leader), "monitor") == 0

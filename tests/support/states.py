@@ -35,7 +35,7 @@ def with_fields(state: State, /, **values: Any) -> State:
     return state
 
 
-def state_of(writer: str, **values: Any) -> State:
+def state_with(writer: str, **values: Any) -> State:
     """A state of this writer; raises as `with_fields`."""
     return with_fields(State(writer=writer), **values)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from replicator_kuma.adapters.database.sqlite import history
+from replicator_kuma.adapters.database import history
 from replicator_kuma.adapters.database.sqlite import store as module
 from replicator_kuma.adapters.database.sqlite.store import SqliteStore
 from replicator_kuma.base.errors import DatabaseError, DatabaseLocked, DatabaseMissing

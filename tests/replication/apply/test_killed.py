@@ -28,6 +28,7 @@ from tests.support.compare import config_differences
 from tests.support.cycles import copy_of, db, follow, lead, publish, rename
 from tests.support.instances import RecordingNotifier
 from tests.support.kuma_server import free_port
+from tests.support.states import edit_state
 from tests.support.supervised import FAKE_KUMA
 from tests.support.waiting import wait_until
 

@@ -90,10 +90,14 @@ def test_a_leader_s_drill_goes_well_and_touches_nothing(
     assert everything(leader.data_dir) == before
     assert left_behind(leader) == []
     state = leader.state.load()
-    assert replace(state, drill=None) == held
-    assert state.drill is not None
-    assert (state.drill.ok, state.drill.position, state.drill.kuma) == (True, "1.1", False)
-    assert [name for name, _ in state.drill.steps] == ["fetch", "load", "check"]
+    assert with_fields(state, drill=None) == held
+    assert state.upkeep.drill is not None
+    assert (state.upkeep.drill.ok, state.upkeep.drill.position, state.upkeep.drill.kuma) == (
+        True,
+        "1.1",
+        False,
+    )
+    assert [name for name, _ in state.upkeep.drill.steps] == ["fetch", "load", "check"]
     assert drilled.as_dict()["digest"] == Dump.open(stored(repository)).manifest.digest
     assert drilled.seconds == sum(seconds for _, seconds in drilled.steps) > 0
     assert re.match(
@@ -161,7 +165,7 @@ def test_nothing_is_drilled_where_nothing_was_published(tmp_path: Path, filled: 
     with pytest.raises(SnapshotNotFound) as caught:
         drill(new)
     assert caught.value.hint == SnapshotNotFound.none_yet  # a listing would be empty
-    assert new.state.load().drill is None
+    assert new.state.load().upkeep.drill is None
 
 
 def test_a_repository_that_lost_the_fleet_s_snapshots_fails_the_drill(
@@ -280,7 +284,7 @@ def test_what_is_wrong_fails_at_its_step_and_touches_nothing(
         drill(leader)
     assert everything(leader.data_dir) == before
     assert left_behind(leader) == []
-    failed = leader.state.load().drill_failed
+    failed = leader.state.load().upkeep.drill_failed
     assert failed is not None
     assert (failed.ok, failed.failed_at) == (False, step)
     assert told(leader)[-1].startswith(f"drill fails: the drill of 1.1 failed to {step}: ")

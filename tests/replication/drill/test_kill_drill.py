@@ -27,6 +27,7 @@ from tests.support.cycles import PENDING, fill
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import RecordingKuma, RecordingNotifier, make_instance
 from tests.support.kuma_page import MIGRATING, Stage, stage
+from tests.support.states import edit_state
 from tests.support.waiting import wait_until
 
 PATIENCE = 20.0

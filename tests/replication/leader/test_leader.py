@@ -24,6 +24,7 @@ from tests.support import cycles, databases
 from tests.support.compare import config_differences
 from tests.support.cycles import db, lead, positions, rename
 from tests.support.folder_repository import FolderRepository, dies_in
+from tests.support.states import edit_state
 
 
 def test_the_first_publish_is_1_1(leader: Instance, repository: FolderRepository) -> None:
@@ -197,7 +198,7 @@ def test_killed_around_the_publish(
     lead(leader)
     rename(db(leader), 3, "new name")
     dies_in(repository, moment, "publish", lambda: lead(leader))
-    intent = leader.state.load().intent
+    intent = leader.state.load().leading.publishing
     assert intent is not None
     assert intent.position == Position(1, 2)
     result = lead(leader)

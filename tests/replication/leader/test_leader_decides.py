@@ -17,7 +17,7 @@ from replicator_kuma.replication.leader.publish import next_position
 from replicator_kuma.replication.state.records import SnapshotRef
 from replicator_kuma.replication.state.state import State
 from tests.support.cycles import mark, snapshot
-from tests.support.states import failing, state_of
+from tests.support.states import failing, state_with
 
 ONE, TWO, THREE = (1, 1), (1, 2), (1, 3)
 
@@ -50,27 +50,27 @@ def test_a_fleet_without_snapshots_that_never_published_begins() -> None:
 
 def test_no_snapshot_though_one_was_published_is_a_lost_repository() -> None:
     with pytest.raises(RepositoryLost, match=r"holds no snapshot.*1\.2"):
-        own_newest(view(state=state_of("me", published=mark(TWO))))
+        own_newest(view(state=state_with("me", published=mark(TWO))))
 
 
 def test_a_replica_that_was_told_to_lead_begins_no_fleet_anew() -> None:
-    state = state_of("me", applied=mark(TWO, writer="other"))
+    state = state_with("me", applied=mark(TWO, writer="other"))
     with pytest.raises(RepositoryLost, match=r"holds no snapshot.*1\.2 was applied here"):
         own_newest(view(state=state))
 
 
 def test_a_newest_below_the_published_one_is_a_lost_repository() -> None:
     with pytest.raises(RepositoryLost, match=r"newest snapshot of this fleet is 1\.1, but 1\.2"):
-        own_newest(view(snapshot(ONE), state=state_of("me", published=mark(TWO))))
+        own_newest(view(snapshot(ONE), state=state_with("me", published=mark(TWO))))
 
 
 def test_its_own_published_snapshot_is_where_it_goes_on() -> None:
-    found = own_newest(view(snapshot(TWO), state=state_of("me", published=mark(TWO))))
+    found = own_newest(view(snapshot(TWO), state=state_with("me", published=mark(TWO))))
     assert found == mark(TWO)
 
 
 def test_its_intent_is_known_again() -> None:
-    state = state_of("me", published=mark(ONE), publishing=mark(TWO, digest="d2"))
+    state = state_with("me", published=mark(ONE), publishing=mark(TWO, digest="d2"))
     found = own_newest(view(snapshot(ONE), snapshot(TWO, digest="d2"), state=state))
     assert found is not None
     assert found.position == Position(1, 2)
@@ -79,7 +79,7 @@ def test_its_intent_is_known_again() -> None:
 
 def test_an_intent_whose_snapshot_is_not_there_is_burned() -> None:
     """Its restic can live on after its leader was killed, and end after the listing."""
-    state = state_of("me", published=mark(ONE), publishing=mark(TWO, digest="d2"))
+    state = state_with("me", published=mark(ONE), publishing=mark(TWO, digest="d2"))
     newest = own_newest(view(snapshot(ONE), state=state))
     assert newest == mark(ONE)
     assert state.leading.burned_with(newest.position) == Position(1, 2)
@@ -90,27 +90,27 @@ def test_an_intent_whose_snapshot_is_not_there_is_burned() -> None:
     ("state", "newest"),
     [
         pytest.param(
-            state_of("me", published=mark(ONE)),
+            state_with("me", published=mark(ONE)),
             snapshot(TWO, writer="other", leader="there"),
             id="another writer",
         ),
         pytest.param(
-            state_of("me", published=mark(ONE)),
+            state_with("me", published=mark(ONE)),
             snapshot(TWO, writer="other", leader="here"),
             id="another writer of the same name",
         ),
         pytest.param(
-            state_of("me", published=mark(ONE)),
+            state_with("me", published=mark(ONE)),
             snapshot(THREE, digest="d3"),
             id="its own, neither noted nor meant: the state is from an old disk image",
         ),
         pytest.param(
-            state_of("me", published=mark(ONE), publishing=mark(TWO, digest="d2")),
+            state_with("me", published=mark(ONE), publishing=mark(TWO, digest="d2")),
             snapshot(TWO, digest="d9"),
             id="its own position with another content than it meant",
         ),
         pytest.param(
-            state_of("me", applied=mark(ONE, writer="other")),
+            state_with("me", applied=mark(ONE, writer="other")),
             snapshot(TWO, writer="other", leader="here"),
             id="a replica that was told to lead, by a name that it shares",
         ),
@@ -125,7 +125,7 @@ def test_a_newest_position_that_is_not_its_own_fences(state: State, newest: Snap
 
 
 def test_a_rival_at_the_same_position_fences() -> None:
-    state = state_of("me", published=mark(TWO))
+    state = state_with("me", published=mark(TWO))
     for name in ("0", "z"):
         rival = snapshot(TWO, writer="other", leader="there", name=name)
         with pytest.raises(Fenced, match="there has published"):
@@ -133,7 +133,7 @@ def test_a_rival_at_the_same_position_fences() -> None:
 
 
 def test_a_rival_below_its_own_newest_fences() -> None:
-    state = state_of("me", published=mark(ONE), publishing=mark(THREE, digest="d3"))
+    state = state_with("me", published=mark(ONE), publishing=mark(THREE, digest="d3"))
     rival = snapshot(TWO, writer="other", leader="there")
     with pytest.raises(Fenced, match=r"there has published position 1\.2"):
         own_newest(view(snapshot(ONE), rival, snapshot(THREE, digest="d3"), state=state))
@@ -141,14 +141,14 @@ def test_a_rival_below_its_own_newest_fences() -> None:
 
 def test_without_any_memory_its_name_is_its_identity() -> None:
     found = own_newest(
-        view(snapshot(TWO, writer="lost"), state=state_of("me", problems=failing("KumaError")))
+        view(snapshot(TWO, writer="lost"), state=state_with("me", problems=failing("KumaError")))
     )
     assert found is not None
     assert found.writer == "lost"
 
 
 def test_what_a_failed_publish_left_is_its_own_and_not_trusted() -> None:
-    state = state_of("me", published=mark(ONE), burned=Position(1, 2))
+    state = state_with("me", published=mark(ONE), burned=Position(1, 2))
     newest = own_newest(view(snapshot(ONE), snapshot(TWO), state=state))
     assert newest is not None
     assert state.leading.doubtful(newest)
@@ -157,7 +157,7 @@ def test_what_a_failed_publish_left_is_its_own_and_not_trusted() -> None:
 
 
 def test_a_burned_position_that_is_not_there_makes_no_doubt() -> None:
-    state = state_of("me", published=mark(ONE), burned=Position(1, 2))
+    state = state_with("me", published=mark(ONE), burned=Position(1, 2))
     newest = own_newest(view(snapshot(ONE), state=state))
     assert newest is not None
     assert not state.leading.doubtful(newest)
@@ -207,7 +207,7 @@ def test_the_next_position_passes_what_was_burned() -> None:
 
 
 def test_clocks_decide_nothing() -> None:
-    state = state_of("me", published=mark(TWO))
+    state = state_with("me", published=mark(TWO))
     old = snapshot(ONE, time="2999-01-01T00:00:00Z")
     new = snapshot(TWO, time="1970-01-01T00:00:00Z")
     assert own_newest(view(old, new, state=state)) == mark(TWO)

@@ -142,7 +142,7 @@ def _an_older_one_restored_last(leader: Instance, _next: Instance) -> None:
 
 def _refused(leader: Instance, next_leader: Instance) -> None:
     newest = next_leader.repository.snapshots("default")[-1]
-    leader.state.update(bad=(newest.id,))
+    edit_state(leader.state, bad=(newest.id,))
     with pytest.raises(SnapshotRefused):
         follow(leader)
 

@@ -14,7 +14,7 @@ from replicator_kuma.replication.leader.housekeeping import going
 from replicator_kuma.replication.leader.retention import Keep, superfluous
 from replicator_kuma.replication.state.records import SnapshotRef
 from replicator_kuma.replication.state.state import State
-from tests.support.states import state_of, with_fields
+from tests.support.states import state_with, with_fields
 
 ABOVE = Position(10**6, 1)
 
@@ -123,7 +123,7 @@ def test_off_keeps_all() -> None:
 
 def noted(snapshot: Snapshot, **more: object) -> State:
     mark = dataclasses.replace(SnapshotRef.of(snapshot), writer="w")
-    return with_fields(state_of("w", published=mark), **more)
+    return with_fields(state_with("w", published=mark), **more)
 
 
 def test_only_the_leader_that_noted_the_newest_removes_anything() -> None:

@@ -199,4 +199,4 @@ def test_a_publish_that_failed_is_made_up_for(
         roll_back_to(ahead, "1.2")
     assert ahead.state.load().leading.rollback_begun == Position(1, 2)
     assert lead(ahead).position == Position(1, 6)
-    assert ahead.state.load().rolled_back is None
+    assert ahead.state.load().leading.rollback_begun is None

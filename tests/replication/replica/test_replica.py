@@ -37,7 +37,7 @@ from tests.support.cycles import (
 )
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import RecordingKuma
-from tests.support.states import state_of, with_fields
+from tests.support.states import state_with, with_fields
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_what_is_not_followed(
     applied: tuple[int, int], listed: list[Snapshot], error: type[Exception], words: str
 ) -> None:
     with pytest.raises(error, match=words):
-        newest_to_follow(state_of("w", applied=mark(applied)), "default", Listing(listed))
+        newest_to_follow(state_with("w", applied=mark(applied)), "default", Listing(listed))
 
 
 def test_what_is_followed() -> None:
@@ -71,13 +71,13 @@ def test_what_is_followed() -> None:
         [snapshot((1, 9), writer="a"), snapshot((1, 10), writer="b"), snapshot((2, 1))]
     )
     assert newest_to_follow(State("w"), "default", Listing()) is None
-    followed = newest_to_follow(state_of("w", applied=mark((1, 10))), "default", listed)
+    followed = newest_to_follow(state_with("w", applied=mark((1, 10))), "default", listed)
     assert followed is listed[-1], "two writers in an epoch that has passed"
 
 
 def test_an_unconfirmed_apply_is_no_reason_to_go_back() -> None:
     pending = dataclasses.replace(cycles.PENDING, mark=mark((1, 3)))
-    state = state_of("w", applied=mark((1, 1)), pending=pending)
+    state = state_with("w", applied=mark((1, 1)), pending=pending)
     with pytest.raises(RepositoryLost):
         newest_to_follow(state, "default", Listing([snapshot((1, 2))]))
     way_back = with_fields(state, pending=dataclasses.replace(pending, rollback=True))

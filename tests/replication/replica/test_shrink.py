@@ -32,7 +32,6 @@ from tests.support.cycles import (
 )
 from tests.support.folder_repository import FolderRepository, dies_in
 from tests.support.instances import RecordingKuma
-from tests.support.states import edit_state
 
 OFF = Limit(None)
 

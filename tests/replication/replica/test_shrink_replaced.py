@@ -154,7 +154,7 @@ def test_a_promote_of_the_leader_itself_asks_too(
     leader: Instance, replica: Instance, repository: FolderRepository, replaced: bool
 ) -> None:
     """It was fenced, its rival's snapshot is gone again, and so are its own monitors."""
-    leader.state.update(fenced="there has published position 1.2")
+    edit_state(leader.state, fenced="there has published position 1.2")
     if replaced:
         rebuild(leader, same_ids=False)
     else:

@@ -79,7 +79,7 @@ def test_so_does_one_whose_rows_equal_the_newest_already(
     leader: Instance, replica: Instance, repository: FolderRepository
 ) -> None:
     fenced_in_a_rollback(leader, replica, repository)
-    assert leader.state.load().went_back is not None
+    assert leader.state.load().leading.rollback_applied is not None
     publish(replica, name_of(db(leader), 3))
     assert follow(leader, reconcile=True).outcome is Outcome.NOTHING
     state = leader.state.load()

@@ -19,7 +19,6 @@ from replicator_kuma.replication.instance import Instance, Outcome
 from replicator_kuma.replication.observe import Observation, observe
 from replicator_kuma.replication.replica import drift
 from replicator_kuma.replication.replica.drift import AGAIN, Step, judge
-from replicator_kuma.replication.state.state import State
 from tests.support import cycles, databases
 from tests.support.compare import config_differences, orphans
 from tests.support.cycles import (
@@ -36,6 +35,7 @@ from tests.support.cycles import (
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import RecordingKuma
 from tests.support.openers import opened
+from tests.support.states import drift_words, state_with, with_fields
 
 RULE = Rule("monitor", changes=(("interval", 77),))
 APPLIED = "1.1 is applied; nothing newer"
@@ -450,7 +450,7 @@ def test_what_a_person_s_start_of_kuma_confirms_is_remembered_as_applied(
     """Nothing that an apply means is known only to the process that carried it out."""
     kuma.up = False
     step(leader, healing, "newer")
-    assert healing.state.load().pending is not None
+    assert healing.state.load().applying.pending is not None
     kuma.up = True
     repository.calls.clear()
     again = cycles.instance(healing.data_dir, repository, name="replica", kuma=kuma)
@@ -476,7 +476,7 @@ def test_a_state_of_the_version_before_is_compared_anew_and_does_no_harm(
 
 # --- the decision -----------------------------------------------------------------------------
 
-KNOWN = state_of("w", digest="applied", healed="healed", drift_digest="seen")
+KNOWN = state_with("w", digest="applied", healed="healed", drift_digest="seen")
 
 
 @pytest.mark.parametrize(

@@ -37,11 +37,11 @@ from replicator_kuma.replication.state.records import (
 )
 from replicator_kuma.replication.state.state import State
 from tests.support.cycles import MARK, PENDING
-from tests.support.states import SECTION_OF, edit_state, state_of
+from tests.support.states import SECTION_OF, edit_state, state_with
 from tests.support.waiting import wait_until
 
 ODD = dataclasses.replace(MARK, leader='né "odd"\n\udc80', position=Position(3, 2**40))
-FULL = state_of(
+FULL = state_with(
     writer="0123456789abcdef",
     publishing=MARK,
     published=dataclasses.replace(ODD, shrunk=Position(3, 7)),
