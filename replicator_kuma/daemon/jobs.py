@@ -10,8 +10,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import replace
 
 from replicator_kuma.adapters.kuma.supervised import SupervisedKuma
 from replicator_kuma.adapters.notify import Kind
@@ -32,18 +31,15 @@ from replicator_kuma.base.errors import (
 from replicator_kuma.base.times import lasting
 from replicator_kuma.config import same_settings
 from replicator_kuma.config.settings import Mode, Settings, kuma_address
-from replicator_kuma.daemon import maintenance
 from replicator_kuma.daemon.failure_log import FailureLog
-from replicator_kuma.replication import (
-    actions,
-    mode_mismatch,
-    other_processes,
-    restart_cooldown,
-    runner,
-)
-from replicator_kuma.replication.drill import kill
+from replicator_kuma.daemon.request import Request
+from replicator_kuma.replication import other_processes, restart_cooldown, runner
+from replicator_kuma.replication.actions import Backup, Cycle, OwnCycle, Restore
+from replicator_kuma.replication.apply.recovery import resolve_before_start
+from replicator_kuma.replication.apply.revert import revert
+from replicator_kuma.replication.apply.unconfirmed import confirm_started
 from replicator_kuma.replication.drill.kill import Killed
-from replicator_kuma.replication.instance import CycleResult, Instance, silent
+from replicator_kuma.replication.instance import CycleResult, Instance, Progress, Run
 
 logger = logging.getLogger(__name__)
 
@@ -79,25 +75,6 @@ class Budget:
             self._end = None
 
 
-@dataclass(frozen=True)
-class Tasks:
-    """Each that takes an instance is called with its lock held."""
-
-    backup: Callable[[Instance, bool, bool], CycleResult] = actions.first_backup
-    restore: Callable[[Instance, bool, str | None, bool], CycleResult] = actions.restore
-    promote: Callable[[Instance, bool], CycleResult] = actions.promote
-    by_hand: Callable[[Instance, str, Mapping[str, Any]], CycleResult] = actions.by_hand
-    before_start: Callable[[Instance], None] = actions.before_start
-    confirm: Callable[[Instance], None] = actions.confirm
-    roll_back: Callable[[Instance, KumaError], None] = actions.roll_back
-    maintenance_jobs: Callable[[Settings], tuple[maintenance.MaintenanceJob, ...]] = (
-        maintenance.maintenance_jobs
-    )
-
-
-TASKS = Tasks()
-
-
 class Jobs:
     """The jobs of one supervised instance, each under the instance's lock."""
 
@@ -106,16 +83,13 @@ class Jobs:
         settings: Settings,
         instance: Instance,
         kuma: SupervisedKuma,
-        interrupted: Callable[[], bool],
         budget: Budget,
-        tasks: Tasks = TASKS,
     ) -> None:
         self._settings = settings
         self._instance = instance
         self._kuma = kuma
-        self._interrupted = interrupted
+        self._how, self._interrupted = instance.run, instance.run.interrupted
         self._budget = budget
-        self._tasks = tasks
         self._failures = FailureLog()
         self._leader = settings.mode is Mode.BACKUP
         self._schema: object = None
@@ -123,6 +97,8 @@ class Jobs:
         self._ready = False
         self.again_at: float | None = None
         """when a snapshot that waits may be applied, by time.monotonic; None: none waits"""
+        self._owed = False
+        """what waits is the start's: it reconciles once its time has come"""
         self._waited = False
         """the last cycle has told that a snapshot waits"""
         self.up = False
@@ -130,103 +106,51 @@ class Jobs:
         self.until_next: Callable[[], float | None] = lambda: None
         """seconds until the next cycle; None while none is planned"""
 
-    # --- cycles -----------------------------------------------------------------------------
+    # --- actions ----------------------------------------------------------------------------
 
-    def scheduled(self, progress: Callable[[str], None] = silent) -> CycleResult | None:
-        """A cycle by schedule: its error is logged here and goes no further; None then.
+    def cycle(self, *, reconcile: bool = False) -> OwnCycle:
+        """What this instance does by itself, in its role."""
+        return Backup(reconcile=reconcile) if self._leader else Restore(reconcile=reconcile)
+
+    def scheduled(self, action: OwnCycle, progress: Progress) -> CycleResult | None:
+        """What nobody waits for: its error is logged here and goes no further; None then.
 
         What the start would have put right, and left because Kuma had just been restarted, it does.
         """
-        owed = self._instance.at_start
-        result = self._quietly(progress, reconcile=owed and self._may_reconcile())
-        self._instance.at_start = owed and self.again_at is not None
-        return result
+        if self._owed and self._may_reconcile():
+            action = replace(action, reconcile=True)
+        return self._quietly(action, replace(self._how, progress=progress, at_start=self._owed))
 
-    def handle(
-        self, command: str, options: Mapping[str, Any], progress: Callable[[str], None]
-    ) -> CycleResult | Killed:
-        """What a client asked for and `control_options.check` let; raises what the cycle raises."""
-        self._check_same(options)
-        if command == kill.COMMAND:
-            return self._kill_kuma(progress)
-        self._instance.force = bool(options.get("force"))
-        owed, self._instance.at_start = self._instance.at_start, False
-        try:
-            if command == "promote":
-                return self._run(
-                    progress, lambda i: self._tasks.promote(i, i.force), role=Mode.BACKUP.value
-                )
-            self._check_fits(command)
-            if actions.is_by_hand(command, options):
-                told = {**options, "leads": self._leader}
-                return self._run(progress, lambda i: self._tasks.by_hand(i, command, told))
-            return self.cycle(
-                progress,
-                reconcile=bool(options.get("reconcile")),
-                snapshot=options.get("snapshot"),
-                allow_shrink=bool(options.get("allow_shrink")),
-            )
-        finally:
-            self._instance.force = False
-            self._instance.at_start = owed and self.again_at is not None
-
-    def _kill_kuma(self, progress: Callable[[str], None]) -> Killed:
-        settings = self._settings
-        self._instance.progress = progress
-        try:
-            found = kill.kill(self._instance, self._kuma, settings.kuma_url, settings.ready_timeout)
-        finally:
-            self._instance.progress = silent
+    def handle(self, request: Request, progress: Progress) -> CycleResult | Killed:
+        """What a client asked for; raises what the action raises."""
+        self._check_same(request)
+        action, how = request.action, replace(self._how, progress=progress, force=request.force)
+        done = ", done by the supervisor that runs here,"
+        action.fits(self._settings.role, self._instance.state, done)
+        if isinstance(action, Cycle):
+            return self._run(action, how)
+        url, patience = self._settings.kuma_url, self._settings.ready_timeout
+        found = action.run(self._instance.under(how), self._kuma, url, patience)
         logger.info("%s", found.sentence)
         return found
 
-    def _check_fits(self, command: str) -> None:
-        """Undo fits both roles; a leader is never restored over by a slip."""
-        leads = {"backup": True, "rollback": True, "restore": False, "undo": self._leader}
-        if leads[command] != self._leader:
-            state = self._instance.state.load()
-            what = f"{command}, done by the supervisor that runs here,"
-            raise mode_mismatch.unfit(what, self._role, state, leads=self._leader)
-
-    def cycle(
-        self,
-        progress: Callable[[str], None] = silent,
-        *,
-        reconcile: bool = False,
-        snapshot: str | None = None,
-        allow_shrink: bool = False,
-    ) -> CycleResult:
-        """One cycle of our role, noted in the state; raises what it raises.
-
-        ``reconcile``: a replica compares its live rows, a leader asks the repository.
-        """
-        if self._leader:
-            return self._run(progress, lambda i: self._tasks.backup(i, allow_shrink, reconcile))
-        return self._run(
-            progress, lambda i: self._tasks.restore(i, reconcile, snapshot, allow_shrink)
-        )
-
-    def _run(
-        self,
-        progress: Callable[[str], None],
-        work: Callable[[Instance], CycleResult],
-        role: str = "",
-    ) -> CycleResult:
-        self._instance.progress = progress
+    def _run(self, action: Cycle, how: Run) -> CycleResult:
+        """One action under the lock, noted in the state and logged; raises what it raises."""
         planned, self.again_at = self.again_at, None
         try:
             with self.locked():
-                result = runner.run(self._instance, role or self._role, work)
+                role = action.role(self._settings.role)
+                result = runner.run(self._instance, role, action.run, how)
+            if result.waits_until:
+                seconds = min(max(result.waits_until - time.time(), 0.0), restart_cooldown.LONGEST)
+                self.again_at = time.monotonic() + seconds + A_MOMENT
         except Exception:
             # what waits is still there; a time that is over comes no second time
             if planned is not None and planned > time.monotonic():
                 self.again_at = planned
             raise
         finally:
-            self._instance.progress = silent
-        if result.waits_until:
-            seconds = min(max(result.waits_until - time.time(), 0.0), restart_cooldown.LONGEST)
-            self.again_at = time.monotonic() + seconds + A_MOMENT
+            self._owed = self._owed and self.again_at is not None
         self._tell(result)
         return result
 
@@ -240,11 +164,9 @@ class Jobs:
         for warning in result.warnings:
             logger.warning("%s", warning)
 
-    def _quietly(
-        self, progress: Callable[[str], None], *, reconcile: bool = False
-    ) -> CycleResult | None:
+    def _quietly(self, action: Cycle, how: Run) -> CycleResult | None:
         try:
-            return self.cycle(progress, reconcile=reconcile)
+            return self._run(action, how)
         except Interrupted:
             logger.info("the cycle was interrupted; the next one goes on")
         except Exception as error:  # a job must never raise: schedule would run it in a hot loop
@@ -259,15 +181,11 @@ class Jobs:
         again = f", next try in {lasting(left)}" if left is not None else ""
         return f"monitoring goes on{again}"
 
-    @property
-    def _role(self) -> str:
-        return self._settings.mode.value if self._settings.mode else ""
-
-    def _check_same(self, options: Mapping[str, Any]) -> None:
+    def _check_same(self, request: Request) -> None:
         """A client with other settings means another instance than ours."""
-        for name, ours in (("fleet", self._settings.fleet), ("mode", self._role)):
-            theirs = options.get(name, ours)
-            if theirs != ours:
+        fleet, mode = self._settings.fleet, self._settings.role
+        for name, ours, theirs in (("fleet", fleet, request.fleet), ("mode", mode, request.mode)):
+            if theirs not in (None, ours):
                 raise SettingsError(
                     f"the supervisor that runs here has {name} {ours}, not {theirs}",
                     hint=same_settings.HINT,
@@ -292,27 +210,27 @@ class Jobs:
 
     # --- the start --------------------------------------------------------------------------
 
-    def bring_up(self, progress: Callable[[str], None] = silent) -> None:
+    def bring_up(self, progress: Progress) -> None:
         """Finish what was interrupted, start Kuma, and bring its rows up to date.
 
         Raises only where Kuma could not be started at all.
         """
-        self._instance.at_start = True
+        how = replace(self._how, progress=progress, at_start=True)
         try:
             with self.locked():
-                settled = self._bring_up(progress)
+                settled = self._bring_up(how)
             self._kuma.in_hand = False
             if not settled:
-                self._quietly(progress, reconcile=self._may_reconcile())
+                self._quietly(self.cycle(reconcile=self._may_reconcile()), how)
         except Interrupted:
             logger.info("the start was interrupted")
         finally:
-            self._instance.at_start = self.again_at is not None
+            self._owed = self.again_at is not None
             self.up = True
 
-    def _bring_up(self, progress: Callable[[str], None]) -> bool:
+    def _bring_up(self, how: Run) -> bool:
         self._require_alone()
-        self._attempt("recovery", lambda: self._tasks.before_start(self._instance))
+        self._attempt("recovery", lambda: resolve_before_start(self._instance))
         if self._instance.store.embedded:
             # its tables can be reached only once it runs; the cycle that comes then confirms
             self._kuma.start()
@@ -324,7 +242,7 @@ class Jobs:
         # unless its disk was lost: then the repository has what it was.
         self._schema = self._look_schema()  # the cycle may start Kuma
         if has_database != self._leader:
-            first = self._cycle_before_start(progress)
+            first = self._cycle_before_start(how)
         if not has_database and (not self._leader or (first and first.position)):
             self._kuma.first_start = self._without_setup_page()
         self._kuma.start()
@@ -339,12 +257,12 @@ class Jobs:
         where = other_processes.MaintainedRepository(own, everywhere, self._settings.kuma_url)
         other_processes.require_alone(self._instance, where)
 
-    def _cycle_before_start(self, progress: Callable[[str], None]) -> CycleResult | None:
+    def _cycle_before_start(self, how: Run) -> CycleResult | None:
         """Only what the repository can give within its budget: Kuma must not wait for it."""
         try:
             with self._budget.limit(START_BUDGET):
                 try:
-                    return self.cycle(progress, reconcile=self._may_reconcile())
+                    return self._run(self.cycle(reconcile=self._may_reconcile()), how)
                 except Interrupted:
                     if self._interrupted() or not self._budget.spent():
                         raise
@@ -437,7 +355,7 @@ class Jobs:
         self._ready = True
         logger.info("Uptime Kuma is ready")
         if not self._instance.store.embedded:
-            self._attempt("confirmation", lambda: self._tasks.confirm(self._instance))
+            self._attempt("confirmation", lambda: confirm_started(self._instance))
 
     def _not_ready(self, error: KumaError) -> None:
         from replicator_kuma.adapters.kuma.readiness import NotReady, Readiness
@@ -447,7 +365,7 @@ class Jobs:
             return
         try:
             # Always raises: either Kuma runs again on the old rows, or nothing can be put back.
-            self._tasks.roll_back(self._instance, error)
+            revert(self._instance, error)
         except Interrupted:
             raise
         except Exception as end:  # a state that cannot be read: Kuma is there and may get up yet

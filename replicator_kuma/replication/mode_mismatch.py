@@ -6,10 +6,12 @@ takes back what was edited here since.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
-from replicator_kuma.base.errors import SettingsError
+from replicator_kuma.base.errors import ReplicatorError, SettingsError
 from replicator_kuma.base.times import when
+from replicator_kuma.replication.state.file import StateFile
 from replicator_kuma.replication.state.state import State
 
 TO_DO = (
@@ -28,6 +30,13 @@ _ON_REPLICA = "Run it on the leader. To make this replica the leader instead: re
 def awaits_mode(state: State) -> bool:
     """Whether it was promoted, and no cycle as the leader has ended since."""
     return state.promoted and bool(state.promoted_at)
+
+
+def remembered(memory: StateFile) -> State:
+    """The state, for what it says about the role; an empty one where it cannot be read."""
+    with suppress(ReplicatorError):
+        return memory.load()
+    return State(writer="")
 
 
 def words(state: State) -> str:

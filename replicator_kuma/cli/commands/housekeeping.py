@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from replicator_kuma.base.times import shown
-from replicator_kuma.cli.dispatch import advised, interruptible
+from replicator_kuma.cli.dispatch import opened
 from replicator_kuma.cli.options import (
     IDENTITY,
     REPOSITORY,
@@ -15,7 +15,7 @@ from replicator_kuma.cli.options import (
     wait_option,
 )
 from replicator_kuma.cli.output import Voice
-from replicator_kuma.config.settings import Mode, Need, Settings
+from replicator_kuma.config.settings import Need, Settings
 
 
 @click.command("housekeeping")
@@ -32,20 +32,26 @@ def command(overrides: dict[str, str], voice: Voice, dry_run: bool, wait: float)
     Example:
       REPLICATOR_KEEP_LAST=10 replicator housekeeping --dry-run
     """
-    from replicator_kuma.cli.dispatch import wrong_mode
+    from replicator_kuma.daemon.maintenance import Housekeeping
+    from replicator_kuma.replication.state.file import StateFile
 
-    settings = load(voice, overrides, (Need.ROLE, Need.REPOSITORY))
-    if settings.mode is not Mode.BACKUP:
-        raise wrong_mode("housekeeping", settings)
-    (_show if dry_run else _run)(voice, settings, wait)
+    settings, action = load(voice, overrides, (Need.ROLE, Need.REPOSITORY)), Housekeeping()
+    action.fits(settings.role, StateFile(settings.state_dir))
+    if dry_run:
+        _show(voice, settings)
+        return
+    with voice.progress() as progress, opened(settings, progress) as instance:
+        done = action.run(instance, settings, wait)
+    voice.did(done.sentence())
+    voice.data(done.as_dict())
 
 
-def _show(voice: Voice, settings: Settings, _wait: float) -> None:
-    from replicator_kuma.config.build import build
+def _show(voice: Voice, settings: Settings) -> None:
+    from replicator_kuma.replication.instance import silent
     from replicator_kuma.replication.leader import housekeeping
 
-    with advised(settings), interruptible() as interrupted:
-        found = housekeeping.plan(build(settings, interrupted=interrupted), settings.care)
+    with opened(settings, silent) as instance:
+        found = housekeeping.plan(instance, settings.care)
     done = housekeeping.Done(forgotten=found)
     for name, snapshots in found.items():
         for snapshot in snapshots:
@@ -57,20 +63,3 @@ def _show(voice: Voice, settings: Settings, _wait: float) -> None:
     if not any(found.values()):
         voice.show("no snapshot would be removed")
     voice.data({**done.as_dict(), "sentence": "nothing was changed"})
-
-
-def _run(voice: Voice, settings: Settings, wait: float) -> None:
-    from replicator_kuma.config.build import build
-    from replicator_kuma.daemon import maintenance
-    from replicator_kuma.replication.leader import housekeeping
-
-    done = housekeeping.Done()
-    with advised(settings), voice.progress() as progress, interruptible() as interrupted:
-        instance = build(settings, progress=progress, interrupted=interrupted)
-        try:
-            steps = housekeeping.steps(instance, settings.care, done)
-            sentence = maintenance.run_now(instance, housekeeping.NAME, steps, wait)
-        finally:
-            instance.notifier.close()
-    voice.did(sentence)
-    voice.data(done.as_dict())

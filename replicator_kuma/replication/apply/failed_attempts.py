@@ -87,7 +87,7 @@ def require_new(instance: Instance, wanted: str) -> None:
     """Raise StoppedInVain where this apply has failed so before and its cause has not changed."""
     state = instance.state.load()
     vain = state.vain
-    if vain is None or vain.aim != wanted or vain.outages < ALLOWED or not instance.by_itself:
+    if vain is None or vain.aim != wanted or vain.outages < ALLOWED or not instance.run.by_itself:
         return
     if vain.signal:  # Kuma died at its start: that it does not run now is no reason to try again
         if _passed(vain):

@@ -22,7 +22,7 @@ from replicator_kuma.base.errors import KumaError, KumaKilled, SnapshotRefused, 
 from replicator_kuma.config.settings import Settings
 from replicator_kuma.daemon.jobs import Budget, Jobs
 from replicator_kuma.replication.apply import failed_attempts
-from replicator_kuma.replication.instance import Instance, Outcome
+from replicator_kuma.replication.instance import Instance, Outcome, silent
 from replicator_kuma.replication.undo import undo
 from tests.cli.harness import FAKE_KUMA
 from tests.support.compare import config_differences
@@ -83,7 +83,7 @@ class House:
         self.leader, self.replica = leader, replica
         self.child = Fragile(replica.data_dir)
         self.kuma = SupervisedKuma(self.child)
-        replica.kuma, replica.keep_running = self.kuma, True
+        replica.kuma, replica.supervised = self.kuma, True
         replica.wait_ready = lambda: wait_ready(
             self.child.url, self.kuma.running, 20, ended_with=self.kuma.ended_with, poll=0.02
         )
@@ -319,7 +319,7 @@ def supervised(house: House, folder: Path) -> Jobs:
     )
     house.kuma.in_hand, house.kuma.started = True, False
     budget = Budget(lambda: False)
-    return Jobs(settings, house.replica, house.kuma, lambda: False, budget)
+    return Jobs(settings, house.replica, house.kuma, budget)
 
 
 def unconfirmed(house: House) -> None:
@@ -341,7 +341,7 @@ def unconfirmed(house: House) -> None:
 def test_a_kill_at_a_supervisors_start(house: House, tmp_path: Path, kills: int) -> None:
     unconfirmed(house)
     house.child.ends = ["once it runs"] * kills
-    supervised(house, tmp_path).bring_up()
+    supervised(house, tmp_path).bring_up(silent)
     house.assert_old()
     assert [text.partition(":")[0] for text in house.sent] == ["Uptime Kuma was killed"]
     house.assert_followed()
@@ -357,6 +357,6 @@ def test_a_kill_at_the_next_start_too_tries_no_snapshot_by_force(
             follow(house.replica)
     house.kuma.stop()
     house.child.starts = 0
-    supervised(house, tmp_path).bring_up()
+    supervised(house, tmp_path).bring_up(silent)
     assert house.child.starts == 1
     house.assert_old()

@@ -20,8 +20,8 @@ from replicator_kuma.base.errors import (
     ShrinkRefused,
     TwoLeaders,
 )
-from replicator_kuma.replication.actions import backup
-from replicator_kuma.replication.instance import Instance, Outcome
+from replicator_kuma.replication.actions import Backup
+from replicator_kuma.replication.instance import Instance, Outcome, Run
 from replicator_kuma.replication.runner import run
 from replicator_kuma.reports.status import Report
 from tests.support import cycles, databases
@@ -120,15 +120,15 @@ def test_a_clock_that_jumps_at_each_cycle_loses_no_change(
 def test_a_fence_is_told_once_also_behind_a_network_that_flaps(
     leader: Instance, replica: Instance, repository: FolderRepository
 ) -> None:
-    run(leader, "BACKUP", backup)
+    run(leader, "BACKUP", Backup().run, Run())
     take_over(replica)
     for _ in range(4):
         leader.state.update(verified_at=0.0)
         with pytest.raises(Fenced):
-            run(leader, "BACKUP", backup)
+            run(leader, "BACKUP", Backup().run, Run())
         repository.fail["snapshots"] = RepositoryUnreachable("no network")
         with pytest.raises(RepositoryUnreachable):
-            run(leader, "BACKUP", backup)
+            run(leader, "BACKUP", Backup().run, Run())
         leader.told = ""  # the replicator restarts
     sent = leader.notifier.sent  # type: ignore[attr-defined]
     fenced = [text for text in sent if "replica has published position 2.1" in text]
@@ -356,7 +356,6 @@ def test_of_two_promotes_at_once_one_leads_and_the_other_is_fenced(
 
     def meanwhile() -> None:
         rename(db(other), 4, "of the other")
-        other.force = True
         take_over(other, force=True)
 
     repository.before["publish"] = meanwhile

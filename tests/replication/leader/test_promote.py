@@ -24,7 +24,16 @@ from replicator_kuma.base.errors import (
 from replicator_kuma.replication.instance import Instance, Outcome
 from tests.support import cycles, databases
 from tests.support.compare import config_differences
-from tests.support.cycles import db, follow, lead, left_behind, positions, rename, take_over
+from tests.support.cycles import (
+    db,
+    follow,
+    hold_at,
+    lead,
+    left_behind,
+    positions,
+    rename,
+    take_over,
+)
 from tests.support.folder_repository import FolderRepository
 from tests.support.forked import forked
 from tests.support.instances import RecordingKuma
@@ -276,7 +285,7 @@ def test_which_of_two_rows_are_the_fleet_s_a_person_says(
         take_over(replica)
     assert "restore --now --snapshot ID" in refused.value.hint
     assert cycles.name_of(db(replica), 3) == before
-    follow(replica, snapshot=tie[0])
+    hold_at(replica, tie[0])
     assert "with the rows of 1.2" in take_over(replica).sentence
     assert cycles.name_of(db(replica), 3) == "of the leader"
 

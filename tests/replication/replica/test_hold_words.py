@@ -8,7 +8,7 @@ import os
 import pytest
 
 from replicator_kuma.base.errors import KumaError
-from replicator_kuma.replication.instance import Instance, Outcome
+from replicator_kuma.replication.instance import Instance, Outcome, Run
 from replicator_kuma.reports.status import Report
 from tests.support.cycles import UnmanagedKuma, db, follow, go_back, lead, name_of, rename
 from tests.support.forked import DIED, forked
@@ -83,7 +83,7 @@ def test_an_apply_tells_each_step_and_for_whom_it_waits(
     leader: Instance, replica: Instance
 ) -> None:
     steps: list[str] = []
-    replica.progress = steps.append
+    replica.run = Run(steps.append)
     rename(db(leader), 3, "two")
     lead(leader)
     follow(replica)
@@ -104,7 +104,7 @@ def test_the_way_back_of_an_apply_is_told_too(
     leader: Instance, replica: Instance, kuma: RecordingKuma
 ) -> None:
     steps: list[str] = []
-    replica.progress = steps.append
+    replica.run = Run(steps.append)
     rename(db(leader), 3, "two")
     lead(leader)
     kuma.refuses_to_be_ready = [True]
@@ -117,7 +117,7 @@ def test_an_apply_that_stops_nobody_tells_each_step_once(
     leader: Instance, replica: Instance
 ) -> None:
     steps: list[str] = []
-    replica.kuma, replica.progress = UnmanagedKuma(), steps.append
+    replica.kuma, replica.run = UnmanagedKuma(), Run(steps.append)
     rename(db(leader), 3, "two")
     lead(leader)
     follow(replica)
