@@ -40,10 +40,11 @@ from replicator_kuma.config.build import build
 from replicator_kuma.config.settings import Mode, Settings, kuma_address
 from replicator_kuma.daemon import heartbeat
 from replicator_kuma.daemon.control import ControlServer
-from replicator_kuma.daemon.jobs import Budget, Jobs
+from replicator_kuma.daemon.jobs import Jobs
 from replicator_kuma.daemon.maintenance import Maintenance, maintenance_jobs
 from replicator_kuma.daemon.request import Request
 from replicator_kuma.daemon.schedule import Timetable
+from replicator_kuma.daemon.startup import Budget, Startup
 from replicator_kuma.daemon.worker import Job, Worker
 from replicator_kuma.replication import other_processes
 from replicator_kuma.replication.actions import OwnCycle
@@ -120,14 +121,13 @@ class Supervisor:
         self._asked = False
         self._cycle_asked = False
         self._signals: list[int] = []
-        budget = Budget(lambda: self._leaving)
+        run = Run(interrupted=lambda: self._leaving)
+        budget = Budget(run.interrupted)
         self._instance = build(
-            settings,
-            service=service,
-            run=Run(interrupted=lambda: self._leaving),
-            repository_interrupted=budget.interrupts,
+            settings, service=service, run=run, repository_interrupted=budget.interrupts
         )
-        self._jobs = Jobs(settings, self._instance, service, budget)
+        self._jobs = Jobs(settings, self._instance, service)
+        self._startup = Startup(settings, self._instance, service, self._jobs, budget)
         self._worker = Worker(after=self._let_go)
         self._maintenance = Maintenance(
             maintenance_jobs(settings), self._instance, self._worker, self._jobs.locked
@@ -164,7 +164,7 @@ class Supervisor:
 
     def _bring_up(self, progress: Progress) -> None:
         try:
-            self._jobs.bring_up(progress)
+            self._startup.bring_up(progress)
             if not self._leaving:
                 self._check_up(lambda: self._leaving)
         except Exception as error:
@@ -188,7 +188,7 @@ class Supervisor:
                 return self._follow_kuma()
             if self._fatal is not None:
                 raise self._fatal
-            if self._jobs.up:
+            if self._startup.over:
                 self._on_schedule()
                 self._maintenance.tick()
             self._beat()
@@ -363,7 +363,7 @@ class Supervisor:
         if state is not Readiness.STARTING:
             return state is Readiness.MIGRATING
         try:
-            return within(AN_ANSWER, self._jobs.schema_changed, False) and patient
+            return within(AN_ANSWER, self._startup.schema_changed, False) and patient
         except DatabaseMigrating:
             return True
 

@@ -24,7 +24,7 @@ from replicator_kuma.base import errors
 from replicator_kuma.base.errors import Interrupted, KumaError
 from replicator_kuma.config.build import build, build_service
 from replicator_kuma.config.settings import Need, Settings
-from replicator_kuma.daemon import heartbeat, jobs, log, supervisor
+from replicator_kuma.daemon import heartbeat, log, startup, supervisor
 from replicator_kuma.replication import other_processes
 from replicator_kuma.replication.actions import (
     Backup,
@@ -124,7 +124,7 @@ class Script:
         for kind in (Backup, Restore, Resume, Undo, Rollback, Promote):
             patch.object(kind, "run", lambda *given: self.run(*given)).start()
         patch.multiple(
-            jobs,
+            startup,
             resolve_before_start=partial(self.act, what="before_start"),
             confirm_started=partial(self.act, what="confirm"),
             revert=self.roll_back,
@@ -132,7 +132,7 @@ class Script:
 
 
 def main() -> int:
-    jobs.START_BUDGET = float(os.environ.get("SCRIPT_BUDGET", "30"))
+    startup.START_BUDGET = float(os.environ.get("SCRIPT_BUDGET", "30"))
     supervisor.WATCH_EVERY = 0.2
     other_processes.PATIENCE = float(os.environ.get("SCRIPT_PATIENCE", "0.2"))
     heartbeat.EVERY = 0.2

@@ -20,7 +20,8 @@ from replicator_kuma.adapters.kuma.readiness import NotReady, taken, wait_ready
 from replicator_kuma.adapters.kuma.supervised import SupervisedKuma
 from replicator_kuma.base.errors import KumaError, KumaKilled, SnapshotRefused, StoppedInVain
 from replicator_kuma.config.settings import Settings
-from replicator_kuma.daemon.jobs import Budget, Jobs
+from replicator_kuma.daemon.jobs import Jobs
+from replicator_kuma.daemon.startup import Budget, Startup
 from replicator_kuma.replication.apply import failed_attempts
 from replicator_kuma.replication.instance import Instance, Outcome, silent
 from replicator_kuma.replication.undo import undo
@@ -305,7 +306,7 @@ def test_a_kill_tells_of_itself_once_and_of_the_way_on(house: House) -> None:
     ]
 
 
-def supervised(house: House, folder: Path) -> Jobs:
+def supervised(house: House, folder: Path) -> Startup:
     """What a supervisor's worker does at its start, in this process."""
     settings = Settings.load(
         {
@@ -319,7 +320,8 @@ def supervised(house: House, folder: Path) -> Jobs:
     )
     house.kuma.in_hand, house.kuma.started = True, False
     budget = Budget(lambda: False)
-    return Jobs(settings, house.replica, house.kuma, budget)
+    jobs = Jobs(settings, house.replica, house.kuma)
+    return Startup(settings, house.replica, house.kuma, jobs, budget)
 
 
 def unconfirmed(house: House) -> None:
