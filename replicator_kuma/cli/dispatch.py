@@ -6,75 +6,69 @@ import secrets
 import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from replicator_kuma.base.errors import ReplicatorError, SettingsError
 from replicator_kuma.cli.options import load
 from replicator_kuma.cli.output import Voice
-from replicator_kuma.config.settings import Mode, Need, Settings
+from replicator_kuma.config.settings import Need, Settings
 
 if TYPE_CHECKING:
     from replicator_kuma.config.same_settings import Difference
-    from replicator_kuma.replication.instance import CycleResult, Instance
-    from replicator_kuma.replication.state.state import State
-
-    Work = Callable[[Instance], CycleResult]
+    from replicator_kuma.daemon.request import Request
+    from replicator_kuma.replication.actions import Cycle
+    from replicator_kuma.replication.instance import Instance
 
 
 def one_cycle(
     voice: Voice,
     overrides: Mapping[str, str],
-    command: str,
-    options: Mapping[str, Any],
-    work: Work,
-    mode: Mode | None,
+    action: Cycle,
     *,
-    any_role: bool = False,
-) -> dict[str, Any]:
-    """Carry out ``command`` and return its result as `--json` prints it; raises ReplicatorErrors.
+    force: bool = False,
+    wait: float = 0.0,
+) -> None:
+    """Have an action carried out and tell its result; raises ReplicatorErrors.
 
-    ``mode``: the command is for the leader (BACKUP) or for replicas (any other), so that nobody
-    restores over a leader by mistake. None: it is for any (`promote`). ``any_role``: it needs a
-    role and Kuma's data, but no repository.
+    SettingsError where it is for the other role, so that nobody restores over a leader by mistake.
+    ``wait``: seconds for another replicator to end.
     """
-    common = (Need.REPOSITORY, Need.DATA)
-    needs = (Need.ROLE, *common) if mode else common
-    needs = (Need.ROLE, Need.DATA) if any_role else needs
-    settings = load(voice, overrides, needs)
-    if mode is not None and (settings.mode is None or settings.mode.replica != mode.replica):
-        raise wrong_mode(command, settings)
-    role = settings.mode if (mode or any_role) and settings.mode else Mode.BACKUP
+    from replicator_kuma.daemon.request import Request
+    from replicator_kuma.replication import runner
+    from replicator_kuma.replication.state.file import StateFile
+
+    settings = load(voice, overrides, _needs(action))
+    memory = StateFile(settings.state_dir)
+    action.fits(settings.role, memory)
     with voice.progress() as progress:
-        result = handed_over(voice, settings, overrides, command, options, progress)
+        request = Request(action, force, wait)
+        result = handed_over(voice, settings, overrides, request, progress)
         if result is None:
-            result = _by_ourselves(settings, options, work, progress, role)
-    lagging = "" if any_role or role is not Mode.BACKUP else _lagging(settings)
+            with opened(settings, progress, force=force) as instance:
+                role = action.role(settings.role)
+                result = runner.run(instance, role, action.run, instance.run, wait).as_dict()
+    # of a leader's two repositories one may lag: each command that publishes says it again
+    lagging = memory.load().lagging if action.leads or action.makes_leader else ""
     result = {**result, "warnings": _with(result["warnings"], lagging)}
     _tell(voice, result, lagging)
-    return result
 
 
-def wrong_mode(command: str, settings: Settings) -> SettingsError:
-    """The error for a command that belongs to the other role."""
-    from replicator_kuma.replication.mode_mismatch import unfit
-
-    mode = settings.mode
-    role = mode.value if mode else ""
-    return unfit(command, role, _state(settings), leads=mode is Mode.BACKUP)
+def _needs(action: Cycle) -> tuple[Need, ...]:
+    role = () if action.makes_leader else (Need.ROLE,)
+    repository = (Need.REPOSITORY,) if action.asks_repository else ()
+    return (*role, *repository, Need.DATA)
 
 
-_TOLD = {"REPLICATOR_FLEET": "fleet", "REPLICATOR_MODE": "mode"}
-"""What a supervisor of 0.3.0 compares itself."""
-_OLD = {*_TOLD, "DATA_DIR"}
-"""These, and the folder by which its socket was found."""
+_OLD = {"REPLICATOR_FLEET", "REPLICATOR_MODE", "DATA_DIR"}
+"""What a supervisor of 0.3.0 compares itself, and the folder by which its socket was found."""
 
 
 def handed_over(
     voice: Voice,
     settings: Settings,
     overrides: Mapping[str, str],
-    command: str,
-    options: Mapping[str, Any],
+    request: Request,
     progress: Callable[[str], None],
 ) -> dict[str, Any] | None:
     """Let the running supervisor do it, by its own settings; None where none runs.
@@ -84,23 +78,23 @@ def handed_over(
     """
     from replicator_kuma.daemon import control
 
-    _compare(voice, settings, overrides, options.get("wait"), progress)
-    said = {key: overrides[name] for name, key in _TOLD.items() if name in overrides}
-    return control.ask(settings.state_dir, command, {**options, **said}, progress)
+    _compare(voice, settings, overrides, progress)
+    fleet, mode = overrides.get("REPLICATOR_FLEET"), overrides.get("REPLICATOR_MODE")
+    options = replace(request, fleet=fleet, mode=mode).options()
+    return control.ask(settings.state_dir, request.action.command, options, progress)
 
 
 def _compare(
     voice: Voice,
     settings: Settings,
     overrides: Mapping[str, str],
-    wait: float | None,
     progress: Callable[[str], None],
 ) -> None:
     from replicator_kuma.config import same_settings
     from replicator_kuma.daemon import control
 
     said, salt = same_settings.given(settings), secrets.token_hex(16)
-    asked = {"salt": salt, "digests": same_settings.digests(said, salt), "wait": wait}
+    asked = {"salt": salt, "digests": same_settings.digests(said, salt)}
     told: Mapping[str, Any] | None = None
     try:
         told = control.ask(settings.state_dir, same_settings.COMMAND, asked, progress)
@@ -125,34 +119,13 @@ def _compare(
 
 def _hint(settings: Settings, found: Iterable[Difference]) -> str:
     from replicator_kuma.config.same_settings import HINT
-    from replicator_kuma.replication.mode_mismatch import TO_DO, promoted
+    from replicator_kuma.replication.mode_mismatch import TO_DO, awaits_mode, remembered
+    from replicator_kuma.replication.state.file import StateFile
 
-    if any(each.name == "REPLICATOR_MODE" for each in found) and promoted(_state(settings)):
+    asked = any(each.name == "REPLICATOR_MODE" for each in found)
+    if asked and awaits_mode(remembered(StateFile(settings.state_dir))):
         return TO_DO
     return HINT
-
-
-def _state(settings: Settings) -> State:
-    """The state of this instance; an empty one where it cannot be read."""
-    from replicator_kuma.replication.state.file import StateFile
-    from replicator_kuma.replication.state.state import State
-
-    with suppress(ReplicatorError):
-        return StateFile(settings.state_dir).load()
-    return State(writer="")
-
-
-def _by_ourselves(
-    settings: Settings,
-    options: Mapping[str, Any],
-    work: Work,
-    progress: Callable[[str], None],
-    mode: Mode,
-) -> dict[str, Any]:
-    from replicator_kuma.replication import runner
-
-    with opened(settings, progress, force=bool(options.get("force"))) as instance:
-        return runner.run(instance, mode.value, work, options.get("wait", 0.0)).as_dict()
 
 
 @contextmanager
@@ -161,9 +134,10 @@ def opened(
 ) -> Iterator[Instance]:
     """The instance for a command that works in this process; at the end its messages are sent."""
     from replicator_kuma.config.build import build
+    from replicator_kuma.replication.instance import Run
 
     with advised(settings), interruptible() as interrupted:
-        instance = build(settings, progress=progress, interrupted=interrupted, force=force)
+        instance = build(settings, run=Run(progress, interrupted, force))
         try:
             yield instance
         finally:
@@ -205,13 +179,6 @@ def interruptible() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _lagging(settings: Settings) -> str:
-    """Which of a leader's two repositories was not written to: each command says it again."""
-    from replicator_kuma.replication.state.file import StateFile
-
-    return StateFile(settings.state_dir).load().lagging
 
 
 def _with(warnings: Iterable[str], lagging: str) -> list[str]:

@@ -110,7 +110,7 @@ def voice_options(*, with_json: bool = True) -> Callable[[F], F]:
 
 
 def wait_option(function: F) -> F:
-    """--wait[=DURATION] for the lock; the command gets seconds, None for without a limit."""
+    """--wait[=DURATION] for the lock; the command gets seconds, 0 without it."""
     decorated: F = click.option(
         "--wait",
         is_flag=False,

@@ -20,7 +20,7 @@ from replicator_kuma.base.times import lasting
 from replicator_kuma.config.settings import Mode, Settings
 from replicator_kuma.dump.transform.overrides import Overrides
 from replicator_kuma.dump.transform.policy import Policy
-from replicator_kuma.replication.instance import Instance, never, silent
+from replicator_kuma.replication.instance import Instance, Run, never
 from replicator_kuma.replication.restart_cooldown import Cooldown
 from replicator_kuma.replication.state.file import StateFile
 
@@ -143,19 +143,19 @@ def build(
     settings: Settings,
     *,
     service: KumaService | None = None,
-    progress: Callable[[str], None] = silent,
-    interrupted: Callable[[], bool] = never,
+    run: Run | None = None,
     repository_interrupted: Callable[[], bool] | None = None,
-    force: bool = False,
 ) -> Instance:
     """The instance that the settings describe; raises SettingsError and DatabaseError.
 
     ``service`` is the supervisor's, which has Kuma as its child; a one-shot command goes by the
-    settings.
+    settings. ``run``: how what it is built for is carried out.
     """
     from replicator_kuma.dump.catalog import choose
 
-    kuma = service or build_service(settings)
+    run = run or Run()
+    interrupted = run.interrupted
+    kuma = service or build_service(settings, supervised=False)
     policy = read_policy(settings)
     try:
         tables = choose(settings.include, settings.exclude)
@@ -185,12 +185,10 @@ def build(
         answers=partial(_await_answer, settings, kuma, interrupted),
         setup=_setup(settings, kuma),
         cooldown=Cooldown(settings.restore_interval),
-        database_up=_database_up(settings, kuma),
-        progress=progress,
-        interrupted=interrupted,
+        database_up=_database_up(settings, kuma.name),
+        run=run,
         leads=settings.leads,
-        force=force,
-        keep_running=service is not None,
+        supervised=service is not None,
     )
 
 

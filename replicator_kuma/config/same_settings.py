@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from replicator_kuma.adapters.kuma.process import mask
+from replicator_kuma.base.json_members import DIGESTS, NAME, check
 from replicator_kuma.base.secret_variables import Mask
 from replicator_kuma.config.settings import Settings
 from replicator_kuma.config.variables import VARIABLES
@@ -36,7 +37,7 @@ def values(settings: Settings) -> dict[str, str]:
     """What these settings come to, by variable, in one form each; passwords among them."""
     first, second = settings.restic_environment, settings.second_environment
     found = {
-        "REPLICATOR_MODE": settings.mode.value if settings.mode else "",
+        "REPLICATOR_MODE": settings.role,
         "REPLICATOR_FLEET": settings.fleet,
         "REPLICATOR_INSTANCE": settings.instance,
         "DATA_DIR": os.path.realpath(settings.data_dir),
@@ -98,9 +99,13 @@ def digests(said: Mapping[str, str], salt: str) -> dict[str, str]:
 
 
 def answer(settings: Settings, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The supervisor's word: ``same`` names, and what it ``has`` in place of the others."""
-    ours, asked = values(settings), options.get("digests") or {}
-    own = digests({n: v for n, v in ours.items() if n in asked}, options.get("salt") or "")
+    """The supervisor's word: ``same`` names, and what it ``has`` in place of the others.
+
+    Raises SettingsError for options that are not exactly ``salt`` and ``digests``.
+    """
+    check(COMMAND, options, {"salt": NAME, "digests": DIGESTS})
+    ours, asked = values(settings), options["digests"]
+    own = digests({n: v for n, v in ours.items() if n in asked}, options["salt"])
     same = sorted(n for n, d in own.items() if d == asked[n] or _only_restic_knows(settings, n))
     return {"same": same, "has": {n: shown(settings, n) for n in sorted(own.keys() - set(same))}}
 

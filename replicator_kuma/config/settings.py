@@ -143,6 +143,11 @@ class Settings:
     """the variables that are set, options among them; the rest are defaults"""
 
     @property
+    def role(self) -> str:
+        """REPLICATOR_MODE as it was said; "" where it is unset."""
+        return self.mode.value if self.mode else ""
+
+    @property
     def leads(self) -> bool | None:
         """Whether this instance is the leader; None: no role is set."""
         return None if self.mode is None else not self.mode.replica

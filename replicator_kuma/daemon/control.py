@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 from replicator_kuma.base import errors
 from replicator_kuma.base.errors import AlreadyRunning, MachineError, ReplicatorError, StateError
 from replicator_kuma.base.state_directory import below, unusable
+from replicator_kuma.replication.instance import Progress
 
 NAME = "control.sock"
 CONNECT_DEADLINE = 5.0
@@ -37,9 +38,6 @@ MAX_CLIENTS = 32
 _CLIENT = "Nothing was done. Run the command again; if that fails too, restart `replicator run`."
 
 logger = logging.getLogger(__name__)
-
-Progress = Callable[[str], None]
-
 
 Handler = Callable[[str, Mapping[str, Any], Progress], dict[str, Any]]
 """Does what a client asks (command, options) and returns its result; raises ReplicatorError."""

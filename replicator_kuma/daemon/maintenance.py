@@ -1,8 +1,8 @@
 """Maintenance jobs of `replicator run`: beside its cycles, each in its window.
 
 A maintenance job is a generator: at each ``yield`` it gives way to a cycle that is due or asked
-for, and its value is the sentence that says how it went. A new one is an entry in
-`maintenance_jobs`.
+for, and its value is the sentence that says how it went. A new one is an action with such
+`steps`, and an entry in `maintenance_jobs`.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from replicator_kuma.adapters.notify import Kind
-from replicator_kuma.base.errors import Interrupted, ReplicatorError, StateError, describe
+from replicator_kuma.base.errors import Fenced, Interrupted, ReplicatorError, StateError, describe
 from replicator_kuma.base.windows import Window
 from replicator_kuma.config.build import build_throwaway
-from replicator_kuma.config.settings import Mode, Settings
-from replicator_kuma.daemon.worker import Job, Progress, Worker
-from replicator_kuma.replication import problems
-from replicator_kuma.replication.drill.drill import scheduled
-from replicator_kuma.replication.instance import Instance, Steps
+from replicator_kuma.config.settings import Settings
+from replicator_kuma.daemon.worker import Job, Worker
+from replicator_kuma.replication.actions import Action
+from replicator_kuma.replication.drill import drill
+from replicator_kuma.replication.instance import Instance, Progress, Steps
 from replicator_kuma.replication.leader import housekeeping
 from replicator_kuma.replication.state import transitions
 from replicator_kuma.replication.state.records import JobRecord
@@ -46,6 +46,52 @@ TRIES = 2
 
 
 @dataclass(frozen=True)
+class Drill(Action):
+    """Bring a snapshot to life in a scratch: the newest one, or the one that is named."""
+
+    command = "drill"
+
+    snapshot: str | None = None
+    kuma: bool = False
+    """boot a throw-away Kuma on it, too"""
+
+    def run(self, instance: Instance, settings: Settings) -> drill.Drilled:
+        """As a command: all steps at once, noted and told. Needs no lock; raises DrillFailed."""
+        return drill.drill(instance, self.snapshot, self._throwaway(instance, settings))
+
+    def steps(self, instance: Instance, settings: Settings) -> Steps:
+        """As a maintenance job of `replicator run`, which notes and tells how it went."""
+        throwaway = self._throwaway(instance, settings)
+        drilled = yield from drill.steps(instance, self.snapshot, throwaway, tell=False)
+        return drilled.sentence
+
+    def _throwaway(self, instance: Instance, settings: Settings) -> ThrowAway | None:
+        interrupted = instance.run.interrupted
+        return build_throwaway(settings, interrupted=interrupted) if self.kuma else None
+
+
+@dataclass(frozen=True)
+class Housekeeping(Action):
+    """Remove a leader's superfluous snapshots, and check a part of its repositories."""
+
+    command = housekeeping.NAME
+    leads = True
+
+    def run(self, instance: Instance, settings: Settings, wait: float) -> housekeeping.Done:
+        """As a command, by `run_now`."""
+        done = housekeeping.Done()
+        run_now(instance, self.command, housekeeping.steps(instance, settings.care, done), wait)
+        return done
+
+    def steps(self, instance: Instance, settings: Settings) -> Steps:
+        """As a maintenance job: a fenced leader has been told, and has nothing to keep in order."""
+        try:
+            return (yield from housekeeping.steps(instance, settings.care))
+        except Fenced as error:
+            return f"nothing was done: {error}"
+
+
+@dataclass(frozen=True)
 class MaintenanceJob:
     """``work`` is called under the instance's lock, which is free between its steps.
 
@@ -59,18 +105,15 @@ class MaintenanceJob:
 
 def maintenance_jobs(settings: Settings) -> tuple[MaintenanceJob, ...]:
     """What `replicator run` does beside its cycles, each in its window."""
-    found = [MaintenanceJob("drill", settings.drill_schedule, partial(_drill, settings))]
-    if settings.mode is Mode.BACKUP:
-        tidy = partial(housekeeping.scheduled, care=settings.care)
-        found.append(MaintenanceJob(housekeeping.NAME, settings.housekeeping, tidy))
-    return tuple(found)
-
-
-def _drill(settings: Settings, instance: Instance) -> Steps:
-    def kuma(of: Instance) -> ThrowAway:
-        return build_throwaway(settings, interrupted=of.interrupted)
-
-    return scheduled(instance, kuma if settings.drill_kuma else None)
+    planned = (
+        (Drill(kuma=settings.drill_kuma), settings.drill_schedule),
+        (Housekeeping(), settings.housekeeping),
+    )
+    return tuple(
+        MaintenanceJob(action.command, window, partial(action.steps, settings=settings))
+        for action, window in planned
+        if action.leads in (None, settings.leads)
+    )
 
 
 def due(noted: JobRecord, window: Window, now: datetime, random: Random) -> float:

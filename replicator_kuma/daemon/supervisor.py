@@ -14,12 +14,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import schedule
 
-from replicator_kuma.adapters.kuma import KumaService
 from replicator_kuma.adapters.kuma.child import ChildKuma
 from replicator_kuma.adapters.kuma.exit_status import exit_status, signal_of
 from replicator_kuma.adapters.kuma.readiness import PROBE_TIMEOUT, Readiness, probe, taken
@@ -36,15 +36,19 @@ from replicator_kuma.base.state_directory import unusable
 from replicator_kuma.base.text import killed_by
 from replicator_kuma.base.threads import within
 from replicator_kuma.config import same_settings
+from replicator_kuma.config.build import build
 from replicator_kuma.config.settings import Mode, Settings, kuma_address
-from replicator_kuma.daemon import control_options, heartbeat
+from replicator_kuma.daemon import heartbeat
 from replicator_kuma.daemon.control import ControlServer
-from replicator_kuma.daemon.jobs import TASKS, Budget, Jobs, Tasks
-from replicator_kuma.daemon.maintenance import Maintenance
+from replicator_kuma.daemon.jobs import Jobs
+from replicator_kuma.daemon.maintenance import Maintenance, maintenance_jobs
+from replicator_kuma.daemon.request import Request
 from replicator_kuma.daemon.schedule import Timetable
-from replicator_kuma.daemon.worker import Job, Progress, Worker
+from replicator_kuma.daemon.startup import Budget, Startup
+from replicator_kuma.daemon.worker import Job, Worker
 from replicator_kuma.replication import other_processes
-from replicator_kuma.replication.instance import Instance
+from replicator_kuma.replication.actions import OwnCycle
+from replicator_kuma.replication.instance import Progress, Run
 from replicator_kuma.replication.state.file import LOCK_FLAGS, acquire
 
 logger = logging.getLogger(__name__)
@@ -68,16 +72,6 @@ _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 CheckUp = Callable[[Callable[[], bool]], None]
 """logs what it finds wrong; asks its argument whether the run is ending"""
-
-
-class Builder(Protocol):
-    def __call__(
-        self,
-        service: KumaService,
-        interrupted: Callable[[], bool],
-        repository_interrupted: Callable[[], bool],
-    ) -> Instance:
-        """The instance to supervise, with this service."""
 
 
 class Watch:
@@ -117,9 +111,7 @@ class Supervisor:
         self,
         settings: Settings,
         service: SupervisedKuma,
-        build: Builder,
         check_up: CheckUp = lambda _interrupted: None,
-        tasks: Tasks = TASKS,
     ) -> None:
         """``check_up`` logs what is wrong with this instance, once Kuma runs."""
         self._settings = settings
@@ -129,13 +121,16 @@ class Supervisor:
         self._asked = False
         self._cycle_asked = False
         self._signals: list[int] = []
-        budget = Budget(lambda: self._leaving)
-        self._instance = build(service, lambda: self._leaving, budget.interrupts)
-        self._jobs = Jobs(settings, self._instance, service, lambda: self._leaving, budget, tasks)
+        run = Run(interrupted=lambda: self._leaving)
+        budget = Budget(run.interrupted)
+        self._instance = build(
+            settings, service=service, run=run, repository_interrupted=budget.interrupts
+        )
+        self._jobs = Jobs(settings, self._instance, service)
+        self._startup = Startup(settings, self._instance, service, self._jobs, budget)
         self._worker = Worker(after=self._let_go)
-        maintenance_jobs = tasks.maintenance_jobs(settings)
         self._maintenance = Maintenance(
-            maintenance_jobs, self._instance, self._worker, self._jobs.locked
+            maintenance_jobs(settings), self._instance, self._worker, self._jobs.locked
         )
         self._watch = Watch(self._look, WATCH_EVERY)
         self._scheduler = schedule.Scheduler()
@@ -169,7 +164,7 @@ class Supervisor:
 
     def _bring_up(self, progress: Progress) -> None:
         try:
-            self._jobs.bring_up(progress)
+            self._startup.bring_up(progress)
             if not self._leaving:
                 self._check_up(lambda: self._leaving)
         except Exception as error:
@@ -193,7 +188,7 @@ class Supervisor:
                 return self._follow_kuma()
             if self._fatal is not None:
                 raise self._fatal
-            if self._jobs.up:
+            if self._startup.over:
                 self._on_schedule()
                 self._maintenance.tick()
             self._beat()
@@ -205,7 +200,7 @@ class Supervisor:
                 return True
             self._cycle_asked = True
         # One under way may have read the rows already: what is asked for now comes after it.
-        if self._cycle_asked and self._submit_cycle():
+        if self._cycle_asked and self._hand_over(self._jobs.cycle()):
             self._cycle_asked = False
         return False
 
@@ -218,16 +213,19 @@ class Supervisor:
         self._scheduler.run_pending()
         again = self._jobs.again_at
         if again is not None and time.monotonic() >= again:
-            self._submit_cycle()
+            self._hand_over(self._jobs.cycle())
 
     def _scheduled_cycle(self) -> None:
         if self._timetable is not None:
             self._timetable.advance()
-        self._submit_cycle()
+        self._hand_over(self._jobs.cycle())
 
-    def _submit_cycle(self) -> bool:
-        """False where another job is still under way: a scheduled cycle is left out then."""
-        job = Job("cycle", self._jobs.scheduled, scheduled=True)
+    def _hand_over(self, action: OwnCycle) -> bool:
+        """Have an action carried out for which nobody waits: the schedule's, a signal's.
+
+        False where another job is still under way: it is left out then.
+        """
+        job = Job("cycle", partial(self._jobs.scheduled, action), scheduled=True)
         return self._worker.submit(job, only_if_idle=True)
 
     def _beat(self) -> None:
@@ -360,7 +358,7 @@ class Supervisor:
         if state is not Readiness.STARTING:
             return state is Readiness.MIGRATING
         try:
-            return within(AN_ANSWER, self._jobs.schema_changed, False) and patient
+            return within(AN_ANSWER, self._startup.schema_changed, False) and patient
         except DatabaseMigrating:
             return True
 
@@ -410,12 +408,13 @@ class Supervisor:
     def _handle(
         self, command: str, options: Mapping[str, Any], progress: Progress
     ) -> dict[str, Any]:
-        def work(tell: Progress) -> dict[str, Any]:
-            return self._jobs.handle(command, options, tell).as_dict()
-
-        control_options.check(command, options)
         if command == same_settings.COMMAND:
             return same_settings.answer(self._settings, options)
-        wait = options.get("wait", 0.0)
-        result: dict[str, Any] = self._worker.call(Job(command, work, progress), wait)
+        request = Request.of(command, options)
+
+        def work(tell: Progress) -> dict[str, Any]:
+            return self._jobs.handle(request, tell).as_dict()
+
+        job = Job(command, work, progress)
+        result: dict[str, Any] = self._worker.call(job, request.wait or 0.0)
         return result

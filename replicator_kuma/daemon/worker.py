@@ -15,11 +15,10 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from replicator_kuma.base.errors import AlreadyRunning, Interrupted
-from replicator_kuma.replication.instance import silent
+from replicator_kuma.replication.instance import Progress, silent
 
 logger = logging.getLogger(__name__)
 
-Progress = Callable[[str], None]
 T = TypeVar("T")
 
 
@@ -81,20 +80,20 @@ class Worker:
         self._queue.put(job)
         return True
 
-    def call(self, job: Job, wait: float | None) -> Any:
+    def call(self, job: Job, wait: float) -> Any:
         """Run a job from another thread and return its result; raises its error.
 
-        ``wait`` is how long another person's job is waited for (None: without a limit, 0: not at
-        all); raises AlreadyRunning after that, Interrupted when the supervisor ends.
+        Another person's job is waited for ``wait`` seconds; raises AlreadyRunning after that,
+        Interrupted when the supervisor ends.
         """
-        deadline = None if wait is None else time.monotonic() + wait
+        deadline = time.monotonic() + wait
         with self._lock:
             self._waiting += 1
         try:
             while not self.submit(job, only_if_idle=True):
                 if self._closed:
                     raise Interrupted("the supervisor is ending")
-                if deadline is not None and time.monotonic() >= deadline and not self._scheduled:
+                if time.monotonic() >= deadline and not self._scheduled:
                     busy = self.current or "another job"
                     raise AlreadyRunning(f"the supervisor is busy ({busy})")
                 time.sleep(0.05)

@@ -69,6 +69,10 @@ Steps = Generator[None, None, str]
 """Work in steps: it gives way at each ``yield``, and its value says in a sentence how it went."""
 
 
+Progress = Callable[[str], None]
+"""takes each step as it begins"""
+
+
 def silent(_message: str) -> None:
     """The progress of a cycle that nobody watches."""
 
@@ -80,6 +84,21 @@ def never() -> bool:
 
 def nothing() -> None:
     """Where there is nothing to wait for."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """How one action is carried out: who watches it, who may end it, and what a person allows."""
+
+    progress: Progress = silent
+    interrupted: Callable[[], bool] = never
+    """asked between steps: a signal wants the action to end before the next one"""
+    force: bool = False
+    """write also under a running Kuma that nobody told how to stop"""
+    by_itself: bool = False
+    """no person has asked for this cycle: what was in vain before is not tried again"""
+    at_start: bool = False
+    """nobody has asked for this cycle, though it reconciles: it belongs to the start of `run`"""
 
 
 @dataclass
@@ -111,9 +130,8 @@ class Instance:
     """looks again which database Kuma uses: its set-up page may have chosen one since; raises"""
     database_up: Callable[[], AbstractContextManager[None]] = nullcontext
     """makes tables that live inside Kuma reachable for a block, with Kuma stopped; KumaError"""
-    progress: Callable[[str], None] = silent
-    interrupted: Callable[[], bool] = never
-    """asked between steps: a signal wants the cycle to end before the next one"""
+    run: Run = field(default_factory=Run)
+    """how the action at work here is carried out; an action gets a copy with its own (`under`)"""
     listens: Callable[[], bool] | None = None
     """whether anybody listens at Kuma's address; None: that is not known"""
     answers: Callable[[], None] = nothing
@@ -121,18 +139,12 @@ class Instance:
     seen to come back from a stop"""
     setup: str = ""
     """a fingerprint of how Kuma is stopped, started and asked"""
-    by_itself: bool = False
-    """no person has asked for this cycle: what was in vain before is not tried again"""
-    at_start: bool = False
-    """nobody has asked for this cycle, though it reconciles: it belongs to the start of `run`"""
     cooldown: Cooldown = field(default_factory=Cooldown)
     """the least time between two restarts of Kuma; by default there is none"""
     leads: bool | None = None
-    """by its REPLICATOR_MODE, for hints only; None: none is set"""
-    force: bool = False
-    """write also under a running Kuma that nobody told how to stop"""
-    keep_running: bool = False
-    """Kuma is to run after a cycle even if it did not before (`replicator run`)"""
+    """by its REPLICATOR_MODE; None: none is set"""
+    supervised: bool = False
+    """`replicator run` has this Kuma: it is to run after a cycle even if it did not before"""
     verify_every: float = 3600.0
     """seconds after which an unchanged leader asks the repository all the same"""
     started: float = field(default_factory=time.time)
@@ -145,6 +157,10 @@ class Instance:
     def work(self) -> Path:
         """Scratch folder for dumps, in the state directory; emptied at the start of each cycle."""
         return self.state.folder / self.scratch
+
+    def under(self, run: Run) -> Instance:
+        """The same for one action, which is carried out as ``run`` says."""
+        return replace(self, run=run)
 
     def look_for_store(self) -> Instance:
         """The same, on the database that Kuma has now; raises SettingsError, DatabaseError."""
@@ -191,6 +207,6 @@ class Instance:
 
     def step(self, message: str) -> None:
         """Between two steps: raises Interrupted when asked to end, else tells what comes next."""
-        if self.interrupted():
+        if self.run.interrupted():
             raise Interrupted("stopped by a signal before the next step")
-        self.progress(message)
+        self.run.progress(message)

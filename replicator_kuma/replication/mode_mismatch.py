@@ -6,10 +6,12 @@ takes back what was edited here since.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import suppress
+from typing import Any
 
-from replicator_kuma.base.errors import SettingsError
-from replicator_kuma.base.times import Moment, when
+from replicator_kuma.base.errors import ReplicatorError, SettingsError
+from replicator_kuma.base.times import when
+from replicator_kuma.replication.state.file import StateFile
 from replicator_kuma.replication.state.state import State
 
 TO_DO = (
@@ -45,12 +47,29 @@ class Promoted:
         )
 
 
-def promoted(state: State) -> Promoted | None:
-    """None where it was not, or a cycle as the leader has ended since."""
-    leading = state.leading
-    if leading.published is None or not (state.promoted and leading.promoted_at):
-        return None
-    return Promoted(Moment(leading.promoted_at), leading.published.position.epoch)
+def remembered(memory: StateFile) -> State:
+    """The state, for what it says about the role; an empty one where it cannot be read."""
+    with suppress(ReplicatorError):
+        return memory.load()
+    return State(writer="")
+
+
+def words(state: State) -> str:
+    """When it was promoted and to which epoch; "" where it does not await its mode."""
+    if not awaits_mode(state) or state.published is None:
+        return ""
+    epoch = state.published.position.epoch
+    return f"promoted at {when(state.promoted_at)} to epoch {epoch}"
+
+
+def sentence(state: State) -> str:
+    """What is wrong and what to do, in one sentence; "" where it does not await its mode."""
+    if not (said := words(state)):
+        return ""
+    return (
+        f"this instance was {said}, and publishes nothing until REPLICATOR_MODE=BACKUP is set here "
+        "and `replicator run` is restarted"
+    )
 
 
 def unfit(command: str, mode: str, state: State, *, leads: bool) -> SettingsError:

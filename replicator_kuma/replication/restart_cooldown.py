@@ -168,18 +168,15 @@ class Restartable(Protocol):
     state: StateFile
     store: Store
     kuma: KumaService
-    by_itself: bool
-    at_start: bool
 
 
 def look(instance: Restartable) -> Wait | None:
     """What a cycle that would restart Kuma now has to wait for; noted in the state.
 
-    None: nothing. Only who was asked by nobody waits, and only for a Kuma that runs.
+    None: nothing. Call where nobody has asked for the cycle; it waits only for a Kuma that runs.
     """
     cooldown, state = instance.cooldown, instance.state.load()
-    asked = not (instance.by_itself or instance.at_start)
-    if not cooldown.every or state.applying.restart is None or asked:
+    if not cooldown.every or state.restart is None:
         return None
     if not (instance.kuma.manages and instance.kuma.running()):
         return None

@@ -18,19 +18,19 @@ from replicator_kuma.base.errors import (
 from replicator_kuma.base.os_errors import refusal
 from replicator_kuma.replication import freshness, problems
 from replicator_kuma.replication.apply import checkpoints
-from replicator_kuma.replication.instance import CycleResult, Instance
-from replicator_kuma.replication.state import transitions
-from replicator_kuma.replication.state.records import CYCLE, Last
+from replicator_kuma.replication.instance import CycleResult, Instance, Run
+from replicator_kuma.replication.state.records import Last
 from replicator_kuma.replication.state.state import State
 
 _NO_END = (Interrupted, AlreadyRunning)
 """the cycle did not take place: what the one before said still holds"""
 
 
-def run(
-    instance: Instance, role: str, work: Callable[[Instance], CycleResult], wait: float = 0.0
-) -> CycleResult:
-    """One cycle under the instance's lock, its end noted; raises what it raises.
+Work = Callable[[Instance, Run], CycleResult]
+
+
+def run(instance: Instance, role: str, work: Work, how: Run, wait: float = 0.0) -> CycleResult:
+    """One action under the instance's lock, its end noted; raises what it raises.
 
     AlreadyRunning when the lock is not free within ``wait`` seconds.
     """
@@ -38,20 +38,20 @@ def run(
         with instance.state.lock(wait):
             try:
                 # inside: what is wrong with the database's login is how this cycle ended
-                return recorded(instance, role, lambda: _with_room(instance, work))
+                return recorded(instance, role, lambda: _with_room(instance, work, how))
             finally:
-                _bring_back(instance)
+                _bring_back(instance, how)
     except (OSError, MemoryError) as raised:
         if error := refusal(raised):
             raise error from raised
         raise
 
 
-def _with_room(instance: Instance, work: Callable[[Instance], CycleResult]) -> CycleResult:
+def _with_room(instance: Instance, work: Work, how: Run) -> CycleResult:
     """The cycle; where restic's cache is full, rows kept from before older applies make room."""
     while True:
         try:
-            return work(instance.look_for_store())
+            return work(instance.look_for_store(), how)
         except CacheFull as error:
             hold = instance.state.load().following.hold
             spare = hold.kept if hold is not None else 0
@@ -59,13 +59,13 @@ def _with_room(instance: Instance, work: Callable[[Instance], CycleResult]) -> C
                 raise
 
 
-def _bring_back(instance: Instance) -> None:
+def _bring_back(instance: Instance, how: Run) -> None:
     """A signal may end a cycle while Kuma is stopped; a Kuma that is not our child starts again.
 
     (Our child would only be stopped once more: its supervisor is ending.)
     """
     kuma = instance.kuma
-    if not (instance.interrupted() and kuma.manages and not kuma.owned):
+    if not (how.interrupted() and kuma.manages and kuma.name != "child"):
         return
     if instance.state.load().applying.stopped_by_me:
         instance.start_kuma()

@@ -1,6 +1,6 @@
-"""A supervisor in a process of its own whose tasks follow a script: «replicator run» for tests.
+"""A supervisor in a process of its own whose actions follow a script: «replicator run» for tests.
 
-Each task notes its call, then does what <task>.json beside the notes says: hold (seconds,
+Each notes its call, then does what <its name>.json beside the notes says: hold (seconds,
 interruptible), repository (the holding is a call of restic: the start's budget ends it),
 stop, start, start_after_interrupt (Kuma), error (class name), outcome, waits (seconds).
 """
@@ -15,18 +15,27 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
-from replicator_kuma.adapters.kuma import KumaService
+from replicator_kuma.adapters.kuma.supervised import SupervisedKuma
 from replicator_kuma.adapters.notify import Kind
 from replicator_kuma.adapters.repository import Position
 from replicator_kuma.base import errors
 from replicator_kuma.base.errors import Interrupted, KumaError
 from replicator_kuma.config.build import build, build_supervised
 from replicator_kuma.config.settings import Need, Settings
-from replicator_kuma.daemon import heartbeat, jobs, log, supervisor
-from replicator_kuma.daemon.jobs import Tasks
+from replicator_kuma.daemon import heartbeat, log, startup, supervisor
 from replicator_kuma.replication import other_processes
-from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
+from replicator_kuma.replication.actions import (
+    Backup,
+    Cycle,
+    Promote,
+    Restore,
+    Resume,
+    Rollback,
+    Undo,
+)
+from replicator_kuma.replication.instance import CycleResult, Instance, Outcome, Run
 from replicator_kuma.reports.doctor.doctor import log_problems
 from tests.support.states import edit_state
 
@@ -50,7 +59,7 @@ class NotingNotifier:
 
 
 class Script:
-    """The scripted tasks of one run."""
+    """What is done in one run, by the script."""
 
     def __init__(self) -> None:
         self.repository_interrupted: Callable[[], bool] = lambda: False
@@ -59,12 +68,12 @@ class Script:
         note(f"{what} {words}".strip())
         path = FOLDER / f"{what}.json"
         script: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-        instance.progress(f"scripted {what}")
+        instance.run.progress(f"scripted {what}")
         if script.get("stop"):
             instance.kuma.stop()
             note("stopped")
         end = time.monotonic() + script.get("hold", 0)
-        asks = self.repository_interrupted if script.get("repository") else instance.interrupted
+        asks = self.repository_interrupted if script.get("repository") else instance.run.interrupted
         while time.monotonic() < end:
             if asks():
                 note(f"{what} interrupted")
@@ -83,39 +92,48 @@ class Script:
         sentence = f"scripted {what} went well"
         return CycleResult(outcome, sentence, position, warnings=("careful",), waits_until=until)
 
-    def tasks(self) -> Tasks:
-        def roll_back(instance: Instance, cause: KumaError) -> None:
-            if instance.state.load().applying.pending is None:
-                raise cause
-            self.act(instance, "roll_back")
-            (FOLDER / "behaviour.json").unlink(missing_ok=True)
-            instance.kuma.stop()
-            instance.kuma.start()
-            instance.wait_ready()
-            edit_state(instance.state, pending=None)
-            raise KumaError("it runs on the old rows") from cause
+    def run(self, action: Cycle, instance: Instance, run: Run) -> CycleResult:
+        match action:
+            case Backup():
+                words = f"{action.allow_shrink} {action.reconcile}"
+            case Restore():
+                at = "" if action.at is None else " at"
+                words = f"{action.reconcile} {action.snapshot}{at}"
+            case Undo():
+                words = str(action.number)
+            case Rollback():
+                words = str(action.snapshot)
+            case Promote():
+                words = str(run.force)
+            case _:
+                words = "resume"
+        return self.act(instance.under(run), action.command, words)
 
-        return Tasks(
-            backup=lambda i, shrink, verify: self.act(i, "backup", f"{shrink} {verify}"),
-            restore=lambda i, again, snapshot, _shrink: self.act(
-                i, "restore", f"{again} {snapshot}"
-            ),
-            promote=lambda i, force: self.act(i, "promote", str(force)),
-            by_hand=lambda i, command, options: self.act(
-                i, command, f"{options.get('number')} {options.get('snapshot')}"
-            ),
-            before_start=lambda i: void(self.act(i, "before_start")),
-            confirm=lambda i: void(self.act(i, "confirm")),
-            roll_back=roll_back,
-        )
+    def roll_back(self, instance: Instance, cause: KumaError) -> None:
+        if instance.state.load().pending is None:
+            raise cause
+        self.act(instance, "roll_back")
+        (FOLDER / "behaviour.json").unlink(missing_ok=True)
+        instance.kuma.stop()
+        instance.kuma.start()
+        instance.wait_ready()
+        instance.state.update(pending=None)
+        raise KumaError("it runs on the old rows") from cause
 
-
-def void(_result: CycleResult) -> None:
-    return None
+    def take_over(self) -> None:
+        """From here on this process does nothing by itself."""
+        for kind in (Backup, Restore, Resume, Undo, Rollback, Promote):
+            patch.object(kind, "run", lambda *given: self.run(*given)).start()
+        patch.multiple(
+            startup,
+            resolve_before_start=partial(self.act, what="before_start"),
+            confirm_started=partial(self.act, what="confirm"),
+            revert=self.roll_back,
+        ).start()
 
 
 def main() -> int:
-    jobs.START_BUDGET = float(os.environ.get("SCRIPT_BUDGET", "30"))
+    startup.START_BUDGET = float(os.environ.get("SCRIPT_BUDGET", "30"))
     supervisor.WATCH_EVERY = 0.2
     other_processes.PATIENCE = float(os.environ.get("SCRIPT_PATIENCE", "0.2"))
     heartbeat.EVERY = 0.2
@@ -123,21 +141,17 @@ def main() -> int:
     log.configure(settings.log_level, settings.log_format)
     script = Script()
 
-    def builder(
-        service: KumaService,
-        interrupted: Callable[[], bool],
-        repository_interrupted: Callable[[], bool],
-    ) -> Instance:
-        script.repository_interrupted = repository_interrupted
-        instance = build(settings, service=service, interrupted=interrupted)
+    def scripted(settings: Settings, **given: Any) -> Instance:
+        script.repository_interrupted = given["repository_interrupted"]
+        instance = build(settings, **given)
         instance.notifier = NotingNotifier()
         return instance
 
-    service = build_supervised(settings)
+    service = SupervisedKuma(build_service(settings, supervised=True))
+    script.take_over()
+    patch.object(supervisor, "build", scripted).start()
     try:
-        return supervisor.Supervisor(
-            settings, service, builder, partial(log_problems, settings), script.tasks()
-        ).run()
+        return supervisor.Supervisor(settings, service, partial(log_problems, settings)).run()
     except errors.ReplicatorError as error:
         sys.stderr.write(f"{error}. {error.hint}\n")
         return error.exit_code

@@ -17,8 +17,8 @@ from replicator_kuma.base.errors import Interrupted, WrongPassword
 from replicator_kuma.cli import dispatch, options, output
 from replicator_kuma.cli.main import COMMANDS, cli, main
 from replicator_kuma.config.variables import VARIABLES
-from replicator_kuma.replication import actions
-from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
+from replicator_kuma.replication.actions import Backup
+from replicator_kuma.replication.instance import CycleResult, Instance, Outcome, Run
 from tests.cli.conftest import World
 from tests.support.waiting import wait_until
 
@@ -95,8 +95,8 @@ def test_a_wrong_command_line(
 
 
 def scripted(error: BaseException | None = None, warnings: tuple[str, ...] = ()) -> object:
-    def work(instance: Instance, *_arguments: object) -> CycleResult:
-        instance.progress("working")
+    def work(_action: Backup, _instance: Instance, run: Run) -> CycleResult:
+        run.progress("working")
         if error is not None:
             raise error
         return CycleResult(Outcome.PUBLISHED, "published 1.1", warnings=warnings)
@@ -105,14 +105,14 @@ def scripted(error: BaseException | None = None, warnings: tuple[str, ...] = ())
 
 
 def test_an_error_has_its_code_and_tells_what_to_try(world: World) -> None:
-    world.monkeypatch.setattr(actions, "backup", scripted(WrongPassword("no key fits")))
+    world.monkeypatch.setattr(Backup, "run", scripted(WrongPassword("no key fits")))
     done = world.on_leader("backup")
     assert (done.code, done.out) == (6, "")
     assert done.err == f"Error: no key fits\n{WrongPassword.hint}\n"
 
 
 def test_an_error_for_programs(world: World) -> None:
-    world.monkeypatch.setattr(actions, "backup", scripted(WrongPassword("no key fits", hint="")))
+    world.monkeypatch.setattr(Backup, "run", scripted(WrongPassword("no key fits", hint="")))
     done = world.on_leader("backup", "--json")
     assert done.code == 6
     assert done.json == {
@@ -126,7 +126,7 @@ def test_an_error_for_programs(world: World) -> None:
 
 
 def test_a_bug_shows_where(world: World) -> None:
-    world.monkeypatch.setattr(actions, "backup", scripted(ZeroDivisionError("oops")))
+    world.monkeypatch.setattr(Backup, "run", scripted(ZeroDivisionError("oops")))
     done = world.on_leader("backup")
     assert (done.code, done.out) == (1, "")
     assert "Traceback" in done.err
@@ -135,7 +135,7 @@ def test_a_bug_shows_where(world: World) -> None:
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), Interrupted("asked to end")])
 def test_interrupted(world: World, error: BaseException) -> None:
-    world.monkeypatch.setattr(actions, "backup", scripted(error))
+    world.monkeypatch.setattr(Backup, "run", scripted(error))
     assert world.on_leader("backup").code == 130
 
 
@@ -158,12 +158,12 @@ def test_a_reader_that_goes_away_is_no_bug() -> None:
 
 
 def test_a_cycle_that_went_well_is_silent_in_cron(world: World) -> None:
-    world.monkeypatch.setattr(actions, "backup", scripted(warnings=("odd row",)))
+    world.monkeypatch.setattr(Backup, "run", scripted(warnings=("odd row",)))
     assert world.on_leader("backup") == type(world.on_leader("backup"))(0, "", "")
 
 
 def test_a_cycle_speaks_at_a_terminal(world: World) -> None:
-    world.monkeypatch.setattr(actions, "backup", scripted(warnings=("odd row",)))
+    world.monkeypatch.setattr(Backup, "run", scripted(warnings=("odd row",)))
     world.at_a_terminal()
     done = world.on_leader("backup")
     assert (done.out, done.err) == ("published 1.1\n", "Warning: odd row\n")
@@ -171,7 +171,7 @@ def test_a_cycle_speaks_at_a_terminal(world: World) -> None:
 
 
 def test_a_cycle_speaks_when_asked(world: World) -> None:
-    world.monkeypatch.setattr(actions, "backup", scripted())
+    world.monkeypatch.setattr(Backup, "run", scripted())
     done = world.on_leader("backup", "-v")
     assert done.out == "published 1.1\n"
     assert "working …\n" in done.err
@@ -201,7 +201,7 @@ def test_progress_of_something_quick_is_not_shown(
 
 
 def test_a_mistyped_variable_is_told_at_a_terminal(world: World) -> None:
-    world.monkeypatch.setattr(actions, "backup", scripted())
+    world.monkeypatch.setattr(Backup, "run", scripted())
     world.monkeypatch.setenv("REPLICATOR_FLEED", "x")
     assert world.on_leader("backup").err == ""
     world.at_a_terminal()

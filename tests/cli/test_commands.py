@@ -20,9 +20,11 @@ from replicator_kuma.base.folders import Folder
 from replicator_kuma.config import same_settings
 from replicator_kuma.config.build import build
 from replicator_kuma.config.settings import Settings
-from replicator_kuma.daemon import control_options, heartbeat
+from replicator_kuma.daemon import heartbeat
 from replicator_kuma.daemon.control import ControlServer
 from replicator_kuma.daemon.heartbeat import Beat, trouble
+from replicator_kuma.daemon.request import Request
+from replicator_kuma.replication.instance import Run
 from replicator_kuma.replication.state.file import StateFile
 from replicator_kuma.replication.state.records import Pending, Restart, SnapshotRef
 from replicator_kuma.reports.doctor import setup
@@ -610,10 +612,10 @@ def test_an_instance_is_what_the_settings_say(world: World) -> None:
         "REPLICATOR_KUMA": "docker",
         "REPLICATOR_KUMA_CONTAINER": "kuma",
     }
-    instance = build(Settings.load(environ), force=True)
-    assert (instance.name, instance.kuma.name, instance.force) == ("x", "docker", True)
+    instance = build(Settings.load(environ), run=Run(force=True))
+    assert (instance.name, instance.kuma.name, instance.run.force) == ("x", "docker", True)
     assert "incident" not in instance.tables
-    assert not instance.keep_running
+    assert not instance.supervised
     assert json.loads(json.dumps(sorted(instance.tables)))[0] == "api_key"
 
 
@@ -639,9 +641,9 @@ def test_a_supervisor_lets_each_command_ask(world: World, side: str, line: str) 
     asked: list[tuple[str, Mapping[str, Any]]] = []
 
     def answer(command: str, options: Mapping[str, Any], _progress: object) -> dict[str, Any]:
-        control_options.check(command, options)
         if command == same_settings.COMMAND:
             return {"same": list(options["digests"]), "has": {}}
+        assert Request.of(command, options).options() == options
         asked.append((command, options))
         return {"sentence": "done", "warnings": []}
 

@@ -107,10 +107,10 @@ def test_a_running_supervisor_does_it(tmp_path_factory: pytest.TempPathFactory) 
         for options in (("--now", "--snapshot", "1.1"), ("--resume",), ("--now", "--at", "2h ago")):
             assert run.command("restore", *options).returncode == 0
         assert [c for c in run.calls if c.startswith(("undo", "restore"))][-4:] == [
-            "undo 7 None",
-            "restore None 1.1",
-            "restore None None",
-            "restore None None",
+            "undo 7",
+            "restore True 1.1",
+            "restore resume",
+            "restore True None at",
         ]
 
 

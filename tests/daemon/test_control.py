@@ -27,10 +27,11 @@ from replicator_kuma.base.errors import (
 )
 from replicator_kuma.daemon import control
 from replicator_kuma.daemon.control import ControlServer, ask
+from replicator_kuma.replication.instance import Progress
 from tests.support.waiting import wait_until
 
 
-def echo(command: str, options: Mapping[str, Any], progress: control.Progress) -> dict[str, Any]:
+def echo(command: str, options: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
     progress("one")
     progress("two")
     return {"command": command, **options}
@@ -194,7 +195,7 @@ def test_who_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_client_that_hangs_up_does_no_harm(tmp_path: Path) -> None:
     entered, leave = threading.Event(), threading.Event()
 
-    def slow(command: str, _options: Mapping[str, Any], progress: control.Progress) -> Any:
+    def slow(command: str, _options: Mapping[str, Any], progress: Progress) -> Any:
         entered.set()
         assert leave.wait(10)
         progress("too late")
@@ -215,7 +216,7 @@ def test_a_silent_supervisor_and_one_that_is_only_slow(
     monkeypatch.setattr(control, "SILENCE_DEADLINE", 1.0)
     monkeypatch.setattr(control, "SIGN_OF_LIFE", 0.05)
 
-    def slow(command: str, _options: Mapping[str, Any], _progress: control.Progress) -> Any:
+    def slow(command: str, _options: Mapping[str, Any], _progress: Progress) -> Any:
         time.sleep(1.5)
         return {"command": command}
 
@@ -302,7 +303,7 @@ def test_only_so_many_clients_at_once(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(control, "MAX_CLIENTS", 2)
     leave = threading.Event()
 
-    def slow(command: str, _options: Mapping[str, Any], _progress: control.Progress) -> Any:
+    def slow(command: str, _options: Mapping[str, Any], _progress: Progress) -> Any:
         assert leave.wait(20)
         return {"command": command}
 
@@ -348,7 +349,7 @@ def test_a_client_that_does_not_read_holds_up_a_cycle_once(
     took: list[float] = []
     done = threading.Event()
 
-    def talkative(_command: str, _options: Mapping[str, Any], progress: control.Progress) -> Any:
+    def talkative(_command: str, _options: Mapping[str, Any], progress: Progress) -> Any:
         began = time.monotonic()
         for _ in range(100):
             progress("x" * 100_000)

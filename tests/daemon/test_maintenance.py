@@ -23,7 +23,7 @@ from replicator_kuma.daemon.maintenance import (
     record_of,
 )
 from replicator_kuma.daemon.worker import Job, Worker
-from replicator_kuma.replication.instance import Instance, Steps
+from replicator_kuma.replication.instance import Instance, Run, Steps
 from replicator_kuma.replication.state.records import JobRecord
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import RecordingNotifier, make_instance
@@ -309,7 +309,7 @@ def test_an_interrupted_chore_is_begun_again_and_nobody_is_told(tmp_path: Path) 
     house = House(tmp_path, work, "01:00-05:00")
     house.idle()
     asked = [True]
-    house.instance.interrupted = lambda: asked[0]
+    house.instance.run = Run(interrupted=lambda: asked[0])
     house.clock.go_to(house.noted.due)
     house.until(lambda: house.noted.tries, "it was begun")
     asked[0] = False

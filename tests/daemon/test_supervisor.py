@@ -25,7 +25,7 @@ from replicator_kuma.base.errors import Interrupted, NothingKept, RepositoryMiss
 from replicator_kuma.daemon import control, heartbeat
 from replicator_kuma.daemon.supervisor import Supervisor, Watch
 from replicator_kuma.daemon.worker import Job, Worker
-from replicator_kuma.replication.actions import first_backup
+from replicator_kuma.replication.actions import Backup
 from replicator_kuma.replication.instance import Outcome
 from replicator_kuma.replication.state.file import StateFile
 from replicator_kuma.replication.state.records import Last, Pending, SnapshotRef
@@ -535,7 +535,7 @@ def test_a_command_is_done_by_the_supervisor(tmp_path: Path) -> None:
         done = run.command("restore", "--now", "--snapshot", "1.7", "-v", "--wait")
         assert (done.returncode, done.stdout) == (0, "scripted restore went well\n"), done.stderr
         assert "scripted restore …" in done.stderr
-        assert run.calls[-1] == "restore None 1.7"
+        assert run.calls[-1] == "restore True 1.7"
         silent = run.command("restore", "--wait=10s")
         assert (silent.returncode, silent.stdout, silent.stderr) == (0, "", "")
         assert run.command("promote", "--force").stdout == "scripted promote went well\n"
@@ -619,10 +619,11 @@ def test_a_command_that_the_supervisor_does_not_know(tmp_path: Path) -> None:
     with Run(tmp_path / "r", "RESTORE") as run:
         run.until("confirm")
         with pytest.raises(SettingsError, match="knows no command"):
-            control.ask(run.data_dir / "replicator", "destroy", {"wait": 20}, lambda _step: None)
+            control.ask(run.data / "replicator", "destroy", {"wait": 20}, lambda _step: None)
+        wanted = Backup().to_json() | {"wait": 20}
         with pytest.raises(SettingsError, match="does not fit"):
-            control.ask(run.data_dir / "replicator", "backup", {"wait": 20}, lambda _step: None)
-        for options in ({"wait": "20"}, {"wait": [1]}, {"force": "no"}, {"leads": True}):
+            control.ask(run.data / "replicator", "backup", wanted, lambda _step: None)
+        for options in ({"wait": "20"}, {"wait": [1]}, {"force": "no"}, {"leads": True}, {}):
             with pytest.raises(SettingsError, match=r"of restore|must be"):
                 control.ask(run.data_dir / "replicator", "restore", options, lambda _step: None)
         assert "this is a bug" not in run.log
@@ -636,7 +637,7 @@ def test_a_supervisor_that_ends_takes_no_more_commands() -> None:
     assert worker.close(5)
     assert not worker.submit(Job("late", lambda _tell: 2))
     with pytest.raises(Interrupted):
-        worker.call(Job("late", lambda _tell: 2), None)
+        worker.call(Job("late", lambda _tell: 2), 0.0)
 
 
 def test_jobs_that_wait_when_it_ends_are_not_begun() -> None:
@@ -665,14 +666,17 @@ def test_only_a_leader_that_never_published_creates_the_repository(tmp_path: Pat
     repository = FolderRepository(tmp_path / "repository")
     instance = make_instance(tmp_path / "leader", repository)
     build(tmp_path / "leader" / "kuma.db", monitors=1)
-    assert first_backup(instance).outcome is Outcome.PUBLISHED
+    with pytest.raises(RepositoryMissing):
+        Backup().run(instance, instance.run)
+    instance.supervised = True
+    assert Backup().run(instance, instance.run).outcome is Outcome.PUBLISHED
     shutil.rmtree(repository.folder)
     with pytest.raises(RepositoryMissing):
-        first_backup(instance, verify=True)
+        Backup(reconcile=True).run(instance, instance.run)
     state = instance.state.load()
     edit_state(instance.state, published=None, applied=state.leading.published)
     with pytest.raises(RepositoryMissing):
-        first_backup(instance, verify=True)
+        Backup(reconcile=True).run(instance, instance.run)
 
 
 def test_logs_as_json(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from replicator_kuma.adapters.kuma import (
 from replicator_kuma.adapters.notify import delivery
 from replicator_kuma.adapters.repository.restic.client import Timeouts
 from replicator_kuma.base.times import lasting
-from replicator_kuma.daemon import control, heartbeat, jobs, supervisor
+from replicator_kuma.daemon import control, heartbeat, startup, supervisor
 
 _HANG = "tests/adapters/repository/test_restic_hang.py::"
 _KUMA = "tests/adapters/kuma/"
@@ -56,7 +56,7 @@ DEADLINES = (
     Deadline("restic: later listings, `init`, `unlock`", _times.listing, _LATER),
     Deadline("restic: publish, and fetch", _times.publish, _RESTIC),
     Deadline("restic: another's lock before a publish", _times.lock, _LOCK),
-    Deadline("all of restic before Kuma's first start", jobs.START_BUDGET, _BUDGET),
+    Deadline("all of restic before Kuma's first start", startup.START_BUDGET, _BUDGET),
     Deadline(
         "ntfy: connecting, and each part of an answer (three attempts, beside the cycles)",
         delivery.TIMEOUT,

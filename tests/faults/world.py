@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from replicator_kuma.adapters.repository import Label
-from replicator_kuma.replication.instance import CycleResult, Instance
-from replicator_kuma.replication.leader.cycle import Leader
-from replicator_kuma.replication.replica.cycle import cycle as restore_cycle
+from replicator_kuma.replication.actions import Backup, Restore
+from replicator_kuma.replication.instance import CycleResult, Instance, Run
 from replicator_kuma.replication.runner import run
 from tests.faults.fast_restic import FastRestic
 from tests.support.fleet import Start
@@ -102,8 +101,7 @@ class World:
         folder = self.folder / self.role
         store = HastyStore(folder)
         made = make_instance(folder, self.repository, name=self.role, store=store, kuma=self.kuma)
-        made.interrupted = lambda: self.asked_to_end
-        made.progress = self._progress
+        made.run = Run(self._progress, interrupted=lambda: self.asked_to_end)
         self.repository._interrupted = lambda: self.asked_to_end
         self.repository.published_one = lambda: self.begins("note")
         self.kuma.ready_one = lambda: self.begins("note")
@@ -134,8 +132,8 @@ class World:
         """One cycle as a command or the supervisor has it, its end noted."""
         self.begins("observe")
         if self.role == LEADER:
-            return run(self.instance, "BACKUP", lambda i: Leader(i).cycle(verify=now))
-        return run(self.instance, "RESTORE", lambda i: restore_cycle(i, reconcile=now))
+            return run(self.instance, "BACKUP", Backup(reconcile=now).run, self.instance.run)
+        return run(self.instance, "RESTORE", Restore(now).run, self.instance.run)
 
     def reborn(self) -> World:
         """What a new process makes of the same files."""

@@ -27,7 +27,7 @@ from replicator_kuma.adapters.repository import Label, Position
 from replicator_kuma.base import state_directory
 from replicator_kuma.base.errors import Fenced, ReplicatorError
 from replicator_kuma.replication.apply import prepare
-from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
+from replicator_kuma.replication.instance import CycleResult, Instance, Outcome, Run
 from replicator_kuma.replication.leader import cycle as leader
 from replicator_kuma.replication.leader import publish
 from replicator_kuma.replication.leader.cycle import Leader
@@ -247,7 +247,7 @@ class World:
                 case "restore --now":
                     return restore_cycle(instance, reconcile=True)
                 case _:
-                    return promote(instance, force=what == "promote --force")
+                    return promote(instance.under(Run(force=what == "promote --force")))
 
     def _instance(self, disk: Disk, process: Process) -> Instance:
         repository = ShelfRepository(
@@ -272,7 +272,7 @@ class World:
             kuma=TinyKuma(),
             wait_ready=lambda: None,
             notifier=NullNotifier(),
-            keep_running=True,
+            supervised=True,
         )
         made.started = disk.clock
         return made

@@ -19,7 +19,7 @@ from typing import Any
 from replicator_kuma.adapters.repository.restic import client
 from replicator_kuma.adapters.repository.restic.client import ResticRepository, Timeouts
 from replicator_kuma.cli.main import main
-from replicator_kuma.daemon import heartbeat, jobs
+from replicator_kuma.daemon import heartbeat, startup
 
 HANGS = "TEST_REPOSITORY_HANGS"
 """names a file: while it is there, a repository is given up after a short time"""
@@ -45,7 +45,7 @@ def other_deadlines() -> None:
     """For all that this process does."""
     heartbeat.EVERY, heartbeat.STALE = 0.5, STALE
     client._FIRST_PAUSE = client._LONGEST_PAUSE = 0.1
-    jobs.START_BUDGET = LONG
+    startup.START_BUDGET = LONG
     assert ResticRepository.__init__.__defaults__ == (Timeouts(),)
     ResticRepository.__init__.__defaults__ = (Deadlines(),)
 

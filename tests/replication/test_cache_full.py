@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from replicator_kuma.base.errors import CacheFull, MachineError
-from replicator_kuma.replication import actions, runner
+from replicator_kuma.replication import runner
+from replicator_kuma.replication.actions import Restore
 from replicator_kuma.replication.apply import checkpoints
-from replicator_kuma.replication.instance import Instance, Outcome
+from replicator_kuma.replication.instance import Instance, Outcome, Run
 from replicator_kuma.replication.state.records import Hold
 from tests.support.cycles import db, name_of, publish, step
 from tests.support.folder_repository import FolderRepository
@@ -44,7 +45,7 @@ def test_the_oldest_sets_make_room_for_the_cycle(
     three: Instance, repository: FolderRepository, call: str
 ) -> None:
     full_until(repository, call, three, 1)
-    result = runner.run(three, "RESTORE", actions.restore)
+    result = runner.run(three, "RESTORE", Restore().run, Run())
     assert result.outcome is Outcome.APPLIED
     assert name_of(db(three), 3) == "five"
     assert numbers(three) == [3, 4]
@@ -57,7 +58,7 @@ def test_what_a_hold_has_yet_to_put_back_stays_and_the_error_is_told(
     edit_state(three.state, hold=Hold(1.0, mark, kept=2))
     full_until(repository, "snapshots", three, 0)
     with pytest.raises(CacheFull):
-        runner.run(three, "RESTORE", actions.restore)
+        runner.run(three, "RESTORE", Restore().run, Run())
     assert numbers(three) == [2]
     last = three.state.load().outcome.last
     assert last is not None
@@ -69,5 +70,5 @@ def test_a_failure_of_another_kind_costs_no_set(
 ) -> None:
     repository.fail["snapshots"] = MachineError("cannot start restic now")
     with pytest.raises(MachineError):
-        runner.run(three, "RESTORE", actions.restore)
+        runner.run(three, "RESTORE", Restore().run, Run())
     assert numbers(three) == [1, 2, 3]

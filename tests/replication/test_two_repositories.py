@@ -23,8 +23,8 @@ from replicator_kuma.base.errors import (
     TwoLeaders,
 )
 from replicator_kuma.daemon.maintenance import run_now
-from replicator_kuma.replication.actions import first_backup
-from replicator_kuma.replication.instance import Outcome
+from replicator_kuma.replication.actions import Backup
+from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from replicator_kuma.replication.leader import housekeeping
 from replicator_kuma.replication.leader.retention import Care, Keep
 from tests.support import databases
@@ -277,6 +277,12 @@ def test_a_promote_asks_both_or_is_forced(
     assert fleet.there("one") == fleet.there("two") == ["1.1", "1.2", "2.1"]
 
 
+def backup_of_a_run(instance: Instance) -> CycleResult:
+    """A cycle as `replicator run` has it."""
+    instance.supervised = True
+    return Backup().run(instance, instance.run)
+
+
 def test_a_leader_made_anew_does_not_begin_again_in_an_empty_second_one(
     fleet: TwoRepositories, leader: Member
 ) -> None:
@@ -288,7 +294,7 @@ def test_a_leader_made_anew_does_not_begin_again_in_an_empty_second_one(
     anew = fleet.side("leader")
     anew.reaches(first=False)
     with pytest.raises(RepositoryUnreachable):
-        first_backup(anew.instance)
+        backup_of_a_run(anew.instance)
     with pytest.raises(RepositoryUnreachable):
         follow(_blind(fleet).instance)
     assert fleet.there("two") == []
@@ -359,7 +365,7 @@ def test_a_new_leader_makes_both(fleet: TwoRepositories) -> None:
     with pytest.raises(RepositoryMissing):
         lead(side.instance)
     with side.instance.state.lock():
-        assert first_backup(side.instance).position == Position(1, 1)
+        assert backup_of_a_run(side.instance).position == Position(1, 1)
     assert fleet.there("one") == fleet.there("two") == ["1.1"]
 
 

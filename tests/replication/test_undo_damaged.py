@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from replicator_kuma.base.errors import KeptDamaged, NothingKept, ReplicatorError, SnapshotNotFound
-from replicator_kuma.replication import actions, runner
+from replicator_kuma.replication import runner
+from replicator_kuma.replication.actions import Restore, Undo
 from replicator_kuma.replication.apply import checkpoints
-from replicator_kuma.replication.instance import Instance, Outcome
-from tests.support.cycles import db, follow, go_back, name_of, publish, step, take_over
+from replicator_kuma.replication.instance import CycleResult, Instance, Outcome, Run
+from tests.support.cycles import db, follow, go_back, lead, name_of, rename, take_over
 
 NAMES = ("two", "three", "four")
 
@@ -168,20 +169,15 @@ def test_a_damaged_set_from_before_a_promote_is_a_replica_s_too(three: Instance)
 
 
 @pytest.mark.parametrize(
-    ("options", "kind"),
-    [
-        ({"number": 77}, NothingKept),
-        ({"number": 3}, KeptDamaged),
-        ({}, KeptDamaged),
-    ],
+    ("number", "kind"), [(77, NothingKept), (3, KeptDamaged), (None, KeptDamaged)]
 )
 def test_an_undo_that_is_refused_is_no_failure_of_cycles(
-    three: Instance, options: dict[str, int], kind: type[ReplicatorError]
+    three: Instance, number: int | None, kind: type[ReplicatorError]
 ) -> None:
     half_a_note(place(three, 3))
-    before = runner.run(three, "RESTORE", actions.restore)
+    before = runner.run(three, "RESTORE", Restore().run, Run())
     with pytest.raises(kind):
-        runner.run(three, "RESTORE", lambda i: actions.by_hand(i, "undo", options))
+        runner.run(three, "RESTORE", Undo(number).run, Run())
     state = three.state.load()
     assert state.outcome.last is not None
     assert (state.outcome.last.ok, state.outcome.last.sentence) == (True, before.sentence)
@@ -191,14 +187,14 @@ def test_an_undo_that_is_refused_is_no_failure_of_cycles(
 def test_a_snapshot_that_is_not_there_is_no_failure_of_cycles_unless_a_cycle_misses_it(
     three: Instance,
 ) -> None:
-    runner.run(three, "RESTORE", actions.restore)
+    runner.run(three, "RESTORE", Restore().run, Run())
     with pytest.raises(SnapshotNotFound):
-        runner.run(three, "RESTORE", lambda i: actions.by_hand(i, "restore", {"snapshot": "1.77"}))
+        runner.run(three, "RESTORE", Restore(snapshot="1.77").run, Run())
     assert not three.state.load().failing_since
 
-    def misses(_instance: Instance) -> None:
+    def misses(_instance: Instance, _run: Run) -> CycleResult:
         raise SnapshotNotFound("what it holds is not in the repository any more")
 
     with pytest.raises(SnapshotNotFound):
-        runner.run(three, "RESTORE", misses)  # type: ignore[arg-type]
+        runner.run(three, "RESTORE", misses, Run())
     assert three.state.load().failing_since

@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 from replicator_kuma.adapters.repository import Label, Position, Snapshot
-from replicator_kuma.replication.instance import CycleResult, Instance
+from replicator_kuma.replication.instance import CycleResult, Instance, Run
 from replicator_kuma.replication.leader.cycle import Leader
 from replicator_kuma.replication.leader.promote import promote
 from replicator_kuma.replication.leader.rollback import rollback
@@ -87,13 +87,10 @@ def follow(
     replica: Instance,
     *,
     reconcile: bool = False,
-    snapshot: str | None = None,
     allow_shrink: bool = False,
 ) -> CycleResult:
     with replica.state.lock():
-        return restore_cycle(
-            replica, reconcile=reconcile, snapshot=snapshot, allow_shrink=allow_shrink
-        )
+        return restore_cycle(replica, reconcile=reconcile, allow_shrink=allow_shrink)
 
 
 def go_back(there: Instance, number: int | None = None, *, hold: bool = True) -> CycleResult:
@@ -105,7 +102,7 @@ def roll_back_to(
     leader: Instance, snapshot: str | None = None, *, at: float | None = None, force: bool = False
 ) -> CycleResult:
     with leader.state.lock():
-        return rollback(leader, snapshot, at, force=force)
+        return rollback(leader.under(Run(force=force)), snapshot, at)
 
 
 def hold_at(
@@ -122,7 +119,7 @@ def go_on(replica: Instance) -> CycleResult:
 
 def take_over(there: Instance, *, force: bool = False) -> CycleResult:
     with there.state.lock():
-        return promote(there, force=force)
+        return promote(there.under(Run(force=force)))
 
 
 def add_monitor(database: Path, number: int, *, born: str = "2030-01-01 00:00:00") -> None:

@@ -10,7 +10,7 @@ from typing import cast
 from replicator_kuma.adapters.repository import Position
 from replicator_kuma.adapters.repository.pair import Pair
 from replicator_kuma.base.errors import RepositoryUnreachable
-from replicator_kuma.replication.instance import Instance, Outcome
+from replicator_kuma.replication.instance import Instance, Outcome, Run
 from replicator_kuma.replication.leader.promote import promote
 from tests.support.cycles import lead, rename
 from tests.support.folder_repository import FolderRepository
@@ -54,7 +54,7 @@ class Member:
 
     def promote(self, *, force: bool = False) -> Position | None:
         with self.instance.state.lock():
-            return promote(self.instance, force=force).position
+            return promote(self.instance.under(Run(force=force))).position
 
     @property
     def told(self) -> list[str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from replicator_kuma.cli.options import (
@@ -35,15 +33,6 @@ def command(overrides: dict[str, str], voice: Voice, allow_shrink: bool, wait: f
       */5 * * * *  REPLICATOR_MODE=BACKUP replicator backup
     """
     from replicator_kuma.cli.dispatch import one_cycle
-    from replicator_kuma.config.settings import Mode
-    from replicator_kuma.replication import actions
+    from replicator_kuma.replication.actions import Backup
 
-    options: dict[str, Any] = {"allow_shrink": allow_shrink, "reconcile": True, "wait": wait}
-    one_cycle(
-        voice,
-        overrides,
-        "backup",
-        options,
-        lambda instance: actions.backup(instance, allow_shrink, True),
-        Mode.BACKUP,
-    )
+    one_cycle(voice, overrides, Backup(allow_shrink, reconcile=True), wait=wait)

@@ -69,13 +69,11 @@ def command(
         _kill(overrides, voice)
         return
     from replicator_kuma.cli.dispatch import opened
-    from replicator_kuma.config.build import build_throwaway
-    from replicator_kuma.replication.drill.drill import drill
+    from replicator_kuma.daemon.maintenance import Drill
 
     settings = load(voice, overrides, (Need.REPOSITORY, Need.DATA))
     with voice.progress() as progress, opened(settings, progress) as instance:
-        kuma = build_throwaway(settings, interrupted=instance.interrupted) if boot else None
-        drilled = drill(instance, snapshot, kuma)
+        drilled = Drill(snapshot, boot).run(instance, settings)
     voice.data(drilled.as_dict())
     if not voice.quiet:
         voice.show(drilled.sentence)
@@ -87,12 +85,13 @@ def _kill(overrides: dict[str, str], voice: Voice) -> None:
     """Only the supervisor knows its child, and which work is under way."""
     from replicator_kuma.base.errors import AlreadyRunning, SettingsError
     from replicator_kuma.cli.dispatch import handed_over
-    from replicator_kuma.replication.drill.kill import COMMAND
+    from replicator_kuma.daemon.request import Request
+    from replicator_kuma.replication.actions import KillDrill
 
     settings = load(voice, overrides, (Need.DATA,))
     with voice.progress() as progress:
         try:
-            result = handed_over(voice, settings, overrides, COMMAND, {}, progress)
+            result = handed_over(voice, settings, overrides, Request(KillDrill()), progress)
         except AlreadyRunning as error:
             if error.hint == AlreadyRunning.hint:  # a drill has no --wait
                 error.hint = "Run the drill again once that has ended."

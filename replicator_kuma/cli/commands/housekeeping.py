@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from replicator_kuma.base.times import shown
-from replicator_kuma.cli.dispatch import advised, interruptible
+from replicator_kuma.cli.dispatch import opened
 from replicator_kuma.cli.options import (
     IDENTITY,
     REPOSITORY,
@@ -17,7 +17,7 @@ from replicator_kuma.cli.options import (
     wait_option,
 )
 from replicator_kuma.cli.output import Voice
-from replicator_kuma.config.settings import Mode, Need, Settings
+from replicator_kuma.config.settings import Need, Settings
 
 if TYPE_CHECKING:
     from replicator_kuma.replication.leader.housekeeping import Done
@@ -37,20 +37,26 @@ def command(overrides: dict[str, str], voice: Voice, dry_run: bool, wait: float)
     Example:
       REPLICATOR_KEEP_LAST=10 replicator housekeeping --dry-run
     """
-    from replicator_kuma.cli.dispatch import wrong_mode
+    from replicator_kuma.daemon.maintenance import Housekeeping
+    from replicator_kuma.replication.state.file import StateFile
 
-    settings = load(voice, overrides, (Need.ROLE, Need.REPOSITORY))
-    if settings.mode is not Mode.BACKUP:
-        raise wrong_mode("housekeeping", settings)
-    (_show if dry_run else _run)(voice, settings, wait)
+    settings, action = load(voice, overrides, (Need.ROLE, Need.REPOSITORY)), Housekeeping()
+    action.fits(settings.role, StateFile(settings.state_dir))
+    if dry_run:
+        _show(voice, settings)
+        return
+    with voice.progress() as progress, opened(settings, progress) as instance:
+        done = action.run(instance, settings, wait)
+    voice.did(done.sentence())
+    voice.data(done.as_dict())
 
 
-def _show(voice: Voice, settings: Settings, _wait: float) -> None:
-    from replicator_kuma.config.build import build
+def _show(voice: Voice, settings: Settings) -> None:
+    from replicator_kuma.replication.instance import silent
     from replicator_kuma.replication.leader import housekeeping
 
-    with advised(settings), interruptible() as interrupted:
-        found = housekeeping.plan(build(settings, interrupted=interrupted), settings.care)
+    with opened(settings, silent) as instance:
+        found = housekeeping.plan(instance, settings.care)
     done = housekeeping.Done(forgotten=found)
     for name, snapshots in found.items():
         for snapshot in snapshots:
@@ -61,36 +67,4 @@ def _show(voice: Voice, settings: Settings, _wait: float) -> None:
             )
     if not any(found.values()):
         voice.show("no snapshot would be removed")
-    voice.data(_json(done, "nothing was changed"))
-
-
-def _run(voice: Voice, settings: Settings, wait: float) -> None:
-    from replicator_kuma.config.build import build
-    from replicator_kuma.daemon import maintenance
-    from replicator_kuma.replication.leader import housekeeping
-
-    done = housekeeping.Done()
-    with advised(settings), voice.progress() as progress, interruptible() as interrupted:
-        instance = build(settings, progress=progress, interrupted=interrupted)
-        try:
-            steps = housekeeping.steps(instance, settings.care, done)
-            sentence = maintenance.run_now(instance, housekeeping.NAME, steps, wait)
-        finally:
-            instance.notifier.close()
-    voice.did(sentence)
-    voice.data(_json(done, sentence))
-
-
-def _json(done: Done, sentence: str) -> dict[str, Any]:
-    """What `--json` prints (docs/json.md)."""
-    from replicator_kuma.reports.document import Repository, as_json
-
-    return {
-        "sentence": sentence,
-        "forgotten": [
-            {"repository": name, "position": str(s.position), "snapshot": s.id}
-            for name, gone in done.forgotten.items()
-            for s in gone
-        ],
-        "repositories": [as_json(Repository.of(noted)) for noted in done.notes.values()],
-    }
+    voice.data({**done.as_dict(), "sentence": "nothing was changed"})

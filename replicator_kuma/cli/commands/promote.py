@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from replicator_kuma.cli.options import (
@@ -39,15 +37,7 @@ def command(overrides: dict[str, str], voice: Voice, force: bool, wait: float) -
       replicator promote
     """
     from replicator_kuma.cli.dispatch import one_cycle
-    from replicator_kuma.replication import actions
+    from replicator_kuma.replication.actions import Promote
 
-    options: dict[str, Any] = {"force": force, "wait": wait}
     voice.asked = True
-    one_cycle(
-        voice,
-        overrides,
-        "promote",
-        options,
-        lambda instance: actions.promote(instance, force),
-        None,
-    )
+    one_cycle(voice, overrides, Promote(), force=force, wait=wait)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from replicator_kuma.cli.options import (
@@ -85,30 +83,10 @@ def command(
     if now and not goes and not resume:
         _refuse_while_held(overrides)
     from replicator_kuma.cli.dispatch import one_cycle
-    from replicator_kuma.config.settings import Mode
-    from replicator_kuma.replication import actions
+    from replicator_kuma.replication.actions import Restore, Resume
 
-    options: dict[str, Any] = {
-        "reconcile": now,
-        "snapshot": snapshot,
-        "at": at,
-        "resume": resume,
-        "allow_shrink": allow_shrink,
-        "force": force,
-        "wait": wait,
-    }
-    one_cycle(
-        voice,
-        overrides,
-        "restore",
-        options,
-        lambda instance: (
-            actions.by_hand(instance, "restore", options)
-            if goes or resume
-            else actions.restore(instance, now, None, allow_shrink)
-        ),
-        Mode.RESTORE,
-    )
+    action = Resume(now, allow_shrink) if resume else Restore(now, snapshot, at, allow_shrink)
+    one_cycle(voice, overrides, action, force=force, wait=wait)
 
 
 def _check(

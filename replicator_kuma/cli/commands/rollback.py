@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from replicator_kuma.cli.options import (
@@ -61,16 +59,7 @@ def command(
         show_preview(voice, overrides, snapshot, at, does)
         return
     from replicator_kuma.cli.dispatch import one_cycle
-    from replicator_kuma.config.settings import Mode
-    from replicator_kuma.replication import actions
+    from replicator_kuma.replication.actions import Rollback
 
-    options: dict[str, Any] = {"snapshot": snapshot, "at": at, "force": force, "wait": wait}
     voice.asked = True
-    one_cycle(
-        voice,
-        overrides,
-        "rollback",
-        options,
-        lambda instance: actions.by_hand(instance, "rollback", options),
-        Mode.BACKUP,
-    )
+    one_cycle(voice, overrides, Rollback(snapshot, at), force=force, wait=wait)

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
 
 import click
 
 from replicator_kuma.cli.options import IDENTITY, KUMA, REPOSITORY, TABLES, settings_options
-
-if TYPE_CHECKING:
-    from replicator_kuma.adapters.kuma import KumaService
-    from replicator_kuma.replication.instance import Instance
 
 
 @click.command("run", context_settings={"ignore_unknown_options": False})
@@ -42,7 +36,8 @@ def command(ctx: click.Context, overrides: dict[str, str], kuma_command: tuple[s
       REPLICATOR_MODE=BACKUP replicator run
       replicator run --kuma-dir /srv/uptime-kuma -- node server/server.js
     """
-    from replicator_kuma.config.build import build, build_supervised
+    from replicator_kuma.adapters.kuma.supervised import SupervisedKuma
+    from replicator_kuma.config.build import build_service
     from replicator_kuma.config.settings import Need, Settings
     from replicator_kuma.daemon import log
     from replicator_kuma.daemon.supervisor import Supervisor
@@ -54,16 +49,4 @@ def command(ctx: click.Context, overrides: dict[str, str], kuma_command: tuple[s
     log.configure(settings.log_level, settings.log_format)
     service = build_supervised(settings)
 
-    def builder(
-        service: KumaService,
-        interrupted: Callable[[], bool],
-        repository_interrupted: Callable[[], bool],
-    ) -> Instance:
-        return build(
-            settings,
-            service=service,
-            interrupted=interrupted,
-            repository_interrupted=repository_interrupted,
-        )
-
-    ctx.exit(Supervisor(settings, service, builder, partial(log_problems, settings)).run())
+    ctx.exit(Supervisor(settings, service, partial(log_problems, settings)).run())

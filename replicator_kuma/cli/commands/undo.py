@@ -58,21 +58,10 @@ def command(
         _show_preview(voice, overrides, number)
         return
     from replicator_kuma.cli.dispatch import one_cycle
-    from replicator_kuma.config.settings import Mode, Settings
-    from replicator_kuma.replication import actions
+    from replicator_kuma.replication.actions import Undo
 
-    options: dict[str, Any] = {"number": number, "force": force, "wait": wait}
-    leads = Settings.load(None, overrides, ()).mode is Mode.BACKUP
     voice.asked = True
-    one_cycle(
-        voice,
-        overrides,
-        "undo",
-        options,
-        lambda instance: actions.by_hand(instance, "undo", {**options, "leads": leads}),
-        None,
-        any_role=True,
-    )
+    one_cycle(voice, overrides, Undo(number), force=force, wait=wait)
 
 
 def _show_list(voice: Voice, overrides: Mapping[str, str]) -> None:

@@ -55,7 +55,7 @@ def apply(instance: Instance, planned: Planned, mark: SnapshotRef) -> None:
     in place if it runs on those.
     """
     kuma, inside = instance.kuma, instance.store.embedded
-    if kuma.manages and kuma.running() and instance.by_itself:
+    if kuma.manages and kuma.running() and instance.run.by_itself:
         instance.answers()
     was_running = kuma.running() if kuma.manages else _kuma_runs(instance)
     stops = was_running and kuma.manages and not inside
@@ -66,7 +66,7 @@ def apply(instance: Instance, planned: Planned, mark: SnapshotRef) -> None:
     rehearse(instance, planned)
     was_up = stops and other_processes.seen_up(instance)
     instance.step("stopping Kuma" if stops else "keeping the rows from before")
-    restart = kuma.manages and (was_running or instance.keep_running)
+    restart = kuma.manages and (was_running or instance.supervised)
     unread = inside and was_running and kuma.manages
     first = Pending(mark, "", "", restart=restart, unread=unread)
     if (earlier := instance.state.load().applying.pending) is not None:
@@ -84,11 +84,11 @@ def apply(instance: Instance, planned: Planned, mark: SnapshotRef) -> None:
         if kuma.manages and not inside:
             stopped = stops
             _stop(instance, was_up=was_up)
-        instance.progress("writing the tables")
+        instance.run.progress("writing the tables")
         carry_out(instance, planned, note)
     except BaseException as error:
         bad = isinstance(error, SnapshotRefused | NotAsWritten)
-        if stopped and not bad and isinstance(error, Exception) and not instance.interrupted():
+        if stopped and not bad and isinstance(error, Exception) and not instance.run.interrupted():
             failed_attempts.note(instance, wanted, mark, error)
         _clean_up(instance, stops)
         if stops and bad:
@@ -160,7 +160,7 @@ def _kuma_runs(instance: Instance) -> bool:
     """Whether a Kuma that the replicator cannot stop may run; raises KumaRunning unless forced."""
     inside = instance.store.embedded
     who = "" if inside else other_processes.by_kuma(instance)
-    if (inside or who) and not instance.force:
+    if (inside or who) and not instance.run.force:
         seen = f": {who} has its database open" if who else ""
         raise KumaRunning(f"Kuma is running, and nobody said how to stop it{seen}")
     return bool(inside or who)
@@ -185,14 +185,14 @@ def _start(instance: Instance, was_running: bool) -> None:
     if not kuma.manages:
         confirm(instance)
         return
-    if not (was_running or instance.keep_running):
+    if not (was_running or instance.supervised):
         return  # stopped by a person: confirmed once somebody starts it
-    if instance.interrupted():
+    if instance.run.interrupted():
         return  # a signal ends this process: the next start of the replicator goes on
     if instance.store.embedded:
-        instance.progress("stopping Kuma")
+        instance.run.progress("stopping Kuma")
         stop_after_write(instance)
-    instance.progress("starting Kuma")
+    instance.run.progress("starting Kuma")
     instance.cooldown.starting()
     wait_or_revert(instance, start=True)
     confirm(instance)
@@ -202,7 +202,7 @@ def _clean_up(instance: Instance, stopped: bool) -> None:
     """After an error: drop what was prepared and start Kuma again. Never raises."""
     with contextlib.suppress(ReplicatorError):
         resolve_before_start(instance)
-    if not stopped or instance.interrupted():
+    if not stopped or instance.run.interrupted():
         return
     try:
         instance.start_kuma()

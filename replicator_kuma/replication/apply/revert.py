@@ -67,7 +67,7 @@ def wait_or_revert(instance: Instance, *, start: bool) -> None:
     try:
         if start:
             instance.start_kuma()
-        instance.progress("waiting until Kuma is ready")
+        instance.run.progress("waiting until Kuma is ready")
         instance.wait_ready()
     except KumaError as error:
         revert(instance, error)
@@ -101,7 +101,7 @@ def revert(instance: Instance, cause: KumaError) -> NoReturn:
     if number:  # before anything else: a process that goes on after our death has to know it
         failed_attempts.note_killed(instance, pending.mark, pending.policy, number)
     _restore(instance, pending, folder, cause)
-    instance.progress("starting Kuma on them")
+    instance.run.progress("starting Kuma on them")
     try:
         _start_again(instance)
     except KumaError as error:
@@ -125,8 +125,8 @@ def _restore(instance: Instance, pending: Pending, folder: Path, cause: KumaErro
     Raises KumaError.
     """
     log.error("Kuma did not come back (%s): putting the rows from before in place", cause)
-    instance.progress("putting the rows from before in place")
-    instance.state.change(transitions.kuma_stopped)
+    instance.run.progress("putting the rows from before in place")
+    instance.state.update(stopped_by_me=True)
     try:
         _restore_in_order(instance, pending, folder)
     except Exception as error:

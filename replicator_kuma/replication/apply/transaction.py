@@ -108,7 +108,7 @@ def rehearse(instance: Instance, planned: Planned) -> None:
     todo, wanted = planned.plan, planned.wanted.manifest
     if not todo.tables:
         return
-    instance.progress("trying the changes on a copy")
+    instance.run.progress("trying the changes on a copy")
     try:
         # SQLite opens its path more than once: nobody can replace a file whose name is random
         folder = instance.work / secrets.token_hex(8)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -176,15 +176,6 @@ def steps(
     if snapshot is None:
         _note(instance, course, drilled.sentence, kuma is not None, tell)
     return drilled
-
-
-def scheduled(
-    instance: Instance, kuma: Callable[[Instance], ThrowAway] | None
-) -> Generator[None, None, str]:
-    """A drill as a maintenance job of `replicator run`, which logs and tells how it went."""
-    throwaway = kuma(instance) if kuma is not None else None
-    drilled = yield from steps(instance, None, throwaway, tell=False)
-    return drilled.sentence
 
 
 def _find(course: _Course, wanted: str | None) -> Snapshot:

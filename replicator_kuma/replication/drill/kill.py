@@ -31,8 +31,6 @@ from replicator_kuma.replication.state import transitions
 from replicator_kuma.replication.state.records import KILL, Drill
 
 POLL = 0.1
-COMMAND = "drill-kill"
-"""what a client sends to the supervisor"""
 
 
 @dataclass(frozen=True)
@@ -104,13 +102,13 @@ def _kill(instance: Instance, kuma: SupervisedKuma, patience: float) -> Killed:
     kuma.kill()
     if not store.embedded:
         before = newest_beat(store)
-    instance.progress("starting Uptime Kuma")
+    instance.run.progress("starting Uptime Kuma")
     kuma.start()
     instance.wait_ready()
     ready = time.monotonic() - began
     beat = None
     if before is not None:
-        instance.progress("waiting for a heartbeat")
+        instance.run.progress("waiting for a heartbeat")
         _wait_beat(instance, before, patience)
         beat = time.monotonic() - began
     store.check()
@@ -136,7 +134,7 @@ def newest_beat(store: Store) -> int | None:
 def _wait_beat(instance: Instance, before: int, patience: float) -> None:
     until = time.monotonic() + patience
     while not _beats(lambda: newest_beat(instance.store), before):
-        if instance.interrupted():
+        if instance.run.interrupted():
             raise Interrupted("asked to end while waiting for a heartbeat")
         if time.monotonic() >= until:
             raise KumaError(f"it is ready, but has monitored nothing for {lasting(patience)}")

@@ -70,7 +70,7 @@ class Leader:
     def _due(self, state: State) -> bool:
         """Once at a supervisor's start, and every so often: what is noted meets the world."""
         instance = self.instance
-        if instance.keep_running and state.leading.verified_at < instance.started:
+        if instance.supervised and state.verified_at < instance.started:
             return True
         return not 0 <= time.time() - state.leading.verified_at < instance.verify_every
 
@@ -161,7 +161,7 @@ class Leader:
             return ""
         if snapshot.label.engine == instance.store.engine or newest.schema != view.schema:
             return ""
-        instance.progress("comparing with the snapshot of another engine")
+        instance.run.progress("comparing with the snapshot of another engine")
         try:
             live, observation = observed_dump(instance, "alike")
             published = fetched(instance, snapshot, "other-engine")
@@ -203,7 +203,7 @@ class Leader:
         newest = view.newest
         assert newest is not None
         if not self.instance.store.exists():
-            if not self.instance.keep_running:
+            if not self.instance.supervised:
                 # a single command cannot make Kuma make one; its DATA_DIR may just be mistyped
                 raise DatabaseMissing(
                     f"there is no database here; the newest snapshot, {newest.position}, is this "

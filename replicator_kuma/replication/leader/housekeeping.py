@@ -78,14 +78,6 @@ def steps(instance: Instance, care: Care, done: Done | None = None) -> Steps:
     return done.sentence()
 
 
-def scheduled(instance: Instance, care: Care) -> Steps:
-    """The same in `run`: a fenced leader has been told, and has nothing to keep in order."""
-    try:
-        return (yield from steps(instance, care))
-    except Fenced as error:
-        return f"nothing was done: {error}"
-
-
 def plan(instance: Instance, care: Care) -> dict[str, list[Snapshot]]:
     """What would go, by repository; raises Fenced and RepositoryErrors. Only reads."""
     listed = {place.name: place.snapshots(instance.fleet) for place in instance.repositories}

@@ -57,17 +57,17 @@ _GONE = (
 _FEW = "Nothing was published. To lead with the rows that are here: replicator promote --force"
 
 
-def promote(instance: Instance, force: bool = False) -> CycleResult:
+def promote(instance: Instance) -> CycleResult:
     """Make this instance the leader: apply the newest snapshot, publish as (epoch + 1, 1).
 
-    Whoever led before is fenced when it comes back. ``force`` goes on with the rows as they are
+    Whoever led before is fenced when it comes back. `Run.force` goes on with the rows as they are
     when the newest snapshot cannot be taken, and begins again in an emptied repository. Call
     under the lock. Raises ReplicatorErrors; without a publish nothing has changed but the rows.
     """
     leading = instance.as_leader()
     with workspace(leading):
         recover(instance)
-        return _promote(leading, force, by_mode=instance.leads is True)
+        return _promote(leading, instance.run.force, by_mode=instance.leads is True)
 
 
 def _promote(instance: Instance, force: bool, *, by_mode: bool) -> CycleResult:

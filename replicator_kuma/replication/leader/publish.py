@@ -264,7 +264,7 @@ def _what_changed(
     instance: Instance, dump: Dump, observation: Observation, previous: Snapshot, name: str
 ) -> Plan:
     """The changes since a snapshot, whose dump is fetched into a folder of this name."""
-    instance.progress("comparing with the snapshot before")
+    instance.run.progress("comparing with the snapshot before")
     before = in_own_terms(instance, fetched(instance, previous, name), dump, observation)
     return plan(before, dump, instance.work / f"{name}-changes")
 

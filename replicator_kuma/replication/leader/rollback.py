@@ -20,13 +20,11 @@ from replicator_kuma.replication.state.records import SnapshotRef
 from replicator_kuma.replication.workspace import workspace
 
 
-def rollback(
-    instance: Instance, wanted: str | None, at: float | None = None, *, force: bool = False
-) -> CycleResult:
+def rollback(instance: Instance, wanted: str | None, at: float | None = None) -> CycleResult:
     """Write the rows of a snapshot back, as the leader's own, and publish them. Under the lock.
 
     ``wanted`` names it by id or position, ``at`` (epoch seconds) by time. A person who says this
-    means that monitors go. ``force``: rows that were never published may go as well. Raises
+    means that monitors go. By `Run.force` rows that were never published go as well. Raises
     ReplicatorErrors: Fenced, Unpublished, SnapshotNotFound, what a restore raises.
     """
     with workspace(instance):
@@ -38,7 +36,7 @@ def rollback(
                 "this fleet has no snapshot to go back to", hint=SnapshotNotFound.none_yet
             )
         snapshot = chosen(view.snapshots, wanted, at)
-        if not force:
+        if not instance.run.force:
             _require_published(leader, view, newest)
         return _go(instance, view.newest, newest, snapshot)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Sequence
+from dataclasses import replace
 
 from replicator_kuma.adapters.repository import Listing, Snapshot
 from replicator_kuma.base.errors import (
@@ -20,8 +21,9 @@ from replicator_kuma.replication.replica.decide import newest_to_follow
 from replicator_kuma.replication.replica.hold import stay, take_and_hold
 from replicator_kuma.replication.replica.shrink_guard import UNGUARDED, Guard
 from replicator_kuma.replication.replica.take import stand, waiting
-from replicator_kuma.replication.snapshots import chosen, find
-from replicator_kuma.replication.state import transitions
+from replicator_kuma.replication.snapshot_ids import recognised
+from replicator_kuma.replication.snapshots import chosen
+from replicator_kuma.replication.state.records import NO_DRIFT
 from replicator_kuma.replication.workspace import workspace
 
 
@@ -29,23 +31,18 @@ def cycle(
     instance: Instance,
     *,
     reconcile: bool = False,
-    snapshot: str | None = None,
     allow_shrink: bool = False,
 ) -> CycleResult:
     """One cycle, under the instance's lock.
 
     ``reconcile`` compares the live rows also with a snapshot that is already applied;
-    ``snapshot`` names one to go to, an older one too; ``allow_shrink``: a person says that
-    the newest may take most of the monitors. Raises ReplicatorErrors, with the rows as they
-    were.
+    ``allow_shrink``: a person says that the newest may take most of the monitors. Raises
+    ReplicatorErrors, with the rows as they were.
     """
-    instance.by_itself = not reconcile and snapshot is None
+    instance = instance.under(replace(instance.run, by_itself=not reconcile))
     with workspace(instance):
         recover(instance)
-        snapshots = listed(instance)
-        if snapshot is not None:
-            return take_and_hold(instance, find(snapshots, snapshot))
-        return follow(instance, snapshots, reconcile, allow_shrink)
+        return follow(instance, listed(instance), reconcile, allow_shrink)
 
 
 def listed(instance: Instance) -> Listing:

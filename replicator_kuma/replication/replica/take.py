@@ -51,8 +51,10 @@ def _in_turn(instance: Instance, snapshot: Snapshot) -> CycleResult | None:
     """The end of a cycle that may not restart Kuma yet; None: it may.
 
     Asked before anything is fetched. Whether the snapshot changes rows here, only that tells.
+    A person never waits.
     """
-    wait = restart_cooldown.look(instance)
+    unasked = instance.run.by_itself or instance.run.at_start
+    wait = restart_cooldown.look(instance) if unasked else None
     if wait is None:
         return None
     sentence = wait.sentence(snapshot.position)
@@ -95,7 +97,7 @@ def _take(instance: Instance, snapshot: Snapshot, guard: Guard, only_ask: bool) 
     try:
         guard.look(snapshot)
         if not instance.store.exists():
-            if not instance.keep_running:
+            if not instance.supervised:
                 raise DatabaseMissing(f"there is no database in {instance.data_dir}")
             return waiting(snapshot, "Kuma has made no database here yet")
         planned = plan_of(instance, snapshot)

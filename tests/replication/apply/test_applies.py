@@ -23,7 +23,7 @@ from replicator_kuma.base.errors import (
 )
 from replicator_kuma.base.threads import beside
 from replicator_kuma.replication.apply import staging
-from replicator_kuma.replication.instance import Instance, Outcome
+from replicator_kuma.replication.instance import Instance, Outcome, Run
 from tests.support import cycles, databases
 from tests.support.compare import assert_sound, config_differences, damage, orphans
 from tests.support.cycles import db, follow, lead, left_behind, publish, rename
@@ -91,11 +91,12 @@ def test_a_running_kuma_that_nobody_can_stop_is_not_written_under(
             follow(replica)
         assert replica.state.load().applying.pending is None
         assert config_differences(db(replica), before) == []
-        replica.force = True
+        replica.run = Run(force=True)
         assert follow(replica).outcome is Outcome.APPLIED
         assert config_differences(db(replica), db(leader)) == []
-    publish(leader, "three")
-    replica.force = False
+    rename(db(leader), 3, "three")
+    lead(leader)
+    replica.run = Run()
     assert follow(replica).outcome is Outcome.APPLIED, "nobody has it open any more"
     assert left_behind(replica) == []
 

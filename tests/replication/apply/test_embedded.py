@@ -28,7 +28,7 @@ from replicator_kuma.base.errors import (
     SnapshotRefused,
 )
 from replicator_kuma.dump.manifest import digest
-from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
+from replicator_kuma.replication.instance import CycleResult, Instance, Outcome, Run
 from replicator_kuma.replication.observe import observe
 from tests.support.crashing import crash_at
 from tests.support.cycles import LOGO, follow, lead, left_behind
@@ -141,7 +141,7 @@ def test_rows_are_written_while_kuma_runs_and_it_restarts_once(world: World, ser
     replica = world.up(service)
     world.publish_two()
     seen: list[tuple[str, bool]] = []
-    replica.progress = lambda message: seen.append((message, world.inside.ready()))
+    replica.run = Run(lambda message: seen.append((message, world.inside.ready())))
     assert follow(replica).outcome is Outcome.APPLIED
     assert seen[-4:-1] == [
         ("writing the tables", True),
@@ -190,7 +190,7 @@ def test_an_edit_after_the_comparison_is_seen_and_planned_anew(
         if message == "writing the tables":
             world.inside.database.edit("UPDATE monitor SET name = 'a user was here' WHERE id = 2")
 
-    replica.progress = edit
+    replica.run = Run(edit)
     with caplog.at_level("INFO", "replicator_kuma"):
         assert follow(replica).outcome is Outcome.APPLIED
     assert "comparing again" in caplog.text
@@ -227,7 +227,7 @@ def test_nobody_said_how_to_restart_it(world: World) -> None:
         follow(replica)
     assert on_old_rows(world)
     nothing_open(replica)
-    replica.force = True
+    replica.run = Run(force=True)
     assert follow(replica).outcome is Outcome.APPLIED
     assert world.names()[3] == "two"
     assert world.inside.starts == 1
@@ -274,7 +274,7 @@ def test_a_signal_between_the_commit_and_the_restart(world: World) -> None:
     replica = world.up()
     world.publish_two()
     asked: list[bool] = []
-    replica.interrupted = lambda: bool(asked)
+    replica.run = Run(interrupted=lambda: bool(asked))
     with at_effect("rows read back", lambda: asked.append(True)):
         follow(replica)
     assert world.names()[3] == "two"

@@ -20,9 +20,10 @@ from replicator_kuma.adapters.kuma.readiness import NotReady, taken, wait_ready
 from replicator_kuma.adapters.kuma.supervised import SupervisedKuma
 from replicator_kuma.base.errors import KumaError, KumaKilled, SnapshotRefused, StoppedInVain
 from replicator_kuma.config.settings import Settings
-from replicator_kuma.daemon.jobs import Budget, Jobs
+from replicator_kuma.daemon.jobs import Jobs
+from replicator_kuma.daemon.startup import Budget, Startup
 from replicator_kuma.replication.apply import failed_attempts
-from replicator_kuma.replication.instance import Instance, Outcome
+from replicator_kuma.replication.instance import Instance, Outcome, silent
 from replicator_kuma.replication.undo import undo
 from tests.support.compare import config_differences
 from tests.support.cycles import copy_of, db, follow, lead, publish, rename
@@ -83,8 +84,8 @@ class House:
     def __init__(self, leader: Instance, replica: Instance) -> None:
         self.leader, self.replica = leader, replica
         self.child = Fragile(replica.data_dir)
-        self.kuma = SupervisedKuma(self.child, self.child)
-        replica.kuma, replica.keep_running = self.kuma, True
+        self.kuma = SupervisedKuma(self.child)
+        replica.kuma, replica.supervised = self.kuma, True
         replica.wait_ready = lambda: wait_ready(
             self.child.url, self.kuma.running, 20, ended_with=self.kuma.ended_with, poll=0.02
         )
@@ -306,7 +307,7 @@ def test_a_kill_tells_of_itself_once_and_of_the_way_on(house: House) -> None:
     ]
 
 
-def supervised(house: House, folder: Path) -> Jobs:
+def supervised(house: House, folder: Path) -> Startup:
     """What a supervisor's worker does at its start, in this process."""
     settings = Settings.load(
         {
@@ -320,7 +321,8 @@ def supervised(house: House, folder: Path) -> Jobs:
     )
     house.kuma.in_hand, house.kuma.started = True, False
     budget = Budget(lambda: False)
-    return Jobs(settings, house.replica, house.kuma, lambda: False, budget)
+    jobs = Jobs(settings, house.replica, house.kuma)
+    return Startup(settings, house.replica, house.kuma, jobs, budget)
 
 
 def unconfirmed(house: House) -> None:
@@ -342,7 +344,7 @@ def unconfirmed(house: House) -> None:
 def test_a_kill_at_a_supervisors_start(house: House, tmp_path: Path, kills: int) -> None:
     unconfirmed(house)
     house.child.ends = ["once it runs"] * kills
-    supervised(house, tmp_path).bring_up()
+    supervised(house, tmp_path).bring_up(silent)
     house.assert_old()
     assert [text.partition(":")[0] for text in house.sent] == ["Uptime Kuma was killed"]
     house.assert_followed()
@@ -358,6 +360,6 @@ def test_a_kill_at_the_next_start_too_tries_no_snapshot_by_force(
             follow(house.replica)
     house.kuma.stop()
     house.child.starts = 0
-    supervised(house, tmp_path).bring_up()
+    supervised(house, tmp_path).bring_up(silent)
     assert house.child.starts == 1
     house.assert_old()

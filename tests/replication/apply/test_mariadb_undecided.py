@@ -19,7 +19,9 @@ from replicator_kuma.base.errors import (
     KumaError,
     SnapshotRefused,
 )
-from replicator_kuma.replication import actions
+from replicator_kuma.replication.apply.recovery import resolve_before_start
+from replicator_kuma.replication.apply.revert import revert
+from replicator_kuma.replication.apply.unconfirmed import confirm_started
 from replicator_kuma.replication.instance import Instance, Outcome
 from tests.support.cycles import follow
 from tests.support.mariadb_fleet import MariadbFleet, before_statement, file_kuma, kuma_log
@@ -86,7 +88,7 @@ def started_before_its_server(
             follow(replica)
     file_kuma(replica).up = False
     with replica.state.lock(), pytest.raises(DatabaseUnreachable):
-        actions.before_start(replica)
+        resolve_before_start(replica)
     replica.kuma.start()
     fleet.server.start()
 
@@ -98,7 +100,7 @@ def test_a_supervisor_confirms_no_rows_that_it_could_not_ask_for(
     replica = fleet.replica()
     started_before_its_server(fleet, replica, monkeypatch, side)
     with replica.state.lock():
-        actions.confirm(replica)
+        confirm_started(replica)
     assert fleet.rows() == side
     follow(replica)
     fleet.assert_ended("new")
@@ -111,7 +113,7 @@ def test_a_kuma_that_could_not_start_without_its_server_gets_another_chance(
     replica = fleet.replica()
     started_before_its_server(fleet, replica, monkeypatch, side)
     with replica.state.lock(), pytest.raises(KumaError, match="no database"):
-        actions.roll_back(replica, KumaError("Kuma ended by itself: no database"))
+        revert(replica, KumaError("Kuma ended by itself: no database"))
     assert fleet.rows() == side
     follow(replica)
     fleet.assert_ended("new")

@@ -14,7 +14,8 @@ from replicator_kuma.adapters.database.mariadb.connection import Link
 from replicator_kuma.adapters.database.sqlite.store import SqliteStore
 from replicator_kuma.adapters.database.sqlite.writer import SqliteWriter
 from replicator_kuma.base.errors import DatabaseMissing
-from replicator_kuma.replication import actions
+from replicator_kuma.replication.apply.recovery import resolve_before_start
+from replicator_kuma.replication.apply.unconfirmed import confirm_started
 from replicator_kuma.replication.instance import Instance, Outcome
 from tests.support import databases
 from tests.support.cycles import LOGO, follow, lead, rename
@@ -136,12 +137,12 @@ def test_a_start_confirms_only_what_it_has_asked_for(dead: Dying, side: str) -> 
     replica = dead.replica
     dead.locked(True)
     with replica.state.lock():
-        actions.before_start(replica)
+        resolve_before_start(replica)
     assert dead.logo() == LOGO
     replica.kuma.start()
     dead.locked(False)
     with replica.state.lock():
-        actions.confirm(replica)
+        confirm_started(replica)
     state = replica.state.load()
     assert state.applying.pending is None
     assert state.following.applied is not None

@@ -264,6 +264,24 @@ def test_what_fails_after_two_stops_waits_for_another_cause_or_snapshot(
     assert follow(behind).outcome is Outcome.APPLIED
 
 
+def test_who_promotes_waits_for_nothing_though_cycles_here_have_given_up(
+    behind: Instance, kuma: RecordingKuma
+) -> None:
+    """One process, as under `run`: what its cycles may not do is no rule for a person."""
+
+    def refuses() -> None:
+        raise KumaError("the stop command ended with exit code 7")
+
+    kuma.on_stop = refuses
+    for _ in range(2):
+        with pytest.raises(KumaError, match="exit code 7"):
+            follow(behind)
+    kuma.on_stop = None
+    with pytest.raises(StoppedInVain):
+        follow(behind)
+    assert "with the rows of 1.2" in cycles.take_over(behind).sentence
+
+
 def test_where_kuma_does_not_run_an_apply_costs_nothing_and_is_tried(
     behind: Instance, kuma: RecordingKuma
 ) -> None:

@@ -31,7 +31,7 @@ from replicator_kuma.dump.format import Dump
 from replicator_kuma.dump.transform.overrides import Overrides
 from replicator_kuma.dump.transform.policy import Policy
 from replicator_kuma.replication.drill.drill import drill, steps
-from replicator_kuma.replication.instance import Instance
+from replicator_kuma.replication.instance import Instance, Run
 from tests.adapters.kuma.programs import python
 from tests.adapters.repository.places import tmpfs
 from tests.support import databases
@@ -354,7 +354,7 @@ def test_a_signal_ends_it_between_two_steps_without_a_verdict(leader: Instance) 
     course = steps(leader)
     next(course)
     next(course)
-    leader.interrupted = lambda: True
+    leader.run = Run(interrupted=lambda: True)
     with pytest.raises(Interrupted):
         next(course)
     assert left_behind(leader) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,19 +14,20 @@ from replicator_kuma.base.windows import Window
 from replicator_kuma.config.settings import Settings
 from replicator_kuma.daemon import maintenance as module
 from replicator_kuma.daemon.maintenance import (
+    Drill,
     Maintenance,
     MaintenanceJob,
     maintenance_jobs,
     record_of,
 )
 from replicator_kuma.daemon.worker import Worker
-from replicator_kuma.replication.drill.drill import scheduled
 from replicator_kuma.replication.instance import Instance
 from tests.support.cycles import lead, left_behind
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import RecordingNotifier
 from tests.support.waiting import wait_until
 
+OWN = Settings.load({})
 NOON = datetime(2026, 5, 5, 12)
 
 
@@ -37,7 +39,7 @@ class Friday:
         self.worker = Worker()
         self.worker.start()
         chore = MaintenanceJob(
-            "drill", Window.parse("fri 01:00-05:00"), lambda i: scheduled(i, None)
+            "drill", Window.parse("fri 01:00-05:00"), partial(Drill().steps, settings=OWN)
         )
         lock = instance.state.lock
         self.chores = Maintenance((chore,), instance, self.worker, lock, lambda: self.now)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -10,10 +11,11 @@ import pytest
 
 from replicator_kuma.adapters.repository import Position
 from replicator_kuma.base.errors import Fenced, RepositoryDamaged, RepositoryUnreachable
-from replicator_kuma.daemon.maintenance import record_of, run_now
+from replicator_kuma.config.settings import Settings
+from replicator_kuma.daemon.maintenance import Housekeeping, record_of, run_now
 from replicator_kuma.replication.instance import Instance, Outcome
 from replicator_kuma.replication.leader import housekeeping
-from replicator_kuma.replication.leader.housekeeping import Done, scheduled, steps
+from replicator_kuma.replication.leader.housekeeping import Done, steps
 from replicator_kuma.replication.leader.promote import promote
 from replicator_kuma.replication.leader.retention import Care, Keep
 from tests.support import cycles
@@ -78,7 +80,8 @@ def test_a_replica_promoted_after_it_fences_the_old_leader_as_before(
     with pytest.raises(Fenced):
         tidy(leader)
     assert there(repository) == before
-    assert run_now(leader, housekeeping.NAME, scheduled(leader, FEW)).startswith(
+    settings = replace(Settings.load({}), care=FEW)
+    assert run_now(leader, housekeeping.NAME, Housekeeping().steps(leader, settings)).startswith(
         "nothing was done: "
     )
     # the new leader keeps the whole fleet in order, the old epoch too

@@ -256,7 +256,7 @@ def test_a_lost_database_is_taken_back(leader: Instance) -> None:
     (leader.data_dir / "upload" / "logo2.png").unlink()
     with pytest.raises(DatabaseMissing, match=r"1\.1, is this instance's own"):
         lead(leader)  # by a single command: its DATA_DIR may be mistyped
-    leader.keep_running = True
+    leader.supervised = True
     result = lead(leader)
     assert result.outcome is Outcome.WAITING
     assert "taking it back once Kuma has made an empty one" in result.sentence
@@ -275,7 +275,7 @@ def test_a_lost_disk_takes_its_state_along(leader: Instance, repository: FolderR
     kept = cycles.copy_of(db(leader))
     shutil.rmtree(leader.data_dir)
     anew = cycles.instance(leader.data_dir, repository, name="leader")
-    anew.keep_running = True
+    anew.supervised = True
     assert lead(anew).outcome is Outcome.WAITING
     databases.create(db(anew))
     assert lead(anew).outcome is Outcome.APPLIED

@@ -16,11 +16,11 @@ from replicator_kuma.base.errors import (
     RepositoryUnreachable,
     SnapshotRefused,
 )
-from replicator_kuma.replication.actions import backup
-from replicator_kuma.replication.instance import Instance, Outcome
+from replicator_kuma.replication.actions import Backup
+from replicator_kuma.replication.instance import Instance, Outcome, Run
 from replicator_kuma.replication.runner import run
 from tests.support import cycles
-from tests.support.cycles import db, follow, lead, positions, publish, rename, take_over
+from tests.support.cycles import db, follow, hold_at, lead, positions, rename, take_over
 from tests.support.folder_repository import FolderRepository
 from tests.support.states import edit_state
 
@@ -106,9 +106,9 @@ def test_a_container_made_anew_whose_first_cycle_fails_goes_on(
     anew = cycles.instance(leader.data_dir, repository, name="leader")
     repository.fail["snapshots"] = RepositoryUnreachable("no network")
     with pytest.raises(RepositoryUnreachable):
-        run(anew, "BACKUP", backup)
+        run(anew, "BACKUP", Backup().run, Run())
     assert anew.state.exists()
-    assert run(anew, "BACKUP", backup).sentence == "nothing changed since 1.1"
+    assert run(anew, "BACKUP", Backup().run, Run()).sentence == "nothing changed since 1.1"
 
 
 # --- a leader that has followed meanwhile -----------------------------------------------------
@@ -137,7 +137,8 @@ def _other_rows(leader: Instance, next_leader: Instance) -> None:
 
 def _an_older_one_restored_last(leader: Instance, _next: Instance) -> None:
     follow(leader)
-    follow(leader, snapshot="1.1")
+    hold_at(leader, "1.1")
+    assert_fenced(leader)
 
 
 def _refused(leader: Instance, next_leader: Instance) -> None:

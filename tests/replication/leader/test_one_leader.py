@@ -21,9 +21,8 @@ from replicator_kuma.base.errors import (
     SnapshotRefused,
     TwoLeaders,
 )
-from replicator_kuma.config.settings import Settings
-from replicator_kuma.replication.actions import backup
-from replicator_kuma.replication.instance import Instance
+from replicator_kuma.replication.actions import Backup
+from replicator_kuma.replication.instance import Instance, Outcome, Run
 from replicator_kuma.replication.runner import run
 from replicator_kuma.reports import terminal
 from replicator_kuma.reports.status import status
@@ -98,16 +97,16 @@ def test_a_leader_asks_after_its_clock_has_jumped(
 def test_a_fence_is_told_once_also_behind_a_network_that_flaps(
     leader: Instance, replica: Instance, repository: FolderRepository
 ) -> None:
-    run(leader, "BACKUP", backup)
+    run(leader, "BACKUP", Backup().run, Run())
     take_over(replica)
     for _ in range(4):
         edit_state(leader.state, verified_at=0.0)
         with pytest.raises(Fenced):
-            run(leader, "BACKUP", backup)
+            run(leader, "BACKUP", Backup().run, Run())
         repository.fail["snapshots"] = RepositoryUnreachable("no network")
         with pytest.raises(RepositoryUnreachable):
-            run(leader, "BACKUP", backup)
-        leader.told.clear()  # the replicator restarts
+            run(leader, "BACKUP", Backup().run, Run())
+        leader.told = ""  # the replicator restarts
     sent = leader.notifier.sent  # type: ignore[attr-defined]
     fenced = [text for text in sent if "replica has published position 2.1" in text]
     assert len(fenced) == 1
@@ -317,7 +316,6 @@ def test_of_two_promotes_at_once_one_leads_and_the_other_is_fenced(
 
     def meanwhile() -> None:
         rename(db(other), 4, "of the other")
-        other.force = True
         take_over(other, force=True)
 
     repository.before["publish"] = meanwhile

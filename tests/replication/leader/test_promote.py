@@ -25,15 +25,15 @@ from tests.support.compare import config_differences
 from tests.support.cycles import (
     db,
     follow,
+    hold_at,
     lead,
     left_behind,
     positions,
-    publish,
     rename,
-    step,
     take_over,
 )
-from tests.support.folder_repository import FolderRepository, dies_in
+from tests.support.folder_repository import FolderRepository
+from tests.support.forked import forked
 from tests.support.instances import RecordingKuma
 
 
@@ -222,7 +222,7 @@ def test_which_of_two_rows_are_the_fleet_s_a_person_says(
         take_over(replica)
     assert "restore --now --snapshot ID" in refused.value.hint
     assert cycles.name_of(db(replica), 3) == before
-    follow(replica, snapshot=tie[0])
+    hold_at(replica, tie[0])
     assert "with the rows of 1.2" in take_over(replica).sentence
     assert cycles.name_of(db(replica), 3) == "of the leader"
 

@@ -8,11 +8,9 @@ import os
 import pytest
 
 from replicator_kuma.base.errors import KumaError
-from replicator_kuma.config.settings import Settings
-from replicator_kuma.replication.instance import Instance, Outcome
-from replicator_kuma.reports import terminal
-from replicator_kuma.reports.status import status
-from tests.support.cycles import UnmanagedKuma, db, follow, go_back, name_of, publish, step
+from replicator_kuma.replication.instance import Instance, Outcome, Run
+from replicator_kuma.reports.status import Report
+from tests.support.cycles import UnmanagedKuma, db, follow, go_back, lead, name_of, rename
 from tests.support.forked import DIED, forked
 from tests.support.instances import RecordingKuma
 
@@ -83,8 +81,10 @@ def test_an_apply_tells_each_step_and_for_whom_it_waits(
     leader: Instance, replica: Instance
 ) -> None:
     steps: list[str] = []
-    replica.progress = steps.append
-    step(leader, replica, "two")
+    replica.run = Run(steps.append)
+    rename(db(leader), 3, "two")
+    lead(leader)
+    follow(replica)
     assert steps == [
         "asking the repository", "fetching 1.2", "comparing the rows",
         "trying the changes on a copy", "stopping Kuma",
@@ -102,8 +102,9 @@ def test_the_way_back_of_an_apply_is_told_too(
     leader: Instance, replica: Instance, kuma: RecordingKuma
 ) -> None:
     steps: list[str] = []
-    replica.progress = steps.append
-    publish(leader, "two")
+    replica.run = Run(steps.append)
+    rename(db(leader), 3, "two")
+    lead(leader)
     kuma.refuses_to_be_ready = [True]
     with pytest.raises(KumaError):
         follow(replica)
@@ -114,6 +115,8 @@ def test_an_apply_that_stops_nobody_tells_each_step_once(
     leader: Instance, replica: Instance
 ) -> None:
     steps: list[str] = []
-    replica.kuma, replica.progress = UnmanagedKuma(), steps.append
-    step(leader, replica, "two")
+    replica.kuma, replica.run = UnmanagedKuma(), Run(steps.append)
+    rename(db(leader), 3, "two")
+    lead(leader)
+    follow(replica)
     assert steps[-2:] == ["keeping the rows from before", "writing the tables"]

@@ -10,7 +10,7 @@ import pytest
 
 from replicator_kuma.base.errors import DatabaseLocked, Interrupted, KumaError, StoppedInVain
 from replicator_kuma.dump.transform.policy import Policy
-from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
+from replicator_kuma.replication.instance import CycleResult, Instance, Outcome, Run
 from replicator_kuma.replication.replica.cycle import cycle as restore_cycle
 from replicator_kuma.replication.restart_cooldown import LONGEST
 from replicator_kuma.replication.runner import recorded
@@ -255,7 +255,7 @@ def test_a_start_of_the_supervisor_reconciles_and_waits_all_the_same(
     """Its Kuma may be another's child and run on."""
     edits.once()
     edits.publish()
-    replica.at_start = True
+    replica.run = Run(at_start=True)
     assert follow(replica, reconcile=True).outcome is Outcome.WAITING
 
 
@@ -266,7 +266,7 @@ def test_a_kuma_that_is_not_stopped_for_it_is_no_reason_to_wait(
     edits.once()
     if running:
         replica.kuma = UnmanagedKuma()
-        replica.force = True
+        replica.run = Run(force=True)
     else:
         replica.kuma.stop()
     assert edits.once().outcome is Outcome.APPLIED

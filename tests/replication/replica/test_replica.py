@@ -24,17 +24,7 @@ from replicator_kuma.replication.snapshots import find
 from replicator_kuma.replication.state.state import State
 from tests.support import cycles, databases
 from tests.support.compare import config_differences
-from tests.support.cycles import (
-    db,
-    follow,
-    lead,
-    left_behind,
-    mark,
-    publish,
-    rename,
-    snapshot,
-    step,
-)
+from tests.support.cycles import db, follow, hold_at, lead, left_behind, mark, rename, snapshot
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import RecordingKuma
 from tests.support.states import state_with, with_fields
@@ -149,11 +139,11 @@ def test_a_person_may_go_to_any_snapshot(
     old = cycles.copy_of(db(leader))
     step(leader, replica, "two")
     wanted = first.id[:7] if by == "id" else "1.1"
-    result = follow(replica, snapshot=wanted)
+    result = hold_at(replica, wanted)
     assert (result.outcome, result.position) == (Outcome.APPLIED, Position(1, 1))
     assert config_differences(db(replica), old) == []
     with pytest.raises(SnapshotNotFound):
-        follow(replica, snapshot="7.7")
+        hold_at(replica, "7.7")
 
 
 def test_another_schema_fetches_nothing(
@@ -213,7 +203,7 @@ def test_no_database_and_a_migrating_one_are_waited_for(
     db(replica).unlink()
     with pytest.raises(DatabaseMissing):
         follow(replica)  # a single command: its DATA_DIR may be mistyped
-    replica.keep_running = True
+    replica.supervised = True
     result = follow(replica)
     assert result.outcome is Outcome.WAITING
     assert "Kuma has made no database here yet" in result.sentence

@@ -13,24 +13,14 @@ from replicator_kuma.adapters.repository import Position
 from replicator_kuma.base.errors import ShrinkRefused, SnapshotRefused, SnapshotShrinks
 from replicator_kuma.dump.transform.overrides import Overrides
 from replicator_kuma.dump.transform.policy import Policy
-from replicator_kuma.replication.actions import backup, restore
-from replicator_kuma.replication.instance import Instance, Outcome
+from replicator_kuma.replication.actions import Backup, Restore
+from replicator_kuma.replication.instance import Instance, Outcome, Run
 from replicator_kuma.replication.replica.preview import preview as previewed
 from replicator_kuma.replication.runner import run
 from replicator_kuma.replication.shrink import Limit
 from tests.support import cycles, databases
-from tests.support.cycles import (
-    add_monitor,
-    another,
-    count,
-    db,
-    follow,
-    lead,
-    publish,
-    rename,
-    take_over,
-)
-from tests.support.folder_repository import FolderRepository, dies_in
+from tests.support.cycles import add_monitor, count, db, follow, hold_at, lead, rename, take_over
+from tests.support.folder_repository import FolderRepository
 from tests.support.instances import RecordingKuma
 
 OFF = Limit(None)
@@ -102,7 +92,7 @@ def test_what_a_person_names_is_meant(leader: Instance, replica: Instance) -> No
     shrink_unasked(leader, 3)
     with pytest.raises(SnapshotShrinks):
         follow(replica)
-    assert follow(replica, snapshot="1.2").outcome is Outcome.APPLIED
+    assert hold_at(replica, "1.2").outcome is Outcome.APPLIED
     assert follow(replica).outcome is Outcome.NOTHING
 
 
@@ -264,7 +254,7 @@ def test_it_is_told_once(leader: Instance, replica: Instance) -> None:
     shrink_unasked(leader, 1)
     for _ in range(3):
         with pytest.raises(SnapshotShrinks):
-            run(replica, "RESTORE", restore)
+            run(replica, "RESTORE", Restore().run, Run())
     sent = replica.notifier.sent  # type: ignore[attr-defined]
     assert len([text for text in sent if "would take 11 of 12" in text]) == 1
     assert "restore --now --allow-shrink" in sent[-1]
@@ -281,7 +271,7 @@ def test_a_leader_marks_only_what_it_would_have_refused(
     lead(leader, allow_shrink=True)
     keep(leader, 2)
     with pytest.raises(ShrinkRefused):
-        run(leader, "BACKUP", backup)
+        run(leader, "BACKUP", Backup().run, Run())
     lead(leader, allow_shrink=True)
     assert shrunk(repository) == {"1.1": "", "1.2": "", "1.3": "1.3"}
 

@@ -9,8 +9,8 @@ import pytest
 
 from replicator_kuma.adapters.repository import Position
 from replicator_kuma.base.errors import ShrinkRefused
-from replicator_kuma.replication.actions import backup
-from replicator_kuma.replication.instance import Instance, Outcome
+from replicator_kuma.replication.actions import Backup
+from replicator_kuma.replication.instance import Instance, Outcome, Run
 from replicator_kuma.replication.runner import run
 from replicator_kuma.replication.shrink import Limit
 from tests.support import cycles, databases
@@ -35,7 +35,7 @@ def test_a_rebuild_of_as_many_asks_once_on_the_leader_and_no_replica_again(
     rebuild(leader, same_ids=same_ids)
     for _ in range(2):
         with pytest.raises(ShrinkRefused, match=r"12 of 12 monitors are gone since 1\.1, with oth"):
-            run(leader, "BACKUP", backup)
+            run(leader, "BACKUP", Backup().run, Run())
     assert positions(repository) == ["1.1"]
     assert len([t for t in leader.notifier.sent if "12 of 12" in t]) == 1  # type: ignore[attr-defined]
     assert lead(leader, allow_shrink=True).position == Position(1, 2)

@@ -154,7 +154,7 @@ def test_a_database_that_is_gone_is_told_though_the_snapshot_is_applied(
     db(replica).unlink()
     with pytest.raises(DatabaseMissing):
         follow(replica)
-    replica.keep_running = True
+    replica.supervised = True
     assert "Kuma has made no database here yet" in follow(replica).sentence
 
 

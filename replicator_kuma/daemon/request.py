@@ -1,0 +1,61 @@
+"""What a client asks the supervisor for: an action, and what it says beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from replicator_kuma.base.errors import SettingsError
+from replicator_kuma.base.json_members import FLAG, NAME, OTHER, WAIT, Kind, check
+from replicator_kuma.replication.actions import (
+    Backup,
+    Cycle,
+    KillDrill,
+    Promote,
+    Restore,
+    Resume,
+    Rollback,
+    Undo,
+)
+
+SERVED: Mapping[str, type[Cycle | KillDrill]] = {
+    kind.command: kind for kind in (Backup, Restore, Promote, Undo, Rollback, KillDrill)
+}
+"""What the supervisor does for a client; and `Resume`, which is a `Restore` by its name."""
+_SAID: Mapping[str, Kind] = {"wait": WAIT, "fleet": NAME, "mode": NAME}
+
+
+@dataclass(frozen=True)
+class Request:
+    """An action that a client wants to be done. None: it says nothing of this."""
+
+    action: Cycle | KillDrill
+    force: bool = False
+    """`Run.force`"""
+    wait: float | None = None
+    """seconds that another client's action is waited for"""
+    fleet: str | None = None
+    mode: str | None = None
+    """what its command line says of the instance: the supervisor's must be the same"""
+
+    def options(self) -> dict[str, Any]:
+        """Its JSON but for the command, as 0.3.0 reads it, too."""
+        force = {"force": self.force} if self.action.forcible else {}
+        said = {name: getattr(self, name) for name in _SAID}
+        given = {name: value for name, value in said.items() if value is not None}
+        return {**self.action.to_json(), **force, **given}
+
+    @classmethod
+    def of(cls, command: str, options: Mapping[str, Any]) -> Request:
+        """Raises SettingsError for what is unknown, missing, or of another kind."""
+        kind = SERVED.get(command)
+        if kind is None:
+            raise SettingsError(f"the supervisor knows no command {command[:40]!r}", hint=OTHER)
+        if kind is Restore and options.get("resume"):
+            kind = Resume
+        known = {**_SAID, "force": FLAG} if kind.forcible else _SAID
+        beside = {name: value for name, value in options.items() if name in known}
+        check(command, beside, {name: known[name] for name in beside})
+        own = {name: value for name, value in options.items() if name not in known}
+        return cls(kind.from_json(own), **beside)
