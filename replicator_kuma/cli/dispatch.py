@@ -119,11 +119,11 @@ def _compare(
 
 def _hint(settings: Settings, found: Iterable[Difference]) -> str:
     from replicator_kuma.config.same_settings import HINT
-    from replicator_kuma.replication.mode_mismatch import TO_DO, awaits_mode, remembered
+    from replicator_kuma.replication.mode_mismatch import TO_DO, promoted, remembered
     from replicator_kuma.replication.state.file import StateFile
 
     asked = any(each.name == "REPLICATOR_MODE" for each in found)
-    if asked and awaits_mode(remembered(StateFile(settings.state_dir))):
+    if asked and promoted(remembered(StateFile(settings.state_dir))):
         return TO_DO
     return HINT
 

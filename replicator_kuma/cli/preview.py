@@ -12,6 +12,7 @@ from replicator_kuma.cli.options import load
 from replicator_kuma.cli.output import Voice, stream_object
 from replicator_kuma.config.settings import Mode, Need
 from replicator_kuma.config.variables import VARIABLES
+from replicator_kuma.replication.mode_mismatch import promoted, unfit
 
 if TYPE_CHECKING:
     from replicator_kuma.adapters.repository import Position
@@ -33,7 +34,6 @@ def show_preview(
     folder of its own, so it needs no lock: it only reads.
     """
     from replicator_kuma.cli.dispatch import opened
-    from replicator_kuma.replication import mode_mismatch
     from replicator_kuma.replication.replica.preview import preview as previewed
     from replicator_kuma.reports.changes import snapshot_as_dict
     from replicator_kuma.reports.document import as_json
@@ -82,7 +82,7 @@ def show_preview(
             if does[:1] == ("rollback",) and "--force" not in does and _unpublished(preview):
                 voice.show(f"rows here were never published, and would be lost. {Unpublished.hint}")
         elif changes:
-            error = mode_mismatch.unfit(does[0], settings.role, preview.state, leads=not by_mode)
+            error = unfit(does[0], settings.role, preview.state, leads=not by_mode)
             voice.show(f"nothing was changed; {error}. {error.hint}")
 
 

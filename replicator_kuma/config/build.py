@@ -155,7 +155,7 @@ def build(
 
     run = run or Run()
     interrupted = run.interrupted
-    kuma = service or build_service(settings, supervised=False)
+    kuma = service or build_service(settings)
     policy = read_policy(settings)
     try:
         tables = choose(settings.include, settings.exclude)
@@ -185,7 +185,7 @@ def build(
         answers=partial(_await_answer, settings, kuma, interrupted),
         setup=_setup(settings, kuma),
         cooldown=Cooldown(settings.restore_interval),
-        database_up=_database_up(settings, kuma.name),
+        database_up=_database_up(settings, kuma),
         run=run,
         leads=settings.leads,
         supervised=service is not None,

@@ -23,6 +23,7 @@ from replicator_kuma.base.windows import Window
 from replicator_kuma.config.build import build_throwaway
 from replicator_kuma.config.settings import Settings
 from replicator_kuma.daemon.worker import Job, Worker
+from replicator_kuma.replication import problems
 from replicator_kuma.replication.actions import Action
 from replicator_kuma.replication.drill import drill
 from replicator_kuma.replication.instance import Instance, Progress, Steps

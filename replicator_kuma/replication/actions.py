@@ -122,7 +122,9 @@ class Backup(Cycle):
             return self._cycle(instance.under(run))
         except RepositoryMissing:
             state = instance.state.load()
-            known = any((state.published, state.intent, state.applied))
+            known = any(
+                (state.leading.published, state.leading.publishing, state.following.applied)
+            )
             if known or not instance.supervised:
                 raise
             if instance.repository.init():

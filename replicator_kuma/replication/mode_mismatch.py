@@ -7,10 +7,10 @@ takes back what was edited here since.
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any
+from dataclasses import dataclass
 
 from replicator_kuma.base.errors import ReplicatorError, SettingsError
-from replicator_kuma.base.times import when
+from replicator_kuma.base.times import Moment, when
 from replicator_kuma.replication.state.file import StateFile
 from replicator_kuma.replication.state.state import State
 
@@ -54,22 +54,12 @@ def remembered(memory: StateFile) -> State:
     return State(writer="")
 
 
-def words(state: State) -> str:
-    """When it was promoted and to which epoch; "" where it does not await its mode."""
-    if not awaits_mode(state) or state.published is None:
-        return ""
-    epoch = state.published.position.epoch
-    return f"promoted at {when(state.promoted_at)} to epoch {epoch}"
-
-
-def sentence(state: State) -> str:
-    """What is wrong and what to do, in one sentence; "" where it does not await its mode."""
-    if not (said := words(state)):
-        return ""
-    return (
-        f"this instance was {said}, and publishes nothing until REPLICATOR_MODE=BACKUP is set here "
-        "and `replicator run` is restarted"
-    )
+def promoted(state: State) -> Promoted | None:
+    """None where it was not, or a cycle as the leader has ended since."""
+    leading = state.leading
+    if leading.published is None or not (state.promoted and leading.promoted_at):
+        return None
+    return Promoted(Moment(leading.promoted_at), leading.published.position.epoch)
 
 
 def unfit(command: str, mode: str, state: State, *, leads: bool) -> SettingsError:

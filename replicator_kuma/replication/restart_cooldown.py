@@ -176,7 +176,7 @@ def look(instance: Restartable) -> Wait | None:
     None: nothing. Call where nobody has asked for the cycle; it waits only for a Kuma that runs.
     """
     cooldown, state = instance.cooldown, instance.state.load()
-    if not cooldown.every or state.restart is None:
+    if not cooldown.every or state.applying.restart is None:
         return None
     if not (instance.kuma.manages and instance.kuma.running()):
         return None

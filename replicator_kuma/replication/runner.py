@@ -19,7 +19,8 @@ from replicator_kuma.base.os_errors import refusal
 from replicator_kuma.replication import freshness, problems
 from replicator_kuma.replication.apply import checkpoints
 from replicator_kuma.replication.instance import CycleResult, Instance, Run
-from replicator_kuma.replication.state.records import Last
+from replicator_kuma.replication.state import transitions
+from replicator_kuma.replication.state.records import CYCLE, Last
 from replicator_kuma.replication.state.state import State
 
 _NO_END = (Interrupted, AlreadyRunning)

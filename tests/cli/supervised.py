@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from replicator_kuma.adapters.kuma.supervised import SupervisedKuma
 from replicator_kuma.adapters.notify import Kind
 from replicator_kuma.adapters.repository import Position
 from replicator_kuma.base import errors
@@ -110,14 +109,14 @@ class Script:
         return self.act(instance.under(run), action.command, words)
 
     def roll_back(self, instance: Instance, cause: KumaError) -> None:
-        if instance.state.load().pending is None:
+        if instance.state.load().applying.pending is None:
             raise cause
         self.act(instance, "roll_back")
         (FOLDER / "behaviour.json").unlink(missing_ok=True)
         instance.kuma.stop()
         instance.kuma.start()
         instance.wait_ready()
-        instance.state.update(pending=None)
+        edit_state(instance.state, pending=None)
         raise KumaError("it runs on the old rows") from cause
 
     def take_over(self) -> None:
@@ -147,7 +146,7 @@ def main() -> int:
         instance.notifier = NotingNotifier()
         return instance
 
-    service = SupervisedKuma(build_service(settings, supervised=True))
+    service = build_supervised(settings)
     script.take_over()
     patch.object(supervisor, "build", scripted).start()
     try:

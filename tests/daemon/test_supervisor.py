@@ -619,10 +619,10 @@ def test_a_command_that_the_supervisor_does_not_know(tmp_path: Path) -> None:
     with Run(tmp_path / "r", "RESTORE") as run:
         run.until("confirm")
         with pytest.raises(SettingsError, match="knows no command"):
-            control.ask(run.data / "replicator", "destroy", {"wait": 20}, lambda _step: None)
+            control.ask(run.data_dir / "replicator", "destroy", {"wait": 20}, lambda _step: None)
         wanted = Backup().to_json() | {"wait": 20}
         with pytest.raises(SettingsError, match="does not fit"):
-            control.ask(run.data / "replicator", "backup", wanted, lambda _step: None)
+            control.ask(run.data_dir / "replicator", "backup", wanted, lambda _step: None)
         for options in ({"wait": "20"}, {"wait": [1]}, {"force": "no"}, {"leads": True}, {}):
             with pytest.raises(SettingsError, match=r"of restore|must be"):
                 control.ask(run.data_dir / "replicator", "restore", options, lambda _step: None)

@@ -14,7 +14,15 @@ from replicator_kuma.replication import runner
 from replicator_kuma.replication.actions import Restore, Undo
 from replicator_kuma.replication.apply import checkpoints
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome, Run
-from tests.support.cycles import db, follow, go_back, lead, name_of, rename, take_over
+from tests.support.cycles import (
+    db,
+    follow,
+    go_back,
+    name_of,
+    publish,
+    step,
+    take_over,
+)
 
 NAMES = ("two", "three", "four")
 

@@ -48,7 +48,7 @@ def command(overrides: dict[str, str], voice: Voice, dry_run: bool, wait: float)
     with voice.progress() as progress, opened(settings, progress) as instance:
         done = action.run(instance, settings, wait)
     voice.did(done.sentence())
-    voice.data(done.as_dict())
+    voice.data(_json(done, done.sentence()))
 
 
 def _show(voice: Voice, settings: Settings) -> None:
@@ -67,4 +67,19 @@ def _show(voice: Voice, settings: Settings) -> None:
             )
     if not any(found.values()):
         voice.show("no snapshot would be removed")
-    voice.data({**done.as_dict(), "sentence": "nothing was changed"})
+    voice.data(_json(done, "nothing was changed"))
+
+
+def _json(done: Done, sentence: str) -> dict[str, Any]:
+    """What `--json` prints (docs/json.md)."""
+    from replicator_kuma.reports.document import Repository, as_json
+
+    return {
+        "sentence": sentence,
+        "forgotten": [
+            {"repository": name, "position": str(s.position), "snapshot": s.id}
+            for name, gone in done.forgotten.items()
+            for s in gone
+        ],
+        "repositories": [as_json(Repository.of(noted)) for noted in done.notes.values()],
+    }

@@ -8,6 +8,7 @@ from functools import partial
 import click
 
 from replicator_kuma.cli.options import IDENTITY, KUMA, REPOSITORY, TABLES, settings_options
+from replicator_kuma.config.build import build_supervised
 
 
 @click.command("run", context_settings={"ignore_unknown_options": False})
@@ -36,8 +37,6 @@ def command(ctx: click.Context, overrides: dict[str, str], kuma_command: tuple[s
       REPLICATOR_MODE=BACKUP replicator run
       replicator run --kuma-dir /srv/uptime-kuma -- node server/server.js
     """
-    from replicator_kuma.adapters.kuma.supervised import SupervisedKuma
-    from replicator_kuma.config.build import build_service
     from replicator_kuma.config.settings import Need, Settings
     from replicator_kuma.daemon import log
     from replicator_kuma.daemon.supervisor import Supervisor

@@ -52,8 +52,8 @@ def aim(instance: Instance, mark: SnapshotRef, policy: str) -> str:
 def require_new(instance: Instance, wanted: str) -> None:
     """Raise StoppedInVain where this apply has failed so before and its cause has not changed."""
     state = instance.state.load()
-    vain = state.vain
-    if vain is None or vain.aim != wanted or vain.outages < ALLOWED or not instance.run.by_itself:
+    failed, by_itself = state.applying.failed, instance.run.by_itself
+    if failed is None or failed.aim != wanted or failed.outages < ALLOWED or not by_itself:
         return
     if failed.signal:  # Kuma died at its start: that it does not run now is no reason to try again
         if _passed(failed):

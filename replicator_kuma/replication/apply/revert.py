@@ -126,7 +126,7 @@ def _restore(instance: Instance, pending: Pending, folder: Path, cause: KumaErro
     """
     log.error("Kuma did not come back (%s): putting the rows from before in place", cause)
     instance.run.progress("putting the rows from before in place")
-    instance.state.update(stopped_by_me=True)
+    instance.state.change(transitions.kuma_stopped)
     try:
         _restore_in_order(instance, pending, folder)
     except Exception as error:

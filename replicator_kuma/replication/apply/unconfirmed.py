@@ -43,7 +43,7 @@ def recover(instance: Instance) -> None:
 
 def confirm_started(instance: Instance) -> None:
     """Confirm a pending apply: `replicator run` has just started Kuma, and it is ready."""
-    pending = instance.state.load().pending
+    pending = instance.state.load().applying.pending
     if pending is not None and pending.unread:
         return  # the rows could not be asked before this start: the cycle that comes does
     if pending is None or outcome_known(instance):
@@ -52,7 +52,7 @@ def confirm_started(instance: Instance) -> None:
 
 def _restart_unread(instance: Instance) -> None:
     """Restart a Kuma that has not read the rows since they were written."""
-    pending = instance.state.load().pending
+    pending = instance.state.load().applying.pending
     if pending is None or not pending.unread or instance.run.force:
         return
     if not instance.kuma.manages:

@@ -70,7 +70,7 @@ class Leader:
     def _due(self, state: State) -> bool:
         """Once at a supervisor's start, and every so often: what is noted meets the world."""
         instance = self.instance
-        if instance.supervised and state.verified_at < instance.started:
+        if instance.supervised and state.leading.verified_at < instance.started:
             return True
         return not 0 <= time.time() - state.leading.verified_at < instance.verify_every
 

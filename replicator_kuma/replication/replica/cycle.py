@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
 from dataclasses import replace
 
 from replicator_kuma.adapters.repository import Listing, Snapshot
@@ -21,9 +21,8 @@ from replicator_kuma.replication.replica.decide import newest_to_follow
 from replicator_kuma.replication.replica.hold import stay, take_and_hold
 from replicator_kuma.replication.replica.shrink_guard import UNGUARDED, Guard
 from replicator_kuma.replication.replica.take import stand, waiting
-from replicator_kuma.replication.snapshot_ids import recognised
 from replicator_kuma.replication.snapshots import chosen
-from replicator_kuma.replication.state.records import NO_DRIFT
+from replicator_kuma.replication.state import transitions
 from replicator_kuma.replication.workspace import workspace
 
 

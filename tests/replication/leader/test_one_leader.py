@@ -21,8 +21,9 @@ from replicator_kuma.base.errors import (
     SnapshotRefused,
     TwoLeaders,
 )
+from replicator_kuma.config.settings import Settings
 from replicator_kuma.replication.actions import Backup
-from replicator_kuma.replication.instance import Instance, Outcome, Run
+from replicator_kuma.replication.instance import Instance, Run
 from replicator_kuma.replication.runner import run
 from replicator_kuma.reports import terminal
 from replicator_kuma.reports.status import status
@@ -106,7 +107,7 @@ def test_a_fence_is_told_once_also_behind_a_network_that_flaps(
         repository.fail["snapshots"] = RepositoryUnreachable("no network")
         with pytest.raises(RepositoryUnreachable):
             run(leader, "BACKUP", Backup().run, Run())
-        leader.told = ""  # the replicator restarts
+        leader.told.clear()  # the replicator restarts
     sent = leader.notifier.sent  # type: ignore[attr-defined]
     fenced = [text for text in sent if "replica has published position 2.1" in text]
     assert len(fenced) == 1

@@ -29,11 +29,12 @@ from tests.support.cycles import (
     lead,
     left_behind,
     positions,
+    publish,
     rename,
+    step,
     take_over,
 )
-from tests.support.folder_repository import FolderRepository
-from tests.support.forked import forked
+from tests.support.folder_repository import FolderRepository, dies_in
 from tests.support.instances import RecordingKuma
 
 

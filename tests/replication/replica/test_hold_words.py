@@ -8,9 +8,11 @@ import os
 import pytest
 
 from replicator_kuma.base.errors import KumaError
+from replicator_kuma.config.settings import Settings
 from replicator_kuma.replication.instance import Instance, Outcome, Run
-from replicator_kuma.reports.status import Report
-from tests.support.cycles import UnmanagedKuma, db, follow, go_back, lead, name_of, rename
+from replicator_kuma.reports import terminal
+from replicator_kuma.reports.status import status
+from tests.support.cycles import UnmanagedKuma, db, follow, go_back, lead, name_of, rename, step
 from tests.support.forked import DIED, forked
 from tests.support.instances import RecordingKuma
 

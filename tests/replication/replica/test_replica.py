@@ -24,7 +24,18 @@ from replicator_kuma.replication.snapshots import find
 from replicator_kuma.replication.state.state import State
 from tests.support import cycles, databases
 from tests.support.compare import config_differences
-from tests.support.cycles import db, follow, hold_at, lead, left_behind, mark, rename, snapshot
+from tests.support.cycles import (
+    db,
+    follow,
+    hold_at,
+    lead,
+    left_behind,
+    mark,
+    publish,
+    rename,
+    snapshot,
+    step,
+)
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import RecordingKuma
 from tests.support.states import state_with, with_fields

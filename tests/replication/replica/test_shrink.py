@@ -19,8 +19,19 @@ from replicator_kuma.replication.replica.preview import preview as previewed
 from replicator_kuma.replication.runner import run
 from replicator_kuma.replication.shrink import Limit
 from tests.support import cycles, databases
-from tests.support.cycles import add_monitor, count, db, follow, hold_at, lead, rename, take_over
-from tests.support.folder_repository import FolderRepository
+from tests.support.cycles import (
+    add_monitor,
+    another,
+    count,
+    db,
+    follow,
+    hold_at,
+    lead,
+    publish,
+    rename,
+    take_over,
+)
+from tests.support.folder_repository import FolderRepository, dies_in
 from tests.support.instances import RecordingKuma
 
 OFF = Limit(None)
