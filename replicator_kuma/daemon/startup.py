@@ -24,6 +24,7 @@ from replicator_kuma.base.errors import (
     TableMissing,
     describe,
 )
+from replicator_kuma.base.times import lasting
 from replicator_kuma.config.settings import Settings, kuma_address
 from replicator_kuma.daemon.jobs import Jobs
 from replicator_kuma.replication import other_processes
@@ -130,10 +131,10 @@ class Startup:
 
     def _require_alone(self) -> None:
         """Raise KumaError where our child would be a second Kuma, or find its port taken."""
-        if self._kuma.name != "child" or self._kuma.running():
+        if not self._kuma.owned or self._kuma.running():
             return
         own, everywhere = kuma_address(self._settings.kuma_environment)
-        where = other_processes.MaintainedRepository(own, everywhere, self._settings.kuma_url)
+        where = other_processes.Address(own, everywhere, self._settings.kuma_url)
         other_processes.require_alone(self._instance, where)
 
     def _cycle_before_start(self, how: Run) -> CycleResult | None:
@@ -146,7 +147,8 @@ class Startup:
                     if self._instance.run.interrupted() or not self._budget.spent():
                         raise
             logger.warning(
-                "the repository gave no answer within %g s: Uptime Kuma starts first", START_BUDGET
+                "the repository gave no answer within %s: Uptime Kuma starts first",
+                lasting(START_BUDGET),
             )
         except Interrupted:
             raise

@@ -84,7 +84,7 @@ def require_one_kuma(instance: Instance) -> None:
 
 
 @dataclass(frozen=True)
-class MaintainedRepository:
+class Address:
     """Where a child is to listen, and where it is then asked whether it is ready.
 
     These may be two: a proxy may stand in front of it.
@@ -114,7 +114,7 @@ class MaintainedRepository:
         ]
 
 
-def require_alone(instance: Instance, place: MaintainedRepository) -> None:
+def require_alone(instance: Instance, place: Address) -> None:
     """Raise KumaError where a Kuma that we start would be the second one, or find no port.
 
     A Kuma whose supervisor was killed lives on outside a container. One that is just ending gets
@@ -131,7 +131,7 @@ def require_alone(instance: Instance, place: MaintainedRepository) -> None:
         time.sleep(0.2)
 
 
-def _another(instance: Instance, place: MaintainedRepository) -> KumaError | None:
+def _another(instance: Instance, place: Address) -> KumaError | None:
     try:
         url, at_port = place.in_its_way()
     except ValueError:
@@ -183,7 +183,7 @@ def _holding(instance: Instance) -> tuple[Holder, ...]:
         return ()  # what is wrong with the database, the cycle tells
 
 
-def _way_out(instance: Instance, place: MaintainedRepository, pid: int, is_kuma: bool) -> str:
+def _way_out(instance: Instance, place: Address, pid: int, is_kuma: bool) -> str:
     elsewhere = "give Kuma another port: UPTIME_KUMA_PORT (and REPLICATOR_KUMA_URL, if that is set)"
     if not pid:
         return f"Find it, as root: ss -ltnp. End it, or {elsewhere}."
@@ -198,7 +198,7 @@ def _way_out(instance: Instance, place: MaintainedRepository, pid: int, is_kuma:
     )
 
 
-def _migrates(instance: Instance, place: MaintainedRepository) -> bool:
+def _migrates(instance: Instance, place: Address) -> bool:
     try:
         with instance.store.read():
             return probe(place.asked) is Readiness.MIGRATING

@@ -66,7 +66,7 @@ def _bring_back(instance: Instance, how: Run) -> None:
     (Our child would only be stopped once more: its supervisor is ending.)
     """
     kuma = instance.kuma
-    if not (how.interrupted() and kuma.manages and kuma.name != "child"):
+    if not (how.interrupted() and kuma.manages and not kuma.owned):
         return
     if instance.state.load().applying.stopped_by_me:
         instance.start_kuma()
