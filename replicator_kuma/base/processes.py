@@ -31,11 +31,11 @@ _LISTEN = "0A"
 
 @dataclass(frozen=True)
 class Process:
-    """A process, and its begin (an id may be used again)."""
+    """A process; or a connection to a server, and then ``began`` is that server's word."""
 
     pid: int
     began: str
-    """clock ticks since the machine's start"""
+    """clock ticks since the machine's start: an id may be used again"""
     command: str
     """its program's name; never its arguments, which may hold secrets"""
     maybe_kuma: bool
@@ -44,9 +44,15 @@ class Process:
     """the id of its session"""
     serves_kuma: bool = False
     """it is Kuma's server, by its command line or its title"""
+    kind: str = "process"
 
     def __str__(self) -> str:
-        return f"process {self.pid} ({self.command})"
+        return f"{self.kind} {self.pid} ({self.command})"
+
+    @property
+    def mark(self) -> str:
+        """What tells it from all others since the machine's, or the server's, start."""
+        return f"{self.pid}.{self.began}"
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from replicator_kuma.replication.state.file import StateFile
 
 if TYPE_CHECKING:
     from replicator_kuma.adapters.database import Store
+    from replicator_kuma.adapters.kuma.embedded_mariadb import EmbeddedDatabase
     from replicator_kuma.adapters.kuma.supervised import SupervisedKuma
     from replicator_kuma.adapters.kuma.throwaway import ThrowAway
     from replicator_kuma.adapters.notify import Notifier
@@ -35,33 +36,49 @@ logger = logging.getLogger(__name__)
 
 
 def build_supervised(settings: Settings) -> SupervisedKuma:
-    """Kuma in the hands of `replicator run`, its child or not; raises SettingsError."""
-    from replicator_kuma.adapters.kuma.factory import make_child
+    """Kuma in the hands of `replicator run`, its child or not."""
+    from replicator_kuma.adapters.kuma.child import ChildKuma
     from replicator_kuma.adapters.kuma.supervised import SupervisedKuma
 
     if settings.kuma_service(supervised=True) != "child":
         return SupervisedKuma(build_service(settings))
-    child = make_child(
-        settings.kuma_command, settings.kuma_dir, settings.kuma_environment, settings.data_dir
-    )
+    environment, database = settings.kuma_environment, _embedded_database(settings)
+    child = ChildKuma(settings.kuma_command, settings.kuma_dir, environment, database=database)
     return SupervisedKuma(child, child)
 
 
 def build_service(settings: Settings) -> KumaService:
-    """How a Kuma that is no child of ours is stopped and started; raises SettingsError."""
-    from replicator_kuma.adapters.kuma.factory import make_service
+    """How a Kuma that is no child of ours is stopped and started, its MariaDB inside included."""
+    from replicator_kuma.adapters.kuma.embedded_mariadb import EmbeddedKuma
 
-    return make_service(
-        settings.kuma_service(supervised=False),
-        environment=settings.kuma_environment,
-        tools=settings.tool_environment,
-        container=settings.kuma_container,
-        unit=settings.kuma_unit,
-        stop=settings.kuma_stop_command,
-        start=settings.kuma_start_command,
-        status=settings.kuma_status_command,
-        data_dir=settings.data_dir,
-    )
+    service: KumaService
+    tools = settings.tool_environment
+    match settings.kuma_service(supervised=False):
+        case "none":
+            from replicator_kuma.adapters.kuma.none import NoKuma
+
+            return NoKuma()
+        case "docker":
+            from replicator_kuma.adapters.kuma.docker import DockerKuma
+
+            service = DockerKuma(settings.kuma_container, environment=tools)
+        case "systemd":
+            from replicator_kuma.adapters.kuma.systemd import SystemdKuma
+
+            service = SystemdKuma(settings.kuma_unit, environment=tools)
+        case _:
+            from replicator_kuma.adapters.kuma.command import CommandKuma
+
+            stop, start = settings.kuma_stop_command, settings.kuma_start_command
+            status = settings.kuma_status_command or None
+            service = CommandKuma(stop, start, status, environment=tools)
+    return EmbeddedKuma(service, _embedded_database(settings))
+
+
+def _embedded_database(settings: Settings) -> EmbeddedDatabase:
+    from replicator_kuma.adapters.kuma.embedded_mariadb import EmbeddedDatabase
+
+    return EmbeddedDatabase(settings.data_dir, settings.kuma_environment)
 
 
 def build_store(settings: Settings) -> Store:
@@ -250,9 +267,7 @@ def _overrides(path: Path | None) -> Overrides:
 def _database_up(
     settings: Settings, kuma: KumaService
 ) -> Callable[[], AbstractContextManager[None]]:
-    from replicator_kuma.adapters.kuma.embedded_mariadb import EmbeddedDatabase
-
-    embedded = EmbeddedDatabase(settings.data_dir, settings.kuma_environment)
+    embedded = _embedded_database(settings)
     # a unit or a command may start a container: only our child's mariadbd is surely this host's
     return embedded.up if kuma.owned else embedded.elsewhere
 

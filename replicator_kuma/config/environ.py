@@ -208,10 +208,13 @@ class Source:
 
     def command(self, name: str) -> tuple[str, ...]:
         try:
-            return tuple(shlex.split(self.text(name)))
+            if words := shlex.split(self.text(name)):
+                return tuple(words)
+            why = "it is empty"
         except ValueError as error:
-            self.problem(name, f"a command line ({error})")
-            return ()
+            why = str(error)
+        self.problem(name, f"a command line ({why})")
+        return ()
 
     def names(self, name: str) -> frozenset[str]:
         return frozenset(part.strip() for part in self.text(name).split(",") if part.strip())

@@ -11,11 +11,10 @@ import logging
 import time
 from dataclasses import dataclass
 
-from replicator_kuma.adapters.database.holders import Holder
 from replicator_kuma.adapters.kuma.readiness import Readiness, probe, shown
 from replicator_kuma.adapters.kuma.readiness import place as place_of
 from replicator_kuma.base.errors import DatabaseError, DatabaseMigrating, KumaError, ReplicatorError
-from replicator_kuma.base.processes import Listener, listeners
+from replicator_kuma.base.processes import Listener, Process, listeners
 from replicator_kuma.base.times import lasting
 from replicator_kuma.replication.instance import Instance
 
@@ -56,7 +55,7 @@ def by_kuma(instance: Instance, *, was_up: bool = False) -> str:
     return ""
 
 
-def _ruled_out(instance: Instance, found: tuple[Holder, ...], *, was_up: bool) -> bool:
+def _ruled_out(instance: Instance, found: tuple[Process, ...], *, was_up: bool) -> bool:
     """Whether none of them can be a Kuma: one that cannot be seen still has to have a port."""
     if not instance.store.shows_processes or instance.listens is None:
         return False
@@ -150,7 +149,7 @@ def _another(instance: Instance, place: Address) -> KumaError | None:
             said += ", and has its database open"
             kuma = kuma or next(holder for holder in holding if holder.pid == first)
         elif process is not None and process.maybe_kuma:
-            kuma = Holder(**vars(process))
+            kuma = process
     return KumaError(
         f"{said}: it is not started a second time"
         if kuma is not None
@@ -174,7 +173,7 @@ def taken_words(url: str) -> str:
     )
 
 
-def _holding(instance: Instance) -> tuple[Holder, ...]:
+def _holding(instance: Instance) -> tuple[Process, ...]:
     if not instance.store.shows_processes:
         return ()
     try:
@@ -208,5 +207,5 @@ def _migrates(instance: Instance, place: Address) -> bool:
         return False
 
 
-def _words(found: tuple[Holder, ...]) -> str:
+def _words(found: tuple[Process, ...]) -> str:
     return ", ".join(map(str, found[:5]))

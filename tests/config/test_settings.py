@@ -192,6 +192,7 @@ def test_a_mistyped_mode_is_refused_even_where_none_is_needed() -> None:
         ("REPLICATOR_KUMA_DIR", "kuma"),
         ("REPLICATOR_KUMA", "podman"),
         ("REPLICATOR_KUMA_COMMAND", "node 'x"),
+        ("REPLICATOR_KUMA_COMMAND", " "),
         ("REPLICATOR_KUMA_URL", "localhost:3001"),
         ("REPLICATOR_LOG_FORMAT", "xml"),
         ("REPLICATOR_LOG_LEVEL", "loud"),

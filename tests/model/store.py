@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from replicator_kuma.adapters.database.holders import Holder
 from replicator_kuma.adapters.database.sqlite.values import SqliteRepresentation
 from replicator_kuma.adapters.repository import Label, Limits, Listing, Snapshot
 from replicator_kuma.base.errors import PublishIncomplete, RepositoryUnreachable, SnapshotRefused
+from replicator_kuma.base.processes import Process
 from replicator_kuma.dump.catalog import TABLES
 from replicator_kuma.dump.format import Dump, write_tables
 from replicator_kuma.dump.manifest import Manifest
@@ -106,7 +106,7 @@ class TinyStore:
     def in_use(self) -> bool:
         return False
 
-    def holders(self) -> tuple[Holder, ...]:
+    def holders(self) -> tuple[Process, ...]:
         return ()
 
     def check(self, tables: Collection[str] | None = None) -> Sequence[str]:

@@ -16,8 +16,8 @@ from typing import Any
 from replicator_kuma.adapters.database.detect import open_store
 from replicator_kuma.adapters.kuma import KumaService
 from replicator_kuma.adapters.kuma.child import ChildKuma
-from replicator_kuma.adapters.kuma.embedded_mariadb import EmbeddedDatabase
-from replicator_kuma.adapters.kuma.factory import make_child, make_service
+from replicator_kuma.adapters.kuma.command import CommandKuma
+from replicator_kuma.adapters.kuma.embedded_mariadb import EmbeddedDatabase, EmbeddedKuma
 from replicator_kuma.adapters.kuma.readiness import wait_ready
 from replicator_kuma.replication.instance import Instance
 from tests.support import mariadb_build
@@ -137,7 +137,8 @@ class Inside:
     # --- services ---------------------------------------------------------------------------
 
     def child(self) -> ChildKuma:
-        service = make_child(PROGRAM, self.data_dir, self.environment, self.data_dir)
+        database = self.embedded()
+        service = ChildKuma(PROGRAM, self.data_dir, self.environment, database=database)
         self._children.append(service)
         return service
 
@@ -149,14 +150,8 @@ class Inside:
         for name, script in _SCRIPTS.items():
             (self.notes / name).write_text(script.format(here=self.notes, kuma=kuma))
             commands[name] = shlex.join(["sh", str(self.notes / name)])
-        return make_service(
-            "command",
-            stop=commands["stop"],
-            start=commands["start"],
-            status=commands["status"],
-            environment=self.environment,
-            data_dir=self.data_dir,
-        )
+        service = CommandKuma(commands["stop"], commands["start"], commands["status"])
+        return EmbeddedKuma(service, self.embedded())
 
     def embedded(self) -> EmbeddedDatabase:
         return EmbeddedDatabase(self.data_dir, self.environment)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from replicator_kuma.adapters.database.holders import Holder
+from replicator_kuma.base.processes import Process
 from replicator_kuma.dump.catalog import TABLES
 from replicator_kuma.dump.schema import Schema
 from replicator_kuma.dump.select import Dangling, Select
@@ -150,7 +150,7 @@ class Store(Protocol):
     def in_use(self) -> bool:
         """Whether another process (Kuma) has the database open."""
 
-    def holders(self) -> tuple[Holder, ...]:
+    def holders(self) -> tuple[Process, ...]:
         """Other users of the database, as far as they can be seen."""
 
     def check(self, tables: Collection[str] | None = None) -> Sequence[str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from replicator_kuma.base.processes import PROC, Process, describe, pids
@@ -16,22 +15,7 @@ from replicator_kuma.base.processes import PROC, Process, describe, pids
 _SUFFIXES = ("", "-wal", "-shm", "-journal")
 
 
-@dataclass(frozen=True)
-class Holder(Process):
-    """A process; or a connection to a server, and then ``began`` is that server's word."""
-
-    kind: str = "process"
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.pid} ({self.command})"
-
-    @property
-    def mark(self) -> str:
-        """What tells it from all others since the machine's, or the server's, start."""
-        return f"{self.pid}.{self.began}"
-
-
-def holders(database: Path) -> tuple[Holder, ...]:
+def holders(database: Path) -> tuple[Process, ...]:
     """Other processes that have the database, its WAL or its journal open, by process id."""
     # not Path.resolve, which raises for a link to itself
     files, inodes, real = set(), set(), os.path.realpath(database)
@@ -43,7 +27,7 @@ def holders(database: Path) -> tuple[Holder, ...]:
     names = {f"{Path(real).name}{suffix}" for suffix in _SUFFIXES}
     found_by = {pid for pid in pids() if _has_open(pid, names, files)} | set(_lockers(inodes))
     described = (describe(pid) for pid in sorted(found_by - {os.getpid()}))
-    return tuple(Holder(**vars(one)) for one in described if one is not None)
+    return tuple(one for one in described if one is not None)
 
 
 def _has_open(pid: int, names: set[str], files: set[tuple[int, int]]) -> bool:

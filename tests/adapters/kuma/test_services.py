@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 from replicator_kuma.adapters.kuma import KumaService
-from replicator_kuma.adapters.kuma.child import ChildKuma
 from replicator_kuma.adapters.kuma.command import CommandKuma
 from replicator_kuma.adapters.kuma.docker import DockerKuma
-from replicator_kuma.adapters.kuma.factory import make_child, make_service
 from replicator_kuma.adapters.kuma.none import NoKuma
 from replicator_kuma.adapters.kuma.process import failure, mask, run
+from replicator_kuma.adapters.kuma.supervised import SupervisedKuma
 from replicator_kuma.adapters.kuma.systemd import SystemdKuma
-from replicator_kuma.base.errors import KumaError, SettingsError
-from replicator_kuma.config.settings import KUMA_SERVICES
+from replicator_kuma.base.errors import KumaError
+from replicator_kuma.config.build import build_service, build_supervised
+from replicator_kuma.config.settings import KUMA_SERVICES, Settings
 from tests.adapters.kuma.programs import calls, recorder
 from tests.support.clock import Clock
 from tests.support.waiting import wait_until
@@ -315,29 +315,20 @@ def test_none_does_nothing() -> None:
 
 
 @pytest.mark.parametrize("kind", KUMA_SERVICES)
-def test_each_kind_can_be_made(kind: str) -> None:
-    service: KumaService
-    if kind == "child":
-        service = make_child(["node"], ".", {})
-    else:
-        service = make_service(kind, container="c", unit="u", stop="true", start="true")
-    made = {
-        "child": ChildKuma,
-        "docker": DockerKuma,
-        "systemd": SystemdKuma,
-        "command": CommandKuma,
-        "none": NoKuma,
+def test_each_kind_can_be_made(kind: str, tmp_path: Path) -> None:
+    options = {
+        "REPLICATOR_KUMA_CONTAINER": "c",
+        "REPLICATOR_KUMA_UNIT": "u",
+        "REPLICATOR_KUMA_STOP_COMMAND": "true",
+        "REPLICATOR_KUMA_START_COMMAND": "true",
     }
-    assert type(service) is made[kind]
-    assert service.name == kind
-    assert service.manages is (kind != "none")
-    assert service.owned is (kind == "child")
-    assert service.pid is None
-
-
-def test_a_child_needs_its_command() -> None:
-    with pytest.raises(SettingsError, match="needs the command line"):
-        make_child([], ".", {})
+    settings = Settings.load({"DATA_DIR": str(tmp_path), "REPLICATOR_KUMA": kind, **options})
+    for service in (build_service(settings), build_supervised(settings)):
+        here = kind if isinstance(service, SupervisedKuma) or kind != "child" else "none"
+        assert service.name == here
+        assert service.manages is (here != "none")
+        assert service.owned is (here == "child")
+        assert service.pid is None
 
 
 # ------------------------------------------------------------------ what they see

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from replicator_kuma.adapters.database.db_config import Login
-from replicator_kuma.adapters.database.holders import Holder
 from replicator_kuma.adapters.database.mariadb.connection import (
     CONNECT_TIMEOUT,
     DAMAGED,
@@ -30,6 +29,7 @@ from replicator_kuma.base.errors import (
     DatabaseMigrating,
     DatabaseMissing,
 )
+from replicator_kuma.base.processes import Process
 from replicator_kuma.dump.catalog import SETTINGS, TABLES
 from replicator_kuma.dump.transform.represent import Representation
 
@@ -145,14 +145,14 @@ class MariadbStore:
             pass
         return False
 
-    def holders(self) -> tuple[Holder, ...]:
+    def holders(self) -> tuple[Process, ...]:
         with self.connect() as link:
             found = link.all(
                 "SELECT id, user, host FROM information_schema.processlist "
                 "WHERE db = database() AND id <> connection_id() ORDER BY id"
             )
         return tuple(
-            Holder(int(number), "", f"{user} from {host}", maybe_kuma=True, kind="connection")
+            Process(int(number), "", f"{user} from {host}", maybe_kuma=True, kind="connection")
             for number, user, host in found
         )
 

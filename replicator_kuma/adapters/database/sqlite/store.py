@@ -14,7 +14,7 @@ from stat import S_ISDIR, S_ISREG
 from urllib.parse import quote as url_quote
 
 from replicator_kuma.adapters.database import Account
-from replicator_kuma.adapters.database.holders import Holder, holders
+from replicator_kuma.adapters.database.holders import holders
 from replicator_kuma.adapters.database.sqlite.reader import (
     _NOT_OURS,
     SqliteReader,
@@ -29,6 +29,7 @@ from replicator_kuma.base.errors import (
     DatabaseLocked,
     DatabaseMissing,
 )
+from replicator_kuma.base.processes import Process
 from replicator_kuma.dump.catalog import SETTINGS
 from replicator_kuma.dump.transform.represent import Representation
 
@@ -211,7 +212,7 @@ class SqliteStore:
             who = f"; {found} {'have' if ',' in found else 'has'} it open" if found else ""
             raise DatabaseLocked(f"{error}{who}") from error
 
-    def holders(self) -> tuple[Holder, ...]:
+    def holders(self) -> tuple[Process, ...]:
         return holders(self.path)
 
     def fingerprint(self) -> str:
