@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from replicator_kuma.adapters.kuma import KumaService
 from replicator_kuma.adapters.kuma.readiness import NotReady, Readiness, place, taken, wait_ready
 from replicator_kuma.adapters.repository.pair import SECOND, Pair
-from replicator_kuma.base.errors import DatabaseError, KumaError, ReplicatorError, SettingsError
+from replicator_kuma.base.errors import DatabaseError, KumaError, SettingsError
 from replicator_kuma.base.processes import other_kuma
 from replicator_kuma.config.settings import Mode, Settings
 from replicator_kuma.dump.transform.overrides import Overrides
@@ -146,13 +146,9 @@ def _place(
         settings.state_dir / "cache" if os.path.isdir(settings.state_dir.parent) else None,  # noqa: PTH112
         settings.instance,
         interrupted=interrupted,
-        on_retry=_say_retry,
+        # three lines a cycle while a repository is away: what fails in the end is told
+        on_retry=partial(logger.debug, "%s; trying again in %.0f s"),
     )
-
-
-def _say_retry(error: ReplicatorError, pause: float) -> None:
-    """Three lines a cycle for as long as a repository is away: what fails in the end is told."""
-    logger.debug("%s; trying again in %.0f s", error, pause)
 
 
 def build(
