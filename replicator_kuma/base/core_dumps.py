@@ -27,7 +27,13 @@ def forbid() -> None:
         if _before is None:
             _before = soft
         resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
-    _undumpable()
+    # A limit of 0 keeps no kernel from handing a core to a program: see core(5). The mark also
+    # closes this process's environment to a Kuma that runs as the same user. It ends with exec:
+    # restic, docker and Kuma have none. What has no ctypes or no prctl has the limit still.
+    with contextlib.suppress(ImportError, OSError, AttributeError):
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 @contextlib.contextmanager
@@ -50,16 +56,3 @@ def forbidden() -> Iterator[None]:
     """
     with _lock:
         yield
-
-
-def _undumpable() -> None:
-    """A limit of 0 keeps no kernel from handing a core to a program: see core(5).
-
-    It also closes this process's environment to a Kuma that runs as the same user. The mark ends
-    with exec: restic, docker and Kuma have none.
-    """
-    # what has no ctypes or no prctl has the limit still
-    with contextlib.suppress(ImportError, OSError, AttributeError):
-        import ctypes
-
-        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)

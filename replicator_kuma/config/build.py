@@ -147,6 +147,7 @@ def _place(
         settings.state_dir / "cache" if os.path.isdir(settings.state_dir.parent) else None,  # noqa: PTH112
         settings.instance,
         interrupted=interrupted,
+        # three lines a cycle while a repository is away: what fails in the end is told
         on_retry=_say_retry,
     )
 

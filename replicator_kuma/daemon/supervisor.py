@@ -21,7 +21,7 @@ from typing import Any
 import schedule
 
 from replicator_kuma.adapters.kuma.child import ChildKuma
-from replicator_kuma.adapters.kuma.exit_status import exit_status, signal_of
+from replicator_kuma.adapters.kuma.process import exit_status, signal_of
 from replicator_kuma.adapters.kuma.readiness import PROBE_TIMEOUT, Readiness, probe, taken
 from replicator_kuma.adapters.kuma.supervised import SupervisedKuma
 from replicator_kuma.base.errors import (

@@ -115,11 +115,7 @@ TABLES: Mapping[str, Table] = {table.name: table for table in _ORDER}
 """Every replicated table, parents before children."""
 
 HISTORY = (
-    "heartbeat",
-    "stat_minutely",
-    "stat_hourly",
-    "stat_daily",
-    "monitor_tls_info",
+    *("heartbeat", "stat_minutely", "stat_hourly", "stat_daily", "monitor_tls_info"),
     "notification_sent_history",
 )
 """Tables of the instance's own that belong to a monitor by ``monitor_id``."""

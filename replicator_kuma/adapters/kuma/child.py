@@ -10,8 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from replicator_kuma.adapters.kuma.embedded_mariadb import EmbeddedDatabase
-from replicator_kuma.adapters.kuma.exit_status import exit_status
-from replicator_kuma.adapters.kuma.process import STOP_DEADLINE, spawn, wait_until
+from replicator_kuma.adapters.kuma.process import STOP_DEADLINE, exit_status, spawn, wait_until
 from replicator_kuma.base.errors import KumaError
 from replicator_kuma.base.times import lasting
 

@@ -5,8 +5,13 @@ from __future__ import annotations
 import signal
 from collections.abc import Mapping
 
-from replicator_kuma.adapters.kuma.exit_status import exit_status
-from replicator_kuma.adapters.kuma.process import ASK_DEADLINE, STOP_DEADLINE, Tools, failure
+from replicator_kuma.adapters.kuma.process import (
+    ASK_DEADLINE,
+    STOP_DEADLINE,
+    Tools,
+    exit_status,
+    failure,
+)
 from replicator_kuma.base.errors import KumaError
 
 START_DEADLINE = 120.0

@@ -24,6 +24,7 @@ STOP_DEADLINE = 3600.0
 """seconds that Kuma may take to end: it may have to finish a migration first"""
 # How long a client that overran its deadline has to end by itself.
 GRACE = 5.0
+_OF_SIGNALS, _LAST_SIGNAL = 128, 64
 _TAIL_BYTES = 4096
 _TAIL_LENGTH = 300
 _SECRETS = (
@@ -199,3 +200,17 @@ def _tail(file: IO[bytes] | None) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     # Masked before it is cut: a cut could take the word away that tells a secret.
     return mask(" / ".join(lines[-3:]))[-_TAIL_LENGTH:]
+
+
+def exit_status(code: int) -> int:
+    """The exit status that a shell would report: 128 + n for a process that signal n ended."""
+    return code if code >= 0 else _OF_SIGNALS - code
+
+
+def signal_of(status: int | None) -> int:
+    """The signal that an exit status tells of; 0 for another end, and where nobody can tell.
+
+    Such an end (by the OOM killer, by a person) says nothing of the rows that Kuma was started on.
+    """
+    number = 0 if status is None else status - _OF_SIGNALS
+    return number if 0 < number <= _LAST_SIGNAL else 0

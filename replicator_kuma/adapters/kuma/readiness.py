@@ -16,7 +16,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from replicator_kuma.adapters.kuma.exit_status import signal_of
+from replicator_kuma.adapters.kuma.process import signal_of
 from replicator_kuma.base.errors import Interrupted, KumaError
 from replicator_kuma.base.text import killed_by
 from replicator_kuma.base.times import lasting

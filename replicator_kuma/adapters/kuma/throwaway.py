@@ -18,8 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from replicator_kuma.adapters.kuma.exit_status import exit_status
-from replicator_kuma.adapters.kuma.process import mask, spawn, wait_until
+from replicator_kuma.adapters.kuma.process import exit_status, mask, spawn, wait_until
 from replicator_kuma.adapters.kuma.readiness import wait_ready
 from replicator_kuma.adapters.kuma.socketio import list_monitors
 from replicator_kuma.base.errors import Interrupted, KumaError, SettingsError

@@ -137,7 +137,7 @@ class Delivery:
                 allow_redirects=False,
                 stream=True,
             ) as response:
-                return self._judge(response.status_code)
+                status = response.status_code
         except requests.Timeout:
             return f"no answer within {lasting(self._timeout)}", True
         except requests.exceptions.SSLError:
@@ -146,8 +146,6 @@ class Delivery:
             return "no connection", True
         except Exception as error:  # its text may hold the URL
             return type(error).__name__, False
-
-    def _judge(self, status: int) -> tuple[str | None, bool]:
         if 200 <= status < 300:
             return None, False
         why = self._service.refusal(status) if 300 <= status < 500 else ""

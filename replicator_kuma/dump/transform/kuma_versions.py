@@ -107,22 +107,11 @@ _EVERY_MINUTE = "* * * * *"
 
 
 _BEYOND_COLUMNS = (
-    "patch-fix-kafka-producer-booleans",
-    "patch-timeout",
-    "push-token-to-32",
-    "fix-snmp-monitor",
-    "generalize-analytics",
-    "fix-5721",
-    "maintenance-add-last-start",
-    "manual-monitor-fix",
-    "add-ip-family-fix",
-    "remove-line-notify",
-    "dns-last-result-to-text",
-    "gamedig-v4-to-v5",
-    "disable-domain-expiry-unsupported-tlds",
-    "add-rybbit-analytics-type",
-    "analytics-type-to-string",
-    "drop-analytics-type-check",
+    *("patch-fix-kafka-producer-booleans", "patch-timeout", "push-token-to-32"),
+    *("fix-snmp-monitor", "generalize-analytics", "fix-5721", "maintenance-add-last-start"),
+    *("manual-monitor-fix", "add-ip-family-fix", "remove-line-notify", "dns-last-result-to-text"),
+    *("gamedig-v4-to-v5", "disable-domain-expiry-unsupported-tlds", "add-rybbit-analytics-type"),
+    *("analytics-type-to-string", "drop-analytics-type-check"),
 )
 """Kuma's migrations that changed what rows mean or may hold, in columns that keep their names."""
 

@@ -105,18 +105,15 @@ class _Translation:
             ours.engine, ours.fingerprint, ours.migrations, entries, {}, ours.settings
         )
         manifest = replace(manifest, files=self._files(named))
-        if self._unchanged(manifest):
+        part = self.wanted.manifest.only(self.live.manifest.tables)
+        same = (part.tables, part.files) == (manifest.tables, manifest.files)
+        if same and part.tables.keys() == self.wanted.manifest.tables.keys():
+            # it came out as it went in: the leader's own dump stands
             return Translated(self.wanted, tuple(self.notes), self.arrived)
         write_manifest(self.folder, manifest)
         notes = (*self.notes, *self.misfits.notes())
         brief = (*self.brief, *self.misfits.brief())
         return Translated(Dump(self.folder, manifest), notes, self.arrived, brief)
-
-    def _unchanged(self, manifest: Manifest) -> bool:
-        """Whether it came out as it went in: then the leader's own dump stands."""
-        part = self.wanted.manifest.only(self.live.manifest.tables)
-        same = (part.tables, part.files) == (manifest.tables, manifest.files)
-        return same and part.tables.keys() == self.wanted.manifest.tables.keys()
 
     def _table(self, name: str) -> tuple[TableEntry, frozenset[str]]:
         """One table's entry, and the files that its rows name."""

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
-from replicator_kuma.adapters.kuma.exit_status import signal_of
+from replicator_kuma.adapters.kuma.process import signal_of
 from replicator_kuma.adapters.kuma.readiness import NotReady
 from replicator_kuma.base.effects import effect
 from replicator_kuma.base.errors import (

@@ -14,7 +14,7 @@ import pytest
 
 from replicator_kuma.adapters.kuma import KumaService
 from replicator_kuma.adapters.kuma.child import ChildKuma
-from replicator_kuma.adapters.kuma.exit_status import exit_status, signal_of
+from replicator_kuma.adapters.kuma.process import exit_status, signal_of
 from replicator_kuma.adapters.kuma.supervised import SupervisedKuma
 from replicator_kuma.base.errors import KumaError
 from replicator_kuma.base.text import killed_by

@@ -33,7 +33,6 @@ from replicator_kuma.adapters.repository.restic.process import (
     Output,
     Stop,
     capture,
-    never,
 )
 from replicator_kuma.adapters.repository.snapshot import Label, Snapshot, listed
 from replicator_kuma.base.errors import (
@@ -95,7 +94,7 @@ class ResticRepository:
         host: str,
         timeouts: Timeouts = Timeouts(),
         *,
-        interrupted: Callable[[], bool] = never,
+        interrupted: Callable[[], bool] = lambda: False,
         on_retry: Callable[[ReplicatorError, float], None] = lambda _error, _pause: None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:

@@ -31,10 +31,6 @@ _SLICE = 0.2
 _GRACE = 1.0
 
 
-def never() -> bool:
-    return False
-
-
 class Deadline:
     """A number of seconds that several steps share."""
 
@@ -84,7 +80,7 @@ class Child:
         deadline: Deadline,
         *,
         cwd: Path | None = None,
-        interrupted: Callable[[], bool] = never,
+        interrupted: Callable[[], bool] = lambda: False,
         hopeless: Callable[[str], bool] = lambda _text: False,
     ) -> None:
         self._deadline = deadline
