@@ -24,7 +24,7 @@ from replicator_kuma.adapters.repository import Position
 from replicator_kuma.base.effects import effect
 from replicator_kuma.base.errors import CacheFull, ReplicatorError, SnapshotRefused
 from replicator_kuma.dump.format import Dump
-from replicator_kuma.replication.state.codec import decode_arrived, decode_ref, encode
+from replicator_kuma.replication.state.codec import decode, encode
 from replicator_kuma.replication.state.file import sync_folder
 from replicator_kuma.replication.state.records import Arrived, Pending, SnapshotRef
 from replicator_kuma.replication.state.state import State
@@ -131,10 +131,10 @@ def _read(number: int, folder: Path) -> Checkpoint:
         to=Position.parse(raw["to"]),
         sentence=str(raw["sentence"]),
         bytes=int(raw["bytes"]),
-        was=decode_ref(raw["was"]),
+        was=decode(SnapshotRef | None, raw["was"]),
         undoes=int(raw["undoes"]),
         policy=str(raw["policy"]),
-        arrived=decode_arrived(raw["arrived"]),
+        arrived=decode(Arrived, raw["arrived"]),
         keeps_own=bool(raw["keeps_own"]),
     )
 

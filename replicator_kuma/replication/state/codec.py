@@ -1,12 +1,15 @@
 """The state as JSON holds it: one flat object, with the names that 0.3.0 reads and writes.
 
-Members that a newer version wrote beside them are dropped.
+Members of the state that a newer version wrote are dropped; inside a record they are an error,
+for what they say of an apply must not be lost.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+import functools
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from replicator_kuma.adapters.repository.snapshot import Position
 from replicator_kuma.replication.state.records import (
@@ -17,37 +20,13 @@ from replicator_kuma.replication.state.records import (
     HOLD,
     KILL,
     LAGGING,
-    Arrived,
-    Bad,
-    Drill,
     FailedAttempt,
-    Hold,
-    JobRecord,
-    Last,
-    Pending,
     Problem,
-    RepositoryUpkeep,
-    Restart,
     SnapshotRef,
 )
-from replicator_kuma.replication.state.state import (
-    Applying,
-    Following,
-    Leading,
-    Live,
-    Outcomes,
-    State,
-    Upkeep,
-)
+from replicator_kuma.replication.state.state import State
 
-_SECTIONS = {
-    "live": Live,
-    "leading": Leading,
-    "following": Following,
-    "applying": Applying,
-    "upkeep": Upkeep,
-    "outcome": Outcomes,
-}
+_SECTIONS = ("live", "leading", "following", "applying", "upkeep", "outcome")
 _ON_DISK = {
     ("live", "digest"): "live_digest",
     ("live", "fingerprint"): "unchanged",
@@ -62,18 +41,8 @@ _ON_DISK = {
     ("upkeep", "repositories"): "upkeep",
 }
 """Names of members that are others than those of the fields."""
-
-
-def encode_state(state: State) -> dict[str, Any]:
-    """All members, flat."""
-    raw: dict[str, Any] = {"writer": state.writer}
-    for section, kind in _SECTIONS.items():
-        values = getattr(state, section)
-        for each in dataclasses.fields(kind):
-            name = _ON_DISK.get((section, each.name), each.name)
-            raw[name] = encode(getattr(values, each.name))
-    raw["problems"] = encode(state.problems)
-    return raw | _problems_of_0_3_0(state, raw)
+_MAY_LACK = (SnapshotRef, FailedAttempt)
+"""Records of which this version may know less than the one that wrote them."""
 
 
 def encode(value: Any) -> Any:
@@ -87,84 +56,52 @@ def encode(value: Any) -> Any:
     return value
 
 
-def decode_ref(value: Any) -> SnapshotRef | None:
-    """What `encode` made of a mark; raises KeyError, TypeError, ValueError."""
-    if value is None:
-        return None
-    known = {field.name for field in dataclasses.fields(SnapshotRef)}
-    fields = {key: item for key, item in value.items() if key in known}
-    for name in ("position", "shrunk"):
-        if fields.get(name) is not None:
-            fields[name] = Position.parse(fields[name])
-    return SnapshotRef(**fields)
+def decode(kind: Any, value: Any) -> Any:
+    """What `encode` made of a value of this type; raises KeyError, TypeError, ValueError."""
+    if isinstance(kind, UnionType):
+        inner, none = get_args(kind)
+        assert none is type(None)
+        return None if value is None else decode(inner, value)
+    if get_origin(kind) is tuple:
+        inner = get_args(kind)
+        if inner[-1] is Ellipsis:
+            return tuple(decode(inner[0], item) for item in value)
+        return tuple(decode(each, item) for each, item in zip(inner, value, strict=True))
+    if kind is Position:
+        return Position.parse(value)
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        types = _types(kind)
+        known = {name: item for name, item in value.items() if name in types}
+        given = known if issubclass(kind, _MAY_LACK) else value
+        return kind(**{name: decode(types[name], item) for name, item in given.items()})
+    return value
 
 
-def decode_pending(value: Any) -> Pending | None:
-    """What `encode` made of an apply; raises KeyError, TypeError, ValueError."""
-    if value is None:
-        return None
-    mark, earlier = decode_ref(value["mark"]), decode_pending(value.get("earlier"))
-    if mark is None:
-        raise ValueError("pending without a mark")
-    files = tuple((str(name), digest) for name, digest in value["files"])
-    arrived = decode_arrived(value.get("arrived", ()))
-    back_to = decode_ref(value.get("back_to"))
-    changed = {"mark": mark, "files": files, "earlier": earlier, "arrived": arrived}
-    changed["back_to"] = back_to
-    return Pending(**{**value, **changed})
+@functools.cache
+def _types(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
 
 
-def decode_position(value: Any) -> Position | None:
-    """What `encode` made of a position; raises ValueError."""
-    return None if value is None else Position.parse(value)
+def encode_state(state: State) -> dict[str, Any]:
+    """All members, flat."""
+    raw: dict[str, Any] = {"writer": state.writer, "problems": encode(state.problems)}
+    for section in _SECTIONS:
+        for name, value in encode(getattr(state, section)).items():
+            raw[_ON_DISK.get((section, name), name)] = value
+    return raw | _problems_of_0_3_0(state, raw)
 
 
-def decode_hold(value: Any) -> Hold | None:
-    """What `encode` made of a hold; raises KeyError, TypeError, ValueError."""
-    if value is None:
-        return None
-    fields = {name: item for name, item in value.items() if name != "said"}
-    return Hold(**{**fields, "mark": decode_ref(value["mark"])})
-
-
-def decode_arrived(value: Any) -> Arrived:
-    """What `encode` made of the rows that have arrived; raises TypeError, ValueError."""
-    return tuple((str(name), tuple(int(key) for key in ids)) for name, ids in value)
-
-
-def decode(raw: dict[str, Any]) -> State:
+def decode_state(raw: dict[str, Any]) -> State:
     """The state that a file holds; raises KeyError, TypeError, ValueError."""
-    fields = {**raw}
-    for name in ("intent", "published", "applied", "went_back"):
-        fields[name] = decode_ref(raw.get(name))
-    for name in ("burned", "floor", "rolled_back"):
-        fields[name] = decode_position(raw.get(name))
-    fields["hold"] = decode_hold(raw.get("hold"))
-    fields["pending"] = decode_pending(raw.get("pending"))
-    if raw.get("last") is not None:
-        fields["last"] = Last(**raw["last"])
-    fields["vain"] = _decode_vain(raw.get("vain"))
-    fields["restart"] = _decode_restart(raw.get("restart"))
-    if raw.get("bad_why") is not None:
-        fields["bad_why"] = Bad(**raw["bad_why"])
-    for name in ("drill", "drill_failed"):
-        fields[name] = Drill.read(raw.get(name))
-    for name in ("bad", "identities", "published_files", "rivals", "tried"):
-        fields[name] = tuple(raw.get(name, ()))
-    fields["arrived"] = decode_arrived(raw.get("arrived", ()))
-    fields["chores"] = tuple(JobRecord(**noted) for noted in raw.get("chores", ()))
-    fields["upkeep"] = tuple(RepositoryUpkeep(**each) for each in raw.get("upkeep", ()))
-    sections = {
-        section: kind(
-            **{
-                each.name: fields[name]
-                for each in dataclasses.fields(kind)
-                if (name := _ON_DISK.get((section, each.name), each.name)) in fields
-            }
-        )
-        for section, kind in _SECTIONS.items()
-    }
-    return State(writer=raw["writer"], problems=_decode_problems(raw), **sections)
+    problems, hold, sections = _decode_problems(raw), raw.get("hold"), {}
+    if hold is not None:
+        raw = {**raw, "hold": {name: item for name, item in hold.items() if name != "said"}}
+    for section in _SECTIONS:
+        kind = _types(State)[section]
+        names = {name: _ON_DISK.get((section, name), name) for name in _types(kind)}
+        own = {name: raw[there] for name, there in names.items() if there in raw}
+        sections[section] = decode(kind, own)
+    return State(writer=raw["writer"], problems=problems, **sections)
 
 
 def _problems_of_0_3_0(state: State, raw: dict[str, Any]) -> dict[str, Any]:
@@ -185,7 +122,8 @@ def _problems_of_0_3_0(state: State, raw: dict[str, Any]) -> dict[str, Any]:
 
 def _decode_problems(raw: dict[str, Any]) -> tuple[Problem, ...]:
     if "problems" in raw:
-        return tuple(Problem(**{**one, "told": tuple(one["told"])}) for one in raw["problems"])
+        noted: tuple[Problem, ...] = decode(tuple[Problem, ...], raw["problems"])
+        return noted
     last, hold = raw.get("last") or {}, raw.get("hold") or {}
     since, error = raw.get("failing_since", 0.0), last.get("error", "")
     # 0.2.0 noted what it told only as its last error
@@ -224,16 +162,3 @@ def _decode_problems(raw: dict[str, Any]) -> tuple[Problem, ...]:
 def _known(what: str, kind: str, since: float, words: str) -> Problem:
     """A problem that was told before there was a ledger."""
     return Problem(what, kind, since, words, (kind,))
-
-
-def _decode_vain(value: Any) -> FailedAttempt | None:
-    if value is None:
-        return None
-    known = {f.name for f in dataclasses.fields(FailedAttempt)}
-    fields = {key: item for key, item in value.items() if key in known}
-    fields["holders"] = tuple(map(str, fields.get("holders", ())))
-    return FailedAttempt(**fields)
-
-
-def _decode_restart(value: Any) -> Restart | None:
-    return None if value is None else Restart(float(value["at"]), float(value["begun"]))

@@ -16,7 +16,7 @@ from typing import Concatenate, ParamSpec
 from replicator_kuma.base.errors import AlreadyRunning, StateError
 from replicator_kuma.base.folders import Folder
 from replicator_kuma.base.state_directory import anchored, read, unusable
-from replicator_kuma.replication.state.codec import decode, encode_state
+from replicator_kuma.replication.state.codec import decode_state, encode_state
 from replicator_kuma.replication.state.compat import put_together, set_apart
 from replicator_kuma.replication.state.state import State
 
@@ -69,7 +69,7 @@ class StateFile:
                     hint="Install that version again, or a newer one. Do not move the file away: "
                     "it knows what this instance has published and applied.",
                 )
-            return decode(put_together(raw["state"]))
+            return decode_state(put_together(raw["state"]))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise StateError(f"cannot understand {self.path}: {error!r}") from error
 

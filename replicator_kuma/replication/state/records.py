@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from replicator_kuma.adapters.repository.snapshot import Position, Snapshot, SnapshotKey
 
@@ -280,14 +278,6 @@ class Drill:
     """a throw-away Kuma was to boot on it"""
     failed_at: str = ""
     """the step that did not go well"""
-
-    @classmethod
-    def read(cls, value: Mapping[str, Any] | None) -> Drill | None:
-        """From the state file's JSON; raises ValueError, TypeError, KeyError."""
-        if value is None:
-            return None
-        steps = tuple((str(name), float(seconds)) for name, seconds in value["steps"])
-        return cls(**{**value, "steps": steps})
 
 
 def still_failed(before: Drill | None, ended: Drill) -> Drill | None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from replicator_kuma.adapters.repository import Position
 from replicator_kuma.replication.state import transitions
-from replicator_kuma.replication.state.codec import decode, encode_state
+from replicator_kuma.replication.state.codec import decode_state, encode_state
 from replicator_kuma.replication.state.records import (
     DRIFT,
     HOLD,
@@ -243,7 +243,7 @@ def test_any_sequence_keeps_what_holds_and_can_be_written(sequence: list[Change]
         applying_holds(state.applying)
         upkeep_holds(state.upkeep)
         problems_hold(state)
-    assert decode(encode_state(state)) == state
+    assert decode_state(encode_state(state)) == state
 
 
 WRONG = """
