@@ -29,7 +29,7 @@ from replicator_kuma.replication.drill import drill
 from replicator_kuma.replication.instance import Instance, Progress, Steps
 from replicator_kuma.replication.leader import housekeeping
 from replicator_kuma.replication.state import transitions
-from replicator_kuma.replication.state.records import JobRecord
+from replicator_kuma.replication.state.records import DRILL, JobRecord
 from replicator_kuma.replication.state.state import State
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ class Maintenance:
 
     def _stuck(self, error: StateError) -> None:
         _say(NOTES, error)
-        message = f"{describe(error)}\n{error.hint}"
+        message = problems.with_hint(error)
         self._instance.notifier.send(Kind.FAILURES, f"{NOTES} fails", message, urgent=True)
 
     def _put_off(self) -> None:
@@ -287,34 +287,8 @@ def _note_end(instance: Instance, name: str, end: str | Exception, after: JobRec
     def noted(state: State) -> State:
         return transitions.job_noted(state, after)
 
-    if isinstance(end, Exception):
-        _raise_failed(instance, name, end, noted)
-        return
-    kind = _kind_of(name)
-    problems.clear(
-        instance,
-        name,
-        lambda _was: instance.notifier.send(kind, f"{name} works again", end),
-        also=noted,
-    )
-
-
-def _raise_failed(instance: Instance, name: str, error: Exception, also: problems.Change) -> None:
-    """A maintenance job fails: told once for each kind of failure until it goes well."""
-    hint = f"\n{error.hint}" if isinstance(error, ReplicatorError) and error.hint else ""
-    words, kind = describe(error), _kind_of(name)
-    problems.raise_(
-        instance,
-        name,
-        type(error).__name__,
-        words,
-        lambda: instance.notifier.send(kind, f"{name} fails", words + hint, urgent=True),
-        also=also,
-    )
-
-
-def _kind_of(name: str) -> Kind:
-    return Kind.DRILLS if name == "drill" else Kind.FAILURES
+    kind = Kind.DRILLS if name == DRILL else Kind.FAILURES
+    problems.work_ended(instance, name, end, name, kind, also=noted)
 
 
 def run_now(instance: Instance, name: str, steps: Steps, wait: float = 0.0) -> str:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from replicator_kuma.adapters.notify import Kind
 from replicator_kuma.base.effects import effect
-from replicator_kuma.base.errors import StateError
+from replicator_kuma.base.errors import ReplicatorError, StateError, describe
 from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.state import transitions
 from replicator_kuma.replication.state.records import Problem
@@ -101,6 +102,44 @@ def clear(
     if was is not None and (here or was.was_told):
         effect("recovery noted")
         tell(was)
+
+
+def work_ended(
+    instance: Instance,
+    what: str,
+    end: str | Exception,
+    name: str,
+    message: Kind,
+    *,
+    also: Change = same,
+    now: float | None = None,
+) -> None:
+    """Work that ends now and again has ended: with a sentence, or with an error.
+
+    Tells of the ``message`` kind that ``name`` fails, or works again; raises as `raise_`.
+    """
+    send = instance.notifier.send
+    if isinstance(end, str):
+        works = f"{name} works again"
+        clear(instance, what, lambda _was: send(message, works, end), also=also, now=now)
+        return
+    fails, text = f"{name} fails", with_hint(end)
+    raise_(
+        instance,
+        what,
+        type(end).__name__,
+        describe(end),
+        lambda: send(message, fails, text, urgent=True),
+        goes_by=isinstance(end, ReplicatorError) and end.retryable,
+        also=also,
+        now=now,
+    )
+
+
+def with_hint(error: Exception) -> str:
+    """What a message says of an error: what happened, and what to do."""
+    hint = error.hint if isinstance(error, ReplicatorError) else ""
+    return f"{describe(error)}\n{hint}" if hint else describe(error)
 
 
 def _told(state: State, what: str, kind: str) -> bool:

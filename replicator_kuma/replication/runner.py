@@ -117,17 +117,8 @@ def _failed(instance: Instance, role: str, error: Exception, now: float) -> None
         fresh_at, refused = freshness.after_failure(state, error)
         return transitions.cycle_failed(state, last, role, fresh_at=fresh_at, refused=refused)
 
-    message = f"{last.sentence}\n{last.hint}" if last.hint else last.sentence
-    problems.raise_(
-        instance,
-        CYCLE,
-        last.error,
-        last.sentence,
-        lambda: instance.notifier.send(Kind.FAILURES, _title(role, "fails"), message, urgent=True),
-        goes_by=known is not None and known.retryable,
-        also=noted,
-        now=now,
-    )
+    name = _name(role)
+    problems.work_ended(instance, CYCLE, error, name, Kind.FAILURES, also=noted, now=now)
 
 
 def _succeeded(instance: Instance, role: str, result: CycleResult, now: float) -> None:
@@ -144,16 +135,9 @@ def _succeeded(instance: Instance, role: str, result: CycleResult, now: float) -
         # what failed was not tried again: the apply that is put off may fail as before
         instance.state.change(noted)
         return
-    problems.clear(
-        instance,
-        CYCLE,
-        lambda _was: instance.notifier.send(
-            Kind.FAILURES, _title(role, "works again"), result.sentence
-        ),
-        also=noted,
-        now=now,
-    )
+    name, end = _name(role), result.sentence
+    problems.work_ended(instance, CYCLE, end, name, Kind.FAILURES, also=noted, now=now)
 
 
-def _title(role: str, what: str) -> str:
-    return f"{'backup' if role == 'BACKUP' else 'restore'} {what}"
+def _name(role: str) -> str:
+    return "backup" if role == "BACKUP" else "restore"

@@ -15,12 +15,10 @@ from replicator_kuma.base.errors import (
     DrillFailed,
     ReplicatorError,
     RepositoryMissing,
-    RepositoryUnreachable,
 )
 from replicator_kuma.daemon.maintenance import run_now
-from replicator_kuma.replication.drill.drill import tell_drill
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
-from replicator_kuma.replication.problems import same
+from replicator_kuma.replication.problems import work_ended
 from replicator_kuma.replication.runner import recorded
 from replicator_kuma.replication.state.records import DRILL, KILL
 from tests.support.cycles import follow, hold_at, lead, name_of, rename
@@ -109,7 +107,7 @@ def a_job(fleet: TwoRepositories) -> Place:
     def steps() -> Generator[None, None, str]:
         yield
         if failing:
-            raise RepositoryUnreachable("no route to host")
+            raise RepositoryMissing("no repository there")
         return "all is kept"
 
     return _by_flag(
@@ -125,7 +123,8 @@ def _a_drill(fleet: TwoRepositories, what: str) -> Place:
 
     def once() -> None:
         with instance.state.lock():
-            tell_drill(instance, what, DrillFailed("no") if failing else "it went well", same)
+            end = DrillFailed("no") if failing else "it went well"
+            work_ended(instance, what, end, "drill", Kind.DRILLS)
 
     return _by_flag(instance, once, "drill fails", "drill works again")
 

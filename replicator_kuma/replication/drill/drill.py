@@ -317,28 +317,8 @@ def _note(
     try:
         with instance.state.lock(NOTE_WAIT):
             if tell:
-                tell_drill(instance, DRILL, end, noted)
+                problems.work_ended(instance, DRILL, end, DRILL, Kind.DRILLS, also=noted)
             else:
                 instance.state.change(noted)
     except (AlreadyRunning, StateError) as error:
         log.warning("how the drill ended could not be noted: %s", error)
-
-
-def tell_drill(
-    instance: Instance, what: str, end: str | DrillFailed, also: problems.Change
-) -> None:
-    """Tell that drills begin to fail, or go well again. Raises StateError."""
-    send = instance.notifier.send
-    if isinstance(end, str):
-        again = "drill works again"
-        problems.clear(instance, what, lambda _was: send(Kind.DRILLS, again, end), also=also)
-        return
-    kind, message = type(end).__name__, f"{end}\n{end.hint}"
-    problems.raise_(
-        instance,
-        what,
-        kind,
-        str(end),
-        lambda: send(Kind.DRILLS, "drill fails", message, urgent=True),
-        also=also,
-    )

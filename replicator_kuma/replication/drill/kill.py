@@ -15,6 +15,7 @@ from typing import Any
 from replicator_kuma.adapters.database import Store
 from replicator_kuma.adapters.kuma.readiness import Readiness, probe
 from replicator_kuma.adapters.kuma.supervised import SupervisedKuma
+from replicator_kuma.adapters.notify import Kind
 from replicator_kuma.base.errors import (
     AlreadyRunning,
     DatabaseLocked,
@@ -25,10 +26,10 @@ from replicator_kuma.base.errors import (
     ReplicatorError,
 )
 from replicator_kuma.base.times import lasting
-from replicator_kuma.replication.drill.drill import tell_drill
+from replicator_kuma.replication import problems
 from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.state import transitions
-from replicator_kuma.replication.state.records import KILL, Drill
+from replicator_kuma.replication.state.records import DRILL, KILL, Drill
 
 POLL = 0.1
 
@@ -75,9 +76,17 @@ def kill(instance: Instance, kuma: SupervisedKuma, url: str, patience: float) ->
             failed = DrillFailed(f"Uptime Kuma was killed for a drill: {error}", hint=error.hint)
             ended = Drill(time.time(), False, str(failed), failed_at="kill")
             with contextlib.suppress(ReplicatorError):
-                tell_drill(instance, KILL, failed, lambda state: transitions.killed(state, ended))
+                problems.work_ended(
+                    instance,
+                    KILL,
+                    failed,
+                    DRILL,
+                    Kind.DRILLS,
+                    also=lambda state: transitions.killed(state, ended),
+                )
             raise failed from error
-        tell_drill(instance, KILL, killed.sentence, transitions.killed)
+        end, also = killed.sentence, transitions.killed
+        problems.work_ended(instance, KILL, end, DRILL, Kind.DRILLS, also=also)
     return killed
 
 
