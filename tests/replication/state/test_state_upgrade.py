@@ -10,12 +10,13 @@ import pytest
 
 from replicator_kuma.adapters.repository import Position
 from replicator_kuma.base.errors import StateError
+from replicator_kuma.replication.state.codec import encode_state
 from replicator_kuma.replication.state.compat import put_together
 from replicator_kuma.replication.state.file import StateFile
-from replicator_kuma.replication.state.records import Pending, SnapshotRef
+from replicator_kuma.replication.state.records import Pending, Problem, SnapshotRef
 from replicator_kuma.replication.state.state import State
 from tests.replication.state.test_state import FULL
-from tests.support.old_state import FIELDS, ROWS_OF, as_0_2_0_writes_it, recorded_state
+from tests.support.old_state import FIELDS, RECORDED, ROWS_OF, as_0_2_0_writes_it, recorded_state
 
 WRITTEN_BY_0_2_0 = """
 {"version": 1, "state": {
@@ -140,6 +141,27 @@ def test_nothing_that_0_3_0_wrote_is_lost(tmp_path: Path, name: str) -> None:
     raw = json.loads(file.path.read_text())
     assert raw["version"] == 1
     assert _within(was, put_together(raw["state"]))
+
+
+def test_nothing_that_the_commit_before_the_sections_wrote_is_lost(tmp_path: Path) -> None:
+    written = RECORDED.parent / "before-sections" / "full.json"
+    was = put_together(json.loads(written.read_text())["state"])
+    file = StateFile(tmp_path)
+    file.path.write_text(written.read_text())
+    state = file.load()
+    raw = put_together(encode_state(state))
+    assert _within({name: item for name, item in was.items() if name not in UNREAD}, raw)
+    assert [one.what for one in state.problems] == [
+        "away: repository 2",
+        "cycle",
+        "drift",
+        "hold",
+        "housekeeping",
+        "lagging repository",
+    ]
+    assert state.problem("cycle") == Problem(
+        "cycle", "X", 4.5, "no network", ("Fenced",), recovered_at=13.5
+    )
 
 
 def _within(was: Any, now: Any) -> bool:
