@@ -52,6 +52,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Tests of a real Kuma run on npm's build, and on each that REPLICATOR_TEST_KUMA_DIRS names."""
     others = other_kumas() if metafunc.definition.get_closest_marker("kuma") else []
+    if "mariadb" in metafunc.fixturenames:  # Kuma knows MariaDB since 2.0
+        others = [folder for folder in others if not kuma_version(folder).startswith("1.")]
     if others:
         if "kuma_folder" not in metafunc.fixturenames:
             metafunc.fixturenames.insert(0, "kuma_folder")

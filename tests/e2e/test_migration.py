@@ -60,6 +60,8 @@ def fleet(
     folder = tmp_path_factory.mktemp("migration")
     weak_repository.make(folder / "repository")
     with closing(mariadb.connect()) as root, root.cursor() as cursor:
+        cursor.execute('DROP DATABASE IF EXISTS "migrated"')  # another Kuma's
+        cursor.execute("DROP USER IF EXISTS migrated")
         for statement in statements():
             cursor.execute(statement.replace("kuma", "migrated").replace("`", '"'))
     told = variables()
