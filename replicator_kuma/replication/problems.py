@@ -57,14 +57,18 @@ def raise_(
         return after
 
     try:
-        instance.state.change(noted)
+        after = instance.state.change(noted)
     except (StateError, OSError, MemoryError):
         if news:
             tell_once(instance, what, kind, tell)
         raise
     effect("problem noted")
-    if news:
-        tell_once(instance, what, kind, tell)
+    if not _told(after, what, kind):
+        return
+    # the ledger knows it from here on: who ends the problem there need not know of this process
+    here = instance.told.pop(what, "")
+    if news and here != kind:
+        tell()
         effect("problem told")
 
 
