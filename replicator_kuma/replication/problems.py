@@ -46,20 +46,20 @@ def raise_(
     process.
     """
     at = time.time() if now is None else now
-    news = tells
+    known = False
 
     def noted(state: State) -> State:
-        nonlocal news
-        after = transitions.raised(
+        nonlocal known
+        known = _told(state, what, kind)
+        return transitions.raised(
             also(state), what, kind, words, now=at, goes_by=goes_by, tells=tells
         )
-        news = _told(after, what, kind) and not _told(state, what, kind)
-        return after
 
     try:
         after = instance.state.change(noted)
     except (StateError, OSError, MemoryError):
-        if news:
+        # that it came twice in a row nobody could know: it is told, though it may go by
+        if tells and not known:
             tell_once(instance, what, kind, tell)
         raise
     effect("problem noted")
@@ -67,7 +67,7 @@ def raise_(
         return
     # the ledger knows it from here on: who ends the problem there need not know of this process
     here = instance.told.pop(what, "")
-    if news and here != kind:
+    if not known and here != kind:
         tell()
         effect("problem told")
 
