@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 from replicator_kuma.adapters.notify import Kind
 from replicator_kuma.base.effects import effect
@@ -127,17 +128,26 @@ def work_ended(
         works = f"{name} works again"
         clear(instance, what, lambda _was: send(message, works, end), also=also, now=now)
         return
-    fails, text = f"{name} fails", with_hint(end)
     raise_(
         instance,
         what,
         type(end).__name__,
         describe(end),
-        lambda: send(message, fails, text, urgent=True),
+        partial(_send_failed, instance, end, name, message),
         goes_by=isinstance(end, ReplicatorError) and end.retryable,
         also=also,
         now=now,
     )
+
+
+def tell_failed(instance: Instance, what: str, error: Exception, name: str, message: Kind) -> None:
+    """Tell once in this process that work failed, where nobody can note it."""
+    send = partial(_send_failed, instance, error, name, message)
+    tell_once(instance, what, type(error).__name__, send)
+
+
+def _send_failed(instance: Instance, error: Exception, name: str, message: Kind) -> None:
+    instance.notifier.send(message, f"{name} fails", with_hint(error), urgent=True)
 
 
 def with_hint(error: Exception) -> str:
