@@ -149,7 +149,7 @@ class Instance:
     """seconds after which an unchanged leader asks the repository all the same"""
     started: float = field(default_factory=time.time)
     told: dict[str, str] = field(default_factory=dict)
-    """which kind of which problem this process has told (`problems`); copies share it"""
+    """kinds that this process told and could not note, by problem (`problems`); copies share it"""
     scratch: str = "work"
     """name of the folder of `work`"""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 from replicator_kuma.adapters.notify import Kind
 from replicator_kuma.base.effects import effect
@@ -46,25 +47,29 @@ def raise_(
     process.
     """
     at = time.time() if now is None else now
-    news = tells
+    known = False
 
     def noted(state: State) -> State:
-        nonlocal news
-        after = transitions.raised(
+        nonlocal known
+        known = _told(state, what, kind)
+        return transitions.raised(
             also(state), what, kind, words, now=at, goes_by=goes_by, tells=tells
         )
-        news = _told(after, what, kind) and not _told(state, what, kind)
-        return after
 
     try:
-        instance.state.change(noted)
+        after = instance.state.change(noted)
     except (StateError, OSError, MemoryError):
-        if news:
+        # that it came twice in a row nobody could know: it is told, though it may go by
+        if tells and not known:
             tell_once(instance, what, kind, tell)
         raise
     effect("problem noted")
-    if news:
-        tell_once(instance, what, kind, tell)
+    if not _told(after, what, kind):
+        return
+    # the ledger knows it from here on: who ends the problem there need not know of this process
+    here = instance.told.pop(what, "")
+    if not known and here != kind:
+        tell()
         effect("problem told")
 
 
@@ -123,17 +128,26 @@ def work_ended(
         works = f"{name} works again"
         clear(instance, what, lambda _was: send(message, works, end), also=also, now=now)
         return
-    fails, text = f"{name} fails", with_hint(end)
     raise_(
         instance,
         what,
         type(end).__name__,
         describe(end),
-        lambda: send(message, fails, text, urgent=True),
+        partial(_send_failed, instance, end, name, message),
         goes_by=isinstance(end, ReplicatorError) and end.retryable,
         also=also,
         now=now,
     )
+
+
+def tell_failed(instance: Instance, what: str, error: Exception, name: str, message: Kind) -> None:
+    """Tell once in this process that work failed, where nobody can note it."""
+    send = partial(_send_failed, instance, error, name, message)
+    tell_once(instance, what, type(error).__name__, send)
+
+
+def _send_failed(instance: Instance, error: Exception, name: str, message: Kind) -> None:
+    instance.notifier.send(message, f"{name} fails", with_hint(error), urgent=True)
 
 
 def with_hint(error: Exception) -> str:

@@ -15,11 +15,15 @@ from replicator_kuma.daemon.heartbeat import Beat
 from replicator_kuma.replication import mode_mismatch, restart_cooldown
 from replicator_kuma.replication.apply import failed_attempts
 from replicator_kuma.replication.freshness import last_success
+from replicator_kuma.replication.leader import housekeeping
 from replicator_kuma.replication.second_repository import why_away
 from replicator_kuma.replication.state import hold_words, transitions
 from replicator_kuma.replication.state.file import StateFile
 from replicator_kuma.replication.state.records import (
     AWAY,
+    DRIFT,
+    HOLD,
+    LAGGING,
     Drill,
     Hold,
     JobRecord,
@@ -100,7 +104,7 @@ def status(settings: Settings, ask: Callable[[], Answer] | None = None) -> docum
         # one that was promoted leads before its mode says so
         lagging=state.lagging or None if state.promoted or not follows else None,
         repositories=tuple(map(document.Repository.of, upkeep.repositories)),
-        problems=tuple(map(_problem, filter(_is_open, state.problems))),
+        problems=tuple(_problem(one) for one in state.problems if _is_open(one, state, follows)),
         supervisor=supervisor,
         for_people=document.ForPeople(
             newest_time=newest.time if newest else "",
@@ -112,8 +116,13 @@ def status(settings: Settings, ask: Callable[[], Answer] | None = None) -> docum
     )
 
 
-def _is_open(problem: Problem) -> bool:
-    return problem.since > 0
+def _is_open(problem: Problem, state: State, follows: bool) -> bool:
+    """Whether it goes on, and this role can end it: what was of the role before stays noted."""
+    what = problem.what
+    if what in (DRIFT, HOLD) or what.startswith(AWAY):
+        return follows and problem.since > 0
+    leads = not follows or (state.promoted and what == LAGGING)
+    return problem.since > 0 and (leads or what not in (LAGGING, housekeeping.NAME))
 
 
 def _problem(one: Problem) -> document.Problem:
@@ -127,7 +136,7 @@ def _with_away(state: State, away: Mapping[str, ReplicatorError]) -> State:
             state = transitions.cleared(state, AWAY + one.name)
     for name, error in away.items():
         why, now = why_away(name, error), time.time()
-        state = transitions.raised(state, AWAY + name, AWAY, why, now=now)
+        state = transitions.raised(state, AWAY + name, AWAY, why, now=now, tells=False)
     return state
 
 

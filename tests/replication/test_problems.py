@@ -21,7 +21,7 @@ from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from replicator_kuma.replication.problems import work_ended
 from replicator_kuma.replication.runner import recorded
 from replicator_kuma.replication.state.records import DRILL, KILL
-from tests.support.cycles import follow, hold_at, lead, name_of, rename
+from tests.support.cycles import follow, go_on, hold_at, lead, name_of, rename
 from tests.support.effects import dies_at
 from tests.support.forked import forked
 from tests.support.instances import make_instance
@@ -227,6 +227,35 @@ def _work(place: Place, paper: Paper) -> Callable[[], None]:
 def _in_new_processes(place: Place, paper: Paper, times: int = 2) -> None:
     for _ in range(times):
         assert forked(_work(place, paper)) == 0
+
+
+def _warned(caplog: pytest.LogCaptureFixture, words: str) -> int:
+    return sum(words in line for line in caplog.messages)
+
+
+def test_rows_that_were_put_right_are_told_when_they_differ_again(
+    fleet: TwoRepositories, caplog: pytest.LogCaptureFixture
+) -> None:
+    _leader, replica = _replica(fleet)
+    for times in (1, 2):
+        rename(replica.db, 3, f"mine {times}")
+        follow(replica.instance)
+        follow(replica.instance)
+        assert _warned(caplog, "rows here are no longer those of 1.1") == times
+        follow(replica.instance, reconcile=True)
+
+
+def test_one_that_is_held_again_tells_of_the_same_newer_position_again(
+    fleet: TwoRepositories, caplog: pytest.LogCaptureFixture
+) -> None:
+    leader, replica = _replica(fleet)
+    leader.publish("newer")
+    for times in (1, 2):
+        hold_at(replica.instance, "1.1")
+        follow(replica.instance)
+        follow(replica.instance)
+        assert _warned(caplog, "newest is 1.2") == times
+        go_on(replica.instance)
 
 
 def _made(make: Make, fleet: TwoRepositories, paper: Paper) -> Place:

@@ -69,6 +69,21 @@ def test_a_full_disk_is_told_once_although_nothing_can_be_noted(
     assert told.titles == ["backup fails", "backup works again"]
 
 
+def test_what_comes_back_on_a_full_disk_is_told_although_nobody_can_note_that_it_did(
+    instance: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance.notifier = told = Told()
+    ends = (away, fine)
+    for end in ends:
+        with contextlib.suppress(RepositoryUnreachable):
+            recorded(instance, "BACKUP", end)
+    monkeypatch.setattr(StateFile, "save", full)
+    for _ in range(3):
+        with pytest.raises(RepositoryUnreachable):
+            recorded(instance, "BACKUP", away)
+    assert told.titles == ["backup fails", "backup works again", "backup fails"]
+
+
 def test_the_first_error_is_the_one_to_show(
     instance: Instance, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from replicator_kuma.adapters.repository import Label, Listing, Position, Snapshot
-from replicator_kuma.base.errors import SettingsError
+from replicator_kuma.base.errors import RepositoryUnreachable, SettingsError
 from replicator_kuma.base.times import moment_of
 from replicator_kuma.cli.main import main
 from replicator_kuma.config.build import read_policy
@@ -22,7 +22,11 @@ from replicator_kuma.dump.catalog import SETTINGS
 from replicator_kuma.dump.transform.policy import Policy
 from replicator_kuma.replication.state.file import StateFile
 from replicator_kuma.replication.state.records import (
+    AWAY,
+    CYCLE,
     DRIFT,
+    HOLD,
+    LAGGING,
     Drill,
     FailedAttempt,
     Last,
@@ -153,6 +157,27 @@ def test_drift_is_shown_since_when_it_is_known(tmp_path: Path) -> None:
     leader = status(settings(tmp_path, "BACKUP"))
     assert "drift" not in lines(leader), "its own rows are what they are"
     assert as_json(leader)["drift"] is None
+
+
+def test_problems_of_the_role_that_it_had_before_are_none(tmp_path: Path) -> None:
+    """Nothing of this role would ever end them."""
+    of_replicas, of_leaders = {DRIFT, HOLD, f"{AWAY}repository"}, {LAGGING, "housekeeping"}
+    edit_state(
+        StateFile(tmp_path / "replicator"),
+        problems=tuple(Problem(what, "X", 1.0) for what in (CYCLE, *of_replicas, *of_leaders)),
+    )
+
+    def shown(mode: str) -> set[str]:
+        return {problem.what for problem in status(settings(tmp_path, mode)).problems}
+
+    assert shown("RESTORE") == {CYCLE} | of_replicas
+    assert shown("BACKUP") == {CYCLE} | of_leaders
+
+
+def test_what_only_this_look_has_seen_was_told_nobody(tmp_path: Path) -> None:
+    away = {"repository": RepositoryUnreachable("repository: no route to host")}
+    known = status(settings(tmp_path), lambda: Answer(Listing(away=away)))
+    assert [(one.what, one.told) for one in known.problems] == [(f"{AWAY}repository", False)]
 
 
 def test_rules_that_cannot_be_read_keep_nobody_from_the_rest(tmp_path: Path) -> None:

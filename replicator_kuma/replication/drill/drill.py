@@ -314,11 +314,15 @@ def _note(
     def noted(state: State) -> State:
         return transitions.drilled(state, ended)
 
+    locked = False
     try:
         with instance.state.lock(NOTE_WAIT):
+            locked = True
             if tell:
                 problems.work_ended(instance, DRILL, end, DRILL, Kind.DRILLS, also=noted)
             else:
                 instance.state.change(noted)
     except (AlreadyRunning, StateError) as error:
         log.warning("how the drill ended could not be noted: %s", error)
+        if tell and not locked and isinstance(end, DrillFailed):
+            problems.tell_failed(instance, DRILL, end, DRILL, Kind.DRILLS)

@@ -32,6 +32,7 @@ from replicator_kuma.dump.transform.overrides import Overrides
 from replicator_kuma.dump.transform.policy import Policy
 from replicator_kuma.replication.drill.drill import drill, steps
 from replicator_kuma.replication.instance import Instance, Run
+from replicator_kuma.replication.state.file import StateFile
 from tests.adapters.kuma.programs import python
 from tests.adapters.repository.places import tmpfs
 from tests.support import databases
@@ -372,6 +373,17 @@ def test_success_clears_a_failure_and_is_told(
     assert told(leader)[-1] == f"drill works again: {drilled.sentence}"
     drill(leader)
     assert sum("works again" in message for message in told(leader)) == 1
+
+
+def test_a_failure_is_told_though_a_long_cycle_lets_nobody_note_it(
+    leader: Instance, repository: FolderRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("replicator_kuma.replication.drill.drill.NOTE_WAIT", 0.1)
+    repository.fail["fetch"] = RepositoryDamaged("a pack is missing")
+    with StateFile(leader.state.name).lock(), pytest.raises(DrillFailed):
+        drill(leader)
+    assert leader.state.load().upkeep.drill is None
+    assert [message for message in told(leader) if message.startswith("drill fails: ")] != []
 
 
 def test_a_drill_beside_a_cycle_and_another_drill(leader: Instance) -> None:
