@@ -65,6 +65,7 @@ def status(settings: Settings, ask: Callable[[], Answer] | None = None) -> docum
         behind = len(newer)
     leading, following, applying = state.leading, state.following, state.applying
     upkeep, outcome, pending = state.upkeep, state.outcome, state.applying.pending
+    listed = dict(applying.bad_listed)
     published = leading.published
     own = newest is None or (published and published.position == newest.position)
     # later than that it is no time that a cycle waits until: the clock was set
@@ -84,7 +85,7 @@ def status(settings: Settings, ask: Callable[[], Answer] | None = None) -> docum
         shrink_refused=following.shrink or None if follows else None,
         waits_until=Moment(applying.waits_until) if waits else None,
         unconfirmed=pending.mark.position if pending else None,
-        bad_snapshots=applying.bad,
+        bad_snapshots=tuple(dict.fromkeys(listed.get(bad, bad) for bad in applying.bad)),
         killed=failed_attempts.killed_sentence(state) or None if follows else None,
         engine=_engine(settings),
         strategy=None if settings.leads else settings.strategy.value,
@@ -158,7 +159,9 @@ def _as_listed(state: State, snapshots: Sequence[repository.Snapshot]) -> State:
             applied=shown(following.applied),
             hold=hold and replace(hold, mark=shown(hold.mark)),
         ),
-        applying=replace(applying, bad=tuple(by_name.get(bad, bad) for bad in applying.bad)),
+        applying=replace(
+            applying, bad=tuple(by_name.get(bad, bad) for bad in applying.bad), bad_listed=()
+        ),
     )
 
 

@@ -59,10 +59,12 @@ def test_a_bad_snapshot_is_shown_by_the_id_that_is_listed(
 ) -> None:
     assert world.on_leader("backup").code == 0
     [snapshot] = world.repository.snapshots("default")
-    edit_state(StateFile(world.replica / "replicator"), bad=(snapshot.label.common_id,))
+    common = snapshot.label.common_id
+    state = StateFile(world.replica / "replicator")
+    edit_state(state, bad=(common,), bad_listed=((common, snapshot.id),))
     if not both:
         use_one(world, world.repository)
-    shown = snapshot.label.common_id if both else snapshot.id
+    shown = common if both else snapshot.id
     assert world.on_replica("status", "--json").json["bad_snapshots"] == [shown]
     assert world.on_replica("doctor").code == 11
 

@@ -10,11 +10,12 @@ import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from replicator_kuma.adapters.repository import Position
-from replicator_kuma.base.errors import KumaError, SnapshotRefused
+from replicator_kuma.base.errors import Fenced, KumaError, SnapshotRefused
 from replicator_kuma.replication.apply import checkpoints
 from replicator_kuma.replication.instance import Instance, Outcome
 from tests.adapters.repository.places import connect, environment, read_tree
@@ -29,6 +30,7 @@ from tests.support.cycles import (
     name_of,
     publish,
     rename,
+    take_over,
 )
 from tests.support.forked import DIED, forked
 from tests.support.instances import RecordingKuma, make_instance
@@ -212,3 +214,27 @@ def test_what_0_3_0_called_bad_is_not_tried_again(left: Make, tmp_path: Path) ->
     with pytest.raises(SnapshotRefused, match=r"1\.3 is not tried again"):
         follow(replica)
     assert _at(replica) == ("1.2", "two")
+
+
+@pytest.mark.restic
+def test_what_is_refused_here_0_3_0_refuses_too(left: Make) -> None:
+    """It looks for the ids of the listing, and knows no other name of a snapshot."""
+    leader, replica, other = left("leader"), left("bad"), left("replica")
+    cast(RecordingKuma, replica.kuma).refuses_to_be_ready = [True]
+    with pytest.raises(KumaError, match=r"did not start on snapshot 1\.4"):
+        follow(replica)
+    bad = _written(replica)["bad"]
+    assert leader.repository.snapshots("default")[-1].id in bad
+    assert set(recorded_state("bad")["bad"]) <= set(bad)
+    follow(other)
+    take_over(other)
+    with pytest.raises(Fenced):
+        lead(leader, verify=True)
+    rival = leader.repository.snapshots("default")[-1]
+    assert (str(rival.position), rival.id in _written(leader)["rivals"]) == ("2.1", True)
+
+
+def _written(there: Instance) -> dict[str, Any]:
+    """The state file of an instance, as JSON has it."""
+    state: dict[str, Any] = json.loads(there.state.path.read_text())["state"]
+    return state

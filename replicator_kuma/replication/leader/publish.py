@@ -171,8 +171,9 @@ def as_replicas_do(dump: Dump) -> None:
 
 
 def ids_of(rivals: Sequence[Snapshot]) -> tuple[str, ...]:
-    """What the state keeps of snapshots that fence."""
-    return tuple(snapshot.label.common_id for snapshot in rivals)
+    """What the state keeps of snapshots that fence: common ids, and for 0.3.0 those listed."""
+    both = ((snapshot.label.common_id, snapshot.id) for snapshot in rivals)
+    return tuple(dict.fromkeys(name for names in both for name in names))
 
 
 @dataclass(frozen=True)

@@ -88,6 +88,8 @@ def encode_state(state: State) -> dict[str, Any]:
     for section in _SECTIONS:
         for name, value in encode(getattr(state, section)).items():
             raw[_ON_DISK.get((section, name), name)] = value
+    # 0.3.0 refuses what it finds there by its id in the listing
+    raw["bad"] += [one for _, one in state.applying.bad_listed if one not in raw["bad"]]
     return raw | _problems_of_0_3_0(state, raw)
 
 
@@ -96,6 +98,8 @@ def decode_state(raw: dict[str, Any]) -> State:
     problems, hold, sections = _decode_problems(raw), raw.get("hold"), {}
     if hold is not None:
         raw = {**raw, "hold": {name: item for name, item in hold.items() if name != "said"}}
+    of_0_3_0 = {listed for name, listed in raw.get("bad_listed", ()) if listed != name}
+    raw = {**raw, "bad": [name for name in raw.get("bad", ()) if name not in of_0_3_0]}
     for section in _SECTIONS:
         kind = _types(State)[section]
         names = {name: _ON_DISK.get((section, name), name) for name in _types(kind)}
@@ -146,10 +150,12 @@ def _decode_problems(raw: dict[str, Any]) -> tuple[Problem, ...]:
         found.append(_known(HOLD, hold["said"], hold["since"], ""))
     for one in raw.get("away", ()):
         found.append(_known(AWAY + one["name"], AWAY, one["since"], one["why"]))
-    for job in raw.get("chores", ()):
-        if not job["ok"]:
-            found.append(_known(job["name"], job["error"], job["at"], job["sentence"]))
     drill, failed = raw.get("drill"), raw.get("drill_failed")
+    for job in raw.get("chores", ()):
+        # one by hand that went well since leaves the scheduled one's note as it was
+        mended = job["name"] == DRILL and drill and drill["ok"] and drill["at"] > job["at"]
+        if not job["ok"] and not mended:
+            found.append(_known(job["name"], job["error"], job["at"], job["sentence"]))
     if drill and not drill["ok"] and all(one.what != DRILL for one in found):
         found.append(_known(DRILL, "DrillFailed", drill["at"], drill["sentence"]))
     if failed and failed["failed_at"] == "kill":

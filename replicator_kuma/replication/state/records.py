@@ -41,7 +41,7 @@ class SnapshotRef:
         return self.key.common_id(fleet) if self.key else ""
 
     def names(self, fleet: str) -> tuple[str, ...]:
-        """By what it may be listed among bad snapshots: 0.2.0 noted its id there."""
+        """By what it may be listed among bad snapshots: 0.3.0 noted its id there."""
         return (self.common_id(fleet), self.snapshot) if self.snapshot else ()
 
     @classmethod

@@ -59,7 +59,7 @@ class Leading:
     fenced: str | None = None
     """who published where this leader would go on; None: nobody"""
     rivals: tuple[str, ...] = ()
-    """common ids of the snapshots that fenced it: while one of them is there, it stays so"""
+    """ids of the snapshots that fenced it (`publish.ids_of`): while one is there, it stays so"""
     rollback_begun: Position | None = None
     """a `rollback` to there was begun, and is not published yet"""
     rollback_applied: SnapshotRef | None = None
@@ -124,8 +124,10 @@ class Applying:
     bad: tuple[str, ...] = ()
     """common ids of snapshots that stopped Kuma in vain: refused, or Kuma did not start on them
 
-    (0.2.0 noted the ids that they had in its repository.)
+    (0.3.0 noted the ids that were listed.)
     """
+    bad_listed: tuple[tuple[str, str], ...] = ()
+    """of those the common id, and the id that was listed: 0.3.0 knows a snapshot by that alone"""
     bad_why: Bad | None = None
     """of the last of them; None where 0.3.0 noted it"""
     suspect: str = ""

@@ -29,7 +29,7 @@ from replicator_kuma.replication.state.records import (
     SnapshotRef,
     still_failed,
 )
-from replicator_kuma.replication.state.state import Leading, State
+from replicator_kuma.replication.state.state import Applying, Leading, State
 
 MOST_BAD = 20
 """bad snapshots that are remembered"""
@@ -139,8 +139,8 @@ def published(
 def fenced(state: State, why: str, rivals: Sequence[str], own: SnapshotRef | None = None) -> State:
     """Others have published where this leader would go on.
 
-    ``rivals``: common ids. ``own``: this leader's begun publish, as it is listed; where it is not,
-    it may still come.
+    ``rivals``: their `publish.ids_of`. ``own``: this leader's begun publish, as it is listed;
+    where it is not, it may still come.
     """
     before, begun = state.leading, state.leading.publishing
     leading = replace(before, fenced=why, rivals=tuple(rivals)[-MOST_FAILED:], publishing=None)
@@ -402,10 +402,13 @@ def called_bad(state: State, snapshot: SnapshotRef, fleet: str, why: str, *, now
     """Kuma was stopped for this snapshot for nothing: only a person tries it again."""
     if snapshot.key is None:
         return state
-    others = (known for known in state.applying.bad if known not in snapshot.names(fleet))
-    bad = (*others, snapshot.common_id(fleet))[-MOST_BAD:]
+    name = snapshot.common_id(fleet)
+    applying = _not_bad(state.applying, snapshot.names(fleet))
+    bad = (*applying.bad, name)[-MOST_BAD:]
+    listed = (*applying.bad_listed, (name, snapshot.snapshot))[-MOST_BAD:]
     noted = Bad(str(snapshot.position), now, why)
-    return replace(state, applying=replace(state.applying, bad=bad, bad_why=noted))
+    applying = replace(applying, bad=bad, bad_listed=listed, bad_why=noted)
+    return replace(state, applying=applying)
 
 
 def attempt_failed(state: State, attempt: FailedAttempt) -> State:
@@ -424,12 +427,19 @@ def _forgiven(state: State, snapshot: SnapshotRef, fleet: str) -> State:
     """Kuma was ready on a snapshot's rows: its failures are forgotten."""
     before, names = state.applying, snapshot.names(fleet)
     applying = replace(
-        before,
-        bad=tuple(known for known in before.bad if known not in names),
+        _not_bad(before, names),
         suspect="" if before.suspect in names else before.suspect,
         failed=None,
     )
     return replace(state, applying=applying)
+
+
+def _not_bad(before: Applying, names: Sequence[str]) -> Applying:
+    return replace(
+        before,
+        bad=tuple(known for known in before.bad if known not in names),
+        bad_listed=tuple(each for each in before.bad_listed if each[0] not in names),
+    )
 
 
 def _no_other_rollback(state: State, position: Position) -> State:

@@ -83,6 +83,7 @@ FULL = state_with(
     led_from=7,
     stopped_by_me=True,
     bad=("a", "b"),
+    bad_listed=(("a", "id of a"), ("b", "b")),
     restart=Restart(9.5, 8.5),
     bad_why=Bad("1.7", 14.5, "Kuma did not start on it"),
     waits_until=10.5,

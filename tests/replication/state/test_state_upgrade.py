@@ -164,6 +164,21 @@ def test_nothing_that_the_commit_before_the_sections_wrote_is_lost(tmp_path: Pat
     )
 
 
+@pytest.mark.parametrize("later", [-1.0, 1.0])
+def test_a_drill_that_was_mended_by_hand_is_no_problem_after_0_3_0(
+    tmp_path: Path, later: float
+) -> None:
+    """Its end was told; the note of the scheduled one says that it failed until the next."""
+    raw = recorded_state("leader")
+    at = raw["drill"]["at"] - later
+    raw["chores"] = [
+        {**raw["chores"][0], "name": "drill", "at": at, "ok": False, "error": "DrillFailed"}
+    ]
+    (tmp_path / "state.json").write_text(json.dumps({"version": 1, "state": raw}))
+    open_now = [one.what for one in StateFile(tmp_path).load().problems if one.since]
+    assert open_now == ([] if later > 0 else ["drill"])
+
+
 def _within(was: Any, now: Any) -> bool:
     """Whether every member is there with its value; a later version may have more of them."""
     if isinstance(was, dict) and isinstance(now, dict):

@@ -55,6 +55,7 @@ def following_holds(following: Following) -> None:
 
 def applying_holds(applying: Applying) -> None:
     assert len(applying.bad) == len(set(applying.bad)) <= transitions.MOST_BAD
+    assert {name for name, _ in applying.bad_listed} <= set(applying.bad)
     assert applying.waits_until >= 0
     pending = applying.pending
     if pending is not None and pending.earlier is not None:
