@@ -537,12 +537,17 @@ def raised(
     return _with_problem(state, problem, now)
 
 
-def cleared(state: State, what: str, *, now: float = 0.0) -> State:
-    """``what`` is no problem any more. ``now``: its end is told; 0: nobody tells it."""
+def cleared(state: State, what: str, *, now: float = 0.0, told: bool = False) -> State:
+    """``what`` is no problem any more. ``now``: its end is told; 0: nobody tells it.
+
+    ``told``: somebody knows of it, though that could not be noted.
+    """
     known = next((one for one in state.problems if one.what == what), None)
-    if known is None:
+    if known is None and not told:
         return state
-    recovered_at = now if known.since and known.was_told else known.recovered_at
+    known = known or Problem(what)
+    told = told or bool(known.since and known.was_told)
+    recovered_at = now if told else known.recovered_at
     return _with_problem(state, Problem(what, recovered_at=recovered_at), now)
 
 
