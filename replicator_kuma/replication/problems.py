@@ -118,12 +118,14 @@ def work_ended(
     name: str,
     message: Kind,
     *,
+    flaps: bool = False,
     also: Change = same,
     now: float | None = None,
 ) -> None:
     """Work that ends now and again has ended: with a sentence, or with an error.
 
     Tells of the ``message`` kind that ``name`` fails, or works again; raises as `raise_`.
+    ``flaps``: it comes so often that an error that goes by itself may wait for the next one.
     """
     send = instance.notifier.send
     if isinstance(end, str):
@@ -136,7 +138,7 @@ def work_ended(
         type(end).__name__,
         describe(end),
         partial(_send_failed, instance, end, name, message),
-        goes_by=isinstance(end, ReplicatorError) and end.retryable,
+        goes_by=flaps and isinstance(end, ReplicatorError) and end.retryable,
         also=also,
         now=now,
     )
