@@ -259,6 +259,21 @@ def test_one_that_is_held_again_tells_of_the_same_newer_position_again(
         go_on(replica.instance)
 
 
+def test_a_hold_that_a_failed_restore_leaves_as_it_was_is_told_once(
+    fleet: TwoRepositories, caplog: pytest.LogCaptureFixture
+) -> None:
+    leader, replica = _replica(fleet)
+    leader.publish("newer")
+    hold_at(replica.instance, "1.1")
+    follow(replica.instance)
+    for repository in (replica.first, replica.second):
+        repository.fail["fetch"] = RepositoryMissing("no repository there")
+    with pytest.raises(RepositoryMissing):
+        hold_at(replica.instance, "1.2")
+    follow(replica.instance)
+    assert _warned(caplog, "holding 1.1") == 1
+
+
 def test_a_job_that_fails_once_after_its_recovery_is_told(
     fleet: TwoRepositories, paper: Paper
 ) -> None:

@@ -228,6 +228,12 @@ def hold_is(state: State, hold: Hold | None) -> State:
     return replace(state, following=replace(state.following, hold=hold))
 
 
+def hold_was(state: State, before: State) -> State:
+    """A person's word came to nothing: the hold is what it was, and what was told of it."""
+    state, told = hold_is(state, before.following.hold), before.problem(HOLD)
+    return state if told is None else _with_problem(state, told, told.since)
+
+
 def resumed(state: State) -> State:
     """It follows again. Rows that an undo put back may bear the newest position: compare anew."""
     return hold_is(replace(state, live=replace(state.live, digest="")), None)
