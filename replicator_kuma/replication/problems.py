@@ -66,9 +66,10 @@ def raise_(
     effect("problem noted")
     if not _told(after, what, kind):
         return
-    # the ledger knows it from here on: who ends the problem there need not know of this process
-    here = instance.told.pop(what, "")
-    if not known and here != kind:
+    here = instance.told.get(what) == kind
+    if here:  # the ledger knows it from here on, and who ends the problem there ends it
+        del instance.told[what]
+    if not (known or here):
         tell()
         effect("problem told")
 
@@ -94,14 +95,15 @@ def clear(
     """
     at = time.time() if now is None else now
     was: Problem | None = None
+    here = instance.told.get(what, "")
 
     def noted(state: State) -> State:
         nonlocal was
         was = state.problem(what)
-        return transitions.cleared(also(state), what, now=at)
+        return transitions.cleared(also(state), what, now=at, told=bool(here))
 
     instance.state.change(noted)
-    here = instance.told.pop(what, "")
+    instance.told.pop(what, None)
     if was is None and here:
         was = Problem(what, here, at, told=(here,))  # it could not be noted
     if was is not None and (here or was.was_told):
@@ -116,12 +118,14 @@ def work_ended(
     name: str,
     message: Kind,
     *,
+    flaps: bool = False,
     also: Change = same,
     now: float | None = None,
 ) -> None:
     """Work that ends now and again has ended: with a sentence, or with an error.
 
     Tells of the ``message`` kind that ``name`` fails, or works again; raises as `raise_`.
+    ``flaps``: it comes so often that an error that goes by itself may wait for the next one.
     """
     send = instance.notifier.send
     if isinstance(end, str):
@@ -134,7 +138,7 @@ def work_ended(
         type(end).__name__,
         describe(end),
         partial(_send_failed, instance, end, name, message),
-        goes_by=isinstance(end, ReplicatorError) and end.retryable,
+        goes_by=flaps and isinstance(end, ReplicatorError) and end.retryable,
         also=also,
         now=now,
     )

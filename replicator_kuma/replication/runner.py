@@ -118,7 +118,9 @@ def _failed(instance: Instance, role: str, error: Exception, now: float) -> None
         return transitions.cycle_failed(state, last, role, fresh_at=fresh_at, refused=refused)
 
     name = _name(role)
-    problems.work_ended(instance, CYCLE, error, name, Kind.FAILURES, also=noted, now=now)
+    problems.work_ended(
+        instance, CYCLE, error, name, Kind.FAILURES, flaps=True, also=noted, now=now
+    )
 
 
 def _succeeded(instance: Instance, role: str, result: CycleResult, now: float) -> None:

@@ -15,7 +15,6 @@ from replicator_kuma.daemon.heartbeat import Beat
 from replicator_kuma.replication import mode_mismatch, restart_cooldown
 from replicator_kuma.replication.apply import failed_attempts
 from replicator_kuma.replication.freshness import last_success
-from replicator_kuma.replication.leader import housekeeping
 from replicator_kuma.replication.second_repository import why_away
 from replicator_kuma.replication.state import hold_words, transitions
 from replicator_kuma.replication.state.file import StateFile
@@ -23,6 +22,7 @@ from replicator_kuma.replication.state.records import (
     AWAY,
     DRIFT,
     HOLD,
+    HOUSEKEEPING,
     LAGGING,
     Drill,
     Hold,
@@ -123,7 +123,7 @@ def _is_open(problem: Problem, state: State, follows: bool) -> bool:
     if what in (DRIFT, HOLD) or what.startswith(AWAY):
         return follows and problem.since > 0
     leads = not follows or (state.promoted and what == LAGGING)
-    return problem.since > 0 and (leads or what not in (LAGGING, housekeeping.NAME))
+    return problem.since > 0 and (leads or what not in (LAGGING, HOUSEKEEPING))
 
 
 def _problem(one: Problem) -> document.Problem:

@@ -15,6 +15,7 @@ from replicator_kuma.base.errors import (
     DrillFailed,
     ReplicatorError,
     RepositoryMissing,
+    RepositoryUnreachable,
 )
 from replicator_kuma.daemon.maintenance import run_now
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
@@ -107,7 +108,7 @@ def a_job(fleet: TwoRepositories) -> Place:
     def steps() -> Generator[None, None, str]:
         yield
         if failing:
-            raise RepositoryMissing("no repository there")
+            raise RepositoryUnreachable("no route to host")
         return "all is kept"
 
     return _by_flag(
@@ -256,6 +257,36 @@ def test_one_that_is_held_again_tells_of_the_same_newer_position_again(
         follow(replica.instance)
         assert _warned(caplog, "newest is 1.2") == times
         go_on(replica.instance)
+
+
+def test_a_hold_that_a_failed_restore_leaves_as_it_was_is_told_once(
+    fleet: TwoRepositories, caplog: pytest.LogCaptureFixture
+) -> None:
+    leader, replica = _replica(fleet)
+    leader.publish("newer")
+    hold_at(replica.instance, "1.1")
+    follow(replica.instance)
+    for repository in (replica.first, replica.second):
+        repository.fail["fetch"] = RepositoryMissing("no repository there")
+    with pytest.raises(RepositoryMissing):
+        hold_at(replica.instance, "1.2")
+    follow(replica.instance)
+    assert _warned(caplog, "holding 1.1") == 1
+
+
+def test_a_job_that_fails_once_after_its_recovery_is_told(
+    fleet: TwoRepositories, paper: Paper
+) -> None:
+    """A job is days apart: nobody waits for the next one to learn that it fails."""
+    place = a_job(fleet)
+    place.instance.notifier = paper
+    for times in (1, 2):
+        place.fails(True)
+        with pytest.raises(RepositoryUnreachable):
+            place.cycle()
+        assert paper.count(place.begins) == times
+        place.fails(False)
+        place.cycle()
 
 
 def _made(make: Make, fleet: TwoRepositories, paper: Paper) -> Place:

@@ -84,6 +84,41 @@ def test_what_comes_back_on_a_full_disk_is_told_although_nobody_can_note_that_it
     assert told.titles == ["backup fails", "backup works again", "backup fails"]
 
 
+def test_the_end_of_what_could_not_be_noted_begins_the_hour_of_what_flaps(
+    instance: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance.notifier = told = Told()
+    with monkeypatch.context() as context:
+        context.setattr(StateFile, "save", full)
+        with pytest.raises(RepositoryUnreachable):
+            recorded(instance, "BACKUP", away)
+    for end in (fine, away, fine):
+        with contextlib.suppress(RepositoryUnreachable):
+            recorded(instance, "BACKUP", end)
+    assert told.titles == ["backup fails", "backup works again"]
+
+
+def test_a_kind_that_could_not_be_noted_is_not_told_again_after_another(
+    instance: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance.notifier = told = Told()
+    recorded(instance, "BACKUP", fine)
+    with pytest.raises(RepositoryUnreachable):
+        recorded(instance, "BACKUP", away)
+    with monkeypatch.context() as context:
+        context.setattr(StateFile, "save", full)
+        with pytest.raises(StateError):
+            recorded(instance, "BACKUP", fine)
+    for _ in range(2):
+        with pytest.raises(RepositoryUnreachable):
+            recorded(instance, "BACKUP", away)
+    with monkeypatch.context() as context:
+        context.setattr(StateFile, "save", full)
+        with pytest.raises(StateError):
+            recorded(instance, "BACKUP", fine)
+    assert told.titles == ["backup fails"] * 2
+
+
 def test_the_first_error_is_the_one_to_show(
     instance: Instance, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,10 +21,10 @@ from replicator_kuma.replication.instance import Instance, Steps
 from replicator_kuma.replication.leader.decide import View, own_newest
 from replicator_kuma.replication.leader.retention import Care, Keep, superfluous
 from replicator_kuma.replication.state import transitions
-from replicator_kuma.replication.state.records import RepositoryUpkeep
+from replicator_kuma.replication.state.records import HOUSEKEEPING, RepositoryUpkeep
 from replicator_kuma.replication.state.state import State
 
-NAME = "housekeeping"
+NAME = HOUSEKEEPING
 REFUSED = (
     "it lets nothing be removed (append-only): old snapshots stay. Remove them where the "
     "repository is, or leave it so: docs/repository.md"

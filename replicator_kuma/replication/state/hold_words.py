@@ -48,4 +48,4 @@ def restore_hold(file: StateFile, before: State) -> None:
     wanted = state.following.hold.mark if state.following.hold is not None else None
     done = state.following.applied == wanted != before.following.applied
     if not (under_way or done):
-        file.change(transitions.hold_is, before.following.hold)
+        file.change(transitions.hold_was, before)

@@ -228,6 +228,12 @@ def hold_is(state: State, hold: Hold | None) -> State:
     return replace(state, following=replace(state.following, hold=hold))
 
 
+def hold_was(state: State, before: State) -> State:
+    """A person's word came to nothing: the hold is what it was, and what was told of it."""
+    state, told = hold_is(state, before.following.hold), before.problem(HOLD)
+    return state if told is None else _with_problem(state, told, told.since)
+
+
 def resumed(state: State) -> State:
     """It follows again. Rows that an undo put back may bear the newest position: compare anew."""
     return hold_is(replace(state, live=replace(state.live, digest="")), None)
@@ -547,12 +553,17 @@ def raised(
     return _with_problem(state, problem, now)
 
 
-def cleared(state: State, what: str, *, now: float = 0.0) -> State:
-    """``what`` is no problem any more. ``now``: its end is told; 0: nobody tells it."""
+def cleared(state: State, what: str, *, now: float = 0.0, told: bool = False) -> State:
+    """``what`` is no problem any more. ``now``: its end is told; 0: nobody tells it.
+
+    ``told``: somebody knows of it, though that could not be noted.
+    """
     known = next((one for one in state.problems if one.what == what), None)
-    if known is None:
+    if known is None and not told:
         return state
-    recovered_at = now if known.since and known.was_told else known.recovered_at
+    known = known or Problem(what)
+    told = told or bool(known.since and known.was_told)
+    recovered_at = now if told else known.recovered_at
     return _with_problem(state, Problem(what, recovered_at=recovered_at), now)
 
 

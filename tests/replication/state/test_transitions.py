@@ -116,6 +116,7 @@ simple = st.builds(
 )
 pendings = st.builds(dataclasses.replace, simple, earlier=st.none() | simple)
 holds = st.builds(Hold, moments, st.none() | snapshots, st.integers(0, 3))
+befores = st.builds(lambda hold: transitions.hold_is(State(writer="w"), hold), st.none() | holds)
 lasts = st.builds(Last, moments, st.just(True), words)
 failures = st.builds(Last, moments, st.just(False), words, error=st.just("X"))
 attempts = st.builds(FailedAttempt, ids, words, st.integers(1, 3), moments, words)
@@ -182,6 +183,7 @@ CHANGES: dict[Callable[..., State], st.SearchStrategy[Any]] = {
             (transitions.shrink_refused, (words,), {}),
             (transitions.held, (holds,), {}),
             (transitions.hold_is, (st.none() | holds,), {}),
+            (transitions.hold_was, (befores,), {}),
             (transitions.resumed, (), {}),
             (transitions.rows_equal, (st.none() | words,), {"now": moments}),
             (transitions.drifted, (digests,), {}),
@@ -216,7 +218,11 @@ CHANGES: dict[Callable[..., State], st.SearchStrategy[Any]] = {
                 (problems, kinds, words),
                 {"now": moments, "goes_by": st.booleans(), "tells": st.booleans()},
             ),
-            (transitions.cleared, (problems,), {"now": st.just(0.0) | moments}),
+            (
+                transitions.cleared,
+                (problems,),
+                {"now": st.just(0.0) | moments, "told": st.booleans()},
+            ),
         )
     },
 }
