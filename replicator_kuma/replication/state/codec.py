@@ -41,7 +41,7 @@ _ON_DISK = {
     ("upkeep", "repositories"): "upkeep",
 }
 """Names of members that are others than those of the fields."""
-_MAY_LACK = (SnapshotRef, FailedAttempt)
+_MAY_LACK = (SnapshotRef, FailedAttempt, Problem)
 """Records of which this version may know less than the one that wrote them."""
 
 
