@@ -98,6 +98,8 @@ def decode_state(raw: dict[str, Any]) -> State:
     problems, hold, sections = _decode_problems(raw), raw.get("hold"), {}
     if hold is not None:
         raw = {**raw, "hold": {name: item for name, item in hold.items() if name != "said"}}
+    if last := raw.get("last"):
+        raw = {**raw, "last": {**last, "ok": last["ok"] or bool(last["outcome"])}}
     of_0_3_0 = {listed for name, listed in raw.get("bad_listed", ()) if listed != name}
     raw = {**raw, "bad": [name for name in raw.get("bad", ()) if name not in of_0_3_0]}
     for section in _SECTIONS:
@@ -111,8 +113,10 @@ def decode_state(raw: dict[str, Any]) -> State:
 def _problems_of_0_3_0(state: State, raw: dict[str, Any]) -> dict[str, Any]:
     """The members in which 0.3.0 keeps what is open: each where it was first needed."""
     cycle = next((one for one in state.problems if one.what == CYCLE), Problem(CYCLE))
-    said = state.problem(HOLD)
+    said, last = state.problem(HOLD), raw["last"]
     return {
+        # a cycle that only waits ends no failure, and 0.3.0 tells no end after one that went well
+        "last": last and {**last, "ok": last["ok"] and not cycle.since},
         "failing_since": cycle.since,
         "told": list(cycle.told),
         "recovered_at": cycle.recovered_at,

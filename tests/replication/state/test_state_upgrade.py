@@ -13,8 +13,9 @@ from replicator_kuma.base.errors import StateError
 from replicator_kuma.replication.state.codec import encode_state
 from replicator_kuma.replication.state.compat import put_together
 from replicator_kuma.replication.state.file import StateFile
-from replicator_kuma.replication.state.records import Pending, Problem, SnapshotRef
+from replicator_kuma.replication.state.records import Last, Pending, Problem, SnapshotRef
 from replicator_kuma.replication.state.state import State
+from replicator_kuma.replication.state.transitions import cleared, cycle_succeeded, raised
 from tests.replication.state.test_state import FULL
 from tests.support.old_state import FIELDS, RECORDED, ROWS_OF, as_0_2_0_writes_it, recorded_state
 
@@ -162,6 +163,21 @@ def test_nothing_that_the_commit_before_the_sections_wrote_is_lost(tmp_path: Pat
     assert state.problem("cycle") == Problem(
         "cycle", "X", 4.5, "no network", ("Fenced",), recovered_at=13.5
     )
+
+
+def test_0_3_0_tells_the_end_of_a_failure_after_which_a_cycle_waited(tmp_path: Path) -> None:
+    """It goes by how the last cycle ended: after one that went well there is no end to tell."""
+    file = StateFile(tmp_path)
+    file.change(raised, "cycle", "KumaError", "did not start", now=1.0)
+    waits = Last(2.0, True, "1.3 waits", "waiting")
+    state = file.change(
+        cycle_succeeded, waits, "RESTORE", waits_until=9.0, fresh_at=0.0, refused=""
+    )
+    assert (file.load(), state.outcome.last) == (state, waits)
+    raw = json.loads(file.path.read_text())["state"]
+    assert (raw["last"]["ok"], raw["told"], raw["failing_since"]) == (False, ["KumaError"], 1.0)
+    file.change(cleared, "cycle", now=3.0)
+    assert json.loads(file.path.read_text())["state"]["last"]["ok"]
 
 
 @pytest.mark.parametrize("later", [-1.0, 1.0])
