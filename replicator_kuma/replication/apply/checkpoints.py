@@ -173,7 +173,7 @@ def damaged_in_the_way(found: Sequence[Checkpoint], damaged: Sequence[Damaged]) 
 
 
 def _first(found: Sequence[Checkpoint | Damaged]) -> Checkpoint | Damaged | None:
-    """The newest one that is no undo, and that no undo has put back."""
+    """The newest one that is no undo; after an undo, only those below what it put back count."""
     below: int | None = None
     for one in sorted(found, key=lambda each: each.number, reverse=True):
         if below is None or one.number < below:
