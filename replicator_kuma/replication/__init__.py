@@ -1,1 +1,1 @@
-"""What the program is for: a leader publishes, a replica applies."""
+"""Replication: a leader publishes snapshots, a replica applies them."""

@@ -1,8 +1,8 @@
-"""What a person, the schedule or a signal can have done with an instance: one frozen value a verb.
+"""The actions on an instance: one frozen class for each verb.
 
-The command line, the control socket and the supervisor hand the same value on. What travels beside
-it, for this one time, is a `Run`. What an action needs is imported when it runs: most commands
-need little of it. (Drills and housekeeping are no cycles: daemon/maintenance.py.)
+A person, the schedule or a signal asks for one. The command line, the control socket and the
+supervisor pass the same value on, with a `Run` for this one time. Each action imports what it
+needs when it runs. (Drills and housekeeping are no cycles: daemon/maintenance.py.)
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ _KINDS: Mapping[str, Kind] = {
 
 @dataclass(frozen=True)
 class Action:
-    """A frozen value that says what is to be done; its fields are the members of its JSON."""
+    """A frozen value that says what to do; its fields are the members of its JSON."""
 
     command: ClassVar[str]
-    """the command that a person types for it, and its name for programs"""
+    """the command that a person types, and the action's name for programs"""
     leads: ClassVar[bool | None] = None
-    """whose it is: the leader's, a replica's; None: either's"""
+    """the role that it is for: True the leader, False a replica; None: either"""
     forcible: ClassVar[bool] = False
-    """whether `Run.force` means anything to it"""
+    """whether `Run.force` has an effect"""
 
     def fits(self, mode: str, memory: StateFile, how: str = "") -> None:
-        """Raise SettingsError where it is for the other role, with what to do instead.
+        """Raise SettingsError if the action is for the other role, with what to do instead.
 
-        ``mode`` is REPLICATOR_MODE, "" where unset; ``how`` is said behind the command's name.
+        ``mode`` is REPLICATOR_MODE, "" if unset; ``how`` follows the command's name in the message.
         """
         leads = mode == LEADER
         if self.leads not in (None, leads):
@@ -66,7 +66,7 @@ class Action:
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Self:
-        """What `to_json` said; SettingsError where it is not exactly the members of this one."""
+        """The action from the members of `to_json`; SettingsError if they are not exactly these."""
         own = fields(cls)
         check(cls.command, raw, {each.name: _KINDS[each.name] for each in own})
         if any(raw[each.name] != each.default for each in own if not each.init):
@@ -76,24 +76,24 @@ class Action:
 
 @dataclass(frozen=True)
 class Cycle(Action, ABC):
-    """An action whose end is noted as that of the instance's last cycle (runner.py)."""
+    """An action whose result is noted as the instance's last cycle (runner.py)."""
 
     forcible = True
     asks_repository: ClassVar[bool] = True
     makes_leader: ClassVar[bool] = False
 
     def role(self, mode: str) -> str:
-        """The role in which it works where REPLICATOR_MODE is ``mode``."""
+        """The role in which it works if REPLICATOR_MODE is ``mode``."""
         return LEADER if self.makes_leader else mode
 
     @abstractmethod
     def run(self, instance: Instance, run: Run) -> CycleResult:
-        """Do it; call under the instance's lock. Raises ReplicatorErrors."""
+        """Carry the action out; call under the instance's lock. Raises ReplicatorErrors."""
 
 
 @contextlib.contextmanager
 def _asked_for() -> Iterator[None]:
-    """What a person asks for and cannot have is this person's to know, and no failure of cycles."""
+    """Mark errors as a refusal: only the person who asked sees them; no cycle has failed."""
     try:
         yield
     except (NothingKept, SnapshotNotFound, Unpublished) as error:
@@ -113,7 +113,7 @@ class Backup(Cycle):
     forcible = False
 
     allow_shrink: bool = False
-    """a person says that most of the monitors may be gone"""
+    """a person allows that most monitors are gone"""
     reconcile: bool = False
     """ask the repository in any case"""
 
@@ -145,11 +145,11 @@ class Restore(Cycle):
     leads = False
 
     reconcile: bool = False
-    """compare the live rows also with a snapshot that is applied"""
+    """compare the live rows also with a snapshot that is applied already"""
     snapshot: str | None = None
     """an id or a position"""
     at: float | None = None
-    """seconds since the epoch: what was newest then"""
+    """seconds since the epoch: the snapshot that was the newest then"""
     resume: bool = field(default=False, init=False)
     allow_shrink: bool = False
 
@@ -171,7 +171,7 @@ class Resume(Cycle):
     leads = False
 
     reconcile: bool = False
-    """said by `--now`; it reconciles anyway"""
+    """set by `--now`; without effect, since a resume always reconciles"""
     snapshot: None = field(default=None, init=False)
     at: None = field(default=None, init=False)
     resume: bool = field(default=True, init=False)
@@ -186,13 +186,13 @@ class Resume(Cycle):
 
 @dataclass(frozen=True)
 class Undo(Cycle):
-    """Put the rows from before an apply back; a replica then holds them."""
+    """Put the rows from before an apply back; on a replica, also set a hold."""
 
     command = "undo"
     asks_repository = False
 
     number: int | None = None
-    """of a checkpoint; None: the newest with other rows"""
+    """the number of a checkpoint; None: the newest with other rows"""
 
     def run(self, instance: Instance, run: Run) -> CycleResult:
         from replicator_kuma.replication.undo import undo
@@ -203,7 +203,7 @@ class Undo(Cycle):
 
 @dataclass(frozen=True)
 class Rollback(Cycle):
-    """Write the rows of an older snapshot back on the leader, and publish them."""
+    """On the leader, write the rows of an older snapshot back and publish them."""
 
     command = "rollback"
     leads = True
@@ -233,16 +233,16 @@ class Promote(Cycle):
 
 @dataclass(frozen=True)
 class KillDrill(Action):
-    """End the supervised Kuma by SIGKILL, and measure until it monitors: `drill --kill`."""
+    """End the supervised Kuma by SIGKILL, and time its recovery: `drill --kill`."""
 
     command = "drill-kill"
 
     def run(self, instance: Instance, kuma: SupervisedKuma, url: str, patience: float) -> Killed:
-        """No cycle; see `kill`, which takes the lock."""
+        """Run `kill`, which takes the lock; this is no cycle."""
         from replicator_kuma.replication.drill.kill import kill
 
         return kill(instance, kuma, url, patience)
 
 
 OwnCycle = Backup | Restore
-"""what an instance does by itself, by its role"""
+"""what an instance does by itself, according to its role"""

@@ -1,6 +1,6 @@
-"""Whether replication is on time: what `status --fresh` asks, for a monitor under `run` and cron.
+"""Whether replication is on time: `status --fresh`, for a monitor under `run` and cron.
 
-The state alone answers: it needs no repository, no supervisor and no secret.
+The state alone answers: no repository, supervisor or secret is needed.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from replicator_kuma.replication.state.state import State
 
 INTERVALS = 3
 LEAST = 1800.0
-"""seconds; where an interval is short, one slow cycle must not wake anybody"""
+"""seconds; with a short interval, one slow cycle must not alert anybody"""
 WAITING = "waiting"
-"""`instance.Outcome.WAITING`, without all that `cycle` imports: a monitor asks often"""
+"""`instance.Outcome.WAITING`, without that module's imports: a monitor asks often"""
 SKEW = 60.0
-"""seconds by which the clock may have been set back since a cycle went well"""
+"""seconds by which the clock may have been set back since the last success"""
 
 _REFUSALS = (Fenced, ShrinkRefused, SnapshotRefused, StoppedInVain)
-"""only a person ends them, or the leader with another snapshot: waiting does not"""
+"""only a person, or another snapshot of the leader, ends these; waiting does not"""
 
 
 class Verdict(enum.Enum):
@@ -42,7 +42,7 @@ class Verdict(enum.Enum):
 
     @property
     def exit_code(self) -> int:
-        """0, 1 or 2, as Nagios has OK, WARNING and CRITICAL."""
+        """0, 1 or 2, as in Nagios: OK, WARNING, CRITICAL."""
         return {Verdict.FRESH: 0, Verdict.LATE: 1}.get(self, 2)
 
 
@@ -54,12 +54,12 @@ class Freshness:
     sentence: str
     last_success: float
     age: float | None
-    """seconds since then; None where that is not known"""
+    """seconds since then; None if unknown"""
     max_age: float
 
     @property
     def line(self) -> str:
-        """What `status --fresh` prints; one line, whatever an error said."""
+        """What `status --fresh` prints; always one line."""
         return " ".join(f"{self.verdict.value}: {self.sentence}".split())
 
     def as_dict(self) -> dict[str, Any]:
@@ -79,8 +79,8 @@ class Freshness:
 def after_success(state: State, outcome: str, now: float) -> tuple[float, str]:
     """`Outcomes.fresh_at` and `Outcomes.refused` after a cycle without an error.
 
-    A cycle that only waited has not shown that rows here are up to date: a replica without a
-    leader would be fresh for ever.
+    A cycle that only waited does not count as a success: else a replica without a leader would
+    be fresh forever.
     """
     if outcome == WAITING:
         return last_success(state), state.outcome.refused
@@ -90,22 +90,22 @@ def after_success(state: State, outcome: str, now: float) -> tuple[float, str]:
 def after_failure(state: State, error: Exception) -> tuple[float, str]:
     """The same after a cycle that failed.
 
-    A refusal stays noted while another failure hides it: a repository that goes away does not
-    make a refused snapshot an accepted one.
+    A refusal stays noted while another failure hides it: the snapshot is still refused while
+    its repository is away.
     """
     refusal = isinstance(error, _REFUSALS)
     failed = state.applying.failed
     if isinstance(error, StoppedInVain) and failed is not None and failed.signal:
-        refusal = False  # a Kuma that was killed: it is tried again after a pause
+        refusal = False  # Kuma was killed: the apply is retried after a pause
     refused = describe(error) if refusal else state.outcome.refused
     return last_success(state), refused
 
 
 def last_success(state: State) -> float:
-    """When a cycle last went well; seconds since the epoch, 0 for never.
+    """When a cycle last succeeded; seconds since the epoch, 0 for never.
 
-    0.3.0 did not note it: then its last cycle tells, or the last one without an error, where this
-    instance has ever had a snapshot.
+    0.3.0 did not note it. Then this is the time of its last cycle, or of the last one without an
+    error, if this instance has ever had a snapshot.
     """
     last = state.outcome.last
     if state.outcome.fresh_at or last is None:
@@ -116,13 +116,13 @@ def last_success(state: State) -> float:
 
 
 def late(state: State, max_age: float, now: float) -> str | None:
-    """Why replication is late; None where a cycle went well at most ``max_age`` seconds ago."""
+    """Why replication is late; None if a cycle succeeded within the last ``max_age`` seconds."""
     moment = last_success(state)
     if not moment:
         why = "no cycle has gone well yet" if state.outcome.last else "no cycle has ended yet"
     elif now < moment - SKEW:
-        # How long ago it was is not known. Replication that stands must not look fresh until the
-        # clock is there again; the next cycle that goes well notes a time that is right.
+        # The age is unknown. Stopped replication must not look fresh until the clock catches up;
+        # the next cycle that succeeds notes a correct time.
         why = "the last cycle that went well is noted in the future: the clock was set back"
     elif now - moment > max_age:
         why = f"{_went_well(now - moment)}, more than {lasting(max_age)}"
@@ -132,16 +132,16 @@ def late(state: State, max_age: float, now: float) -> str | None:
 
 
 def patience(interval: float) -> float:
-    """How old the last success may be, in seconds, where nobody said."""
+    """The default for how old the last success may be, in seconds."""
     return max(INTERVALS * interval, LEAST)
 
 
 def judge(
     state: State, leads: bool, max_age: float, now: float, full: str | None = None
 ) -> Freshness:
-    """What a monitor is told; a pure function. ``leads``: this instance is a leader.
+    """The answer for a monitor; a pure function. ``leads``: this instance is a leader.
 
-    ``full``: why nothing can be noted, so that what is known may be old.
+    ``full``: why the state cannot be written, so that it may be old.
     """
     moment = last_success(state)
     age = max(0.0, now - moment) if moment and now >= moment - SKEW else None
@@ -161,7 +161,7 @@ def judge(
 
 
 def unknown(error: ReplicatorError, max_age: float | None = None) -> Freshness:
-    """Where nothing can be known, nothing is known to be fresh."""
+    """The answer if the state cannot be read: then nothing counts as fresh."""
     return Freshness(Verdict.LATE, str(error), 0.0, None, max_age or LEAST)
 
 
@@ -170,7 +170,7 @@ def _went_well(age: float) -> str:
 
 
 def _since(state: State) -> str:
-    """What the last cycle came to, where it did not go well."""
+    """The result of the last cycle, if it did not succeed."""
     last = state.outcome.last
     if last is None:
         return ""

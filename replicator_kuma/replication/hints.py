@@ -1,7 +1,7 @@
-"""Hints that depend on who reads them: the role of this instance, and what its state knows.
+"""Hints that depend on the role of this instance and on its state.
 
-Where an error is raised nobody knows either. `advise` puts the hint of its class right at the
-places where both are known: around cycles, in `doctor`, around commands that ask the repository.
+The code that raises an error knows neither. `advise` replaces the hint of the error's class where
+both are known: around cycles, in `doctor`, around commands that ask the repository.
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ _NOTHING_KEPT = {
 
 
 def advise(error: ReplicatorError, leads: bool | None, state: State) -> None:
-    """Replace the hint of the error's class by what is true for this role and this state.
+    """Replace the hint of the error's class by one that fits this role and this state.
 
-    ``leads`` None: no role is set. A hint that an error was raised with stays.
+    ``leads`` None: no role is set. A hint that the error was raised with stays.
     """
     point_back(error, state.has_snapshot)
     if leads is None:

@@ -1,4 +1,4 @@
-"""What a cycle is given, and what it returns. Cycles build nothing: the command line does."""
+"""What a cycle gets and what it returns. The command line builds these, never a cycle."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ from replicator_kuma.replication.state.file import StateFile
 
 
 class Outcome(Enum):
-    """How a cycle ended when it did not raise."""
+    """How a cycle ended without an error."""
 
     NOTHING = "nothing"
-    """live rows equal the newest snapshot"""
+    """the live rows equal the newest snapshot"""
     PUBLISHED = "published"
     APPLIED = "applied"
     WAITING = "waiting"
-    """something outside has to happen first (no snapshot yet, Kuma migrates)"""
+    """the cycle waits for something else (no snapshot yet, Kuma migrates)"""
 
 
 @dataclass(frozen=True)
 class CycleResult:
-    """``sentence`` is logged once and asserted by tests. Errors are raised, never returned."""
+    """A cycle's result. ``sentence`` is logged once. Errors are raised, never returned."""
 
     outcome: Outcome
     sentence: str
@@ -50,7 +50,7 @@ class CycleResult:
     changes: Summary | None = None
     warnings: tuple[str, ...] = ()
     waits_until: float = 0.0
-    """when the snapshot that this cycle left alone may be applied, in seconds since the epoch"""
+    """when the snapshot that this cycle put off may be applied, in seconds since the epoch"""
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON that `--json` prints (a documented contract: docs/json.md)."""
@@ -66,11 +66,11 @@ class CycleResult:
 
 
 Steps = Generator[None, None, str]
-"""Work in steps: it gives way at each ``yield``, and its value says in a sentence how it went."""
+"""Work in steps: others may run at each ``yield``; its return value is the final sentence."""
 
 
 Progress = Callable[[str], None]
-"""takes each step as it begins"""
+"""gets a message as each step begins"""
 
 
 def silent(_message: str) -> None:
@@ -78,75 +78,75 @@ def silent(_message: str) -> None:
 
 
 def never() -> bool:
-    """The interruption of a cycle that nothing interrupts."""
+    """The `Run.interrupted` of a cycle that nothing interrupts."""
     return False
 
 
 def nothing() -> None:
-    """Where there is nothing to wait for."""
+    """Does nothing: there is nothing to wait for."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """How one action is carried out: who watches it, who may end it, and what a person allows."""
+    """How one action is carried out: who watches it, who may end it, what a person allows."""
 
     progress: Progress = silent
     interrupted: Callable[[], bool] = never
-    """asked between steps: a signal wants the action to end before the next one"""
+    """asked between steps: whether a signal asks the action to end before the next step"""
     force: bool = False
-    """write also under a running Kuma that nobody told how to stop"""
+    """write even while a Kuma runs that we have no way to stop"""
     by_itself: bool = False
-    """no person has asked for this cycle: what was in vain before is not tried again"""
+    """no person asked for this cycle: it does not retry what failed in vain before"""
     at_start: bool = False
-    """nobody has asked for this cycle, though it reconciles: it belongs to the start of `run`"""
+    """no person asked for this cycle, although it reconciles: it is the first one of `run`"""
 
 
 @dataclass
 class Instance:
-    """One Uptime Kuma, its data directory, and what a cycle needs to work on it."""
+    """One Uptime Kuma with its data directory, and all that a cycle needs to work on it."""
 
     name: str
     fleet: str
     data_dir: Path
     tables: frozenset[str]
-    """the chosen tables, always a set that `dump.catalog.choose` accepted"""
+    """the chosen tables; `dump.catalog.choose` has accepted the set"""
     state: StateFile
     store: Store
     repository: Repository
     kuma: KumaService
     wait_ready: Callable[[], None]
-    """blocks until Kuma answers as ready; raises KumaError"""
+    """blocks until Kuma is ready; raises KumaError"""
     notifier: Notifier
     repositories: tuple[MaintainedRepository, ...] = ()
-    """the repositories that ``repository`` is made of: housekeeping goes to each"""
+    """the one or two repositories behind ``repository``: housekeeping runs on each"""
     pair: Pair | None = None
-    """``repository``, where it is two"""
+    """``repository`` again, if it is a pair of two"""
     leading: frozenset[str] | None = None
-    """the tables that it replicates once it leads, where those are others"""
+    """the tables to replicate once this instance leads, if they differ from ``tables``"""
     policy: Callable[[], Policy] = Policy
-    """asked at each cycle: the file of overrides may have changed; raises SettingsError"""
+    """called at each cycle: the file of overrides may have changed; raises SettingsError"""
     shrink_limit: Limit = HALF
     find_store: Callable[[], Store] | None = None
-    """looks again which database Kuma uses: its set-up page may have chosen one since; raises"""
+    """finds again which database Kuma uses: its set-up page may have chosen one since; raises"""
     database_up: Callable[[], AbstractContextManager[None]] = nullcontext
-    """makes tables that live inside Kuma reachable for a block, with Kuma stopped; KumaError"""
+    """for a block, makes tables inside a stopped Kuma reachable; raises KumaError"""
     run: Run = field(default_factory=Run)
-    """how the action at work here is carried out; an action gets a copy with its own (`under`)"""
+    """how the current action is carried out; each action gets a copy with its own (`under`)"""
     listens: Callable[[], bool] | None = None
-    """whether anybody listens at Kuma's address; None: that is not known"""
+    """whether a process listens at Kuma's address; None: unknown"""
     answers: Callable[[], None] = nothing
-    """waits until a Kuma that runs answers at its address; raises KumaError: it would not be
-    seen to come back from a stop"""
+    """waits until a running Kuma answers at its address; raises KumaError: after a stop we could
+    not see that it is back"""
     setup: str = ""
     """a fingerprint of how Kuma is stopped, started and asked"""
     cooldown: Cooldown = field(default_factory=Cooldown)
     """the least time between two restarts of Kuma; by default there is none"""
     leads: bool | None = None
-    """by its REPLICATOR_MODE; None: none is set"""
+    """whether REPLICATOR_MODE makes it the leader; None: the mode is not set"""
     supervised: bool = False
-    """`replicator run` has this Kuma: it is to run after a cycle even if it did not before"""
+    """`replicator run` supervises this Kuma: it has to run after each cycle"""
     verify_every: float = 3600.0
-    """seconds after which an unchanged leader asks the repository all the same"""
+    """seconds after which even an unchanged leader asks the repository"""
     started: float = field(default_factory=time.time)
     told: dict[str, str] = field(default_factory=dict)
     """kinds that this process told and could not note, by problem (`problems`); copies share it"""
@@ -159,20 +159,19 @@ class Instance:
         return self.state.folder / self.scratch
 
     def under(self, run: Run) -> Instance:
-        """The same for one action, which is carried out as ``run`` says."""
+        """A copy of this instance for one action, carried out as ``run`` says."""
         return replace(self, run=run)
 
     def look_for_store(self) -> Instance:
-        """The same, on the database that Kuma has now; raises SettingsError, DatabaseError."""
+        """A copy with the database that Kuma uses now; raises SettingsError, DatabaseError."""
         if self.find_store is not None:
             self.store = self.find_store()
         return self
 
     def as_leader(self) -> Instance:
-        """This instance as it is once it leads: what was only this replica's is set aside.
+        """A copy of this instance as a leader: without the rules that belong to a replica.
 
-        What a rule skips here, a strategy leaves out or a cut takes off would be gone from the
-        whole fleet.
+        Rows that a replica's rules leave out or cut would be gone from the whole fleet.
         """
         return replace(
             self,
@@ -182,9 +181,9 @@ class Instance:
         )
 
     def choosing(self, before: Manifest) -> Instance:
-        """This instance with the tables and settings that ``before`` holds.
+        """A copy of this instance with the tables and settings that ``before`` holds.
 
-        The operator may have chosen others since: rows that were not kept cannot be put back.
+        The operator may have chosen others since, but only rows that were kept can be put back.
         """
         store = self.store.choosing(before.settings)
         return replace(self, tables=frozenset(before.tables), store=store)
@@ -192,21 +191,21 @@ class Instance:
     def stop_kuma(self) -> None:
         """Stop Kuma; raises KumaError.
 
-        Note ``stopped_by_me`` in the state before: a process that dies here leaves Kuma stopped.
+        First note ``stopped_by_me`` in the state: a process that dies here leaves Kuma stopped.
         """
         effect("stopping Kuma")
         self.kuma.stop()
         effect("Kuma stopped")
 
     def start_kuma(self) -> None:
-        """Start Kuma, and note that nobody has to start it again; raises KumaError."""
+        """Start Kuma, and note that it is no longer stopped by us; raises KumaError."""
         effect("starting Kuma")
         self.kuma.start()
         effect("Kuma started")
         self.state.change(transitions.kuma_started)
 
     def step(self, message: str) -> None:
-        """Between two steps: raises Interrupted when asked to end, else tells what comes next."""
+        """Between two steps: raise Interrupted if asked to end, else report the next step."""
         if self.run.interrupted():
             raise Interrupted("stopped by a signal before the next step")
         self.run.progress(message)

@@ -1,7 +1,7 @@
-"""An instance that `promote` made the leader while its REPLICATOR_MODE is not BACKUP yet.
+"""An instance that `promote` made the leader, but whose REPLICATOR_MODE is not BACKUP yet.
 
-Nobody publishes for the fleet in this time: every command that meets it says so, and no cycle
-takes back what was edited here since.
+Until then nobody publishes for the fleet. Every command here says so, and no cycle overwrites
+edits made here since.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Promoted:
 
     @property
     def sentence(self) -> str:
-        """What is wrong and what to do."""
+        """Says what is wrong and what to do."""
         return (
             f"{self.words}, and publishes nothing until REPLICATOR_MODE=BACKUP is set here and "
             "`replicator run` is restarted"
@@ -48,14 +48,14 @@ class Promoted:
 
 
 def remembered(memory: StateFile) -> State:
-    """The state, for what it says about the role; an empty one where it cannot be read."""
+    """The state, to find the role; an empty one if it cannot be read."""
     with suppress(ReplicatorError):
         return memory.load()
     return State(writer="")
 
 
 def promoted(state: State) -> Promoted | None:
-    """None where it was not, or a cycle as the leader has ended since."""
+    """The mismatch; None if not promoted, or if a cycle as the leader has ended since."""
     leading = state.leading
     if leading.published is None or not (state.promoted and leading.promoted_at):
         return None
@@ -63,7 +63,7 @@ def promoted(state: State) -> Promoted | None:
 
 
 def unfit(command: str, mode: str, state: State, *, leads: bool) -> SettingsError:
-    """The error for a command of the other role; ``mode`` is REPLICATOR_MODE, "" where unset."""
+    """The error for a command of the other role; ``mode`` is REPLICATOR_MODE, "" if unset."""
     message = f"{command} does not fit REPLICATOR_MODE={mode}"
     if not leads and (found := promoted(state)):
         return SettingsError(f"{message}, but {found.words}", hint=TO_DO)

@@ -1,4 +1,4 @@
-"""The live instance as a dump: its tables from one read transaction, and the files they name."""
+"""Dumps the live instance: its tables in one read transaction, and the files that rows name."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _OWNERS = {"upload": "a status page", "docker-tls": "a Docker host"}
 
 @dataclass(frozen=True)
 class Lacking:
-    """A file that rows name and that the dump does not hold."""
+    """A file that rows name but the dump does not hold."""
 
     name: str
     why: str
@@ -52,14 +52,14 @@ class Observation:
     monitors: int
     dangling: tuple[Dangling, ...] = ()
     named: frozenset[str] = frozenset()
-    """the files that rows name, there or not"""
+    """the files that rows name, present or missing"""
     lacking: tuple[Lacking, ...] = ()
     fingerprint: str = ""
-    """`Reader.fingerprint` of the rows, where it was asked for; empty where it proves nothing"""
+    """`Reader.fingerprint` of the rows, if it was requested; empty if it proves nothing"""
 
     @property
     def unset(self) -> bool:
-        """Nobody ever set this Kuma up."""
+        """Whether this Kuma was never set up."""
         return self.users == 0
 
 
@@ -70,12 +70,12 @@ def observe(
     marked: bool = False,
     publishing: bool = False,
 ) -> Observation:
-    """Dump the instance into ``folder`` (a new one), or only hash it when that is None.
+    """Dump the instance into ``folder`` (a new one); if that is None, only hash it.
 
-    ``marked``: with the rows' fingerprint, for which a server looks at each row once more.
-    ``publishing``: raise RowFault for a row that no replica would take.
-    Raises DatabaseError when anything cannot be read whole, StateError when the folder cannot be
-    written.
+    ``marked``: with the rows' fingerprint, for which a server reads each row once more.
+    ``publishing``: raise RowFault for a row that no replica would accept.
+    Raises DatabaseError if anything cannot be read completely, StateError if the folder cannot
+    be written.
     """
     for attempt in range(_TRIES):
         before = dict(file_stats(instance.data_dir))
@@ -109,7 +109,7 @@ def observed_dump(
 def write_audited(
     folder: Path | None, reader: Reader, tables: Sequence[str]
 ) -> tuple[dict[str, TableEntry], frozenset[str]]:
-    """`write_tables` of rows that are to be published; raises RowFault for what none would take."""
+    """`write_tables` for a publish; raises RowFault for a row that no replica would accept."""
     for name in tables:
         twice(select(reader.schema, name), reader.query)
     return write_tables(folder, reader, tables, audited)
@@ -126,7 +126,7 @@ def _observe_once(
 ) -> Observation:
     with instance.store.read() as reader:
         names = reader.schema.require(instance.tables)
-        # first: where nothing dangles, reading is faster
+        # first: if no reference dangles, reading is faster
         dangling = tuple(d for n in names for d in reader.dangling(select(reader.schema, n)))
         entries, named = (write_audited if publishing else write_tables)(folder, reader, names)
         users, monitors = reader.count("user"), reader.count("monitor")
@@ -148,9 +148,9 @@ def _observe_once(
 def lacking_files(
     data_dir: Path, named: Collection[str], there: Collection[str]
 ) -> Iterator[Lacking]:
-    """Each file that rows name and that is not ``there``, and why.
+    """Each file that rows name and that is not in ``there``, and why.
 
-    (A Docker host needs no certificates: where nothing is, nothing lacks.)
+    (A Docker host needs no certificates: a host without any file lacks none.)
     """
     for name in sorted(named):
         if not is_file(name):
@@ -169,7 +169,7 @@ def _why(data_dir: Path, name: str) -> str:
     try:
         with Folder.open(data_dir) as data:
             found = data.stat(name)
-    except ValueError:  # no name of a file: a host is called `..`
+    except ValueError:  # not a file name, such as a host named `..`
         return _GONE
     except OSError as error:
         return f"cannot be looked at ({error.strerror})"
@@ -181,9 +181,9 @@ def _why(data_dir: Path, name: str) -> str:
 def read_files(
     data_dir: Path, named: Collection[str], folder: Path | None = None
 ) -> dict[str, str]:
-    """SHA-256 of each file that rows name, by name, copied on the way into a dump ``folder``.
+    """SHA-256 of each file that rows name, by name; copies each file into a dump ``folder``.
 
-    Raises DatabaseError for one that cannot be read.
+    Raises DatabaseError for a file that cannot be read.
     """
     wanted, files = sorted(filter(is_file, named)), {}
     if wanted:
@@ -198,7 +198,7 @@ def read_files(
 
 @contextlib.contextmanager
 def _reading(what: str) -> Iterator[None]:
-    """Raise DatabaseError for what cannot be read: replicas would delete what is only not shown."""
+    """Turn read errors into DatabaseError: replicas would delete a file that is left out."""
     try:
         yield
     except OSError as error:
@@ -212,12 +212,12 @@ def _reading(what: str) -> Iterator[None]:
 
 
 def _follows(name: str) -> bool:
-    """Whether a file may be a link: a logo is what Kuma wrote, a certificate may be a mount's."""
+    """Whether a file may be a link: Kuma writes logos itself, but certificates may be mounted."""
     return name.startswith("docker-tls/")
 
 
 def _copy(data: Folder, name: str, folder: Path | None) -> str:
-    """The SHA-256 of a file, copied on the way into a dump; empty where there is none.
+    """The SHA-256 of a file, which is copied into a dump; empty if there is no file.
 
     Raises DatabaseError.
     """
@@ -240,7 +240,7 @@ def _copy(data: Folder, name: str, folder: Path | None) -> str:
 
 
 def file_stats(data_dir: Path) -> Iterator[tuple[str, tuple[int, int, int, int]]]:
-    """(name, what changes when the file does) of each file that a row could name."""
+    """(name, values that change when the file changes) of each file that a row could name."""
     try:
         data = Folder.open(data_dir)
     except OSError:
@@ -249,9 +249,9 @@ def file_stats(data_dir: Path) -> Iterator[tuple[str, tuple[int, int, int, int]]
         for name in _places(data):
             try:
                 found = data.stat(name, follow=_follows(name))
-            except OSError:  # what reads it says why
+            except OSError:  # the later read reports why
                 continue
-            if found is not None:  # else deleted since it was listed
+            if found is not None:  # None: deleted since it was listed
                 changes = (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
                 yield name, changes
 
@@ -272,7 +272,7 @@ def _names(data: Folder, name: str) -> list[str]:
 
 
 def fingerprint(instance: Instance) -> str:
-    """Changes whenever the instance's rows or files could have; cheap. Empty: cannot tell yet."""
+    """A cheap fingerprint: differs whenever rows or files may have changed. Empty: unknown yet."""
     database = instance.store.fingerprint()
     if not database:
         return ""

@@ -1,8 +1,8 @@
-"""Who else has Kuma's database open, and whether that one may be a Kuma.
+"""Finds other processes that have Kuma's database open, and whether one may be a Kuma.
 
-Under a Kuma nothing is written. Beside any other program SQLite's own locks suffice: one that
-reads for ever (Litestream, a browser of databases) is no reason never to write. docs/kuma.md,
-«Who has the database open», has the rule.
+Nothing is written while a Kuma runs. For other programs, SQLite's own locks suffice: a program
+that reads permanently (Litestream, a database browser) must not block writes. The rule is in
+docs/kuma.md, «Who has the database open».
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from replicator_kuma.base.times import lasting
 from replicator_kuma.replication.instance import Instance
 
 PATIENCE = 10.0
-"""seconds that another Kuma may take to end, before a start is given up"""
+"""seconds that another Kuma may take to end before we give up the start"""
 _READER = 2.0
 _HINT = "Is it a second Kuma? End it. Or close what else is connected to Kuma's database."
 
 log = logging.getLogger(__name__)
 _told = set[str]()
-"""a side-car stays for months: what is no Kuma is named once"""
+"""processes already logged: a side-car may stay for months, and is named once"""
 
 
 def seen_up(instance: Instance) -> bool:
-    """Whether somebody listens at Kuma's address: only then does its silence tell anything."""
+    """Whether a process listens at Kuma's address; if so, its later silence shows Kuma's end."""
     return instance.listens is not None and instance.listens()
 
 
 def by_kuma(instance: Instance, *, was_up: bool = False) -> str:
-    """Who has the database open and may be a Kuma, in words; empty where none may.
+    """Who has the database open and may be a Kuma, in words; empty if there is none.
 
-    A reader that looks (`diff`), and a Kuma that is ending, soon end. ``was_up``: somebody
-    listened at Kuma's address before Kuma was stopped.
+    Waits a moment for short readers (`diff`) and an ending Kuma. ``was_up``: a process listened at
+    Kuma's address before Kuma was stopped.
     """
     end = time.monotonic() + _READER
     while instance.store.in_use():
@@ -56,7 +56,7 @@ def by_kuma(instance: Instance, *, was_up: bool = False) -> str:
 
 
 def _ruled_out(instance: Instance, found: tuple[Process, ...], *, was_up: bool) -> bool:
-    """Whether none of them can be a Kuma: one that cannot be seen still has to have a port."""
+    """Whether none of them can be a Kuma: even a Kuma that we cannot see listens at a port."""
     if not instance.store.shows_processes or instance.listens is None:
         return False
     if any(holder.maybe_kuma for holder in found):
@@ -65,7 +65,7 @@ def _ruled_out(instance: Instance, found: tuple[Process, ...], *, was_up: bool) 
 
 
 def require_one_kuma(instance: Instance) -> None:
-    """Before a stop: raise KumaError where a second process may be a Kuma, and would stay."""
+    """Before a stop: raise KumaError if a second process may be a Kuma, which would go on."""
     if not instance.store.shows_processes:
         return
     found = [holder for holder in instance.store.holders() if holder.maybe_kuma]
@@ -84,23 +84,23 @@ def require_one_kuma(instance: Instance) -> None:
 
 @dataclass(frozen=True)
 class Address:
-    """Where a child is to listen, and where it is then asked whether it is ready.
+    """Where a child listens, and where we ask whether it is ready.
 
-    These may be two: a proxy may stand in front of it.
+    The two may differ: a proxy may stand in front of the child.
     """
 
     own: str
     """its own address"""
     everywhere: bool
-    """it takes its port at all addresses of this machine"""
+    """the child listens at all addresses of this machine"""
     asked: str
     """REPLICATOR_KUMA_URL"""
 
     def in_its_way(self) -> tuple[str, list[Listener]]:
-        """Who keeps it from listening, or would answer in its place; and at which address.
+        """Processes that take the child's port, or would answer for it; and the address.
 
-        What listens where only a proxy is to listen is in its way if it is a Kuma. Raises
-        ValueError where one of them is no address.
+        A process at the proxy's address counts only if it is a Kuma. Raises ValueError if one
+        of the two is not an address.
         """
         own, asked = place_of(self.own), place_of(self.asked)
         if found := listeners(*own):
@@ -114,10 +114,10 @@ class Address:
 
 
 def require_alone(instance: Instance, place: Address) -> None:
-    """Raise KumaError where a Kuma that we start would be the second one, or find no port.
+    """Raise KumaError if a Kuma that we start would be the second one, or would find no free port.
 
-    A Kuma whose supervisor was killed lives on outside a container. One that is just ending gets
-    ten seconds. Raises Interrupted.
+    Outside a container, a Kuma survives the kill of its supervisor. An ending Kuma gets ten
+    seconds. Raises Interrupted.
     """
     end, said = time.monotonic() + PATIENCE, False
     while (error := _another(instance, place)) is not None:
@@ -134,7 +134,7 @@ def _another(instance: Instance, place: Address) -> KumaError | None:
     try:
         url, at_port = place.in_its_way()
     except ValueError:
-        return None  # who waits for an answer there says so
+        return None  # the wait for an answer reports it
     holding = _holding(instance)
     kuma = next((holder for holder in holding if holder.serves_kuma), None)
     if not at_port:
@@ -159,7 +159,7 @@ def _another(instance: Instance, place: Address) -> KumaError | None:
 
 
 def taken_words(url: str) -> str:
-    """Who listens where Kuma, which has ended, was to answer; in words, with what to do."""
+    """Which process listens in place of a Kuma that has ended; in words, with what to do."""
     try:
         found = listeners(*place_of(url))
     except ValueError:
@@ -179,7 +179,7 @@ def _holding(instance: Instance) -> tuple[Process, ...]:
     try:
         return instance.store.holders()
     except DatabaseError:
-        return ()  # what is wrong with the database, the cycle tells
+        return ()  # the cycle reports a fault of the database
 
 
 def _way_out(instance: Instance, place: Address, pid: int, is_kuma: bool) -> str:

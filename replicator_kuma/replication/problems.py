@@ -1,8 +1,8 @@
 """Open problems: each is told once when it begins, and once when it ends.
 
-The ledger is in the state (`State.problems`), so that a process that restarts tells nothing twice.
-What is told is noted first: a kill in between loses a message, and repeats none. Where the state
-cannot be written, this process itself remembers what it told.
+The state keeps the list (`State.problems`), so that a restarted process tells nothing twice.
+A message is noted before it is sent: a kill in between loses it, but never repeats it. If the
+state cannot be written, this process remembers what it told.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Change = Callable[[State], State]
 
 
 def same(state: State) -> State:
-    """No change beside the problem's."""
+    """Changes nothing: only the problem itself is noted."""
     return state
 
 
@@ -39,12 +39,12 @@ def raise_(
     also: Change = same,
     now: float | None = None,
 ) -> None:
-    """Note that ``what`` is a problem, and ``tell`` where this kind of it is news.
+    """Note that ``what`` is a problem; call ``tell`` if this kind of it is new.
 
-    ``goes_by``: it may end by itself; soon after its last end it has to come twice in a row before
-    it is told again. ``tells``: somebody is to be told. ``also`` is noted in the same write.
-    Raises StateError where the state cannot be written: it is told all the same, once in this
-    process.
+    ``goes_by``: the problem may end by itself. Then, soon after its last end, it has to occur twice
+    in a row before it is told again. ``tells``: whether to tell anybody. ``also`` is noted in the
+    same write. Raises StateError if the state cannot be written; the problem is then still told,
+    once in this process.
     """
     at = time.time() if now is None else now
     known = False
@@ -75,7 +75,7 @@ def raise_(
 
 
 def tell_once(instance: Instance, what: str, kind: str, tell: Callable[[], None]) -> None:
-    """Tell a kind of problem once in this process, whatever the state says."""
+    """Tell a kind of problem once in this process, without the state."""
     if instance.told.get(what) != kind:
         instance.told[what] = kind
         tell()
@@ -89,9 +89,9 @@ def clear(
     also: Change = same,
     now: float | None = None,
 ) -> None:
-    """Note that ``what`` is no problem any more, and ``tell`` its end where it was told.
+    """Note that ``what`` is no longer a problem; ``tell`` its end if it was told.
 
-    ``tell`` gets the problem as it was. Raises StateError where that cannot be noted.
+    ``tell`` gets the problem as it was. Raises StateError if the end cannot be noted.
     """
     at = time.time() if now is None else now
     was: Problem | None = None
@@ -105,7 +105,7 @@ def clear(
     instance.state.change(noted)
     instance.told.pop(what, None)
     if was is None and here:
-        was = Problem(what, here, at, told=(here,))  # it could not be noted
+        was = Problem(what, here, at, told=(here,))  # the state could not be written when it began
     if was is not None and (here or was.was_told):
         effect("recovery noted")
         tell(was)
@@ -122,7 +122,7 @@ def work_ended(
     also: Change = same,
     now: float | None = None,
 ) -> None:
-    """Work that ends now and again has ended: with a sentence, or with an error.
+    """Note the end of repeated work: ``end`` is its sentence, or its error.
 
     Tells of the ``message`` kind that ``name`` fails, or works again; raises as `raise_`.
     ``flaps``: it comes so often that an error that goes by itself may wait for the next one.
@@ -155,7 +155,7 @@ def _send_failed(instance: Instance, error: Exception, name: str, message: Kind)
 
 
 def with_hint(error: Exception) -> str:
-    """What a message says of an error: what happened, and what to do."""
+    """The text of an error for a message: what happened, and what to do."""
     hint = error.hint if isinstance(error, ReplicatorError) else ""
     return f"{describe(error)}\n{hint}" if hint else describe(error)
 

@@ -1,7 +1,7 @@
-"""The least time between two restarts of Kuma that nobody asked for, so that monitors get to beat.
+"""The least time between two automatic restarts of Kuma, so that monitors can send beats.
 
-Kuma starts its monitors one after another. A replica that restarted it for each edit of a busy
-hour would hardly monitor at all. What waits is the newest snapshot; a person never waits.
+Kuma starts its monitors one after another. A replica that restarts Kuma for each edit of a busy
+hour would hardly monitor. Only the newest snapshot waits; a person's command never waits.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from replicator_kuma.replication.state.file import StateFile
 from replicator_kuma.replication.state.records import Restart
 
 LONGEST = 900.0
-"""Seconds that a restart puts off the next one at most: a lag of hours would help nobody."""
+"""The most seconds that a restart delays the next one: a lag of hours would help nobody."""
 STARTS = 3
-"""how many times as long as its start Kuma is left alone, from that start on"""
+"""Kuma is not restarted for this many times the duration of its last start"""
 PER_MONITOR = 0.65
-"""seconds of a start for each monitor, until the first of them has beaten (docs/kuma.md)"""
+"""estimated seconds of a start for each monitor, until the first beats (docs/kuma.md)"""
 EARLY = 5.0
-"""Seconds by which a cycle may come early: cron's next one would come a whole interval later"""
+"""Seconds by which a cycle may be early: cron's next one would be a whole interval later"""
 PUSH = "push"
-"""the type of a monitor that beats when it is pushed, and not at Kuma's start"""
+"""the type of a monitor that beats only when it is pushed, not at Kuma's start"""
 
 log = logging.getLogger(__name__)
 
@@ -40,8 +40,8 @@ log = logging.getLogger(__name__)
 class Cooldown:
     """How often a cycle may restart one Kuma, and what this process knows of its restarts.
 
-    Of this process's own restarts the age is told by ``ticks``, which no clock that is set can
-    change; of others by ``wall``. Copies of an instance share it.
+    For this process's own restarts, ``ticks`` gives the age: a clock that is set does not change
+    it. For others, ``wall`` does. Copies of an instance share it.
     """
 
     every: float = 0.0
@@ -51,24 +51,24 @@ class Cooldown:
     _begun: float = 0.0
     _starting: tuple[float, float] | None = None
     _known: tuple[float, float] | None = field(default=None, repr=False)
-    """`Restart.at` of the last one here, and ``ticks`` then"""
+    """`Restart.at` of this process's last restart, and ``ticks`` at that time"""
 
     def begin(self) -> None:
-        """A cycle begins."""
+        """Note that a cycle begins."""
         self._begun, self._starting = self.wall(), None
 
     def end(self) -> None:
-        """It is over: what comes after it is none of its restarts."""
+        """Note that the cycle ended: later restarts do not belong to it."""
         self._begun, self._starting = 0.0, None
 
     def starting(self) -> None:
-        """Kuma is about to be started again: its monitors beat from now on."""
+        """Note that Kuma is about to be started again: its monitors beat from now on."""
         self._starting = (self.wall(), self.ticks())
 
     def restarted(self, *, long_since: bool = True) -> Restart:
-        """The restart to note once Kuma was started again for rows.
+        """The restart to note once Kuma was started again for new rows.
 
-        ``long_since`` False: it was started once more since `starting`, just now.
+        ``long_since`` False: Kuma was started again just now, after `starting` was called.
         """
         now = (self.wall(), self.ticks())
         at, ticks = (self._starting if long_since else None) or now
@@ -76,7 +76,7 @@ class Cooldown:
         return Restart(at, self._begun or at)
 
     def age(self, restart: Restart) -> float:
-        """Seconds since Kuma was started; below 0 where the clock was set back since."""
+        """Seconds since Kuma was started; below 0 if the clock was set back since."""
         if self._known is not None and self._known[0] == restart.at:
             return self.ticks() - self._known[1]
         return self.wall() - restart.at
@@ -91,11 +91,11 @@ class Wait:
     age: float
     """seconds since Kuma was started"""
     start: float
-    """seconds that Kuma's start took, or takes by what was seen of it"""
+    """seconds that Kuma's start took, or an estimate of them"""
     every: float
 
     def sentence(self, position: object) -> str:
-        """Why this position is not applied in this cycle."""
+        """Says why this position is not applied in this cycle."""
         restarted = f"Kuma restarted {ago(self.age)}"
         why = f"{restarted} and needs its monitors to beat first"
         if STARTS * self.start < self.every:
@@ -107,8 +107,8 @@ class Wait:
 def left(every: float, age: float, lead: float, start: float) -> float:
     """Seconds until Kuma may be restarted again; 0 or less: now. A pure function.
 
-    ``age``: since Kuma was started; ``lead``: what the cycle that did it took until then;
-    ``start``: what Kuma's start takes.
+    ``age``: since Kuma was started; ``lead``: from the begin of that cycle until Kuma's start;
+    ``start``: the duration of Kuma's start.
     """
     by_interval = every - min(EARLY, every / 10) - age - lead
     return min(max(by_interval, STARTS * start - age), LONGEST - age)
@@ -125,9 +125,9 @@ class Beats:
     last: float = 0.0
 
     def start(self) -> float:
-        """Seconds that the start takes: measured once all have beaten, before that estimated.
+        """Seconds that the start takes: measured once all have beaten, estimated before that.
 
-        One that never beats so makes it longer by its share, and not endless.
+        A monitor that never beats makes it longer by its share only, not endless.
         """
         steps = self.beaten - 1
         each = (self.last - self.first) / steps if steps > 0 else PER_MONITOR
@@ -135,9 +135,9 @@ class Beats:
 
 
 def first_beats(store: Store, since: float) -> Beats:
-    """What the monitors have done since Kuma was started, in seconds since the epoch.
+    """The monitors' first beats since Kuma was started at ``since`` (seconds since the epoch).
 
-    By an index of Kuma's, one look a monitor. Raises DatabaseError.
+    Uses an index of Kuma's, with one lookup for each monitor. Raises DatabaseError.
     """
     text = datetime.fromtimestamp(since, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
     with store.read() as reader:
@@ -153,16 +153,16 @@ def first_beats(store: Store, since: float) -> Beats:
 
 
 def _seconds(last: object, since: float) -> float:
-    """From the start to a beat, as Kuma writes its time: UTC, without an offset."""
+    """Seconds from the start to a beat; Kuma writes times in UTC, without an offset."""
     try:
         moment = datetime.fromisoformat(str(last)).replace(tzinfo=UTC)
-    except ValueError:  # none yet, or another program's
+    except ValueError:  # no beat yet, or one that another program wrote
         return 0.0
     return max(0.0, moment.timestamp() - since)
 
 
 class Restartable(Protocol):
-    """What `look` needs of an Instance, which knows this module."""
+    """What `look` needs of an Instance (instance.py imports this module)."""
 
     cooldown: Cooldown
     state: StateFile
@@ -171,9 +171,9 @@ class Restartable(Protocol):
 
 
 def look(instance: Restartable) -> Wait | None:
-    """What a cycle that would restart Kuma now has to wait for; noted in the state.
+    """The wait of a cycle that would restart Kuma now, also noted in the state; None: no wait.
 
-    None: nothing. Call where nobody has asked for the cycle; it waits only for a Kuma that runs.
+    Call only in a cycle that no person asked for. Only a running Kuma makes a cycle wait.
     """
     cooldown, state = instance.cooldown, instance.state.load()
     if not cooldown.every or state.applying.restart is None:
@@ -183,7 +183,7 @@ def look(instance: Restartable) -> Wait | None:
     restart, age = state.applying.restart, cooldown.age(state.applying.restart)
     lead = min(max(restart.at - restart.begun, 0.0), LONGEST)
     if age < 0:
-        # nobody knows how long ago it was: it counts from now on, or a wait could last for years
+        # the age is unknown: count from now, or a wait could last for years
         restart, age = Restart(cooldown.wall(), cooldown.wall() - lead), 0.0
         instance.state.change(transitions.restart_was, restart)
     if age >= LONGEST:
@@ -198,9 +198,9 @@ def look(instance: Restartable) -> Wait | None:
 
 
 def _start(instance: Restartable, restart: Restart, age: float) -> float:
-    """Seconds that this start of Kuma takes; 0 where its beats cannot be read.
+    """Seconds that this start of Kuma takes; 0 if its beats cannot be read.
 
-    A beat cannot be older than the start, whatever the clocks say.
+    Beats count only from the start on, whatever the clocks say.
     """
     with contextlib.suppress(DatabaseError):
         beats = first_beats(instance.store, restart.at)

@@ -1,4 +1,4 @@
-"""One action under the instance's lock, and how it ended: noted in the state, told once."""
+"""Runs one action under the instance's lock; notes how it ended, and tells it once."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from replicator_kuma.replication.state.records import CYCLE, Last
 from replicator_kuma.replication.state.state import State
 
 _NO_END = (Interrupted, AlreadyRunning)
-"""the cycle did not take place: what the one before said still holds"""
+"""the cycle did not take place: the result of the one before still holds"""
 
 
 Work = Callable[[Instance, Run], CycleResult]
 
 
 def run(instance: Instance, role: str, work: Work, how: Run, wait: float = 0.0) -> CycleResult:
-    """One action under the instance's lock, its end noted; raises what it raises.
+    """Run one action under the instance's lock and note its end; raises what the action raises.
 
-    AlreadyRunning when the lock is not free within ``wait`` seconds.
+    Raises AlreadyRunning if the lock is not free within ``wait`` seconds.
     """
     try:
         with instance.state.lock(wait):
             try:
-                # inside: what is wrong with the database's login is how this cycle ended
+                # inside: a wrong login for the database has to be noted as this cycle's end
                 return recorded(instance, role, lambda: _with_room(instance, work, how))
             finally:
                 _bring_back(instance, how)
@@ -49,7 +49,7 @@ def run(instance: Instance, role: str, work: Work, how: Run, wait: float = 0.0) 
 
 
 def _with_room(instance: Instance, work: Work, how: Run) -> CycleResult:
-    """The cycle; where restic's cache is full, rows kept from before older applies make room."""
+    """Run the cycle; if restic's cache has no room, delete the oldest checkpoints and retry."""
     while True:
         try:
             return work(instance.look_for_store(), how)
@@ -61,9 +61,9 @@ def _with_room(instance: Instance, work: Work, how: Run) -> CycleResult:
 
 
 def _bring_back(instance: Instance, how: Run) -> None:
-    """A signal may end a cycle while Kuma is stopped; a Kuma that is not our child starts again.
+    """Start Kuma again if a signal ended the cycle while Kuma was stopped.
 
-    (Our child would only be stopped once more: its supervisor is ending.)
+    (Not if Kuma is our child: its supervisor is ending and would stop it again.)
     """
     kuma = instance.kuma
     if not (how.interrupted() and kuma.manages and not kuma.owned):
@@ -78,11 +78,11 @@ def recorded(
     cycle: Callable[[], CycleResult],
     clock: Callable[[], float] = time.time,
 ) -> CycleResult:
-    """Run one cycle and note its end; raises what it raises, MachineError for what is no bug.
+    """Run one cycle and note its end; raises its errors, MachineError for faults of the machine.
 
-    Notifies when cycles begin to fail, fail in another way than before, and work again. What was
-    told is in the state, so that a replicator that restarts does not tell it twice. Within an
-    hour of a recovery what goes by itself has to fail twice in a row.
+    Notifies when cycles begin to fail, fail in another way, and work again. The state notes what
+    was told, so that a restarted replicator does not repeat it. Within an hour of a recovery, a
+    failure that may pass is told only if it occurs twice in a row.
     """
     try:
         result = cycle()
@@ -94,7 +94,7 @@ def recorded(
         if isinstance(raised, ReplicatorError) and raised.refusal:
             raise
         error = refusal(raised) or raised
-        # A disk that is full fails the cycle and this note: the first error is the one to show.
+        # A full disk fails the cycle and also this note: show the first error.
         with contextlib.suppress(StateError, OSError, MemoryError):
             _failed(instance, role, error, clock())
         if error is raised:
@@ -134,7 +134,7 @@ def _succeeded(instance: Instance, role: str, result: CycleResult, now: float) -
         )
 
     if waits and instance.state.load().failing_since:
-        # what failed was not tried again: the apply that is put off may fail as before
+        # the failed apply was put off, not retried: it may still fail
         instance.state.change(noted)
         return
     name, end = _name(role), result.sentence

@@ -1,4 +1,4 @@
-"""Whether a snapshot's schema is this instance's: its tags are asked, then the dump."""
+"""Checks that a snapshot's schema is this instance's: first by its tags, then by its dump."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from replicator_kuma.replication.instance import Instance
 
 
 def gate(instance: Instance, snapshot: Snapshot) -> None:
-    """Raise SchemaMismatch for another schema that the tags alone tell: nothing is fetched.
+    """Raise SchemaMismatch if the tags alone show another schema; fetches nothing.
 
-    Where only the migrations' names differ, `require_schema` asks the dump. Raises DatabaseError.
+    If only migrations' names differ, `require_schema` checks the dump. Raises DatabaseError.
     """
     with instance.store.read() as reader:
         schema = reader.schema
@@ -22,16 +22,16 @@ def gate(instance: Instance, snapshot: Snapshot) -> None:
     here, label = schema.fingerprint, snapshot.label
     if here == label.schema or instance.policy().compatible:
         return
-    # two versions that are known are two; what 0.3.0 published says nothing of its columns
+    # two known versions differ for sure; labels of 0.3.0 say nothing about columns
     two = named(here) and named(label.schema)
     if two or (label.columns and label.columns != schema.columns):
         raise _mismatch(snapshot, schema.migrations, None)
 
 
 def require_schema(instance: Instance, snapshot: Snapshot, ours: Dump, theirs: Dump) -> None:
-    """Raise SchemaMismatch for another schema, unless this instance takes what fits of it.
+    """Raise SchemaMismatch for another schema, unless this instance accepts the part that fits.
 
-    Tables decide. Names of migrations do only where Kuma is known to have changed rows in them.
+    The tables decide. Names of migrations count only if Kuma is known to change rows in them.
     """
     here, there = ours.manifest.migrations, theirs.manifest.migrations
     if sorted(here) == sorted(there) or instance.policy().compatible:

@@ -1,4 +1,4 @@
-"""A second repository beside the first: who lags behind is noted, told once, and catches up."""
+"""Two repositories: one that lags behind is noted, told once, and brought up to date."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ log = logging.getLogger(__name__)
 
 
 def called(name: str) -> str:
-    """One of two repositories, by the name of its place, in a sentence."""
+    """The name of one of two repositories, as sentences use it."""
     return name if name == SECOND else f"the first {name}"
 
 
 def require_both(instance: Instance) -> None:
-    """Raise RepositoryUnreachable where one of two did not answer the last listing.
+    """Raise RepositoryUnreachable if one of two did not answer the last listing.
 
-    It may hold a newer snapshot: who leads without it may lose that.
+    It may hold a newer snapshot, which a leader that goes on without it could lose.
     """
     pair = instance.pair
     if pair is not None and pair.away:
@@ -54,7 +54,7 @@ def require_both(instance: Instance) -> None:
 
 
 def look_who_is_away(instance: Instance) -> None:
-    """Note who of two did not answer a replica's listing; the log tells it once, and its end."""
+    """Note which of two did not answer a replica's listing; log its begin and end once each."""
     errors = instance.pair.away if instance.pair is not None else {}
     if _cut_short(errors):
         return
@@ -79,25 +79,25 @@ def _tell_away(instance: Instance, name: str, error: ReplicatorError) -> None:
 
 
 def _tell_back(instance: Instance, was: Problem) -> None:
-    if instance.pair is not None:  # else it was taken away
+    if instance.pair is not None:  # None: the second one was removed
         name = called(was.what.removeprefix(AWAY))
         log.info("%s answers again, after %s", name, lasting(time.time() - was.since))
 
 
 def why_away(name: str, error: ReplicatorError) -> str:
-    """Why one of two gives no answer, without its name."""
+    """Why one of two does not answer, without its name."""
     return str(error).removeprefix(f"{name}: ")
 
 
 def published(instance: Instance) -> tuple[str, ...]:
-    """After a publish: warnings of who did not take it."""
+    """After a publish: warnings about a repository that did not get it."""
     return _note(instance)[0]
 
 
 def catch_up(instance: Instance, newest: Snapshot | None) -> tuple[str, ...]:
-    """Give the newest snapshot to who lags behind; warnings where that is news.
+    """Copy the newest snapshot to a repository that lags behind; warnings if that is new.
 
-    Call after a listing, in a cycle of the leader that it is. Its failure is none of the cycle.
+    Call after a listing, in a leader's cycle. A failure here does not fail the cycle.
     """
     pair = instance.pair
     if pair is None:
@@ -125,7 +125,7 @@ def catch_up(instance: Instance, newest: Snapshot | None) -> tuple[str, ...]:
 
 
 def _note(instance: Instance) -> tuple[tuple[str, ...], bool]:
-    """Note who lags behind, tell it once, and its end too; whether it is news."""
+    """Note which one lags behind, tell its begin and end once; the warnings, whether it is new."""
     pair = instance.pair
     errors = {**pair.away, **pair.failed} if pair is not None else {}
     if _cut_short(errors):
@@ -150,7 +150,7 @@ def _note(instance: Instance) -> tuple[tuple[str, ...], bool]:
 
 
 def _tell_equal(instance: Instance) -> None:
-    if instance.pair is not None:  # else the one that lagged behind was taken away
+    if instance.pair is not None:  # None: the lagging one was removed
         instance.notifier.send(
             Kind.FAILURES,
             "both repositories are equal again",
@@ -159,13 +159,13 @@ def _tell_equal(instance: Instance) -> None:
 
 
 def _cut_short(errors: Mapping[str, ReplicatorError]) -> bool:
-    """Whether a signal ended a call: what one of them would have said is not known."""
+    """Whether a signal ended a call: then one repository's answer is unknown."""
     return any(isinstance(error, Interrupted) for error in errors.values())
 
 
 def _lags(name: str, error: ReplicatorError, names: Iterable[str]) -> str:
-    """Who lags behind, why, and what to do. ``names``: of the two."""
-    # what one lacks the other may be unable to give
+    """Which one lags behind, why, and what to do. ``names``: the names of the two."""
+    # the fault may be in the other one, which cannot be read
     failed = next((each for each in names if str(error).startswith(f"{each}: ")), name)
     variable = "REPLICATOR_REPOSITORY_2" if failed == SECOND else "RESTIC_REPOSITORY"
     if isinstance(error, RepositoryMissing):

@@ -1,8 +1,8 @@
-"""Guards against mass deletion: how many monitors may go before a person is asked.
+"""Guards against mass deletion: how many monitors may disappear before a person is asked.
 
-The leader asks before it publishes, a replica before it applies (guard.py). That a person allowed
-a shrink travels with the snapshots: a label's ``shrunk`` is the last position at which somebody
-did, and each later snapshot carries it on, also into the next epoch.
+The leader asks before it publishes, a replica before it applies (replica/shrink_guard.py). The
+snapshots carry the permission: a label's ``shrunk`` is the last position at which a person
+allowed a shrink. Each later snapshot copies it, also into the next epoch.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FROM = 10
 
 @dataclass(frozen=True)
 class Limit:
-    """REPLICATOR_SHRINK_LIMIT: the part of a fleet's monitors, in percent, that asks a person."""
+    """REPLICATOR_SHRINK_LIMIT: the percentage of monitors whose loss needs a person's word."""
 
     percent: int | None = 50
     """None: nobody is asked"""
@@ -43,13 +43,13 @@ class Limit:
         return cls(int(match.group(1)))
 
     def exceeded(self, before: int, gone: int, left: int) -> bool:
-        """Whether so many of ``before`` monitors gone, with ``left`` there now, are too many."""
+        """Whether ``gone`` of ``before`` monitors are too many, with ``left`` there now."""
         if self.percent is None:
             return False
         return self.part(before, gone) or (before > 0 and left == 0)
 
     def part(self, before: int, gone: int) -> bool:
-        """Whether these are too large a part of ten or more."""
+        """Whether ``gone`` is too large a part of ``before``, if that is ten or more."""
         return self.percent is not None and before >= FROM and gone * 100 >= self.percent * before
 
 
@@ -64,12 +64,12 @@ def shrinks(
     allowed: bool,
     gone: Callable[[], int | None] | None = None,
 ) -> bool:
-    """Whether rows with so many monitors are a shrink that a person allowed.
+    """Whether rows with this number of monitors are a shrink that a person allowed.
 
-    ``before`` is what they follow; ``gone`` counts those of its monitors that are not there any
-    more, also where others took their place, and is asked only where it matters; None where that
-    can never be told: then a person's word is taken as said for this. Raises ShrinkRefused where
-    they shrink and nobody allowed it, and what ``gone`` raises unless somebody did.
+    ``before`` is the snapshot that they follow. ``gone`` counts its monitors that are gone, also
+    those that others replaced; it is called only if it matters. It returns None if the number
+    can never be known: then a given permission counts. Raises ShrinkRefused if they shrink and
+    nobody allowed it; without a permission, also what ``gone`` raises.
     """
     if before is None:
         return False
@@ -99,9 +99,9 @@ def files_shrink(
     *,
     allowed: bool,
 ) -> bool:
-    """`shrinks` for the files of a dump: a logo less is everyday, half of ten or more is not.
+    """`shrinks` for the files of a dump: one logo less is normal, half of ten or more is not.
 
-    ``held`` tells how many there were; where it cannot, nothing is asked.
+    ``held`` returns how many there were; if it returns None, nothing is refused.
     """
     there = held() if before is not None else None
     if before is None or there is None or not limit.part(there, there - files):
@@ -117,12 +117,12 @@ def files_shrink(
 
 
 def count_files(digest: str, files: int) -> tuple[str, ...]:
-    """What the state keeps of the files of what was published."""
+    """The record of a published dump's number of files, as the state keeps it."""
     return digest, str(files)
 
 
 def counted_files(noted: tuple[str, ...], digest: str) -> int | None:
-    """How many files a published digest held; None where the state has another one's."""
+    """How many files a published digest held; None if the record is of another digest."""
     if len(noted) == 2 and noted[0] == digest and noted[1].isdecimal():
         return int(noted[1])
     return None
@@ -138,9 +138,9 @@ def _counted(gone: Callable[[], int | None], allowed: bool) -> int | None:
 
 
 def gone(todo: Plan, wanted: Dump) -> int:
-    """Monitors that are there before a plan and not in ``wanted``: deleted, or others' now.
+    """How many monitors the plan removes that ``wanted`` lacks: deleted, or replaced by others.
 
-    (What rules leave out of ``wanted`` afterwards is no leader's deletion.)
+    (Monitors that rules leave out of ``wanted`` afterwards are no deletion by the leader.)
     """
     for table in todo.tables:
         if table.name == "monitor" and table.counts.deleted + table.counts.replaced:
@@ -151,9 +151,9 @@ def gone(todo: Plan, wanted: Dump) -> int:
 
 
 def identities(dump: Dump, first: int) -> tuple[str, str]:
-    """SHA-256 of which monitors these are: of the ``first`` so many by id, and of all.
+    """SHA-256 that identifies the monitors: of the ``first`` ones by id, and of all.
 
-    As the plan tells them apart: by their ids, and by when they were made.
+    Monitors are told apart as in the plan: by their ids and creation times.
     """
     if "monitor" not in dump.manifest.tables:
         return "", ""
@@ -169,14 +169,14 @@ def identities(dump: Dump, first: int) -> tuple[str, str]:
 
 
 def held(state: State) -> SnapshotRef | None:
-    """What an instance stands on: an apply, confirmed or not, or what it published before."""
+    """The snapshot whose rows are here: of an apply, confirmed or not, or of the last publish."""
     if state.applying.pending is not None and not state.applying.pending.rollback:
         return state.applying.pending.mark
     return state.following.applied or state.leading.published
 
 
 def carried(state: State, previous: Snapshot | None) -> Position | None:
-    """The last position of which is known that a person allowed a shrink there."""
+    """The last known position at which a person allowed a shrink."""
     marks = (state.leading.published, state.following.applied)
     known = [mark.shrunk for mark in marks if mark is not None and mark.shrunk is not None]
     if previous is not None and previous.label.shrunk is not None:
@@ -185,10 +185,10 @@ def carried(state: State, previous: Snapshot | None) -> Position | None:
 
 
 def meant_by_rollback(state: State, limit: Limit, monitors: int) -> SnapshotRef | None:
-    """What a leader's `rollback` put in place, not published yet, that took monitors with it.
+    """The snapshot that an unpublished `rollback` of this leader put in place.
 
-    A person meant those. What went since from the rows that it put in place is guarded by these:
-    None where by their number too many are gone.
+    A person meant its deletions. Later deletions are compared with it: None if too many of its
+    monitors are gone.
     """
     back, pending = state.leading.rollback_applied, state.applying.pending
     if pending is not None and not pending.rollback and not pending.undoes:

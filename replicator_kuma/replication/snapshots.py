@@ -1,4 +1,4 @@
-"""Snapshots of the fleet: one found by its id, position or time; one fetched and verified."""
+"""Finds a snapshot of the fleet by id, position or time; fetches one and verifies it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from replicator_kuma.replication.instance import Instance
 
 
 def find(snapshots: Listing, wanted: str) -> Snapshot:
-    """The snapshot that a person means by an id, the beginning of one, or a position."""
+    """The snapshot that a person names by an id, the beginning of an id, or a position."""
     found = [
         s
         for s in snapshots
@@ -31,8 +31,8 @@ def find(snapshots: Listing, wanted: str) -> Snapshot:
 def as_of(snapshots: Listing, at: float) -> Snapshot:
     """The snapshot of the highest position that was not published after ``at`` (epoch seconds).
 
-    Raises SnapshotNotFound; TwoLeaders where two differ at that position; RepositoryUnreachable
-    where one of two repositories is away: the one between may be in it alone.
+    Raises SnapshotNotFound; TwoLeaders if two differ at that position; RepositoryUnreachable if
+    one of two repositories is away: only that one may hold a snapshot in between.
     """
     if away := snapshots.unanswered:
         raise RepositoryUnreachable(
@@ -53,7 +53,7 @@ def as_of(snapshots: Listing, at: float) -> Snapshot:
 
 
 def chosen(snapshots: Listing, wanted: str | None, at: float | None) -> Snapshot:
-    """The snapshot that a person named by one of the two; raises SnapshotNotFound, TwoLeaders."""
+    """The snapshot that a person named, by id or time; raises SnapshotNotFound, TwoLeaders."""
     if wanted is not None:
         return find(snapshots, wanted)
     assert at is not None
@@ -61,7 +61,7 @@ def chosen(snapshots: Listing, wanted: str | None, at: float | None) -> Snapshot
 
 
 def fetched(instance: Instance, snapshot: Snapshot, name: str) -> Dump:
-    """A snapshot's dump, verified, in a new folder of the work folder.
+    """Fetch a snapshot's dump into a new folder of the work folder, and verify it.
 
     Raises RepositoryErrors, SnapshotRefused.
     """

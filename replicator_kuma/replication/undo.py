@@ -1,4 +1,4 @@
-"""Undo: puts the newest checkpoint back, as any other apply would."""
+"""Undo: puts the newest checkpoint back, by an ordinary apply."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ class Preview:
 
 
 def undo(instance: Instance, number: int | None = None, *, hold: bool = True) -> CycleResult:
-    """Put the rows from before the last apply back; run again, it goes one further back.
+    """Put the rows from before the last apply back; each further run goes one apply further back.
 
-    ``number`` names a checkpoint instead; ``hold``: this is a replica, and it follows no newer
-    snapshot then. Call with the lock held. Raises ReplicatorErrors, with the rows as they were.
+    ``number`` names a checkpoint instead. ``hold``: this is a replica, and it then follows no newer
+    snapshot. Call with the lock held. Raises ReplicatorErrors, with the rows unchanged.
     """
     with workspace(instance):
         recover(instance)
@@ -64,7 +64,7 @@ def undo(instance: Instance, number: int | None = None, *, hold: bool = True) ->
         state = instance.state.load()
         if not hold:
             assert planned.undo is not None
-            # of a leader it says nothing
+            # it means nothing on a leader
             leads = replace(planned.undo, back_to=state.following.applied)
             result = _carry_out(there, replace(planned, undo=leads), one)
             waits = instance.state.load().applying.pending is not None
@@ -75,7 +75,7 @@ def undo(instance: Instance, number: int | None = None, *, hold: bool = True) ->
         try:
             result = _carry_out(there, planned, one)
         except (Interrupted, KumaKilled):
-            raise  # the next cycle goes on
+            raise  # the next cycle continues
         except Exception:
             restore_hold(instance.state, state)
             raise
@@ -83,7 +83,7 @@ def undo(instance: Instance, number: int | None = None, *, hold: bool = True) ->
 
 
 def put_back(instance: Instance, number: int) -> CycleResult:
-    """Go on with an undo that an earlier process began on this replica. Call within a cycle."""
+    """Continue an undo that an earlier process began on this replica. Call within a cycle."""
     return _carry_out(*_choose(instance, number))
 
 
@@ -93,7 +93,7 @@ def preview(
 ) -> Iterator[Preview]:
     """What an undo would change; only reads, and needs no lock.
 
-    Arguments are those of `undo`. The plan's files live as long as the block.
+    The arguments are those of `undo`. The plan's files exist until the block ends.
     """
     with preview_workspace(instance) as beside:
         _there, planned, one = _choose(beside, number, leads=not hold)
@@ -105,8 +105,8 @@ def _choose(
 ) -> tuple[Instance, Planned, Checkpoint]:
     """The checkpoint to put back, and its plan: the named one, or the newest with other rows.
 
-    Raises NothingKept (KeptDamaged), DatabaseErrors; KumaError where the last apply is not
-    confirmed, so that there is no checkpoint of it yet.
+    Raises NothingKept (KeptDamaged), DatabaseErrors; KumaError if the last apply is not confirmed
+    and so has no checkpoint yet.
     """
     found, damaged = checkpoints.read_all(instance.state.folder)
     if number is not None:
@@ -133,7 +133,7 @@ def _choose(
 
 
 def _require_confirmed(state: State) -> None:
-    """Raise KumaError where the last apply has no checkpoint yet: an undo would pass it over."""
+    """Raise KumaError if the last apply has no checkpoint yet: an undo would skip it."""
     if state.applying.pending is not None and checkpoints.unconfirmed(state):
         position = state.applying.pending.mark.position
         raise KumaError(
@@ -155,7 +155,7 @@ def _nothing(found: Sequence[Checkpoint], passed_over: bool) -> NothingKept:
 
 
 def _damaged(instance: Instance, number: int, why: str, found: Sequence[Checkpoint]) -> KeptDamaged:
-    """The error of a checkpoint that cannot be put back: it names the next one further back."""
+    """The error for a checkpoint that cannot be put back; it names the next older one."""
     further = _further(instance, [one for one in found if one.number < number])
     message = f"the rows kept as {number} cannot be put back: {why}"
     if further is None:
@@ -168,9 +168,9 @@ def _damaged(instance: Instance, number: int, why: str, found: Sequence[Checkpoi
 
 
 def _further(instance: Instance, below: Sequence[Checkpoint]) -> Checkpoint | None:
-    """The next checkpoint that would change a row.
+    """The next older checkpoint that would change a row.
 
-    One that cannot be compared counts as well: an undo of its number tells why.
+    A checkpoint that cannot be compared counts too: an undo with its number reports why.
     """
     while (one := checkpoints.next_to_undo(below)) is not None:
         try:
@@ -211,7 +211,7 @@ def _prepare(instance: Instance, one: Checkpoint) -> tuple[Instance, Planned]:
 
 
 def _opened(one: Checkpoint) -> Dump:
-    """Its rows; raises SnapshotRefused where they are not what their manifest says."""
+    """The checkpoint's rows; raises SnapshotRefused if they do not match their manifest."""
     dump = Dump.open(one.folder)
     dump.verify()
     return dump
@@ -227,9 +227,9 @@ def _planned(instance: Instance, one: Checkpoint, dump: Dump) -> tuple[Instance,
 
 
 def _policy(instance: Instance, one: Checkpoint) -> str:
-    """The choices by which these rows stand from now on: today's, or a cycle would apply those.
+    """The policy to note for these rows: today's, so that the next cycle does not apply it again.
 
-    (A person may undo what a new rule has done.) Later ones apply, as do all by `--resume`.
+    (A person may undo what a new rule did.) Later policies apply, and `--resume` applies all.
     """
     try:
         return instance.policy().fingerprint(instance.tables)
@@ -239,7 +239,7 @@ def _policy(instance: Instance, one: Checkpoint) -> str:
 
 
 def _arrived(state: State, one: Checkpoint, live: Dump) -> Arrived:
-    """What had arrived when the rows stood, and what a person has deleted here since."""
+    """The ids that had arrived at the checkpoint, and those that a person has deleted since."""
     found = {name: frozenset(ids) for name, ids in one.arrived}
     for name, ids in state.following.arrived:
         if name in live.manifest.tables:
@@ -268,16 +268,16 @@ def _carry_out(there: Instance, planned: Planned, one: Checkpoint) -> CycleResul
 
 
 def _mark(one: Checkpoint) -> SnapshotRef:
-    """Of an apply whose rows are no snapshot's: nothing can be called bad for it."""
+    """The reference of an apply without a snapshot: so no snapshot can be called bad for it."""
     stood = one.was or SnapshotRef(one.to, "", "")
     return replace(stood, snapshot="")
 
 
 def _note_equal(instance: Instance, planned: Planned) -> None:
-    """The rows are there already: only what they stand for is to be known."""
+    """The rows are in place already: only note in the state what they stand for."""
     state, back = instance.state.load(), planned.undo
     if state.applying.pending is not None:
-        return  # Kuma has to confirm it
+        return  # Kuma has to confirm it first
     assert back is not None
     instance.state.change(
         transitions.undone_already,

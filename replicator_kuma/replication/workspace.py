@@ -1,4 +1,4 @@
-"""Scratch folders in the state directory, and what dead processes left in it."""
+"""Scratch folders in the state directory; also deletes what dead processes left there."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def workspace(instance: Instance) -> Iterator[State]:
 
     Put it around every cycle, with the lock held. First it resolves an interrupted apply, starts
     Kuma if an earlier process has stopped it, and deletes what dead processes left. Dumps hold
-    secrets: the folder goes with the block. Raises ReplicatorErrors, with a hint that fits.
+    secrets: the folder is deleted after the block. Raises ReplicatorErrors, with a fitting hint.
     """
     instance.cooldown.begin()
     try:
@@ -58,7 +58,7 @@ def _begin(instance: Instance) -> State:
 
 
 def empty_workspace(instance: Instance) -> None:
-    """Empty the scratch folder, or make it; raises StateError."""
+    """Empty the scratch folder, or create it; raises StateError."""
     try:
         shutil.rmtree(instance.work, ignore_errors=True)
         instance.work.mkdir(mode=0o700)
@@ -68,9 +68,9 @@ def empty_workspace(instance: Instance) -> None:
 
 @contextlib.contextmanager
 def preview_workspace(instance: Instance) -> Iterator[Instance]:
-    """The instance with a scratch folder of this process alone, for the block.
+    """The instance with a scratch folder for this process alone, for the block.
 
-    It needs no lock, so use it only to read. Raises StateError.
+    It takes no lock, so use it only to read. Raises StateError.
     """
     made = replace(instance, scratch=f"{PREVIEW}{os.getpid()}")
     instance.state.prepare()
@@ -93,7 +93,7 @@ def _restart_kuma(instance: Instance) -> State:
 
 
 def _forget_scratch(folder: Path) -> None:
-    """Delete what killed processes left: previews, which hold secrets, and halves of states."""
+    """Delete what killed processes left: previews (they hold secrets) and partial state files."""
     for path in folder.glob(f"{PREVIEW}*"):
         if not Path(f"/proc/{path.name.removeprefix(PREVIEW)}").exists():
             shutil.rmtree(path, ignore_errors=True)

@@ -1,10 +1,10 @@
-"""Checkpoints: the rows that confirmed applies replaced, the last five; `undo` puts them back.
+"""Checkpoints: the rows that the last five confirmed applies replaced; `undo` puts them back.
 
-    kept/12/rows/       a dump: it was `before/` while its apply was not confirmed
-    kept/12/note.json   when, from which position to which, what changed
+    kept/12/rows/       a dump; until its apply was confirmed, this folder was `before/`
+    kept/12/note.json   the time, the positions before and after, what changed
 
-A checkpoint is made beside its place (`12.part`) and renamed, so that it is whole or not there.
-They hold secrets, like kuma.db beside them: folders 0700, files 0600.
+A checkpoint is written as `12.part` and then renamed, so that it is complete or absent.
+Checkpoints hold secrets, as kuma.db does: folders have mode 0700, files 0600.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from replicator_kuma.replication.state.records import Arrived, Pending, Snapshot
 from replicator_kuma.replication.state.state import State
 
 MOST = 5
-"""How many checkpoints of applies stay, and as many of undos."""
+"""How many checkpoints of applies are kept, and also how many of undos."""
 MOST_BYTES = 1024**3
-"""How large all checkpoints may be together; the newest always stays."""
+"""The most bytes that all checkpoints may use together; the newest one is always kept."""
 
 _NOTE, _ROWS, _PART, _GONE = "note.json", "rows", ".part", ".gone"
 _NO_NOTE = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
 _TIMES = (1.0, 253402300799.0)
-"""seconds since the epoch that have a date: until the year 9999"""
+"""the range of seconds since the epoch that a date can show: until the year 9999"""
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +46,8 @@ log = logging.getLogger(__name__)
 class Checkpoint:
     """One checkpoint: the rows of ``was``, which an apply of ``to`` replaced.
 
-    ``at`` is seconds since the epoch; ``policy``, ``arrived`` and ``keeps_own`` are what the state
-    said of these rows at that time.
+    ``at`` is seconds since the epoch; ``policy``, ``arrived`` and ``keeps_own`` are copies of what
+    the state held about these rows at that time.
     """
 
     number: int
@@ -59,16 +59,16 @@ class Checkpoint:
     bytes: int
     was: SnapshotRef | None = None
     undoes: int = 0
-    """the number of the checkpoint that this one's apply put back; 0: it was no undo"""
+    """the number of the checkpoint that the apply put back; 0: the apply was no undo"""
     policy: str = ""
     arrived: Arrived = ()
     keeps_own: bool = False
 
     @property
     def words(self) -> str:
-        """What the apply was, in one line."""
+        """Describes the apply in one line."""
         came = f"{self.was.position}" if self.was is not None else "its own rows"
-        sentence = self.sentence or "what it changed was not noted"  # 0.2.0 had begun it
+        sentence = self.sentence or "what it changed was not noted"  # 0.2.0 began the apply
         if self.undoes:
             return f"undo of {self.undoes}: {sentence}"
         return f"{came} → {self.to}: {sentence}"
@@ -140,11 +140,11 @@ def _read(number: int, folder: Path) -> Checkpoint:
 
 
 def eligible(found: Sequence[_One], state: State, *, leads: bool) -> list[_One]:
-    """The checkpoints that an undo without a number may put back, one after the other.
+    """The checkpoints that an undo without a number may put back, one at each run.
 
-    Rows that a leader replaced while it was a replica follow that replica's own rules. The whole
-    fleet gets them only if a person names the number. ``leads``: by its settings; one that was
-    promoted leads before they say so.
+    Rows that a leader replaced while it was a replica follow that replica's own rules. The fleet
+    gets them only if a person names the number. ``leads``: the settings say that this instance
+    leads. A promoted instance leads before its settings say so.
     """
     leads = leads or (state.promoted and state.following.hold is None)
     above = state.leading.led_from if leads else 0
@@ -152,28 +152,28 @@ def eligible(found: Sequence[_One], state: State, *, leads: bool) -> list[_One]:
 
 
 def unconfirmed(state: State) -> bool:
-    """Whether Kuma has yet to confirm the last apply: there is no checkpoint of it yet."""
+    """Whether Kuma has not confirmed the last apply yet: that apply has no checkpoint yet."""
     pending = state.applying.pending
     return pending is not None and not pending.undoes and not pending.rollback
 
 
 def next_to_undo(found: Sequence[Checkpoint]) -> Checkpoint | None:
-    """The checkpoint that an undo puts back now: that of the last apply which is not undone.
+    """The checkpoint that an undo puts back now: the one of the last apply that is not undone.
 
-    After an undo of checkpoint N the rows are those from before N: all that came since is undone.
+    After an undo of checkpoint N, the rows are those from before N: all later applies are undone.
     """
     one = _first(found)
     return one if isinstance(one, Checkpoint) else None
 
 
 def damaged_in_the_way(found: Sequence[Checkpoint], damaged: Sequence[Damaged]) -> Damaged | None:
-    """The damaged checkpoint that an undo comes to before the one of `next_to_undo`."""
+    """The damaged checkpoint that is newer than the result of `next_to_undo`; else None."""
     one = _first([*found, *damaged])
     return one if isinstance(one, Damaged) else None
 
 
 def _first(found: Sequence[Checkpoint | Damaged]) -> Checkpoint | Damaged | None:
-    """The newest that is no undo, below what undos have taken back."""
+    """The newest one that is no undo; after an undo, only those below what it put back count."""
     below: int | None = None
     for one in sorted(found, key=lambda each: each.number, reverse=True):
         if below is None or one.number < below:
@@ -184,19 +184,19 @@ def _first(found: Sequence[Checkpoint | Damaged]) -> Checkpoint | Damaged | None
 
 
 def newest_number(state: Path) -> int:
-    """The number of the newest checkpoint, a damaged one included; 0: there is none."""
+    """The number of the newest checkpoint, damaged ones included; 0: there is none."""
     return max((number for number, _folder in _numbered(state)), default=0)
 
 
 def mark_of_replaced(state: State, pending: Pending, before: Path) -> SnapshotRef | None:
-    """The snapshot whose rows this apply replaced; None: they were this instance's own.
+    """The snapshot whose rows this apply replaced; None: the rows were this instance's own.
 
-    A leader may have published much since its last apply.
+    For a leader, this may be its last publish, not its last apply.
     """
     with contextlib.suppress(SnapshotRefused):
         users = Dump.open(before).manifest.tables.get("user")
         if users is not None and users.rows == 0:
-            return None  # a Kuma that nobody has set up holds no position's rows
+            return None  # a Kuma that was never set up holds no snapshot's rows
     if state.leading.rollback_applied is not None:
         return state.leading.rollback_applied
     led, was = state.leading.published, state.following.applied
@@ -204,17 +204,17 @@ def mark_of_replaced(state: State, pending: Pending, before: Path) -> SnapshotRe
     known += [state.following.floor] if state.following.floor is not None else []
     if led is None or led.position <= max(known, default=Position(0, 0)):
         return was
-    # rows that a former leader had not published are its own, and of no position
+    # a former leader's unpublished rows are its own: no snapshot has them
     published = state.leading.rollback_begun is not None or pending.replaced == led.digest
     return led if published else None
 
 
 def prepare(state: Path, before: Path, least: int = 0, **noted: Any) -> None:
-    """Write the note of a checkpoint, before the state calls its apply confirmed.
+    """Write the note of a checkpoint, before the state says that its apply is confirmed.
 
-    `commit` makes it a checkpoint. Its number is ``least`` or higher, and above any that is there;
-    ``noted`` are fields of `Checkpoint`. Never raises: where the disk is full, older checkpoints
-    are deleted; if that does not help, there is none of this apply.
+    `commit` then makes the checkpoint. Its number is at least ``least``, and above all others.
+    ``noted`` are fields of `Checkpoint`. Never raises: on a full disk it deletes older checkpoints;
+    if that does not help, this apply gets no checkpoint.
     """
     while True:
         try:
@@ -250,15 +250,15 @@ def _prepare(state: Path, before: Path, least: int, noted: dict[str, Any]) -> No
 
 
 def abandon(state: Path) -> None:
-    """Delete what was prepared: its apply is not confirmed."""
+    """Delete the prepared note: its apply is not confirmed."""
     for _number, part in _numbered(state, _PART):
         shutil.rmtree(part, ignore_errors=True)
 
 
 def commit(state: Path, before: Path) -> None:
-    """Make a checkpoint of what was prepared, if anything was, and delete those that are too old.
+    """Make a checkpoint of the prepared note, if there is one; delete checkpoints that are too old.
 
-    Can be repeated. Never raises: the apply itself is done.
+    Can be repeated. Never raises: the apply itself is complete.
     """
     try:
         for number, part in _numbered(state, _PART):
@@ -279,7 +279,7 @@ def _prune(state: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
     found, damaged = read_all(state)
     for lost in damaged:
-        # it stays as long as a whole one would: an undo has to say that it is damaged
+        # kept as long as an intact one: an undo has to say that it is damaged
         if len([one for one in found if one.number > lost.number]) >= MOST:
             _remove(state, lost.number)
     stays = [*_last(found, undos=False), *_last(found, undos=True)]
@@ -303,9 +303,9 @@ def _remove(state: Path, number: int) -> None:
 
 
 def make_room(state: Path, error: ReplicatorError, spare: int = 0) -> bool:
-    """Delete the oldest checkpoint if ``error`` says that the disk is full; False: nothing went.
+    """If ``error`` says that the disk is full, delete the oldest checkpoint; whether it did.
 
-    True: what failed may be tried again. ``spare`` is the number of one that stays.
+    If True, the caller may retry. ``spare`` is the number of a checkpoint that is not deleted.
     """
     cause: BaseException | None = error
     while cause is not None and not _no_room(cause):
@@ -319,7 +319,7 @@ def _no_room(cause: BaseException) -> bool:
 
 def _full(error: OSError) -> bool:
     codes = (errno.ENOSPC, errno.EDQUOT)
-    if isinstance(error, shutil.Error):  # of a copied folder: it has texts only
+    if isinstance(error, shutil.Error):  # from copying a folder: it holds texts, no errno
         return any(f"[Errno {code}]" in str(error) for code in codes)
     return error.errno in codes
 

@@ -1,4 +1,4 @@
-"""Kuma is ready: the pending apply stands."""
+"""Confirms a pending apply once Kuma is ready on its rows."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ log = logging.getLogger(__name__)
 
 
 def confirm(instance: Instance) -> None:
-    """Note that the pending apply stands, and delete the history of monitors that it removed.
+    """Note that the pending apply is confirmed; delete the history of monitors that it removed.
 
-    Call once Kuma is ready on its rows, or where nobody can wait for Kuma. Without a pending apply
-    only history goes. Raises StateError, DatabaseErrors.
+    Call once Kuma is ready on its rows, or where nobody can wait for Kuma. Without a pending apply,
+    it only deletes history. Raises StateError, DatabaseErrors.
     """
     state = instance.state.load()
     if (pending := state.applying.pending) is not None:
@@ -44,7 +44,7 @@ def confirm(instance: Instance) -> None:
 
 
 def purge_history(instance: Instance) -> int:
-    """Delete history that belongs to no monitor; the number of rows. Raises DatabaseErrors."""
+    """Delete history that belongs to no monitor; returns the number of rows. DatabaseErrors."""
     effect("purging history")
     gone = instance.store.purge_history()
     effect("history purged")
@@ -72,7 +72,7 @@ def _prepare_checkpoint(instance: Instance, state: State, pending: Pending) -> N
 
 
 def _ended(state: State, instance: Instance, pending: Pending) -> State:
-    """The state once Kuma is ready: on the rows of the apply, or on those from before."""
+    """The state once Kuma is ready: on the new rows, or on the rows from before the apply."""
     if not pending.rollback:
         state = transitions.confirmed(state, pending, instance.fleet)
     else:

@@ -1,8 +1,8 @@
-"""Applies that failed, and snapshots that were called bad: remembered, not repeated for ever.
+"""Remembers applies that failed and snapshots that were called bad, to limit the retries.
 
-Two attempts are allowed, because most causes go away. Then the same snapshot is tried again only
-if what could be seen of the cause has changed, if Kuma does not run anyway, or if a person says
-so. Where a signal ended Kuma while it started, nothing can be seen: then only time passes.
+Two attempts are allowed, because most causes go away. After that, the same snapshot is retried
+only if the visible cause has changed, if Kuma does not run anyway, or if a person asks for it.
+A signal that ended Kuma at its start leaves no visible cause: the retry then waits for a time.
 """
 
 from __future__ import annotations
@@ -28,29 +28,29 @@ from replicator_kuma.replication.state.records import FailedAttempt, SnapshotRef
 from replicator_kuma.replication.state.state import State
 
 ALLOWED = 2
-"""outages for the same snapshot before its cause has to change"""
+"""attempts (each an outage) for one snapshot before its cause has to change"""
 PAUSE = 600.0
-"""seconds before a third one, doubled each time: a cause that only seems to change"""
+"""seconds before the third attempt, doubled each time: the cause may only seem to change"""
 KILLED_PAUSE = 60.0
-"""the same, after a second start that a signal ended"""
+"""the same, after a signal ended Kuma's second start"""
 _LONGEST = 86_400.0
 _ROOM = 1 << 20
 NOT_STARTED = "Kuma did not start on it"
 
 
 def call_bad(instance: Instance, mark: SnapshotRef, why: str) -> None:
-    """Remember a snapshot for which Kuma was stopped for nothing: only a person tries it again."""
+    """Note that Kuma was stopped for this snapshot in vain: only a person may retry it."""
     instance.state.change(transitions.called_bad, mark, instance.fleet, why, now=time.time())
 
 
 def aim(instance: Instance, mark: SnapshotRef, policy: str) -> str:
-    """The key of attempts that count together: one snapshot, and one policy."""
+    """The key by which attempts are counted: one snapshot with one policy."""
     name = mark.common_id(instance.fleet) or f"kept {mark.position}"
     return f"{name}:{policy}"
 
 
 def require_new(instance: Instance, wanted: str) -> None:
-    """Raise StoppedInVain where this apply has failed so before and its cause has not changed."""
+    """Raise StoppedInVain if this apply failed before and the cause has not changed."""
     state = instance.state.load()
     failed, by_itself = state.applying.failed, instance.run.by_itself
     if failed is None or failed.aim != wanted or failed.outages < ALLOWED or not by_itself:
@@ -65,7 +65,7 @@ def require_new(instance: Instance, wanted: str) -> None:
 
 
 def blocked(state: State) -> FailedAttempt | None:
-    """The failed apply that is not tried again by itself, or not yet; None: there is none."""
+    """The failed apply that is not retried automatically, or not yet; None: there is none."""
     failed = state.applying.failed
     if failed is None or failed.outages < ALLOWED or (failed.signal and _passed(failed)):
         return None
@@ -79,7 +79,7 @@ def killed(state: State, wanted: str) -> bool:
 
 
 def killed_sentence(state: State) -> str:
-    """Says that a signal ended Kuma and when its rows are tried again; "" where none did."""
+    """Says that a signal ended Kuma, and when the apply is retried; "": no signal did."""
     failed = state.applying.failed
     if failed is None or not failed.signal:
         return ""
@@ -89,7 +89,7 @@ def killed_sentence(state: State) -> str:
 
 
 def error_of(failed: FailedAttempt) -> StoppedInVain:
-    """The error that cycles and `doctor` show for it, with the exit code of the cause."""
+    """The error that cycles and `doctor` show for this failure, with the cause's exit code."""
     if failed.signal:
         error = StoppedInVain(
             f"{failed.position} is not tried again before {when(_again_at(failed))}: "
@@ -108,7 +108,7 @@ def error_of(failed: FailedAttempt) -> StoppedInVain:
 
 
 def note(instance: Instance, wanted: str, mark: SnapshotRef, error: Exception) -> None:
-    """Remember an apply that failed; call while Kuma is still stopped. Never raises."""
+    """Remember a failed apply; call while Kuma is still stopped. Never raises."""
     with contextlib.suppress(StateError):
         before = instance.state.load().applying.failed
         outages = before.outages if before is not None and before.aim == wanted else 0
@@ -146,12 +146,12 @@ def note_killed(instance: Instance, mark: SnapshotRef, policy: str, number: int)
 
 
 def _again_at(failed: FailedAttempt) -> float:
-    """When an apply on whose rows a signal ended Kuma is tried again; seconds since the epoch."""
+    """When to retry an apply after which a signal ended Kuma; seconds since the epoch."""
     return failed.at + _pause(KILLED_PAUSE, failed.outages - ALLOWED)
 
 
 def _passed(failed: FailedAttempt) -> bool:
-    """Whether that time has come; it has, too, where the clock was set back since."""
+    """Whether the retry is due; also True if the clock was set back since the failure."""
     return not failed.at <= time.time() < _again_at(failed)
 
 
@@ -160,7 +160,7 @@ def _pause(first: float, doublings: int) -> float:
 
 
 def _changed(instance: Instance, failed: FailedAttempt) -> bool:
-    """Whether what could be seen of the cause is different now."""
+    """Whether the visible cause of the failure has changed."""
     passed = time.time() - failed.at
     pause = _pause(PAUSE, failed.outages - ALLOWED - 1)
     if failed.outages > ALLOWED and 0 <= passed < pause:
@@ -170,7 +170,7 @@ def _changed(instance: Instance, failed: FailedAttempt) -> bool:
 
 
 def _grounds(instance: Instance) -> str:
-    """A fingerprint of how Kuma is stopped, and of its database's schema and triggers."""
+    """A fingerprint of how Kuma is stopped and of the database's schema and triggers."""
     parts = [instance.setup]
     with contextlib.suppress(DatabaseError), instance.store.read() as reader:
         parts += [repr(reader.definitions()), repr(sorted(reader.schema.tables.items()))]

@@ -25,7 +25,7 @@ class Observed:
 
 @dataclass(frozen=True)
 class UndoOf:
-    """Which checkpoint an undo puts back, and what the state said when its rows were in place.
+    """Which checkpoint an undo puts back, and what the state held when its rows were in place.
 
     The names are those of `state.Pending`.
     """
@@ -51,20 +51,20 @@ class Planned:
     notes: tuple[str, ...] = ()
     """values and rows that were dropped, filled or cut, in words"""
     arrived: Mapping[str, frozenset[int]] = field(default_factory=dict)
-    """ids of local rows that have come once, to be remembered once applied"""
+    """ids of local rows that came from the leader once; the state keeps them after the apply"""
     brief: tuple[str, ...] = ()
-    """those of the notes that people must not miss"""
+    """the notes that people must not miss"""
     own: bool = False
     """``source`` is this instance's own dump: nothing was translated"""
     undo: UndoOf | None = None
-    """where it is an undo"""
+    """set if this plan is an undo"""
 
     def policy_key(self, tables: Collection[str]) -> str:
-        """By which choices these rows stand from then on."""
+        """The key of the policy that these rows follow after the apply."""
         return self.undo.policy if self.undo else self.policy.fingerprint(tables)
 
     def described(self, pending: Pending, tables: Collection[str]) -> Pending:
-        """The apply with what the state says of these rows once it is confirmed."""
+        """``pending``, with what the state will hold about these rows once Kuma confirms them."""
         undo, policy = self.undo, self.policy_key(tables)
         if undo is None:
             arrived, own = remembered(self.arrived), self.keeps_own
@@ -80,7 +80,7 @@ class Planned:
 
     @property
     def keeps_own(self) -> bool:
-        """Whether rows of compared tables are this replica's own, and no leader's."""
+        """Whether some rows of compared tables are this replica's own, not the leader's."""
         return bool(self.policy.local or self.policy.settings - self.source.manifest.settings)
 
     @property
@@ -109,13 +109,13 @@ def prepare(
     own: bool = False,
     undo: UndoOf | None = None,
 ) -> Planned:
-    """Translate ``source`` and compare it with the live rows, which are read unless ``seen``.
+    """Translate ``source`` and compare it with the live rows; reads them unless ``seen`` has them.
 
-    ``own``: these are the instance's own rows, not a leader's. Raises DatabaseErrors,
+    ``own``: ``source`` holds this instance's rows, not a leader's. Raises DatabaseErrors,
     SnapshotRefused (SchemaMismatch, SnapshotMisfit), SettingsError.
     """
     seen = seen or observe_live(instance)
-    # own rows need no rules: rules that cannot be read must not prevent going back to them
+    # own rows need no rules: an unreadable file of rules must not block an undo
     policy = Policy(settings=source.manifest.settings) if own else instance.policy()
     number = len(list(instance.work.glob("plan-*")))
     came = Translated(source)
@@ -151,15 +151,15 @@ def terms_of(instance: Instance, observation: Observation, policy: Policy) -> Te
 
 
 def remembered(arrived: Mapping[str, frozenset[int]]) -> Arrived:
-    """Ids of local rows as the state keeps them."""
+    """Ids of local rows, in the form that the state keeps."""
     return tuple((name, tuple(sorted(ids))) for name, ids in sorted(arrived.items()))
 
 
 def takes_monitors(todo: Plan) -> bool:
-    """Whether monitors are deleted: their history goes too, once Kuma is ready."""
+    """Whether the plan deletes monitors: their history is deleted too, once Kuma is ready."""
     return any(t.counts.deleted or t.counts.replaced for t in todo.tables if t.name == "monitor")
 
 
 def expected_digest(instance: Instance, live: Manifest, wanted: Manifest) -> str:
-    """The live digest once ``wanted`` is applied to what this instance replicates."""
+    """The digest that the live rows will have once ``wanted`` is applied."""
     return wanted.only(set(live.tables) & instance.tables).digest

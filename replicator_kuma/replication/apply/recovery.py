@@ -1,4 +1,4 @@
-"""An apply that ended in the middle: complete it where it was committed, else drop it."""
+"""Recovers an interrupted apply: completes it if it was committed, else drops it."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def before_folder(instance: Instance) -> Path:
 
 
 def resolve_before_start(instance: Instance) -> None:
-    """Complete or drop an interrupted apply before Kuma starts, where the database can be asked.
+    """Complete or drop an interrupted apply before Kuma starts, if the database can be read.
 
-    Where it cannot (Kuma migrates, or the tables live inside a Kuma that does not run), call
+    If it cannot (Kuma migrates, or the tables live inside a Kuma that does not run), call
     `outcome_known` once Kuma is ready. Raises DatabaseErrors, StateError.
     """
     try:
@@ -50,11 +50,11 @@ def resolve_before_start(instance: Instance) -> None:
 
 
 def resolve_interrupted(instance: Instance) -> None:
-    """Complete the pending apply if its transaction was committed; drop it if it was not.
+    """Complete the pending apply if its transaction was committed; else drop it.
 
-    The live rows tell which: their digest is the pending apply's target or its base. Raises
-    DatabaseErrors where the rows cannot be read; if Kuma is started then, nobody knows which rows
-    it reads, and the apply is noted as `unread`.
+    The digest of the live rows decides: it equals the pending apply's target or its base. Raises
+    DatabaseErrors if the rows cannot be read. A Kuma that starts then reads unknown rows: the
+    apply is noted as `unread`.
     """
     pending = _pending_now(instance)
     if pending is None:
@@ -74,7 +74,7 @@ def resolve_interrupted(instance: Instance) -> None:
         _drop(instance, pending)
         return
     if rows != pending.target and not pending.drifted:
-        # somebody has changed the rows since: they no longer tell whether it was committed
+        # the rows were changed since: they no longer show whether it was committed
         instance.state.change(transitions.pending_is, replace(pending, drifted=True))
     if rows == pending.target and not pending.seen:
         instance.state.change(transitions.pending_is, replace(pending, seen=True))
@@ -83,7 +83,7 @@ def resolve_interrupted(instance: Instance) -> None:
 
 
 def _finish(instance: Instance, pending: Pending) -> None:
-    """Put the staged files in place; where they are lost, the next apply brings them anew."""
+    """Put the staged files in place; if they are lost, the next apply fetches them again."""
     try:
         staging.finish(instance.data_dir, pending.files)
     except staging.StagedLost as error:
@@ -94,7 +94,7 @@ def _finish(instance: Instance, pending: Pending) -> None:
 
 
 def _pending_now(instance: Instance) -> Pending | None:
-    """The pending apply. Where Kuma does not run, it will read the rows at its next start."""
+    """The pending apply; a Kuma that does not run now will read its rows at the next start."""
     pending = instance.state.load().applying.pending
     if pending is not None and pending.unread and not instance.kuma.running():
         pending = replace(pending, unread=False)
@@ -103,11 +103,11 @@ def _pending_now(instance: Instance) -> Pending | None:
 
 
 def _drop(instance: Instance, pending: Pending) -> None:
-    """Drop an apply of which nothing was written; the unconfirmed one before it stays pending."""
+    """Drop an apply that wrote nothing; the unconfirmed apply before it stays pending."""
     log.warning("an apply ended before its changes were written: the rows are as they were")
     stands = pending.earlier and replace(pending.earlier, files=())
     if pending.rollback:
-        # Kuma has not confirmed the rows that this way back was to replace: they stay pending
+        # Kuma has not confirmed the rows that this revert was to replace: they stay pending
         stands = replace(pending, files=(), rollback=False, writing=True, drifted=True)
     staging.discard(instance.data_dir)
     checkpoints.abandon(instance.state.folder)
@@ -117,9 +117,9 @@ def _drop(instance: Instance, pending: Pending) -> None:
 
 
 def drop_before(instance: Instance) -> None:
-    """Commit the checkpoint of a confirmed apply; delete the folder of rows from before.
+    """Commit the checkpoint of a confirmed apply; delete the folder with the rows from before it.
 
-    That folder holds secrets. Call when nothing is pending.
+    The folder holds secrets. Call when nothing is pending.
     """
     staging.discard(instance.data_dir)
     folder = before_folder(instance)
@@ -129,10 +129,10 @@ def drop_before(instance: Instance) -> None:
 
 
 def _rows_now(instance: Instance, pending: Pending) -> str:
-    """The digest of the live tables, as it was computed for the pending apply.
+    """The digest of the live tables, computed as for the pending apply.
 
-    The operator's choice of tables and settings may be another since. Then the choice with which
-    the rows from before were kept is used, if its digest is one of the pending apply's.
+    The operator may have changed the choice of tables and settings since. Then this uses the choice
+    stored with the rows from before, if its digest is one of the pending apply's.
     """
     rows = _tables_digest(instance)
     if rows not in (pending.base, pending.target):
@@ -146,7 +146,7 @@ def _rows_now(instance: Instance, pending: Pending) -> str:
 
 def _tables_digest(instance: Instance) -> str:
     store = instance.store
-    # a writer waits for a commit that its dead client began; a reader gets the old rows until then
+    # a writer waits for the commit that a dead client began; a reader would see the old rows
     opened: AbstractContextManager[Reader] = store.write() if store.outlives_us else store.read()
     with opened as reader:
         entries, _named = write_tables(None, reader, reader.schema.require(instance.tables))
@@ -154,9 +154,9 @@ def _tables_digest(instance: Instance) -> str:
 
 
 def outcome_known(instance: Instance) -> bool:
-    """Whether it is known if the pending apply was committed; call once Kuma is ready.
+    """Whether we know if the pending apply was committed; call once Kuma is ready.
 
-    False while Kuma migrates: confirm nothing then, the next cycle asks again. Raises
+    False while Kuma migrates: then confirm nothing, the next cycle asks again. Raises
     DatabaseErrors.
     """
     try:
@@ -164,7 +164,7 @@ def outcome_known(instance: Instance) -> bool:
     except DatabaseMigrating as error:
         log.info("what an earlier run wrote is not confirmed yet: %s", error)
         return False
-    except DatabaseMissing:  # nobody can tell any more
+    except DatabaseMissing:  # the outcome can no longer be known
         pending = instance.state.load().applying.pending
         if pending is not None:
             instance.state.change(transitions.pending_is, replace(pending, drifted=True))

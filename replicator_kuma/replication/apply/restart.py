@@ -1,8 +1,8 @@
-"""An apply around a restart of Kuma: note it, stop, write, start.
+"""An apply around a restart of Kuma: note it, stop Kuma, write, start Kuma.
 
-Whatever ends it, and wherever, leaves the old rows or the new ones, never a part
-(docs/architecture.md, rule 1), and Kuma running (rule 5). What a later process needs to know in
-order to go on is in the state before the step that needs it.
+An interruption at any point leaves the old rows or the new ones, never a mix
+(docs/architecture.md, rule 1), and Kuma running (rule 5). Each step is noted in the state before
+it begins, so that a later process can go on.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ log = logging.getLogger(__name__)
 def apply(instance: Instance, planned: Planned, mark: SnapshotRef) -> None:
     """Turn the instance into ``planned.wanted``, around a restart of Kuma.
 
-    An embedded MariaDB is written while Kuma runs, and Kuma restarts after that. Call with the
-    lock held, and only with a plan that is not empty. Raises KumaRunning and StoppedInVain before
-    anything is touched; DatabaseErrors, SnapshotRefused and StateError with the rows as they were
-    and Kuma running again; KumaError where Kuma does not become ready, with the rows from before
-    in place if it runs on those.
+    An embedded MariaDB is written while Kuma runs; Kuma restarts after that. Call with the lock
+    held and a plan that is not empty. Raises KumaRunning and StoppedInVain before anything is
+    touched; DatabaseErrors, SnapshotRefused and StateError with the rows unchanged and Kuma
+    running again; KumaError if Kuma does not become ready (the rows from before are back in place
+    if Kuma runs on them).
     """
     kuma, inside = instance.kuma, instance.store.embedded
     if kuma.manages and kuma.running() and instance.run.by_itself:
@@ -93,17 +93,17 @@ def apply(instance: Instance, planned: Planned, mark: SnapshotRef) -> None:
         _clean_up(instance, stops)
         if stops and bad:
             why = "it did not read back" if isinstance(error, NotAsWritten) else "it was refused"
-            with contextlib.suppress(StateError):  # another attempt would be an outage for nothing
+            with contextlib.suppress(StateError):  # a retry would be an outage in vain
                 call_bad(instance, mark, f"{why}: {error}")
         raise
     _start(instance, was_running)
 
 
 def _purge_orphans(instance: Instance, todo: Plan) -> None:
-    """Delete history that belongs to no monitor: a new monitor with that id would get it.
+    """Delete history that belongs to no monitor: a new monitor with the same id would get it.
 
-    Another program left it, or an older replicator, or the last apply set it aside. It may take a
-    while, so it is done while Kuma still runs. Raises DatabaseErrors.
+    Another program or an older replicator left it, or the last apply set it aside. Deleting may
+    take long, so it happens while Kuma still runs. Raises DatabaseErrors.
     """
     due = instance.state.load().applying.purge
     if due or any(t.counts.added for t in todo.tables if t.name == "monitor"):
@@ -116,7 +116,7 @@ def _purge_orphans(instance: Instance, todo: Plan) -> None:
 
 
 def _note(instance: Instance, planned: Planned, first: Pending, stops: bool) -> None:
-    """Write down what a later process needs to complete this apply or to revert it."""
+    """Note in the state what a later process needs to complete or revert this apply."""
     todo = planned.plan
     _keep_before(instance, planned.live, first.earlier)
     staging.stage(instance.data_dir, planned.wanted.folder, todo.files)
@@ -137,7 +137,7 @@ def _note(instance: Instance, planned: Planned, first: Pending, stops: bool) -> 
 
 
 def _keep_before(instance: Instance, live: Dump, earlier: Pending | None) -> None:
-    """Keep the rows on which Kuma was last ready, durably: those from before an unconfirmed apply.
+    """Save the rows on which Kuma was last ready: those from before an unconfirmed apply.
 
     Raises StateError.
     """
@@ -157,7 +157,7 @@ def _keep_before(instance: Instance, live: Dump, earlier: Pending | None) -> Non
 
 
 def _kuma_runs(instance: Instance) -> bool:
-    """Whether a Kuma that the replicator cannot stop may run; raises KumaRunning unless forced."""
+    """Whether a Kuma that we cannot stop may be running; raises KumaRunning unless forced."""
     inside = instance.store.embedded
     who = "" if inside else other_processes.by_kuma(instance)
     if (inside or who) and not instance.run.force:
@@ -177,7 +177,7 @@ def _stop(instance: Instance, *, was_up: bool) -> None:
 
 
 def _start(instance: Instance, was_running: bool) -> None:
-    """Start Kuma, wait until it is ready and confirm; or put the rows from before back.
+    """Start Kuma, wait until it is ready and confirm; if it is not, put the old rows back.
 
     Raises what `revert` raises.
     """
@@ -186,7 +186,7 @@ def _start(instance: Instance, was_running: bool) -> None:
         confirm(instance)
         return
     if not (was_running or instance.supervised):
-        return  # stopped by a person: confirmed once somebody starts it
+        return  # a person stopped Kuma: the apply is confirmed once somebody starts it
     if instance.run.interrupted():
         return  # a signal ends this process: the next start of the replicator goes on
     if instance.store.embedded:
@@ -199,7 +199,7 @@ def _start(instance: Instance, was_running: bool) -> None:
 
 
 def _clean_up(instance: Instance, stopped: bool) -> None:
-    """After an error: drop what was prepared and start Kuma again. Never raises."""
+    """After an error: drop the prepared apply and start Kuma again. Never raises."""
     with contextlib.suppress(ReplicatorError):
         resolve_before_start(instance)
     if not stopped or instance.run.interrupted():

@@ -1,4 +1,4 @@
-"""Kuma is not ready on new rows: put the rows from before in place, and start it on them."""
+"""Reverts an apply on which Kuma did not become ready: puts the old rows back, starts Kuma."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ _NOT_READY_HINT = (
 )
 
 _STARTS = 3
-"""of Kuma on the rows from before, where signals end it"""
+"""starts of Kuma on the old rows, if signals end it"""
 
 log = logging.getLogger(__name__)
 
 
 def started_on_unknown_rows(instance: Instance, pending: Pending) -> bool:
-    """Whether the database could not be read when Kuma was started: it read unknown rows."""
+    """Whether Kuma was started while we could not read the database: it read unknown rows."""
     return pending.unread and not instance.store.embedded
 
 
 def stop_after_write(instance: Instance) -> None:
-    """Stop a Kuma that ran while rows were written: it reads them at its next start.
+    """Stop a Kuma that ran while rows were written: it reads the new rows at its next start.
 
-    Raises KumaError; the state still says then that Kuma has not read them.
+    Raises KumaError; the state then still says that Kuma has not read them.
     """
     instance.state.change(transitions.kuma_stopped)
     instance.stop_kuma()
@@ -60,9 +60,9 @@ def stop_after_write(instance: Instance) -> None:
 
 
 def wait_or_revert(instance: Instance, *, start: bool) -> None:
-    """Wait until Kuma is ready; start it first where ``start`` says so.
+    """Wait until Kuma is ready; if ``start``, start it first.
 
-    Where it does not become ready, the rows from before go back: raises what `revert` raises.
+    If Kuma does not become ready, put the old rows back and raise what `revert` raises.
     """
     try:
         if start:
@@ -74,22 +74,22 @@ def wait_or_revert(instance: Instance, *, start: bool) -> None:
 
 
 def revert(instance: Instance, cause: KumaError) -> NoReturn:
-    """Put the rows from before in place and start Kuma on them: it did not start on the new ones.
+    """Put the old rows back and start Kuma on them, because it did not start on the new ones.
 
     Always raises KumaError. The snapshot is called bad only if Kuma starts on the old rows and
-    failed on the new ones by itself. A signal that ended Kuma tells nothing of the snapshot.
+    failed on the new ones by itself. A signal that ended Kuma says nothing about the snapshot.
     """
-    if instance.store.embedded:  # it could not be resolved before Kuma's MariaDB was up
+    if instance.store.embedded:  # the outcome is unknown until Kuma's MariaDB is up
         with contextlib.suppress(ReplicatorError):
             resolve_before_start(instance)
     pending, folder = instance.state.load().applying.pending, before_folder(instance)
     if pending is None or not (folder / "manifest.json").exists() or _migrating(instance):
         raise cause
     if started_on_unknown_rows(instance, pending):
-        raise cause  # Kuma may have failed without its database: the next cycle restarts it
+        raise cause  # Kuma may have failed for lack of its database: the next cycle restarts it
     number = _killed_by(cause)
-    if pending.rollback:  # they are in place: another stop would only keep a slow Kuma down
-        if number:  # once it runs, the next cycle confirms them
+    if pending.rollback:  # the old rows are in place: another stop would only delay a slow Kuma
+        if number:  # once Kuma runs, the next cycle confirms the rows
             _start_again(instance)
             raise KumaKilled(
                 f"Uptime Kuma was {killed_by(number)} while it started on the rows from before "
@@ -98,7 +98,7 @@ def revert(instance: Instance, cause: KumaError) -> NoReturn:
         raise KumaError(
             f"Kuma is not ready, on the rows from before: {cause}", hint=_NOT_READY_HINT
         ) from cause
-    if number:  # before anything else: a process that goes on after our death has to know it
+    if number:  # noted first: a process that goes on after ours dies has to know it
         failed_attempts.note_killed(instance, pending.mark, pending.policy, number)
     _restore(instance, pending, folder, cause)
     instance.run.progress("starting Kuma on them")
@@ -115,12 +115,12 @@ def revert(instance: Instance, cause: KumaError) -> NoReturn:
 
 
 def _killed_by(error: KumaError) -> int:
-    """The number of the signal that ended Kuma while it started; 0: it failed in another way."""
+    """The number of the signal that ended Kuma at its start; 0: Kuma failed in another way."""
     return signal_of(error.status) if isinstance(error, NotReady) else 0
 
 
 def _restore(instance: Instance, pending: Pending, folder: Path, cause: KumaError) -> None:
-    """Put the rows from before in place and leave Kuma stopped; if that fails, start Kuma.
+    """Put the old rows back and leave Kuma stopped; if that fails, start Kuma.
 
     Raises KumaError.
     """
@@ -139,9 +139,9 @@ def _restore(instance: Instance, pending: Pending, folder: Path, cause: KumaErro
 
 
 def _start_again(instance: Instance) -> None:
-    """Start Kuma on the rows from before and wait; start it again where a signal ended it.
+    """Start Kuma on the old rows and wait; start it again if a signal ended it.
 
-    Raises KumaError where it is not ready, or at the third signal; Kuma is left started.
+    Raises KumaError if Kuma is not ready, or at the third signal; Kuma is left started.
     """
     for left in reversed(range(_STARTS)):
         instance.start_kuma()
@@ -159,7 +159,7 @@ def _start_again(instance: Instance) -> None:
 
 
 def _judged(instance: Instance, pending: Pending, cause: KumaError) -> KumaError:
-    """The error to raise once Kuma runs on the rows from before; notes a bad snapshot."""
+    """The error to raise once Kuma runs on the old rows; notes a bad snapshot."""
     position, runs = pending.mark.position, "it runs on the rows from before"
     if number := _killed_by(cause):
         how = killed_by(number)
@@ -170,7 +170,7 @@ def _judged(instance: Instance, pending: Pending, cause: KumaError) -> KumaError
         call_bad(instance, pending.mark, f"{NOT_STARTED} ({cause})")
         instance.state.change(transitions.unsuspected)
     elif instance.state.load().applying.suspect in pending.mark.names(instance.fleet):
-        # nobody can tell whether Kuma was killed: try the snapshot once more
+        # Kuma may have been killed, which cannot be known: try the snapshot once more
         return KumaError(said, hint="Look at Kuma's log. The next cycle tries it once more.")
     return KumaError(
         said,
@@ -179,9 +179,9 @@ def _judged(instance: Instance, pending: Pending, cause: KumaError) -> KumaError
 
 
 def _migrating(instance: Instance) -> bool:
-    """Whether Kuma changes its schema now, after an upgrade: it must not be stopped then.
+    """Whether Kuma is migrating its schema after an upgrade: then it must not be stopped.
 
-    Some of its migrations answer on no port.
+    During some migrations Kuma listens on no port.
     """
     try:
         with instance.store.read():
@@ -193,9 +193,9 @@ def _migrating(instance: Instance) -> bool:
 
 
 def _restore_in_order(instance: Instance, pending: Pending, folder: Path) -> None:
-    """Write the rows from before and stop Kuma, in the order that its database needs.
+    """Write the old rows and stop Kuma, in the order that its database needs.
 
-    An embedded MariaDB ends with Kuma: its rows are written first.
+    An embedded MariaDB ends when Kuma ends: its rows are written first.
     """
     if instance.store.embedded:
         try:

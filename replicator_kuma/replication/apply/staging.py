@@ -1,9 +1,9 @@
 """Kuma's files around a transaction: staged beside their place, renamed after the commit.
 
 Renaming is the only step between the commit and Kuma's start. It can be repeated: a file that is
-no longer staged is in its place. It must not fail, so everything that a rename needs is tried
-before the transaction. A file is staged in the data directory if it can be renamed from there, else
-in the folder where it belongs (a mount, a link to another file system).
+no longer staged is in its place. A rename must not fail, so all that it needs is tried before
+the transaction. A file is staged in the data directory if a rename from there works, else in
+its target folder (a mount, or a link to another file system).
 """
 
 from __future__ import annotations
@@ -28,29 +28,29 @@ from replicator_kuma.dump.files import open_regular
 from replicator_kuma.replication.state.file import sync_folder
 
 FOLDER = ".replicator-staging"
-"""In Kuma's data directory, or in the folder of a file's place; no other program looks into it."""
+"""In Kuma's data directory or in a file's target folder; no other program reads it."""
 
 FileChanges = Iterable[tuple[str, str | None]]
 
 _TRIAL = re.compile(r"\.replicator-[0-9a-f]{16}\.tmp")
 _GET_FLAGS = 2 << 30 | array.array("l").itemsize << 16 | ord("f") << 8 | 1
 _PAGES = "group,incident,maintenance_status_page,monitor_group,status_page,status_page_cname"
-"""status_page and all tables that refer to it: what REPLICATOR_EXCLUDE_TABLES may leave out"""
+"""status_page and all tables that refer to it, for REPLICATOR_EXCLUDE_TABLES"""
 _FIXED = 0x10 | 0x20
 """FS_IMMUTABLE_FL, FS_APPEND_FL: not even root can replace such a file"""
 
 
 class StagedLost(StateError):
-    """Staged files are gone or changed: the rows were written and their files were not."""
+    """Staged files are gone or changed: the rows were written, but their files were not."""
 
     hint = "Who else writes in Kuma's data directory? The next cycle brings the files anew."
 
 
 def stage(data_dir: Path, dump: Path, files: FileChanges) -> None:
-    """Copy the files to come from a dump folder to where they can be renamed from, durably.
+    """Copy new files from a dump folder to a staging folder, durably.
 
-    Raises StateError where a file could not be put in its place, or deleted, after the commit;
-    nothing that Kuma sees has changed then.
+    Raises StateError if a file could not be renamed into its place, or deleted, after the commit;
+    then nothing that Kuma sees has changed.
     """
     discard(data_dir)
     name = ""
@@ -78,8 +78,8 @@ def _unplaceable(data_dir: Path, name: str, error: OSError) -> StateError:
 
 
 def _hint(error: OSError, place: Path) -> str:
-    """What to do so that a file can be put in its place."""
-    # monitors refer to Docker hosts: nobody can do without those
+    """The hint for a file that cannot be put in its place."""
+    # monitors refer to Docker hosts: their table cannot be excluded
     logo = place.name.startswith("logo")
     without = f", or do without status pages: REPLICATOR_EXCLUDE_TABLES={_PAGES}" if logo else ""
     match error.errno:
@@ -100,15 +100,15 @@ def _hint(error: OSError, place: Path) -> str:
 
 
 def can_place(data_dir: Path, name: str) -> bool:
-    """Whether a file comes there by a rename from the data directory, not staged in its folder.
+    """Whether a rename from the data directory to this place works; False: stage in its folder.
 
-    Raises StateError where it cannot come there at all. Needs no lock.
+    Raises StateError if the file cannot be put there at all. Needs no lock.
     """
     for again in (True, False):
         try:
             with Folder.open(data_dir) as data, _near(data, name) as (near, rest):
                 return _try_to_place(data, near, rest)
-        except FileNotFoundError as error:  # a cycle has cleared away what was tried here
+        except FileNotFoundError as error:  # a cycle has deleted our trial file
             if not again:
                 raise _unplaceable(data_dir, name, error) from error
         except OSError as error:
@@ -118,14 +118,14 @@ def can_place(data_dir: Path, name: str) -> bool:
 
 @contextlib.contextmanager
 def _near(data: Folder, name: str) -> Iterator[tuple[Folder, str]]:
-    """The folder of a file, or the nearest one above that exists; and the path on from there."""
+    """The nearest existing folder above a file, and the rest of the path from there."""
     near, parts = data.folder(""), name.split("/")
     try:
         while len(parts) > 1:
             try:
                 below = near.folder(parts[0])
             except FileNotFoundError:
-                if near.stat(parts[0]) is not None:  # a link that leads nowhere
+                if near.stat(parts[0]) is not None:  # a dangling link
                     raise
                 break
             near.close()
@@ -143,7 +143,7 @@ def _try_to_delete(near: Folder, rest: str) -> None:
 
 
 def _try_to_place(data: Folder, near: Folder, rest: str) -> bool:
-    """Whether a rename from the data directory works; raises OSError if no file can come there."""
+    """Whether a rename from the data directory works; raises OSError if no way works."""
     if "/" not in rest:
         _replaceable(near, rest)
     trial = _trial(near)
@@ -161,14 +161,14 @@ def _try_to_place(data: Folder, near: Folder, rest: str) -> bool:
 
 
 def _trial(folder: Folder) -> str:
-    """An empty file of a new name."""
+    """Create an empty file; returns its new name."""
     name = f".replicator-{secrets.token_hex(8)}.tmp"
     folder.create(name)
     return name
 
 
 def _replaceable(folder: Folder, name: str) -> None:
-    """Raise OSError where a rename or unlink could not replace what is there."""
+    """Raise OSError if a rename or unlink could not replace this file."""
     found = folder.stat(name)
     if found is None:
         return
@@ -183,7 +183,7 @@ def _replaceable(folder: Folder, name: str) -> None:
 
 
 def _fixed(folder: Folder, name: str) -> bool:
-    """Whether a file is immutable (chattr +i, +a); False where that cannot be read."""
+    """Whether a file is immutable (chattr +i, +a); False if that cannot be read."""
     flags = array.array("l", [0])
     try:
         with folder.open_file(name) or contextlib.nullcontext() as file:
@@ -195,7 +195,7 @@ def _fixed(folder: Folder, name: str) -> bool:
 
 
 def _stage(holder: Folder, rest: str, data: Folder, name: str, dump: Path) -> None:
-    """Copy a file to where it can be renamed from, with the owner of Kuma's data directory."""
+    """Copy a file to a staging folder, with the owner of Kuma's data directory."""
     source = open_regular(dump / "files" / name)
     if source is None:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
@@ -207,10 +207,10 @@ def _stage(holder: Folder, rest: str, data: Folder, name: str, dump: Path) -> No
 
 
 def finish(data_dir: Path, files: FileChanges) -> None:
-    """Put staged files in their places and delete those that go; can be repeated.
+    """Put staged files in their places, and delete files that the plan removes; can be repeated.
 
-    Raises StateError; what is staged stays so until all are in their places. StagedLost for a file
-    that is neither staged nor in its place: all others are, then.
+    Raises StateError; then the staged files stay staged for the next attempt. Raises StagedLost
+    for a file that is neither staged nor in its place; all other files are in place then.
     """
     lost, name = [], ""
     try:
@@ -244,7 +244,7 @@ def _place(data: Folder, name: str, sha256: str) -> bool:
     above, _, last = name.rpartition("/")
     for holder, rest in _staged(data, name):
         with holder:
-            # another content is of an apply that died while it staged its own files
+            # a file with another hash is left from an apply that died while staging
             if _hash(holder, rest) == sha256:
                 with data.make(above, 0o755, data.owner) as folder:
                     _move(holder, rest, folder, last, data)
@@ -258,7 +258,7 @@ def _move(holder: Folder, rest: str, folder: Folder, last: str, data: Folder) ->
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        # staged by version 0.3.0, or mounted since: copied beside its place
+        # staged by 0.3.0, or a mount came since: copy it into the target folder
         file = holder.open_file(rest)
         if file is None:
             raise
@@ -269,7 +269,7 @@ def _move(holder: Folder, rest: str, folder: Folder, last: str, data: Folder) ->
 
 
 def _staged(data: Folder, name: str) -> Iterator[tuple[Folder, str]]:
-    """Each staging folder in which a file may wait for its place, and its name there."""
+    """Each staging folder that may hold a file, and the file's name there."""
     for at in range(name.count("/") + 1):
         parts = name.split("/")
         above, rest = "/".join(parts[:at]), "/".join(parts[at:])
@@ -284,7 +284,7 @@ def _is_folder(folder: Folder, name: str) -> bool:
 
 
 def _hash(folder: Folder, name: str) -> str:
-    """SHA-256 in hex; empty where there is no such file."""
+    """SHA-256 in hex; empty if there is no such file."""
     file = folder.open_file(name)
     if file is None:
         return ""
@@ -293,7 +293,7 @@ def _hash(folder: Folder, name: str) -> str:
 
 
 def _holders(data: Folder) -> Iterator[Folder]:
-    """Each folder in which a staging folder may be."""
+    """Each folder that may contain a staging folder."""
     yield data.folder("")
     for name in ("upload", "docker-tls"):
         with contextlib.suppress(OSError), data.folder(name) as folder:

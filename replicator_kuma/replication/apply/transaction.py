@@ -1,6 +1,6 @@
-"""A plan becomes rows in one transaction: read again, write, read back, commit; then files.
+"""Writes a plan in one transaction: read again, write, read back, commit; then the files.
 
-It ends in the old rows or the new ones, never a part of them (docs/architecture.md, rule 1).
+The result is the old rows or the new ones, never a mix (docs/architecture.md, rule 1).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.state import transitions
 
 READ_BACK_ROWS = 2_000
-"""Up to so many changed rows are read back one by one; beyond, all tables are hashed again."""
+"""Up to this many changed rows are read back one by one; for more, all tables are hashed."""
 _CHUNK = 400
 _TRIES = 3
 _HINT = f"Kuma was not stopped for it. {ADDED}"
@@ -41,11 +41,11 @@ log = logging.getLogger(__name__)
 
 
 class _Changed(Exception):
-    """The rows are not those that were planned with."""
+    """The live rows are no longer those of the plan."""
 
 
 def carry_out(instance: Instance, planned: Planned, note: Callable[[Planned], None]) -> None:
-    """Write a noted plan and put its files in place; plan anew when rows changed meanwhile.
+    """Write a noted plan and put its files in place; plan again if rows changed meanwhile.
 
     ``note`` is called with each new plan. Raises DatabaseError, SnapshotRefused, StateError.
     """
@@ -65,7 +65,7 @@ def carry_out(instance: Instance, planned: Planned, note: Callable[[Planned], No
 def _write(instance: Instance, planned: Planned) -> None:
     """Read the rows again, write, read back, commit: one transaction. Raises _Changed.
 
-    Where the database's files prove that nobody has written since, the rows are not read again.
+    If the database's files prove that nobody has written since, the rows are not read again.
     """
     todo = planned.plan
     effect("opening the transaction")
@@ -87,9 +87,9 @@ def _write(instance: Instance, planned: Planned) -> None:
 
 
 def _same(planned: Manifest, writer: Reader) -> bool:
-    """Whether the live rows are still those that were planned with.
+    """Whether the live rows are still those of the plan.
 
-    Ids of rows without a key count; runtime columns of other rows do not.
+    Compares the ids of rows without a key; ignores runtime columns of other rows.
     """
     entries, _named = write_tables(None, writer, planned.tables)
     return all(
@@ -100,17 +100,17 @@ def _same(planned: Manifest, writer: Reader) -> bool:
 
 
 def rehearse(instance: Instance, planned: Planned) -> None:
-    """Carry the plan out on a copy of the database: what fails there would fail after a stop.
+    """Carry the plan out on a copy of the database, to find errors before Kuma is stopped.
 
-    Raises DatabaseError, SnapshotRefused. An error proves nothing, and is not raised, where the
-    live rows have changed since they were compared.
+    Raises DatabaseError, SnapshotRefused. If the live rows have changed since they were compared,
+    an error proves nothing and is not raised.
     """
     todo, wanted = planned.plan, planned.wanted.manifest
     if not todo.tables:
         return
     instance.run.progress("trying the changes on a copy")
     try:
-        # SQLite opens its path more than once: nobody can replace a file whose name is random
+        # SQLite opens its path more than once: a random name keeps others from replacing the file
         folder = instance.work / secrets.token_hex(8)
         with instance.store.rehearsal(folder) as writer:
             if writer is not None:
@@ -138,7 +138,7 @@ def execute(writer: Writer, todo: Plan, *, back: bool = False) -> None:
 
     First deletions, children before parents; then room for values that must be UNIQUE; then rows,
     parents before children. An engine that checks each reference at once needs this order.
-    ``back``: these are the rows from before, so that history that was set aside is theirs again.
+    ``back``: these are the old rows, so they get back the history that was set aside.
     """
     for table in reversed(todo.tables):
         writer.delete(table.name, (change.key for change in todo.changes(table, "-")))
@@ -150,7 +150,7 @@ def execute(writer: Writer, todo: Plan, *, back: bool = False) -> None:
         writer.make_room(table.name, _room(writer, todo, table))
         _upsert(writer, todo, table)
         if table.name == "monitor" and back:
-            # setting history aside a second time would drop it
+            # history that is set aside twice would be lost
             writer.unpark_history(int(change.key) for change in todo.changes(table, "*"))
     effect("rows written")
 
@@ -176,9 +176,9 @@ def _upsert(writer: Writer, todo: Plan, table: TablePlan) -> None:
 
 
 def verify(writer: Writer, todo: Plan, wanted: Manifest) -> None:
-    """Read back what was written, and raise where it is not what was wanted.
+    """Read the written rows back; raise if they differ from the plan.
 
-    Raises NotAsWritten, SnapshotRefused; the transaction is rolled back then.
+    Raises NotAsWritten, SnapshotRefused; then the transaction is rolled back.
     """
     acts = bool(writer.triggers())
     alone = not acts and not any(_takes_rows(table) for table in todo.tables)
@@ -201,7 +201,7 @@ def verify(writer: Writer, todo: Plan, wanted: Manifest) -> None:
 
 
 def _takes_rows(table: TablePlan) -> bool:
-    """Whether rows are deleted: others may be deleted with them, or refer to them."""
+    """Whether the plan deletes rows: other rows may refer to them, or be deleted with them."""
     return bool(table.counts.deleted or table.counts.replaced or table.counts.moved)
 
 
@@ -223,6 +223,6 @@ def _reads_back(writer: Writer, todo: Plan, table: TablePlan) -> bool:
 
 
 def _written(change: Change) -> tuple[Any, ...]:
-    """The values that a change wrote; a row that stays keeps its runtime columns."""
+    """The values that a change wrote; an updated row keeps its runtime columns."""
     new = change.new or ()
     return new if change.op in ("~", "=~") else (*new, *(change.runtime or ()))

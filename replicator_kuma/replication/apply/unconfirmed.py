@@ -1,4 +1,4 @@
-"""What a cycle does first about an apply that Kuma has not confirmed."""
+"""The first step of a cycle: handles an apply that Kuma has not confirmed."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ log = logging.getLogger(__name__)
 
 
 def recover(instance: Instance) -> None:
-    """Confirm a pending apply once Kuma is ready, or put the rows from before back.
+    """Confirm a pending apply once Kuma is ready; if Kuma is not, put the old rows back.
 
-    Then delete the history of monitors that are gone. Raises what `revert` raises; KumaRunning
-    where Kuma would have to restart and nobody said how; DatabaseUnreachable where the tables live
+    Then delete the history of deleted monitors. Raises what `revert` raises; KumaRunning if Kuma
+    needs a restart and no way to restart it is configured; DatabaseUnreachable if the tables live
     inside a Kuma that does not run.
     """
     pending, kuma = instance.state.load().applying.pending, instance.kuma
-    # nobody knows which rows this start of Kuma has read: only its next start tells of them
+    # it is unknown which rows Kuma read at this start: only its next start can confirm them
     doubtful = pending is not None and started_on_unknown_rows(instance, pending)
     if pending is not None and kuma.manages and not doubtful:
         running = kuma.running()
         if not running and (not pending.restart or kuma.owned):
-            return  # a person stopped it, or the supervisor has yet to start it
+            return  # a person stopped Kuma, or the supervisor has not started it yet
         if not running:
             log.warning("Kuma ended on rows that were not confirmed yet: starting it")
         wait_or_revert(instance, start=not running)
@@ -45,13 +45,13 @@ def confirm_started(instance: Instance) -> None:
     """Confirm a pending apply: `replicator run` has just started Kuma, and it is ready."""
     pending = instance.state.load().applying.pending
     if pending is not None and pending.unread:
-        return  # the rows could not be asked before this start: the cycle that comes does
+        return  # the rows could not be read before this start: the next cycle reads them
     if pending is None or outcome_known(instance):
         confirm(instance)
 
 
 def _restart_unread(instance: Instance) -> None:
-    """Restart a Kuma that has not read the rows since they were written."""
+    """Restart a Kuma that has not read the new rows."""
     pending = instance.state.load().applying.pending
     if pending is None or not pending.unread or instance.run.force:
         return

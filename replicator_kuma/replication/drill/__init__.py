@@ -1,1 +1,1 @@
-"""A recovery, tried out."""
+"""Drills: recoveries tried out, without effect on the instance's rows."""

@@ -1,7 +1,7 @@
-"""A drill: the newest snapshot brought to life beside the instance, looked at, and removed.
+"""A drill: restores the newest snapshot beside the instance, checks it, and deletes it.
 
-It goes the way of a restore, by the same code, in a scratch (scratch.py). The instance's own
-database, files and Kuma are only read.
+It runs the code of a restore, in a scratch folder (scratch.py). The instance's own database,
+files and Kuma are only read.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ from replicator_kuma.replication.state.records import DRILL, Drill, Pending, Sna
 from replicator_kuma.replication.state.state import State
 
 NOTE_WAIT = 60.0
-"""Seconds that the note of a drill waits for a cycle that is under way."""
+"""Seconds that a drill waits for a running cycle before it notes its result."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Drilled:
-    """A drill that went well; ``steps`` are names and seconds."""
+    """A drill that succeeded; ``steps`` are names and seconds."""
 
     snapshot: Snapshot
     steps: tuple[tuple[str, float], ...]
@@ -95,7 +95,7 @@ class Drilled:
 
 @dataclass
 class _Course:
-    """How far a drill has come; ``steps`` are those that went well."""
+    """The progress of a drill; ``steps`` are those that succeeded."""
 
     instance: Instance
     position: str = ""
@@ -104,7 +104,7 @@ class _Course:
 
     @contextlib.contextmanager
     def step(self, name: str, words: str) -> Iterator[None]:
-        """Time a step; what goes wrong in it is the drill's result."""
+        """Time a step; an error in it is the drill's result."""
         self.instance.step(words)
         began = time.monotonic()
         try:
@@ -116,7 +116,7 @@ class _Course:
         self.steps.append((name, time.monotonic() - began))
 
     def failed(self, step: str, error: Exception) -> DrillFailed:
-        """What the drill found, with the hint of its cause."""
+        """The drill's error, with the hint of its cause."""
         self.failed_at = step
         said = str(error.strerror if isinstance(error, OSError) else error)
         of = f"the drill of {self.position}" if self.position else "the drill"
@@ -131,11 +131,11 @@ class _Course:
 def drill(
     instance: Instance, snapshot: str | None = None, kuma: ThrowAway | None = None
 ) -> Drilled:
-    """Bring a snapshot to life in a scratch: the newest one, or the one that is named.
+    """Restore a snapshot in a scratch folder: the newest one, or the named one.
 
-    ``kuma`` boots on it then. Needs no lock, but takes it for a moment to note how the newest one
-    went. Raises DrillFailed, noted and told; and what kept the drill from taking place at all:
-    a repository out of reach, a database that has no schema to go by, another drill.
+    Then boot ``kuma`` on it. Needs no lock, but takes it for a moment to note the result for the
+    newest one. Raises DrillFailed, noted and told; other errors if the drill could not begin: an
+    unreachable repository, a database without a schema, another drill.
     """
     course = steps(instance, snapshot, kuma)
     while True:
@@ -153,9 +153,9 @@ def steps(
     *,
     tell: bool = True,
 ) -> Generator[None, None, Drilled]:
-    """`drill`, step by step: at each ``yield`` something else may have its turn.
+    """`drill`, step by step: other work may run at each ``yield``.
 
-    ``tell``: notify; not where who calls does so.
+    ``tell``: notify; False if the caller does that.
     """
     if kuma is not None:
         if instance.store.quieten is None:
@@ -179,7 +179,7 @@ def steps(
 
 
 def _find(course: _Course, wanted: str | None) -> Snapshot:
-    """The snapshot to drill; one that is not there any more fails the drill."""
+    """The snapshot to drill; if it no longer exists, the drill fails."""
     instance = course.instance
     instance.step("asking the repository")
     try:
@@ -225,12 +225,12 @@ def _run(
             yield
             with course.step("start", "starting a throw-away Uptime Kuma"):
                 seconds = _boot(at, kuma)
-            course.steps[-1] = ("start", seconds)  # its end is no part of a recovery
+            course.steps[-1] = ("start", seconds)  # Kuma's end is not part of a recovery
     return Drilled(snapshot, tuple(course.steps), kuma is not None, (*warnings, *planned.notes))
 
 
 def _opened(course: _Course, stack: contextlib.ExitStack) -> Instance:
-    """The scratch. A full disk, too, is what a recovery would meet."""
+    """Open the scratch. A full disk fails the drill: a recovery would meet it too."""
     try:
         return stack.enter_context(scratch.opened(course.instance))
     except StateError as error:
@@ -247,7 +247,7 @@ def _load(at: Instance, source: Dump, snapshot: Snapshot) -> prepare.Planned:
 
 
 def _stage(at: Instance, planned: prepare.Planned, snapshot: Snapshot) -> None:
-    """What an apply notes before it writes."""
+    """Stage the files, and note what an apply notes before it writes."""
     todo = planned.plan
     staging.stage(at.data_dir, planned.wanted.folder, todo.files)
     pending = Pending(SnapshotRef.of(snapshot), todo.base, todo.target, todo.files)
@@ -255,7 +255,7 @@ def _stage(at: Instance, planned: prepare.Planned, snapshot: Snapshot) -> None:
 
 
 def _check(at: Instance, planned: prepare.Planned, snapshot: Snapshot) -> tuple[str, ...]:
-    """Integrity, references, digest and counts of what was loaded; the warnings."""
+    """Check integrity, references, digest and counts of the loaded rows; returns the warnings."""
     label, source, wanted = snapshot.label, planned.source.manifest, planned.wanted.manifest
     if (label.rows, label.monitors) != (source.rows, source.monitors):
         raise SnapshotRefused(
@@ -281,7 +281,7 @@ def _check(at: Instance, planned: prepare.Planned, snapshot: Snapshot) -> tuple[
 
 
 def _boot(at: Instance, kuma: ThrowAway) -> float:
-    """Boot a Kuma on the scratch, which watches nobody; seconds. Raises KumaError."""
+    """Boot a Kuma on the scratch, without active monitors; its seconds. Raises KumaError."""
     quieten = at.store.quieten
     assert quieten is not None
     account = quieten()
@@ -300,7 +300,7 @@ def _boot(at: Instance, kuma: ThrowAway) -> float:
 def _note(
     instance: Instance, course: _Course, end: str | DrillFailed, booted: bool, tell: bool
 ) -> None:
-    """Keep how a drill of the newest snapshot ended, and tell it. Never raises."""
+    """Note how a drill of the newest snapshot ended, and tell it. Never raises."""
     ended = Drill(
         at=time.time(),
         ok=not course.failed_at,

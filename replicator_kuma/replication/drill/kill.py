@@ -1,7 +1,7 @@
-"""`replicator drill --kill`: the supervised Kuma ended by SIGKILL, and how long until it monitors.
+"""`replicator drill --kill`: ends the supervised Kuma by SIGKILL, and times its recovery.
 
-Only Kuma is killed, never its supervisor, which starts it again at once. (After a crash of its own
-Kuma's end is the supervisor's too, and whoever runs the container starts both.)
+Only Kuma is killed, never its supervisor, which starts Kuma again at once. (After a real crash of
+Kuma the supervisor ends too, and the container's runtime starts both.)
 """
 
 from __future__ import annotations
@@ -60,11 +60,11 @@ class Killed:
 
 
 def kill(instance: Instance, kuma: SupervisedKuma, url: str, patience: float) -> Killed:
-    """End Kuma by SIGKILL, start it, and wait until it monitors; ``patience`` seconds for each.
+    """End Kuma by SIGKILL, start it, wait until it monitors; ``patience`` seconds for each step.
 
-    In the supervisor's worker: no cycle is under way there. Raises AlreadyRunning and KumaError
-    before anything is done (another replicator is at work, an apply is unconfirmed, Kuma is not
-    ready), SettingsError where it is no child of ours; DrillFailed, told and noted.
+    Call in the supervisor's worker, where no cycle runs now. Raises AlreadyRunning and KumaError
+    before anything is done (another replicator works, an apply is unconfirmed, Kuma is not
+    ready), SettingsError if Kuma is not our child; DrillFailed, told and noted.
     """
     with instance.state.lock():
         _require_quiet(instance, kuma, url)
@@ -99,13 +99,13 @@ def _require_quiet(instance: Instance, kuma: SupervisedKuma, url: str) -> None:
             hint="See how far it is (replicator status), and run the drill again then.",
         )
     if probe(url) is not Readiness.READY:
-        # killed in a migration it would never start again
+        # a Kuma that is killed in a migration would never start again
         raise KumaError("Uptime Kuma is not ready, so it is not killed", hint="Try again later.")
 
 
 def _kill(instance: Instance, kuma: SupervisedKuma, patience: float) -> Killed:
     store = instance.store
-    before = newest_beat(store)  # one inside Kuma can be asked only while that runs
+    before = newest_beat(store)  # a database inside Kuma answers only while Kuma runs
     instance.step("killing Uptime Kuma")
     began = time.monotonic()
     kuma.kill()
@@ -125,9 +125,9 @@ def _kill(instance: Instance, kuma: SupervisedKuma, patience: float) -> Killed:
 
 
 def newest_beat(store: Store) -> int | None:
-    """The highest id of a heartbeat of an active monitor, 0 for none yet; None: none is active.
+    """The highest heartbeat id of an active monitor, 0: none yet; None: no monitor is active.
 
-    Kuma gives ids in order, so that a newer beat has a higher one, whatever the clocks say.
+    Kuma assigns ids in order: a newer beat has a higher id, whatever the clocks say.
     Raises DatabaseError.
     """
     with store.read() as reader:
@@ -151,7 +151,7 @@ def _wait_beat(instance: Instance, before: int, patience: float) -> None:
 
 
 def _beats(newest: Callable[[], int | None], before: int) -> bool:
-    """Whether there is a newer one; a database that is busy, or not up yet, has none yet."""
+    """Whether there is a newer beat; False while the database is busy or not up yet."""
     try:
         found = newest()
     except (DatabaseLocked, DatabaseUnreachable):

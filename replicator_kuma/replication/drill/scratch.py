@@ -1,7 +1,7 @@
-"""A drill's own place: a folder in the state directory, and an instance that lives in it.
+"""A drill's scratch: a folder in the state directory, and an instance inside it.
 
-Who holds the lock on the folder works in it; the kernel frees that lock however a drill ends. So
-what a killed drill left is known by a folder that nobody has locked.
+A drill locks its folder; the kernel frees the lock when the drill ends in any way. So a folder
+without a lock was left by a killed drill.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ log = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def opened(instance: Instance) -> Iterator[Instance]:
-    """A scratch instance for the block: as ``instance`` is once it leads, without its rows.
+    """A scratch instance for the block: like ``instance`` as a leader, but without its rows.
 
-    All of it is gone after the block. Raises AlreadyRunning while another drill is at work,
+    It is deleted after the block. Raises AlreadyRunning while another drill runs,
     StateError, DatabaseErrors and SettingsError.
     """
     instance.state.prepare()
@@ -42,12 +42,12 @@ def opened(instance: Instance) -> Iterator[Instance]:
     with _locked(folder):
         try:
             _clear(folder)
-            # SQLite and Kuma look their path up again: nobody can put another in its place whose
-            # name he cannot foresee
+            # SQLite and Kuma open their path again: a random name keeps others from replacing the
+            # folder
             here = folder / secrets.token_hex(8)
             for path in (here, here / "data", here / "state", here / "state" / "work"):
                 _make(path)
-            # local tables, overrides and strategy are a replica's own ways
+            # local tables, overrides and strategy belong to a replica only
             own = replace(Policy(settings=policy.settings), compatible=policy.compatible)
             with instance.store.scratch(here / "data") as store:
                 yield replace(
@@ -65,7 +65,7 @@ def opened(instance: Instance) -> Iterator[Instance]:
 
 
 def forget(instance: Instance) -> None:
-    """Remove what a killed drill left, secrets among it; harmless while a drill is at work."""
+    """Delete what a killed drill left, which includes secrets; harmless while a drill runs."""
     folder = instance.state.folder / FOLDER
     if not folder.exists():
         return
@@ -95,7 +95,7 @@ def _make(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """The folder, made where it is not there, and nobody else in it."""
+    """Create the folder if needed, and lock it for the block."""
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -1,1 +1,1 @@
-"""A leader's cycle, and what only a leader does."""
+"""A leader's cycle, and the actions that only a leader takes."""

@@ -1,4 +1,4 @@
-"""The leader's cycle: observe, decide, publish. At most one leader a fleet, chosen by a person."""
+"""The leader's cycle: observe, decide, publish. A person chooses the fleet's only leader."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ class Leader:
         self.instance = instance
 
     def cycle(self, *, allow_shrink: bool = False, verify: bool = False) -> CycleResult:
-        """One cycle, under the instance's lock; ``verify`` asks the repository in any case.
+        """Run one cycle, under the instance's lock; ``verify``: ask the repository in any case.
 
-        Raises ReplicatorErrors; nothing is published then.
+        Raises ReplicatorErrors; then nothing is published.
         """
         with workspace(self.instance) as state:
             recover(self.instance)
@@ -68,14 +68,14 @@ class Leader:
         return self._compare(observation, mark, allow_shrink)
 
     def _due(self, state: State) -> bool:
-        """Once at a supervisor's start, and every so often: what is noted meets the world."""
+        """Whether to ask the repository now: at a supervisor's start, and then at intervals."""
         instance = self.instance
         if instance.supervised and state.leading.verified_at < instance.started:
             return True
         return not 0 <= time.time() - state.leading.verified_at < instance.verify_every
 
     def observe(self) -> Observation | None:
-        """The rows here, hashed; None without a database. Raises DatabaseErrors."""
+        """Hash the live rows; None without a database. Raises DatabaseErrors."""
         if not self.instance.store.exists():
             return None
         return observe(self.instance)
@@ -107,7 +107,7 @@ class Leader:
             case Step.TAKE_BACK:
                 return self._take_back(view)
             case Step.NOTHING:
-                # `unchanged` is from before the rows were read: Kuma may have written since
+                # `unchanged` was computed before the rows were read: Kuma may have written since
                 noted = instance.state.change(transitions.level, unchanged)
                 return self._level(view, noted)
             case Step.PUBLISH:
@@ -129,7 +129,7 @@ class Leader:
     def ask(
         self, observation: Observation | None, allow_shrink: bool
     ) -> tuple[View, SnapshotRef | None, State]:
-        """Ask the repository, and note what its newest snapshot is to this leader. In a cycle.
+        """Ask the repository for its newest snapshot, and note it. Call within a cycle.
 
         Raises Fenced, RepositoryLost and other RepositoryErrors.
         """
@@ -146,15 +146,15 @@ class Leader:
         return view, newest, instance.state.change(transitions.listed, newest, time.time())
 
     def _level(self, view: View, state: State) -> CycleResult:
-        """Nothing is to be published, but perhaps a second repository lags behind."""
+        """The end of a cycle that publishes nothing; a lagging second repository catches up."""
         warnings = second_repository.catch_up(self.instance, view.newest)
         return replace(self._nothing(state), warnings=warnings)
 
     def alike(self, view: View, newest: SnapshotRef | None) -> str:
-        """What to remember when only the engine is another than the newest snapshot's.
+        """The key to remember if the rows differ from the newest snapshot's only by the engine.
 
-        A leader that moved from SQLite to MariaDB holds the same dates in another form: that is
-        no change. Empty when rows differ, or when that cannot be told.
+        A leader that moved from SQLite to MariaDB holds the same dates in another form. That is
+        no change. Returns "" if rows differ, or if that cannot be known.
         """
         instance, snapshot = self.instance, view.newest
         if newest is None or snapshot is None or view.state.leading.doubtful(newest):
@@ -166,7 +166,7 @@ class Leader:
             live, observation = observed_dump(instance, "alike")
             published = fetched(instance, snapshot, "other-engine")
             ours, theirs = live.manifest, published.manifest
-            # where one side has no say, its part is filled from the live rows: that proves nothing
+            # a part that one side lacks is filled from the live rows: its equality proves nothing
             if (ours.settings, ours.files) != (theirs.settings, theirs.files) or set(
                 ours.tables
             ) != set(theirs.tables):
@@ -204,7 +204,7 @@ class Leader:
         assert newest is not None
         if not self.instance.store.exists():
             if not self.instance.supervised:
-                # a single command cannot make Kuma make one; its DATA_DIR may just be mistyped
+                # a single command cannot make Kuma create one; DATA_DIR may be mistyped
                 raise DatabaseMissing(
                     f"there is no database here; the newest snapshot, {newest.position}, is this "
                     "instance's own",

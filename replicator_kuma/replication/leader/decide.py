@@ -1,4 +1,4 @@
-"""What a leader does next: pure functions of what it knows. At most one leader a fleet."""
+"""Decides what a leader does next, by pure functions. A fleet has at most one leader."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Step(enum.Enum):
 class View:
     """What a leader knows when it decides: frozen, so that deciding is a pure function.
 
-    Where the state remembers no snapshot, the instance's name is its identity (a container made
-    anew has a new writer id).
+    If the state remembers no snapshot, the instance is known by its name: a new container has a
+    new writer id.
     """
 
     name: str
@@ -42,12 +42,12 @@ class View:
     monitors: int
     allow_shrink: bool = False
     back: SnapshotRef | None = None
-    """what a rollback put in place: the monitors that went by it are meant to be gone"""
+    """the snapshot that a rollback put in place: a person meant to remove monitors with it"""
     limit: Limit = HALF
 
     @property
     def known(self) -> bool:
-        """Whether the state remembers any snapshot of this fleet, another's that fenced it too."""
+        """Whether the state remembers any snapshot of this fleet, also one that fenced it."""
         leading, applied = self.state.leading, self.state.following.applied
         return any((leading.published, leading.publishing, leading.burned, leading.fenced, applied))
 
@@ -57,11 +57,11 @@ class View:
 
 
 def own_newest(view: View) -> SnapshotRef | None:
-    """The newest position as this leader may go on from it; None in a fleet without any.
+    """The newest snapshot, if this leader may go on from it; None if the fleet has none.
 
     Raises Fenced, RepositoryLost: the first four lines of the leader's table in
-    docs/architecture.md. What is returned is to be noted as published (an intent whose snapshot
-    is there is thereby known again).
+    docs/architecture.md. The caller notes the result as published; so a begun publish whose
+    snapshot is listed counts as published.
     """
     newest, state, away = view.newest, view.state, view.snapshots.away
     if newest is None:
@@ -91,7 +91,7 @@ def own_newest(view: View) -> SnapshotRef | None:
 
 
 def _fence(view: View, rival: Snapshot) -> str:
-    """Who has published, and who leads now."""
+    """The message of the fence: who has published, and who leads now."""
     newest, label = view.newest or rival, rival.label
     namesake = ", another instance of this name," if label.leader == view.name else ""
     epoch = [s.label for s in view.snapshots if s.position.epoch == newest.position.epoch]
@@ -108,10 +108,10 @@ def _fence(view: View, rival: Snapshot) -> str:
 
 
 def rivals(view: View) -> list[Snapshot]:
-    """What fences this leader: others' snapshots where it would go on, by position.
+    """The snapshots that fence this leader, by position: others' where it would go on.
 
-    So do those that have fenced it before, and another writer's in the newest epoch, wherever:
-    replicas follow neither of two.
+    Snapshots that fenced it before count too. So does any snapshot of another writer in the
+    newest epoch: replicas follow neither of two writers.
     """
     newest, published = view.newest, view.state.leading.published
     if newest is None:
@@ -131,7 +131,7 @@ def rivals(view: View) -> list[Snapshot]:
 
 
 def _is_own(view: View, snapshot: Snapshot) -> bool:
-    """Whether this instance wrote a snapshot, and knows that it did."""
+    """Whether this instance wrote the snapshot, by what its state remembers."""
     state, label = view.state, snapshot.label
     if not view.known:
         return label.leader == view.name
@@ -143,14 +143,14 @@ def _is_own(view: View, snapshot: Snapshot) -> bool:
 
 
 def own_publish(view: View) -> SnapshotRef | None:
-    """The publish that this leader had begun, as it is listed; None: it had not, or it is not."""
+    """The begun publish of this leader, if it is listed; None: none was begun, or it is not."""
     begun = view.state.leading.publishing
     listed = (s for s in view.snapshots if begun is not None and s.key == begun.meant)
     return next(map(SnapshotRef.of, listed), None)
 
 
 def decide(view: View, newest: SnapshotRef | None) -> Step:
-    """The rest of that table. Raises DatabaseUnset, DatabaseMissing, ShrinkRefused."""
+    """The next step, by the rest of that table. DatabaseUnset, DatabaseMissing, ShrinkRefused."""
     empty = view.digest is None or (view.users == 0 and view.monitors == 0)
     if newest is not None and empty:
         return Step.TAKE_BACK
@@ -184,5 +184,5 @@ def _shrinks(view: View, newest: SnapshotRef | None, seen: Observation, since: S
 
 
 def equivalence_key(newest: SnapshotRef, digest: str) -> str:
-    """Notes that live rows of this digest mean what a snapshot of another engine holds."""
+    """The note that live rows of this digest equal a snapshot of another engine."""
     return f"{newest.position} {newest.writer} {newest.digest} {digest}"

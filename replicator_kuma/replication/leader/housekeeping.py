@@ -1,7 +1,7 @@
-"""Housekeeping of a leader: what is superfluous goes, a part of the data is checked, sizes noted.
+"""A leader's housekeeping: deletes old snapshots, checks a part of the data, notes sizes.
 
-Each repository for itself: one that fails keeps no other from its turn. Nothing is removed unless
-a listing just said that this instance leads, and nothing where a check has found damage.
+Each repository has its own turn, also if another one failed. Snapshots are deleted only if a
+listing has just shown that this instance leads, and only where no check found damage.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ REFUSED = (
 
 @dataclass
 class Done:
-    """What one run did, for people and programs."""
+    """What one run did."""
 
     forgotten: dict[str, list[Snapshot]] = field(default_factory=dict)
     """by repository"""
     notes: dict[str, RepositoryUpkeep] = field(default_factory=dict)
     errors: dict[str, ReplicatorError] = field(default_factory=dict)
     held: str = ""
-    """why nothing was to be removed"""
+    """why nothing could be deleted"""
 
     def sentence(self) -> str:
         return "; ".join(self._parts()) or "nothing to do"
@@ -62,7 +62,7 @@ class Done:
 
 
 def steps(instance: Instance, care: Care, done: Done | None = None) -> Steps:
-    """The whole of it, in steps; raises the first error once each repository had its turn."""
+    """All housekeeping, in steps; raises the first error after each repository had its turn."""
     done = done if done is not None else Done()
     for place in instance.repositories:
         begun = time.time()
@@ -79,7 +79,7 @@ def steps(instance: Instance, care: Care, done: Done | None = None) -> Steps:
 
 
 def plan(instance: Instance, care: Care) -> dict[str, list[Snapshot]]:
-    """What would go, by repository; raises Fenced and RepositoryErrors. Only reads."""
+    """The snapshots to delete, by repository. Only reads. Raises Fenced, RepositoryErrors."""
     listed = {place.name: place.snapshots(instance.fleet) for place in instance.repositories}
     state = instance.state.load()
     found = going(instance.name, state, listed, care.keep)[0]
@@ -93,10 +93,10 @@ def going(
     keep: Keep,
     away: Mapping[str, ReplicatorError] = MappingProxyType({}),
 ) -> tuple[dict[str, list[Snapshot]], str]:
-    """What may go from each listing, and why nothing may: a pure function.
+    """The snapshots to delete from each listing, or why none may be deleted; a pure function.
 
-    Raises Fenced, RepositoryLost; RepositoryUnreachable where the one that is ``away`` may know
-    better. The newest position of each repository stays in it.
+    Raises Fenced, RepositoryLost; RepositoryUnreachable if the repository that is ``away`` may
+    hold newer snapshots. Each repository keeps its newest position.
     """
     known = {s.label: s for snapshots in listed.values() for s in snapshots}
     union = Listing(known.values(), away=away)
@@ -119,7 +119,7 @@ def going(
 def _one(
     instance: Instance, place: MaintainedRepository, care: Care, done: Done, begun: float
 ) -> Steps:
-    """One repository: remove and prune, check, measure; each is a step."""
+    """Care for one repository, in steps: remove and prune, check, measure."""
     instance.step(f"{place.name}: listing")
     noted = replace(_noted(instance.state.load(), place.name), at=begun)
     done.notes[place.name] = noted
@@ -143,10 +143,10 @@ def _one(
 def _remove(
     instance: Instance, place: MaintainedRepository, care: Care, done: Done
 ) -> Generator[None, None, bool]:
-    """Forget what is superfluous, and prune; whether the repository refuses that."""
+    """Forget old snapshots, and prune; whether the repository refuses that."""
     listed, away = {place.name: place.snapshots(instance.fleet)}, dict[str, ReplicatorError]()
     for other in instance.repositories:
-        # who is away may know better, but loses nothing here
+        # another repository may be away and hold newer snapshots: it loses nothing here
         try:
             if other is not place:
                 listed[other.name] = other.snapshots(instance.fleet)
@@ -170,7 +170,7 @@ def _remove(
 def _check(
     instance: Instance, place: MaintainedRepository, care: Care, noted: RepositoryUpkeep, done: Done
 ) -> RepositoryUpkeep:
-    """The next part; the same one again until it was found whole. Raises RepositoryErrors."""
+    """Check the next part; repeat a part until it is found intact. Raises RepositoryErrors."""
     part = noted.part % care.parts + 1
     instance.step(f"{place.name}: checking part {part} of {care.parts}")
     try:
@@ -185,7 +185,7 @@ def _check(
 def _damaged(
     instance: Instance, done: Done, noted: RepositoryUpkeep, error: RepositoryDamaged
 ) -> RepositoryDamaged:
-    """Remember it, whoever found it: what is removed now may be what it is mended from."""
+    """Note the damage, so that nothing is deleted: a repair may need old snapshots."""
     _note(instance, done, replace(noted, damaged=str(error)))
     return RepositoryDamaged(
         str(error),

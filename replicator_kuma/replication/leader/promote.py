@@ -1,4 +1,4 @@
-"""From one leader to the next: the newest snapshot taken, the next epoch opened."""
+"""Makes an instance the leader: applies the newest snapshot, opens the next epoch."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _WHICH = (
     "promote. To lead with the rows that are here: replicator promote --force"
 )
 _AS_REPLICA = {True: "with REPLICATOR_MODE=RESTORE here", False: "here"}
-"""Where a restore fits: by whether the mode is BACKUP."""
+"""Where to run a restore: by whether the mode is BACKUP."""
 _GONE = (
     "Nothing was published. Check RESTIC_REPOSITORY and REPLICATOR_FLEET. If the snapshots are "
     "really gone, lead with the rows that are here: replicator promote --force"
@@ -60,9 +60,9 @@ _FEW = "Nothing was published. To lead with the rows that are here: replicator p
 def promote(instance: Instance) -> CycleResult:
     """Make this instance the leader: apply the newest snapshot, publish as (epoch + 1, 1).
 
-    Whoever led before is fenced when it comes back. `Run.force` goes on with the rows as they are
-    when the newest snapshot cannot be taken, and begins again in an emptied repository. Call
-    under the lock. Raises ReplicatorErrors; without a publish nothing has changed but the rows.
+    The former leader is fenced when it comes back. `Run.force` keeps the rows as they are if the
+    newest snapshot cannot be applied, and starts again in an emptied repository. Call under the
+    lock. Raises ReplicatorErrors; if it did not publish, only the rows may have changed.
     """
     leading = instance.as_leader()
     with workspace(leading):
@@ -71,7 +71,7 @@ def promote(instance: Instance) -> CycleResult:
 
 
 def _promote(instance: Instance, force: bool, *, by_mode: bool) -> CycleResult:
-    """``by_mode``: its REPLICATOR_MODE is BACKUP already, as a fenced leader's is."""
+    """As `promote`. ``by_mode``: REPLICATOR_MODE is BACKUP already, as on a fenced leader."""
     instance.step("asking the repository")
     snapshots = instance.repository.snapshots(instance.fleet)
     newest = _newest(instance.state.load(), snapshots)
@@ -106,7 +106,7 @@ def _promote(instance: Instance, force: bool, *, by_mode: bool) -> CycleResult:
     instance.state.change(
         transitions.promoted,
         result.digest or "",
-        # the checkpoint of what Kuma has not confirmed yet will be the next one
+        # an unconfirmed apply will get the next checkpoint
         led_from=checkpoints.newest_number(instance.state.folder) + unconfirmed,
         at=0.0 if by_mode else time.time(),
     )
@@ -133,7 +133,7 @@ def _shrinks(
     force: bool,
     gone: Callable[[], int | None],
 ) -> bool:
-    """Whether the fleet loses most of its monitors by being led from here, as was forced."""
+    """Whether this forced promotion removes most of the fleet's monitors."""
     try:
         limit = instance.shrink_limit
         return shrinks(limit, before, monitors, allowed=force, gone=gone)
@@ -142,7 +142,7 @@ def _shrinks(
 
 
 def _own_ways(instance: Instance) -> tuple[str, ...]:
-    """What this replica has otherwise than its leader, by choice: from now on the fleet has it."""
+    """Warnings of this replica's own rows and rules: from now on they apply to the fleet."""
     try:
         policy = instance.policy()
     except SettingsError as error:
@@ -158,7 +158,7 @@ def _own_ways(instance: Instance) -> tuple[str, ...]:
 
 
 def _newest(state: State, snapshots: Sequence[Snapshot]) -> Snapshot | None:
-    """The newest; where two leaders met at its position, the one that this instance stands on."""
+    """The newest snapshot; if two leaders share its position, the one that is applied here."""
     newest = [s for s in snapshots if s.position == snapshots[-1].position]
     for mark in (state.leading.published, state.following.applied):
         for snapshot in newest:
@@ -168,9 +168,9 @@ def _newest(state: State, snapshots: Sequence[Snapshot]) -> Snapshot | None:
 
 
 def _leads(instance: Instance, newest: Snapshot, snapshots: Sequence[Snapshot]) -> bool:
-    """Whether it has nothing to take over: it published the newest, and has applied no other.
+    """Whether this instance leads already: it published the newest, and has applied no other.
 
-    (Where two publish in one epoch replicas follow neither: that only the next epoch ends.)
+    (If two publish in one epoch, replicas follow neither. Only the next epoch ends that.)
     """
     state = instance.state.load()
     own = state.has_published(newest.key)
@@ -185,7 +185,7 @@ def _epoch_of(snapshot: Snapshot) -> int:
 
 
 def _epoch(instance: Instance, newest: Snapshot | None) -> int:
-    """The highest epoch that this instance has ever heard of."""
+    """The highest epoch that this instance knows of."""
     state = instance.state.load()
     leading, following = state.leading, state.following
     known = (following.applied, leading.published, leading.publishing)
@@ -215,10 +215,10 @@ def _take(
     force: bool,
     where: str,
 ) -> tuple[str, tuple[str, ...]]:
-    """Words for what was taken, and the warnings that came with it. ``where`` a restore fits."""
+    """Apply the newest; returns its words and warnings. ``where`` to run a restore."""
     state = instance.state.load()
     if state.has_published(newest.key):
-        return "", ()  # its own rows are newer than its own snapshot
+        return "", ()  # this instance's rows are newer than its own snapshot
     try:
         _require_newer(state, newest)
         _require_one(state, newest, snapshots, where)
@@ -238,7 +238,7 @@ def _take(
 
 
 def _require_one(state: State, newest: Snapshot, snapshots: Sequence[Snapshot], where: str) -> None:
-    """Which of two leaders' rows are to be the fleet's, a person says."""
+    """Raise TwoLeaders if different rows share the newest position: a person has to choose."""
     tied = [s for s in snapshots if s.position == newest.position]
     applied = state.stands_on(newest.key)
     if len({s.label.digest for s in tied}) > 1 and not applied:
@@ -250,7 +250,7 @@ def _require_one(state: State, newest: Snapshot, snapshots: Sequence[Snapshot], 
 
 
 def _require_newer(state: State, newest: Snapshot) -> None:
-    """A repository that went back must not take this instance's rows back with it."""
+    """Raise RepositoryLost if the repository is older than the rows here: they must not go back."""
     published = state.leading.published.position if state.leading.published is not None else None
     for known, how in (
         (state.highest_applied(), "applied here"),

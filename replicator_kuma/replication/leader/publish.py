@@ -1,4 +1,4 @@
-"""Publishing a dump at a position, so that nobody ever takes two dumps for one."""
+"""Publishes a dump at a position. A position never stands for two different dumps."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 
 
 def next_position(newest: SnapshotRef | None, burned: Position | None) -> Position:
-    """The next sequence of the epoch, past any position that was burned in it."""
+    """The next free position of the epoch, above ``burned``."""
     position = (
         Position(newest.position.epoch, newest.position.sequence + 1) if newest else Position(1, 1)
     )
@@ -64,12 +64,12 @@ def publish(
     shrinks: Shrinks = lambda _observation, _since: False,
     guarded: Snapshot | None = None,
 ) -> CycleResult:
-    """Dump, note the intent, publish at ``position``, note it, tell. Raises ReplicatorErrors.
+    """Dump, note the intent, publish at ``position``, note it, notify. Raises ReplicatorErrors.
 
-    What changed since ``previous`` is told where that snapshot can be read. Any failure of the
-    publish itself burns the position; a rival that was faster fences. ``shrinks`` sees what the
-    dump holds, and may ask how many monitors of ``guarded`` (else ``previous``) are gone: True
-    where a person allowed that, and it raises where nobody did.
+    The message says what changed since ``previous``, if that snapshot can be read. A publish that
+    fails burns its position. A rival that was faster fences this leader. ``shrinks`` gets the
+    dump, and may count how many monitors of ``guarded`` (else ``previous``) are gone. It returns
+    True if a person allowed that, and raises if nobody did.
     """
     instance.step("dumping the tables")
     mark = fingerprint(instance)
@@ -120,7 +120,7 @@ def _label(
 def _stored(
     instance: Instance, state: State, dump: Dump, label: Label, previous: Snapshot | None
 ) -> SnapshotRef:
-    """Note the intent, publish, and see that nobody was faster; a failure burns the position."""
+    """Note the intent, publish, check that nobody was faster; a failure burns the position."""
     intent = SnapshotRef(
         label.position,
         label.digest,
@@ -136,7 +136,7 @@ def _stored(
     try:
         instance.repository.publish(dump.folder, label)
     except ReplicatorError:
-        # it may be there, in part or whole: that position is never used for other content
+        # the snapshot may be there, in part or whole: never use its position for other content
         instance.state.change(transitions.publish_failed, intent)
         raise
     return _confirm_alone(instance, state, intent, previous)
@@ -145,7 +145,7 @@ def _stored(
 def _told(
     instance: Instance, label: Label, summary: Summary | None, warnings: tuple[str, ...]
 ) -> CycleResult:
-    """What was published, in a sentence that is also sent."""
+    """The sentence that says what was published; also sends it as a notification."""
     sentence = (
         f"published {label.position}: {f'{summary.sentence()}; now ' if summary else ''}"
         f"{counted(label.monitors, 'monitor')}, "
@@ -158,7 +158,7 @@ def _told(
 
 
 def as_replicas_do(dump: Dump) -> None:
-    """Read a dump as each replica will; raises DatabaseError for what they would refuse."""
+    """Read a dump as each replica will; raises DatabaseError if replicas would refuse it."""
     try:
         Dump.open(dump.folder).verify()
         Limits().check(dump.folder)
@@ -178,9 +178,9 @@ def ids_of(rivals: Sequence[Snapshot]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Since:
-    """What is new since the previous snapshot; it is fetched once, when that is first asked.
+    """The changes since the previous snapshot, which is fetched once, at the first question.
 
-    After the publish where only the message needs it: an edit is to travel first.
+    If only the message needs it, it is fetched after the publish: the publish must not wait.
     """
 
     instance: Instance
@@ -191,19 +191,19 @@ class Since:
 
     @cached_property
     def identities(self) -> tuple[str, str]:
-        """Of as many monitors as there were before, which come first by their ids; of all."""
+        """`shrink.identities`: of the first monitors, as many as there were before; of all."""
         return identities(self.dump, self.previous.label.monitors if self.previous else 0)
 
     @cached_property
     def plan(self) -> Plan | None:
-        """None where there is no previous one. Raises ReplicatorErrors, OSError."""
+        """The changes; None if there is no previous snapshot. Raises ReplicatorErrors, OSError."""
         if self.previous is None:
             return None
         return _what_changed(self.instance, self.dump, self.observation, self.previous, self.name)
 
     @property
     def summary(self) -> Summary | None:
-        """None where the previous one cannot be read or compared, and where there is none."""
+        """The changes in numbers; None if the previous snapshot is missing or not comparable."""
         try:
             return self.plan.summary if self.plan is not None else None
         except (ReplicatorError, OSError) as error:
@@ -212,7 +212,7 @@ class Since:
 
     @property
     def lost(self) -> list[Lacking]:
-        """Certificates that were in the previous one, and that rows still name."""
+        """Certificates that the previous snapshot held, and that rows still name."""
         if self.summary is None or self.plan is None:
             return []
         known = {lacking.name for lacking in self.observation.lacking}
@@ -223,9 +223,9 @@ class Since:
         ]
 
     def files(self) -> int | None:
-        """How many files it held; None where that can never be told, or does not matter.
+        """How many files the previous snapshot held; None if unknowable, or if it does not matter.
 
-        It is fetched only where this instance does not know, and rows name files that are not here.
+        It is fetched only if the state has no number and rows name files that are missing.
         """
         if self.previous is None:
             return None
@@ -240,11 +240,11 @@ class Since:
             return None
 
     def gone(self) -> int | None:
-        """How many of its monitors are not there any more; raises what may go by.
+        """How many monitors of the previous snapshot are gone; raises errors that may pass.
 
-        None where that can never be told: a leader must go on behind a snapshot that is damaged,
-        and replicas count for themselves. It is not fetched where this instance published it and
-        remembers that all its monitors were the same.
+        None if that can never be known: a damaged snapshot must not stop a leader, and replicas
+        count for themselves. The snapshot is not fetched if this instance published it and
+        remembers that the monitors are the same.
         """
         known = self.instance.state.load().leading.identities
         if self.previous and known == (self.previous.label.digest, self.identities[0]):
@@ -264,16 +264,16 @@ class Since:
 def _what_changed(
     instance: Instance, dump: Dump, observation: Observation, previous: Snapshot, name: str
 ) -> Plan:
-    """The changes since a snapshot, whose dump is fetched into a folder of this name."""
+    """The changes since a snapshot; fetches its dump into a folder of this name."""
     instance.run.progress("comparing with the snapshot before")
     before = in_own_terms(instance, fetched(instance, previous, name), dump, observation)
     return plan(before, dump, instance.work / f"{name}-changes")
 
 
 def in_own_terms(instance: Instance, published: Dump, live: Dump, observation: Observation) -> Dump:
-    """A published dump as this leader's database would hold it: it may be another one by now.
+    """A published dump as this leader's database, which may have changed since, would hold it.
 
-    Raises ReplicatorErrors where it cannot be told.
+    Raises ReplicatorErrors if that cannot be known.
     """
     policy = Policy(settings=observation.schema.settings, compatible=True)
     terms = replace(terms_of(instance, observation, policy), keeps_files=False)
@@ -283,9 +283,9 @@ def in_own_terms(instance: Instance, published: Dump, live: Dump, observation: O
 def _confirm_alone(
     instance: Instance, before: State, intent: SnapshotRef, previous: Snapshot | None
 ) -> SnapshotRef:
-    """The published snapshot as it is listed; raises Fenced when a rival published meanwhile.
+    """The published snapshot as it is listed; raises Fenced if a rival published meanwhile.
 
-    (What an earlier publish of this instance left behind when it failed is no rival's.)
+    (A snapshot that an earlier failed publish of this instance left behind is no rival's.)
     """
     snapshots = instance.repository.snapshots(instance.fleet)
     own = [s for s in snapshots if s.key == intent.meant]

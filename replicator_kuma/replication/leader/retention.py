@@ -1,4 +1,4 @@
-"""Which snapshots of a fleet may go: a pure function, by position. Times only name the days."""
+"""Chooses by position which snapshots to delete; a pure function. Times only give the days."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ class Care:
 
     keep: Keep = KEEP
     parts: int = 30
-    """of the data, of which each run checks one"""
+    """the number of parts of the data; each run checks one"""
 
 
 def superfluous(snapshots: Sequence[Snapshot], keep: Keep, below: Position) -> list[Snapshot]:
-    """The snapshots of one fleet that may go, all below ``below``, by position.
+    """The snapshots of one fleet that may be deleted, all below ``below``, by position.
 
-    Days and months are those that have snapshots, the highest positions' first, and each is
-    represented by its highest position. The newest position always stays, and everything where
-    the newest epoch has two writers: that is what tells replicas that something is wrong.
+    Only days and months with snapshots count, newest positions first. The highest position of
+    each is kept. The newest position is always kept. If the newest epoch has two writers, all
+    are kept: they show replicas that something is wrong.
     """
     if keep.last is None or not snapshots:
         return []
@@ -57,7 +57,7 @@ def superfluous(snapshots: Sequence[Snapshot], keep: Keep, below: Position) -> l
 
 
 def _newest_of_each(ordered: Sequence[Snapshot], length: int, count: int) -> set[Position]:
-    """The highest position of each of the first ``count`` days, or months, that are met."""
+    """The highest position of each of the newest ``count`` days or months with snapshots."""
     found: dict[str, Position] = {}
     for snapshot in ordered:
         found.setdefault(snapshot.time[:length], snapshot.position)

@@ -1,4 +1,4 @@
-"""A leader goes back to an older snapshot, and publishes its rows as a new position."""
+"""Rolls a leader back to an older snapshot, and publishes its rows at a new position."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from replicator_kuma.replication.workspace import workspace
 
 
 def rollback(instance: Instance, wanted: str | None, at: float | None = None) -> CycleResult:
-    """Write the rows of a snapshot back, as the leader's own, and publish them. Under the lock.
+    """Write the rows of a snapshot back on the leader, and publish them. Call under the lock.
 
-    ``wanted`` names it by id or position, ``at`` (epoch seconds) by time. A person who says this
-    means that monitors go. By `Run.force` rows that were never published go as well. Raises
-    ReplicatorErrors: Fenced, Unpublished, SnapshotNotFound, what a restore raises.
+    ``wanted`` names it by id or position, ``at`` (epoch seconds) by time. The command allows that
+    monitors disappear. With `Run.force`, unpublished rows are lost too. Raises ReplicatorErrors:
+    Fenced, Unpublished, SnapshotNotFound, and what a restore raises.
     """
     with workspace(instance):
         recover(instance)
@@ -57,7 +57,7 @@ def _require_published(leader: Leader, view: View, newest: SnapshotRef) -> None:
 def _go(
     instance: Instance, previous: Snapshot, newest: SnapshotRef, snapshot: Snapshot
 ) -> CycleResult:
-    # first: who dies from here on publishes what it has put in place, also if monitors go by it
+    # noted first: after a crash, the next cycle publishes the applied rows without a shrink guard
     instance.state.change(transitions.rollback_begun, snapshot.position)
     try:
         taken = take(instance, snapshot)
@@ -86,12 +86,12 @@ def _go(
 
 
 def _meant(_seen: Observation, _since: Since) -> bool:
-    """Replicas count monitors that others replaced too: the word of going back allows it all."""
+    """Always True: the rollback command allows all deletions, also of replaced monitors."""
     return True
 
 
 def _forget_unless_taken(instance: Instance, snapshot: Snapshot) -> None:
-    """After an error that the person sees: what was not taken is not to be published."""
+    """After an error that the person sees: forget the rollback, unless its rows are in place."""
     state = instance.state.load()
     under_way = state.applying.pending is not None and not state.applying.pending.rollback
     taken = state.stands_on(snapshot.key)

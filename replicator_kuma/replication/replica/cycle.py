@@ -1,4 +1,4 @@
-"""The replica's cycle: observe, decide, fetch, plan; stop, apply, start only when rows differ."""
+"""The replica's cycle: observe, decide, fetch, plan; Kuma restarts only if rows differ."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def cycle(
     reconcile: bool = False,
     allow_shrink: bool = False,
 ) -> CycleResult:
-    """One cycle, under the instance's lock.
+    """Run one cycle, under the instance's lock.
 
-    ``reconcile`` compares the live rows also with a snapshot that is already applied;
-    ``allow_shrink``: a person says that the newest may take most of the monitors. Raises
-    ReplicatorErrors, with the rows as they were.
+    ``reconcile``: compare the live rows also with a snapshot that is already applied.
+    ``allow_shrink``: a person allows that the newest snapshot removes most monitors. Raises
+    ReplicatorErrors, with the rows unchanged.
     """
     instance = instance.under(replace(instance.run, by_itself=not reconcile))
     with workspace(instance):
@@ -49,7 +49,7 @@ def listed(instance: Instance) -> Listing:
     instance.step("asking the repository")
     snapshots = instance.repository.snapshots(instance.fleet)
     second_repository.look_who_is_away(instance)
-    # who follows may not go on as a leader by what it knew before: it asks first
+    # if this instance leads later, it has to ask the repository before it trusts its state
     instance.state.change(transitions.to_verify)
     return snapshots
 
@@ -57,7 +57,7 @@ def listed(instance: Instance) -> Listing:
 def follow(
     instance: Instance, snapshots: Listing, reconcile: bool, allow_shrink: bool = False
 ) -> CycleResult:
-    """Go to the newest of what was listed, unless a person holds another. Within a cycle."""
+    """Go to the newest listed snapshot, unless a hold is set. Call within a cycle."""
     state = instance.state.load()
     newest = newest_to_follow(state, instance.fleet, snapshots)
     if newest is None:
@@ -68,8 +68,8 @@ def follow(
     if state.following.hold is not None:
         return stay(instance, newest, snapshots, reconcile)
     if state.has_published(newest.key):
-        # promoted, and its mode is not set yet: what its rules left out here now would be
-        # published as gone once it is
+        # promoted, but its mode is not set yet: rows that its rules leave out now would be
+        # published as deleted later
         instance = instance.as_leader()
         by_mode = promoted(state)
         if by_mode and (result := _await_mode(instance, newest, by_mode)):
@@ -79,9 +79,9 @@ def follow(
 
 
 def _await_mode(instance: Instance, newest: Snapshot, by_mode: Promoted) -> CycleResult | None:
-    """What a promoted instance says until its mode is set; None where its rows were lost.
+    """The cycle of a promoted instance until its mode is set; None if its rows were lost.
 
-    What was edited here since is the fleet's next change, and no drift: it stays.
+    Edits made here since are the fleet's next change. They are no drift, so they stay.
     """
     if not instance.store.exists():
         return None
@@ -103,7 +103,7 @@ def _await_mode(instance: Instance, newest: Snapshot, by_mode: Promoted) -> Cycl
 def go_to(instance: Instance, wanted: str | None, at: float | None) -> CycleResult:
     """Go to the snapshot that a person named, and hold it; under the lock.
 
-    Raises ReplicatorErrors; then the hold is what it was before, unless rows are in place.
+    Raises ReplicatorErrors; then the earlier hold is restored, unless the new rows are in place.
     """
     with workspace(instance):
         recover(instance)
@@ -113,12 +113,12 @@ def go_to(instance: Instance, wanted: str | None, at: float | None) -> CycleResu
 def resume(instance: Instance, *, allow_shrink: bool = False) -> CycleResult:
     """End the hold, and go to the newest snapshot at once; under the lock.
 
-    ``allow_shrink``: also where most of the monitors go by it. Raises ReplicatorErrors; with a
-    repository that gives no answer the hold stays.
+    ``allow_shrink``: also if that removes most monitors. Raises ReplicatorErrors; if the
+    repository does not answer, the hold stays.
     """
     with workspace(instance):
         recover(instance)
         snapshots = listed(instance)
-        # rows that an undo put back may bear the newest position, and be none of its rows
+        # after an undo, the state may name the newest position while the rows are others
         instance.state.change(transitions.resumed)
         return follow(instance, snapshots, reconcile=True, allow_shrink=allow_shrink)

@@ -1,4 +1,4 @@
-"""Which snapshot a replica follows: pure functions of what it knows and what is listed."""
+"""Decides by pure functions which snapshot a replica follows."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from replicator_kuma.replication.state.state import State
 
 
 def newest_to_follow(state: State, fleet: str, snapshots: Listing) -> Snapshot | None:
-    """The snapshot that a replica follows: a pure function of what it knows and what is listed.
+    """The snapshot that a replica follows, by its state and the listing; a pure function.
 
     None in a fleet that has published nothing. Raises RepositoryLost, TwoLeaders: the replica
-    then keeps what it has, and never goes back by itself.
+    then keeps its rows; it never goes back by itself.
     """
     applied = state.highest_applied()
     if not snapshots:
@@ -51,7 +51,7 @@ def newest_to_follow(state: State, fleet: str, snapshots: Listing) -> Snapshot |
 
 
 def refuse_bad(state: State, newest: Snapshot) -> None:
-    """Raise SnapshotRefused for one that has stopped Kuma in vain: a person may try it again."""
+    """Raise SnapshotRefused if the snapshot was called bad: only a person may retry it."""
     if not frozenset(state.applying.bad).isdisjoint(newest.ids):
         why = "it was refused here, or Kuma did not start on it"
         last = state.applying.bad_why
@@ -64,5 +64,5 @@ def refuse_bad(state: State, newest: Snapshot) -> None:
 
 
 def is_applied(state: State, newest: Snapshot, policy: str) -> bool:
-    """Whether nothing is to be fetched: it came over by this policy, and its digest is known."""
+    """Whether the snapshot is applied with this policy, so that nothing has to be fetched."""
     return state.applied_by(newest.key, policy) and bool(state.live.digest)

@@ -1,6 +1,6 @@
-"""Rows of a replica that are no longer those of the snapshot it has applied: drift.
+"""Finds drift: rows of a replica that differ from the snapshot that it has applied.
 
-Looked for at every cycle, without a call of restic. What becomes of it is the strategy's choice.
+Every cycle looks for it, without a call of restic. The strategy decides what is done about it.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ from replicator_kuma.replication.state.records import DRIFT
 from replicator_kuma.replication.state.state import State
 
 AGAIN = 3600.0
-"""Seconds in which rows that were healed are not healed again: each time Kuma is down"""
+"""Seconds after a heal in which the same rows are not healed again: each heal restarts Kuma"""
 
 log = logging.getLogger(__name__)
 
 
 class Step(enum.Enum):
-    """What a cycle makes of the live rows."""
+    """What a cycle does about the live rows."""
 
     EQUAL = enum.auto()
     HEAL = enum.auto()
     LEAVE = enum.auto()
-    """they differ, and only the next snapshot or a person puts them right"""
+    """they differ, and only the next snapshot or a person corrects them"""
     ASK = enum.auto()
-    """they differ, but may be this replica's own: only a plan can tell, once for such rows"""
+    """they differ, but may be this replica's own: a plan has to tell, once for such rows"""
     CAME_BACK = enum.auto()
-    """the rows that a heal replaced are there again: another one would only restart Kuma"""
+    """the rows that a heal replaced came back: another heal would only restart Kuma"""
 
 
 def judge(state: State, digest: str, *, heal: bool, reconcile: bool, now: float = 0.0) -> Step:
-    """What to do about live rows of this digest; a pure function. ``now``: by time.time.
+    """What to do about live rows with this digest; a pure function. ``now``: by time.time.
 
-    Rows that no cycle has found equal since their heal are written at Kuma's own start; others,
-    by a tool that is slower than a cycle.
+    If no cycle found the rows equal after a heal, Kuma itself changes them at its start. If one
+    did, a tool that is slower than a cycle changes them.
     """
     following = state.following
     if digest == state.live.digest:
@@ -63,10 +63,10 @@ def look(
     reconcile: bool = False,
     may_heal: bool = True,
 ) -> Step:
-    """Compare the live rows with those of the applied snapshot, and note what was found.
+    """Compare the live rows with those of the applied snapshot, and note the result.
 
-    ``reconcile`` reads them in any case, and has them put right; without ``may_heal`` nothing
-    does. Raises DatabaseErrors, SettingsError.
+    ``reconcile``: read the rows in any case, and have them corrected. Without ``may_heal``, they
+    are never corrected. Raises DatabaseErrors, SettingsError.
     """
     state = instance.state.load()
     mark = fingerprint(instance)
@@ -90,9 +90,9 @@ def look(
 def note(
     instance: Instance, step: Step, position: Position | str, digest: str, *, gone: bool = False
 ) -> None:
-    """Remember that rows differ, and since when; said once.
+    """Note that rows differ, and since when; tells it once.
 
-    ``gone``: the snapshot is not in the repository any more.
+    ``gone``: the snapshot is no longer in the repository.
     """
     state = instance.state.load()
     words = _words(step, position, by_kuma=not state.following.healed_at)
@@ -102,14 +102,14 @@ def note(
 
 
 def note_unpublished(instance: Instance, position: Position, digest: str) -> str:
-    """Remember that rows of a promoted instance are newer than its snapshot; returns the words."""
+    """Note that a promoted instance's rows are newer than its snapshot; returns the words."""
     words = f"rows here have changed since {position}, and are not published yet"
     _raise(instance, words, digest)
     return words
 
 
 def _raise(instance: Instance, words: str, digest: str, *, tells: bool = True) -> None:
-    """What is told of rows is another problem when the words are others."""
+    """Raise the drift problem; with other words it is told as another kind of problem."""
     problems.raise_(
         instance,
         DRIFT,
@@ -122,7 +122,7 @@ def _raise(instance: Instance, words: str, digest: str, *, tells: bool = True) -
 
 
 def _until(state: State, gone: bool) -> str:
-    """How long rows that differ stay so."""
+    """The words that say how long the drift stays."""
     if gone:
         return "as they are, for the repository has it no more (replicator restore --resume)"
     hold = state.following.hold

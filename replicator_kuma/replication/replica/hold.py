@@ -1,6 +1,6 @@
-"""A replica that a person sent to a position, and that follows no newer one until told to go on.
+"""A held replica: a person sent it to a position, and it follows no newer one until resumed.
 
-The word is in the state before a row is touched: who ends in between, goes there next time.
+The hold is noted before a row is touched: after an interruption, the next cycle goes there.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def take_and_hold(instance: Instance, snapshot: Snapshot) -> CycleResult:
     try:
         result = take(instance, snapshot)
     except (Interrupted, KumaKilled):
-        raise  # the next cycle goes on
+        raise  # the next cycle continues
     except Exception:
         restore_hold(instance.state, state)
         raise
@@ -56,9 +56,9 @@ def take_and_hold(instance: Instance, snapshot: Snapshot) -> CycleResult:
 def stay(
     instance: Instance, newest: Snapshot, snapshots: Sequence[Snapshot], reconcile: bool
 ) -> CycleResult:
-    """A cycle of a replica that holds: see that it stands where it was sent, and go no further.
+    """The cycle of a held replica: check that the held snapshot is applied, and go no further.
 
-    ``reconcile`` puts its rows right where they differ, from the snapshot that it holds.
+    ``reconcile``: if the rows differ, correct them from the held snapshot.
     """
     state = instance.state.load()
     hold = state.following.hold
@@ -81,7 +81,7 @@ def stay(
 
 
 def _say(instance: Instance, newest: Snapshot) -> str:
-    """What a held replica says: aloud once for each newer position."""
+    """The sentence of a held replica; it is logged once for each newer position."""
     state = instance.state.load()
     hold, shown = state.following.hold, told(state)
     assert hold is not None
@@ -105,14 +105,14 @@ def _stand(
             "repository any more: it keeps the rows that it has",
             hint="To follow the newest: replicator restore --resume",
         )
-    # nothing is there to put rows right with
+    # there is no snapshot from which rows could be corrected
     drift.look(instance, held_words(hold), may_heal=False)
     position = mark.position if mark is not None else None
     return CycleResult(Outcome.NOTHING, "", position, mark.digest if mark is not None else None)
 
 
 def _undo_again(instance: Instance, hold: Hold) -> CycleResult:
-    """Go on with an undo that ended in the middle; once, so that Kuma is not stopped each cycle."""
+    """Continue an interrupted undo; only once, so that not every cycle stops Kuma."""
     try:
         return put_back(instance, hold.kept)
     except (Interrupted, KumaKilled, StoppedInVain):

@@ -1,4 +1,4 @@
-"""What a restore would change, without changing anything."""
+"""Shows what a restore would change, without changing anything."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Preview:
     snapshot: Snapshot
     plan: Plan
     state: State
-    """of this instance, as it was when the plan was made"""
+    """the state of this instance when the plan was made"""
     live_digest: str
-    """of the rows here"""
+    """the digest of the live rows"""
     hold: Hold | None = None
-    """where a person has sent this replica, which may be elsewhere"""
+    """the hold that a person set; the previewed snapshot may be another one"""
 
     @property
     def summary(self) -> Summary:
@@ -56,8 +56,8 @@ def preview(
 ) -> Iterator[Preview]:
     """What a restore would change; only reads, so it needs no lock.
 
-    ``snapshot`` or ``at`` (epoch seconds) name another than the newest. The plan's files live
-    as long as the block, in a scratch folder of its own.
+    ``snapshot`` or ``at`` (epoch seconds) name another snapshot than the newest. The plan's files
+    exist until the block ends, in a scratch folder of their own.
     """
     with preview_workspace(instance) as beside:
         snapshots = beside.repository.snapshots(beside.fleet)
@@ -77,7 +77,7 @@ def preview(
 
 
 def _same(mark: SnapshotRef | None, snapshot: Snapshot) -> bool:
-    """By what all copies of a snapshot have in common."""
+    """Whether these are the same snapshot, by what all its copies have in common."""
     label = snapshot.label
     wanted = (label.position, label.writer, label.digest)
     return mark is not None and (mark.position, mark.writer, mark.digest) == wanted

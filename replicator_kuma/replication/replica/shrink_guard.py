@@ -1,4 +1,4 @@
-"""A replica's guard: a snapshot that would take most of its monitors waits for a person's word."""
+"""A replica's guard: a snapshot that removes most monitors waits until a person allows it."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from replicator_kuma.replication.state.state import State
 
 @dataclass(frozen=True)
 class Guard:
-    """``before`` is what the replica has of the fleet; None lets everything pass."""
+    """``before`` is the snapshot that the replica has; with None, everything passes."""
 
     limit: Limit = HALF
     before: SnapshotRef | None = None
 
     @classmethod
     def of(cls, instance: Instance, state: State, snapshot: Snapshot) -> Guard:
-        """The guard for a snapshot that nobody named.
+        """The guard for a snapshot that no person named.
 
-        A new replica has nothing to lose; rows put right are none of a leader's deletions; and
-        what a person allowed at a later position than the one held here is meant for us too.
+        Everything passes on a new replica, which has nothing to lose, and for a heal, which is no
+        leader's deletion. A shrink allowed after the position held here counts for us too.
         """
         before, shrunk = held(state), snapshot.label.shrunk
         if before is None or before.key == snapshot.key or "monitor" not in instance.tables:
@@ -36,9 +36,9 @@ class Guard:
         return cls(instance.shrink_limit, before)
 
     def look(self, snapshot: Snapshot) -> None:
-        """By the tags alone, before anything is fetched; raises SnapshotShrinks.
+        """Check the tags, before anything is fetched; raises SnapshotShrinks.
 
-        (None at all may also be a leader that does not replicate monitors: its dump tells.)
+        (No monitors: the leader may not replicate them. Then only its dump can tell.)
         """
         if self.before is None or not snapshot.label.monitors:
             return
@@ -47,10 +47,10 @@ class Guard:
             raise _refusal(snapshot, before - left, before)
 
     def weigh(self, snapshot: Snapshot, planned: Planned) -> None:
-        """By the leader's dump and the rows here, whatever the tags say; raises SnapshotShrinks.
+        """Check the leader's dump and the rows here, whatever the tags say; raises SnapshotShrinks.
 
-        A monitor that another one replaces is gone too. What rules leave out is not the leader's
-        deletion, and monitors that rules had left out before still count as the fleet's.
+        A monitor that another one replaces counts as gone. A monitor that rules leave out is no
+        deletion by the leader; if rules left it out before, it still counts as the fleet's.
         """
         source = planned.source
         if self.before is None or "monitor" not in source.manifest.tables:
@@ -65,7 +65,7 @@ class Guard:
             raise _refusal(snapshot, count, before)
 
     def _weigh_files(self, snapshot: Snapshot, planned: Planned) -> None:
-        """The same for files that no row names any more, by the leader's dump."""
+        """The same for files that no row names any more in the leader's dump."""
         theirs = planned.source.manifest.files
         gone = [name for name, to in planned.plan.files if to is None and name not in theirs]
         before = len(planned.live.manifest.files)
@@ -81,7 +81,7 @@ UNGUARDED = Guard()
 
 
 def noted(instance: Instance, refusal: str) -> None:
-    """Remember why the newest snapshot is not applied, or that nothing is refused any more."""
+    """Note why the newest snapshot is refused; "": it is no longer refused."""
     instance.state.change(transitions.shrink_refused, refusal)
 
 

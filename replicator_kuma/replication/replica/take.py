@@ -1,4 +1,4 @@
-"""A replica takes a snapshot: fetched, planned, and applied where rows differ."""
+"""Takes a snapshot on a replica: fetches it, plans, and applies it if rows differ."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from replicator_kuma.replication.workspace import empty_workspace
 def stand(
     instance: Instance, snapshot: Snapshot, reconcile: bool, guard: Guard = UNGUARDED
 ) -> CycleResult:
-    """See that this snapshot is applied and that its rows stand, or take it. In a cycle."""
+    """Check that this snapshot is applied and its rows unchanged; else take it. In a cycle."""
     state = instance.state.load()
     if not reconcile:
         refuse_bad(state, snapshot)
@@ -48,10 +48,10 @@ def stand(
 
 
 def _in_turn(instance: Instance, snapshot: Snapshot) -> CycleResult | None:
-    """The end of a cycle that may not restart Kuma yet; None: it may.
+    """The result of a cycle that may not restart Kuma yet; None: it may.
 
-    Asked before anything is fetched. Whether the snapshot changes rows here, only that tells.
-    A person never waits.
+    Asked before the fetch, so it is not known yet whether the snapshot changes rows here. A
+    person's command never waits.
     """
     unasked = instance.run.by_itself or instance.run.at_start
     wait = restart_cooldown.look(instance) if unasked else None
@@ -62,7 +62,7 @@ def _in_turn(instance: Instance, snapshot: Snapshot) -> CycleResult | None:
 
 
 def _compare(instance: Instance, newest: Snapshot, reconcile: bool) -> CycleResult:
-    """The newest is applied: whether its rows still stand, and what to do if they do not."""
+    """For an applied snapshot: whether its rows are unchanged, and what to do if they are not."""
     try:
         step = drift.look(instance, newest.position, reconcile=reconcile)
     except DatabaseMigrating as error:
@@ -81,8 +81,8 @@ def take(
 ) -> CycleResult:
     """Fetch, plan, and apply where rows differ. Call within a cycle.
 
-    ``only_ask``: it is applied, and whether rows differ is all that is to be known.
-    On a full disk rows that were kept from before older applies make room.
+    ``only_ask``: the snapshot is applied; only find out whether rows differ.
+    On a full disk, the oldest checkpoints are deleted to make room.
     """
     while True:
         try:
@@ -118,7 +118,7 @@ def _take(instance: Instance, snapshot: Snapshot, guard: Guard, only_ask: bool) 
 
 
 def _equal(instance: Instance, snapshot: Snapshot, planned: prepare.Planned) -> CycleResult:
-    """Note that the live rows are the snapshot's; a pending apply is Kuma's to confirm."""
+    """Note that the live rows equal the snapshot; a pending apply still waits for Kuma."""
     state = instance.state.load()
     if state.applying.pending is not None:
         return CycleResult(
@@ -144,8 +144,8 @@ def _carry_out(instance: Instance, snapshot: Snapshot, planned: prepare.Planned)
     summary, mark = planned.plan.summary, SnapshotRef.of(snapshot)
     again = " again" if instance.state.load().following.applied == mark else ""
     started = time.monotonic()
-    instance.store.check()  # damage anywhere would grow with what is written
-    instance.store.check_writable()  # Kuma must not stop for nothing
+    instance.store.check()  # writing would spread any damage
+    instance.store.check_writable()  # Kuma must not be stopped in vain
     apply(instance, planned, mark)
     sentence = (
         f"applied {snapshot.position} of {snapshot.label.leader}{again}: {summary.sentence()}, "
@@ -167,7 +167,7 @@ def plan_of(instance: Instance, snapshot: Snapshot) -> prepare.Planned:
     """What the snapshot would change here; raises ReplicatorErrors."""
     gate(instance, snapshot)
     instance.step(f"fetching {snapshot.position}")
-    # the live rows are read while restic starts, which takes as long
+    # the live rows are read while restic starts: both take about as long
     with beside(lambda: prepare.observe_live(instance)) as seen:
         wanted = fetched(instance, snapshot, "fetched")
         instance.step("comparing the rows")
@@ -186,7 +186,7 @@ def _differs(snapshot: Snapshot) -> CycleResult:
 
 
 def waiting(snapshot: Snapshot, why: str) -> CycleResult:
-    """The end of a cycle that could not take this snapshot yet."""
+    """The result of a cycle that could not take this snapshot yet."""
     return CycleResult(
         Outcome.WAITING, f"{snapshot.position} waits: {why}", snapshot.position, None
     )

@@ -1,7 +1,7 @@
-"""The state as JSON holds it: one flat object, with the names that 0.3.0 reads and writes.
+"""The state as JSON: one flat object, with the names that 0.3.0 reads and writes.
 
-Members of the state that a newer version wrote are dropped; inside a record they are an error,
-for what they say of an apply must not be lost.
+Unknown members (of a newer version) are dropped at the top level. Inside a record they are an
+error, because facts about an apply must not be lost.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _MAY_LACK = (SnapshotRef, FailedAttempt, Problem)
 
 
 def encode(value: Any) -> Any:
-    """A value of the state as JSON has it."""
+    """A value of the state, as JSON holds it."""
     if isinstance(value, Position):
         return str(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -57,7 +57,7 @@ def encode(value: Any) -> Any:
 
 
 def decode(kind: Any, value: Any) -> Any:
-    """What `encode` made of a value of this type; raises KeyError, TypeError, ValueError."""
+    """The reverse of `encode` for a value of this type; raises KeyError, TypeError, ValueError."""
     if isinstance(kind, UnionType):
         inner, none = get_args(kind)
         assert none is type(None)
@@ -83,7 +83,7 @@ def _types(kind: type) -> dict[str, Any]:
 
 
 def encode_state(state: State) -> dict[str, Any]:
-    """All members, flat."""
+    """The whole state as one flat object."""
     raw: dict[str, Any] = {"writer": state.writer, "problems": encode(state.problems)}
     for section in _SECTIONS:
         for name, value in encode(getattr(state, section)).items():
@@ -111,7 +111,7 @@ def decode_state(raw: dict[str, Any]) -> State:
 
 
 def _problems_of_0_3_0(state: State, raw: dict[str, Any]) -> dict[str, Any]:
-    """The members in which 0.3.0 keeps what is open: each where it was first needed."""
+    """The open problems as the members that 0.3.0 uses for them."""
     cycle = next((one for one in state.problems if one.what == CYCLE), Problem(CYCLE))
     said, last = state.problem(HOLD), raw["last"]
     return {
@@ -134,7 +134,7 @@ def _decode_problems(raw: dict[str, Any]) -> tuple[Problem, ...]:
         return noted
     last, hold = raw.get("last") or {}, raw.get("hold") or {}
     since, error = raw.get("failing_since", 0.0), last.get("error", "")
-    # 0.2.0 noted what it told only as its last error
+    # 0.2.0 noted only the last error that it told
     told = tuple(raw.get("told", ())) or (error,)
     found = [
         Problem(
@@ -170,5 +170,5 @@ def _decode_problems(raw: dict[str, Any]) -> tuple[Problem, ...]:
 
 
 def _known(what: str, kind: str, since: float, words: str) -> Problem:
-    """A problem that was told before there was a ledger."""
+    """A problem that was told by a version without the list of problems."""
     return Problem(what, kind, since, words, (kind,))

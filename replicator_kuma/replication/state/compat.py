@@ -1,8 +1,7 @@
-"""The state file in a form that 0.2.0 reads too: a downgrade must not end at it.
+"""The state file in a form that 0.2.0 can read too, so that a downgrade works.
 
-That version passes over fields of the state that it does not know, and fails at those of what
-lies in the state. So these lie together in one field of the state; when 0.2.0 writes the
-file they go.
+0.2.0 ignores unknown fields at the top level, but fails at unknown fields of nested records. So
+one top-level field holds all newer nested fields. When 0.2.0 writes the file, they are lost.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ LATER = "since_0_2_0"
 
 @dataclass
 class _Shape:
-    """Which fields of a part of the state came later, and which of its fields are parts."""
+    """Which fields of a record are newer than 0.2.0, and which fields are records themselves."""
 
     later: tuple[str, ...]
     parts: dict[str, _Shape] = field(default_factory=dict)
@@ -31,12 +30,12 @@ _STATE = _Shape((), {**_MARKS, "pending": _PENDING, "last": _LAST})
 
 
 def set_apart(state: Mapping[str, Any]) -> dict[str, Any]:
-    """An encoded state for the file; what came later lies together."""
+    """An encoded state for the file, with the newer fields moved into one."""
     return _split(state, _STATE)
 
 
 def put_together(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """What `set_apart` took apart; raises AttributeError, TypeError, ValueError."""
+    """The reverse of `set_apart`; raises AttributeError, TypeError, ValueError."""
     state = {name: value for name, value in raw.items() if name != LATER}
     return _joined(state, raw.get(LATER, {}))
 

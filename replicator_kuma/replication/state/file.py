@@ -1,4 +1,4 @@
-"""The state on disk: one small JSON file, replaced whole, and the lock beside it."""
+"""The state on disk: one small JSON file, always replaced as a whole, and the lock beside it."""
 
 from __future__ import annotations
 
@@ -31,27 +31,27 @@ class StateFile:
 
     def __init__(self, folder: Path) -> None:
         self.name = folder
-        """as it was given: for messages, and for who only looks"""
+        """the path as it was given: for messages and for reading"""
         self._lock_depth = self._lock_holder = 0
         self._new = State(writer=secrets.token_hex(8))
 
     @property
     def folder(self) -> Path:
-        """To work in; asked for again at each use. Raises StateError (`anchors`)."""
+        """The folder to work in; resolved again at each use. Raises StateError (`anchors`)."""
         return anchored(self.name)
 
     def prepare(self) -> None:
-        """Make the folder (0700); raises StateError when that is impossible.
+        """Create the folder (0700); raises StateError if that is impossible.
 
-        Its parent has to be there: a mistyped DATA_DIR must not come into being.
+        Its parent has to exist: a mistyped DATA_DIR must not be created.
         """
         anchored(self.name, make=True)
 
     def load(self) -> State:
-        """The state; a new one with a new writer id where there is none yet.
+        """The state; if there is none yet, a new one with a new writer id.
 
-        Raises StateError when the file is there and cannot be understood: guessing could make a
-        second leader. Another user's folder may be looked into; nothing is ever written there.
+        Raises StateError if the file exists and cannot be understood: guessing could make a
+        second leader. Another user's folder may be read; nothing is ever written there.
         """
         try:
             text = read(self.name, self.path.name)
@@ -75,7 +75,7 @@ class StateFile:
 
     @property
     def path(self) -> Path:
-        """The file, by its name: for messages."""
+        """The path of the file, for messages."""
         return self.name / "state.json"
 
     def exists(self) -> bool:
@@ -84,9 +84,9 @@ class StateFile:
     def change(
         self, transition: Callable[Concatenate[State, P], State], *args: P.args, **kwargs: P.kwargs
     ) -> State:
-        """Make a change of `transitions`, and write it durably; returns the state after it.
+        """Apply a function of `transitions` and write the result durably; returns the new state.
 
-        What it leaves as it was is not written again.
+        An unchanged state is not written again.
         """
         before = self.load()
         after = transition(before, *args, **kwargs)
@@ -106,10 +106,10 @@ class StateFile:
 
     @contextlib.contextmanager
     def lock(self, wait: float = 0.0) -> Iterator[None]:
-        """Hold the instance's lock: one cycle at a time, over processes and threads.
+        """Hold the instance's lock: one cycle at a time, across processes and threads.
 
-        Raises AlreadyRunning when it is not free within ``wait`` seconds. The kernel frees it
-        when its process ends, however it ends. May be entered again by the thread that holds it.
+        Raises AlreadyRunning if it is not free within ``wait`` seconds. The kernel frees it when
+        the process ends, in any way. The thread that holds it may enter it again.
         """
         if self._lock_depth and self._lock_holder == threading.get_ident():
             self._lock_depth += 1

@@ -1,4 +1,4 @@
-"""Where a person has sent this replica to stay: in words, and kept or taken back."""
+"""The hold of a replica: in words, checked, and restored after an error."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ TO_GO_ON = "to go on: replicator restore --resume"
 
 
 def held_words(hold: Hold) -> str:
-    """Where a replica stays, and since when."""
+    """Says at which position a replica is held, and since when."""
     what = str(hold.mark.position) if hold.mark is not None else "the rows from before any apply"
     going = ", to which an undo has yet to go," if hold.kept else ""
     return f"{what}{going} since {when(hold.since)}"
 
 
 def in_place(state: State) -> bool:
-    """Whether an undo's rows are there, and only Kuma has yet to confirm them."""
+    """Whether an undo's rows are in place, and only Kuma's confirmation is missing."""
     pending = state.applying.pending
     undone = pending is not None and bool(pending.undoes) and pending.writing
     return undone and pending is not None and not pending.rollback
 
 
 def told(state: State) -> Hold | None:
-    """The hold as people are told of it: an undo whose rows are in place has got there."""
+    """The hold to show to people: an undo whose rows are in place counts as complete."""
     if state.following.hold is not None and in_place(state):
         return replace(state.following.hold, kept=0)
     return state.following.hold
 
 
 def refuse_while_held(state: State) -> None:
-    """Raise Held for a word that says neither where to go, nor that the hold ends."""
+    """Raise Held for a command that neither names a snapshot nor ends the hold."""
     if state.following.hold is not None:
         raise Held(f"this replica holds {held_words(state.following.hold)}: it stays there")
 
 
 def restore_hold(file: StateFile, before: State) -> None:
-    """After an error that the person sees: hold as before, unless the rows are in place."""
+    """After an error that the person sees: restore the hold, unless the new rows are in place."""
     state = file.load()
     under_way = state.applying.pending is not None and not state.applying.pending.rollback
     wanted = state.following.hold.mark if state.following.hold is not None else None

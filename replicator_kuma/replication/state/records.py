@@ -1,4 +1,4 @@
-"""What the state remembers, as frozen values: of snapshots, applies, jobs, drills, repositories."""
+"""The records in the state, as frozen values: snapshots, applies, jobs, drills, repositories."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from replicator_kuma.adapters.repository.snapshot import Position, Snapshot, SnapshotKey
 
 Arrived = tuple[tuple[str, tuple[int, ...]], ...]
-"""Tables and the ids of their rows that have come once, both in order."""
+"""Tables and the ids of their rows that came from a leader once, both sorted."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class SnapshotRef:
     digest: str
     schema: str
     snapshot: str = field(default="", compare=False)
-    """its id where it was noted, for people and for 0.3.0; "": the rows are no snapshot's"""
+    """its id when it was noted, for people and for 0.3.0; "": the rows belong to no snapshot"""
     writer: str = ""
     leader: str = ""
     monitors: int = 0
@@ -28,16 +28,16 @@ class SnapshotRef:
 
     @property
     def meant(self) -> SnapshotKey:
-        """The key that it has, or will have once it is published."""
+        """The key that the snapshot has, or will have once it is published."""
         return SnapshotKey(self.position, self.writer, self.digest)
 
     @property
     def key(self) -> SnapshotKey | None:
-        """None for rows that are no snapshot's: an undo put them back."""
+        """The snapshot's key; None for rows without a snapshot, which an undo put back."""
         return self.meant if self.snapshot else None
 
     def common_id(self, fleet: str) -> str:
-        """`Label.common_id`; "" for rows that are no snapshot's."""
+        """`Label.common_id`; "" for rows without a snapshot."""
         return self.key.common_id(fleet) if self.key else ""
 
     def names(self, fleet: str) -> tuple[str, ...]:
@@ -46,7 +46,7 @@ class SnapshotRef:
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> SnapshotRef:
-        """What is remembered of a listed snapshot."""
+        """The record of a listed snapshot."""
         label = snapshot.label
         return cls(
             position=label.position,
@@ -65,8 +65,8 @@ class SnapshotRef:
 class Pending:
     """An apply that was begun and is not confirmed: Kuma has not been ready on its rows yet.
 
-    ``base`` and ``target`` are digests of the live rows before and after; ``files`` are the file
-    changes as (name, SHA-256 or None for a deletion) and stay listed until all are done.
+    ``base`` and ``target`` are digests of the live rows before and after it. ``files`` are the
+    file changes: (name, SHA-256 or None for a deletion); all stay listed until all are done.
     """
 
     mark: SnapshotRef
@@ -74,52 +74,52 @@ class Pending:
     target: str
     files: tuple[tuple[str, str | None], ...] = ()
     purge: bool = False
-    """monitors went: their history goes once Kuma is ready"""
+    """monitors are deleted: their history is deleted once Kuma is ready"""
     rollback: bool = False
-    """it is the way back: the rows from before are being put in place again"""
+    """this is the revert of an apply: the old rows are being put back"""
     writing: bool = False
-    """the transaction was begun: before that nothing can have been written"""
+    """the transaction was begun; if False, nothing can have been written"""
     drifted: bool = False
-    """rows were found that are neither of the two: somebody wrote since, it proves nothing"""
+    """the live rows match neither digest: somebody wrote since, so they prove nothing"""
     seen: bool = False
-    """before that the rows were found in place, after an end in the middle"""
+    """after an interruption, the new rows were found in place (before ``drifted``)"""
     restart: bool = False
-    """Kuma is to run again after it"""
+    """Kuma has to run again after the apply"""
     replaced: str = ""
-    """digest of the live rows and files that it was planned to replace"""
+    """digest of the live rows and files that the plan replaces"""
     digest: str = ""
-    """what `Live.digest` is once it is confirmed; the next three are of `Following`"""
+    """the `Live.digest` after confirmation; the next three fields go to `Following`"""
     policy: str = ""
     arrived: Arrived = ()
     keeps_own: bool = False
     earlier: Pending | None = None
-    """the unconfirmed apply that it is laid over, and that stands if it is not written"""
+    """the unconfirmed apply before this one; it stays pending if this one is not written"""
     unread: bool = False
-    """Kuma ran while the rows were written, and has not been started since: it knows the old"""
+    """Kuma ran while the rows were written and was not restarted: it has the old rows in memory"""
     words: str = ""
-    """what it changes, in numbers"""
+    """what the apply changes, in numbers"""
     undoes: int = 0
-    """the number of the checkpoint that it puts back; 0: it is no undo"""
+    """the number of the checkpoint that this undo puts back; 0: it is no undo"""
     back_to: SnapshotRef | None = None
-    """what an undo's rows stood for, and so what is applied once it is confirmed"""
+    """the snapshot of an undo's rows, which is the applied one after confirmation"""
 
 
 @dataclass(frozen=True)
 class Hold:
-    """A replica's position by a person's word: it follows no newer one until `restore --resume`.
+    """The position to which a person sent a replica: it follows no newer one until resumed.
 
-    Noted before the rows are touched; what was not done then the next cycle does.
+    Noted before the rows are touched; the next cycle completes what was interrupted.
     """
 
     since: float
     """seconds since the epoch"""
     mark: SnapshotRef | None = None
-    """None: the rows from before anything was applied"""
+    """the held snapshot; None: the rows from before the first apply"""
     kept: int = 0
     """the number of the checkpoint that an undo has yet to put back; 0: none"""
 
     def holds(self, snapshot: SnapshotKey | None) -> bool:
-        """Whether it is of this snapshot."""
+        """Whether this snapshot is the held one."""
         return self.mark is not None and self.mark.key == snapshot is not None
 
 
@@ -134,18 +134,18 @@ class Last:
     error: str = ""
     exit_code: int = 0
     hint: str = ""
-    """what the error said to try"""
+    """the hint of the error"""
 
 
 @dataclass(frozen=True)
 class JobRecord:
-    """A maintenance job of `run`: when it is due, how it went; times in seconds since the epoch."""
+    """A maintenance job of `run`: when it is due, how it ended; in seconds since the epoch."""
 
     name: str
     window: str
     due: float = 0.0
     tries: int = 0
-    """how often it was begun since it was due"""
+    """how many times it was begun since it was due"""
     at: float = 0.0
     """when it last ended; 0: it never ran"""
     seconds: float = 0.0
@@ -156,27 +156,27 @@ class JobRecord:
     exit_code: int = 0
     hint: str = ""
     ok_at: float = 0.0
-    """when it last went well"""
+    """when it last succeeded"""
 
 
 @dataclass(frozen=True)
 class RepositoryUpkeep:
-    """What housekeeping has found in one repository; times are seconds since the epoch."""
+    """What housekeeping found in one repository; times are seconds since the epoch."""
 
     name: str
     at: float = 0.0
     snapshots: int = 0
-    """of this fleet"""
+    """the number of this fleet's snapshots"""
     bytes: int = 0
-    """of all data there"""
+    """the size of all data in the repository"""
     part: int = 0
     """the part of ``parts`` that was checked last"""
     parts: int = 0
     checked_at: float = 0.0
     damaged: str = ""
-    """what the last check has found"""
+    """the damage that the last check found; "": none"""
     refused: bool = False
-    """nothing may be removed there (append-only)"""
+    """the repository allows no deletion (append-only)"""
 
 
 CYCLE = "cycle"
@@ -187,36 +187,36 @@ DRILL = "drill"
 KILL = "drill --kill"
 HOUSEKEEPING = "housekeeping"
 AWAY = "away: "
-"""and the name of the repository"""
+"""the name of a repository follows"""
 HELD_BACK = ""
-"""stands among what was told for a problem that was not"""
+"""in ``told``, marks a problem that was not told yet"""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A problem that is open, or one that ended a while ago; seconds since the epoch."""
+    """A problem that is open, or that ended recently; times are seconds since the epoch."""
 
     what: str
-    """what has it: a cycle, a maintenance job, a repository"""
+    """what has the problem: a cycle, a maintenance job, a repository"""
     kind: str = ""
-    """in which way: an error's class, where it has one"""
+    """the kind of problem: the error's class, if there is one"""
     since: float = 0.0
     """0: it is not open"""
     words: str = ""
     told: tuple[str, ...] = ()
-    """kinds of it that were told since it began"""
+    """the kinds that were told since it began"""
     recovered_at: float = 0.0
     """when its last end was told; 0: it was not, or long ago"""
 
     @property
     def was_told(self) -> bool:
-        """Whether somebody knows of it, so that its end is news."""
+        """Whether the problem was told, so that its end has to be told too."""
         return any(kind != HELD_BACK for kind in self.told)
 
 
 @dataclass(frozen=True)
 class Away:
-    """A repository that gives no answer; ``since`` is seconds since the epoch."""
+    """A repository that does not answer; ``since`` is seconds since the epoch."""
 
     name: str
     since: float
@@ -228,7 +228,7 @@ class FailedAttempt:
     """An apply that failed after Kuma had stopped for it; ``at`` is seconds since the epoch."""
 
     aim: str
-    """which snapshot it was, by which choices"""
+    """the snapshot and the policy, as one key"""
     position: str
     outages: int
     at: float
@@ -236,18 +236,18 @@ class FailedAttempt:
     hint: str = ""
     exit_code: int = 1
     grounds: str = ""
-    """what could be seen of its cause: schema, triggers, how Kuma is stopped"""
+    """a fingerprint of the visible cause: schema, triggers, how Kuma is stopped"""
     holders: tuple[str, ...] = ()
     """who had the database open while Kuma was stopped"""
     room: int = 0
-    """bytes that were free"""
+    """free bytes on the disk at that time"""
     signal: int = 0
-    """what ended Kuma on its rows; 0: it is another cause"""
+    """the signal that ended Kuma on the new rows; 0: another cause"""
 
 
 @dataclass(frozen=True)
 class Bad:
-    """Why the snapshot that was called bad last is not tried again."""
+    """Why the last snapshot that was called bad is not retried."""
 
     position: str
     at: float
@@ -262,7 +262,7 @@ class Restart:
     at: float
     """when Kuma was started again"""
     begun: float
-    """when the cycle began that had stopped it"""
+    """when the cycle that stopped Kuma began"""
 
 
 @dataclass(frozen=True)
@@ -274,15 +274,15 @@ class Drill:
     sentence: str
     position: str = ""
     steps: tuple[tuple[str, float], ...] = ()
-    """names and seconds of those that went well"""
+    """names and seconds of the steps that succeeded"""
     kuma: bool = False
-    """a throw-away Kuma was to boot on it"""
+    """the drill included a boot of a throw-away Kuma"""
     failed_at: str = ""
-    """the step that did not go well"""
+    """the step that failed; "": none"""
 
 
 def still_failed(before: Drill | None, ended: Drill) -> Drill | None:
-    """The failure that stands after a drill of a snapshot, which says only how far that goes."""
+    """The failure that remains after this drill: a success clears only a step that it included."""
     if not ended.ok:
         return ended
     mends = before is None or before.failed_at not in ("start", "kill")

@@ -1,8 +1,8 @@
-"""What an instance remembers from cycle to cycle: one frozen value a subject, in one State.
+"""What an instance remembers from cycle to cycle: one State of several frozen sections.
 
-What is known here is compared with the world before it is believed (docs/architecture.md,
-rule 10); it holds no secret of Kuma, only digests, positions and sentences. It changes by the
-functions of `transitions` alone.
+Code checks the state against the world before it trusts it (docs/architecture.md, rule 10). The
+state holds no secret of Kuma, only digests, positions and sentences. Only the functions of
+`transitions` change it.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from replicator_kuma.replication.state.records import (
 
 @dataclass(frozen=True)
 class Live:
-    """The live rows, as they were compared last."""
+    """The live rows at their last comparison."""
 
     digest: str = ""
-    """what a replica's rows hash to while they are those of the applied snapshot; "": unknown"""
+    """the digest of a replica's rows while they equal the applied snapshot; "": unknown"""
     fingerprint: str = ""
-    """of the database's files when they were found equal; "": the rows are to be read"""
+    """of the database's files when the rows were found equal; "": read the rows again"""
 
 
 @dataclass(frozen=True)
@@ -46,43 +46,43 @@ class Leading:
     """What a leader remembers of its publishes. A replica keeps it: it may lead again."""
 
     publishing: SnapshotRef | None = None
-    """the publish that was begun and whose end is not noted"""
+    """the publish that was begun and has no noted end"""
     published: SnapshotRef | None = None
     identities: tuple[str, ...] = ()
-    """digest of what was published last, and `shrink.identities` of its monitors"""
+    """digest of the last published dump, and `shrink.identities` of its monitors"""
     published_files: tuple[str, ...] = ()
-    """that digest, and how many files it held (`shrink.count_files`)"""
+    """the same digest, and its number of files (`shrink.count_files`)"""
     burned: Position | None = None
-    """the highest position that must never be used again by this writer"""
+    """the highest position that this writer must never use again"""
     failed_digests: tuple[str, ...] = ()
-    """digests whose publish failed since the last that is noted: what may be found up to there"""
+    """digests of failed publishes since the last noted one: the repository may hold them"""
     fenced: str | None = None
-    """who published where this leader would go on; None: nobody"""
+    """why this leader is fenced: who published where it would go on; None: it is not fenced"""
     rivals: tuple[str, ...] = ()
     """ids of the snapshots that fenced it (`publish.ids_of`): while one is there, it stays so"""
     rollback_begun: Position | None = None
-    """a `rollback` to there was begun, and is not published yet"""
+    """the position of a `rollback` that was begun and is not published yet"""
     rollback_applied: SnapshotRef | None = None
-    """what that rollback has put in place: a person meant the monitors to go that went by it"""
+    """the snapshot that this rollback put in place; a person meant its deletions"""
     promoted_at: float = 0.0
-    """when `promote` made this the leader, until a cycle as the leader ends; 0: it did not"""
+    """when `promote` made this the leader; 0: never, or a cycle as the leader has ended since"""
     led_from: int = 0
-    """the newest checkpoint when this became the leader: those up to there are a replica's"""
+    """the newest checkpoint when this became the leader: up to it, they are a replica's"""
     equivalent: str = ""
-    """which rows mean the same as a snapshot of another engine (`leader.equivalence_key`)"""
+    """the rows that equal a snapshot of another engine (`leader.equivalence_key`)"""
     verified_at: float = 0.0
-    """when the repository was last asked, and agreed; 0: it is to be asked in any case"""
+    """when the repository was last asked and agreed; 0: ask it in any case"""
 
     def doubtful(self, newest: SnapshotRef) -> bool:
-        """Whether a publish at this position failed: its content may be there in part, or whole."""
+        """Whether a publish at this position failed: the repository may hold it."""
         if self.burned is None or newest.position > self.burned:
             return False
         return self.published is None or newest.position > self.published.position
 
     def burned_with(self, newest: Position | None) -> Position | None:
-        """What must not be used again: also the position of a begun publish that is not listed.
+        """The highest position never to use again; includes a begun publish that is not listed.
 
-        The restic of a leader that was killed lives on, and can end after we looked.
+        After a leader is killed, its restic may go on and complete after our listing.
         """
         positions = [self.burned] if self.burned is not None else []
         if self.publishing is not None and newest != self.publishing.position:
@@ -96,31 +96,31 @@ class Following:
 
     applied: SnapshotRef | None = None
     policy: str = ""
-    """`Policy.fingerprint` by which the applied snapshot came over; another one compares anew"""
+    """`Policy.fingerprint` of the last apply; if it changes, the rows are compared again"""
     arrived: Arrived = ()
-    """rows of local entities that came from a leader once: they do not come again"""
+    """rows of local tables that came from a leader once: they are not inserted again"""
     keeps_own: bool = False
-    """some of the rows behind `Live.digest` are this replica's own: it may change them"""
+    """some rows behind `Live.digest` are this replica's own: it may change them"""
     floor: Position | None = None
-    """the highest position that was applied before a person went back; None: nobody did"""
+    """the highest position applied before a person went back; None: nobody went back"""
     hold: Hold | None = None
     shrink: str = ""
-    """why the newest snapshot is not applied: too many monitors would go"""
+    """why the newest snapshot is not applied: it would remove too many monitors"""
     drift_digest: str = ""
-    """of the live rows, where they are not those of the applied snapshot"""
+    """digest of the live rows, if they differ from the applied snapshot"""
     healed: str = ""
     """digest of the rows that the last heal of the applied snapshot replaced"""
     healed_at: float = 0.0
-    """when a cycle first found the rows equal after that heal; 0: none has"""
+    """when a cycle first found the rows equal after that heal; 0: never"""
 
 
 @dataclass(frozen=True)
 class Applying:
-    """The apply that is under way, and the failures of the last ones."""
+    """The current apply, and the failures of earlier ones."""
 
     pending: Pending | None = None
     stopped_by_me: bool = False
-    """Kuma was stopped for an apply, and nobody has started it since"""
+    """we stopped Kuma for an apply, and nobody has started it since"""
     bad: tuple[str, ...] = ()
     """common ids of snapshots that stopped Kuma in vain: refused, or Kuma did not start on them
 
@@ -129,27 +129,27 @@ class Applying:
     bad_listed: tuple[tuple[str, str], ...] = ()
     """of those the common id, and the id that was listed: 0.3.0 knows a snapshot by that alone"""
     bad_why: Bad | None = None
-    """of the last of them; None where 0.3.0 noted it"""
+    """the reason for the last of them; None if 0.3.0 noted it"""
     suspect: str = ""
-    """common id of a snapshot after which Kuma came up on the old rows only late"""
+    """common id of a snapshot after which Kuma was also late on the old rows"""
     failed: FailedAttempt | None = None
-    """the last apply for which Kuma was stopped and that was not written; None: none since"""
+    """the last apply that stopped Kuma and failed; None: none since a success"""
     restart: Restart | None = None
     waits_until: float = 0.0
-    """when the snapshot that waits for its turn may be applied; 0: none waits"""
+    """when the waiting snapshot may be applied; 0: none waits"""
     purge: bool = False
-    """monitors went: their history is to be deleted"""
+    """monitors were deleted, and their history has to be deleted too"""
 
 
 @dataclass(frozen=True)
 class Upkeep:
-    """How maintenance jobs, drills and housekeeping went."""
+    """The results of maintenance jobs, drills and housekeeping."""
 
     jobs: tuple[JobRecord, ...] = ()
     drill: Drill | None = None
     """the last one"""
     drill_failed: Drill | None = None
-    """the last one that failed, until one goes well that gets as far"""
+    """the last failed drill, until a drill succeeds that goes as far"""
     repositories: tuple[RepositoryUpkeep, ...] = ()
 
 
@@ -160,9 +160,9 @@ class Outcomes:
     last: Last | None = None
     last_ok_at: float = 0.0
     fresh_at: float = 0.0
-    """when a cycle last went well and did not only wait; 0: none, or 0.3.0 wrote this"""
+    """when a cycle last succeeded and did not only wait; 0: never, or 0.3.0 wrote this"""
     refused: str = ""
-    """why a cycle was refused in a way that only a person ends, until one goes well"""
+    """why a cycle was refused so that only a person can help; "" after a success"""
     role: str = ""
 
 
@@ -178,7 +178,7 @@ class State:
     upkeep: Upkeep = field(default_factory=Upkeep)
     outcome: Outcomes = field(default_factory=Outcomes)
     problems: tuple[Problem, ...] = ()
-    """by name: those that are open, and those that ended within the last hour"""
+    """sorted by name: open problems, and those that ended within the last hour"""
 
     def problem(self, what: str) -> Problem | None:
         """An open problem; None: there is none of that name."""
@@ -186,13 +186,13 @@ class State:
 
     @property
     def failing_since(self) -> float:
-        """Since when cycles fail; 0: the last one did not."""
+        """Since when cycles have been failing; 0: the last one did not fail."""
         failing = self.problem(CYCLE)
         return failing.since if failing else 0.0
 
     @property
     def drift(self) -> Problem | None:
-        """None: the live rows are those of the applied snapshot."""
+        """The problem of drift; None: the live rows equal the applied snapshot."""
         return self.problem(DRIFT)
 
     @property
@@ -211,7 +211,7 @@ class State:
         )
 
     def highest_applied(self) -> Position | None:
-        """The highest position that was ever applied here, confirmed or not."""
+        """The highest position ever applied here, confirmed or not."""
         following, pending = self.following, self.applying.pending
         positions = [mark.position for mark in (following.applied,) if mark is not None]
         if following.floor is not None:
@@ -227,12 +227,12 @@ class State:
 
     @property
     def promoted(self) -> bool:
-        """Whether its rows are what it published itself: it leads, whatever its mode says yet."""
+        """Whether its rows are its own publish: it leads, even if its mode does not say so yet."""
         published = self.leading.published
         return published is not None and published == self.following.applied
 
     def applied_by(self, snapshot: SnapshotKey | None, policy: str) -> bool:
-        """Whether this snapshot is the applied one, by this policy: applying it again is a heal."""
+        """Whether this snapshot was applied with this policy: applying it again is a heal."""
         return self.stands_on(snapshot) and self.following.policy == policy
 
     def stands_on(self, snapshot: SnapshotKey | None) -> bool:
@@ -241,13 +241,13 @@ class State:
         return applied is not None and applied.key == snapshot is not None
 
     def has_published(self, snapshot: SnapshotKey) -> bool:
-        """Whether this snapshot is the one that was published last from here."""
+        """Whether this snapshot is this instance's last publish."""
         return self.leading.published is not None and self.leading.published.key == snapshot
 
     def attempted(self, label: Label) -> bool:
-        """Whether this writer's failed publishes may have left this snapshot, in part or whole.
+        """Whether a failed publish of this writer may have left this snapshot, in part or whole.
 
-        Its content counts, not the position alone: a copy of this instance has the same writer id.
+        The content counts too, not only the position: a copy of this instance has its writer id.
         """
         leading, after = self.leading, self.leading.published
         burned = leading.burned

@@ -1,8 +1,8 @@
-"""All changes of the state: pure functions of a State and of what happened, to the State after it.
+"""All changes of the state: pure functions from a State and an event to the next State.
 
-`StateFile.change` writes what they return. None reads a clock, a disk or a repository: moments are
-handed in, in seconds since the epoch. Long because a reader can so see all changes that there are,
-in the order of a leader's publish, a replica's choice, an apply, and a cycle's end.
+`StateFile.change` writes what they return. None reads a clock, a disk or a repository: callers
+pass times, in seconds since the epoch. Long because one file shows all changes, in the order of
+a leader's publish, a replica's choice, an apply, and a cycle's end.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from replicator_kuma.replication.state.records import (
 from replicator_kuma.replication.state.state import Applying, Leading, State
 
 MOST_BAD = 20
-"""bad snapshots that are remembered"""
+"""how many bad snapshots are remembered"""
 MOST_FAILED = 50
-"""digests of failed publishes, and rivals, that are remembered"""
+"""how many digests of failed publishes, and how many rivals, are remembered"""
 MOST_TOLD = 20
-"""kinds of one problem that are remembered as told"""
+"""how many kinds of one problem are remembered as told"""
 FLAPPING = 3600.0
-"""seconds after a recovery in which what goes by itself has to come twice in a row"""
+"""seconds after a recovery in which a passing problem is told only at its second time"""
 LEADER = "BACKUP"
 """a leader's role: the value of its REPLICATOR_MODE"""
 
@@ -47,25 +47,25 @@ LEADER = "BACKUP"
 
 
 def unchanged(state: State, fingerprint: str) -> State:
-    """The files are those whose rows were compared and found equal."""
+    """The database's files are unchanged since their rows were found equal."""
     return replace(state, live=replace(state.live, fingerprint=fingerprint))
 
 
 def level(state: State, fingerprint: str) -> State:
-    """The live rows are the newest snapshot's: a rollback has nothing left to publish."""
+    """The live rows equal the newest snapshot: a rollback has nothing left to publish."""
     return rollback_over(unchanged(state, fingerprint))
 
 
 def equivalent(state: State, key: str, fingerprint: str) -> State:
-    """The live rows mean the same as the newest snapshot, which another engine wrote."""
+    """The live rows equal the newest snapshot, which another engine wrote."""
     state = unchanged(state, fingerprint)
     return replace(state, leading=replace(state.leading, equivalent=key))
 
 
 def listed(state: State, newest: SnapshotRef | None, now: float) -> State:
-    """The repository was asked, and nobody fences this leader: ``newest`` is what it goes on from.
+    """The repository was asked, and nobody fences this leader: it goes on from ``newest``.
 
-    A begun publish is the newest snapshot, or burns its position.
+    If a begun publish is not the newest snapshot, its position is burned.
     """
     before = state.leading
     burned = before.burned_with(newest.position if newest else None)
@@ -85,10 +85,10 @@ def listed(state: State, newest: SnapshotRef | None, now: float) -> State:
     )
     if newest is None or not before.doubtful(newest):
         leading = replace(leading, published=newest, verified_at=now)
-    state = hold_is(state, None)  # it was set while this instance was a replica
+    state = hold_is(state, None)  # the hold was set while this instance was a replica
     return replace(
         state,
-        # a container made anew goes on as the writer that it was: two would alert the replicas
+        # a new container keeps its old writer id: a second writer would alert the replicas
         writer=newest.writer if newest else state.writer,
         live=replace(state.live, fingerprint=""),
         leading=leading,
@@ -101,7 +101,7 @@ def publishing(state: State, snapshot: SnapshotRef) -> State:
 
 
 def publish_failed(state: State, snapshot: SnapshotRef) -> State:
-    """It may be in the repository in part or whole: its position is never used for other rows."""
+    """A publish failed. The repository may hold it: its position is never used for other rows."""
     leading = replace(
         state.leading,
         publishing=None,
@@ -121,7 +121,7 @@ def published(
     fingerprint: str,
     now: float,
 ) -> State:
-    """A publish is listed, and nobody was faster."""
+    """A publish is listed, and no rival was faster."""
     leading = replace(
         state.leading,
         publishing=None,
@@ -154,27 +154,27 @@ def fenced(state: State, why: str, rivals: Sequence[str], own: SnapshotRef | Non
 
 
 def took_back(state: State, snapshot: SnapshotRef) -> State:
-    """A leader that had lost its database has its own newest snapshot's rows again."""
+    """A leader that had lost its database has the rows of its own newest snapshot again."""
     return replace(state, leading=replace(state.leading, published=snapshot))
 
 
 def rollback_begun(state: State, position: Position) -> State:
-    """A leader goes back to this position, and publishes its rows."""
+    """A rollback begins: the leader goes back to this position, and will publish its rows."""
     return replace(state, leading=replace(state.leading, rollback_begun=position))
 
 
 def rollback_given_up(state: State) -> State:
-    """Its rows were not taken: they are not to be published."""
+    """A rollback failed before its rows were in place: there is nothing to publish."""
     return replace(state, leading=replace(state.leading, rollback_begun=None))
 
 
 def rollback_applied(state: State, snapshot: SnapshotRef) -> State:
-    """Its rows are in place, and not published yet."""
+    """A rollback's rows are in place, and not published yet."""
     return replace(state, leading=replace(state.leading, rollback_applied=snapshot))
 
 
 def rollback_over(state: State) -> State:
-    """It is published, or replaced by another apply."""
+    """A rollback was published, or another apply replaced it."""
     leading = replace(state.leading, rollback_begun=None, rollback_applied=None)
     return replace(state, leading=leading)
 
@@ -186,7 +186,7 @@ def leads_with(state: State, digest: str) -> State:
 
 
 def promoted(state: State, digest: str, *, led_from: int, at: float) -> State:
-    """This instance leads from now on. ``at``: 0 where its mode says so already."""
+    """This instance leads from now on. ``at``: 0 if its mode says so already."""
     state = _no_drift(hold_is(leads_with(state, digest), None))
     return replace(
         state,
@@ -204,12 +204,12 @@ def _with_failed(leading: Leading, digest: str) -> tuple[str, ...]:
 
 
 def to_verify(state: State) -> State:
-    """A leader asks the repository before it believes what it knew."""
+    """The next cycle as a leader asks the repository before it trusts the state."""
     return replace(state, leading=replace(state.leading, verified_at=0.0))
 
 
 def shrink_refused(state: State, why: str) -> State:
-    """Why the newest snapshot is not applied; "": it is not refused."""
+    """The newest snapshot is refused for this reason; "": it is not refused."""
     return replace(state, following=replace(state.following, shrink=why))
 
 
@@ -235,12 +235,12 @@ def hold_was(state: State, before: State) -> State:
 
 
 def resumed(state: State) -> State:
-    """It follows again. Rows that an undo put back may bear the newest position: compare anew."""
+    """The hold ends. After an undo the position may match while rows differ: compare again."""
     return hold_is(replace(state, live=replace(state.live, digest="")), None)
 
 
 def rows_equal(state: State, fingerprint: str | None = None, *, now: float) -> State:
-    """The live rows are those of the applied snapshot, by these files; None: by no files."""
+    """The live rows equal the applied snapshot, with this fingerprint of files; None: without."""
     following = state.following
     if following.healed and not following.healed_at:
         following = replace(following, healed_at=now)
@@ -250,7 +250,7 @@ def rows_equal(state: State, fingerprint: str | None = None, *, now: float) -> S
 
 
 def drifted(state: State, digest: str) -> State:
-    """They differ, and hash to ``digest``; the problem is raised beside this."""
+    """The live rows differ and have this ``digest``; the caller raises the problem."""
     following = replace(state.following, drift_digest=digest)
     return replace(unchanged(state, ""), following=following)
 
@@ -270,7 +270,7 @@ def found_equal(
     keeps_own: bool,
     now: float,
 ) -> State:
-    """The live rows are this snapshot's already: nothing was written."""
+    """The live rows equal this snapshot already: nothing was written."""
     if state.applied_by(snapshot.key, policy):
         state = rows_equal(state, now=now)
     else:
@@ -296,7 +296,7 @@ def undone_already(
     arrived: Arrived,
     keeps_own: bool,
 ) -> State:
-    """The rows that an undo was to put back are there: only what they stand for changes."""
+    """An undo's rows are in place already: only the note of their snapshot changes."""
     following = replace(
         state.following, applied=back_to, policy=policy, arrived=arrived, keeps_own=keeps_own
     )
@@ -316,7 +316,7 @@ def apply_begun(state: State, pending: Pending, *, stops: bool) -> State:
 
 
 def pending_is(state: State, pending: Pending | None) -> State:
-    """More is known of the unconfirmed apply; None: it was dropped."""
+    """The unconfirmed apply has this new value; None: it was dropped."""
     return replace(state, applying=replace(state.applying, pending=pending))
 
 
@@ -326,29 +326,29 @@ def kuma_stopped(state: State) -> State:
 
 
 def kuma_started(state: State) -> State:
-    """Kuma was started again, or another starts it."""
+    """Kuma was started again, or its supervisor starts it."""
     return replace(state, applying=replace(state.applying, stopped_by_me=False))
 
 
 def restarted(state: State, restart: Restart) -> State:
-    """Kuma was started again for rows: the next one waits from then on."""
+    """Kuma was restarted for new rows: the wait for the next restart counts from then."""
     return replace(state, applying=replace(state.applying, restart=restart, waits_until=0.0))
 
 
 def restart_was(state: State, restart: Restart) -> State:
-    """The clock was set: since when the last restart counts."""
+    """The clock was set: the last restart counts from this time."""
     return replace(state, applying=replace(state.applying, restart=restart))
 
 
 def waits(state: State, until: float) -> State:
-    """A snapshot waits until then, so that monitors beat; 0: none waits."""
+    """A snapshot waits until this time, so that monitors can beat; 0: none waits."""
     return replace(state, applying=replace(state.applying, waits_until=until))
 
 
 def confirmed(state: State, pending: Pending, fleet: str) -> State:
     """Kuma is ready on the rows of an apply.
 
-    Where rows were found that are neither those before nor those after, they prove nothing.
+    If rows were found that are neither the old nor the new ones, they prove nothing.
     """
     again = state.applied_by(pending.mark.key, pending.policy)
     state = _ended(_rollback_after(_forgiven(state, pending.mark, fleet), pending), pending)
@@ -373,21 +373,20 @@ def confirmed(state: State, pending: Pending, fleet: str) -> State:
 
 
 def reverted(state: State, pending: Pending) -> State:
-    """Kuma is ready on the rows from before an apply."""
+    """Kuma is ready on the old rows, after a revert."""
     return rollback_given_up(_ended(state, pending))
 
 
 def history_purged(state: State) -> State:
-    """The history of monitors that are gone was deleted."""
+    """The history of deleted monitors was deleted."""
     return replace(state, applying=replace(state.applying, purge=False))
 
 
 def suspected(state: State, pending: Pending, fleet: str, why: str, *, now: float) -> State:
-    """Kuma was late on the rows from before, too: the second time, the snapshot is called bad.
+    """Kuma was late on the old rows too: the second time, the snapshot is called bad.
 
-    The first time something else may be the cause: a port, a disk. If Kuma's start takes longer
-    than the replicator waits, each new attempt would be an outage for nothing. An undo is not
-    tried again.
+    The first time, something else may be the cause: a port, a disk. If Kuma's start takes longer
+    than the replicator waits, each retry would be an outage in vain. An undo is not retried.
     """
     following = state.following
     if pending.undoes:
@@ -405,7 +404,7 @@ def unsuspected(state: State) -> State:
 
 
 def called_bad(state: State, snapshot: SnapshotRef, fleet: str, why: str, *, now: float) -> State:
-    """Kuma was stopped for this snapshot for nothing: only a person tries it again."""
+    """Kuma was stopped for this snapshot in vain: only a person may retry it."""
     if snapshot.key is None:
         return state
     name = snapshot.common_id(fleet)
@@ -418,19 +417,19 @@ def called_bad(state: State, snapshot: SnapshotRef, fleet: str, why: str, *, now
 
 
 def attempt_failed(state: State, attempt: FailedAttempt) -> State:
-    """Kuma was stopped for an apply that was not written, or was killed on its rows."""
+    """An apply stopped Kuma and was not written, or a signal ended Kuma on its rows."""
     return replace(state, applying=replace(state.applying, failed=attempt))
 
 
 def _ended(state: State, pending: Pending) -> State:
-    """Nothing is unconfirmed any more, and Kuma runs."""
+    """No apply is unconfirmed any more, and Kuma runs."""
     purge = state.applying.purge or pending.purge
     applying = replace(state.applying, pending=None, stopped_by_me=False, purge=purge)
     return replace(state, applying=applying)
 
 
 def _forgiven(state: State, snapshot: SnapshotRef, fleet: str) -> State:
-    """Kuma was ready on a snapshot's rows: its failures are forgotten."""
+    """Kuma was ready on a snapshot's rows: forget the snapshot's failures."""
     before, names = state.applying, snapshot.names(fleet)
     applying = replace(
         _not_bad(before, names),
@@ -449,18 +448,18 @@ def _not_bad(before: Applying, names: Sequence[str]) -> Applying:
 
 
 def _no_other_rollback(state: State, position: Position) -> State:
-    """The rows of ``position`` are in place: a rollback to another one is over.
+    """The rows of ``position`` are in place: a rollback to another position is over.
 
-    A leader that was fenced before it published one, and follows, must not take its rows for
-    those that it went back to.
+    A leader may be fenced before it publishes a rollback, and then follow. It must not mistake
+    the rows that it follows for those of the rollback.
     """
     return state if state.leading.rollback_begun == position else rollback_over(state)
 
 
 def _rollback_after(state: State, pending: Pending) -> State:
-    """A leader's rollback once Kuma is ready on the rows of an apply.
+    """The state of a leader's rollback once Kuma is ready on the rows of an apply.
 
-    An undo cancels it. Where nobody saw the rows in place, nothing is noted.
+    An undo cancels the rollback. If the rows were not seen in place, nothing is noted.
     """
     if pending.undoes:
         return rollback_over(state)
@@ -482,7 +481,7 @@ def job_noted(state: State, noted: JobRecord) -> State:
 
 
 def repository_kept(state: State, noted: RepositoryUpkeep, used: frozenset[str]) -> State:
-    """What housekeeping found in one repository. ``used``: names of those that are used."""
+    """Housekeeping found this in one repository. ``used``: names of the configured ones."""
     known = state.upkeep.repositories
     others = (each for each in known if each.name in used and each.name != noted.name)
     repositories = tuple(sorted((*others, noted), key=lambda each: each.name))
@@ -496,7 +495,7 @@ def drilled(state: State, ended: Drill) -> State:
 
 
 def killed(state: State, failed: Drill | None = None) -> State:
-    """How a drill that kills Kuma failed; None: it went well, and mends the last that did not."""
+    """A drill that kills Kuma failed; None: it succeeded, which clears the last failed one."""
     known = state.upkeep.drill_failed
     if failed is None and known is not None and known.failed_at != "kill":
         return state
@@ -504,7 +503,7 @@ def killed(state: State, failed: Drill | None = None) -> State:
 
 
 def cycle_failed(state: State, last: Last, role: str, *, fresh_at: float, refused: str) -> State:
-    """A cycle failed. The next one asks the repository, and does not go by what was known."""
+    """A cycle failed. The next one asks the repository, and does not trust the state."""
     outcome = replace(state.outcome, last=last, role=role, fresh_at=fresh_at, refused=refused)
     return to_verify(replace(state, outcome=outcome))
 
@@ -512,7 +511,7 @@ def cycle_failed(state: State, last: Last, role: str, *, fresh_at: float, refuse
 def cycle_succeeded(
     state: State, last: Last, role: str, *, waits_until: float, fresh_at: float, refused: str
 ) -> State:
-    """A cycle went well, or waits."""
+    """A cycle succeeded, or waits."""
     outcome = replace(
         state.outcome,
         last=last,
@@ -537,10 +536,10 @@ def raised(
     goes_by: bool = False,
     tells: bool = True,
 ) -> State:
-    """``what`` is a problem, in this way. ``goes_by``: it may end by itself.
+    """``what`` is a problem of this ``kind``. ``goes_by``: it may end by itself.
 
-    Such a one that comes back within an hour of its end is told only when it comes twice in a row:
-    what fails now and then would be two messages each time. Where not ``tells``, nobody is told.
+    Such a problem is told again within an hour of its end only if it occurs twice in a row: else a
+    flapping one would send two messages each time. If not ``tells``, nobody is told.
     """
     known = next((one for one in state.problems if one.what == what), Problem(what))
     flaps = goes_by and not known.since and 0 <= now - known.recovered_at < FLAPPING
