@@ -57,7 +57,7 @@ class LinkRefused(OSError):
 
 
 class HardLinkRefused(OSError):
-    """A hard link, in a folder that is not root's, to a file that the folder's owner does not own."""
+    """A hard link, in another user's folder, to a file that this user does not own."""
 
     def __init__(self, path: str) -> None:
         super().__init__(
@@ -216,7 +216,7 @@ class Folder:
         descriptor = os.open(part, FOLDER, dir_fd=self.descriptor)
         made = Folder(descriptor, f"{self.shown}/{part}")
         try:
-            # a folder of ours may have been moved here: give away only an empty one
+            # a folder of ours may have been moved here: only an empty one is given away
             if os.fstat(descriptor).st_uid != os.geteuid() or os.listdir(descriptor):  # noqa: PTH208
                 raise LinkRefused(made.shown)
             give(descriptor, owner)

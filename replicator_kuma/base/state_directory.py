@@ -37,7 +37,7 @@ def anchored(path: Path, *, make: bool = False) -> Path:
     """
     shown = str(path.absolute())
     try:
-        if ANCHOR.match(shown):  # anchored already, or below such a folder: nobody else writes there
+        if ANCHOR.match(shown):  # anchored already, or below such a folder
             if make:
                 path.mkdir(mode=0o700, exist_ok=True)
             return path
