@@ -1,1 +1,1 @@
-"""The outside world, one folder for each kind; siblings never import one another."""
+"""Adapters to the outside world, one folder for each kind; they never import one another."""

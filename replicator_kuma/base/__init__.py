@@ -1,1 +1,1 @@
-"""What every other folder may use: errors, text, times, files."""
+"""Modules that every other folder may use: errors, text, times, files."""

@@ -1,6 +1,6 @@
-"""Core files: a dump of the replicator's or restic's memory would hold passwords.
+"""Prevents core files: a dump of the replicator's or restic's memory would hold passwords.
 
-Both run without any. Kuma, and what starts it, has the limit that the replicator was started with.
+Kuma, and what starts it, keeps the limit with which the replicator was started.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from collections.abc import Iterator
 _PR_SET_DUMPABLE = 4
 _lock = threading.Lock()
 _before: int | None = None
-"""the soft limit that `forbid` found; None before it"""
+"""the soft limit before `forbid`; None if `forbid` was not called"""
 
 
 def forbid() -> None:
-    """Let nobody dump this process; whatever it starts leaves no core file, but for `allowed`.
+    """Prevent core files of this process and of its children, except inside `allowed`.
 
-    The hard limit stays: without it Kuma's could not be given back.
+    The hard limit stays, so that Kuma's limit can be restored.
     """
     global _before
     with _lock:
@@ -27,9 +27,9 @@ def forbid() -> None:
         if _before is None:
             _before = soft
         resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
-    # A limit of 0 keeps no kernel from handing a core to a program: see core(5). The mark also
-    # closes this process's environment to a Kuma that runs as the same user. It ends with exec:
-    # restic, docker and Kuma have none. What has no ctypes or no prctl has the limit still.
+    # With a limit of 0 a kernel may still pipe a core to a program: see core(5). The mark also
+    # hides this process's environment from a Kuma of the same user. It ends with exec: restic,
+    # docker and Kuma do not have it. Without ctypes or prctl, the limit still applies.
     with contextlib.suppress(ImportError, OSError, AttributeError):
         import ctypes
 
@@ -38,7 +38,7 @@ def forbid() -> None:
 
 @contextlib.contextmanager
 def allowed() -> Iterator[None]:
-    """What is started inside has the limit from before `forbid`."""
+    """Processes that are started inside have the limit from before `forbid`."""
     with _lock:
         soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
         resource.setrlimit(resource.RLIMIT_CORE, (soft if _before is None else _before, hard))
@@ -50,9 +50,9 @@ def allowed() -> Iterator[None]:
 
 @contextlib.contextmanager
 def forbidden() -> Iterator[None]:
-    """What is started inside leaves no core file, although another thread may start a Kuma now.
+    """Processes that are started inside leave no core file, even if another thread starts a Kuma.
 
-    A limit belongs to the process, not to a thread, and a child gets it at its start.
+    A limit belongs to the process, not to a thread; a child gets it at its start.
     """
     with _lock:
         yield

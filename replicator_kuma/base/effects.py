@@ -1,4 +1,4 @@
-"""One hook at the steps where a death, a fault or another program may come between.
+"""One hook at the steps where a crash, a fault or another program may interfere.
 
 The program itself sets nothing here. A test sets it (tests/support/effects.py) to end the process,
 to raise, or to change something at one named step.
@@ -17,7 +17,7 @@ _hook: Callable[[str], object] = _nothing
 
 
 def effect(name: str) -> None:
-    """Tell the hook which step has come, in plain words ("rows written"); it may raise."""
+    """Call the hook with the name of this step ("rows written"); the hook may raise."""
     _hook(name)
 
 

@@ -53,30 +53,30 @@ from replicator_kuma.base.text import named
 
 
 class ReplicatorError(Exception):
-    """What happened, and why, in one sentence; ``hint`` says what to type or look at next.
+    """The message says what happened and why; ``hint`` says what to type or look at next.
 
-    ``retryable`` tells a supervisor whether the same call can succeed later by itself.
+    ``retryable``: the same call can succeed later without a person.
     """
 
     exit_code = 1
     hint = ""
     retryable = False
     way_back = ""
-    """The hint where rows can come back from a snapshot: it never stands where there is none."""
+    """The hint to restore rows from a snapshot; used only if there is a snapshot."""
     lasting = False
-    """It stays until something outside changes: the log says it once."""
+    """The error stays until something outside changes: it is logged once."""
     refusal = False
-    """A person's word was refused, and all is as it was: it says nothing of how cycles go."""
+    """A person's command was refused without a change: it does not count as a failed cycle."""
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
-        # here, since it is noted and sent to other processes, whose descriptors are others
+        # replaced here: the message is noted and sent to processes with other descriptors
         super().__init__(named(message))
         if hint is not None:
             self.hint = named(hint)
 
 
 def point_back(error: ReplicatorError, known: bool) -> None:
-    """Give an error the hint that counts on a snapshot; ``known``: there has been one here."""
+    """Give an error its ``way_back`` hint if ``known``: this instance has had a snapshot."""
     if known and error.way_back and error.hint == type(error).hint:
         error.hint = error.way_back
 
@@ -129,7 +129,7 @@ class DatabaseCorrupt(DatabaseError):
 
 
 class RowFault(DatabaseError):
-    """A row of the instance's own that no replica would take; the file is whole."""
+    """A row of this instance that no replica would accept; the database file is intact."""
 
     hint = (
         "Nothing was published or changed. The file is whole. Edit this row in Kuma and press "
@@ -244,7 +244,7 @@ class SnapshotNotFound(ReplicatorError):
     exit_code = 13
     hint = "Try: replicator snapshots"
     none_yet = "Does the leader run, with this RESTIC_REPOSITORY and REPLICATOR_FLEET? See its log."
-    """The hint where the fleet has no snapshot at all, so that none can be listed."""
+    """The hint if the fleet has no snapshot at all."""
 
 
 class NothingKept(ReplicatorError):
@@ -361,7 +361,7 @@ class Interrupted(ReplicatorError):
 
 
 def describe(error: BaseException) -> str:
-    """An error in one line. A bug's text may hold anything, a password too: only its type."""
+    """An error in one line; of a bug only the type, since its text may hold a password."""
     if isinstance(error, ReplicatorError):
         return str(error)
     return f"{type(error).__name__}: this is a bug in replicator-kuma"

@@ -1,17 +1,17 @@
-"""Folders that another user may change while we work in them.
+"""Safe work in folders that another user may change at the same time.
 
-DATA_DIR belongs to Kuma's user, and the state directory lies in it. Where the replicator runs as
-root, that user could put a link in the place of any name there, and root would read, overwrite or
-give away whatever the link leads to. So nothing there is opened by a path that is looked up again:
+DATA_DIR belongs to Kuma's user, and the state directory is in it. If the replicator runs as root,
+that user could replace any name there by a link, and root would read, overwrite or give away the
+link's target. So no path there is looked up twice:
 
-- A folder is opened once, part by part, and worked in by its descriptor (`Folder`).
-- A link is followed only where nobody but root could have put it there (`_trusted`). A process
-  that is not root follows each: it has nothing that Kuma's user has not.
-- A new file gets a name that cannot be foreseen, is made with O_EXCL, and is given to its owner by
-  its descriptor, before it takes its place by a rename.
-- The state directory is this user's own: see `anchors`.
+- A folder is opened once, part by part, and then used by its descriptor (`Folder`).
+- A link is followed only if nobody but root could have made it (`_trusted`). A process that is
+  not root follows every link: it has no more rights than Kuma's user.
+- A new file gets an unpredictable name, is made with O_EXCL, and is given to its owner by its
+  descriptor, before a rename puts it in its place.
+- The state directory belongs to this user: see state_directory.py.
 
-`tests/test_folders.py` finds whatever opens something below these folders in another way.
+`tests/test_folders.py` finds code that opens files below these folders in another way.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from typing import BinaryIO, TypeVar
 _LOOK = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PATH = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-"""only to look at it: no lock of SQLite goes when such a descriptor is closed"""
+"""only to look at a file: closing such a descriptor drops no lock of SQLite"""
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 NONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)
 _MOST_LINKS = 40  # as the kernel's own limit
 _LOOKS = 10
-"""at a file that comes and goes, before it is called none"""
+"""attempts to open a file that appears and disappears, before it counts as missing"""
 _BUFFER = 1 << 18
 _T = TypeVar("_T")
 
@@ -46,7 +46,7 @@ ANCHOR = re.compile(r"/proc/self/fd/(\d+)(?=/|$)")
 
 
 class LinkRefused(OSError):
-    """A link that somebody other than root may have made, where root is at work."""
+    """We run as root, and somebody other than root may have made this link."""
 
     def __init__(self, path: str) -> None:
         super().__init__(
@@ -57,7 +57,7 @@ class LinkRefused(OSError):
 
 
 class HardLinkRefused(OSError):
-    """A second name of a file that belongs to neither root's own folder nor the folder's owner."""
+    """A hard link, in another user's folder, to a file that this user does not own."""
 
     def __init__(self, path: str) -> None:
         super().__init__(
@@ -69,7 +69,7 @@ class HardLinkRefused(OSError):
 
 @dataclass(frozen=True)
 class Owner:
-    """Whom a new file is given to."""
+    """The user and group that get a new file."""
 
     uid: int
     gid: int
@@ -78,7 +78,7 @@ class Owner:
 class Folder:
     """An open directory; names in it are relative, may have slashes, and never `..`.
 
-    All methods raise OSError. What is not said to be followed is never a link.
+    All methods raise OSError. Links are not followed unless the method says so.
     """
 
     def __init__(self, descriptor: int, shown: str) -> None:
@@ -88,7 +88,7 @@ class Folder:
 
     @classmethod
     def open(cls, path: Path) -> Folder:
-        """A folder by its path, whose last part may be a link that root has made."""
+        """Open a folder by its path; its last part may be a link that root has made."""
         shown = str(path)
         if found := ANCHOR.match(shown):
             start = os.open(".", _LOOK, dir_fd=int(found[1]))
@@ -115,7 +115,7 @@ class Folder:
 
     @property
     def owner(self) -> Owner:
-        """Who owns it."""
+        """The owner of this folder."""
         found = os.fstat(self.descriptor)
         return Owner(found.st_uid, found.st_gid)
 
@@ -128,11 +128,11 @@ class Folder:
             yield folder, last
 
     def open_file(self, name: str, *, follow: bool = False) -> BufferedReader | None:
-        """A regular file, open to be read; None where there is none.
+        """Open a regular file for reading; None if there is none.
 
-        ``follow``: a link is followed as in `Folder.open`. Raises OSError for a file that is there
-        and cannot be read, LinkRefused for a link on the way that must not be followed,
-        HardLinkRefused for what may be a second name of a file that is not for its folder's owner.
+        ``follow``: follow a link as in `Folder.open`. Raises OSError if the file exists and cannot
+        be read, LinkRefused for a link that must not be followed, HardLinkRefused for a file that
+        may be a hard link to a file which the folder's owner may not read.
         """
         descriptor = self._found(
             name, lambda folder, last: _opened(folder, last, READ, follow=follow)
@@ -140,7 +140,7 @@ class Folder:
         return None if descriptor is None else opened_regular(descriptor)
 
     def open_regular(self, name: str, *, follow: bool = False) -> BufferedReader | None:
-        """As `open_file`, but None only where there is nothing; OSError EINVAL for no file."""
+        """As `open_file`, but None only if nothing exists; OSError EINVAL if it is no file."""
         for _ in range(_LOOKS):
             file = self.open_file(name, follow=follow)
             if file is not None:
@@ -150,15 +150,15 @@ class Folder:
                 return None
             if not stat.S_ISREG(found.st_mode):
                 break
-            # it came between the two looks
+            # it appeared between the two looks
         raise OSError(errno.EINVAL, "it is no regular file", f"{self.shown}/{name}")
 
     def stat(self, name: str, *, follow: bool = False) -> os.stat_result | None:
-        """As lstat, or stat; None where there is nothing. Raises LinkRefused, HardLinkRefused."""
+        """As lstat, or stat; None if nothing exists. Raises LinkRefused, HardLinkRefused."""
         return self._found(name, lambda folder, last: _stat(folder, last, follow=follow))
 
     def _found(self, name: str, look: Callable[[Folder, str], _T]) -> _T | None:
-        """What ``look`` makes of a folder and the name in it; None where there is no such file."""
+        """The result of ``look`` for a folder and a name in it; None if there is no such file."""
         try:
             with self._parent(name) as (folder, last):
                 return look(folder, last)
@@ -171,7 +171,7 @@ class Folder:
 
     @contextlib.contextmanager
     def end(self, name: str) -> Iterator[tuple[Folder, str]]:
-        """Where the links at a name end that may be followed: a folder, and the name in it."""
+        """Follow the allowed links at a name; yields the final folder, and the name in it."""
         shown = f"{self.shown}/{name}"
         above, _, name = name.rpartition("/")
         links, folder = 0, self.folder(above)
@@ -191,11 +191,11 @@ class Folder:
             folder.close()
 
     def names(self) -> list[str]:
-        """What is in it, sorted."""
+        """The names in this folder, sorted."""
         return sorted(os.listdir(self.descriptor))  # noqa: PTH208
 
     def make(self, name: str, mode: int, owner: Owner | None = None) -> Folder:
-        """A folder below, made with its parents where it is not there, and its names durable."""
+        """Open a folder below; create it and its parents if needed, durably."""
         made = self.folder("")
         try:
             for part in _parts(name):
@@ -212,11 +212,11 @@ class Folder:
 
     def _make(self, part: str, mode: int, owner: Owner | None) -> Folder:
         os.mkdir(part, mode=0o700, dir_fd=self.descriptor)
-        # nobody but us could have put another folder there since, or this open fails: see _own
+        # only we could have replaced the folder since; else this open fails: see _own
         descriptor = os.open(part, FOLDER, dir_fd=self.descriptor)
         made = Folder(descriptor, f"{self.shown}/{part}")
         try:
-            # nor a folder of ours that was moved here: only an empty one is given away
+            # a folder of ours may have been moved here: only an empty one is given away
             if os.fstat(descriptor).st_uid != os.geteuid() or os.listdir(descriptor):  # noqa: PTH208
                 raise LinkRefused(made.shown)
             give(descriptor, owner)
@@ -236,7 +236,7 @@ class Folder:
         *,
         durable: bool = True,
     ) -> None:
-        """Replace a file whole: written beside its place, then renamed. Its folder is there."""
+        """Replace a whole file: write it beside its place, then rename it. Its folder exists."""
         with self._parent(name) as (folder, last):
             temporary = f".{last}.{secrets.token_hex(8)}.tmp"
             descriptor = os.open(temporary, _CREATE, 0o600, dir_fd=folder.descriptor)
@@ -259,12 +259,12 @@ class Folder:
                 os.fsync(folder.descriptor)
 
     def create(self, name: str) -> None:
-        """An empty file that was not there; raises FileExistsError, also for a link."""
+        """Create an empty file; raises FileExistsError if the name exists, also as a link."""
         with self._parent(name) as (folder, last):
             os.close(os.open(last, _CREATE, 0o600, dir_fd=folder.descriptor))
 
     def move(self, name: str, to: Folder, place: str) -> None:
-        """Rename a file into another folder, in the place of what is there, durably."""
+        """Rename a file into another folder, durably; replaces a file with that name."""
         with self._parent(name) as (folder, last), to._parent(place) as (above, new):
             os.rename(last, new, src_dir_fd=folder.descriptor, dst_dir_fd=above.descriptor)
             os.fsync(above.descriptor)
@@ -279,7 +279,7 @@ class Folder:
                 os.close(descriptor)
 
     def remove(self, name: str) -> None:
-        """Delete a file or a link, durably; nothing where there is none."""
+        """Delete a file or a link, durably; does nothing if there is none."""
         try:
             with self._parent(name) as (folder, last):
                 os.unlink(last, dir_fd=folder.descriptor)
@@ -288,12 +288,12 @@ class Folder:
             return
 
     def remove_tree(self, name: str) -> None:
-        """Delete a folder with all in it, or the file or link that is in its place."""
+        """Delete a folder with all its content, or a file or link with that name."""
         try:
             with self._parent(name) as (folder, last):
                 found = os.stat(last, dir_fd=folder.descriptor, follow_symlinks=False)
                 if stat.S_ISDIR(found.st_mode):
-                    # by descriptors and without links all the way: see shutil's documentation
+                    # rmtree uses descriptors and follows no links: see shutil's documentation
                     shutil.rmtree(last, dir_fd=folder.descriptor)
                 else:
                     os.unlink(last, dir_fd=folder.descriptor)
@@ -312,7 +312,7 @@ def _stat(folder: Folder, name: str, *, follow: bool) -> os.stat_result:
 
 
 def opened_regular(descriptor: int) -> BufferedReader | None:
-    """A reader of an open descriptor; it is closed, and None comes, unless it is a regular file."""
+    """A reader of an open descriptor; if it is no regular file, close it and return None."""
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         return None
@@ -320,11 +320,11 @@ def opened_regular(descriptor: int) -> BufferedReader | None:
 
 
 def give(descriptor: int, owner: Owner | None) -> None:
-    """Give an open file or folder to a user; only root can, and nobody else has to."""
+    """Give an open file or folder to a user; without effect unless we are root."""
     if owner is None or os.geteuid() != 0:
         return
     found = os.fstat(descriptor)
-    if (found.st_uid, found.st_gid) != (owner.uid, owner.gid):  # some mounts take none but theirs
+    if (found.st_uid, found.st_gid) != (owner.uid, owner.gid):  # some mounts have a fixed owner
         os.fchown(descriptor, owner.uid, owner.gid)
 
 
@@ -336,7 +336,7 @@ def _parts(name: str) -> list[str]:
 
 
 def _walk(descriptor: int, parts: list[str], shown: str) -> int:
-    """The descriptor of a folder below an open one, which is closed; readable."""
+    """The readable descriptor of a folder below an open one; closes the open one."""
     todo, links = parts[::-1], 0
     try:
         while todo:
@@ -364,7 +364,7 @@ def _walk(descriptor: int, parts: list[str], shown: str) -> int:
 
 
 def _target(descriptor: int, name: str, shown: str) -> str | None:
-    """Where a link leads; None where the name is none. Raises LinkRefused."""
+    """The target of a link; None if the name is no link. Raises LinkRefused."""
     try:
         target = os.readlink(name, dir_fd=descriptor)
     except OSError:
@@ -375,7 +375,7 @@ def _target(descriptor: int, name: str, shown: str) -> str | None:
 
 
 def _trusted(descriptor: int, name: str) -> bool:
-    """Whether nobody but root could have put this link into this folder."""
+    """Whether only root could have made this link in this folder."""
     if os.geteuid() != 0:
         return True
     above = os.fstat(descriptor)
@@ -388,13 +388,13 @@ def _trusted(descriptor: int, name: str) -> bool:
 
 
 def _mount(descriptor: int) -> str:
-    """The id of the mount that an open descriptor lies on."""
+    """The id of the mount of an open descriptor."""
     text = Path(f"/proc/self/fdinfo/{descriptor}").read_text()
     return next(line for line in text.splitlines() if line.startswith("mnt_id:"))
 
 
 def _opened(folder: Folder, name: str, flags: int, *, follow: bool) -> int:
-    """A file's descriptor, also at the end of links that may be followed.
+    """Open a file, also through links that may be followed; returns its descriptor.
 
     Raises LinkRefused, HardLinkRefused.
     """
@@ -407,9 +407,9 @@ def _opened(folder: Folder, name: str, flags: int, *, follow: bool) -> int:
 
 
 def _vouched(folder: int, descriptor: int) -> bool:
-    """Whether a file's only name is this one, or who may have made the name could read it anyway.
+    """Whether a file has one name only, or the possible maker of the name could read it anyway.
 
-    (The kernel's protected_hardlinks forbids the others, where it is set.)
+    (If the kernel's protected_hardlinks is set, it forbids other hard links.)
     """
     if os.geteuid() != 0:
         return True

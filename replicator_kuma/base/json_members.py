@@ -1,4 +1,4 @@
-"""Members of JSON that another program has sent: which there may be, and of which kind each is."""
+"""Checks members of JSON from another program: which are allowed, and the kind of each."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _YEARS_1_TO_9999 = (-62_135_596_800, 253_402_300_799)
 
 @dataclass(frozen=True)
 class Kind:
-    """What a member may be; None stands for an option that was not given, where it may be."""
+    """The kind of a member; None, if allowed, stands for an option that was not given."""
 
     expected: str
     fits: Callable[[Any], bool]
@@ -25,7 +25,7 @@ class Kind:
 
 
 def _is_text(value: Any) -> bool:
-    """Text that any file and any program takes: UTF-8, and no NUL."""
+    """Whether this is text that every file and program accepts: UTF-8 without NUL."""
     if not isinstance(value, str) or len(value) > _LONGEST_TEXT or "\0" in value:
         return False
     try:
@@ -42,7 +42,7 @@ def _are_texts(value: Any) -> bool:
 
 
 def _is_number(value: Any, least: float, most: float) -> bool:
-    """A comparison with NaN is false; a bool is an int for Python, and none here."""
+    """Whether this is a number in range: no NaN, and no bool, which Python counts as an int."""
     return isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
 
 
@@ -62,7 +62,7 @@ DIGESTS = Kind("digests by name", _are_texts)
 
 
 def check(command: str, raw: Mapping[str, Any], members: Mapping[str, Kind]) -> None:
-    """Raise SettingsError for a member that is unknown, missing, or of another kind."""
+    """Raise SettingsError for a member that is unknown, missing, or of the wrong kind."""
     for name, value in raw.items():
         if name not in members:
             raise SettingsError(

@@ -1,4 +1,4 @@
-"""What a machine refuses, as an error of ours: not every such end is somebody's bug."""
+"""Turns faults of the machine into errors of ours: they are no bugs of the program."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _REFUSED = frozenset(
 
 
 def refusal(error: BaseException) -> MachineError | None:
-    """The MachineError for an end that the machine itself has made; None for any other.
+    """The MachineError for an error that the machine has caused; None for any other error.
 
-    A full disk, one that is read-only or fails, no memory, no file descriptors: in any call.
+    Such as a full, read-only or failing disk, no memory, no file descriptors.
     """
     if isinstance(error, MemoryError):
         return MachineError("the machine has no memory left for this")
@@ -34,7 +34,7 @@ def refusal(error: BaseException) -> MachineError | None:
 
 
 def remedy(error: BaseException) -> str | None:
-    """What to do about an OSError of a local file or folder; None where nothing is sure."""
+    """What to do about an OSError of a local file or folder; None if that is unclear."""
     match getattr(error, "errno", None):
         case errno.EACCES | errno.EPERM:
             return (
@@ -53,7 +53,7 @@ def remedy(error: BaseException) -> str | None:
 
 
 def unnamed_file() -> IO[bytes]:
-    """A file for what a program prints: in TMPDIR, or in memory where that cannot be used."""
+    """A file for a program's output: in TMPDIR, or in memory if TMPDIR cannot be used."""
     try:
         return tempfile.TemporaryFile()
     except OSError:

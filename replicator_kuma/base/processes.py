@@ -1,6 +1,6 @@
-"""Other processes as this machine's /proc shows them, and who of them listens at a TCP port.
+"""Other processes in this machine's /proc, and which of them listen at a TCP port.
 
-A process of another pid namespace (another container), or of another machine, is not to be seen.
+A process of another pid namespace (another container) or machine is not visible.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ _ENGINES = frozenset({"node", "nodejs", "bun", "deno"})
 """Programs that run Kuma's server."""
 _SERVER = "server/server.js"
 _TITLE = "uptime-kuma"
-"""what a Kuma that is up calls itself: its arguments are gone then"""
+"""the process title of a running Kuma, which replaces its arguments"""
 _LISTEN = "0A"
-"""a socket's state in /proc/net/tcp; TIME_WAIT and the others keep nobody from listening"""
+"""a socket's state in /proc/net/tcp; other states, such as TIME_WAIT, block no listener"""
 
 
 @dataclass(frozen=True)
 class Process:
-    """A process; or a connection to a server, and then ``began`` is that server's word."""
+    """A process; or a connection to a server, for which the server gives ``began``."""
 
     pid: int
     began: str
-    """clock ticks since the machine's start: an id may be used again"""
+    """start time in clock ticks since the machine's start: process ids are reused"""
     command: str
     """its program's name; never its arguments, which may hold secrets"""
     maybe_kuma: bool
-    """it is a program that runs Kuma's server"""
+    """the program can run Kuma's server"""
     session: int = 0
     """the id of its session"""
     serves_kuma: bool = False
-    """it is Kuma's server, by its command line or its title"""
+    """the process is Kuma's server, by its command line or title"""
     kind: str = "process"
 
     def __str__(self) -> str:
@@ -51,13 +51,13 @@ class Process:
 
     @property
     def mark(self) -> str:
-        """What tells it from all others since the machine's, or the server's, start."""
+        """A text that is unique among all processes since the machine's (or server's) start."""
         return f"{self.pid}.{self.began}"
 
 
 @dataclass(frozen=True)
 class Listener:
-    """Who listens at a port; ``process`` is None where this user may not see it."""
+    """A listener at a port; ``process`` is None if this user may not see it."""
 
     user: int
     """the id of the user who made the socket"""
@@ -82,7 +82,7 @@ def pids() -> Iterator[int]:
 
 
 class Stat(NamedTuple):
-    """What the kernel tells of a process."""
+    """The kernel's data about a process."""
 
     name: str
     state: str
@@ -93,7 +93,7 @@ class Stat(NamedTuple):
 
 
 def stat_of(pid: int) -> Stat | None:
-    """None where there is no such process, or none that can be seen from here."""
+    """The data of a process; None if there is none, or it is not visible here."""
     try:
         text = (PROC / str(pid) / "stat").read_text(errors="replace")
         # pid (name) state parent group session …; the name may hold spaces and parentheses
@@ -105,7 +105,7 @@ def stat_of(pid: int) -> Stat | None:
 
 
 def arguments_of(pid: int) -> list[str]:
-    """A process's command line; none where it is gone."""
+    """A process's command line; empty if the process has ended."""
     try:
         raw = (PROC / str(pid) / "cmdline").read_bytes()
     except OSError:
@@ -114,7 +114,7 @@ def arguments_of(pid: int) -> list[str]:
 
 
 def describe(pid: int) -> Process | None:
-    """None for one that is gone, or that ends just now."""
+    """The process; None if it has ended or is just ending."""
     stat, arguments = stat_of(pid), arguments_of(pid)
     if stat is None or stat.state in ("Z", "X"):
         return None
@@ -122,7 +122,7 @@ def describe(pid: int) -> Process | None:
     with contextlib.suppress(OSError):
         programs.append((PROC / str(pid) / "exe").readlink().name)
     shown = next((program for program in programs if program), "?")
-    # not by a path with Kuma's name in it: a side-car is told the database's
+    # a path with Kuma's name proves nothing: a side-car's arguments name the database
     serves = _TITLE in programs or any(a.endswith(_SERVER) for a in arguments)
     maybe = serves or not _ENGINES.isdisjoint(programs)
     return Process(pid, stat.began, plain_line(shown[:40]), maybe, stat.session, serves)
@@ -149,10 +149,10 @@ def belongs_to(process: Process, root: int) -> bool:
 
 
 def listeners(host: str, port: int, first: int | None = None) -> tuple[Listener, ...]:
-    """Who listens where a connection to this host and port of this machine arrives.
+    """The listeners that a connection to this host and port of this machine can reach.
 
-    Empty for a host of another machine, and in another network namespace. Looks at /proc alone,
-    at process ``first`` before all others.
+    Empty for another machine's host, and in another network namespace. Reads only /proc, process
+    ``first`` before all others.
     """
     wanted = {address for address in _addresses(host, port) if _is_ours(address)}
     found: dict[int, int] = {}
@@ -172,10 +172,10 @@ def listeners(host: str, port: int, first: int | None = None) -> tuple[Listener,
 
 
 def other_kuma(host: str, port: int, child: int) -> Process | None:
-    """The Kuma, older than our child, that answers at its address in its place; None: none is seen.
+    """A Kuma older than our child that answers at the child's address; None: none is visible.
 
-    (A proxy in front of our child is no Kuma, though node may run it. One that is younger may be
-    our child's, in a container that it has started.)
+    (A proxy in front of our child is no Kuma, although node may run it. A younger Kuma may belong
+    to our child, in a container that it has started.)
     """
     ours = describe(child)
     if ours is None:
@@ -196,7 +196,7 @@ def _addresses(host: str, port: int) -> set[str]:
 
 
 def _is_ours(address: str) -> bool:
-    """Whether an address is one of this machine: only such can be bound to."""
+    """Whether an address belongs to this machine: only then it can be bound."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
@@ -207,7 +207,7 @@ def _is_ours(address: str) -> bool:
 
 
 def _takes(word: str, wanted: set[str]) -> bool:
-    """Whether a socket bound to an address, as the kernel writes it, takes what goes to others."""
+    """Whether a socket bound to ``word`` (as in /proc) gets connections to ``wanted``."""
     raw = bytes.fromhex(word)  # each four bytes are a number in this machine's byte order
     if sys.byteorder == "little":
         raw = b"".join(raw[at : at + 4][::-1] for at in range(0, len(raw), 4))
@@ -217,13 +217,13 @@ def _takes(word: str, wanted: set[str]) -> bool:
 
 
 def _owners(inodes: set[int], first: int | None) -> dict[int, int]:
-    """The process, by the inode of a socket, as far as this user may see."""
+    """The process of each socket inode, as far as this user may see."""
     names = {f"socket:[{inode}]": inode for inode in inodes}
     found: dict[int, int] = {}
     for pid in itertools.chain([first] if first is not None else [], pids()):
         if len(found) == len(inodes):
             break
-        with contextlib.suppress(OSError):  # another user's, or gone
+        with contextlib.suppress(OSError):  # another user's process, or an ended one
             for descriptor in (PROC / str(pid) / "fd").iterdir():
                 with contextlib.suppress(OSError):
                     if (inode := names.get(str(descriptor.readlink()))) is not None:

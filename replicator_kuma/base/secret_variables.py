@@ -1,4 +1,4 @@
-"""Which values of restic's environment are secret, and how they are kept out of messages."""
+"""Knows which values of restic's environment are secret, and masks them in messages."""
 
 from __future__ import annotations
 

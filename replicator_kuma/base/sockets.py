@@ -1,4 +1,4 @@
-"""Connecting to a socket that lies in a folder of another user."""
+"""Connects safely to a socket in a folder of another user."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _PATH = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 @contextlib.contextmanager
 def vouched_socket(path: Path, *, owned: bool) -> Iterator[str]:
-    """A path that leads to this very socket, whatever its name becomes; short enough, too.
+    """A short path to exactly this socket, also if its name is changed.
 
-    ``owned``: it has to be its folder's owner's, or root logs in to another user's server. Raises
-    LinkRefused, HardLinkRefused, and other OSErrors where there is none.
+    ``owned``: the socket has to belong to its folder's owner: root must not log in to another
+    user's server. Raises LinkRefused, HardLinkRefused; other OSErrors if there is none.
     """
     with Folder.open(path.absolute().parent) as above, above.end(path.name) as (folder, last):
         descriptor = os.open(last, _PATH, dir_fd=folder.descriptor)

@@ -1,8 +1,8 @@
-"""The state directory, by its descriptor: nobody can put another folder in its place.
+"""The state directory, used by its descriptor, so that nobody can replace it.
 
-It lies in DATA_DIR, where Kuma's user may rename it and make a link or a folder of that name. It
-is this user's own, mode 0700, so that nobody else changes what is in it: only its name has to be
-looked up with care, once. From then on it is `/proc/self/fd/N`; `text.named` shows its name.
+It is in DATA_DIR, where Kuma's user may rename it and make a link or folder with its name. The
+directory belongs to this user, mode 0700: nobody else changes its content. So only its name is
+looked up with care, once. Then its path is `/proc/self/fd/N`; `text.named` shows its name.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ _lock = threading.Lock()
 
 
 def anchored(path: Path, *, make: bool = False) -> Path:
-    """This user's own folder by its descriptor: a path that stays it, whatever its name becomes.
+    """A path to this user's own folder by its descriptor; it stays valid if the name changes.
 
-    Where it is not there yet, the path as it is (``make``: it is made, and its parent has to be
-    there: a mistyped DATA_DIR must not come into being). The descriptor is this process's for
-    good; it is taken anew where the folder was deleted or moved by its owner.
+    If the folder does not exist, returns the path itself; with ``make``, creates the folder (its
+    parent has to exist: a mistyped DATA_DIR must not be created). The process keeps the descriptor;
+    it opens a new one if the owner deleted or moved the folder.
 
-    Raises StateError for a link, for another user's folder, and where it cannot be used; OSError
-    where the machine has no descriptors or memory left.
+    Raises StateError for a link, for another user's folder, and if the folder cannot be used;
+    OSError if the machine has no descriptors or memory left.
     """
     shown = str(path.absolute())
     try:
-        if ANCHOR.match(shown):  # already, or below one, where nobody else can write
+        if ANCHOR.match(shown):  # anchored already, or below such a folder
             if make:
                 path.mkdir(mode=0o700, exist_ok=True)
             return path
@@ -82,7 +82,7 @@ def _hint(error: OSError) -> str:
 
 
 def below(path: Path) -> Folder | None:
-    """A state directory to look into only: also another user's; None where there is none.
+    """A state directory, only for reading; also another user's; None if there is none.
 
     Raises OSError, also for a link.
     """
@@ -99,9 +99,9 @@ def below(path: Path) -> Folder | None:
 
 
 def read(path: Path, name: str) -> bytes | None:
-    """A small file of a state directory that may be another user's; None where there is none.
+    """The content of a small file of any user's state directory; None if there is none.
 
-    Raises OSError for what cannot be read, for a link, and for what is no regular file.
+    Raises OSError if it cannot be read, or is a link or no regular file.
     """
     with contextlib.ExitStack() as stack:
         folder = below(path)
@@ -113,13 +113,13 @@ def read(path: Path, name: str) -> bytes | None:
 
 
 def real_path(path: Path) -> Path:
-    """The path for a program that has none of our descriptors, with the name that holds now."""
+    """The current real path, for a program without our descriptors."""
     found = ANCHOR.match(str(path))
     return Path(f"{Path(found[0]).readlink()}{str(path)[found.end() :]}") if found else path
 
 
 def handed_on(arguments: Sequence[str]) -> tuple[int, ...]:
-    """The descriptors that a child needs which is given these arguments."""
+    """The descriptors that a child with these arguments needs."""
     found = (ANCHOR.match(argument) for argument in arguments)
     return tuple({int(anchor[1]) for anchor in found if anchor})
 
@@ -164,7 +164,7 @@ def _require_own(found: os.stat_result, path: Path) -> None:
 
 
 def _refuse_links(descriptor: int, path: Path) -> None:
-    """Whoever had the folder before may have put links there: nothing of ours is one."""
+    """Raise an error for links: a former owner may have put them there; ours has none."""
     for name in os.listdir(descriptor):
         try:
             found = os.stat(name, dir_fd=descriptor, follow_symlinks=False)

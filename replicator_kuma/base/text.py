@@ -1,9 +1,9 @@
-"""Text that nothing can hide in: for terminals, logs and messages.
+"""Makes text safe for terminals, logs and messages.
 
-Names come from snapshots, from a repository's server, from Kuma's tables: whoever wrote them may
-want to move a cursor, set a title, turn the direction of a line, or end it and begin one of ours.
+Names come from snapshots, a repository's server or Kuma's tables. Their authors may try to move
+the cursor, set a title, reverse a line's direction, or fake a line of ours.
 
-A folder that is worked in by its descriptor has its own name here, too (`anchors`).
+It also shows a folder's name in place of its descriptor (state_directory.py).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import re
 import signal
 from typing import Any
 
-# Control characters but tab and line end; what turns or hides text or ends a line; what is no
-# character at all (a file name, a tag) and that no UTF-8 stream would take.
+# Control characters except tab and line end; characters that reverse or hide text or end a
+# line; surrogates (from a file name, a tag), which no UTF-8 stream accepts.
 _ODD = (
     "\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u061c\\u200b\\u200e\\u200f\\u2028-\\u202e\\u2060-\\u2069"
     "\\ud800-\\udfff\\ufeff\\ufff9-\\ufffb\\U000e0000-\\U000e007f"
@@ -26,12 +26,12 @@ _folders: dict[int, str] = {}
 
 
 def name_folder(descriptor: int, name: str) -> None:
-    """From now on text shows this name where it has the path of the open descriptor."""
+    """From now on, show this name instead of the path of the open descriptor."""
     _folders[descriptor] = name
 
 
 def named(text: str) -> str:
-    """Text with the names of folders in the place of their descriptors."""
+    """``text`` with folders' names in place of the paths of their descriptors."""
     if "/proc/self/fd/" not in text:
         return text
     return _DESCRIPTOR.sub(lambda found: _folders.get(int(found[1]), found[0]), text)
@@ -53,19 +53,19 @@ def counted(count: int, noun: str) -> str:
 
 
 def plain(text: str) -> str:
-    """Text of ours, line ends kept, with what does not belong there as escapes (`\\x1b`)."""
+    """Our own text: keeps line ends, escapes unsafe characters (`\\x1b`)."""
     return _IN_TEXT.sub(_escaped, named(text))
 
 
 def plain_line(text: str) -> str:
-    """Text of others on one line: its own line ends are escapes too."""
+    """Foreign text on one line: line ends are escaped too."""
     return _IN_LINE.sub(_escaped, named(text))
 
 
 def plain_json(value: Any, indent: int | None = None) -> str:
-    """JSON with other scripts as they are, and what `plain` hides as JSON's own escapes.
+    """JSON that keeps other scripts, and writes what `plain` hides as JSON escapes.
 
-    It reads back equal.
+    It reads back to an equal value.
     """
     text = json.dumps(value, indent=indent, ensure_ascii=False)
     if "/proc/self/fd/" in text:

@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 @contextlib.contextmanager
 def beside(work: Callable[[], T]) -> Iterator[Future[T]]:
-    """Do ``work`` beside the block, which does not end before it has."""
+    """Run ``work`` in a thread during the block; the block's end waits for it."""
     future = started("beside", work)
     try:
         yield future
@@ -25,7 +25,7 @@ def beside(work: Callable[[], T]) -> Iterator[Future[T]]:
 
 
 def within(seconds: float, work: Callable[[], T], otherwise: T) -> T:
-    """What ``work`` returns, or raises; ``otherwise`` if it takes longer."""
+    """The result or error of ``work``; ``otherwise`` if it takes longer than ``seconds``."""
     future = started("within", work)
     try:
         return future.result(seconds)
@@ -36,7 +36,7 @@ def within(seconds: float, work: Callable[[], T], otherwise: T) -> T:
 
 
 def started(name: str, work: Callable[[], T]) -> Future[T]:
-    """What comes of ``work`` in a thread of this name, which it starts."""
+    """Start ``work`` in a thread of this name; returns its future."""
     future: Future[T] = Future()
 
     def run() -> None:

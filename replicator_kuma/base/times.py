@@ -1,4 +1,4 @@
-"""Instants and durations as people type them, and as they are shown: RFC 3339 in UTC.
+"""Parses times and durations that people type, and shows them: RFC 3339 in UTC.
 
 No other module turns seconds into words.
 """
@@ -15,15 +15,15 @@ _UNITS = (
     ("m", 60, "min", "minutes?|mins?"),
     ("s", 1, "s", "seconds?|secs?"),
 )
-"""Largest first: the letter, seconds, how it is shown, what people also type."""
+"""Largest first: the letter, its seconds, the shown form, other forms that people type."""
 LONGEST = 366 * 86_400
-"""seconds: no duration that is typed is longer"""
+"""seconds: the longest duration that may be typed"""
 _FORM = "%Y-%m-%dT%H:%M:%SZ"
 EXPECTED = 'a time like 2031-05-01T10:00:00Z, "2031-05-01 10:00", 2031-05-01 or "2h ago"'
 
 
 def parse_duration(text: str) -> float:
-    """Seconds of `30s`, `5m`, `1h30m`, `2d`; raises ValueError. A bare number may mean anything."""
+    """Seconds of `30s`, `5m`, `1h30m`, `2d`; ValueError, also for a number without a unit."""
     pattern = "".join(rf"(?:(\d+){letter})?" for letter, *_ in _UNITS)
     match = re.fullmatch(pattern, text.strip().lower(), re.ASCII)
     parts = zip(match.groups(), _UNITS, strict=True) if match else ()
@@ -34,7 +34,7 @@ def parse_duration(text: str) -> float:
 
 
 def parse_moment(text: str, now: float) -> float:
-    """The instant that a person means; without an offset it is this machine's time of day.
+    """The time that a person typed; without an offset it is this machine's local time.
 
     RFC 3339, a date and time, a date (its beginning), or a duration «ago». Raises ValueError.
     """
@@ -55,12 +55,12 @@ class Moment(float):
 
     @classmethod
     def of(cls, seconds: float) -> Moment | None:
-        """None for 0, which is never."""
+        """The moment; None for 0, which means never."""
         return cls(seconds) if seconds else None
 
 
 def ago(seconds: float) -> str:
-    """How long something is past, in whole seconds: "40 s ago", "2 h 5 min ago"."""
+    """How long ago something was, in whole seconds: "40 s ago", "2 h 5 min ago"."""
     return f"{lasting(round(seconds))} ago"
 
 
@@ -81,14 +81,14 @@ def lasting(seconds: float) -> str:
 
 
 def when(moment: float | None) -> str | None:
-    """Seconds since the epoch as `2031-05-01T10:00:00Z`; None for 0 and None, which is never."""
+    """Seconds since the epoch as `2031-05-01T10:00:00Z`; None for 0 and None (never)."""
     if not moment:
         return None
     return datetime.fromtimestamp(moment, UTC).strftime(_FORM)
 
 
 def shown(text: str) -> str:
-    """An ISO 8601 text in the same form; what is none, as it is, cut after 19 characters."""
+    """An ISO 8601 text in the same form; any other text is cut after 19 characters."""
     try:
         return datetime.fromisoformat(text).astimezone(UTC).strftime(_FORM)
     except (ValueError, OverflowError):

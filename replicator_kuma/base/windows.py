@@ -1,7 +1,7 @@
-"""When a maintenance job of `run` is due: a minute of the day, or a random one in a window.
+"""Computes when a maintenance job of `run` is due: a minute of the day, or a random one.
 
-Pure: no clock, no environment. Local time is that of the moment that is given: its own zone, or
-the system's where it has none.
+Pure: no clock, no environment. Local time is in the zone of the given moment, or in the system's
+zone if it has none.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _TEXT = re.compile(r"(?:([a-z,\- ]+?) +)?(\d\d?:\d\d)(?: *- *(\d\d?:\d\d))?", re
 
 @dataclass(frozen=True)
 class Window:
-    """Some minutes from ``start`` on, on each of ``days`` (0 is Monday); no day: never.
+    """A window of minutes from ``start`` on, on each of ``days`` (0 is Monday); no day: never.
 
-    ``start`` is minutes after midnight, ``minutes`` how many there are to choose from: a window
-    belongs to the day on which it begins, and may end on the next.
+    ``start`` is in minutes after midnight; ``minutes`` is the window's length. A window belongs to
+    the day on which it begins, and may end on the next day.
     """
 
     days: frozenset[int] = frozenset()
@@ -49,7 +49,7 @@ class Window:
         return not self.days
 
     def __str__(self) -> str:
-        """What `parse` reads again."""
+        """The text that `parse` reads back."""
         if self.off:
             return "off"
         every = len(self.days) == len(DAYS)
@@ -61,9 +61,9 @@ class Window:
     def next(self, after: datetime, random: Random) -> datetime | None:
         """A random minute in the first window that opens later than ``after``; None if off.
 
-        Whoever asks again with what was returned gets one in the window after that: so each is
-        used once. Where clocks change, a minute that is left out is the one after the gap, and one
-        that comes twice is the first.
+        A call with the returned time gives a minute in the next window, so each window is used
+        once. At a clock change, a skipped minute becomes the one after the gap, and for a repeated
+        minute the first one counts.
         """
         opens = self._opening(after)
         if opens is None:
@@ -73,7 +73,7 @@ class Window:
         return _moment(opening + 60 * random.randrange(minutes), after)
 
     def latest(self, after: datetime) -> datetime | None:
-        """The end of the window after the next one: what is due later comes of a wrong clock."""
+        """The end of the window after the next one; a later due time came from a wrong clock."""
         first = self._opening(after)
         if first is None:
             return None
@@ -82,7 +82,7 @@ class Window:
         return _moment(second[1], after)
 
     def _opening(self, after: datetime) -> tuple[float, float] | None:
-        """Seconds since the epoch of the first window that opens later: from, and until."""
+        """Begin and end of the first window that opens later, in seconds since the epoch."""
         moment = after.timestamp()
         for ahead in range(-1, len(DAYS) + 2):
             day = after.date() + timedelta(days=ahead)
@@ -93,7 +93,7 @@ class Window:
 
     @staticmethod
     def _at(day: date, minute: int, like: datetime) -> float:
-        """Seconds since the epoch of a minute of the clock on the wall."""
+        """Seconds since the epoch of a minute of local time."""
         hours, minutes = divmod(minute % DAY, 60)
         that_day = day + timedelta(days=minute // DAY)
         return datetime.combine(that_day, time(hours, minutes), like.tzinfo).timestamp()

@@ -1,1 +1,1 @@
-"""What the program was told: variables, settings, and the instance made of them."""
+"""The configuration: variables, settings, and the instance built from them."""

@@ -1,4 +1,4 @@
-"""From Settings to the Instance that cycles work on: the one place where the parts are chosen."""
+"""Builds the Instance for cycles from Settings: the only place that chooses the parts."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 
 def build_supervised(settings: Settings) -> SupervisedKuma:
-    """Kuma in the hands of `replicator run`, its child or not."""
+    """The Kuma that `replicator run` supervises, as its child or not."""
     from replicator_kuma.adapters.kuma.child import ChildKuma
     from replicator_kuma.adapters.kuma.supervised import SupervisedKuma
 
@@ -48,7 +48,7 @@ def build_supervised(settings: Settings) -> SupervisedKuma:
 
 
 def build_service(settings: Settings) -> KumaService:
-    """How a Kuma that is no child of ours is stopped and started, its MariaDB inside included."""
+    """The service that stops and starts a Kuma that is not our child, with its embedded MariaDB."""
     from replicator_kuma.adapters.kuma.embedded_mariadb import EmbeddedKuma
 
     service: KumaService
@@ -92,7 +92,7 @@ def build_store(settings: Settings) -> Store:
 
 
 def build_throwaway(settings: Settings, *, interrupted: Callable[[], bool] = never) -> ThrowAway:
-    """What boots a throw-away Kuma for a drill, by the command that starts the real one."""
+    """The throw-away Kuma of a drill, booted by the real Kuma's command."""
     from replicator_kuma.adapters.kuma.throwaway import ThrowAway
 
     return ThrowAway(
@@ -105,7 +105,7 @@ def build_throwaway(settings: Settings, *, interrupted: Callable[[], bool] = nev
 
 
 def _store_for_now(settings: Settings) -> Store:
-    """A cycle looks again, and says what is wrong: then it is noted, and somebody is told."""
+    """The store; on an error a placeholder, so that the next cycle fails, notes it and tells it."""
     from replicator_kuma.adapters.database.detect import UnknownStore
 
     try:
@@ -117,7 +117,7 @@ def _store_for_now(settings: Settings) -> Store:
 def build_repository(
     settings: Settings, *, interrupted: Callable[[], bool] = never
 ) -> KeptRepository | Pair:
-    """restic with its own part of the environment; two of them where a second one is named."""
+    """The restic repository with its own environment; a pair if a second one is configured."""
     places = build_repositories(settings, interrupted)
     return Pair(*places) if len(places) == 2 else places[0]
 
@@ -125,7 +125,7 @@ def build_repository(
 def build_repositories(
     settings: Settings, interrupted: Callable[[], bool]
 ) -> tuple[KeptRepository] | tuple[KeptRepository, KeptRepository]:
-    """Each by itself."""
+    """Each repository by itself."""
     first = _place(settings, settings.restic_environment, interrupted)
     if not settings.second_environment:
         return (first,)
@@ -143,7 +143,7 @@ def _place(
     return KeptRepository(
         settings.restic,
         environment,
-        # a mistyped DATA_DIR must not come into being by a command that only looks
+        # a command that only reads must not create a mistyped DATA_DIR
         settings.state_dir / "cache" if os.path.isdir(settings.state_dir.parent) else None,  # noqa: PTH112
         settings.instance,
         interrupted=interrupted,
@@ -166,8 +166,8 @@ def build(
 ) -> Instance:
     """The instance that the settings describe; raises SettingsError and DatabaseError.
 
-    ``service`` is the supervisor's, which has Kuma as its child; a one-shot command goes by the
-    settings. ``run``: how what it is built for is carried out.
+    ``service`` is the supervisor's, which has Kuma as its child; a one-shot command uses the
+    settings. ``run``: how the action is carried out.
     """
     from replicator_kuma.dump.catalog import choose
 
@@ -211,7 +211,7 @@ def build(
 
 
 def build_notifier(settings: Settings) -> Notifier:
-    """What NTFY_URL, NTFY_TOKEN and REPLICATOR_TELL say; without a URL it tells nobody.
+    """The notifier of NTFY_URL, NTFY_TOKEN and REPLICATOR_TELL; without a URL it sends nothing.
 
     Raises SettingsError.
     """
@@ -226,10 +226,10 @@ def build_notifier(settings: Settings) -> Notifier:
 
 
 def read_policy(settings: Settings) -> Callable[[], Policy]:
-    """What this instance makes of a snapshot; the file of overrides is read at each call.
+    """A function that returns the policy; each call reads the file of overrides.
 
-    A leader takes its own rows back as they were: for it only the settings' keys count. The call
-    raises SettingsError for a file that cannot be read, or understood.
+    A leader takes its own rows back unchanged: for it only the settings' keys count. The call
+    raises SettingsError for a file that cannot be read or parsed.
     """
 
     def read() -> Policy:
@@ -274,7 +274,7 @@ def _database_up(
 
 
 def _await_managed(settings: Settings, kuma: KumaService, interrupted: Callable[[], bool]) -> None:
-    """Nobody waits for a Kuma that nobody here starts."""
+    """Wait for Kuma, unless we do not manage it."""
     if kuma.manages:
         _await_kuma(settings, kuma, interrupted)
 
@@ -292,7 +292,7 @@ def _await_kuma(settings: Settings, kuma: KumaService, interrupted: Callable[[],
 
 
 def _stranger(settings: Settings, kuma: KumaService) -> str:
-    """Which other Kuma answers where our child should, in words; "" where none is seen to."""
+    """Which other Kuma answers at our child's address, in words; "" if none is visible."""
     if kuma.pid is None:
         return ""
     other = other_kuma(*place(settings.kuma_url), kuma.pid)
@@ -300,12 +300,12 @@ def _stranger(settings: Settings, kuma: KumaService) -> str:
 
 
 def _await_answer(settings: Settings, kuma: KumaService, interrupted: Callable[[], bool]) -> None:
-    """A Kuma that is starting gets its time; one that nobody sees is not to be stopped."""
+    """Wait until a starting Kuma answers; if it never does, we must not stop it."""
     try:
         _await_kuma(settings, kuma, interrupted)
     except NotReady as error:
         if error.state is None:
-            return  # it does not run any more
+            return  # it has ended meanwhile
         raise KumaError(
             "Kuma runs and is not ready where it should answer, so that nobody would see it "
             f"come back: it was not stopped ({error})",
@@ -315,7 +315,7 @@ def _await_answer(settings: Settings, kuma: KumaService, interrupted: Callable[[
 
 
 def _setup(settings: Settings, kuma: KumaService) -> str:
-    """Changes when a person has changed how Kuma is run; holds none of it, which may be secret."""
+    """A fingerprint of how Kuma is run; it is a hash, since the values may be secret."""
     commands = (settings.kuma_stop_command, settings.kuma_start_command, *settings.kuma_command)
     parts = (kuma.name, settings.kuma_url, settings.kuma_container, settings.kuma_unit, *commands)
     return hashlib.sha256("\0".join(map(str, parts)).encode(errors="replace")).hexdigest()[:16]

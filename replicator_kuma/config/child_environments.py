@@ -1,4 +1,4 @@
-"""What child processes may see of the environment: each its own part, and no more."""
+"""The environments of child processes: each gets only its own part."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ HINT = (
 
 
 def values(settings: Settings) -> dict[str, str]:
-    """What these settings come to, by variable, in one form each; passwords among them."""
+    """The effective values by variable, in one canonical form each; includes passwords."""
     first, second = settings.restic_environment, settings.second_environment
     found = {
         "REPLICATOR_MODE": settings.role,
@@ -67,7 +67,7 @@ def values(settings: Settings) -> dict[str, str]:
 
 
 def given(settings: Settings) -> dict[str, str]:
-    """Those of `values` that the environment or the command line says, no defaults."""
+    """Those of `values` that the environment or the command line sets, without defaults."""
     said = settings.given | {name.removesuffix("_FILE") for name in settings.given}
     if "REPLICATOR_STATE_DIR" not in said:
         # it is where the supervisor was found: one folder, which each may have mounted elsewhere
@@ -93,13 +93,13 @@ def shown(settings: Settings, name: str) -> str:
 
 
 def digests(said: Mapping[str, str], salt: str) -> dict[str, str]:
-    """What goes over the socket in place of the values."""
+    """The digests that go over the socket in place of the values."""
     salted = {n: f"{salt}\0{v}".encode(errors="surrogateescape") for n, v in said.items()}
     return {name: hashlib.sha256(value).hexdigest() for name, value in salted.items()}
 
 
 def answer(settings: Settings, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The supervisor's word: ``same`` names, and what it ``has`` in place of the others.
+    """The supervisor's answer: the names that are ``same``, and its values (``has``) of the others.
 
     Raises SettingsError for options that are not exactly ``salt`` and ``digests``.
     """
@@ -112,7 +112,7 @@ def answer(settings: Settings, options: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Difference:
-    """A setting that the supervisor has otherwise; ``there`` None: it cannot tell."""
+    """A setting that differs in the supervisor; ``there`` None: its value is unknown."""
 
     name: str
     here: str
@@ -131,7 +131,7 @@ class Difference:
 def differences(
     settings: Settings, names: Iterable[str], told: Mapping[str, Any] | None
 ) -> list[Difference]:
-    """What the supervisor has otherwise. ``told``: its `answer`; None where it gives none."""
+    """The settings that differ in the supervisor. ``told``: its `answer`, or None."""
     same, has = (told or {}).get("same", ()), (told or {}).get("has", {})
     return [
         Difference(name, shown(settings, name), has.get(name)) for name in names if name not in same
@@ -162,7 +162,7 @@ def _value(environment: Mapping[str, str], name: str) -> str:
 
 
 def _place(repository: str) -> str:
-    """restic takes `local:/x/` and `/x` for one."""
+    """A repository in one form: for restic `local:/x/` and `/x` are the same."""
     return repository.removeprefix("local:").rstrip("/") or repository
 
 

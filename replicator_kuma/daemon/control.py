@@ -1,7 +1,7 @@
-"""The door between a command and the running supervisor: a Unix socket in the state directory.
+"""The control socket between a command and the running supervisor, in the state directory.
 
-A client sends one line of JSON, {"command": …, "options": {…}}, and gets lines back: progress
-({"progress": "…"}), empty ones as a sign of life, and at last {"result": …} or {"error": …}.
+A client sends one line of JSON, {"command": …, "options": {…}}. It gets lines back: progress
+({"progress": "…"}), empty lines as a heartbeat, and last {"result": …} or {"error": …}.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ CONNECT_DEADLINE = 5.0
 SILENCE_DEADLINE = 60.0
 SIGN_OF_LIFE = 5.0
 REQUEST_DEADLINE = 10.0
-"""what a client has for its whole request, however it sends it"""
+"""seconds that a client has for its whole request"""
 MAX_REQUEST = 65536
 MAX_ANSWER = 16 * 1024 * 1024
 MAX_CLIENTS = 32
-"""at once, those that wait for their turn included"""
+"""clients at the same time, waiting ones included"""
 
 _CLIENT = "Nothing was done. Run the command again; if that fails too, restart `replicator run`."
 
@@ -45,7 +45,7 @@ Handler = Callable[[str, Mapping[str, Any], Progress], dict[str, Any]]
 
 @contextlib.contextmanager
 def _address(folder: Path) -> Iterator[str]:
-    """A path of the socket that fits into 107 bytes, however long the folder's is."""
+    """A path to the socket of at most 107 bytes, even if the folder's path is longer."""
     here = below(folder)
     if here is None:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
@@ -58,20 +58,20 @@ def error_as_dict(error: BaseException) -> dict[str, Any]:
     if isinstance(error, ReplicatorError):
         code, hint, message = error.exit_code, error.hint, str(error)
     else:
-        # its text may hold anything, a password too: a client's output is mailed by cron
+        # its text may hold a password, and cron mails a client's output
         code, message = 1, f"{type(error).__name__}: this is a bug in replicator-kuma"
         hint = "The supervisor's log has more."
     return {"kind": _kind(error), "message": message, "hint": hint, "exit_code": code}
 
 
 def _kind(error: BaseException) -> str:
-    """The name of the documented class: some modules refine it with one of their own."""
+    """The name of the documented class: some modules raise a subclass of their own."""
     documented = (c.__name__ for c in type(error).__mro__ if c.__module__ == errors.__name__)
     return next(documented, type(error).__name__)
 
 
 def error_from_dict(raw: Mapping[str, Any]) -> ReplicatorError:
-    """The error that the supervisor met, again with its class and so its exit code."""
+    """The supervisor's error, with its class and so its exit code."""
     kind = getattr(errors, str(raw.get("kind")), None)
     message, hint = str(raw.get("message", "")), str(raw.get("hint", ""))
     if isinstance(kind, type) and issubclass(kind, ReplicatorError):
@@ -110,7 +110,7 @@ class ControlServer:
         threading.Thread(target=self._accept, args=(listener,), name="control", daemon=True).start()
 
     def close(self) -> None:
-        """Answer nobody any more, and remove the socket if it is still ours."""
+        """Stop answering, and remove the socket if it is still ours."""
         if self._socket is None:
             return
         # shutdown() wakes the thread in accept(); close() alone would not.
@@ -130,12 +130,12 @@ class ControlServer:
             except OSError as error:
                 if error.errno in (errno.EINVAL, errno.EBADF):  # close() was here
                     return
-                time.sleep(0.1)  # no descriptors, no memory: a moment later there may be some
+                time.sleep(0.1)  # no descriptors or no memory: retry in a moment
                 continue
             self._admit(connection)
 
     def _admit(self, connection: socket.socket) -> None:
-        """A thread for this client, if it is ours and one is free."""
+        """Start a thread for this client, if the client is allowed and a thread is free."""
         with contextlib.ExitStack() as on_refusal:
             on_refusal.enter_context(connection)
             if not _is_ours(connection):
@@ -177,9 +177,9 @@ class ControlServer:
 
 
 class _Line:
-    """Writes lines to a client from several threads; one that hung up is no error.
+    """Writes lines to a client from several threads; a client that hung up is no error.
 
-    One that does not read holds up a cycle by CONNECT_DEADLINE once, and hears no more.
+    A client that does not read delays a cycle by CONNECT_DEADLINE once, then gets no more lines.
     """
 
     def __init__(self, connection: socket.socket) -> None:
@@ -220,7 +220,7 @@ class _Line:
 
 
 def _is_ours(connection: socket.socket) -> bool:
-    """Whether the client is root or the user that the supervisor runs as."""
+    """Whether the client is root or the supervisor's own user."""
     size = struct.calcsize("3i")
     raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
     _pid, uid, _gid = struct.unpack("3i", raw)
@@ -228,7 +228,7 @@ def _is_ours(connection: socket.socket) -> bool:
 
 
 def _read_request(connection: socket.socket) -> tuple[str, dict[str, Any]]:
-    """The command and its options, in time; raises StateError."""
+    """Read the command and its options within the deadline; raises StateError."""
     try:
         line = _read_line(connection, time.monotonic() + REQUEST_DEADLINE)
     except OSError:
@@ -249,7 +249,7 @@ def _read_request(connection: socket.socket) -> tuple[str, dict[str, Any]]:
 
 
 def _read_line(connection: socket.socket, until: float) -> bytes | None:
-    """One line of at most MAX_REQUEST bytes, or None; raises OSError, at the latest ``until``."""
+    """One line of at most MAX_REQUEST bytes, or None; raises OSError, at latest at ``until``."""
     data = bytearray()
     while not data.endswith(b"\n"):
         connection.settimeout(max(until - time.monotonic(), 0.001))
@@ -293,8 +293,8 @@ def ask(
 ) -> dict[str, Any] | None:
     """Hand a command to the running supervisor; None when none listens.
 
-    Returns its result and raises its error as if it were our own; AlreadyRunning when it goes
-    silent, and StateError when its socket cannot be used.
+    Returns its result and raises its error as our own. Raises AlreadyRunning if it falls silent,
+    StateError if its socket cannot be used.
     """
     connection = _connect(folder)
     if connection is None:
@@ -303,7 +303,7 @@ def ask(
         connection.settimeout(SILENCE_DEADLINE)
         request = json.dumps({"command": command, "options": dict(options)}).encode() + b"\n"
         try:
-            # A supervisor that takes no more clients has said so before it hung up.
+            # A supervisor with too many clients says so before it hangs up.
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 connection.sendall(request)
             return _follow(connection, progress)
@@ -330,7 +330,7 @@ def _follow(connection: socket.socket, progress: Progress) -> dict[str, Any]:
 
 
 def _answer(line: bytes) -> dict[str, Any]:
-    """One line of the supervisor's; raises AlreadyRunning where it is none of its lines."""
+    """Parse one line of the supervisor; raises AlreadyRunning if it is not one of its lines."""
     try:
         message = json.loads(line)
     except (ValueError, RecursionError):

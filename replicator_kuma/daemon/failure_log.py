@@ -1,4 +1,4 @@
-"""The log of failures that come again and again: it fills no disk, and tells the recovery once."""
+"""Logs repeated failures at a limited rate, and each recovery once."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from replicator_kuma.base.text import counted
 from replicator_kuma.base.times import lasting
 
 _DAILY = 24
-"""What lasts until somebody acts is said again after so many hours."""
+"""Hours after which a failure that needs a person is logged again."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
 class _Kind:
-    """What is known of one kind of failure since cycles last worked."""
+    """The record of one kind of failure since cycles last worked."""
 
     count: int = 0
     since: float = 0.0
@@ -27,10 +27,10 @@ class _Kind:
 
 
 class FailureLog:
-    """Logs a row of failures, each kind at growing distances, and the recovery in one line.
+    """Logs failures of each kind at growing intervals, and the recovery in one line.
 
-    The first of a kind in full, then the 2nd, 4th, 8th … and once an hour at least. Two kinds
-    that take turns, as over a flapping network, do not make each other new. Seconds of ``clock``.
+    It logs the first of a kind in full, then the 2nd, 4th, 8th … and at least one an hour. Two
+    kinds that alternate, as on a flapping network, do not count as new. Seconds of ``clock``.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, hourly: float = 3600.0) -> None:
@@ -40,9 +40,9 @@ class FailureLog:
         self._since = 0.0
 
     def failed(self, error: Exception, then: str = "") -> None:
-        """Log one failure, or keep silent because this kind was logged lately.
+        """Log one failure, or skip it because this kind was logged recently.
 
-        ``then``: what comes next, in words, between the failure and its hint.
+        ``then``: words about what happens next, put between the failure and its hint.
         """
         now = self._clock()
         if not self._kinds:
@@ -64,7 +64,7 @@ class FailureLog:
             logger.error("%s%s", describe(error), again, exc_info=error)
 
     def succeeded(self) -> None:
-        """Log the recovery, where there is something to recover from."""
+        """Log the recovery, if a failure was logged before."""
         if not self._kinds:
             return
         count = sum(kind.count for kind in self._kinds.values())

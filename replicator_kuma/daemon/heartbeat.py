@@ -1,7 +1,7 @@
-"""The supervisor's sign of life: a small file that the container's health check reads.
+"""The supervisor's heartbeat: a small file that the container's health check reads.
 
 Unhealthy means that *this container* is broken: its loop or a job is stuck, or Kuma does not come
-back. A silent repository, a fenced leader and a failing cycle are for the notifications.
+back. An unreachable repository, a fenced leader and a failing cycle cause notifications instead.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ NAME = "supervisor.json"
 LOCK = "supervisor.lock"
 ENDED = "supervisor.ended"
 START = "start"
-"""the job that starts Kuma: a cycle that belongs to it may end before it"""
+"""the job that starts Kuma; it may go on after the cycle inside it has ended"""
 EVERY = 5.0
 STALE = 60.0
 KUMA_PATIENCE = 300.0
 JOB_PATIENCE = 2 * 3600.0
 ROOM = 4096
-"""bytes that a beat takes on a disk"""
+"""bytes that a heartbeat takes on a disk"""
 
 
 @dataclass(frozen=True)
 class Beat:
-    """What the supervisor does now. Times are of the monotonic clock, unless said."""
+    """What the supervisor does now. Times are of the monotonic clock, unless noted."""
 
     pid: int
     monotonic: float
     kuma: str = ""
     """ready, starting, migrating, setup, other, stopped"""
     kuma_bad_since: float = 0.0
-    """since when Kuma does not answer; 0 while it does, or while it migrates"""
+    """since when Kuma does not answer; 0 while it answers or migrates"""
     job: str = ""
     job_since: float = 0.0
     next_cycle: float = 0.0
@@ -56,21 +56,21 @@ _KINDS = {
 
 
 def write(folder: Path, beat: Beat) -> None:
-    """Replace the file; not synced: after a power loss it means nothing anyway. Raises OSError."""
+    """Replace the file, without a sync: after a power loss it is useless. Raises OSError."""
     text = json.dumps(dataclasses.asdict(beat)).encode()
     with Folder.open(folder) as here:
         here.write(NAME, lambda file: file.write(text), durable=False)
 
 
 def remove(folder: Path) -> None:
-    """The supervisor has ended in order: nobody is to take it for a running one."""
+    """Remove the file after an orderly end, so that the supervisor does not seem to run."""
     with contextlib.suppress(OSError):
         (folder / NAME).replace(folder / ENDED)
         os.utime(folder / ENDED)
 
 
 def seen_at(folder: Path) -> float:
-    """When a supervisor last gave a sign of life here, or ended; 0: none has ever run.
+    """When a supervisor last wrote a heartbeat here, or ended; 0: none has ever run.
 
     Seconds since the epoch. Raises nothing.
     """
@@ -84,7 +84,7 @@ def seen_at(folder: Path) -> float:
 
 
 def read(folder: Path) -> Beat | None:
-    """The last beat; None when there is none that can be understood."""
+    """The last heartbeat; None if there is none, or it cannot be read."""
     try:
         text = state_directory.read(folder, NAME)
         if text is None:
@@ -99,10 +99,10 @@ def read(folder: Path) -> Beat | None:
 
 
 def lost(folder: Path) -> bool:
-    """Whether the last supervisor has ended without a word: killed, or with its machine.
+    """Whether the last supervisor was killed, or crashed with its machine.
 
-    One that ends in order takes its beat away; while it lives it has its lock, whatever process
-    ids mean in this container. False where that cannot be told. Raises nothing.
+    An orderly end removes the file. A living supervisor holds its lock (process ids mean nothing
+    across containers). False if that cannot be known. Raises nothing.
     """
     if read(folder) is None:
         return False
@@ -118,7 +118,7 @@ def lost(folder: Path) -> bool:
 
 
 def alive(beat: Beat | None, now: float | None = None) -> bool:
-    """Whether a supervisor beats. A beat from the future is one from before a reboot."""
+    """Whether the heartbeat is fresh. One from the future was written before a reboot."""
     moment = time.monotonic() if now is None else now
     return beat is not None and 0 <= moment - beat.monotonic <= STALE
 

@@ -1,4 +1,4 @@
-"""What the supervisor's worker does: the actions of one instance, each under its lock."""
+"""The jobs of the supervisor's worker: actions of one instance, each under its lock."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from replicator_kuma.replication.instance import CycleResult, Instance, Progress
 logger = logging.getLogger(__name__)
 
 A_MOMENT = 0.1
-"""seconds after which a time that was waited for is surely over"""
+"""seconds added to a wait, so that its time is surely over"""
 
 
 class Jobs:
@@ -43,22 +43,22 @@ class Jobs:
         self.ready = False
         """Kuma has been ready since its start"""
         self.again_at: float | None = None
-        """when a snapshot that waits may be applied, by time.monotonic; None: none waits"""
+        """when the waiting snapshot may be applied, by time.monotonic; None: none waits"""
         self.owed = False
-        """what waits is the start's: it reconciles once its time has come"""
+        """the start left a snapshot waiting: the later cycle has to reconcile"""
         self._waited = False
-        """the last cycle has told that a snapshot waits"""
+        """the last cycle has logged that a snapshot waits"""
         self.until_next: Callable[[], float | None] = lambda: None
         """seconds until the next cycle; None while none is planned"""
 
     def cycle(self, *, reconcile: bool = False) -> OwnCycle:
-        """What this instance does by itself, in its role."""
+        """The automatic action of this instance, according to its role."""
         return Backup(reconcile=reconcile) if self._settings.leads else Restore(reconcile=reconcile)
 
     def scheduled(self, action: OwnCycle, progress: Progress) -> CycleResult | None:
-        """An action that nobody waits for, `quietly`.
+        """Run an action that nobody waits for, `quietly`.
 
-        What the start would have put right, and left because Kuma had just been restarted, it does.
+        If the start put off its reconcile because Kuma had just restarted, this one reconciles.
         """
         if self.owed and self.may_reconcile():
             action = replace(action, reconcile=True)
@@ -66,7 +66,7 @@ class Jobs:
         return self.quietly(action, how)
 
     def handle(self, request: Request, progress: Progress) -> CycleResult | Killed:
-        """What a client asked for; raises what the action raises."""
+        """Run what a client asked for; raises what the action raises."""
         self._check_same(request)
         action, done = request.action, ", done by the supervisor that runs here,"
         action.fits(self._settings.role, self._instance.state, done)
@@ -79,7 +79,7 @@ class Jobs:
         return found
 
     def run(self, action: Cycle, how: Run) -> CycleResult:
-        """One action under the lock, noted in the state and logged; raises what it raises."""
+        """Run one action under the lock; note and log its end. Raises what the action raises."""
         planned, self.again_at = self.again_at, None
         try:
             with self.locked():
@@ -89,7 +89,7 @@ class Jobs:
                 seconds = min(max(result.waits_until - time.time(), 0.0), restart_cooldown.LONGEST)
                 self.again_at = time.monotonic() + seconds + A_MOMENT
         except Exception:
-            # what waits is still there; a time that is over comes no second time
+            # the snapshot still waits; a time that has passed is not planned again
             if planned is not None and planned > time.monotonic():
                 self.again_at = planned
             raise
@@ -100,7 +100,7 @@ class Jobs:
 
     def _tell(self, result: CycleResult) -> None:
         waits = bool(result.waits_until)
-        if not waits:  # what failed before may have been an apply, and is not tried again yet
+        if not waits:  # while a snapshot waits, nothing was retried
             self.failures.succeeded()
         quiet = result.outcome.value == "nothing" or (waits and self._waited)
         self._waited = waits
@@ -109,7 +109,7 @@ class Jobs:
             logger.warning("%s", warning)
 
     def quietly(self, action: Cycle, how: Run) -> CycleResult | None:
-        """The same, but an error is logged and goes no further: None then."""
+        """The same, but errors are logged, not raised; returns None then."""
         try:
             return self.run(action, how)
         except Interrupted:
@@ -119,7 +119,7 @@ class Jobs:
         return None
 
     def _then(self, error: Exception) -> str:
-        """What comes after a failure to reach the repository: nothing that anybody has to do."""
+        """The words after a failure to reach the repository: when the next attempt comes."""
         if not (self.ready and isinstance(error, RepositoryUnreachable)):
             return ""
         left = self.until_next()
@@ -127,20 +127,20 @@ class Jobs:
         return f"monitoring goes on{again}"
 
     def may_reconcile(self) -> bool:
-        """A snapshot on which Kuma did not start is tried again by a person only.
+        """Whether the start may reconcile: not if that retries a snapshot on which Kuma failed.
 
-        To reconcile is to try it: a start must not, or each restart were another outage.
+        Only a person may retry it. Else each restart of the container would be another outage.
         """
         with contextlib.suppress(StateError):
             state = self._instance.state.load()
             if state.applying.failed is not None and state.applying.failed.signal:
-                return False  # it may have ended Kuma before this start, and outside of a cycle
+                return False  # it may have ended Kuma before this start, outside of a cycle
             tried = state.applying.bad or state.applying.failed is not None
             return not tried or state.outcome.last is None or state.outcome.last.ok
         return True
 
     def _check_same(self, request: Request) -> None:
-        """A client with other settings means another instance than ours."""
+        """Raise an error if a client's settings differ: it means another instance."""
         fleet, mode = self._settings.fleet, self._settings.role
         for name, ours, theirs in (("fleet", fleet, request.fleet), ("mode", mode, request.mode)):
             if theirs not in (None, ours):
@@ -151,7 +151,7 @@ class Jobs:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """The instance's lock, whenever it gets free: a one-shot command may hold it."""
+        """Hold the instance's lock; wait for it, since a one-shot command may hold it."""
         with contextlib.ExitStack() as stack:
             said = False
             while True:

@@ -1,8 +1,8 @@
-"""Maintenance jobs of `replicator run`: beside its cycles, each in its window.
+"""Maintenance jobs of `replicator run`, between its cycles, each in its window.
 
-A maintenance job is a generator: at each ``yield`` it gives way to a cycle that is due or asked
-for, and its value is the sentence that says how it went. A new one is an action with such
-`steps`, and an entry in `maintenance_jobs`.
+A maintenance job is a generator. At each ``yield`` a cycle may run that is due or asked for. Its
+return value is the sentence that says how it ended. A new job is an action with such `steps`,
+and an entry in `maintenance_jobs`.
 """
 
 from __future__ import annotations
@@ -39,22 +39,22 @@ logger = logging.getLogger(__name__)
 
 LOOK_EVERY = 1.0
 AGAIN_AFTER = 60.0
-"""seconds until another attempt where one could not even begin"""
+"""seconds until a retry if a job could not begin"""
 NOTES = "maintenance"
-"""what fails where the end of a job cannot be noted"""
+"""the name of the failure if the end of a job cannot be noted"""
 TRIES = 2
-"""a maintenance job that twice did not live to its end waits for its next window"""
+"""a maintenance job that was cut off this many times waits for its next window"""
 
 
 @dataclass(frozen=True)
 class Drill(Action):
-    """Bring a snapshot to life in a scratch: the newest one, or the one that is named."""
+    """Restore a snapshot in a scratch folder: the newest one, or the named one."""
 
     command = "drill"
 
     snapshot: str | None = None
     kuma: bool = False
-    """boot a throw-away Kuma on it, too"""
+    """also boot a throw-away Kuma on it"""
 
     def run(self, instance: Instance, settings: Settings) -> drill.Drilled:
         """As a command: all steps at once, noted and told. Needs no lock; raises DrillFailed."""
@@ -73,7 +73,7 @@ class Drill(Action):
 
 @dataclass(frozen=True)
 class Housekeeping(Action):
-    """Remove a leader's superfluous snapshots, and check a part of its repositories."""
+    """Delete a leader's old snapshots, and check a part of its repositories."""
 
     command = housekeeping.NAME
     leads = True
@@ -85,7 +85,7 @@ class Housekeeping(Action):
         return done
 
     def steps(self, instance: Instance, settings: Settings) -> Steps:
-        """As a maintenance job: a fenced leader has been told, and has nothing to keep in order."""
+        """As a maintenance job: a fenced leader does nothing; the fence was told already."""
         try:
             return (yield from housekeeping.steps(instance, settings.care))
         except Fenced as error:
@@ -94,9 +94,9 @@ class Housekeeping(Action):
 
 @dataclass(frozen=True)
 class MaintenanceJob:
-    """``work`` is called under the instance's lock, which is free between its steps.
+    """A job. ``work`` runs under the instance's lock, which is free between its steps.
 
-    It may raise whatever it likes: that is logged, noted, and told once.
+    It may raise any error: the error is logged, noted, and told once.
     """
 
     name: str
@@ -105,7 +105,7 @@ class MaintenanceJob:
 
 
 def maintenance_jobs(settings: Settings) -> tuple[MaintenanceJob, ...]:
-    """What `replicator run` does beside its cycles, each in its window."""
+    """The maintenance jobs of `replicator run`, each with its window."""
     planned = (
         (Drill(kuma=settings.drill_kuma), settings.drill_schedule),
         (Housekeeping(), settings.housekeeping),
@@ -118,9 +118,9 @@ def maintenance_jobs(settings: Settings) -> tuple[MaintenanceJob, ...]:
 
 
 def due(noted: JobRecord, window: Window, now: datetime, random: Random) -> float:
-    """When a maintenance job is due, in seconds since the epoch (0: never); what is noted stays.
+    """When a maintenance job is due, in seconds since the epoch (0: never).
 
-    Chosen anew where the window is another one, and where a wrong clock has put it off.
+    A noted time stays, unless the window has changed, or a wrong clock has put it off.
     """
     same, latest = noted.window == str(window), window.latest(now)
     if same and latest is not None and 0 < noted.due <= latest.timestamp():
@@ -130,18 +130,18 @@ def due(noted: JobRecord, window: Window, now: datetime, random: Random) -> floa
 
 
 def following(noted: JobRecord, window: Window, now: datetime, random: Random) -> float:
-    """When it is due after that: in a window that neither has begun nor was used before."""
+    """When it is due next: in a window that has not begun and was not used before."""
     chosen = window.next(max(now, datetime.fromtimestamp(noted.due, now.tzinfo)), random)
     return chosen.timestamp() if chosen else 0.0
 
 
 def record_of(state: State, name: str) -> JobRecord:
-    """What is known of a maintenance job; of one that was never planned, its name."""
+    """The record of a maintenance job; a job that was never planned has only its name."""
     return next((noted for noted in state.upkeep.jobs if noted.name == name), JobRecord(name, ""))
 
 
 def note(instance: Instance, noted: JobRecord) -> None:
-    """Put a maintenance job's note in its place; raises StateError. Call under the lock."""
+    """Write a maintenance job's record to the state; raises StateError. Call under the lock."""
     instance.state.change(transitions.job_noted, noted)
 
 
@@ -153,7 +153,7 @@ class _Running:
 
 
 class Maintenance:
-    """Runs jobs, one after another, step by step, whenever the worker has nothing else to do."""
+    """Runs jobs one after another, step by step, while the worker has nothing else to do."""
 
     def __init__(
         self,
@@ -175,7 +175,7 @@ class Maintenance:
         self._look_at = 0.0
 
     def tick(self) -> None:
-        """From the main loop: hands the worker a step where one is due. Never waits."""
+        """Give the worker a step if one is due. The main loop calls it; it never waits."""
         if self._running is None:
             if time.monotonic() < self._look_at or not self._all:
                 return
@@ -186,7 +186,7 @@ class Maintenance:
         self._worker.submit_step(Job(name, self._step, scheduled=True, maintenance=True))
 
     def _wanted(self) -> bool:
-        """Whether one is due, or a clock that went back has put one off."""
+        """Whether a job is due, or a clock that was set back has put one off."""
         now = self._clock()
         for job in self._all:
             at, latest = self._due.get(job.name, 0.0), job.window.latest(now)
@@ -195,7 +195,7 @@ class Maintenance:
         return False
 
     def _step(self, _progress: Progress) -> None:
-        """In the worker: plan, begin or go on. Raises nothing: a job's failure is its own."""
+        """In the worker: plan, begin or continue a job. Raises nothing."""
         try:
             with self._locked():
                 if self._running is None:
@@ -207,7 +207,7 @@ class Maintenance:
             self._put_off()
         except StateError as error:
             self._put_off()
-            # nothing can be noted: that a message was sent only this process knows
+            # the state cannot be written: only this process knows that a message was sent
             stuck = partial(self._stuck, error)
             problems.tell_once(self._instance, NOTES, type(error).__name__, stuck)
         else:
@@ -225,7 +225,7 @@ class Maintenance:
         self._look_at = time.monotonic() + AGAIN_AFTER
 
     def _plan(self) -> None:
-        """Note when each is due: another start must not choose anew."""
+        """Note when each job is due, so that another start does not choose again."""
         state = self._instance.state.load()
         for job in self._all:
             noted = record_of(state, job.name)
@@ -257,16 +257,16 @@ class Maintenance:
             self._end(running.job, running.began, str(end.value))
         except Interrupted:
             raise
-        except Exception as error:  # a maintenance job's failure is its own
+        except Exception as error:  # a maintenance job must not fail the worker
             self._end(running.job, running.began, error)
 
     def _end(self, job: MaintenanceJob, began: float, end: str | Exception) -> None:
-        """Note how it went, say so, and when it is due next."""
+        """Note and log how the job ended, and when it is due next."""
         self._running = None
         before, now = record_of(self._instance.state.load(), job.name), self._clock()
         after = ended(before, end, began, now.timestamp())
         after = replace(after, due=following(before, job.window, now, self._random), tries=0)
-        # kept here first: where it cannot be noted, it must not begin again at once
+        # kept here first: if it cannot be noted, the job must not begin again at once
         self._due[job.name] = after.due
         _say(job.name, end)
         _note_end(self._instance, job.name, end, after)
@@ -282,7 +282,7 @@ def _say(name: str, end: str | Exception) -> None:
 
 
 def _note_end(instance: Instance, name: str, end: str | Exception, after: JobRecord) -> None:
-    """Note how a maintenance job ended; tell that it begins to fail, or works again."""
+    """Note how a maintenance job ended; tell if it begins to fail or works again."""
 
     def noted(state: State) -> State:
         return transitions.job_noted(state, after)
@@ -292,9 +292,9 @@ def _note_end(instance: Instance, name: str, end: str | Exception, after: JobRec
 
 
 def run_now(instance: Instance, name: str, steps: Steps, wait: float = 0.0) -> str:
-    """All steps of a job at once, for a command: noted and told alike, its window as it was.
+    """Run all steps of a job at once, for a command: noted and told, its window unchanged.
 
-    Raises what it raises; AlreadyRunning when the lock is not free within ``wait`` seconds.
+    Raises what the job raises; AlreadyRunning if the lock is not free within ``wait`` seconds.
     """
     began = time.time()
     while True:
@@ -318,7 +318,7 @@ def run_now(instance: Instance, name: str, steps: Steps, wait: float = 0.0) -> s
 
 
 def ended(before: JobRecord, end: str | Exception, began: float, now: float) -> JobRecord:
-    """The note of a maintenance job that has ended: with a sentence, or with an error."""
+    """The record of a maintenance job that ended; ``end`` is its sentence or its error."""
     changed = replace(before, at=now, seconds=max(0.0, round(now - began, 1)))
     if isinstance(end, Exception):
         known = end if isinstance(end, ReplicatorError) else None

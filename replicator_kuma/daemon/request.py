@@ -1,4 +1,4 @@
-"""What a client asks the supervisor for: an action, and what it says beside it."""
+"""A client's request to the supervisor: an action and its options."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from replicator_kuma.replication.actions import (
 SERVED: Mapping[str, type[Cycle | KillDrill]] = {
     kind.command: kind for kind in (Backup, Restore, Promote, Undo, Rollback, KillDrill)
 }
-"""What the supervisor does for a client; and `Resume`, which is a `Restore` by its name."""
+"""Actions that the supervisor runs for a client; `Resume` comes under `Restore`'s name."""
 _SAID: Mapping[str, Kind] = {"wait": WAIT, "fleet": NAME, "mode": NAME}
 
 
 @dataclass(frozen=True)
 class Request:
-    """An action that a client wants to be done. None: it says nothing of this."""
+    """An action that a client asks for. A field that is None: the client did not say."""
 
     action: Cycle | KillDrill
     force: bool = False
     """`Run.force`"""
     wait: float | None = None
-    """seconds that another client's action is waited for"""
+    """seconds to wait for another client's action"""
     fleet: str | None = None
     mode: str | None = None
-    """what its command line says of the instance: the supervisor's must be the same"""
+    """the mode by the client's settings; the supervisor's mode must be the same"""
 
     def options(self) -> dict[str, Any]:
-        """Its JSON but for the command, as 0.3.0 reads it, too."""
+        """Its JSON without the command; 0.3.0 reads it too."""
         force = {"force": self.force} if self.action.forcible else {}
         said = {name: getattr(self, name) for name in _SAID}
         given = {name: value for name, value in said.items() if value is not None}
@@ -48,7 +48,7 @@ class Request:
 
     @classmethod
     def of(cls, command: str, options: Mapping[str, Any]) -> Request:
-        """Raises SettingsError for what is unknown, missing, or of another kind."""
+        """Parse a request; SettingsError for unknown or missing members, or wrong types."""
         kind = SERVED.get(command)
         if kind is None:
             raise SettingsError(f"the supervisor knows no command {command[:40]!r}", hint=OTHER)

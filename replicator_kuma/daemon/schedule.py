@@ -1,7 +1,7 @@
-"""When the next cycle is due: spread over instances, and by the monotonic clock.
+"""Computes when the next cycle is due: spread over instances, by the monotonic clock.
 
-Fifty replicas that come up together, after a power cut or by one command, would otherwise poll
-their repository together for as long as they live.
+Without the spread, fifty replicas that start together, as after a power cut, would always poll
+their repository at the same time.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from datetime import datetime, timedelta
 import schedule
 
 JITTER = 0.05
-"""the part of an interval by which a cycle comes early or late at most; it does not add up"""
+"""the most that a cycle is early or late, as a part of the interval; it does not add up"""
 
 
 def steady_part(name: str) -> float:
-    """A number from 0 up to 1, always the same for a name, and spread evenly over names."""
+    """A number from 0 up to 1: always the same for one name, evenly spread over names."""
     digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
@@ -27,8 +27,8 @@ def steady_part(name: str) -> float:
 class Timetable:
     """The instants at which cycles are due; seconds of ``clock``.
 
-    They lie one interval apart, each moved by a little jitter. The first comes half an interval
-    to one and a half after the start, always the same for ``name``.
+    They are one interval apart, each with a small jitter. The first comes 0.5 to 1.5 intervals
+    after the start, always the same for ``name``.
     """
 
     def __init__(
@@ -45,22 +45,22 @@ class Timetable:
         self.due = self._jittered()
 
     def advance(self) -> None:
-        """A cycle begins: on to the first slot that lies ahead. What was slept over is left out."""
+        """A cycle begins: go on to the next slot in the future; missed slots are skipped."""
         late = max(0.0, self._clock() - self._slot)
-        # by its jitter a cycle may come before its own slot: that one is used up all the same
+        # by its jitter a cycle may come before its slot: that slot is used up anyway
         self._slot += self._interval * (1 + late // self._interval)
         self.due = self._jittered()
 
     @property
     def left(self) -> float:
-        """Seconds until the next cycle; 0 where it is due."""
+        """Seconds until the next cycle; 0 if it is due."""
         return max(0.0, self.due - self._clock())
 
     def hold(self, job: schedule.Job, now: datetime) -> None:
-        """Set a job's next run, which `schedule` keeps by the wall clock, to what is due.
+        """Set a job's next run, which `schedule` keeps by the wall clock, to the time due here.
 
-        Called before each look at the jobs, so that a wall clock that jumps by hours, in either
-        direction, neither brings a cycle near nor puts it off.
+        Call before each look at the jobs, so that a jump of the wall clock, in either direction,
+        does not move a cycle.
         """
         job.next_run = now + timedelta(seconds=self.due - self._clock())
 

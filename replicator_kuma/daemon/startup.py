@@ -1,7 +1,7 @@
-"""The start of `replicator run`: what was interrupted, a first cycle, Kuma.
+"""The start of `replicator run`: recovers interrupted work, runs a first cycle, starts Kuma.
 
-Every repository call before Kuma's first start shares one budget of 30 seconds, and no error of a
-cycle or of the recovery keeps Kuma from being started (docs/architecture.md, rule 5).
+All repository calls before Kuma's first start share one budget of 30 seconds. No error of a
+cycle or of the recovery prevents Kuma's start (docs/architecture.md, rule 5).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ DB_TYPE = "UPTIME_KUMA_DB_TYPE"
 
 
 class Budget:
-    """Seconds that all repository calls inside a block share; ends them when they are spent."""
+    """Seconds that all repository calls in a block share; ends the calls once they are spent."""
 
     def __init__(
         self, interrupted: Callable[[], bool], clock: Callable[[], float] = time.monotonic
@@ -51,7 +51,7 @@ class Budget:
         self._end: float | None = None
 
     def interrupts(self) -> bool:
-        """What the repository asks while it waits."""
+        """Whether the budget is spent; the repository asks this while it waits."""
         return self._interrupted() or self.spent()
 
     def spent(self) -> bool:
@@ -83,14 +83,14 @@ class Startup:
         self._jobs = jobs
         self._budget = budget
         self._schema: object = None
-        """of Kuma's database before its first start, until it is ready"""
+        """the schema of Kuma's database before its first start, until Kuma is ready"""
         self.over = False
-        """Kuma's start is behind us, however it went"""
+        """Kuma's start is over, with any result"""
 
     def bring_up(self, progress: Progress) -> None:
-        """Finish what was interrupted, start Kuma, and bring its rows up to date.
+        """Recover interrupted work, start Kuma, and bring its rows up to date.
 
-        Raises only where Kuma could not be started at all.
+        Raises only if Kuma could not be started at all.
         """
         how = replace(self._instance.run, progress=progress, at_start=True)
         try:
@@ -109,14 +109,14 @@ class Startup:
         self._require_alone()
         self._attempt("recovery", lambda: resolve_before_start(self._instance))
         if self._instance.store.embedded:
-            # its tables can be reached only once it runs; the cycle that comes then confirms
+            # its tables are reachable only once it runs; the next cycle confirms
             self._kuma.start()
             self._confirm_ready()
             return False
         has_database = self._has_database()
         first: CycleResult | None = None
-        # A replica gets its rows before Kuma shows the old ones. A leader is heard first,
-        # unless its disk was lost: then the repository has what it was.
+        # A replica gets new rows before Kuma shows the old ones. A leader starts Kuma first,
+        # unless its disk was lost: then its rows come from the repository.
         self._schema = self._look_schema()  # the cycle may start Kuma
         if has_database != self._settings.leads:
             first = self._cycle_before_start(how)
@@ -130,7 +130,7 @@ class Startup:
         return self._jobs.cycle(reconcile=self._jobs.may_reconcile())
 
     def _require_alone(self) -> None:
-        """Raise KumaError where our child would be a second Kuma, or find its port taken."""
+        """Raise KumaError if our child would be a second Kuma, or find its port taken."""
         if not self._kuma.owned or self._kuma.running():
             return
         own, everywhere = kuma_address(self._settings.kuma_environment)
@@ -138,7 +138,7 @@ class Startup:
         other_processes.require_alone(self._instance, where)
 
     def _cycle_before_start(self, how: Run) -> CycleResult | None:
-        """Only what the repository can give within its budget: Kuma must not wait for it."""
+        """Run a cycle within the budget: Kuma must not wait for a slow repository."""
         try:
             with self._budget.limit(START_BUDGET):
                 try:
@@ -166,20 +166,20 @@ class Startup:
     def schema_changed(self) -> bool:
         """Whether a Kuma that is not ready yet has changed its schema since its first start.
 
-        Raises DatabaseMigrating where the database itself says that it is under way.
+        Raises DatabaseMigrating if the database itself shows a running migration.
         """
         if self._jobs.ready:
             return False
         try:
             changed = self._look_schema(raises=True) != self._schema
-        except DatabaseUnreachable:  # nor would it answer another question
+        except DatabaseUnreachable:  # it would not answer another query either
             return False
         return self._unfinished() if self._instance.store.embedded else changed
 
     def _unfinished(self) -> bool:
-        """Whether tables inside Kuma are only being made: how they were before, nobody could see.
+        """Whether Kuma is still creating its tables, whose earlier schema could not be read.
 
-        (Its migrations say themselves that they are under way.)
+        (Its migrations themselves show that they are running.)
         """
         try:
             with self._instance.store.read() as reader:
@@ -206,9 +206,9 @@ class Startup:
         return self._schema
 
     def _without_setup_page(self) -> Mapping[str, str]:
-        """2.x asks on an empty data directory which database to use; a replica has no visitors.
+        """The environment that skips the set-up page of 2.x, which nobody would visit on a replica.
 
-        Where one is chosen already it stays: the variable would win over db-config.json.
+        Empty if a database is chosen already: the variable would override db-config.json.
         """
         chosen = self._settings.kuma_environment.get(DB_TYPE)
         named = (self._settings.data_dir / "db-config.json").exists()
@@ -236,14 +236,14 @@ class Startup:
             revert(self._instance, error)
         except Interrupted:
             raise
-        except Exception as end:  # a state that cannot be read: Kuma is there and may get up yet
+        except Exception as end:  # the state cannot be read: Kuma runs, and may still become ready
             self._jobs.failures.failed(end)
             killed = isinstance(end, KumaKilled)
             title = "Uptime Kuma was killed" if killed else "Uptime Kuma does not come back"
             self._instance.notifier.send(Kind.FAILURES, title, describe(end), urgent=True)
 
     def _attempt(self, what: str, step: Callable[[], object]) -> None:
-        """A step whose failure must not keep Kuma from running."""
+        """Run a step whose failure must not prevent Kuma's start."""
         try:
             step()
         except Interrupted:

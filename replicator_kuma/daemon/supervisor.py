@@ -1,7 +1,7 @@
-"""`replicator run`: Kuma, the schedule and the signals of one instance, until one of them ends.
+"""`replicator run`: runs Kuma and the schedule of one instance until a signal or Kuma's end.
 
-The main loop never waits for anything: cycles run in the worker, Kuma is looked at by a watch.
-Signal handlers set a plain flag, since an Event set in a handler can deadlock.
+The main loop never waits for anything: the worker runs the cycles, a watch polls Kuma. Signal
+handlers set a plain flag, since an Event set in a handler can deadlock.
 """
 
 from __future__ import annotations
@@ -56,26 +56,26 @@ logger = logging.getLogger(__name__)
 SLICE = 0.05
 WATCH_EVERY = 15.0
 AFTER_KUMA = 0.7
-"""what a job may still take once Kuma is gone: with the rest of the exit it stays below 1 s"""
+"""seconds for a running job once Kuma is gone: with it the whole exit stays below 1 s"""
 AFTER_JOB = 15.0
-"""the same where Kuma is not our child: a job that stopped it starts it again first"""
+"""the same if Kuma is not our child: a job that stopped Kuma first starts it again"""
 AFTER_ALL = 0.2
-"""what messages that are still on their way may take then: Kuma's own end gave them time"""
+"""seconds for unsent messages after that: Kuma's stop has given them time already"""
 AFTER_OWN_END = 2.0
-"""the same where Kuma ended by itself: nobody waits for us"""
+"""the same if Kuma ended by itself: nobody waits for us"""
 A_LOOK = 0.5
-"""what `doctor` may hold the lock, to see whether anybody has it"""
+"""seconds that `doctor` may hold the lock to test it"""
 AN_ANSWER = 1.0
-"""what the database may take to say whether Kuma migrates: then nobody knows, and Kuma ends"""
+"""seconds for the database to show whether Kuma migrates; without an answer, Kuma is ended"""
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
 CheckUp = Callable[[Callable[[], bool]], None]
-"""logs what it finds wrong; asks its argument whether the run is ending"""
+"""logs the problems that it finds; calls its argument to see whether the run is ending"""
 
 
 class Watch:
-    """Looks at Kuma now and then, in a thread of its own: an answer may take its time."""
+    """Polls Kuma in its own thread, since an answer may be slow."""
 
     def __init__(self, look: Callable[[], Readiness | None], every: float) -> None:
         self._look = look
@@ -113,7 +113,7 @@ class Supervisor:
         service: SupervisedKuma,
         check_up: CheckUp = lambda _interrupted: None,
     ) -> None:
-        """``check_up`` logs what is wrong with this instance, once Kuma runs."""
+        """``check_up`` logs problems of this instance, once Kuma runs."""
         self._settings = settings
         self._kuma = service
         self._check_up = check_up
@@ -140,10 +140,10 @@ class Supervisor:
         self._fatal: BaseException | None = None
 
     def run(self) -> int:
-        """Until a signal or Kuma's end; returns the exit code.
+        """Run until a signal or Kuma's end; returns the exit code.
 
-        Raises AlreadyRunning where another supervisor has this state directory, StateError where
-        it cannot be used, KumaError where Kuma cannot be started at all.
+        Raises AlreadyRunning if another supervisor uses this state directory, StateError if the
+        directory cannot be used, KumaError if Kuma cannot be started at all.
         """
         self._instance.state.prepare()
         with self._alone(), self._handlers(), self._door():
@@ -171,7 +171,7 @@ class Supervisor:
             if not self._kuma.started:
                 self._fatal = error
                 return
-            # Kuma is there: to end now would leave it behind
+            # Kuma runs: if we ended now, it would be left behind
             bug = None if isinstance(error, ReplicatorError) else error
             logger.error("the start did not end well: %s", describe(error), exc_info=bug)
 
@@ -199,7 +199,7 @@ class Supervisor:
             if self._signals.pop(0) != signal.SIGUSR1:
                 return True
             self._cycle_asked = True
-        # One under way may have read the rows already: what is asked for now comes after it.
+        # A running cycle may have read the rows already: the requested one comes after it.
         if self._cycle_asked and self._hand_over(self._jobs.cycle()):
             self._cycle_asked = False
         return False
@@ -221,9 +221,9 @@ class Supervisor:
         self._hand_over(self._jobs.cycle())
 
     def _hand_over(self, action: OwnCycle) -> bool:
-        """Have an action carried out for which nobody waits: the schedule's, a signal's.
+        """Give the worker an action that nobody waits for: the schedule's or a signal's.
 
-        False where another job is still under way: it is left out then.
+        False if another job still runs: then the action is skipped.
         """
         job = Job("cycle", partial(self._jobs.scheduled, action), scheduled=True)
         return self._worker.submit(job, only_if_idle=True)
@@ -243,7 +243,7 @@ class Supervisor:
             step=self._worker.step,
             next_cycle=self._next_cycle(),
         )
-        # On a full disk, or without its folder, Kuma goes on; the health check will tell.
+        # On a full disk, or without its folder, Kuma goes on; the health check reports it.
         with contextlib.suppress(OSError, StateError):
             heartbeat.write(self._folder, beat)
 
@@ -274,11 +274,11 @@ class Supervisor:
     # --- the end ----------------------------------------------------------------------------
 
     def _kuma_ended(self) -> bool:
-        """Whether our child ended by itself: no job has it in its hand."""
+        """Whether our child ended by itself, not by a job."""
         child = self._kuma.child
         if child is None or not self._kuma.started or self._kuma.in_hand:
             return False
-        # Asked again after the look at the process: a job may just have stopped it.
+        # Checked again after the look at the process: a job may just have stopped it.
         return not child.running() and not self._kuma.in_hand
 
     def _follow_kuma(self) -> int:
@@ -291,10 +291,10 @@ class Supervisor:
             killed = signal_of(code)
             how = killed_by(killed) if killed else f"ended by itself, with exit code {code}"
             logger.error("Uptime Kuma %s", f"was {how}" if killed else how)
-            # its own: where it is asked a proxy may listen
+            # the child's own address: a proxy may listen at the other one
             own, _everywhere = kuma_address(self._settings.kuma_environment)
             if not killed and taken(own):
-                # Some versions of Kuma call that a success, and nothing would start it again.
+                # Some versions of Kuma exit with 0 then, and nothing would start it again.
                 code = code or KumaError.exit_code
                 logger.error("%s", other_processes.taken_words(own))
         self._interrupt()
@@ -322,7 +322,7 @@ class Supervisor:
         self._kuma.leaving = True
 
     def _end_child(self, child: ChildKuma) -> None:
-        """Forward the end to Kuma and wait for it, however long; never while it migrates."""
+        """Forward the signal to Kuma and wait without a limit; never while Kuma migrates."""
         asked: int | None = None
         said = False
         until = time.monotonic() + self._settings.ready_timeout
@@ -340,7 +340,7 @@ class Supervisor:
         self._end_leftover(child)
 
     def _end_leftover(self, child: ChildKuma) -> None:
-        """Wait for the MariaDB that Kuma had inside: a container that ends would kill it."""
+        """Wait for the end of Kuma's embedded MariaDB: the container's end would kill it."""
         try:
             while child.leftover():
                 self._beat()
@@ -349,10 +349,10 @@ class Supervisor:
             logger.error("%s", describe(error))
 
     def _migrates(self, patient: bool) -> bool:
-        """Whether Kuma changes its database: ended in the middle, it would never start again.
+        """Whether Kuma is migrating: if it is ended then, it never starts again.
 
-        Only the last part of a migration answers. Before it the tables tell; where they have
-        changed since the start, but nothing says that they still do, only while ``patient``.
+        Only in the last part of a migration Kuma answers. Before, the tables show it. If they
+        changed since the start, but nothing shows a running migration, True while ``patient``.
         """
         state = self._look(0.5)
         if state is not Readiness.STARTING:
@@ -366,7 +366,7 @@ class Supervisor:
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        """One supervisor a state directory; the kernel frees the lock however we end."""
+        """Hold the lock of one supervisor a state directory; the kernel frees it at our end."""
         try:
             descriptor = os.open(self._folder / heartbeat.LOCK, LOCK_FLAGS, 0o600)
         except OSError as error:

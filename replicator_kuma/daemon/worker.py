@@ -1,6 +1,6 @@
-"""The supervisor's one worker: jobs one after another, in a thread beside the main loop.
+"""The supervisor's only worker: runs jobs one after another, in a thread beside the main loop.
 
-So the main loop is free for signals whatever a job waits for, and two cycles never meet.
+So the main loop stays free for signals, and two cycles never run at the same time.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ T = TypeVar("T")
 
 @dataclass(eq=False)
 class Job:
-    """``work`` gets a progress function; its result or error is for whoever waits."""
+    """A job. ``work`` gets a progress function; its result or error goes to the waiting caller."""
 
     name: str
     work: Callable[[Progress], Any]
     progress: Progress = silent
     scheduled: bool = False
-    """the supervisor's own: what a person asks for stands behind it without a question"""
+    """the supervisor's own job: a person's job waits behind it without a limit"""
     maintenance: bool = False
-    """a step of a maintenance job: whatever else is to be done goes before the next one"""
+    """a step of a maintenance job: any other job goes before the next step"""
     done: threading.Event = field(default_factory=threading.Event)
     result: Any = None
     error: BaseException | None = None
 
 
 class Worker:
-    """Runs jobs in order. No job's error ends it: errors belong to the job."""
+    """Runs jobs in order. A job's error does not end the worker."""
 
     def __init__(self, after: Callable[[], None] = lambda: None) -> None:
         self._queue: queue.Queue[Job] = queue.Queue()
@@ -50,7 +50,7 @@ class Worker:
         self._closed = False
         self.current = ""
         self.step = ""
-        """what the job under way said last"""
+        """the last progress message of the running job"""
         self.since = 0.0
         self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
 
@@ -58,9 +58,9 @@ class Worker:
         self._thread.start()
 
     def submit(self, job: Job, *, only_if_idle: bool = False) -> bool:
-        """Queue a job; False, without queueing, when it should only go to an idle worker.
+        """Queue a job; with ``only_if_idle``, return False if the worker is busy.
 
-        A step of a maintenance job that is under way counts as none: the job comes next.
+        A running step of a maintenance job counts as idle: the new job comes next.
         """
         with self._lock:
             if self._closed or (
@@ -72,7 +72,7 @@ class Worker:
         return True
 
     def submit_step(self, job: Job) -> bool:
-        """Queue a maintenance step where nothing else is to be done; False without queueing."""
+        """Queue a maintenance step if there is no other job; False: not queued."""
         with self._lock:
             if self._closed or self._pending or self._waiting:
                 return False
@@ -83,8 +83,8 @@ class Worker:
     def call(self, job: Job, wait: float) -> Any:
         """Run a job from another thread and return its result; raises its error.
 
-        Another person's job is waited for ``wait`` seconds; raises AlreadyRunning after that,
-        Interrupted when the supervisor ends.
+        Waits at most ``wait`` seconds for another person's job, then raises AlreadyRunning.
+        Raises Interrupted when the supervisor ends.
         """
         deadline = time.monotonic() + wait
         with self._lock:
@@ -107,7 +107,7 @@ class Worker:
 
     @property
     def _scheduled(self) -> bool:
-        """Whether all that is under way is the supervisor's own."""
+        """Whether all current jobs are the supervisor's own."""
         with self._lock:
             return all(each.scheduled for each in self._pending)
 
@@ -116,7 +116,7 @@ class Worker:
         return not self._pending
 
     def close(self, timeout: float) -> bool:
-        """Take no more jobs and wait for the one under way; whether it ended in time."""
+        """Accept no more jobs and wait for the running one; whether it ended in time."""
         with self._lock:
             self._closed = True
         deadline = time.monotonic() + timeout

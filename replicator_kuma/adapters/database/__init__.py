@@ -1,4 +1,4 @@
-"""Where Kuma's tables live: one small protocol, SQLite and MariaDB behind it."""
+"""Kuma's database: one small protocol, implemented for SQLite and MariaDB."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ ADDED = (
     "Kuma makes no triggers and keeps its keys: look at what a script has changed in its database. "
     "sqlite3 kuma.db .schema shows it, DROP TRIGGER removes one."
 )
-"""What to do about what stands in the way of writing rows."""
+"""The hint for objects that prevent writing rows."""
 
 
 @dataclass(frozen=True)
 class Account:
-    """Who may look at a scratch that `Store.quieten` made ready, and what is to be seen there."""
+    """The user of a scratch that `Store.quieten` prepared, and the monitors in it."""
 
     username: str
     password: str = field(repr=False)
     """the hash in the user's row"""
     secret: str = field(repr=False)
-    """by which Kuma knows its sessions (setting jwtSecret); only this scratch has it"""
+    """the key of Kuma's sessions (setting jwtSecret), for this scratch only"""
     monitors: Mapping[int, str]
     """names by id"""
 
 
 class Reader(Protocol):
-    """The tables at one instant: all that it yields comes from one read transaction."""
+    """The tables at one instant: all results come from one read transaction."""
 
     @property
     def schema(self) -> Schema: ...
@@ -50,62 +50,62 @@ class Reader(Protocol):
         """
 
     def dangling(self, select: Select) -> list[Dangling]:
-        """References of ``select``'s table that point nowhere, and what `rows` does to them."""
+        """Dangling references of ``select``'s table, and how `rows` treats them."""
 
     def count(self, table: str) -> int:
-        """All rows of a table, those that ``rows`` leaves out too."""
+        """The number of all rows of a table, with those that `rows` leaves out."""
 
     def fingerprint(self) -> str:
-        """`Store.fingerprint` of this very instant, or of one before it.
+        """`Store.fingerprint` at this instant or shortly before.
 
-        A writer's is of its own: nobody can change it before the end of the transaction.
+        A writer's fingerprint is exact: nobody can change rows before its transaction ends.
         """
 
     def query(self, sql: str) -> list[Row]:
         """All rows of a SELECT that every engine understands, and whose result is small."""
 
     def triggers(self) -> list[Row]:
-        """The name and the table of each trigger: writing a row can change another one then."""
+        """The name and table of each trigger: with one, a write can change other rows."""
 
     def definitions(self) -> list[Row]:
-        """What decides how a write of rows goes (triggers; in SQLite all definitions).
+        """Definitions that affect writes of rows (triggers; in SQLite all definitions).
 
         For a fingerprint only.
         """
 
 
 class Writer(Reader, Protocol):
-    """One write transaction: what it did is there after a clean end of the block, or not at all."""
+    """One write transaction: committed if the block ends without an error, else rolled back."""
 
     def sweep(self, select: Select) -> int:
-        """Delete rows, and empty references, that `rows` leaves out; the number of rows."""
+        """Delete rows and empty references that `rows` leaves out; returns the number of rows."""
 
     def park_history(self, monitors: Iterable[int]) -> None:
-        """Set aside what belonged to monitors whose id now means another monitor."""
+        """Set aside the history of monitors whose ids now belong to other monitors."""
 
     def unpark_history(self, monitors: Iterable[int]) -> None:
-        """Give set-aside history back (the way back after a failed apply).
+        """Give set-aside history back (when a failed apply is reverted).
 
-        ``monitors`` are the ids that mean the former monitor again: what was written to them
-        meanwhile goes.
+        ``monitors`` are the ids that belong to the former monitors again: history written to
+        these ids meanwhile is deleted.
         """
 
     def delete(self, table: str, keys: Iterable[Any]) -> None:
         """Delete rows by key (`id`, or `key` of setting)."""
 
     def make_room(self, table: str, rows: Iterable[tuple[Any, Sequence[str]]]) -> None:
-        """Before UNIQUE values change places: (key, columns) whose old values must go first."""
+        """Free old UNIQUE values first, where rows swap them: (key, columns) for each row."""
 
     def upsert(
         self, table: str, columns: Sequence[str], keep: Collection[str], rows: Iterable[Row]
     ) -> None:
-        """Insert rows; where the key is there, update it but for the columns in ``keep``.
+        """Insert rows; if a key exists, update its row except the columns in ``keep``.
 
-        Raises SnapshotRefused when the rows break a rule of the table (UNIQUE, NOT NULL, CHECK).
+        Raises SnapshotRefused if the rows break a rule of the table (UNIQUE, NOT NULL, CHECK).
         """
 
     def broken_references(self, tables: Iterable[str]) -> list[str]:
-        """Declared references that point nowhere now, in words, at most ten."""
+        """Declared references that are dangling now, in words, at most ten."""
 
 
 def named_triggers(reader: Reader) -> list[str]:
@@ -120,23 +120,23 @@ class Store(Protocol):
     """sqlite, mariadb: for messages, and in what is published"""
 
     embedded: bool
-    """It lives inside Kuma: reachable only while Kuma runs, and loaded while it does."""
+    """It runs inside Kuma: it is reachable only while Kuma runs, and is written then."""
 
     outlives_us: bool
-    """Its server may still commit a transaction whose client is dead. A writer waits for that."""
+    """Its server may commit a transaction after its client died. A writer waits for that."""
 
     shows_processes: bool
-    """`holders` are processes. Else they are connections, and whose they are nobody knows."""
+    """True: `holders` are processes. False: they are connections of unknown owners."""
 
     lenient: bool
     """It may hold values that another engine cannot hold."""
 
     @property
     def representation(self) -> Representation:
-        """How this engine holds the values of another."""
+        """How this engine holds values of another engine."""
 
     def choosing(self, settings: Collection[str]) -> Store:
-        """The same database, with other keys of `setting` to replicate."""
+        """A copy of this store that replicates other keys of `setting`."""
 
     def read(self) -> AbstractContextManager[Reader]:
         """One consistent read; never blocks Kuma, never writes."""
@@ -151,39 +151,39 @@ class Store(Protocol):
         """Whether another process (Kuma) has the database open."""
 
     def holders(self) -> tuple[Process, ...]:
-        """Other users of the database, as far as they can be seen."""
+        """Other users of the database, as far as they are visible."""
 
     def check(self, tables: Collection[str] | None = None) -> Sequence[str]:
-        """Look for damage; in words, what is odd and bars nobody.
+        """Check for damage; returns findings, in words, that prevent nothing.
 
-        ``tables``: these are to be published. Raises DatabaseCorrupt for damage in them, RowFault
-        for rows of them that no table of Kuma's would take. None: the database is to be written.
-        Raises DatabaseCorrupt for damage anywhere, which would grow.
+        With ``tables``, before a publish of them: raises DatabaseCorrupt for damage in them,
+        RowFault for rows that Kuma's own tables would refuse. With None, before a write: raises
+        DatabaseCorrupt for damage anywhere, because a write could spread it.
         """
 
     def check_writable(self) -> None:
-        """See whether rows may be written here, without writing any: before Kuma stops for it.
+        """Check, without a write, that rows can be written; call before Kuma is stopped.
 
         Raises DatabaseError.
         """
 
     def fingerprint(self) -> str:
-        """Changes when rows do; cheap. Empty when it cannot be trusted yet.
+        """A cheap text that changes when rows change. Empty if it cannot be trusted yet.
 
-        What it cannot tell from a change of rows (a heartbeat) may change it too.
+        Other writes (a heartbeat) may change it too.
         """
 
     def purge_history(self) -> int:
-        """Delete what belongs to no monitor, in short transactions; how many rows of history."""
+        """Delete history of no monitor, in short transactions; returns the number of rows."""
 
     def obstacles(self, tables: Collection[str]) -> list[str]:
-        """Why rows of these tables could not be written, in words, as far as it shows unwritten."""
+        """Why rows of these tables cannot be written, in words, as far as it shows before."""
 
     def rehearsal(self, folder: Path) -> AbstractContextManager[Writer | None]:
-        """A writer on a copy of the rows and of all that acts on them; None where there is no copy.
+        """A writer on a copy of the rows, triggers and rules; None if the engine makes no copy.
 
-        The copy lies in ``folder``, which is made and goes with the block. This database is only
-        read. Raises DatabaseError, OSError.
+        The copy is in ``folder``, which is created, and deleted after the block. This database is
+        only read. Raises DatabaseError, OSError.
         """
 
     def scratch(self, data_dir: Path) -> AbstractContextManager[Store]:
@@ -198,8 +198,8 @@ class Store(Protocol):
 
     @property
     def quieten(self) -> Callable[[], Account] | None:
-        """Make this scratch ready for a Kuma that watches nobody, tells nobody, and asks nobody.
+        """Prepare this scratch for a Kuma without active monitors, notifications and connections.
 
-        None: no throw-away Kuma boots on this engine. The call raises SnapshotRefused where no
+        None: no throw-away Kuma can boot on this engine. The call raises SnapshotRefused if no
         user could log in, DatabaseError, OSError.
         """

@@ -31,10 +31,10 @@ _OF_KUMA = "Kuma writes this file at its set-up: look at it, or take it from a b
 
 @dataclass(frozen=True)
 class Login:
-    """Where a MariaDB is, and who logs in. No secret is in its repr.
+    """The address and login of a MariaDB. Its repr shows no secret.
 
-    ``sockets``: the first that is there is used instead of ``hostname`` and ``port``. ``ca`` is the
-    text of PEM certificates; empty: those of the system.
+    ``sockets``: the first that exists is used instead of ``hostname`` and ``port``. ``ca`` is the
+    text of PEM certificates; empty: the system's certificates.
     """
 
     database: str
@@ -55,13 +55,13 @@ class Login:
 
     @property
     def place(self) -> str:
-        """Where it is, in words for a message."""
+        """The server's place, in words for a message."""
         socket = self.socket()
         return f"socket {socket}" if socket else f"{self.hostname}:{self.port}"
 
 
 def read_login(data_dir: Path, environ: Mapping[str, str]) -> Login | None:
-    """How to reach this Kuma's MariaDB; None where it uses kuma.db.
+    """The login of this Kuma's MariaDB; None if Kuma uses kuma.db.
 
     ``environ`` is Kuma's environment: with UPTIME_KUMA_DB_TYPE in it, Kuma writes db-config.json
     anew at each start, so it wins. Without both it is kuma.db (Kuma 1.23). Raises SettingsError for
@@ -116,7 +116,7 @@ def _of_file(path: Path) -> dict[str, Any]:
 
 
 def _forbid_own_name(config: Mapping[str, Any], path: Path) -> None:
-    """Let no other user make root log in by a socket as itself, where it needs no password.
+    """Forbid that another user makes root log in as root by a socket, without a password.
 
     Raises SettingsError.
     """
@@ -132,7 +132,7 @@ def _forbid_own_name(config: Mapping[str, Any], path: Path) -> None:
 
 
 def _may_be_anothers(path: Path) -> bool:
-    """Whether somebody other than root may write this file, or put one in its place."""
+    """Whether somebody other than root may write or replace this file."""
     with Folder.open(path.parent) as above, above.end(path.name) as (folder, name):
         opened = (os.fstat(each.descriptor) for each in (above, folder))
         places = (folder.stat(name, follow=True), *opened)
@@ -143,7 +143,7 @@ def _may_be_anothers(path: Path) -> bool:
 
 
 def _of_environment(environ: Mapping[str, str]) -> dict[str, Any]:
-    """What Kuma would write into db-config.json."""
+    """The values that Kuma would write into db-config.json."""
     return {
         "type": environ[f"{ENV}TYPE"],
         "hostname": environ.get(f"{ENV}HOSTNAME"),

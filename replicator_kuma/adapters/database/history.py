@@ -1,7 +1,7 @@
-"""History of monitors: set aside, given back, and purged once nobody needs it.
+"""History of monitors: sets it aside, gives it back, and deletes it once it is not needed.
 
-In slices, where a server is asked: a statement over the history of a whole fleet takes longer than
-that may be silent, and each new attempt would be an outage that ends in the same way.
+On a server it works in slices. One statement over a whole fleet's history would exceed the
+timeout of a silent connection, and each retry would be an outage that fails in the same way.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _IDS = 500
 
 
 class History:
-    """What belongs to monitors in one database. An engine says where it is set aside."""
+    """The history in one database. An engine defines where it is set aside."""
 
     aside: str
     """a condition on ids: they are places"""
     limit = ""
-    """what ends a statement that changes at most SLICE rows; empty: one changes all"""
+    """the SQL that limits a statement to SLICE rows; empty: one statement changes all"""
 
     def __init__(
         self,
@@ -33,23 +33,23 @@ class History:
         run: Callable[[str, str], int],
         there: Collection[str],
     ) -> None:
-        """``run`` changes rows of the table that it is told, and returns how many.
+        """``run`` runs a statement that changes a table, and returns the number of rows.
 
-        ``there``: the tables that there are.
+        ``there``: the existing tables.
         """
         self._ask, self._run, self._there = ask, run, there
         self._tables = [table for table in HISTORY if table in there]
 
     def place(self, monitor: int) -> int | None:
-        """The monitor id that set-aside history of a monitor has; None where there is none."""
+        """The id under which a monitor's history is set aside; None if there is no such id."""
         raise NotImplementedError
 
     def origin(self, place: int) -> int:
-        """The monitor whose history is set aside there."""
+        """The id of the monitor whose history is set aside at ``place``."""
         raise NotImplementedError
 
     def some(self, table: str, which: str, most: int) -> str:
-        """A statement that deletes at most so many rows."""
+        """A statement that deletes at most ``most`` rows."""
         raise NotImplementedError
 
     def park(self, monitors: Iterable[int]) -> None:
@@ -79,7 +79,7 @@ class History:
                     self._move(table, place, self.origin(place))
 
     def purge(self) -> int:
-        """Delete links and history of monitors that are gone; how many rows of history."""
+        """Delete links and history of deleted monitors; returns the number of history rows."""
         if "monitor" not in self._there:
             return 0
         for table in MONITOR_LINKS:
@@ -95,7 +95,7 @@ class History:
         )
         gone = 0
         for (monitor,) in lost:
-            # asked again in each transaction: Kuma may have made a monitor with this id
+            # checked again in each transaction: Kuma may have made a monitor with this id
             alone = f"NOT EXISTS (SELECT 1 FROM monitor WHERE id = {int(monitor)})"
             sql = self.some(table, f"monitor_id = {int(monitor)} AND {alone}", PURGE_ROWS)
             rows = PURGE_ROWS
@@ -105,7 +105,7 @@ class History:
         return gone
 
     def _monitors(self, ids: Iterable[int]) -> set[int]:
-        """Which of these ids monitors have."""
+        """The ids among these that belong to monitors."""
         found = set[int]()
         for chunk in chunks(ids, _IDS):
             sql = f"SELECT id FROM monitor WHERE id IN ({_listed(chunk)})"

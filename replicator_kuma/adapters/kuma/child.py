@@ -25,9 +25,9 @@ def _log_wait(seconds: float) -> None:
 class ChildKuma:
     """One Uptime Kuma process at a time; stdout and stderr are those of the replicator.
 
-    It runs in a session of its own. The init of a container signals the whole group of the
-    replicator, and Kuma must not get that signal too: it would end beside the supervisor that
-    is about to stop it in order, or in the middle of a migration, which it does not survive.
+    It runs in its own session. A container's init signals the whole process group of the
+    replicator, and Kuma must not get that signal: it would end before the supervisor stops it in
+    order, or in the middle of a migration, which it does not survive.
     """
 
     name = "child"
@@ -57,25 +57,25 @@ class ChildKuma:
 
     @property
     def pid(self) -> int | None:
-        """The id of the process that start() made last, None before."""
+        """The process id of the last start(); None before the first."""
         return None if self._process is None else self._process.pid
 
     @property
     def exit_code(self) -> int | None:
-        """None while it runs and before its first start; -n where signal n ended it."""
+        """None while Kuma runs and before its first start; -n if signal n ended it."""
         return None if self._process is None else self._process.poll()
 
     def running(self) -> bool:
-        """Whether the process is there; one that has ended is reaped by asking."""
+        """Whether the process exists; the call also reaps one that has ended."""
         return self._process is not None and self._process.poll() is None
 
     def ended_with(self) -> int | None:
-        """The exit status of a child that is gone; None before, and where we asked it to end."""
+        """The exit status of a child that has ended; None before, and if we asked it to end."""
         code = self.exit_code
         return None if code is None or self._asked_to_end else exit_status(code)
 
     def leftover(self) -> bool:
-        """Whether its MariaDB outlives a Kuma that is gone; a look asks that to end, once.
+        """Whether the MariaDB of an ended Kuma still runs; the call asks it to end, once.
 
         Raises KumaError.
         """
@@ -88,10 +88,10 @@ class ChildKuma:
     ) -> None:
         """Start Kuma and return at once; harmless when it runs.
 
-        First the MariaDB that an earlier Kuma left has to end; ``abandoned()`` gives that up, and
-        then nothing is started. ``extra_environment`` is for this start only: UPTIME_KUMA_DB_TYPE
-        on an empty data directory. Raises KumaError where the command cannot be run, and where
-        another Kuma has the data directory.
+        First waits for the end of a MariaDB that an earlier Kuma left; if ``abandoned()``, nothing
+        is started. ``extra_environment`` is for this start only: UPTIME_KUMA_DB_TYPE on an empty
+        data directory. Raises KumaError if the command cannot be run, or if another Kuma uses the
+        data directory.
         """
         if self.running():
             return
@@ -111,11 +111,11 @@ class ChildKuma:
         self._asked_to_end = False
 
     def stop(self, timeout: float = STOP_DEADLINE) -> None:
-        """Send SIGTERM and wait until the process is gone; harmless when it is not there.
+        """Send SIGTERM and wait until the process has ended; harmless if there is none.
 
-        Calls ``on_wait`` once a minute. Raises KumaError after ``timeout`` seconds, and the
-        process lives on: it is never killed. Whoever calls makes sure that Kuma is not migrating.
-        What it leaves of its MariaDB ends too.
+        Calls ``on_wait`` once a minute. Raises KumaError after ``timeout`` seconds; the process
+        goes on, it is never killed. The caller makes sure that Kuma is not migrating. Also ends
+        the MariaDB that Kuma leaves.
         """
         process = self._process
         if process is not None and process.poll() is None:
@@ -135,6 +135,6 @@ class ChildKuma:
         if self._process is None:
             return
         if signum in (signal.SIGTERM, signal.SIGINT, signal.SIGKILL):
-            # Each ends Kuma: a stop() that follows waits for that, it does not ask again.
+            # Each of these ends Kuma: a later stop() only waits, it does not ask again.
             self._asked_to_end = True
         self._process.send_signal(signum)

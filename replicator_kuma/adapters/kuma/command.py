@@ -21,9 +21,9 @@ from replicator_kuma.base.times import lasting
 START_DEADLINE = 120.0
 POLL = 0.2
 
-# A shell's codes for "not executable", "not found", "ended by a signal", and ssh's own 255.
+# From here on: a shell's "not executable", "not found", "ended by a signal"; ssh's 255.
 _FIRST_BROKEN = 126
-# A start command that reaches another host, where Kuma does not inherit our environment.
+# Start commands that reach another host, where Kuma does not inherit our environment.
 _STATUS = "REPLICATOR_KUMA_STATUS_COMMAND must end with 0 (Kuma runs) or 1 (it does not)."
 _ELSEWHERE = re.compile(r"\b(ssh|docker|podman)\b")
 
@@ -31,10 +31,10 @@ _ELSEWHERE = re.compile(r"\b(ssh|docker|podman)\b")
 class CommandKuma(Tools):
     """Commands for `sh`, each of which must return by itself.
 
-    ``status`` ends with 0 while Kuma's process is there and with 1 to 125 when it is not;
-    stop() then waits until it says so. Without it nobody can tell: Kuma counts as running,
-    except between our own stop and start, and the stop command must not return before Kuma has
-    ended. Messages never show a command: it may hold a secret.
+    ``status`` exits with 0 while Kuma's process exists, and with 1 to 125 if it does not; stop()
+    waits for that. Without ``status``, Kuma counts as running, except between our own stop and
+    start; then the stop command must not return before Kuma has ended. Messages never show a
+    command: it may hold a secret.
     """
 
     name = "command"
@@ -62,7 +62,7 @@ class CommandKuma(Tools):
         self._stopped_by_us = False
 
     def running(self) -> bool:
-        """What the status command says, True where there is none; raises KumaError."""
+        """Whether the status command says that Kuma runs; True without one; raises KumaError."""
         if self._status is None:
             return not self._stopped_by_us
         what = "The status command of Uptime Kuma"
@@ -72,11 +72,11 @@ class CommandKuma(Tools):
         return finished.code == 0
 
     def ended_with(self) -> int | None:
-        """None: the status command tells only that Kuma is gone."""
+        """None: the status command shows only that Kuma has ended, not how."""
         return None
 
     def stop(self) -> None:
-        """Run the stop command, then wait until the status command tells that Kuma is gone.
+        """Run the stop command, then wait until the status command says that Kuma has ended.
 
         Raises KumaError.
         """
@@ -105,8 +105,8 @@ class CommandKuma(Tools):
     def start(self) -> None:
         """Run the start command; raises KumaError.
 
-        Its output goes where ours goes: it may leave Kuma behind in the background, which
-        writes to it for as long as it lives.
+        Its output goes where ours goes: the command may leave Kuma in the background, and that
+        Kuma goes on writing there.
         """
         if self._status is not None and self.running():
             return
@@ -121,7 +121,7 @@ class CommandKuma(Tools):
         self._stopped_by_us = False
 
     def _withheld(self) -> str:
-        """A sentence where the start command was not given SSH_AUTH_SOCK, and may need it."""
+        """A sentence if the start command lacks SSH_AUTH_SOCK but may need it; else ""."""
         if "SSH_AUTH_SOCK" not in (self._environment or {}) or _ELSEWHERE.search(self._start):
             return ""
         return " It has SSH_AUTH_SOCK only where its line itself has the word ssh."
@@ -129,7 +129,7 @@ class CommandKuma(Tools):
     def _shell(self, line: str, what: str, deadline: float, *, starts: bool = False) -> Finished:
         environment = self._environment
         if starts and environment is not None and not _ELSEWHERE.search(line):
-            # what is left behind is a Kuma: keys of ssh are none of its business
+            # the command leaves a Kuma behind, which must not get keys of ssh
             environment = {k: v for k, v in environment.items() if k != "SSH_AUTH_SOCK"}
         return run(
             ["sh", "-c", line],

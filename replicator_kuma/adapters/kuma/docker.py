@@ -20,8 +20,8 @@ START_DEADLINE = 120.0
 class DockerKuma(Tools):
     """A container by its name.
 
-    Docker kills a container that has not ended ``stop_timeout`` seconds after it was asked to;
-    that limit cannot be left out, so it is an hour. (-1, "no limit", means 0 to podman below 5.)
+    Docker kills a container that has not ended ``stop_timeout`` seconds after the request. The
+    limit cannot be left out, so it is an hour. (-1, "no limit", means 0 to podman below 5.)
     """
 
     name = "docker"
@@ -53,14 +53,14 @@ class DockerKuma(Tools):
         return answer == "true"
 
     def ended_with(self) -> int | None:
-        """The exit status of a container that has ended; None where docker tells none."""
+        """The exit status of a container that has ended; None if docker shows none."""
         form = "{{.State.OOMKilled}} {{.State.ExitCode}}"
         argv = [self._docker, "inspect", "--type", "container", "-f", form]
         what = f"docker inspect {self._container}"
         words = self._run([*argv, "--", self._container], what, ASK_DEADLINE).output.split()
         if len(words) != 2 or not words[1].isdecimal():
             return None
-        # of a container of several processes the kernel may have taken another than the first
+        # the kernel may have killed another process of the container than its first one
         return exit_status(-signal.SIGKILL) if words[0] == "true" else int(words[1])
 
     def stop(self) -> None:

@@ -1,10 +1,10 @@
-"""The MariaDB that lives inside Kuma: what a Kuma that is gone leaves of it, and one of our own.
+"""The MariaDB embedded in Kuma: ends the one that an ended Kuma left, and runs one of our own.
 
 Kuma's Docker image can run mariadbd as a child of its node process (server/embedded-mariadb.js).
-It ends it by SIGINT, which mariadbd 10.11 does not hear: each Kuma that ends leaves its mariadbd
-behind, and where no container ends with it, that one keeps the data directory from the next.
-Processes are told by what they are, never by an id alone. SIGTERM is all that they ever get, and
-only once they are up: one that hears it while it starts (10.11, in init_slave) hangs for good.
+Kuma sends it SIGINT, which mariadbd 10.11 ignores. So each Kuma that ends leaves its mariadbd
+behind; unless the container ends too, that mariadbd blocks the data directory for the next Kuma.
+Processes are recognized by their command line, never by an id alone. They only ever get SIGTERM,
+and only once they are up: a mariadbd 10.11 that gets it at its start (init_slave) hangs for good.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ from replicator_kuma.base.times import lasting
 
 PROGRAM = "mariadbd"
 ANOTHER = 10.0
-"""how long a Kuma that is about to end may take until it counts as another one"""
+"""seconds after which a Kuma that should be ending counts as another one"""
 LIMIT = 600.0
 _NAMES = {"mariadbd", "mysqld"}
 _SOCKETS = ("run/mariadb.sock", "run/mariadb/mysqld.sock")
-"""below the data directory; the second is that of builds before 2.0"""
+"""below the data directory; builds before 2.0 use the second"""
 _OURS = {"mariadb.sock", "mysqld.pid", "mariadb.sock.lock"}
-"""what lies in the folder of the socket"""
+"""our files in the folder of the socket"""
 _GREETING = 0.2
-"""seconds that a look waits for a server's first byte; one that still starts has none"""
+"""seconds to wait for a server's first byte; a server that still starts sends none"""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Running:
-    """A mariadbd that works on the data directory."""
+    """A mariadbd that uses the data directory."""
 
     pid: int
     left: bool
@@ -62,7 +62,7 @@ def _log_wait(what: str, seconds: float) -> None:
 
 
 class EmbeddedDatabase:
-    """The mariadbd of one data directory. Harmless where there is none (Kuma on SQLite)."""
+    """The mariadbd of one data directory. Harmless if there is none (Kuma on SQLite)."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class EmbeddedDatabase:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """``environment`` is for a mariadbd of our own; None gives it ours."""
+        """``environment`` is for a mariadbd of our own; None: it gets our environment."""
         data_dir = data_dir.absolute()
         self.datadir = data_dir / "mariadb"
         self.sockets = tuple(data_dir / name for name in _SOCKETS)
@@ -88,18 +88,18 @@ class EmbeddedDatabase:
     def running(self) -> list[Running]:
         """Each mariadbd whose command line names this data directory and its socket.
 
-        Not by the pid file: one that still recovers has written none yet.
+        The pid file is not used: a mariadbd that still recovers has not written it yet.
         """
         if not self.datadir.is_dir():
             return []
         return [Running(pid, _is_left(pid)) for pid in list(pids()) if self._is_ours(pid)]
 
     def answers(self) -> bool:
-        """Whether anybody listens at the socket."""
+        """Whether a process listens at the socket."""
         return self.datadir.is_dir() and any(_connects(path) for path in self.sockets)
 
     def is_up(self) -> bool:
-        """Whether a server greets at the socket: it listens long before it is up."""
+        """Whether a server sends its greeting at the socket: it listens long before it is up."""
         return any(_connects(path, greets=True) for path in self.sockets)
 
     def _is_ours(self, pid: int) -> bool:
@@ -108,7 +108,7 @@ class EmbeddedDatabase:
             return False
         options = dict(argument.partition("=")[::2] for argument in arguments[1:])
         datadir, place = options.get("--datadir", ""), options.get("--socket", "")
-        # another container's mariadbd may name the same path, and mean another folder
+        # another container's mariadbd may have the same path, but another folder
         folder = str(Path(place).parent)
         return _same(pid, datadir, self.datadir) and any(
             _same(pid, folder, path.parent) for path in self.sockets
@@ -117,10 +117,10 @@ class EmbeddedDatabase:
     # --- what is left behind ----------------------------------------------------------------
 
     def leftover(self) -> bool:
-        """Whether a Kuma that is gone has left its mariadbd.
+        """Whether an ended Kuma has left its mariadbd.
 
-        A look asks that one to end, once, and as soon as it is up. Raises KumaError where it may
-        not be asked.
+        Each call also asks that mariadbd to end, once, as soon as it is up. Raises KumaError if we
+        may not signal it.
         """
         left = {process.pid for process in self.running() if process.left}
         self._asked &= left
@@ -131,16 +131,16 @@ class EmbeddedDatabase:
         return bool(left)
 
     def end_left(self, abandoned: Callable[[], bool] = lambda: False) -> None:
-        """End what a Kuma that is gone left behind, and wait for it, or until ``abandoned()``.
+        """End the mariadbd that an ended Kuma left; wait for its end, or until ``abandoned()``.
 
-        Without a limit: it writes out what it holds in memory, and is never killed.
+        Waits without a limit: mariadbd flushes its memory to disk, and is never killed.
         """
         self._await(lambda: not self.leftover() or abandoned(), "MariaDB has been ending")
 
     def wait_gone(self) -> None:
         """Wait until a stopped Kuma's mariadbd is gone too; raises KumaError after ten minutes.
 
-        One in a container of its own shows only in that its socket answers.
+        A mariadbd in another container is seen only by its answering socket.
         """
         gone = self._await(
             lambda: not self.leftover() and not self.answers(), "MariaDB has been ending", LIMIT
@@ -152,9 +152,9 @@ class EmbeddedDatabase:
             )
 
     def require_free(self) -> None:
-        """Raise KumaError where another Kuma, alive, has the data directory.
+        """Raise KumaError if another living Kuma uses the data directory.
 
-        A new one would wait for it forever, and the other would answer in its place.
+        A new Kuma would wait for it forever, and the other Kuma would answer in its place.
         """
         if not self._await(lambda: not self.running(), "another Kuma has been there", ANOTHER):
             pids = ", ".join(str(process.pid) for process in self.running())
@@ -173,7 +173,7 @@ class EmbeddedDatabase:
     def up(self) -> Iterator[None]:
         """Run mariadbd as Kuma does, but without a network, while Kuma is stopped.
 
-        Raises KumaError where it cannot be started; it has ended when the block has.
+        Raises KumaError if it cannot be started. It is ended at the end of the block.
         """
         self.end_left()
         self.require_free()
@@ -188,9 +188,9 @@ class EmbeddedDatabase:
                 self._await(lambda: process.poll() is not None, "MariaDB has been ending")
 
     def elsewhere(self) -> contextlib.AbstractContextManager[None]:
-        """Where Kuma and its MariaDB may live in a container: raises KumaError.
+        """The replacement of `up` if Kuma may run in a container: raises KumaError.
 
-        A mariadbd of this host may be of another version, and would change the data for good.
+        A mariadbd of this host may have another version, and would change the data for good.
         """
         raise KumaError(
             "Kuma's embedded MariaDB does not answer, and this host's mariadbd may not be that of "
@@ -229,9 +229,9 @@ class EmbeddedDatabase:
             ) from error
 
     def _prepare(self, run: str) -> int:
-        """Make the folder of the socket, for the owner of the data, who is returned.
+        """Create the socket's folder for the owner of the data; returns the owner's user id.
 
-        By descriptors: no other folder may become that user's. Raises OSError.
+        Uses descriptors, so that no other folder can change its owner. Raises OSError.
         """
         with Folder.open(self.datadir.parent) as data, data.folder(self.datadir.name) as database:
             owner = Owner(database.owner.uid, -1)
@@ -241,7 +241,7 @@ class EmbeddedDatabase:
             return owner.uid
 
     def _wait_up(self, process: subprocess.Popen[bytes], said: IO[bytes]) -> None:
-        # without a limit: it may have to recover, and must not be ended before it is up
+        # no limit: mariadbd may have to recover, and must not be ended before it is up
         self._await(lambda: process.poll() is not None or self.is_up(), "MariaDB has been starting")
         if process.poll() is None:
             return
@@ -252,7 +252,7 @@ class EmbeddedDatabase:
 
 
 class EmbeddedKuma:
-    """A service whose Kuma may have its MariaDB inside: stopped only when both are gone."""
+    """A service whose Kuma may embed its MariaDB: it is stopped only once both are gone."""
 
     owned = False
     pid = None
@@ -275,17 +275,17 @@ class EmbeddedKuma:
         self._database.wait_gone()
 
     def start(self) -> None:
-        """End what an earlier Kuma left, and start this one; raises KumaError."""
+        """End the MariaDB that an earlier Kuma left, and start Kuma; raises KumaError."""
         self._database.end_left()
         self._service.start()
 
 
 def _connects(path: Path, *, greets: bool = False) -> bool:
-    """Whether somebody listens at a socket, or sends a first byte too."""
+    """Whether a process listens at a socket; with ``greets``, whether it sends a byte."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(_GREETING if greets else None)
         try:
-            # by its descriptor: a volume's path on the host may be longer than a socket's may be
+            # by its descriptor: a volume's path on the host may be too long for a socket
             with vouched_socket(path, owned=True) as place:
                 connection.connect(place)
             return bool(connection.recv(1)) if greets else True
@@ -294,7 +294,7 @@ def _connects(path: Path, *, greets: bool = False) -> bool:
 
 
 def _same(pid: int, path: str, ours: Path) -> bool:
-    """Whether a process means our folder by a path; its words must do where we may not look."""
+    """Whether a process's path is our folder; if we may not look, the path's text decides."""
     if not path.startswith("/"):
         return False
     try:
@@ -306,9 +306,9 @@ def _same(pid: int, path: str, ours: Path) -> bool:
 
 
 def _is_left(pid: int) -> bool:
-    """Whether the process has lost its parent: Kuma starts mariadbd in its own session.
+    """Whether the process has lost its parent: Kuma starts mariadbd in Kuma's own session.
 
-    Who takes in orphans (init, a supervisor as a container's first process) has another.
+    The process that adopts orphans (init, a container's first process) has another session.
     """
     child = stat_of(pid)
     if child is None or not child.parent:
@@ -337,7 +337,7 @@ def _name_of(uid: int) -> str:
 
 
 def _last_error(said: IO[bytes]) -> str:
-    """The last complaint of a mariadbd in its own words."""
+    """The last error line of a mariadbd."""
     said.seek(0)
     lines = [line.strip() for line in said.read().decode(errors="replace").splitlines()]
     errors = [line for line in lines if "[ERROR]" in line and "Aborting" not in line]

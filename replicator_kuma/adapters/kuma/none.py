@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class NoKuma:
-    """Stops and starts nothing; look at ``manages`` before counting on it."""
+    """Stops and starts nothing; check ``manages`` before you rely on it."""
 
     name = "none"
     owned = False
@@ -12,14 +12,14 @@ class NoKuma:
     manages = False
 
     def running(self) -> bool:
-        """True: it cannot be told from here, so Kuma may be running."""
+        """True: the state is unknown here, so Kuma may be running."""
         return True
 
     def ended_with(self) -> int | None:
-        """None: nobody can tell."""
+        """None: it is unknown."""
         return None
 
     def stop(self) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     start = stop

@@ -1,4 +1,4 @@
-"""Runs the commands that stop, start and ask after Kuma: docker, systemctl, the operator's."""
+"""Runs the commands that stop, start and check Kuma: docker, systemctl, the operator's own."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from replicator_kuma.base.text import killed_by
 from replicator_kuma.base.times import lasting
 
 POLL = 0.02
-"""seconds between two looks at a process: what a wait adds to the outage of a restart"""
+"""seconds between two looks at a process: a wait may lengthen a restart's outage by this"""
 SAY_EVERY = 60.0
 ASK_DEADLINE = 30.0
 STOP_DEADLINE = 3600.0
-"""seconds that Kuma may take to end: it may have to finish a migration first"""
-# How long a client that overran its deadline has to end by itself.
+"""seconds that Kuma may take to end, since it may have to finish a migration first"""
+# Seconds that a command gets to end by itself after its deadline.
 GRACE = 5.0
 _OF_SIGNALS, _LAST_SIGNAL = 128, 64
 _TAIL_BYTES = 4096
@@ -46,17 +46,17 @@ class Finished:
     code: int
     output: str
     complaint: str
-    """The end of its stderr in one line, secrets masked; '' where it was not captured."""
+    """The end of its stderr in one line, secrets masked; '' if it was not captured."""
 
 
 class Tools:
-    """What every Kuma that a program stops and starts has: it is no child of ours."""
+    """The base of every Kuma that an outside program stops and starts; it is not our child."""
 
     manages = True
     owned = False
     pid = None
     hint = ""
-    """what to look at where a program fails"""
+    """the hint for a program that fails"""
 
     def __init__(self, environment: Mapping[str, str] | None) -> None:
         self._environment = environment
@@ -65,16 +65,16 @@ class Tools:
         return run(argv, what, deadline=deadline, environment=self._environment)
 
     def _do(self, argv: Sequence[str], what: str, deadline: float) -> None:
-        """Run it; raises KumaError where it does not end well."""
+        """Run the command; raises KumaError if it fails."""
         finished = self._run(argv, what, deadline)
         if finished.code != 0:
             raise failure(what, finished, hint=self.hint)
 
 
 def spawn(argv: Sequence[str], what: str, hint: str, **options: Any) -> subprocess.Popen[bytes]:
-    """Start a program in a session of its own: Ctrl-C must not end a stop that is half done.
+    """Start a program in its own session, so that Ctrl-C does not interrupt a stop.
 
-    Raises KumaError, which says ``what`` did not work, and why.
+    Raises KumaError, which says that ``what`` failed, and why.
     """
     try:
         with core_dumps.allowed():
@@ -97,13 +97,13 @@ def run(
 ) -> Finished:
     """Run one command to its end; any exit code is a result, see ``failure``.
 
-    ``what`` names it in messages: the command line itself may hold a secret. With ``capture``
-    its output goes to unnamed files, not pipes: a pipe stays open as long as anything that the
-    command has left in the background, and reading it would wait for Kuma to end. At its
-    deadline the command is ended, with ``end_late=False`` it is left alone. Only the command
-    itself is ever signalled: its children may be Kuma. Without ``environment`` it has ours.
+    ``what`` names it in messages: the command line itself may hold a secret. With ``capture``,
+    its output goes to unnamed files, not pipes: a background process keeps a pipe open, and
+    reading it would wait for Kuma to end. At its deadline the command is ended; with
+    ``end_late=False`` it is left alone. Only the command itself is signalled: its children may be
+    Kuma. Without ``environment`` it gets ours.
 
-    Raises KumaError where it cannot be started or overruns its deadline.
+    Raises KumaError if it cannot be started or overruns its deadline.
     """
     _left_running[:] = [process for process in _left_running if process.poll() is None]
     with contextlib.ExitStack() as stack:
@@ -130,9 +130,9 @@ def wait_until(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> bool:
-    """Look every ``poll`` seconds; False once ``limit`` seconds are over, and it is not ``done``.
+    """Call ``done`` every ``poll`` seconds; False if it is still False after ``limit`` seconds.
 
-    ``on_wait`` is told once a minute how many seconds it has taken.
+    ``on_wait`` gets the seconds waited so far, once a minute.
     """
     began = said = clock()
     while not done():
@@ -147,7 +147,7 @@ def wait_until(
 
 
 def failure(what: str, finished: Finished, *, hint: str | None = None) -> KumaError:
-    """The error for a command that ended otherwise than it should."""
+    """The error for a command that ended with an unexpected exit code."""
     code = finished.code
     end = f"ended with exit code {code}" if code >= 0 else f"was {killed_by(-code)}"
     reason = f": {finished.complaint}" if finished.complaint else ""
@@ -155,7 +155,7 @@ def failure(what: str, finished: Finished, *, hint: str | None = None) -> KumaEr
 
 
 def mask(text: str) -> str:
-    """``text`` without what looks like a credential."""
+    """``text`` with everything masked that looks like a credential."""
     for pattern, replacement in _SECRETS:
         text = pattern.sub(replacement, text)
     return text
@@ -198,7 +198,7 @@ def _tail(file: IO[bytes] | None) -> str:
     file.seek(max(0, size - _TAIL_BYTES))
     text = file.read().decode(errors="replace")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    # Masked before it is cut: a cut could take the word away that tells a secret.
+    # Masked before it is cut: a cut could remove the word that marks a secret.
     return mask(" / ".join(lines[-3:]))[-_TAIL_LENGTH:]
 
 
@@ -208,9 +208,9 @@ def exit_status(code: int) -> int:
 
 
 def signal_of(status: int | None) -> int:
-    """The signal that an exit status tells of; 0 for another end, and where nobody can tell.
+    """The signal that an exit status shows; 0 for another end, or if unknown.
 
-    Such an end (by the OOM killer, by a person) says nothing of the rows that Kuma was started on.
+    An end by a signal (OOM killer, a person) says nothing about the rows that Kuma started on.
     """
     number = 0 if status is None else status - _OF_SIGNALS
     return number if 0 < number <= _LAST_SIGNAL else 0

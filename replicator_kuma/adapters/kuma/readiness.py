@@ -1,8 +1,8 @@
-"""Whether a started Uptime Kuma serves: what /api/entry-page answers, and waiting for it.
+"""Checks by /api/entry-page whether a started Uptime Kuma is ready, and waits for it.
 
-1.23, the npm build 2.0.0-dev.0 and 2.x answer alike when they serve. Only 2.x has the set-up
-page, and only its long migration (of the statistics) has a server that answers 404: 1.x, and
-2.x while it changes the schema itself, refuse connections meanwhile and look like a start.
+1.23, the npm build 2.0.0-dev.0 and 2.x give the same answer when they are ready. Only 2.x has the
+set-up page. Only its long migration (of the statistics) has a server, which answers 404. 1.x, and
+2.x during changes of the schema, refuse connections, which looks like a start.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ if TYPE_CHECKING:
 
 PATH = "/api/entry-page"
 TIMEOUT = 120.0
-# Every tenth of a second: what a poll adds to the outage of a restart.
+# Seconds: a poll may lengthen the outage of a restart by this.
 POLL = 0.1
 PROBE_TIMEOUT = 2.0
 _MAX_ANSWER = 65536
 
 
 class Readiness(Enum):
-    """What a Kuma does, seen from outside."""
+    """The state of a Kuma, seen from outside."""
 
     READY = "ready"
     STARTING = "starting"
-    """Nobody answers: connection refused or reset, or no answer in time."""
+    """No answer: connection refused or reset, or no answer in time."""
     MIGRATING = "migrating"
     SETUP = "waiting on its set-up page"
     OTHER = "answering, but not as Uptime Kuma does"
 
 
 class NotReady(KumaError):
-    """Kuma did not come back; ``state`` is what was seen last, None where its process ended.
+    """Kuma did not become ready; ``state`` is the last one seen, None if its process ended.
 
-    ``status`` is the exit status of one that ended, where that is known.
+    ``status`` is the exit status of an ended process, if known.
     """
 
     def __init__(
@@ -63,10 +63,10 @@ class NotReady(KumaError):
 
 
 def probe(url: str, timeout: float = PROBE_TIMEOUT) -> Readiness:
-    """One look at the Kuma whose base address is ``url``; raises KumaError for no address.
+    """Probe once the Kuma at base address ``url``; raises KumaError for an invalid address.
 
-    Not by requests: importing it takes a tenth of a second of an outage that is counted, and
-    it would ask the proxies of the environment, which know nothing of a server beside us.
+    Not with the requests library: its import takes 0.1 s of the outage, and it would use the
+    environment's proxies, which do not know a server beside us.
     """
     from http.client import HTTPException
 
@@ -84,7 +84,7 @@ def probe(url: str, timeout: float = PROBE_TIMEOUT) -> Readiness:
             response = connection.getresponse()
             return classify(response.status, response.read(_MAX_ANSWER))
     except HTTPException as error:
-        # A server that goes away while it answers is both, an OSError too.
+        # The error of a server that ends while it answers is also an OSError.
         return Readiness.STARTING if isinstance(error, OSError) else Readiness.OTHER
     except OSError as error:
         import ssl
@@ -96,12 +96,12 @@ def probe(url: str, timeout: float = PROBE_TIMEOUT) -> Readiness:
 
 @contextlib.contextmanager
 def _ends_at(connection: HTTPConnection, seconds: float) -> Iterator[None]:
-    """Connect, and end the whole exchange after so long.
+    """Connect, and end the whole exchange after ``seconds``.
 
-    A socket's own timeout begins anew with each byte: an answer in drops would never end.
+    A socket's own timeout restarts with each byte: a very slow answer would never end.
     """
     connection.connect()
-    # not by the SSLSocket's own method: that takes its state away below whoever reads
+    # not by the SSLSocket's own method: that removes state which the reading thread uses
     end = threading.Timer(seconds, _hang_up, [connection.sock])
     end.daemon = True
     end.start()
@@ -117,7 +117,7 @@ def _hang_up(connection: socket.socket) -> None:
 
 
 def taken(url: str) -> bool:
-    """Whether anybody listens at an address, whatever it is."""
+    """Whether any process listens at an address."""
     try:
         socket.create_connection(place(url), PROBE_TIMEOUT).close()
     except (OSError, ValueError):
@@ -126,14 +126,14 @@ def taken(url: str) -> bool:
 
 
 def classify(status: int, body: bytes) -> Readiness:
-    """What an answer to /api/entry-page tells."""
+    """The state that an answer to /api/entry-page shows."""
     import json
 
     if status == 404:
         return Readiness.MIGRATING
     try:
         answer = json.loads(body) if status == 200 else None
-    except (ValueError, RecursionError):  # another server may listen there
+    except (ValueError, RecursionError):  # the answer may be another server's
         return Readiness.OTHER
     kind = answer.get("type") if isinstance(answer, dict) else None
     if kind in ("entryPage", "statusPageMatchedDomain"):
@@ -154,14 +154,13 @@ def wait_ready(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Return once Kuma serves and ``alive()`` says that its process is there.
+    """Return once Kuma is ready and ``alive()`` says that its process exists.
 
-    Time spent migrating does not count against ``timeout``. ``on_state`` is told of each state
-    when it begins. ``stranger()`` tells, in words, which other Kuma it is that answers, "" for the
-    awaited one; another's answers are none. Raises NotReady when the time is up, on the set-up
-    page, and at once when the process is gone, with what ``ended_with()`` tells of that;
-    Interrupted (no KumaError: Kuma did not fail) as soon as ``interrupted()`` is true; and what
-    ``alive`` raises.
+    Time in a migration does not count against ``timeout``. ``on_state`` gets each new state.
+    ``stranger()`` names another Kuma that answers, "" for the awaited one; answers of another
+    are ignored. Raises NotReady when the time is up, on the set-up page, and at once when the
+    process has ended, with the status of ``ended_with()``; Interrupted (no KumaError: Kuma did
+    not fail) as soon as ``interrupted()`` is true; and what ``alive`` raises.
     """
     left = timeout
     before = clock()
@@ -170,9 +169,9 @@ def wait_ready(
     while True:
         _unless(interrupted)
         state = probe(url, max(POLL, min(PROBE_TIMEOUT, left)))
-        # Asked after the probe: another server on Kuma's port must not pass for it.
+        # Checked after the probe: another server on Kuma's port must not pass for Kuma.
         if not alive():
-            _unless(interrupted)  # who ends us ends Kuma: that is no failure of its own
+            _unless(interrupted)  # a signal that ends us also ends Kuma: that is no failure of Kuma
             raise _ended(ended_with, who)
         if state is not Readiness.STARTING and (who := stranger()):
             state = Readiness.OTHER
@@ -191,14 +190,14 @@ def wait_ready(
 
 
 def _unless(interrupted: Callable[[], bool]) -> None:
-    """Raise Interrupted where a signal wants us to end."""
+    """Raise Interrupted if a signal asks us to end."""
     if interrupted():
         raise Interrupted("Asked to end while waiting for Uptime Kuma", hint="It goes on starting.")
 
 
 def _ended(ended_with: Callable[[], int | None], who: str) -> NotReady:
     status: int | None = None
-    with contextlib.suppress(KumaError):  # nobody can tell, then
+    with contextlib.suppress(KumaError):  # then it is unknown
         status = ended_with()
     if number := signal_of(status):
         return NotReady(f"Uptime Kuma was {killed_by(number)} before it was ready", status=status)
@@ -208,7 +207,7 @@ def _ended(ended_with: Callable[[], int | None], who: str) -> NotReady:
 
 
 def shown(url: str) -> str:
-    """An address without the login that it may hold."""
+    """An address without its login, if it has one."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
@@ -255,14 +254,14 @@ def _connection(url: str, timeout: float) -> HTTPConnection:
     host = parts.hostname
     if parts.scheme not in ("http", "https") or not host:
         raise ValueError("neither http nor https, or no host")
-    host.encode("idna")  # as the look-up will: a UnicodeError is a ValueError
+    host.encode("idna")  # as the later look-up does: its UnicodeError is a ValueError
     if parts.scheme == "http":
         return HTTPConnection(host, parts.port, timeout=timeout)
     import ssl
 
     context = ssl.create_default_context()
     if _is_loopback(host):
-        # Kuma's certificate is made out to its public name.
+        # Kuma's certificate names its public host.
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return HTTPSConnection(host, parts.port, timeout=timeout, context=context)

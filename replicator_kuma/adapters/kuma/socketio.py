@@ -1,8 +1,8 @@
 """A small client of Kuma's Socket.IO: engine.io by HTTP polling, for a log-in and a few events.
 
-https://socket.io/docs/v4/engine-io-protocol/ — packets of one answer are separated by 0x1e. A
-packet begins with its kind: 0 open, 2 ping, 3 pong, 4 message; a message of Socket.IO with 0
-connect, 2 event, 3 acknowledgement, each perhaps with a number before its JSON.
+https://socket.io/docs/v4/engine-io-protocol/ — 0x1e separates the packets of one answer. A
+packet begins with its kind: 0 open, 2 ping, 3 pong, 4 message. A Socket.IO message begins with 0
+connect, 2 event, 3 acknowledgement; a number may precede its JSON.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from replicator_kuma.base.errors import KumaError
 
 _SEPARATOR = "\x1e"
 _SILENCE = 5.0
-"""Seconds without a packet after which the connection is made anew: a poll that is given up ends
-it."""
+"""Seconds without a packet before we connect again, since abandoning a poll ends the
+connection."""
 
 
 def session_token(username: str, password: str, secret: str) -> str:
-    """What Kuma gives a page at a log-in: a JWT by ``secret`` (setting jwtSecret).
+    """The token that Kuma gives a page at a log-in: a JWT by ``secret`` (setting jwtSecret).
 
     ``password`` is the hash in the user's row.
     """
@@ -44,12 +44,12 @@ def _base64(data: bytes) -> bytes:
 def list_monitors(url: str, token: str, timeout: float) -> dict[int, str]:
     """The monitors by id and name that Kuma shows to the owner of ``token``.
 
-    Raises KumaError when Kuma refuses the token, or shows no list within ``timeout`` seconds.
+    Raises KumaError if Kuma refuses the token, or shows no list within ``timeout`` seconds.
     """
     end = time.monotonic() + timeout
     try:
         with requests.Session() as session:
-            session.trust_env = False  # proxies know nothing of a server beside us
+            session.trust_env = False  # proxies do not know a server beside us
             return _log_in(_Polling(session, url), token, end)
     except (requests.RequestException, ValueError, TypeError, AttributeError, KeyError) as error:
         raise KumaError(
@@ -59,7 +59,7 @@ def list_monitors(url: str, token: str, timeout: float) -> dict[int, str]:
 
 def _log_in(polling: _Polling, token: str, end: float) -> dict[int, str]:
     while time.monotonic() < end:
-        # 1.23 has its handlers at once. 2.x loses what comes before, and says when it has them
+        # 1.23 has its handlers at once. 2.x drops earlier events, and says when it is ready
         polling.open()
         polling.emit("loginByToken", token)
         try:
@@ -78,7 +78,7 @@ def _log_in(polling: _Polling, token: str, end: float) -> dict[int, str]:
 
 
 class _Polling:
-    """One connection; what `read` yields is (event, arguments), "ack" for an answer."""
+    """One connection; `read` yields (event, arguments), with "ack" for an answer."""
 
     def __init__(self, session: requests.Session, url: str) -> None:
         self._session = session
@@ -86,7 +86,7 @@ class _Polling:
         self._parameters: dict[str, str] = {}
 
     def open(self) -> None:
-        """A new connection; what there was is forgotten."""
+        """Open a new connection; the old one is dropped."""
         self._parameters = {"EIO": "4", "transport": "polling"}
         (first,) = self._get()
         self._parameters["sid"] = str(json.loads(first[1:])["sid"])
@@ -97,7 +97,7 @@ class _Polling:
         self._post("420" + json.dumps([event, *arguments]))
 
     def read(self) -> Iterator[tuple[str, list[Any]]]:
-        """What has come; waits for it. Raises requests.Timeout, and then it is at its end."""
+        """Wait for packets and yield them. After requests.Timeout the connection is unusable."""
         for packet in self._get():
             if packet == "2":
                 self._post("3")

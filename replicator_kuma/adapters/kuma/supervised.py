@@ -1,4 +1,4 @@
-"""Kuma in the hands of a supervisor."""
+"""The Kuma of a supervisor."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from replicator_kuma.base.errors import SettingsError
 
 
 class SupervisedKuma:
-    """The service that the cycles get: it remembers whether a job has Kuma in its hand.
+    """The service that the cycles get; it remembers whether a job is stopping or starting Kuma.
 
-    While it has, a Kuma that is not there is the job's business; at any other time it has ended
-    by itself. Once the supervisor leaves, nothing starts its child again.
+    During such a job, a missing Kuma is normal; at other times Kuma has ended by itself. Once
+    the supervisor ends, nothing starts its child again.
     """
 
     def __init__(self, service: KumaService, child: ChildKuma | None = None) -> None:
-        """``child`` is ``service`` itself, where Kuma is our child."""
+        """``child`` is ``service`` itself, if Kuma is our child."""
         self._service = service
         self.child = child
         self.name = service.name
@@ -30,7 +30,7 @@ class SupervisedKuma:
         self.started = False
         self.stopped_by_us = False
         self.first_start: Mapping[str, str] = {}
-        """more environment for the next start only"""
+        """extra environment variables for the next start only"""
 
     @property
     def pid(self) -> int | None:
@@ -48,7 +48,7 @@ class SupervisedKuma:
         self._service.stop()
 
     def require_child(self) -> ChildKuma:
-        """What a drill may kill; raises SettingsError where Kuma is no child of ours."""
+        """The child that a drill may kill; raises SettingsError if Kuma is not our child."""
         if self.child is None:
             raise SettingsError(
                 "only a Kuma that replicator run has as its child is killed by a drill, and "
@@ -58,7 +58,7 @@ class SupervisedKuma:
         return self.child
 
     def kill(self) -> None:
-        """End it by SIGKILL and wait until it is gone; raises SettingsError, see above."""
+        """End Kuma by SIGKILL and wait for its end; raises SettingsError as `require_child`."""
         child = self.require_child()
         self.in_hand = True
         self.stopped_by_us = True

@@ -16,7 +16,7 @@ from replicator_kuma.base.errors import KumaError
 
 START_DEADLINE = 300.0
 
-# A unit that comes or goes counts as there: nobody may write beside it.
+# A unit that is starting or stopping counts as running: nothing may write beside it.
 _THERE = {"active", "activating", "deactivating", "reloading", "refreshing"}
 _GONE = {"inactive", "failed", "maintenance"}
 _NO_SUCH_UNIT = 4
@@ -46,11 +46,11 @@ class SystemdKuma(Tools):
         self._systemctl = systemctl
 
     def running(self) -> bool:
-        """Whether the unit is active or on its way; raises KumaError."""
+        """Whether the unit is active, starting or stopping; raises KumaError."""
         what = f"systemctl is-active {self._unit}"
         argv = [self._systemctl, "is-active", "--", self._unit]
         finished = self._run(argv, what, ASK_DEADLINE)
-        # The exit code is 3 for all but "active": only the word tells them apart.
+        # The exit code is 3 for all states but "active": only the word tells them apart.
         state = finished.output.strip()
         if state in _THERE:
             return True
@@ -61,7 +61,7 @@ class SystemdKuma(Tools):
         raise failure(what, finished, hint=self.hint)
 
     def ended_with(self) -> int | None:
-        """The exit status of a unit that has ended; None where systemd tells none."""
+        """The exit status of a unit that has ended; None if systemd shows none."""
         asked = "--property=Result,ExecMainCode,ExecMainStatus"
         argv = [self._systemctl, "show", asked, "--", self._unit]
         finished = self._run(argv, f"systemctl show {self._unit}", ASK_DEADLINE)

@@ -1,7 +1,7 @@
-"""A throw-away Uptime Kuma on a scratch data directory: it boots, is looked at, and ends.
+"""A throw-away Uptime Kuma on a scratch data directory: boots it, checks it, and ends it.
 
-It answers on loopback only, sees nothing of the replicator's and of the real Kuma's environment,
-and its output goes to a file. Who made the data directory has seen to it that it watches nobody.
+It listens on loopback only. It gets neither the replicator's nor the real Kuma's environment. Its
+output goes to a file. The caller has deactivated all monitors in the data directory.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from replicator_kuma.base.state_directory import real_path
 
 LOG = "kuma.log"
 END = 30.0
-"""Seconds to end after SIGTERM (Kuma takes four); then it is killed: only a scratch is lost."""
+"""Seconds to end after SIGTERM (Kuma needs four), before a kill: only a scratch is lost."""
 _KEPT = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
 _KEPT_PREFIX = ("NODE_", "NVM_")
 _OWN_WAYS = re.compile(
     r"--(?:data-dir|port|host|cloudflared-token)\b|\b(?:DATA_DIR|UPTIME_KUMA_\w+)="
 )
-"""What would win over the environment that it gets here: Kuma's options, other variables."""
+"""Settings that would override the environment given here: Kuma's options, other variables."""
 
 
 @dataclass(frozen=True)
 class Visit:
-    """What is asked of a throw-away Kuma."""
+    """The input for a throw-away Kuma."""
 
     data_dir: Path
     token: str = field(repr=False)
@@ -47,7 +47,7 @@ class Visit:
 
 @dataclass(frozen=True)
 class Shown:
-    """What a throw-away Kuma showed, and seconds from its start until it did."""
+    """The monitors that a throw-away Kuma showed, and the seconds from its start until then."""
 
     monitors: Mapping[int, str]
     seconds: float
@@ -58,13 +58,13 @@ class ThrowAway:
     command: Sequence[str]
     cwd: Path
     environment: Mapping[str, str] = field(repr=False)
-    """of the real Kuma; only what any program needs is taken from it"""
+    """of the real Kuma; only general variables are taken from it"""
     timeout: float
-    """seconds until it must answer, and again until it must have shown its monitors"""
+    """seconds until it must answer, and again until it must show its monitors"""
     interrupted: Callable[[], bool] = lambda: False
 
     def check(self) -> None:
-        """Raise SettingsError where there is no such command, or it would leave the scratch."""
+        """Raise SettingsError if the command does not exist, or could leave the scratch folder."""
         if found := _OWN_WAYS.search("\0".join(self.command)):
             raise SettingsError(
                 f"REPLICATOR_KUMA_COMMAND has {found[0]}: a throw-away Kuma would not stay on its "
@@ -85,7 +85,7 @@ class ThrowAway:
         return shutil.which(program, path=self.environment.get("PATH", os.defpath)) is not None
 
     def monitors(self, visit: Visit) -> Shown:
-        """Boot, wait until it is ready, and return the monitors that it shows; it is gone then.
+        """Boot Kuma, wait until it is ready, end it; returns the monitors that it showed.
 
         Raises KumaError, Interrupted.
         """
@@ -131,12 +131,12 @@ class ThrowAway:
             yield process
         finally:
             _end(process)
-            end_left(data_dir)  # whatever it has started itself
+            end_left(data_dir)  # also ends processes that this Kuma has started
             process.wait()
 
 
 def scratch_environment(real: Mapping[str, str], data_dir: Path, port: int) -> dict[str, str]:
-    """What a throw-away Kuma sees: none of the real one's variables but what programs need."""
+    """The environment of a throw-away Kuma: of the real one, only general variables."""
     kept = {k: v for k, v in real.items() if k in _KEPT or k.startswith(_KEPT_PREFIX)}
     return {
         **kept,
@@ -147,7 +147,7 @@ def scratch_environment(real: Mapping[str, str], data_dir: Path, port: int) -> d
 
 
 def end_left(data_dir: Path) -> None:
-    """End what a killed drill left running on this very scratch data directory."""
+    """End the processes that a killed drill left on this scratch data directory."""
     mark = f"DATA_DIR={real_path(data_dir)}/".encode()
     for path in Path("/proc").glob("[0-9]*/environ"):
         with contextlib.suppress(OSError):
@@ -156,7 +156,7 @@ def end_left(data_dir: Path) -> None:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """SIGTERM, as an operator would; what does not end then has only a scratch to lose."""
+    """Send SIGTERM; then kill, which can only damage a scratch."""
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
         wait_until(lambda: process.poll() is not None, END)
@@ -170,7 +170,7 @@ def _free_port() -> int:
 
 
 def _tail(log: Path) -> str:
-    """The end of what it said, secrets masked."""
+    """The end of Kuma's output, secrets masked."""
     with contextlib.suppress(OSError):
         lines = log.read_text(errors="replace").splitlines()
         if said := " / ".join(line.strip() for line in lines[-3:] if line.strip()):

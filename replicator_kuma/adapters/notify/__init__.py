@@ -1,4 +1,4 @@
-"""Who is told of what. A notifier never raises and never delays a cycle.
+"""Notifications. A notifier never raises and never delays a cycle.
 
 A service (ntfy, say) is one file here that implements `Service`; `delivery` does the rest: the
 queue, the retries, the log. `config/build.py` chooses.
@@ -16,11 +16,11 @@ class Kind(Enum):
     """What a message is about: REPLICATOR_TELL chooses by these."""
 
     FAILURES = "failures"
-    """what fails, and that it works again"""
+    """something fails, or works again"""
     APPLIES = "applies"
     PUBLISHES = "publishes"
     DRILLS = "drills"
-    """a drill that fails, and that drills go well again: told with `failures` too"""
+    """a drill fails, or drills succeed again; also sent with `failures`"""
 
 
 @dataclass(frozen=True)
@@ -33,29 +33,29 @@ class Request:
 
 
 class Service(Protocol):
-    """Where messages go, and in which form. It sends nothing itself, and keeps no state."""
+    """Where messages go, and their format. It sends nothing itself, and has no state."""
 
     @property
     def name(self) -> str:
-        """What the log calls it."""
+        """The service's name in the log."""
 
     @property
     def host(self) -> str:
         """The server's address for the log, without a secret."""
 
     def request(self, title: str, message: str, *, urgent: bool) -> Request:
-        """The request that delivers one message, cut to what the service takes."""
+        """The request that delivers one message, cut to the service's limit."""
 
     def refusal(self, status: int) -> str:
-        """What an answer of HTTP 300 to 499 means here; "" where the number says it all."""
+        """The meaning of an HTTP status from 300 to 499 here; "" if the number is enough."""
 
 
 class Notifier(Protocol):
     def send(self, kind: Kind, title: str, message: str, *, urgent: bool = False) -> None:
-        """Hand a message over; returns at once, also when the server is dead. Never raises."""
+        """Queue a message; returns at once, also if the server is dead. Never raises."""
 
     def close(self, timeout: float = 2.0) -> None:
-        """Give messages under way at most ``timeout`` seconds, then let them go."""
+        """Give unsent messages at most ``timeout`` seconds, then drop them."""
 
 
 class NullNotifier:

@@ -28,8 +28,8 @@ _now = time.monotonic
 class Delivery:
     """A notifier that hands messages of the kinds ``tell`` to one service.
 
-    A full queue loses its oldest message. A message gets three tries. That one was lost is logged
-    once, then every ten minutes while it goes on, without anything secret.
+    A full queue loses its oldest message. A message gets three attempts. A lost message is logged
+    once, then every ten minutes while messages get lost, without any secret.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Delivery:
     ) -> None:
         self._service = service
         self._instance = instance
-        # a snapshot that cannot be recovered from is a failure
+        # a failed drill is a failure: its snapshot cannot be recovered from
         self._tell = {*tell, *((Kind.DRILLS,) if Kind.FAILURES in tell else ())}
         self._capacity = capacity
         self._timeout = timeout
@@ -76,11 +76,11 @@ class Delivery:
                     name = self._service.name
                     self._thread = threading.Thread(target=self._work, name=name, daemon=True)
                     self._thread.start()
-        except Exception as error:  # a thread that cannot start, a title that is no text
+        except Exception as error:  # such as a thread that cannot start, a title that is no text
             logger.warning("A notification was lost: %s", type(error).__name__)
 
     def close(self, timeout: float = 2.0) -> None:
-        """Wait until all is delivered or lost, at most ``timeout`` seconds; drop the rest."""
+        """Wait at most ``timeout`` seconds until all messages are sent or lost; drop the rest."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -108,7 +108,7 @@ class Delivery:
                     self._changed.notify_all()
 
     def _deliver(self, request: Request) -> str | None:
-        """Send with retries; None, or why it failed."""
+        """Send with retries; returns None, or why it failed."""
         delays = list(self._retry_delays)
         while True:
             failed, again = self._post(request)
@@ -119,7 +119,7 @@ class Delivery:
                     return failed
 
     def _post(self, request: Request) -> tuple[str | None, bool]:
-        """One try: why it failed (None: it did not), and whether another can help."""
+        """One attempt: why it failed (None: it did not), and whether a retry can help."""
         import requests
 
         def with_headers(prepared: PreparedRequest) -> PreparedRequest:
@@ -133,7 +133,7 @@ class Delivery:
                 # Set here, and not as `headers`: a ~/.netrc would replace an Authorization there.
                 auth=with_headers,
                 timeout=self._timeout,
-                # A POST that is redirected becomes a GET, whose 200 would look like success.
+                # A redirected POST becomes a GET, whose 200 would look like success.
                 allow_redirects=False,
                 stream=True,
             ) as response:

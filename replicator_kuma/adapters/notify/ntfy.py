@@ -1,4 +1,4 @@
-"""One message as a request of ntfy (https://docs.ntfy.sh/publish), and where NTFY_URL says to."""
+"""Builds a message as a request to ntfy (https://docs.ntfy.sh/publish); parses NTFY_URL."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from replicator_kuma.adapters.notify import Request
 from replicator_kuma.base.errors import SettingsError
 from replicator_kuma.base.text import cut
 
-# ntfy turns a longer message into an attachment; a title has no limit but the screen's.
+# ntfy turns a longer message into an attachment; only the screen limits a title.
 MAX_MESSAGE = 4000
 MAX_TITLE = 250
 PRIORITY, URGENT_PRIORITY = 3, 4
@@ -35,12 +35,12 @@ class Ntfy:
     def at(cls, url: str, token: str | None = None) -> Ntfy:
         """The topic of NTFY_URL (https://[user:password@]host/topic[?auth=…]) and a token.
 
-        The token wins over ``?auth=``, and that over what stands before the @ (a user's name and
-        password, or a tk_… alone). Raises SettingsError, which shows nothing of the URL.
+        The token wins over ``?auth=``, which wins over the login before the @ (name and password,
+        or a tk_… alone). Raises SettingsError, which shows nothing of the URL.
         """
         try:
             parts = urlsplit(url.strip())
-            url.encode()  # bytes that are no UTF-8 have no place in one
+            url.encode()  # raises if it is not UTF-8
             host = parts.hostname
             port = parts.port
         except ValueError:
@@ -70,7 +70,7 @@ class Ntfy:
         )
 
     def request(self, title: str, message: str, *, urgent: bool = False) -> Request:
-        """The JSON that publishes a message: unlike headers it holds any character."""
+        """The JSON that publishes a message; unlike headers, JSON can hold any character."""
         content: dict[str, object] = {
             "topic": self.topic,
             "title": cut(" ".join(title.split()), MAX_TITLE),
@@ -86,7 +86,7 @@ class Ntfy:
         return Request(self.root, json.dumps(content, ensure_ascii=False).encode(), headers)
 
     def refusal(self, status: int) -> str:
-        """What an answer of HTTP 300 to 499 means; "" where the number says it all."""
+        """The meaning of an HTTP status from 300 to 499; "" if the number is enough."""
         if status in (401, 403):
             return "it does not accept the credentials for this topic"
         if status < 400:
@@ -95,7 +95,7 @@ class Ntfy:
 
 
 def _login(user: str, password: str) -> str | None:
-    """The Authorization header for what stands before the @ of a URL."""
+    """The Authorization header for the login before the @ of a URL."""
     if not user and not password:
         return None
     if user.startswith("tk_") and not password:
@@ -104,9 +104,9 @@ def _login(user: str, password: str) -> str | None:
 
 
 def _take_auth(query: str) -> tuple[str | None, str]:
-    """The Authorization header hidden in ?auth=, and the query without it.
+    """The Authorization header from ?auth=, and the query without it.
 
-    A header appears in no access log and in no debug line of the HTTP library; a query does.
+    A query appears in access logs and in debug lines of the HTTP library; a header does not.
     """
     found: str | None = None
     rest: list[tuple[str, str]] = []

@@ -1,4 +1,4 @@
-"""Where dumps are kept."""
+"""Repositories, which store dumps as snapshots."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ __all__ = ["Label", "Limits", "Listing", "Place", "Position", "Repository", "Sna
 
 @dataclass(frozen=True)
 class Limits:
-    """What one fetch may bring: an enemy's snapshot must not fill the disk."""
+    """Limits of one fetch, so that a hostile snapshot cannot fill the disk."""
 
     files: int = 20_000
     bytes: int = 2 * 1024**3
 
     def check(self, folder: Path) -> None:
-        """Raise SnapshotRefused where a fetch of what is in ``folder`` would."""
+        """Raise SnapshotRefused if the content of ``folder`` exceeds these limits."""
         sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
         if len(sizes) > self.files:
             raise SnapshotRefused(f"it has more than {self.files} files")
@@ -49,20 +49,20 @@ class Listing(list[Snapshot]):
     ) -> None:
         super().__init__(sorted(snapshots, key=lambda s: (s.position, s.id)))
         self.away = away
-        """the repositories that gave no answer, by name: what they alone hold is not listed"""
+        """the repositories that did not answer, by name; snapshots only in them are missing here"""
         self.warnings = warnings
-        """what was ignored: snapshots of the fleet whose label is broken"""
+        """warnings about ignored snapshots of the fleet, whose labels are broken"""
 
     @property
     def unanswered(self) -> str:
-        """The names of those that gave no answer, in words."""
+        """The names of the repositories that did not answer, in words."""
         return " and ".join(self.away)
 
 
 def missing(snapshots: Listing, message: str) -> RepositoryError:
-    """What it means that a listing lacks what is known to have been there.
+    """The error for a known snapshot that a listing lacks.
 
-    Lost, unless one of two repositories gave no answer: that one may have it.
+    It is lost, unless one of two repositories did not answer: that one may have it.
     """
     if away := snapshots.unanswered:
         return RepositoryUnreachable(f"{message}; {away} gave no answer, and may have it")
@@ -73,16 +73,16 @@ class Repository(Protocol):
     """A place for snapshots. Every method raises the RepositoryErrors of `errors`, nothing else."""
 
     def init(self) -> bool:
-        """Create the repository; False when there is one already (that is no error)."""
+        """Create the repository; False if there is one already (no error)."""
 
     def snapshots(self, fleet: str) -> Listing:
         """All snapshots of a fleet. One call, without a lock.
 
-        Raises RepositoryMissing where nothing was initialised.
+        Raises RepositoryMissing if nothing was initialised.
         """
 
     def publish(self, folder: Path, label: Label) -> None:
-        """Store a dump folder under its label; any end but success raises."""
+        """Store a dump folder under its label; raises unless it was a full success."""
 
     def fetch(
         self,
@@ -93,8 +93,8 @@ class Repository(Protocol):
     ) -> None:
         """Write a snapshot's regular files, relative names as in the dump, below ``into`` (0600).
 
-        One call, streamed. A member that is no regular file, that ``accept`` refuses by name, that
-        comes twice, or that exceeds ``limits`` raises SnapshotRefused.
+        One call, streamed. Raises SnapshotRefused for a member that is no regular file, that
+        ``accept`` refuses by name, that comes twice, or that exceeds ``limits``.
         """
 
 
@@ -104,16 +104,16 @@ class MaintainedRepository(Repository, Protocol):
     name: str
 
     def version(self) -> str:
-        """The version of the program that reaches it."""
+        """The version of the program that accesses the repository."""
 
     def check_access(self) -> None:
-        """Raise unless it is there, answers and opens with its password."""
+        """Raise unless the repository exists, answers and opens with its password."""
 
     def forget(self, fleet: str, ids: Sequence[str]) -> Sequence[str]:
-        """Remove snapshots by full id; returns those that the repository does not let go."""
+        """Remove snapshots by full id; returns those that the repository refuses to remove."""
 
     def prune(self) -> bool:
-        """Remove the data that no snapshot needs; False where nothing may be removed there."""
+        """Remove data that no snapshot needs; False if the repository allows no deletion."""
 
     def check(self, part: int, parts: int) -> None:
         """Look for damage; read one of ``parts`` parts of all data, 1 is the first.

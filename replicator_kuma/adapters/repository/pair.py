@@ -1,8 +1,8 @@
-"""Two repositories as one: published to both, read from whichever has it.
+"""Two repositories as one: publishes to both, reads from either.
 
-A snapshot is known by (position, writer, digest): the ids of restic differ from place to place.
-What one place alone says is never taken for all: a listing tells who did not answer, so that
-nobody takes an old snapshot for the newest (`Listing.away`).
+A snapshot is known by (position, writer, digest): restic's ids differ between repositories. One
+repository's listing is never taken as complete: `Listing.away` names the one that did not answer,
+so that nobody takes an old snapshot for the newest.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from replicator_kuma.dump.format import Dump
 logger = logging.getLogger(__name__)
 
 PATIENCE = 15.0
-"""seconds that one may take longer than the other: Kuma's start must not wait for a dead one"""
+"""seconds to wait for the second answer: a dead repository must not delay Kuma's start"""
 SECOND = "repository 2"
 _OF_SECOND = (
     ("RESTIC_REPOSITORY", "REPLICATOR_REPOSITORY_2"),
@@ -62,16 +62,16 @@ class Pair:
         self._patience = patience
         self._listed: dict[str, dict[SnapshotKey, Snapshot]] = {}
         self.away: Mapping[str, ReplicatorError] = {}
-        """who did not answer the last listing, and how"""
+        """the repositories that did not answer the last listing, with their errors"""
         self.failed: dict[str, ReplicatorError] = {}
-        """who did not take the last publish"""
+        """the repositories that did not store the last publish, with their errors"""
 
     def version(self) -> str:
-        """restic's: both are reached by the same one."""
+        """The version of restic, which accesses both."""
         return self.repositories[0].version()
 
     def check_access(self) -> None:
-        """Raise unless both are there, answer and open with their passwords."""
+        """Raise unless both exist, answer and open with their passwords."""
         for place in self.repositories:
             with named(place):
                 try:
@@ -92,7 +92,7 @@ class Pair:
         return False
 
     def init(self) -> bool:
-        """Create both; False when both were there."""
+        """Create both; False if both existed."""
         made = []
         for place in self.repositories:
             with named(place):
@@ -100,10 +100,10 @@ class Pair:
         return any(made)
 
     def snapshots(self, fleet: str) -> Listing:
-        """The union of those that answer; each snapshot once. Raises where none does.
+        """The union of the answers, each snapshot once. Raises if neither answers.
 
-        RepositoryMissing also where one was never initialised and the other is empty: then it is
-        to be initialised before anything is published.
+        Raises RepositoryMissing also if one was never initialised and the other is empty: then it
+        has to be initialised before anything is published.
         """
         listings, self.away = self._ask(fleet)
         self._listed = {name: {s.key: s for s in listing} for name, listing in listings.items()}
@@ -114,7 +114,7 @@ class Pair:
             for known, snapshot in listed.items():
                 copies.setdefault(known, []).append(snapshot)
         found = [
-            # one that was copied over later is as old as the first of them
+            # the time is that of the oldest copy: the other may have been copied later
             replace(
                 same[0],
                 id=same[0].label.common_id,
@@ -135,9 +135,9 @@ class Pair:
             raise missing[0]
 
     def publish(self, folder: Path, label: Label) -> None:
-        """Store it in each that answered the last listing; raises where none took it.
+        """Store the dump in each that answered the last listing; raises if none stored it.
 
-        Who did not is in ``failed`` then, and in ``away``.
+        The ones that did not are in ``failed`` and ``away``.
         """
         self.failed = {}
         asked = [p for p in self.repositories if p.name not in self.away] or self.repositories
@@ -146,7 +146,7 @@ class Pair:
             raise next(iter(self.failed.values()))
 
     def complete(self, folder: Path, label: Label) -> None:
-        """Store it in those that lag behind; who does not take it is in ``failed``."""
+        """Store the dump in those that lag behind; failures are in ``failed``."""
         self.failed = {}
         self._each(self.behind(label), lambda place: place.publish(folder, label))
 
@@ -163,7 +163,7 @@ class Pair:
         places: Iterable[MaintainedRepository],
         call: Callable[[MaintainedRepository], object],
     ) -> None:
-        """Call for each; whose call fails is in ``failed``."""
+        """Call for each place; failures are in ``failed``."""
         for place in places:
             try:
                 with named(place):
@@ -174,9 +174,9 @@ class Pair:
                 self.failed[place.name] = error
 
     def verify(self, snapshot: Snapshot, scratch: Path, accept: Callable[[str], bool]) -> None:
-        """Read each copy of it, into new folders; whose is not whole is in ``failed`` too.
+        """Read each copy into a new folder; a place with an incomplete copy is in ``failed``.
 
-        A publish that failed in one place may have left a part there, under the same label.
+        A failed publish may have left a partial snapshot in one place, under the same label.
         """
 
         def read(place: MaintainedRepository) -> None:
@@ -196,7 +196,7 @@ class Pair:
         accept: Callable[[str], bool],
         limits: Limits = _LIMITS,
     ) -> None:
-        """From one that has it; from the other where that fails, or brings something else."""
+        """Fetch from one that has it; if that fails or is wrong, from the other."""
         wanted = snapshot.key
         if not self._having(snapshot.label):
             self.snapshots(snapshot.label.fleet)
@@ -208,7 +208,7 @@ class Pair:
             try:
                 with named(place):
                     place.fetch(self._listed[place.name][wanted], into, accept, limits)
-                if place is not having[-1]:  # the other place may have it better
+                if place is not having[-1]:  # the other place may have an intact copy
                     Dump.whole(into, snapshot.label.digest, str(snapshot.position))
                 return
             except Interrupted:
@@ -221,9 +221,9 @@ class Pair:
         raise first
 
     def _ask(self, fleet: str) -> tuple[dict[str, Listing], dict[str, ReplicatorError]]:
-        """Both listings at once, and who gave none; raises Interrupted.
+        """Ask for both listings at once; the listings, and the errors of others. Interrupted.
 
-        Who takes much longer than the other counts as away.
+        A place that is much slower than the other counts as away.
         """
         asked = {p.name: started(p.name, partial(_list, p, fleet)) for p in self.repositories}
         done, late = wait(asked.values(), return_when=FIRST_COMPLETED)
@@ -258,7 +258,7 @@ def _list(place: MaintainedRepository, fleet: str) -> Listing:
 
 @contextlib.contextmanager
 def named(place: MaintainedRepository) -> Iterator[None]:
-    """Inside, a ReplicatorError says which place it comes from."""
+    """Inside the block, a ReplicatorError gets the name of its place."""
     try:
         yield
     except Interrupted:
@@ -269,7 +269,7 @@ def named(place: MaintainedRepository) -> Iterator[None]:
 
 
 def _hint(name: str, hint: str) -> str:
-    """What to try, for this place: restic by itself asks the first."""
+    """The hint for this place: a restic typed by hand uses the first one."""
     for old, new in _OF_SECOND if name == SECOND else ():
         hint = hint.replace(old, new)
     return hint

@@ -1,7 +1,7 @@
-"""What one listing tells of the snapshots: values only, no I/O.
+"""Snapshots as a listing shows them: values only, no I/O.
 
-Tags carry all that a poll needs (docs/architecture.md, «Snapshot»), so that deciding takes one
-listing and no download. Order is by position, never by time: clocks differ.
+Tags carry all that a poll needs (docs/architecture.md, «Snapshot»): a decision needs one listing
+and no download. Order is by position, never by time, because clocks differ.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ MARK = "replicator-kuma"
 
 _ID = re.compile(r"[0-9a-f]{64}")
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
-# A name goes to logs, messages and terminals, and who wrote it may be anybody.
+# A name is shown in logs, messages and terminals, and anybody may have written it.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # An instance's name has 128 characters at most, a digest 64.
 _LONGEST = 256
-# All that a tag may show as it is: no comma, space or percent sign, nothing outside ASCII.
+# Characters that a tag may hold unescaped: no comma, space or percent sign, only ASCII.
 _PLAIN = "!#$&'()*+-./:;<=>?@[]^_`{|}~\""
 
 
@@ -33,7 +33,7 @@ def tag(name: str, value: str) -> str:
 
 @dataclass(frozen=True, order=True)
 class Position:
-    """(epoch, sequence): both from 1 up; a promote opens the next epoch at sequence 1."""
+    """(epoch, sequence), both from 1 up; a promote opens the next epoch at sequence 1."""
 
     epoch: int
     sequence: int
@@ -53,7 +53,7 @@ class Position:
 
 @dataclass(frozen=True, order=True)
 class SnapshotKey:
-    """Two snapshots of a fleet with one key are the same, wherever they lie: ids differ there."""
+    """Identifies a snapshot of a fleet in every repository, where restic's ids differ."""
 
     position: Position
     writer: str
@@ -67,7 +67,7 @@ class SnapshotKey:
 
 @dataclass(frozen=True)
 class Label:
-    """All that a leader says of a snapshot in its tags."""
+    """The data that a leader writes into a snapshot's tags."""
 
     fleet: str
     position: Position
@@ -78,11 +78,11 @@ class Label:
     rows: int = 0
     monitors: int = 0
     engine: str = "sqlite"
-    """what the leader's database is; without a tag it was written before there was another"""
+    """the leader's database engine; older versions, without this tag, knew only SQLite"""
     shrunk: Position | None = None
-    """the last position, this one or an earlier, at which a person allowed monitors to go"""
+    """the last position, this one or earlier, at which a person allowed a shrink"""
     columns: str = ""
-    """`Schema.columns` of the leader; empty where it was written by a version before this tag"""
+    """`Schema.columns` of the leader; empty if an older version wrote the snapshot"""
 
     @property
     def key(self) -> SnapshotKey:
@@ -90,11 +90,11 @@ class Label:
 
     @property
     def common_id(self) -> str:
-        """The same in each repository, where restic's own ids differ."""
+        """An id that is the same in each repository, unlike restic's ids."""
         return self.key.common_id(self.fleet)
 
     def tags(self) -> list[str]:
-        """What `from_tags` reads again, whatever characters the names have."""
+        """The tags, which `from_tags` reads back, for any characters in the names."""
         return [
             MARK,
             tag("fleet", self.fleet),
@@ -113,9 +113,9 @@ class Label:
 
     @classmethod
     def from_tags(cls, tags: list[str]) -> Label | None:
-        """The label in a snapshot's tags; None when a part is missing, twice, or odd.
+        """The label in a snapshot's tags; None if a part is missing, double or invalid.
 
-        Odd is a number that is none, and a name with control characters or without end.
+        Invalid are numbers with other characters, and names with control characters or too long.
         """
         named = [text.partition("=") for text in tags if "=" in text]
         pairs = {name: unquote(value, errors="surrogateescape") for name, _, value in named}
@@ -143,7 +143,7 @@ class Label:
 
 
 def _shrunk(text: str | None, position: Position) -> Position | None:
-    """What was allowed later than it was published would allow everything, for ever."""
+    """Parse ``shrunk``; ignore one above ``position``: it would allow every shrink forever."""
     shrunk = None if text is None else Position.parse(text)
     if shrunk is not None and shrunk > position:
         raise ValueError(f"{position} cannot know of {shrunk}")
@@ -151,7 +151,7 @@ def _shrunk(text: str | None, position: Position) -> Position | None:
 
 
 def _number(text: str) -> int:
-    # int() takes more than `str` writes: signs, spaces, underscores, digits of other scripts.
+    # int() accepts more than `str` writes: signs, spaces, underscores, digits of other scripts.
     if not _NUMBER.fullmatch(text):
         raise ValueError(f"no number: {text[:40]!r}")
     return int(text)
@@ -159,17 +159,17 @@ def _number(text: str) -> int:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One snapshot of a fleet as a listing shows it. ``time`` is RFC 3339 and for people only."""
+    """One snapshot of a fleet in a listing. ``time`` is RFC 3339 and for people only."""
 
     id: str
     label: Label
     time: str
     copies: tuple[str, ...] = field(default=(), compare=False)
-    """restic's own ids of it, where ``id`` is none of them"""
+    """restic's own ids of the copies, if ``id`` is none of them"""
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """All by which it may be known."""
+        """All ids that may name this snapshot."""
         return (self.id, self.label.common_id, *self.copies)
 
     @property
@@ -182,7 +182,7 @@ class Snapshot:
 
     @property
     def moment(self) -> float:
-        """Seconds since the epoch of its time; a text that is none is later than all."""
+        """Its time in seconds since the epoch; an invalid text counts as later than all."""
         try:
             return moment_of(self.time)
         except ValueError:
@@ -194,7 +194,7 @@ class Snapshot:
 
 
 def listed(entries: list[dict[str, Any]], fleet: str) -> tuple[list[Snapshot], list[str]]:
-    """Of restic's listing: this fleet's snapshots, a warning for each broken one."""
+    """This fleet's snapshots in restic's listing, and a warning for each broken one."""
     found, warnings = [], []
     for entry in entries:
         texts = entry.get("tags")

@@ -1,7 +1,7 @@
-"""A plan carried out on a copy first: what the tables refuse is known before Kuma stops for it.
+"""Carries a plan out on a copy first, so that refusals are found before Kuma is stopped.
 
-SQLite only: a copy in MariaDB needs rights that Kuma's login may lack. What triggers do there is
-met after the stop, and then remembered (replication/apply/failed_attempts.py).
+SQLite only: a copy in MariaDB needs rights that Kuma's login may lack. There, errors of triggers
+show only after the stop; they are remembered (replication/apply/failed_attempts.py).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""That root opens Kuma's kuma.db and nothing that Kuma's user has put in its place.
+"""Ensures that root opens Kuma's kuma.db, and no file that Kuma's user put in its place.
 
 SQLite follows links at kuma.db, and looks up its path by itself. What lies beside it (-wal, -shm,
 -journal) it opens without following a link, and gives to the owner of kuma.db. Files of a
@@ -62,9 +62,9 @@ def _look(folder: Folder, name: str) -> None:
 
 
 def require_open(path: Path, expected: Identity | None) -> None:
-    """See, once SQLite has opened a database, that it is the one that was vouched for.
+    """After SQLite has opened a database, check that it is the file that was vouched for.
 
-    Raises DatabaseError: somebody changes names just now.
+    Raises DatabaseError: somebody is changing names at this moment.
     """
     if expected is not None and (expected not in _open_files() or vouch(path) != expected):
         raise DatabaseError(f"{path} became another file while it was opened", hint=_HINT)

@@ -1,4 +1,4 @@
-"""restic's argument lists, as pure functions. No secret is ever among them."""
+"""restic's argument lists, as pure functions. They never hold a secret."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _VERSION = re.compile(r"^restic (\d+)\.(\d+)(?:\.(\d+))?", re.MULTILINE)
 
 
 def parse_version(text: str) -> Version | None:
-    """The version that ``restic version`` printed; None when it is no restic."""
+    """The version that ``restic version`` printed; None if it is no restic."""
     found = _VERSION.search(text)
     return (int(found[1]), int(found[2]), int(found[3] or 0)) if found else None
 
 
 def version() -> list[str]:
-    # Text: 0.14 has no --json here, and all later ones print the same first line without it.
+    # Text: 0.14 has no --json here, and all later versions print the same first line.
     return ["version"]
 
 
@@ -44,7 +44,7 @@ def listing(fleet: str, cache: Path | None) -> list[str]:
 def backup(label: Label, host: str, cache: Path | None, restic: Version) -> list[str]:
     """``restic backup .``: to be run in the dump's folder, so that names in it are relative."""
     tags = [part for text in label.tags() for part in ("--tag", text)]
-    # --force: every file is read anew, whatever its size and times say.
+    # --force: read every file again, whatever its size and times say.
     options = ["--json", "--quiet", "--force", *_cache(cache), "--host", host]
     # The scan only serves a progress bar.
     scan = ["--no-scan"] if restic >= (0, 15, 0) else []
@@ -56,7 +56,7 @@ def dump(snapshot_id: str, cache: Path | None) -> list[str]:
 
 
 def names(snapshot_id: str, cache: Path | None) -> list[str]:
-    """Reads every tree of a snapshot: it fails where one is damaged, and `dump` may not."""
+    """Reads every tree of a snapshot: fails if one is damaged, which `dump` may not."""
     return ["ls", "--no-lock", *_cache(cache), snapshot_id]
 
 
@@ -66,7 +66,7 @@ def unlock(cache: Path | None) -> list[str]:
 
 
 def forget(ids: Sequence[str], cache: Path | None) -> list[str]:
-    """Full ids only: `forget` by policy goes by time, and two --tag are "either"."""
+    """Takes full ids only: a policy of `forget` goes by time, and two --tag mean "either"."""
     return ["forget", "--quiet", *_cache(cache), *ids]
 
 
@@ -75,7 +75,7 @@ def prune(cache: Path | None) -> list[str]:
 
 
 def check(part: int, parts: int, cache: Path | None) -> list[str]:
-    """Structure, and one part of the data; with a cache of its own, so that nothing is believed."""
+    """Checks the structure and one part of the data; not from the cache, which may be wrong."""
     return ["check", "--quiet", *_cache(cache), f"--read-data-subset={part}/{parts}"]
 
 

@@ -66,23 +66,23 @@ _STARVED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
 
 @dataclass(frozen=True)
 class Timeouts:
-    """Seconds for one call of the protocol, repetitions included."""
+    """Seconds for one call of the protocol, retries included."""
 
     first_call: float = 30
-    """for the first listing or check of a process: Kuma's start waits for it"""
+    """for a process's first listing or check: Kuma's start waits for it"""
     listing: float = 60
     publish: float = 1800
     fetch: float = 1800
     lock: float = 60
-    """of publish: how long another's lock is waited for"""
+    """how long a publish waits for another process's lock"""
     version: float = 10
 
 
 class ResticRepository:
     """A `Repository` whose every call is a restic with a deadline.
 
-    ``environment`` is all that restic gets, secrets included; nothing else is inherited. Besides
-    the RepositoryErrors, a call raises Interrupted when ``interrupted`` says so, and fetch
+    ``environment`` is restic's whole environment, with secrets; nothing else is inherited. Besides
+    RepositoryErrors, a call raises Interrupted when ``interrupted`` says so; fetch also raises
     SnapshotRefused and SnapshotNotFound.
     """
 
@@ -112,11 +112,11 @@ class ResticRepository:
 
     @property
     def _cache(self) -> Path | None:
-        """restic's cache, in a state directory; None where that is none of this user's."""
+        """restic's cache, in the state directory; None if that belongs to another user."""
         try:
             return self._own_cache()
         except StateError:
-            return None  # what has to write there says so
+            return None  # code that has to write there reports it
 
     def _own_cache(self) -> Path | None:
         """The same; raises StateError."""
@@ -138,11 +138,11 @@ class ResticRepository:
         self._retry(lambda: self._open_config(deadline), deadline)
 
     def init(self) -> bool:
-        """Create the repository; False when there is one already, whoever was first.
+        """Create the repository; False if there is one already.
 
         Calls that share a cache folder wait for each other (RepositoryLocked at the deadline).
         restic itself has no such lock: two hosts that begin within the same three seconds leave
-        two keys and one config, which nobody can open.
+        two keys and one config, and nobody can open that repository.
         """
         self._need_version()
         deadline = self._listing_deadline()
@@ -157,7 +157,7 @@ class ResticRepository:
         except RepositoryMissing:
             pass
         except RepositoryUnreachable:
-            # 0.14 cannot tell; its `init` looks for itself and refuses where it cannot know.
+            # 0.14 has no exit code for it; its `init` checks by itself, and refuses if it cannot.
             if restic >= (0, 17, 0):
                 raise
         self._refuse_over_keys()
@@ -169,7 +169,7 @@ class ResticRepository:
         return created
 
     def snapshots(self, fleet: str) -> Listing:
-        """It never returns a listing from which restic left something out."""
+        """Never returns a listing from which restic left snapshots out; it raises then."""
         self._need_version()
         deadline = self._listing_deadline()
         entries = self._retry(lambda: self._list(fleet, deadline), deadline)
@@ -177,7 +177,7 @@ class ResticRepository:
         return Listing(found, warnings=warnings)
 
     def publish(self, folder: Path, label: Label) -> None:
-        """Only a lock is waited for: after any other failure the snapshot may be there or not."""
+        """Waits only for a lock: after any other failure the snapshot may exist or not."""
         if not folder.is_dir():
             raise RepositoryError(f"publish: {folder} is no folder")
         restic = self._need_version()
@@ -195,9 +195,9 @@ class ResticRepository:
         wait: float,
         cwd: Path | None = None,
     ) -> Output:
-        """A call that waits so many seconds for another's lock, and removes that of a dead process.
+        """Run a call; wait at most ``wait`` seconds for a lock, and remove a dead process's lock.
 
-        Returns how it ended; raises RepositoryLocked, Interrupted.
+        Returns how the call ended; raises RepositoryLocked, Interrupted.
         """
         self._need_version()
         patience, unlocked, pause = Deadline(min(wait, deadline.seconds)), False, _FIRST_PAUSE
@@ -211,7 +211,7 @@ class ResticRepository:
             if not isinstance(error, RepositoryLocked):
                 return output
             if not unlocked:
-                # its own failure tells less than the lock's
+                # the lock's error says more than one of unlock
                 self._run(arguments.unlock(self._cache), self._listing_deadline())
                 unlocked = True
             elif patience.remaining:
@@ -227,7 +227,7 @@ class ResticRepository:
         accept: Callable[[str], bool],
         limits: Limits = _LIMITS,
     ) -> None:
-        """After an error nothing is left. A success does not say that the dump is whole."""
+        """Leaves nothing after an error. A success does not prove that the dump is complete."""
         self._need_version()
         deadline = Deadline(self._timeouts.fetch)
 
@@ -237,7 +237,7 @@ class ResticRepository:
         try:
             self._retry(dump, deadline)
         except RepositoryDamaged as error:
-            # a prune may have moved what this restic was to read: the next one has a new index
+            # a prune may have moved the data: the next restic reads a new index
             self._wait(error, _FIRST_PAUSE)
             self._retry(dump, deadline)
 
@@ -259,7 +259,7 @@ class ResticRepository:
                 taken = extract(child, into, accept, limits)
             except NotTar as error:
                 broken = error
-            # Only its end tells whether the archive is all that it meant to send.
+            # Only restic's exit code shows whether the archive is complete.
             ended = child.finish()
         failure = None if ended.succeeded else self._classified(what, ended, deadline)
         if taken is not None and failure is None:
@@ -275,12 +275,12 @@ class ResticRepository:
     def _lost(
         self, what: str, snapshot: Snapshot, taken: Taken, deadline: Deadline
     ) -> Failure | None:
-        """Why something is missing: over a damaged tree `restic dump` keeps silent."""
+        """Find why files are missing: `restic dump` does not report a damaged tree."""
         if not taken.lacks:
             return None
         ended = self._run(arguments.names(snapshot.id, self._cache), deadline).ended
         if ended.succeeded or ended.stopped is Stop.FLOOD:
-            return None  # it can be read after all: the manifest tells
+            return None  # all trees can be read: the manifest decides
         return self._classified(what, ended, deadline)
 
     def _list(self, fleet: str, deadline: Deadline) -> list[dict[str, Any]]:
@@ -306,7 +306,7 @@ class ResticRepository:
 
     @contextlib.contextmanager
     def _alone(self, deadline: Deadline) -> Iterator[None]:
-        """Hold the file lock of this cache folder; the kernel releases it whatever happens."""
+        """Hold the file lock of this cache folder; the kernel releases it in any case."""
         try:
             cache = self._own_cache()
         except StateError as error:
@@ -336,8 +336,8 @@ class ResticRepository:
             yield
 
     def _refuse_over_keys(self) -> None:
-        # restic 0.14 makes a second repository over the keys of a first that lost its config,
-        # which nobody can read after that. Later ones refuse; elsewhere 0.14 cannot be asked.
+        # If a repository lost its config, restic 0.14 makes a second one over its keys, and
+        # nobody can read it after that. Later versions refuse. Only a folder can be checked.
         if self._where.folder is None:
             return
         keys = self._where.folder / "keys"
@@ -387,9 +387,9 @@ class ResticRepository:
             ) from error
 
     def _with_room_for_scratch(self) -> Mapping[str, str]:
-        """Its environment; where TMPDIR cannot be used, with the state directory in its place.
+        """restic's environment; if TMPDIR cannot be used, TMPDIR is the state directory.
 
-        restic writes packs there before it sends them, and deletes each as soon as it is open.
+        restic writes packs there before it sends them, and unlinks each as soon as it is open.
         """
         usual = Path(self._environment.get("TMPDIR") or "/tmp")
         if self._cache_dir is None or (usual.is_dir() and os.access(usual, os.W_OK | os.X_OK)):
@@ -414,7 +414,7 @@ class ResticRepository:
         return classify(what, ended, deadline.seconds, self._mask, self._where)
 
     def _retry(self, call: Callable[[], _T], deadline: Deadline) -> _T:
-        """The call's result; transient failures are tried again while there is time."""
+        """The call's result; retries transient failures until the deadline."""
         pause = _FIRST_PAUSE
         for left in range(_ATTEMPTS - 1, -1, -1):
             try:
@@ -427,8 +427,8 @@ class ResticRepository:
         raise AssertionError("unreachable")
 
     def _wait(self, error: ReplicatorError, seconds: float) -> None:
-        """Pause before another attempt, in slices: a signal must not wait for us."""
-        # not all at once: fifty instances see an outage's end together
+        """Pause before a retry, in slices, so that a signal does not wait for us."""
+        # with jitter: fifty instances see the end of an outage at the same time
         seconds *= random.uniform(1 - _JITTER, 1)
         self._on_retry(error, seconds)
         while seconds > 0:

@@ -1,4 +1,4 @@
-"""A tar stream from elsewhere becomes files: an untrusted input, so everything is checked."""
+"""Extracts files from a tar stream; the input is untrusted, so everything is checked."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Readable(Protocol):
 
 
 class _Source:
-    """A stream that remembers its end."""
+    """A stream that remembers its last bytes."""
 
     def __init__(self, stream: Readable) -> None:
         self._stream = stream
@@ -45,7 +45,7 @@ class _Source:
     def expect_end(self) -> None:
         """Raise ReadError unless the stream ends as archives do.
 
-        tarfile takes an archive that was cut between two members, or in a header, for a whole one.
+        tarfile accepts an archive that was cut between two members, or in a header, as complete.
         """
         while self.read(_BUFFER):
             pass
@@ -68,15 +68,15 @@ _PLAIN_TYPES = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.DIRTYPE)
 def extract(stream: Readable, into: Path, accept: Callable[[str], bool], limits: Limits) -> Taken:
     """Write the regular files of a tar stream below ``into``; on any error, remove them again.
 
-    Returns what was taken, for a stream whose sender turns out to have failed.
-    Raises SnapshotRefused for a member that `Repository.fetch` refuses, NotTar, MachineError when
-    the disk does not take them, and RepositoryError when something is in their way.
+    Returns the extracted files, so that the caller can remove them if the sender has failed.
+    Raises SnapshotRefused for a member that `Repository.fetch` refuses, NotTar, MachineError if
+    the disk cannot hold the files, and RepositoryError if something else is in their place.
     """
     target = Taken(into, accept, limits)
     try:
         into.mkdir(mode=0o700, parents=True, exist_ok=True)
         source = _Source(stream)
-        # read() serves tarfile's stream mode; the types ask for a whole file object.
+        # tarfile's stream mode needs only read(); its types ask for a whole file object.
         file: IO[bytes] = source  # type: ignore[assignment]
         with tarfile.open(fileobj=file, mode="r|", tarinfo=_Member, bufsize=_BUFFER) as archive:
             while (member := archive.next()) is not None:
@@ -97,7 +97,7 @@ def extract(stream: Readable, into: Path, accept: Callable[[str], bool], limits:
 
 
 class Taken:
-    """What was written so far, and what may still come."""
+    """The files written so far, and the limits for the rest."""
 
     def __init__(self, into: Path, accept: Callable[[str], bool], limits: Limits) -> None:
         self._into = into
@@ -111,18 +111,18 @@ class Taken:
 
     @property
     def lacks(self) -> bool:
-        """Whether it has what no dump has: a folder without files, or no file at its top."""
+        """Whether something is missing: a folder has no files, or the top has none."""
         return bool(self._named - self._folders) or not any("/" not in name for name in self._files)
 
     def take(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
         """Write one member, or refuse it."""
         self._members += 1
-        # tarfile remembers every member; a long archive would fill the memory.
+        # tarfile keeps every member; a long archive would fill the memory.
         archive.members = []  # type: ignore[attr-defined]
         if self._members > 2 * self._limits.files:
             raise SnapshotRefused(f"the snapshot has more than {2 * self._limits.files} entries")
         if member.isdir():
-            # made when a file needs it
+            # a folder is created when a file needs it
             with contextlib.suppress(SnapshotRefused):
                 self._named.add(_checked_name(member.name.rstrip("/")))
             return
@@ -133,7 +133,7 @@ class Taken:
         self._write(name, content, member.size)
 
     def remove(self) -> None:
-        """Take it away again, all of it."""
+        """Delete all extracted files and folders."""
         for name in self._files:
             (self._into / name).unlink(missing_ok=True)
         for folder in sorted(self._folders, reverse=True):

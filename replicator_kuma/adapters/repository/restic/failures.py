@@ -1,4 +1,4 @@
-"""What restic's end means: exit codes first, then the few phrases that were tested.
+"""Explains how restic ended: by exit codes first, then by a few tested phrases.
 
 Learned from restic 0.14.0 and 0.18.0, local, rest-server 0.13, rclone's S3:
 
@@ -107,7 +107,7 @@ PHRASES: tuple[tuple[re.Pattern[str], type[ReplicatorError]], ...] = (
 
 _UNRESOLVED = re.compile(r"Resolving password failed: (.*)|(an empty password is not .*)")
 
-# Lines of restic's own retries that no retry changes; anything else may still go by.
+# Errors in lines of restic's own retries that no retry can cure; others may pass.
 HOPELESS = re.compile(
     r"returned error, retrying after [^:\n]*: .*("
     r"read-only file system|no space left on device|permission denied"
@@ -124,11 +124,11 @@ HOPELESS = re.compile(
 )
 # The same for a repository on a file system, where no connection can have been cut.
 _CUT = re.compile(r"Load\(<data/.* returned error, retrying after [^:\n]*: .*\bEOF$", re.MULTILINE)
-# A tree that could not be loaded ends 0.18's walk of it like this, whatever the reason was.
+# 0.18 panics like this for a tree that it could not load, for any reason.
 _LOST_TREE = re.compile(r"^panic: runtime error.*restic/internal/walker", re.M | re.S)
 _BAD_KEY = re.compile(r"^(Fatal: )?Unmarshal: ", re.MULTILINE)
 
-# Failures that are the same again a second later: no use in trying at once.
+# Failures that last longer than a second: an immediate retry is useless.
 _LASTING = re.compile(
     r"parsing repository location failed|Please specify repository location"
     r"|executable file not found|no credentials found|401 Unauthorized|403 Forbidden|Access Denied"
@@ -154,7 +154,7 @@ _LOCAL = (
         "the replicator (or the server of the repository) runs as.",
     ),
 )
-"""What a file system says, and what to do; a network has nothing to do with it."""
+"""Messages of a file system (never of a network), and what to do about each."""
 _SCRATCH = re.compile(
     r"/restic-(temp-pack|check-cache|temp)-\S*: "
     rf"({_NO_SPACE}|disk quota exceeded|read-only file system|permission denied|no such file)"
@@ -173,16 +173,16 @@ _REASON_LIMIT = 400
 
 @dataclass(frozen=True)
 class Where:
-    """What a call knows of its surroundings."""
+    """Where a call's repository and cache are."""
 
     folder: Path | None = None
-    """the repository, where it is a folder of this machine"""
+    """the repository, if it is a folder of this machine"""
     cache: Path | None = None
-    """restic's"""
+    """restic's cache folder"""
 
     @classmethod
     def of(cls, environment: Mapping[str, str], cache: Path | None) -> Where:
-        """By restic's variables."""
+        """The places that restic's variables name."""
         place = environment.get("RESTIC_REPOSITORY", "").removeprefix("local:")
         return cls(Path(place) if place.startswith("/") else None, cache)
 
@@ -199,7 +199,7 @@ class Failure(Exception):
 
 
 def hopeless(stderr: str, *, local: bool = False) -> bool:
-    """True when restic tries again what cannot go by: three times it may.
+    """Whether restic has retried, at least three times, an error that cannot pass.
 
     ``local``: the repository is a folder.
     """
@@ -209,7 +209,7 @@ def hopeless(stderr: str, *, local: bool = False) -> bool:
 def classify(
     what: str, ended: Ended, seconds: float, mask: Mask, where: Where = _ANYWHERE
 ) -> Failure:
-    """The failure of a restic that did not succeed; ``what`` names the call for people."""
+    """The failure of a restic call; ``what`` names the call for people."""
     reason = mask(_reason(ended))[:_REASON_LIMIT]
     if ended.stopped is Stop.INTERRUPTED:
         return Failure(Interrupted(f"stopped by a signal: {what}"))
@@ -231,7 +231,7 @@ def classify(
 
 
 def _explained(kind: type[ReplicatorError], message: str, ended: Ended) -> ReplicatorError:
-    """The error, with a hint of its own where restic says what is full or not permitted."""
+    """The error, with a special hint if restic says what is full or not permitted."""
     if kind is not RepositoryUnreachable:
         return kind(message)
     if _SCRATCH.search(_plain(ended.stderr)):
@@ -240,7 +240,7 @@ def _explained(kind: type[ReplicatorError], message: str, ended: Ended) -> Repli
 
 
 def _no_password(what: str, ended: Ended, mask: Mask) -> WrongPassword | None:
-    """The error where restic had none to try: its command failed or said nothing, or no file."""
+    """The error if restic got no password: its command failed or was silent, or no file."""
     text = _plain(ended.stderr)
     found = _UNRESOLVED.search(text)
     if found is None:
@@ -257,7 +257,7 @@ def _no_password(what: str, ended: Ended, mask: Mask) -> WrongPassword | None:
 
 
 def partial_listing(stderr: str, mask: Mask, where: Where = _ANYWHERE) -> Failure | None:
-    """The failure of a listing that ended well and left out what it could not read."""
+    """The failure of a listing that exited with 0 but left out unreadable snapshots."""
     if not _PARTIAL_LISTING.search(stderr):
         return None
     kind = _cache_full(stderr, where) or _damage(stderr) or RepositoryUnreachable
@@ -283,7 +283,7 @@ def _kind(ended: Ended, where: Where) -> type[ReplicatorError]:
 
 
 def _cache_full(stderr: str, where: Where) -> type[CacheFull] | None:
-    """Its own cache, of all files, may make restic fail: "Copy: write …: no space left"."""
+    """CacheFull if restic failed because its cache has no room ("Copy: write …: no space")."""
     if where.cache is None:
         return None
     full = re.compile(rf"{re.escape(str(where.cache))}/\S*: ({_NO_SPACE}|disk quota exceeded)")
@@ -291,7 +291,7 @@ def _cache_full(stderr: str, where: Where) -> type[CacheFull] | None:
 
 
 def _unread(text: str) -> type[RepositoryDamaged] | None:
-    """Damage that restic has no words for, where nothing tells of a network."""
+    """Damage that restic does not name, if nothing points to a network fault."""
     if _RETRIED.search(text) or _NO_KEY_READ.search(text):
         return None
     return RepositoryDamaged if _LOST_TREE.search(text) or _BAD_KEY.search(text) else None
@@ -303,7 +303,7 @@ def _damage(stderr: str) -> type[RepositoryDamaged] | None:
 
 
 def _messages(stderr: str) -> list[tuple[bool, str]]:
-    """The lines of stderr, JSON ones decoded; True marks restic's own last word."""
+    """The lines of stderr, JSON decoded; True marks restic's final error."""
     found = []
     for line in filter(None, map(str.strip, stderr.splitlines())):
         try:
@@ -324,9 +324,9 @@ def _plain(stderr: str) -> str:
 
 
 def _reason(ended: Ended) -> str:
-    """One line for people: restic's last word, else what it tried again, else its first."""
+    """One line for people: restic's final error, else an error that it retried, else the first."""
     messages = _messages(ended.stderr)
-    # What it says when we end it is about that, and may be wrong ("wrong password").
+    # If we ended restic, its final error is about that, and may be wrong ("wrong password").
     last = [text for final, text in messages if final and ended.stopped is None]
     said = [text for final, text in messages if not final and not _NOISE.search(text)]
     tried = [_RETRIED.sub("", text) for _final, text in messages if _RETRIED.search(text)]

@@ -1,13 +1,13 @@
-"""Housekeeping of a restic repository: what goes, what is checked, how large it is.
+"""Housekeeping of a restic repository: deletes old snapshots, checks data, measures size.
 
 Learned from restic 0.14.0 and 0.18.0 with rest-server 0.13:
 
-- `forget` in append-only mode ends with 0 in 0.18, and nothing was removed; 0.14 tries again for
-  44 seconds ("403 Forbidden") and ends with 1. Only a listing tells what is gone.
-- `forget` with an id that is not there ignores it, and ends with 0.
-- `prune` ends with 0 in append-only mode as long as there is nothing to remove.
-- `check` ends with 1 and "repository contains errors" for damage, and for a network that failed in
-  the middle: what it says before that tells which.
+- `forget` in append-only mode exits with 0 in 0.18, but removes nothing; 0.14 retries for
+  44 seconds ("403 Forbidden") and exits with 1. Only a listing shows what was removed.
+- `forget` ignores an unknown id, and exits with 0.
+- `prune` exits with 0 in append-only mode as long as there is nothing to remove.
+- `check` exits with 1 and "repository contains errors" for damage, and also for a network failure
+  in the middle: its earlier output shows which.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from replicator_kuma.base.errors import (
 
 FORGET_TIMEOUT = 600.0
 PRUNE_TIMEOUT = 3600.0
-"""seconds; what prune had not finished goes on at the next one"""
+"""seconds; the next prune continues an unfinished one"""
 CHECK_TIMEOUT = 3600.0
 SIZE_TIMEOUT = 300.0
 LOCK_PATIENCE = 60.0
 AT_ONCE = 200
-"""snapshots that one call of `forget` names"""
+"""the most snapshots for one call of `forget`"""
 
 _REFUSED = re.compile(
     r"403 Forbidden|\(403\)|Access ?Denied|permission denied|read-only file system"
@@ -53,15 +53,15 @@ _REASON = re.compile(r"^(?!Fatal|Load\(|using temporary)(?=.*(?:pack|blob|tree|s
 
 
 class KeptRepository(ResticRepository):
-    """A `MaintainedRepository`: a repository of restic that is kept in order as well.
+    """A `MaintainedRepository`: a restic repository with housekeeping.
 
-    Every call takes an exclusive lock: another's is waited for, one of a dead process removed.
+    Its calls take an exclusive lock: they wait for others' locks, and remove a dead process's.
     """
 
     name = "repository"
 
     def forget(self, fleet: str, ids: Sequence[str]) -> Sequence[str]:
-        """After an error some may be gone, and the others are as they were."""
+        """After an error, some may be removed; the others are unchanged."""
         asked = [name for name in ids if re.fullmatch(r"[0-9a-f]{64}", name)]
         if len(asked) != len(ids):
             raise ValueError("forget: only full ids of snapshots")
@@ -107,12 +107,12 @@ class KeptRepository(ResticRepository):
 
 
 def _refused(output: Output) -> bool:
-    """Whether it was told that it may not remove. (0.18 calls that a success: look again.)"""
+    """Whether the server refused to remove. (0.18 calls that a success: list again.)"""
     return not output.ended.succeeded and bool(_REFUSED.search(output.ended.stderr))
 
 
 def _damage(output: Output) -> str:
-    """What a check found, in one line; empty where it found nothing or could not look."""
+    """The damage that a check found, in one line; empty if none, or if it could not check."""
     text = output.ended.stderr
     if output.ended.stopped is Stop.HOPELESS:
         found = _DAMAGED.search(text) is not None

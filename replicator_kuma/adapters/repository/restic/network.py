@@ -1,4 +1,4 @@
-"""What a network says between restic and a repository, in one sentence for people.
+"""Turns network errors between restic and a repository into one sentence for people.
 
 The phrases are those of Go's net package (restic, rclone) and of OpenSSH (sftp).
 """
@@ -35,7 +35,7 @@ _SAID = (
     ),
 )
 _TO_PROXY = re.compile(r"proxyconnect \S+: |socks connect \S+ \S+->\S+: ")
-"""What follows is about the proxy; the address before it is the repository's."""
+"""The text after this is about the proxy; the address before it is the repository's."""
 _NAME = re.compile(r"lookup (\S+?)(?: on \S+)?:|resolve (?:hostname|host) (\S+?):", re.I)
 _PLACE = re.compile(
     r"https?://(?:[^/@\"\s]*@)?([^/\"\s]+)|dial tcp (\S+:\d+):|connect to host (\S+) port", re.I
@@ -43,7 +43,7 @@ _PLACE = re.compile(
 
 
 def words(reason: str) -> str | None:
-    """The sentence for a reason that restic gave; None where it tells of no network."""
+    """The sentence for a reason that restic gave; None if it is no network error."""
     who, server = "the repository", "the repository's server"
     if to_proxy := _TO_PROXY.search(reason):
         who, server, reason = "the proxy", "the proxy", reason[to_proxy.end() :]

@@ -1,7 +1,7 @@
-"""Runs one program under a deadline and leaves nothing of it behind.
+"""Runs one program under a deadline, and leaves no process or descriptor behind.
 
-One thread: output, errors and the end of the process are awaited together in one `select`, so
-nothing waits for something that waits for us, memory is bounded, and no descriptor survives.
+One thread waits for output, errors and the end of the process in one `select`. So there is no
+deadlock, memory is bounded, and no descriptor leaks.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from replicator_kuma.base.state_directory import handed_on
 
 _CHUNK = 1 << 16
 _STDERR_KEPT = 1 << 16
-# How often a silent program is looked at: has it ended although a grandchild holds its pipes
-# (ssh's ControlPersist does), has somebody asked us to stop?
+# How often to check a silent program: it may have ended while a grandchild holds its pipes
+# (as ssh's ControlPersist does), or a signal may ask us to stop.
 _SLICE = 0.2
-# restic removes its lock on SIGINT (0.14 knows no other signal); after that SIGKILL.
+# Seconds after SIGINT, on which restic removes its lock (0.14 only on this signal); then SIGKILL.
 _GRACE = 1.0
 
 
@@ -68,9 +68,9 @@ class Ended:
 class Child:
     """A running program as a context; ``read`` streams its output. OSError if it cannot start.
 
-    It runs in a session of its own, without a terminal, and the whole session ends with it when
-    the deadline passes, when ``interrupted`` says so, or when ``hopeless`` finds in its errors
-    that waiting is no use.
+    It runs in its own session, without a terminal. We end the whole session when the deadline
+    passes, when ``interrupted`` says so, or when ``hopeless`` finds in its errors that waiting
+    is useless.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Child:
         self._errors = _Tail()
         self._ready: bytes | None = None
         self._lost = False
-        # Before the program: what fails for want of descriptors must not leave one running.
+        # Before the program: a lack of descriptors must not leave a program running.
         self._selector = selectors.DefaultSelector()
         try:
             with core_dumps.forbidden():
@@ -124,14 +124,14 @@ class Child:
                 stream.close()
 
     def read(self, size: int = _CHUNK) -> bytes:
-        """Some output, at most ``size`` bytes; b"" at its end and when it was stopped."""
+        """Some output, at most ``size`` bytes; b"" at its end, or if it was stopped."""
         while self._ready is None and self._open(self._stdout):
             self._pump(size)
         chunk, self._ready = self._ready, None
         return chunk or b""
 
     def finish(self) -> Ended:
-        """How it ended, once it has: what is left of its output is thrown away."""
+        """Wait for its end, and return how it ended; drops the rest of its output."""
         while self._selector.get_map():
             self._pump(_CHUNK)
         pause = 0.001
@@ -139,13 +139,13 @@ class Child:
             if self._exited():
                 self._process.wait()
             else:
-                # Rare: it closed its pipes and goes on.
+                # Rare: the program closed its pipes but still runs.
                 time.sleep(pause)
                 pause = min(2 * pause, 0.05)
         return Ended(self._code(), self._errors.text(self._stopped is not None), self._stopped)
 
     def stop(self, reason: Stop) -> None:
-        """End it now; the first reason counts."""
+        """End the program now; only the first reason is kept."""
         self._stopped = self._stopped or reason
         if self._process.returncode is None:
             self._kill()
@@ -168,7 +168,7 @@ class Child:
             self._selector.unregister(stream)
 
     def _pump(self, size: int) -> None:
-        """Wait for one event at most, and take what it brings."""
+        """Wait for at most one event, and read its data."""
         if self._should_stop():
             return
         events = self._selector.select(min(_SLICE, self._deadline.remaining))
@@ -184,7 +184,7 @@ class Child:
                     self.stop(Stop.HOPELESS)
                     return
         if not events and self._exited():
-            # Somebody else holds the pipes; all that the program wrote has been read.
+            # Another process holds the pipes; all output of the program has been read.
             for stream in self._streams():
                 self._forget(stream)
 
@@ -196,7 +196,7 @@ class Child:
         return self._stopped is not None
 
     def _exited(self) -> bool:
-        # WNOWAIT leaves it a zombie: its number cannot become another process's while we signal.
+        # WNOWAIT leaves it a zombie: no other process gets its id while we signal.
         flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
         try:
             return os.waitid(os.P_PID, self._process.pid, flags) is not None
@@ -205,7 +205,7 @@ class Child:
             return True
 
     def _code(self) -> int:
-        # A code that somebody else in this process collected is unknown, not 0 as Popen has it.
+        # If other code here collected the exit code, it is unknown, not 0 as Popen says.
         code = self._process.returncode
         return -1 if self._lost or code is None else code
 
@@ -231,7 +231,7 @@ class Output:
 
 
 def capture(child: Child, limit: int) -> Output:
-    """All output of a program; it is stopped (FLOOD) when that exceeds ``limit`` bytes."""
+    """All output of a program; stops it (FLOOD) if the output exceeds ``limit`` bytes."""
     taken = bytearray()
     with child:
         while chunk := child.read():
@@ -242,7 +242,7 @@ def capture(child: Child, limit: int) -> Output:
 
 
 class _Tail:
-    """The last lines of what was added, in bounded memory."""
+    """Keeps the last lines of the added text, in bounded memory."""
 
     def __init__(self) -> None:
         self._kept = bytearray()
@@ -255,7 +255,7 @@ class _Tail:
             self._cut = True
 
     def text(self, stopped: bool = False) -> str:
-        # Half a line could show half a secret, which no mask would recognise.
+        # Half a line could show half a secret, which the mask would not recognise.
         whole = self._kept.partition(b"\n")[2] if self._cut else self._kept
         if stopped:
             whole = whole.rpartition(b"\n")[0]
@@ -268,9 +268,9 @@ def _signal_group(group: int, number: signal.Signals) -> None:
 
 
 def _session(leader: int) -> list[int]:
-    """Processes of a session: restic gives ssh and rclone process groups of their own.
+    """Processes of a session: restic gives ssh and rclone their own process groups.
 
-    Where no descriptor is left to look for them, none: the group is ended in any case.
+    Empty if no descriptor is left to look for them: the main group is ended in any case.
     """
     found = ((pid, stat_of(pid)) for pid in list(pids()))
     return [pid for pid, stat in found if stat is not None and stat.session == leader]
