@@ -1,4 +1,4 @@
-"""A leader's own rows by the rules of its replicas: what those would refuse is named here first."""
+"""Checks a leader's rows before it publishes them, by the rules that its replicas apply."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _KEY = (
     "give each row an id of its own (of two that are one, delete one), and make the key anew."
 )
 _MAY_BE_EMPTY = frozenset({"id", "kafka_producer_ssl", "kafka_producer_allow_auto_topic_creation"})
-"""An id is looked at anyhow; in the development build of npm the others may be NULL."""
+"""Ids have their own check; in the development build of npm the other columns may be NULL."""
 
 
 def audited(chosen: Select, rows: Rows) -> Rows:
-    """The same rows, in their order; raises RowFault for one that no replica would take.
+    """Return the same rows in the same order; raises RowFault for one that no replica would take.
 
-    DatabaseError for a column that none would.
+    Raises DatabaseError for a column name that no replica would take.
     """
     if odd := [name for name in chosen.columns if not COLUMN.fullmatch(name)]:
         raise DatabaseError(
@@ -41,7 +41,7 @@ def audited(chosen: Select, rows: Rows) -> Rows:
 
 
 def twice(chosen: Select, query: Callable[[str], Sequence[Row]]) -> None:
-    """Raise RowFault where two rows of a table without a lasting id share one.
+    """Raise RowFault if two rows of an unkeyed table have the same id.
 
     ``query`` is `Reader.query`.
     """
@@ -82,7 +82,7 @@ def _linked(chosen: Select, rows: Rows) -> Rows:
 
 
 def _filled(chosen: Select, rows: Rows) -> Rows:
-    """What Kuma made NOT NULL in every version, and a table that was made by hand may lack."""
+    """Check the columns that are NOT NULL in every Kuma; a hand-made table may lack the rule."""
     known = COLUMNS.get(chosen.table, {})
     must = {name for name, column in known.items() if column.notnull} - _MAY_BE_EMPTY
     needed = [name for name in chosen.columns if name in must]
@@ -90,7 +90,7 @@ def _filled(chosen: Select, rows: Rows) -> Rows:
         yield from rows
         return
     places = [chosen.columns.index(name) for name in needed]
-    values = itemgetter(*places, places[0])  # of one place alone it would give no tuple
+    values = itemgetter(*places, places[0])  # with one place alone it would return no tuple
     for row in rows:
         if None in values(row):
             empty = next(name for name, i in zip(needed, places, strict=True) if row[i] is None)
@@ -101,7 +101,7 @@ def _filled(chosen: Select, rows: Rows) -> Rows:
 
 
 def _unique(chosen: Select, rows: Rows, column: str | None) -> Rows:
-    """What Kuma made UNIQUE, and a table that was made by hand may have twice."""
+    """Check the column that is UNIQUE in every Kuma; a hand-made table may lack the rule."""
     place, seen = chosen.columns.index(str(column)), set[Any]()
     for row in rows:
         if (value := row[place]) in seen:

@@ -1,7 +1,7 @@
-"""What is replicated, as data: tables parents first, their references, keys and runtime columns.
+"""The replicated tables as data, parents first: their references, keys and runtime columns.
 
 The facts are those of Uptime Kuma 1.23 to 2.5 (docs/kuma.md has their sources). Columns are not
-listed: they are read from the database, so that a schema nobody has seen yet travels as well.
+listed: they are read from the database, so that a new schema can be replicated too.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ class Dangle(Enum):
     """What happens to a row whose reference points nowhere (old leaders have some)."""
 
     ROW = "the row is left out"
-    """it says nothing without its parent: a link, a group of no status page"""
+    """the row is useless without its parent: a link, a group without its status page"""
     NULL = "the reference is left out"
-    """the row is worth keeping, as Kuma's own ON DELETE SET NULL does"""
+    """the row is useful without it; Kuma's own ON DELETE SET NULL does the same"""
     KEEP = "it stays as it is"
-    """Kuma declares no such reference and works on without it: a notification still alerts"""
+    """Kuma declares no such reference and works without it: a notification still alerts"""
 
 
 @dataclass(frozen=True)
@@ -35,22 +35,22 @@ class Reference:
 class Table:
     """``key`` orders the rows. ``unkeyed``: rows have no lasting id of their own.
 
-    Of an unkeyed table two rows with the same content are the same row: Kuma writes links and
-    domain names anew, with new ids, whenever somebody presses Save (saveStatusPage).
+    In an unkeyed table, two rows with the same content are the same row: whenever somebody presses
+    Save, Kuma writes links and domain names again, with new ids (saveStatusPage).
     """
 
     name: str
     key: tuple[str, ...] = ("id",)
     references: tuple[Reference, ...] = ()
     runtime: frozenset[str] = frozenset()
-    """columns that Kuma itself writes: no change, and not overwritten on a replica"""
+    """columns that Kuma itself writes: never a change, and never overwritten on a replica"""
     quiet: frozenset[str] = frozenset()
-    """columns that Save writes anew also where nothing changed: no change by themselves"""
+    """columns that Save writes even if nothing changed: no change by themselves"""
     unkeyed: bool = False
     since: str = ""
     """the knex migration that creates the table; empty: every version since 1.23 has it"""
     label: tuple[str, ...] = ("name",)
-    """the columns that name a row to a person, the first that exists and is not empty"""
+    """the columns to name a row by: the first that exists and is not empty is used"""
 
 
 def _link(name: str, first: Reference, second: Reference) -> Table:
@@ -77,7 +77,7 @@ _ORDER = (
     Table("remote_browser", references=(_OWNER_NULL,), since="create-remote-browsers"),
     Table("notification", references=_OWNER_KEPT),
     Table("tag"),
-    # saveStatusPage sets the date also when nothing else is new
+    # saveStatusPage sets the date even if nothing else has changed
     Table("status_page", quiet=frozenset({"modified_date"}), label=("title", "slug")),
     Table("status_page_cname", ("status_page_id",), (_PAGE,), unkeyed=True, label=("domain",)),
     Table("group", references=(_PAGE,)),
@@ -118,7 +118,7 @@ HISTORY = (
     *("heartbeat", "stat_minutely", "stat_hourly", "stat_daily", "monitor_tls_info"),
     "notification_sent_history",
 )
-"""Tables of the instance's own that belong to a monitor by ``monitor_id``."""
+"""Local tables whose rows belong to a monitor by ``monitor_id``."""
 
 LOCAL = frozenset(
     {*HISTORY, "domain_expiry", "knex_migrations", "knex_migrations_lock", "sqlite_sequence"}
@@ -138,7 +138,7 @@ SETTINGS = frozenset(
 SETTINGS_OPTIONAL = frozenset(
     ("primaryBaseURL", "disableAuth", "trustProxy", "nscd", "dnsCache", "chromeExecutable")
 )
-"""Known keys that stay with the instance unless its operator wants them replicated."""
+"""Known keys that are replicated only if the operator chooses them."""
 
 SETTINGS_NEVER = frozenset(
     (
@@ -146,17 +146,17 @@ SETTINGS_NEVER = frozenset(
         *("rdapDnsData", "cloudflaredTunnelToken"),
     )
 )
-"""Keys that never leave their instance, whoever asks: its own secrets, its schema, its tunnel."""
+"""Keys that are never replicated, even on request: the instance's secrets, schema and tunnel."""
 
 SECRETS = re.compile(
     r"pass|secret|token|config|headers|body|tls_key|tls_cert|auth|connection_string|private|vapid"
     r"|apikey|api_key|\bkey\b|sasl|metadata|community|message|cookie|credential",
     re.IGNORECASE,
 )
-"""Columns and setting keys whose values are never shown; a name too many costs nothing."""
+"""Columns and setting keys whose values are never shown; to match too many does no harm."""
 
 _UPLOAD = re.compile(r"/upload/(logo[0-9]{0,18}\.png)(?:\?.*)?", re.DOTALL)
-"""without a number: the one logo of a Kuma from before 1.13, which its migration kept"""
+"""A name without a number is the only logo of a Kuma before 1.13; its migration kept it."""
 _LONGEST_NAME = 200
 _HOST = re.compile(r"(?!\.{1,2}$)[a-z0-9._\[\]:-]{1,253}")
 _FILE = re.compile(
@@ -168,8 +168,8 @@ _PEMS = ("ca.pem", "cert.pem", "key.pem")
 def choose(include: Collection[str] | None, exclude: Collection[str]) -> frozenset[str]:
     """The tables to replicate; ``include`` None means all.
 
-    Raises ValueError, with the reason, for an unknown name or a choice that would leave a chosen
-    table with references to one that is not: its rows would point at another instance's rows.
+    Raises ValueError, with the reason, for an unknown name, and if a chosen table refers to a table
+    that is not chosen: its rows would point at another instance's rows.
     """
     for name in (*(include or ()), *exclude):
         if name not in TABLES:
@@ -210,8 +210,8 @@ def files_of(table: str, value: object) -> tuple[str, ...]:
 def left_behind(table: str, value: object) -> tuple[str, ...]:
     """The files in Kuma's data directory that a row's value names and that no dump carries.
 
-    Kuma gives no logo such a name; a script may, or a person who edits the row. A folder of
-    certificates has one where Kuma's JavaScript writes the host's name in another way.
+    Kuma gives no logo such a name; a script or a person who edits the row may. A folder of
+    certificates has such a name if Kuma's JavaScript spells the host's name differently.
     """
     if not isinstance(value, str) or files_of(table, value):
         return ()
@@ -259,7 +259,7 @@ def is_file(name: str) -> bool:
 def is_setting(key: object) -> bool:
     """Whether a dump may hold a row of `setting` with this key.
 
-    A leader may have chosen more keys than the catalog's: which of them come over, the replica's
-    own choice tells.
+    A leader may publish more keys than `SETTINGS`. The replica's own choice decides which of them
+    it takes.
     """
     return isinstance(key, str) and key not in SETTINGS_NEVER

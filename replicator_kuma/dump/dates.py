@@ -1,4 +1,4 @@
-"""Dates and times as Kuma and its engines write them, read for what they mean.
+"""Parses and compares dates and times in the forms that Kuma and its engines write.
 
 Kuma keeps UTC in its columns, with `T` or a space, with and without seconds, fractions and `Z`.
 """
@@ -20,14 +20,14 @@ _TIME = re.compile(r"(-?)(\d{1,3}):([0-5]\d)(?::([0-5]\d)(?:\.(\d+))?)?", re.ASC
 
 
 class Moment(NamedTuple):
-    """An instant of UTC, by the second; ``fraction`` are the digits after, without end zeros."""
+    """An instant in UTC, to the second; ``fraction``: the further digits, no trailing zeros."""
 
     second: datetime
     fraction: str = ""
 
 
 class Span(NamedTuple):
-    """A time of day or a duration, by the second, signed."""
+    """A time of day or a signed duration, to the second; ``fraction`` as in `Moment`."""
 
     seconds: int
     fraction: str = ""
@@ -35,7 +35,7 @@ class Span(NamedTuple):
 
 
 def moment(value: Value) -> tuple[Moment, bool] | None:
-    """The instant that a text means, and whether its offset is another than UTC; None: none.
+    """The instant in a text, and whether it has an offset other than UTC; None if it is no date.
 
     A text without an offset means UTC, one without a time means midnight.
     """
@@ -53,7 +53,7 @@ def moment(value: Value) -> tuple[Moment, bool] | None:
 
 
 def span(value: Value) -> Span | None:
-    """The time that a text means: `02:00`, `2:00:00`, `-01:00:00.5`; None: none."""
+    """The time in a text like `02:00`, `2:00:00` or `-01:00:00.5`; None if it is no time."""
     match = _TIME.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         return None

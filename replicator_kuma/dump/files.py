@@ -1,4 +1,4 @@
-"""A dump's files: reading what should be a regular one, making new ones, a second name for one."""
+"""A dump's files: opens only regular ones, creates new ones, hashes and links them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from replicator_kuma.base.folders import NONE, READ, opened_regular
 
 
 def open_regular(path: Path) -> BufferedReader | None:
-    """A regular file, open to be read; None for a link, a folder, a pipe, and where nothing is.
+    """Open a regular file for reading; None for a link, a folder, a pipe, or if nothing is there.
 
-    Raises OSError for one that is there and cannot be read: that is not the same as none.
+    Raises OSError for a file that is there but cannot be read: it must not count as missing.
     """
     try:
         return opened_regular(os.open(path, READ))
@@ -26,13 +26,13 @@ def open_regular(path: Path) -> BufferedReader | None:
 
 
 def create(path: Path) -> BinaryIO:
-    """A new file of this user's own, open to be written; raises OSError where there is one."""
+    """Create a file for this user only, open for writing; raises OSError if it exists."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     return os.fdopen(descriptor, "wb", buffering=1 << 18)
 
 
 def hash_file(path: Path) -> str:
-    """SHA-256 of a regular file in hex; empty where there is none. Raises OSError."""
+    """SHA-256 of a regular file in hex; empty if there is none. Raises OSError."""
     file = open_regular(path)
     if file is None:
         return ""
@@ -41,7 +41,7 @@ def hash_file(path: Path) -> str:
 
 
 def link_or_copy(source: Path | str, target: Path | str) -> None:
-    """A second name for a file that nobody writes to again; a copy where links do not exist."""
+    """Hard-link a file that nobody writes to again; copy it where links are not possible."""
     try:
         os.link(source, target)
     except OSError:

@@ -1,13 +1,13 @@
-"""A dump in a folder: writing it from a database, opening one that may come from an enemy.
+"""A dump in a folder: writes one from a database, opens one that may come from an attacker.
 
     manifest.json              format, schema, engine, rows and SHA-256 of everything, digest
     tables/monitor.jsonl       first line the content columns, then one JSON array a row, by key
     runtime/monitor.jsonl      the runtime columns of the same rows in the same order
     files/upload/logo3.png
 
-A table's SHA-256 is its part of the digest: what must not count as a change (runtime columns, ids
-of unkeyed rows) lies in the second file, outside the digest, and travels along. Everything streams:
-memory does not grow with the number of rows.
+The digest covers tables/ and files/ by their SHA-256. What must not count as a change (runtime
+columns, ids of unkeyed rows) is in runtime/, outside the digest. Everything streams: memory does
+not grow with the number of rows.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ from replicator_kuma.dump.schema import Schema
 from replicator_kuma.dump.select import Select, select
 
 MAX_LINE = 32 * 1024**2
-"""of one row: to read it takes some ten times as much memory"""
+"""Bytes of one row: reading it takes about ten times as much memory."""
 _MAX_NAMES = 64 * 1024
 COLUMN = re.compile(r"[A-Za-z0-9_]{1,64}")
-"""names go into messages, and who wrote them may be anybody"""
+"""Column names go into messages, and an attacker may have written them."""
 _BATCH_ROWS, _BATCH_BYTES = 64, 1 << 16
-"""Rows are encoded so many at once, fewer where they are long: memory stays small."""
+"""How many rows, and about how many bytes, are encoded at once: memory stays small."""
 
 
 class Source(Protocol):
@@ -58,14 +58,14 @@ class Source(Protocol):
 
 
 class _TooLong(Exception):
-    """Which of the rows that were to be written."""
+    """A row is too long to be written; ``number`` is its index in the batch."""
 
     def __init__(self, number: int) -> None:
         self.number = number
 
 
 class _Sink:
-    """A file, or nothing, and the hash of what went in."""
+    """Hashes what is written; keeps it in a file if there is a path."""
 
     def __init__(self, path: Path | None) -> None:
         self._hash = hashlib.sha256()
@@ -75,7 +75,7 @@ class _Sink:
             self._file = create(path)
 
     def write_rows(self, rows: Sequence[Sequence[values.Value]]) -> int:
-        """Write the lines of one or more rows; how many bytes. Raises _TooLong."""
+        """Write the lines of one or more rows; return the number of bytes. Raises _TooLong."""
         lines = values.encode_rows(rows)
         if len(lines) > MAX_LINE:
             lengths = [len(line) for line in lines.split(b"\n")]
@@ -98,17 +98,17 @@ class _Sink:
 
 
 Audit = Callable[[Select, Iterator[tuple[Any, ...]]], Iterator[tuple[Any, ...]]]
-"""Lets a table's rows pass, or raises"""
+"""Returns a table's rows unchanged; raises for a bad one."""
 
 
 def write_tables(
     folder: Path | None, source: Source, tables: Iterable[str], audit: Audit | None = None
 ) -> tuple[dict[str, TableEntry], frozenset[str]]:
-    """Write tables in canonical form below ``folder``; None only hashes.
+    """Write tables in canonical form below ``folder``; with None, only hash them.
 
     Returns the entries by table, and the names of the files that rows point to (also of those that
-    no dump may hold, see `is_file`). ``audit`` sees all rows on their way. Raises what the source
-    and the audit raise, RowFault for a row that is too long to be read again, and OSError.
+    no dump may hold, see `is_file`). ``audit`` sees every row. Raises what the source and the
+    audit raise, RowFault for a row that is too long to be read again, and OSError.
     """
     entries: dict[str, TableEntry] = {}
     named: set[str] = set()
@@ -170,7 +170,7 @@ def _too_long(chosen: Select, row: tuple[Any, ...]) -> RowFault:
 
 
 def _untied(rows: Iterator[tuple[Any, ...]], key: int, split: int) -> Iterator[tuple[Any, ...]]:
-    """Rows with one key ordered by their text, then id: their order on disk says nothing."""
+    """Sort rows with the same key by text, then id: the database returns them in any order."""
 
     def text(row: tuple[Any, ...]) -> tuple[bytes, int, bytes]:
         rest = values.encode(row[split:])
@@ -206,7 +206,7 @@ class Dump:
 
     @classmethod
     def open(cls, folder: Path) -> Dump:
-        """Read the manifest; raises SnapshotRefused when it is none or contradicts itself."""
+        """Read the manifest; raises SnapshotRefused if it is malformed or contradicts itself."""
         raw = read_manifest(folder / MANIFEST)
         found = raw.get("format")
         if type(found) is not int or found != FORMAT:
@@ -224,7 +224,7 @@ class Dump:
 
     @classmethod
     def whole(cls, folder: Path, digest: str, name: str) -> Dump:
-        """A fetched dump, verified; raises SnapshotRefused. ``digest`` is that of its tags."""
+        """Open and verify a fetched dump; raises SnapshotRefused. ``digest``: from its tags."""
         dump = cls.open(folder)
         if dump.manifest.digest != digest:
             raise SnapshotRefused(f"{name} holds another dump than its tags say")
@@ -237,7 +237,7 @@ class Dump:
             return _columns(file.readline(_MAX_NAMES))
 
     def lines(self, table: str) -> Iterator[tuple[bytes, bytes]]:
-        """(content, runtime) lines of a table, without line ends; runtime `[]` where none."""
+        """Yield a table's (content, runtime) lines without line ends; `[]` for no runtime."""
         with ExitStack() as stack:
             main = stack.enter_context(self._open(table, "tables"))
             main.readline(MAX_LINE)
@@ -259,8 +259,8 @@ class Dump:
     def verify(self) -> None:
         """Compare everything with the manifest; raises SnapshotRefused for any difference.
 
-        After it, each line is in its place and hashes hold; whether a line is a row of its table
-        is for the plan to say, which reads only those that differ.
+        It checks names, numbers of lines and hashes, not whether each line is a valid row: the
+        plan checks that, for the lines that differ.
         """
         try:
             self._verify_names()

@@ -1,7 +1,7 @@
 """Kuma's columns in MariaDB, as data: what a leader on SQLite compares its rows with.
 
-They are those of Uptime Kuma 2.3.2 (tests/schemas/2.3-mariadb.sql). Of a column that is not listed
-(another version's) only what its declared type in SQLite tells is known.
+They are those of Uptime Kuma 2.3.2 (tests/schemas/2.3-mariadb.sql). Columns of other versions are
+not listed: of these, only the declared type in SQLite is known.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ UNIQUE: Mapping[str, str] = {
     "status_page": "slug",
     "status_page_cname": "domain",
 }
-"""The column of each table whose texts are UNIQUE; the primary key's aside."""
+"""Each table's UNIQUE text column; primary keys are not listed."""
 
 _DATA = """
 user

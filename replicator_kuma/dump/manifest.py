@@ -1,4 +1,4 @@
-"""The manifest of a dump: what it holds, with hashes of it all."""
+"""The manifest of a dump: a list of its content, with hashes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 MAX_MANIFEST = 8 * 1024**2
 MAX_ROWS = 2_000_000
-"""of one table: ten times what a Kuma with 180,000 monitors has; what they take stays bounded"""
+"""The limit for one table, to bound memory: ten times the rows of a Kuma with 180,000 monitors."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Manifest:
     files: Mapping[str, str]
     """SHA-256 by name"""
     settings: frozenset[str] = SETTINGS
-    """the keys of `setting` that were chosen: one without a row has none on the leader"""
+    """the keys of `setting` that were chosen; a key without a row is unset on the leader"""
 
     @property
     def digest(self) -> str:
@@ -60,7 +60,7 @@ class Manifest:
         return digest(self.tables, {})
 
     def only(self, tables: Collection[str]) -> Manifest:
-        """The part of it that an instance replicates which chose ``tables``."""
+        """The same manifest with only ``tables`` and the files that they name."""
         entries = {name: entry for name, entry in self.tables.items() if name in tables}
         files = {name: sha for name, sha in self.files.items() if file_table(name) in tables}
         return replace(self, tables=entries, files=files)
@@ -74,7 +74,7 @@ def digest(tables: Mapping[str, TableEntry], files: Mapping[str, str]) -> str:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Complete a dump: a folder without a manifest is none. Raises OSError."""
+    """Write the manifest last: a folder without one is no dump. Raises OSError."""
     content = {
         "format": FORMAT,
         "digest": manifest.digest,
@@ -146,7 +146,7 @@ def parse_manifest(raw: dict[str, Any]) -> Manifest:
         raise ValueError("migrations are no names")
     if not isinstance(raw["engine"], str) or not isinstance(schema["fingerprint"], str):
         raise ValueError("engine or fingerprint is no text")
-    settings = raw.get("settings", sorted(SETTINGS))  # what was written before they could be chosen
+    settings = raw.get("settings", sorted(SETTINGS))  # older versions had no choice of keys
     if not isinstance(settings, list) or not all(map(is_setting, settings)):
         raise ValueError("settings are no keys that may be replicated")
     ordered = {name: tables[name] for name in TABLES if name in tables}

@@ -1,4 +1,4 @@
-"""A value of a row as a person may see it: with no secret in it."""
+"""Shows a row's value to people, without secrets."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from replicator_kuma.dump.catalog import SECRETS
 
 MASK = "•••"
 _USERINFO = re.compile(r"(?<=//)[^/?#\r\n]*@")
-"""As browsers read it: up to the last @ of the authority, spaces and more @ in a password too."""
+"""Up to the last @ of the authority, as browsers read it: a password may hold spaces and @."""
 _QUERY = re.compile(r"(?<=[?#])\S+")
 _LIMIT = 60
 
 
 def shown(column: str, value: Any) -> str:
-    """A value as a person may see it: secrets masked, credentials of a URL cut, long text short."""
+    """A value for people: secrets and a URL's credentials masked, long text shortened."""
     if value is None:
         return "nothing"
     if SECRETS.search(column):

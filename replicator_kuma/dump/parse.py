@@ -1,4 +1,4 @@
-"""A dump's lines back into rows: the lines of an enemy's snapshot too."""
+"""Parses a dump's lines into rows; the snapshot may come from an attacker."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from replicator_kuma.dump.values import Value
 
 Row = tuple[Value, ...]
 L = TypeVar("L", bound=tuple[Any, ...])
-"""A content line, its runtime line, and what else goes with them"""
+"""A content line, its runtime line, and any further values of the caller"""
 _BATCH, _BYTES = 64, 1 << 20
 
 
 def parsed(dump: Dump, table: str, *, trusted: bool = False) -> Iterator[Row]:
-    """A table's rows, content then runtime columns; raises SnapshotRefused for what is none.
+    """Yield a table's rows, content then runtime columns; raises SnapshotRefused for a bad row.
 
-    ``trusted``: this process wrote the dump itself, its lines are not looked at twice.
+    ``trusted``: this process wrote the dump itself, so its lines are not checked.
     """
     content = len(dump.columns(table))
     runtime = len(dump.columns(table, "runtime")) if dump.manifest.tables[table].runtime else 0
@@ -33,7 +33,7 @@ def parsed(dump: Dump, table: str, *, trusted: bool = False) -> Iterator[Row]:
 
 
 def batches(lines: Iterator[L]) -> Iterator[list[L]]:
-    """Lines by the dozen, fewer where they are long: memory stays small."""
+    """Yield lines in batches, with fewer lines where they are long: memory stays small."""
     batch: list[L] = []
     weight = 0
     for line in lines:

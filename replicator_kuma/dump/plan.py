@@ -1,13 +1,13 @@
-"""The changes that turn one dump into another: computed from two folders, kept in a third.
+"""Computes the changes that turn one dump into another, and keeps them in a folder of their own.
 
-A plan is data: one line a change, in files, since 180,000 new monitors do not belong into memory.
+A plan is data: one line a change, in files, since 180,000 new monitors would fill the memory.
 
     <table>.jsonl   ["+", key, new, runtime, null] | ["~", key, new, runtime, old]
                     | ["-", key, null, null, old] | "*" replaced: another row under the same id
                     "=-" and "=+": rows of an unkeyed table whose content stays and whose id moves
                     "=~": only quiet columns differ
 
-What begins with = is no change by itself (it alone makes no plan), and travels with real ones.
+Operations that begin with = are applied together with real changes; alone they change nothing.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _CHECKED_ROWS, _CHECKED_BYTES = 64, 1 << 16
 
 @dataclass(frozen=True)
 class Counts:
-    """How many rows of a table a plan touches; ``moved`` ids and quiet columns do not count."""
+    """How many rows of a table a plan changes; ``moved`` (ids, quiet columns) is not in `real`."""
 
     added: int = 0
     changed: int = 0
@@ -110,18 +110,18 @@ class TablePlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """All changes between two dumps; ``files`` are (name, SHA-256 to be, or None to go)."""
+    """All changes between two dumps; ``files``: (name, new SHA-256, or None to delete it)."""
 
     folder: Path
     tables: tuple[TablePlan, ...]
     files: tuple[tuple[str, str | None], ...]
     base: str
-    """digest of the tables that it starts from, and of those that it leads to"""
+    """``base`` is the digest of the tables before the plan, ``target`` the one after it"""
     target: str
 
     @property
     def empty(self) -> bool:
-        """Nothing that a user did differs: then nothing has to stop."""
+        """Whether the plan has no real change; then Kuma need not be stopped."""
         return not self.files and not any(table.counts.real for table in self.tables)
 
     @property
@@ -153,8 +153,8 @@ def _row(value: list[Any] | None) -> tuple[Any, ...] | None:
 def plan(live: Dump, wanted: Dump, folder: Path) -> Plan:
     """Compare two verified dumps over the tables of ``live``; changes go into a new ``folder``.
 
-    Raises SchemaMismatch where a table or its columns differ, SnapshotRefused where a row that
-    differs is none. Both dumps stay as they are.
+    Raises SchemaMismatch where a table or its columns differ, SnapshotRefused where a line that
+    differs is not a valid row. Neither dump is changed.
     """
     folder.mkdir(mode=0o700)
     tables = []
@@ -179,7 +179,7 @@ def _file_changes(live: Manifest, wanted: Manifest) -> tuple[tuple[str, str | No
 
 
 class _Merge:
-    """One pass over a table in both dumps, which are sorted alike."""
+    """Compares one table of both dumps in one pass; both are sorted the same way."""
 
     def __init__(self, live: Dump, wanted: Dump, name: str, folder: Path) -> None:
         self.table = TABLES[name]
@@ -243,7 +243,7 @@ class _Merge:
         self._check()
 
     def _moved(self, a: tuple[bytes, bytes], b: tuple[bytes, bytes]) -> None:
-        """The content stays; ids and quiet columns travel, runtime columns do not."""
+        """Write a changed id or quiet column; the content is equal. Skip other runtime columns."""
         if self.table.unkeyed:
             self._write("=-", a[1], b"null", b"null", a[0])
             self._write("=+", b[1], *self._checked(b), b"null")
@@ -259,7 +259,7 @@ class _Merge:
         self.out.write(b'["%b",%b,%b,%b,%b]\n' % (op.encode(), key.strip(b"[]"), new, runtime, old))
 
     def _key(self, pair: tuple[bytes, bytes] | tuple[()]) -> Any:
-        """What orders a line: see `Select.order`."""
+        """The key that a line is sorted by: see `Select.order`."""
         if not pair:
             return None
         line = pair[0]
@@ -286,7 +286,7 @@ class _Merge:
         return pair[0][1 : pair[0].index(b",")]
 
     def _checked(self, pair: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
-        """A line of the snapshot that must be a row of this table: many are checked at once."""
+        """Return a line of the snapshot, and put it into the next batch that `_check` reads."""
         self.unchecked.append(pair)
         self.weight += len(pair[0]) + len(pair[1])
         if len(self.unchecked) >= _CHECKED_ROWS or self.weight >= _CHECKED_BYTES:
@@ -294,7 +294,7 @@ class _Merge:
         return pair
 
     def _check(self) -> None:
-        """Look at the lines that wait for it; a plan stands only when all have been."""
+        """Check the waiting lines; raises SnapshotRefused. Only the last call completes a plan."""
         pairs, self.unchecked, self.weight = self.unchecked, [], 0
         try:
             new = values.canonical_rows([content for content, _rest in pairs], len(self.content))
@@ -320,13 +320,13 @@ class _Merge:
 
 
 def _second(date: Any) -> Any:
-    """When a monitor was made: a fraction that an engine cut off makes it no other monitor."""
+    """A creation date to the second: some engines cut off the fraction of the same date."""
     found = moment(date)
     return found[0].second if found is not None else date
 
 
 def _setting(line: bytes) -> str:
-    """The key of a row of `setting`: what follows it is not looked at, an enemy's may be huge."""
+    """The key of a row of `setting`; the rest is not parsed: an attacker can make it huge."""
     found = _FIRST_TEXT.match(line)
     if found is None or len(found[1]) > _LONGEST_KEY:
         raise ValueError("no key of a setting")

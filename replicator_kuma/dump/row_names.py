@@ -1,4 +1,4 @@
-"""What a row is called, with no secret in it."""
+"""Names rows for people, without secrets."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ _NOUNS = {
     "monitor_maintenance": "monitor's maintenance",
     "maintenance_status_page": "status page's maintenance",
 }
-"""Those that are not the table's own name."""
+"""The nouns that differ from the table's name."""
 _PLURALS = {"proxy": "proxies", "maintenance": "maintenances"}
 _ORDINARY = re.compile(r"-?[A-Za-z0-9_.-]{1,80}")
 
 
 def noun(table: str, count: int) -> str:
-    """What a table's rows are called, for a number of them."""
+    """The noun for ``count`` rows of a table."""
     word = _NOUNS.get(table, table.replace("_", " "))
     return word if count == 1 else _PLURALS.get(word, word + "s")
 
 
 def describe_row(table: str, columns: Sequence[str], row: Sequence[Any]) -> str:
-    """Which row it is, with no secret in it: «monitor 7 «my site»», «setting entryPage».
+    """A row's noun, key and name, without secrets: «monitor 7 «my site»», «setting entryPage».
 
     ``columns`` are those of ``row``, in its order; content columns are enough.
     """
@@ -45,12 +45,12 @@ def describe_row(table: str, columns: Sequence[str], row: Sequence[Any]) -> str:
 
 
 def row_key(key: Any) -> str:
-    """An id, or a setting's key: an enemy's may be any text."""
+    """An id or a setting's key as short, printable text: an attacker may write anything there."""
     return str(key) if _ORDINARY.fullmatch(str(key)) else shown("id", key)
 
 
 def row_name(table: str, columns: Sequence[str], row: Sequence[Any]) -> str:
-    """What a person finds a row by; only a column that is no secret names one."""
+    """The name by which a person finds a row; it never comes from a secret column."""
     entry = TABLES[table]
     if entry.unkeyed:
         link = ", ".join(

@@ -1,4 +1,4 @@
-"""Which schema a database has: its tables as they are, and the fingerprint that must agree."""
+"""A database's schema: its tables and columns, and the fingerprint that must agree."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Column:
 
 @dataclass(frozen=True)
 class TableSchema:
-    """Columns by name; ``unique`` are the sets of columns, the primary key's aside.
+    """Columns by name; ``unique``: each set of UNIQUE columns, without the primary key.
 
-    Of a table that the catalog does not know nothing is asked but its name.
+    Of a table that the catalog does not know, only the name is read.
     """
 
     columns: Mapping[str, Column]
@@ -55,7 +55,7 @@ class Schema:
     def fingerprint(self) -> str:
         """16 hex digits over the migrations' names.
 
-        Schemas with equal ones are equal. Others may be equal all the same (`kuma_versions.apart`).
+        Equal fingerprints mean equal schemas; different ones may, too (`kuma_versions.apart`).
         """
         return fingerprint(self.migrations)
 
@@ -68,8 +68,8 @@ class Schema:
     def require(self, chosen: Iterable[str]) -> tuple[str, ...]:
         """The chosen tables that this schema has, parents first.
 
-        Raises TableMissing where the schema should have one, or a key column, and has not: what
-        cannot be read whole is not published.
+        Raises TableMissing if the schema lacks a table or a key column that it should have: a
+        database that cannot be read completely is not published.
         """
         wanted = set(chosen)
         present = []
@@ -92,7 +92,7 @@ class Schema:
 
 
 def fingerprint(migrations: Iterable[str]) -> str:
-    """What `Schema.fingerprint` is of these migrations."""
+    """The `Schema.fingerprint` of these migrations."""
     return _short_hash(sorted(migrations))
 
 

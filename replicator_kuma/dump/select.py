@@ -10,10 +10,10 @@ from replicator_kuma.dump.schema import Schema
 
 @dataclass(frozen=True)
 class Select:
-    """``content`` columns make the digest, key first, then by name; ``runtime`` ones do not.
+    """``content``: columns in the digest, key first, then by name; ``runtime``: all others.
 
-    ``order`` columns are integers (or the key of setting): every engine sorts them alike. Rows of
-    an unkeyed table that tie are put in order by their canonical text, by the dump itself.
+    ``order`` columns are integers (or the key of setting): every engine sorts them alike. In an
+    unkeyed table, rows with equal ``order`` are sorted by their canonical text (`format`).
     """
 
     table: str

@@ -1,4 +1,4 @@
-"""One row as one line of canonical JSON: the same row is the same bytes everywhere.
+"""Encodes one row as one line of canonical JSON: the same row is the same bytes everywhere.
 
 Every value keeps its type: integers as they are, floats by Python's shortest repr that reads back
 the same (so 1.0 is not 1), text in ASCII with escapes, text that is not UTF-8 by surrogateescape,
@@ -46,7 +46,7 @@ def encode_rows(rows: Sequence[Sequence[Value]]) -> bytes:
     """The lines of one or more rows, each with its line end: what `encode` gives, but faster."""
     try:
         lines = _encode(rows)[1:-1].split("],[")
-        # a text may hold what rows meet at: then the parts are not the rows
+        # a text may hold "],[" too: then the parts are not the rows
         if len(lines) == len(rows):
             return ("]\n[".join(lines) + "\n").encode()
     except ValueError:  # an infinity
@@ -71,21 +71,21 @@ _decoder = json.JSONDecoder(object_hook=_untag, parse_constant=_no_constant)
 
 
 def decode(line: bytes | str) -> Any:
-    """What ``encode`` wrote; raises ValueError for what is no JSON or has unknown tags.
+    """Parse a line of ``encode``; raises ValueError for bad JSON or an unknown tag.
 
     The result is not checked: an untrusted line can hold anything that JSON can (see `row`).
     """
     text = line.decode("ascii") if isinstance(line, bytes) else line
     try:
         value, end = _decoder.raw_decode(text)
-        # white space around a value is rare, and its search is half the time of a short line
+        # white space around a value is rare; looking for it takes half the time of a short line
         return value if end == len(text) else _decoder.decode(text)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
 
 
 def row(value: Any, columns: int) -> tuple[Value, ...]:
-    """An untrusted decoded value as a row; raises ValueError when it is none."""
+    """An untrusted decoded value as a row; raises ValueError if it is not a valid row."""
     if type(value) is not list or len(value) != columns:
         raise ValueError(f"a row is not an array of {columns} values")
     for item in value:
@@ -107,7 +107,7 @@ def row(value: Any, columns: int) -> tuple[Value, ...]:
 
 @functools.lru_cache
 def _flat(columns: int) -> re.Pattern[bytes]:
-    """What a long line of a row looks like: nested lists would take 20 times its size."""
+    """A pattern of a flat row, for long lines: nested lists would take 20 times their size."""
     text = rb'"(?:[^"\\]++|\\.)*+"'
     value = rb'(?:%b|[-+.0-9A-Za-z]{1,40}+|\{"[a-z]{1,9}":"[^"\\]*+"\})' % text
     return re.compile(rb"\[(?:%b(?:,|(?=\]))){%d}+\]" % (value, columns))
@@ -116,8 +116,8 @@ def _flat(columns: int) -> re.Pattern[bytes]:
 def canonical_rows(lines: Sequence[bytes], columns: int) -> list[tuple[Value, ...]]:
     """Untrusted lines as rows; raises ValueError unless `encode_rows` would write just these.
 
-    A line in another spelling would be written, and not read back equal: better refused before
-    anything has stopped than rolled back after. So is one that holds more or less than one row.
+    A row in another spelling would not read back equal, and the apply would be rolled back: it is
+    refused before Kuma is stopped. So is a line that holds more or less than one row.
     """
     if any(len(line) > _LONG and not _flat(columns).fullmatch(line) for line in lines):
         raise ValueError(f"a row is not an array of {columns} values")
@@ -129,7 +129,7 @@ def canonical_rows(lines: Sequence[bytes], columns: int) -> list[tuple[Value, ..
 
 
 def _is_shortest(found: tuple[Value, ...]) -> bool:
-    """Whether only bytes that are no UTF-8 are escaped: two escapes may not make a character."""
+    """Whether only invalid UTF-8 is escaped: escaped bytes must not form a valid character."""
     return all(
         text.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape") == text
         for text in found
@@ -147,7 +147,7 @@ def _check_text(text: str) -> None:
 
 
 def is_plain(text: str) -> bool:
-    """Whether text is valid UTF-8 (an escaped byte makes it one that a driver refuses)."""
+    """Whether text is valid UTF-8; a driver refuses text with an escaped byte."""
     if text.isascii():
         return True
     try:
