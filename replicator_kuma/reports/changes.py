@@ -1,4 +1,4 @@
-"""What changed between the snapshots of a fleet, one after the other, newest first."""
+"""What changed from each snapshot of a fleet to the next, newest first."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.snapshots import fetched
 
 _PASSED_OVER = (SnapshotRefused, RepositoryDamaged, SnapshotNotFound)
-"""What is wrong with one snapshot; anything else is wrong with the repository."""
+"""Errors of one snapshot, which is skipped; any other error is the repository's."""
 _UNREAD = "cannot be read"
 
 
 def snapshot_as_dict(snapshot: Snapshot) -> dict[str, Any]:
-    """A snapshot as each `--json` prints it (docs/json.md)."""
+    """A snapshot in the form of `--json` (docs/json.md)."""
     label = snapshot.label
     return {
         "position": str(label.position),
@@ -46,11 +46,11 @@ def snapshot_as_dict(snapshot: Snapshot) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Entry:
-    """One snapshot, and what is new in it. ``plan``'s files live until the next entry is asked."""
+    """One snapshot and its changes. ``plan``'s files are deleted when the next entry is read."""
 
     snapshot: Snapshot
     since: Snapshot | None = None
-    """the one that it was compared with; None: with none"""
+    """the older snapshot that it was compared with; None if there was none"""
     plan: Plan | None = None
     notes: tuple[str, ...] = ()
 
@@ -70,7 +70,7 @@ class Entry:
         return not any(note.startswith(_UNREAD) for note in self.notes)
 
     def as_dict(self) -> dict[str, Any]:
-        """One of `replicator log --json`, but for its ``changes`` (docs/json.md)."""
+        """An entry of `replicator log --json`, without its ``changes`` (docs/json.md)."""
         return {
             "snapshot": snapshot_as_dict(self.snapshot),
             "since": str(self.since.position) if self.since is not None else None,
@@ -85,7 +85,7 @@ class Entry:
         return change_words.changes(self.plan) if self.plan is not None else iter(())
 
     def lines(self) -> Iterator[str]:
-        """The same for people."""
+        """One line a row change, for people."""
         return change_words.lines(self.plan) if self.plan is not None else iter(())
 
 
@@ -101,11 +101,11 @@ def entries(
     most: int | None = None,
     since: Position | None = None,
 ) -> Iterator[Entry]:
-    """The newest ``most`` of a listing, or those after ``since``, newest first.
+    """Yield entries for the newest ``most`` snapshots, or those after ``since``, newest first.
 
-    Each snapshot is fetched once, and at most two lie in the work folder. One that cannot be read
-    becomes an entry that says so, and the next newer one is compared with an older one. Raises
-    RepositoryErrors, StateError.
+    Each snapshot is fetched once, and at most two are in the work folder. A snapshot that cannot
+    be read becomes an entry that says so; the next newer one is then compared with an older one.
+    Raises RepositoryErrors, StateError.
     """
     found = _all(instance, snapshots, since)
     for number, entry in enumerate(found, 1):
@@ -166,7 +166,7 @@ def _first(read: _Read, unread: bool) -> Entry:
 
 
 def _compared(instance: Instance, newer: _Read, older: _Read) -> Entry:
-    """The entry of ``newer``, with all that the two have in common compared."""
+    """The entry of ``newer``: the tables that both snapshots have, compared."""
     notes = [*_marks(newer.snapshot), *_differences(newer, older)]
     same = set(older.dump.manifest.tables) & set(newer.dump.manifest.tables)
     for name in sorted(same):
@@ -189,7 +189,7 @@ def _marks(snapshot: Snapshot) -> Iterator[str]:
 
 
 def _differences(newer: _Read, older: _Read) -> Iterator[str]:
-    """What is not the same about the two, and not a row."""
+    """Sentences on what differs between two snapshots besides their rows."""
     ours, theirs = newer.snapshot.label, older.snapshot.label
     if ours.position == theirs.position:
         yield f"two snapshots are {ours.position}, of {theirs.leader} and {ours.leader}"
@@ -212,7 +212,7 @@ def _differences(newer: _Read, older: _Read) -> Iterator[str]:
 
 
 def _other_columns(newer: Dump, older: Dump, table: str) -> list[str]:
-    """The columns of a table that only one of two dumps has, `+` and `-` before their names."""
+    """The columns of a table that only one dump has: `+name` for the newer, `-name` the older."""
     found: list[str] = []
     runtime = bool(newer.manifest.tables[table].runtime), bool(older.manifest.tables[table].runtime)
     kinds = ["tables", "runtime"] if all(runtime) else ["tables"]

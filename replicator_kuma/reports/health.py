@@ -1,10 +1,10 @@
-"""Whether an instance works, and whether it replicates: two questions, asked by other programs.
+"""Tells other programs whether an instance works (`health`) and whether it replicates (`fresh`).
 
-`health` is for a container's health check, which restarts what is unhealthy. `fresh` is for a
-monitor: no restart helps when the repository is away.
+`health` is for a container's health check, which restarts an unhealthy container. `fresh` is for a
+monitor: a restart does not help while the repository is away.
 
-Under `replicator run` the supervisor's sign of life decides. Where no supervisor has ever run, or
-a cycle has ended after its last sign of life, the last cycle decides: cron runs the cycles then.
+Under `replicator run` the supervisor's heartbeat decides. If no supervisor has ever run, or if a
+cycle has ended after its last heartbeat, the last cycle decides: cron runs the cycles then.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from replicator_kuma.replication.state.file import StateFile
 from replicator_kuma.replication.state.state import State
 
 AFTER = 3 * heartbeat.EVERY
-"""seconds; a cycle that ended sooner after a last beat may have been that supervisor's own"""
+"""Seconds: a cycle that ended sooner after the last heartbeat may be that supervisor's own."""
 
 
 def health(settings: Settings, max_age: float | None = None) -> str | None:
-    """Why this instance is broken, None when it is not; reads two small files.
+    """Why this instance is unhealthy; None if it is healthy. Reads two small files.
 
-    ``max_age``: how many seconds ago a cycle may last have gone well.
+    ``max_age``: the longest time in seconds since the last cycle that went well.
     """
     folder = settings.state_dir
     supervised = heartbeat.seen_at(folder) > 0
@@ -47,10 +47,10 @@ def health(settings: Settings, max_age: float | None = None) -> str | None:
 
 
 def fresh(settings: Settings, max_age: float | None = None) -> Freshness:
-    """How fresh this instance's rows are; reads one small file. A StateError is part of it.
+    """How fresh this instance's rows are; reads one small file. An unreadable state is LATE.
 
-    ``max_age``: how many seconds ago a cycle may last have gone well; None for three intervals of
-    its role, and half an hour at least.
+    ``max_age``: the longest time in seconds since the last cycle that went well; None for three
+    intervals of its role, and at least half an hour.
     """
     try:
         state = StateFile(settings.state_dir).load()
@@ -63,9 +63,9 @@ def fresh(settings: Settings, max_age: float | None = None) -> Freshness:
 
 
 def _is_history(state: State, folder: Path) -> bool:
-    """Whether a cycle ended after the supervisor did: cron or a person runs the cycles now.
+    """Whether a cycle ended after the supervisor had gone: cron or a person runs the cycles now.
 
-    A supervisor that hangs still listens at its socket, and its worker may end cycles.
+    A supervisor that hangs is not gone: it listens at its socket, and its worker may end cycles.
     """
     if state.outcome.last is None or state.outcome.last.at <= heartbeat.seen_at(folder) + AFTER:
         return False
@@ -77,14 +77,14 @@ def _is_history(state: State, folder: Path) -> bool:
 
 def _supervisor(folder: Path) -> str | None:
     trouble = heartbeat.trouble(heartbeat.read(folder))
-    # A supervisor that cannot write its beat looks like one that is gone.
+    # A supervisor that cannot write its heartbeat looks like one that is gone.
     if trouble is not None and _free(folder) < heartbeat.ROOM:
         return f"{trouble}, and no space is left in {folder}"
     return trouble
 
 
 def _by_cycles(state: State, folder: Path) -> str | None:
-    """Why the last cycle failed, if it did: where no supervisor runs, it alone decides."""
+    """Why the last cycle failed; None if it went well. It decides where no supervisor runs."""
     if state.outcome.last is None:
         return "replicator run is not running here, and no cycle has ended yet"
     if not state.outcome.last.ok:

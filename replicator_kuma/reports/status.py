@@ -1,4 +1,4 @@
-"""Makes the document of an instance, of what is known here and what the repository answers."""
+"""Builds an instance's status document from local files and the repository's answer."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _REPLICAS = {mode.value for mode in Mode if mode.replica}
 
 @dataclass(frozen=True)
 class Answer:
-    """What the repository said."""
+    """The repository's answer."""
 
     snapshots: repository.Listing = field(default_factory=repository.Listing)
     unknown: str = ""
@@ -48,9 +48,9 @@ class Answer:
 
 
 def status(settings: Settings, ask: Callable[[], Answer] | None = None) -> document.Status:
-    """The document; without ``ask`` nobody is waited for. Raises StateError, and what it raises.
+    """The status document, with the answer of ``ask`` if any. Raises StateError and ask's errors.
 
-    What is known here is read first: what a repository takes to answer makes no supervisor dead.
+    Local files are read first: a slow repository must not make the supervisor's heartbeat look old.
     """
     state = StateFile(settings.state_dir).load()
     role = settings.mode.value if settings.mode else state.outcome.role
@@ -68,7 +68,7 @@ def status(settings: Settings, ask: Callable[[], Answer] | None = None) -> docum
     listed = dict(applying.bad_listed)
     published = leading.published
     own = newest is None or (published and published.position == newest.position)
-    # later than that it is no time that a cycle waits until: the clock was set
+    # no cycle waits longer than LONGEST: beyond it, the clock was set
     waits = follows and 0 < applying.waits_until - time.time() <= restart_cooldown.LONGEST
     return document.Status(
         role=role or None,
@@ -102,7 +102,7 @@ def status(settings: Settings, ask: Callable[[], Answer] | None = None) -> docum
         drill_failed=upkeep.drill_failed.sentence if upkeep.drill_failed else None,
         away=tuple(document.Away(a.name, Moment(a.since), a.why) for a in state.away if follows),
         chores=tuple(map(_job, upkeep.jobs)),
-        # one that was promoted leads before its mode says so
+        # a promoted instance leads before its mode says so
         lagging=state.lagging or None if state.promoted or not follows else None,
         repositories=tuple(map(document.Repository.of, upkeep.repositories)),
         problems=tuple(_problem(one) for one in state.problems if _is_open(one, state, follows)),
@@ -118,7 +118,7 @@ def status(settings: Settings, ask: Callable[[], Answer] | None = None) -> docum
 
 
 def _is_open(problem: Problem, state: State, follows: bool) -> bool:
-    """Whether it goes on, and this role can end it: what was of the role before stays noted."""
+    """Whether a problem lasts and this role can end it: the state keeps those of the old role."""
     what = problem.what
     if what in (DRIFT, HOLD) or what.startswith(AWAY):
         return follows and problem.since > 0
@@ -131,7 +131,7 @@ def _problem(one: Problem) -> document.Problem:
 
 
 def _with_away(state: State, away: Mapping[str, ReplicatorError]) -> State:
-    """The state with who of two gave no answer just now."""
+    """The state, updated by which of two repositories gave no answer just now."""
     for one in state.away:
         if one.name not in away:
             state = transitions.cleared(state, AWAY + one.name)
@@ -142,7 +142,7 @@ def _with_away(state: State, away: Mapping[str, ReplicatorError]) -> State:
 
 
 def _as_listed(state: State, snapshots: Sequence[repository.Snapshot]) -> State:
-    """The state with the ids that its snapshots have in this listing: people type those."""
+    """The state with its snapshots' ids replaced by those of this listing: people type these."""
     ids = {snapshot.key: snapshot.id for snapshot in snapshots}
     by_name = {name: snapshot.id for snapshot in snapshots for name in snapshot.ids}
 
@@ -176,7 +176,7 @@ def _engine(settings: Settings) -> str | None:
 
 
 def _policy(settings: Settings) -> document.Policy:
-    """What was chosen against the catalog's defaults; reads the file of overrides."""
+    """The operator's choices that differ from the defaults; reads the file of overrides."""
     from replicator_kuma.config.build import read_policy
     from replicator_kuma.dump.catalog import SETTINGS, TABLES, choose
 
@@ -227,7 +227,7 @@ def _snapshot(ref: SnapshotRef | None) -> document.Snapshot | None:
 
 
 def holding(hold: Hold | None) -> document.Holding | None:
-    """Where a replica stays, as `status` and `diff` print it."""
+    """A replica's hold in the form that `status` and `diff` print."""
     if hold is None:
         return None
     position, snapshot = (hold.mark.position, hold.mark.snapshot) if hold.mark else (None, None)
@@ -282,7 +282,7 @@ def _waits_words(state: State) -> str:
 
 
 def _unconfirmed_words(state: State) -> str:
-    """What an apply that is not confirmed has got to; empty where there is none."""
+    """How far an unconfirmed apply has got, in words; empty if there is none."""
     pending = state.applying.pending
     if pending is None:
         return ""

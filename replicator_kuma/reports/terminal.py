@@ -1,4 +1,4 @@
-"""The document of an instance as lines for people."""
+"""Prints an instance's status document as lines for people."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TO_LEAD = (
 
 
 def lines(told: document.Status) -> Iterator[tuple[str, str]]:
-    """Pairs of a name and a value."""
+    """Yield pairs of a name and a value."""
     role = _ROLES.get(told.role or "", "no role set")
     if told.promoted:
         role = "promoted, but by its REPLICATOR_MODE still a replica"
@@ -84,8 +84,8 @@ def _supervisor(told: document.Status) -> Iterator[tuple[str, str]]:
         yield "supervisor", "not running"
         return
     yield "supervisor", f"process {found.pid}, Kuma {found.kuma}"
-    # The sign of life may be older than the state: a cycle whose end is noted is over. The start
-    # goes on after its own cycle.
+    # The heartbeat may be older than the state: if the state has a cycle's end, the cycle is over.
+    # The start job goes on after its own cycle.
     last = told.last_cycle
     ended = last is not None and found.job_since is not None and last.at >= found.job_since
     job = None if ended and found.job != START else found.job
