@@ -1,8 +1,8 @@
-"""Whether kuma.db is whole: what SQLite finds, told apart by what it means and what mends it.
+"""Checks whether kuma.db is intact, and sorts SQLite's findings by their meaning and their repair.
 
-Damage of the file, an index that does not fit its table, a row that its own table would refuse, an
-object that this SQLite cannot look at: the first two bar who reads the table, the third is the
-row's fault, the last bars only who needs the object.
+A damaged file, or an index that does not fit its table: nobody may read the table. A row that its
+own table would refuse: a RowFault. An object that this SQLite cannot check (it lacks a module):
+an error only for an action that needs the object.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def examine(
 
 
 def _tables(connection: sqlite3.Connection) -> list[str]:
-    """Tables that have pages: a virtual one has none, and its module may not be here."""
+    """Tables that have pages: a virtual table has none, and SQLite may lack its module."""
     sql = "SELECT name FROM sqlite_master WHERE type = 'table' AND rootpage > 0 ORDER BY name"
     return [row[0] for row in connection.execute(sql)]
 
@@ -65,7 +65,7 @@ def _tables(connection: sqlite3.Connection) -> list[str]:
 def _own(
     connection: sqlite3.Connection, table: str, writing: bool, settings: Collection[str]
 ) -> list[str]:
-    """One replicated table: raises for what bars it, returns what does not."""
+    """Check one replicated table: raises if it must not be used, returns the other findings."""
     try:
         found = _lines(connection, f"PRAGMA integrity_check({double_quoted(table)})")
     except _Unseen as error:
@@ -95,7 +95,7 @@ def _own(
 
 
 def _rest(connection: sqlite3.Connection, there: Sequence[str], writing: bool) -> list[str]:
-    """The whole file, once what is replicated has been found whole."""
+    """Check the whole file, after the replicated tables were found intact."""
     odd = []
     try:
         found = _lines(connection, "PRAGMA quick_check")
@@ -120,11 +120,11 @@ def _rest(connection: sqlite3.Connection, there: Sequence[str], writing: bool) -
 
 
 class _Unseen(Exception):
-    """SQLite lacks what it needs to look: a collation, a function, a module."""
+    """SQLite cannot check an object: it lacks a collation, a function or a module."""
 
 
 def _lines(connection: sqlite3.Connection, pragma: str) -> list[str]:
-    """What a check finds, without the line that says where it looked; empty: all is well."""
+    """The findings of a check, without the line that names its scope; empty if all is well."""
     try:
         found = [str(row[0]) for row in connection.execute(pragma)]
     except sqlite3.OperationalError as error:
@@ -153,9 +153,9 @@ def _unseen(table: str, error: _Unseen) -> DatabaseError:
 def _fault(
     connection: sqlite3.Connection, table: str, line: str, settings: Collection[str]
 ) -> RowFault | None:
-    """Names the first rows: each is put into an empty table of the same definition.
+    """A RowFault that names the first bad rows: an empty table of the same definition refuses them.
 
-    None where all are settings that stay here.
+    None if all of them are settings that are not replicated.
     """
     with contextlib.suppress(sqlite3.Error):
         if refused := list(_refused(connection, table, settings, together=True)):
@@ -173,7 +173,7 @@ def _listed(what: str, lines: Sequence[str]) -> str:
 def _misheld(
     connection: sqlite3.Connection, table: str, settings: Collection[str]
 ) -> Iterator[str]:
-    """Values that were stored under another type: a replica would read other ones back."""
+    """Values that were stored under another column type: a replica would read back other values."""
     sql = f"PRAGMA table_info({double_quoted(table)})"
     types = {name: kind.lower() for _id, name, kind, *_rest in connection.execute(sql)}
     suspect = [s for name, kind in types.items() if (s := _suspect(name, affinity(kind)))]
@@ -195,9 +195,9 @@ def _misheld(
 
 
 def _suspect(column: str, kind: str) -> str:
-    """A condition for values that may be stored under another type, a few too many."""
+    """An SQL condition for values that may be stored under another type; it matches a few more."""
     name = double_quoted(column)
-    # a numeral; a date is none
+    # text that may be a number, but not a date
     text = (
         f"(typeof({name}) = 'text' AND {name} GLOB '*[0-9]*' "
         f"AND {name} NOT GLOB '*[A-DF-Za-df-z:/]*')"
@@ -226,7 +226,7 @@ def _travels(
 
 
 def _row(table: str, columns: Sequence[str], row: Sequence[Any]) -> str:
-    """Which row it is; links have no name, so their id says it."""
+    """The row's name; a link has no name, so its id is added."""
     name = describe_row(table, columns, row)
     key = f" (id {row[columns.index('id')]})" if TABLES[table].unkeyed and "id" in columns else ""
     return f"{name}{key}"
@@ -239,7 +239,7 @@ def _refused(
     *,
     together: bool = False,
 ) -> Iterator[str]:
-    """``together``: the trial keeps all rows, so that two of them may collide."""
+    """Yield the rows that an empty copy refuses; ``together``: also those that collide."""
     quoted = double_quoted(table)
     cursor = connection.execute(f"SELECT * FROM {quoted} NOT INDEXED")
     columns = [column[0] for column in cursor.description]
@@ -268,7 +268,7 @@ def _refused(
 def _unchecked(
     connection: sqlite3.Connection, table: str, settings: Collection[str]
 ) -> Iterator[str]:
-    """Rows that break a CHECK: a read-only connection does not look for them itself."""
+    """Rows that break a CHECK: SQLite's own check skips them on a read-only connection."""
     sql = "SELECT sql FROM sqlite_master WHERE type = 'table' AND name = ?"
     (definition,) = connection.execute(sql, (table,)).fetchone()
     for rule in _checks(definition):
@@ -308,7 +308,7 @@ def _breaking(table: str, refused: Sequence[str]) -> RowFault:
 
 
 def _reason(error: sqlite3.IntegrityError) -> str:
-    """Which column, in words; a value is never shown."""
+    """The column and the broken rule, in words; a value is never shown."""
     _what, _, named = str(error).partition(" constraint failed: ")
     match error.sqlite_errorname:
         case "SQLITE_CONSTRAINT_NOTNULL":

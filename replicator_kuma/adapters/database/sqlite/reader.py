@@ -1,4 +1,4 @@
-"""Kuma's SQLite database, read: rows, schema, and SQLite's errors as ours."""
+"""Reads Kuma's SQLite database: rows and schema; translates SQLite's errors into ours."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def explained() -> Iterator[None]:
     try:
         yield
     except sqlite3.DatabaseError as error:
-        # a row's value can stand in the text of no sqlite3 error but these of a constraint,
-        # which the writer translates itself
+        # only the text of a constraint's error can hold a row's value: the writer translates
+        # those errors itself
         raise _translate(error) from error
 
 
@@ -47,11 +47,11 @@ def _translate(error: sqlite3.DatabaseError) -> DatabaseError:
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return DatabaseLocked("Kuma's database is locked by another program")
         case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
-            # the code is that of any damage: only the text tells what one definition is at fault
+            # all damage has this code: only the text tells that a single definition is at fault
             hint = _DEFINITION if str(error).startswith("malformed database schema (") else None
             return DatabaseCorrupt(f"Kuma's database is damaged: {error}", hint=hint)
         case sqlite3.SQLITE_CANTOPEN:
-            # it is there and readable (`_require_file`): what SQLite makes beside it is not
+            # the file is there and readable (`_require_file`): the files beside it are not
             return DatabaseError(f"Kuma's database cannot be opened: {error}", hint=_NOT_OURS)
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
             return DatabaseError(f"Kuma's database cannot be written: {error}", hint=_NOT_OURS)
@@ -69,7 +69,7 @@ def _translate(error: sqlite3.DatabaseError) -> DatabaseError:
 
 
 class SqliteReader(SqlReader):
-    """Reads of one connection that is inside a transaction."""
+    """Reads through one connection that is inside a transaction."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class SqliteReader(SqlReader):
         settings: frozenset[str] = SETTINGS,
         fingerprint: str = "",
     ) -> None:
-        """``fingerprint`` is of the files before the transaction began."""
+        """``fingerprint``: that of the files before the transaction began."""
         super().__init__(read_schema(connection, settings))
         self._connection = connection
         self._before = fingerprint
@@ -96,7 +96,7 @@ class SqliteReader(SqlReader):
                     done += 1
                 return
             except sqlite3.OperationalError as error:
-                # CPython's own message for text that is no UTF-8; it has no SQLite error code
+                # CPython raises this for text that is not UTF-8, without an SQLite error code
                 if getattr(error, "sqlite_errorcode", None) is not None:
                     raise
             cursor = self._connection.cursor()
@@ -107,7 +107,7 @@ class SqliteReader(SqlReader):
 
     @contextlib.contextmanager
     def _raw_text(self) -> Iterator[None]:
-        """Text that is no UTF-8 keeps its bytes; a slower way, so only where it is needed."""
+        """Keep the bytes of text that is not UTF-8; it is slower, so used only where needed."""
         self._connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
         try:
             yield
@@ -141,7 +141,7 @@ def read_schema(connection: sqlite3.Connection, settings: frozenset[str] = SETTI
             if name.startswith("sqlite_"):
                 continue
             if name not in TABLES and name not in LOCAL:
-                # nobody's business: it may need a module or a function that is not here
+                # not replicated: to read it may need a module or a function that SQLite lacks
                 tables[name] = TableSchema({})
                 continue
             table = database.table(name)

@@ -24,16 +24,16 @@ from replicator_kuma.dump.catalog import LOCAL, TABLES
 log = logging.getLogger(__name__)
 
 _OTHER_ROWS = 10_000
-"""Of a table that nobody knows so many rows are copied: a trigger may look at them."""
+"""How many rows of an unknown table are copied, since a trigger may read them."""
 
 
 class _RowsAtFault(Exception):
-    """A live row that its table would not take today: the apply may put it right."""
+    """A live row that its own table would refuse today; the apply may repair it."""
 
 
 @contextlib.contextmanager
 def rehearsal(live: Path, settings: frozenset[str], folder: Path) -> Iterator[SqliteWriter | None]:
-    """See `Store.rehearsal`: of the database file ``live``."""
+    """See `Store.rehearsal`; ``live`` is the database file."""
     folder.mkdir(mode=0o700)
     try:
         path = folder / "kuma.db"
@@ -55,10 +55,10 @@ def rehearsal(live: Path, settings: frozenset[str], folder: Path) -> Iterator[Sq
 
 
 def _fill(connection: sqlite3.Connection, live: Path) -> None:
-    """Tables with their rows first; then what would act on these rows."""
+    """Copy tables with their rows first; then triggers, views and indexes, which act on rows."""
     for pragma in ("synchronous = OFF", "foreign_keys = OFF"):
         connection.execute(f"PRAGMA {pragma}")
-    # rows that stand there break no rule by being copied
+    # rows that are there already may break a CHECK: to copy them is no new fault
     connection.execute("PRAGMA ignore_check_constraints = ON")
     source = url_quote(os.fsencode(live.absolute()))
     connection.execute("ATTACH ? AS live", (f"file:{source}?mode=ro",))
@@ -69,7 +69,7 @@ def _fill(connection: sqlite3.Connection, live: Path) -> None:
     ).fetchall()
     acts = any(kind == "trigger" for kind, _name, _sql in found)
     for kind, name, sql in found:
-        # what nobody replicates may be of a module that is not here: who needs it will miss it
+        # an unknown table may need a module that SQLite lacks; a trigger that needs it will fail
         known = name in TABLES or kind == "trigger"
         with contextlib.nullcontext() if known else contextlib.suppress(sqlite3.Error):
             connection.execute(sql)
@@ -82,7 +82,7 @@ def _fill(connection: sqlite3.Connection, live: Path) -> None:
 
 def _copy_rows(connection: sqlite3.Connection, name: str, *, whole: bool) -> None:
     table = double_quoted(name)
-    # table_info leaves out columns that are computed: they cannot be written
+    # table_info leaves out computed columns, which cannot be written
     columns = ", ".join(
         double_quoted(row[1]) for row in connection.execute(f"PRAGMA main.table_info({table})")
     )
@@ -96,7 +96,7 @@ def _copy_rows(connection: sqlite3.Connection, name: str, *, whole: bool) -> Non
 
 
 def obstacles(reader: SqliteReader, tables: Collection[str]) -> list[str]:
-    """Why rows of these tables could not be written, in words: compiled, and never run."""
+    """Why rows of these tables could not be written, in words: compiles statements, runs none."""
     found = []
     for table in tables:
         for sql in statements(table, sorted(reader.schema.tables[table].columns)):

@@ -1,4 +1,4 @@
-"""A drill's scratch database on SQLite: a file of its own, empty, with the live one's schema."""
+"""A drill's scratch database on SQLite: a new, empty file with the live database's schema."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _KEYS = ", ".join(f"'{key}'" for key in SCHEMA_SETTINGS)
 
 
 def create(live: SqliteReader, path: Path, connect: Connect) -> None:
-    """Make the file ``path``, to which ``connect`` leads, an empty database of ``live``'s schema.
+    """Create the file ``path`` as an empty database with ``live``'s schema; ``connect`` opens it.
 
-    Raises DatabaseError for the live one, StateError for the new.
+    Raises DatabaseError for the live database, StateError for the new one.
     """
-    # tables first. Triggers too: what they do to rows is part of what a restore meets
+    # tables first. Triggers too: a restore meets what they do to rows
     made = live.query(
         "SELECT tbl_name, sql FROM sqlite_master "
         "WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' "
@@ -60,7 +60,7 @@ def _fill(
         try:
             connection.execute(sql)
         except sqlite3.OperationalError:
-            # a module that is not here, or a table that its module has made already
+            # SQLite lacks a module, or the module has made this table already
             if table in TABLES or table in LOCAL:
                 raise
     for name, found in rows.items():
@@ -73,9 +73,9 @@ def _fill(
 def quieten(path: Path, connect: Connect) -> Account:
     """See `Store.quieten`: no monitor is active, no notification is left.
 
-    Of the settings only those stay that tell the schema.
+    Only the settings that tell the schema are kept.
     """
-    # a Kuma 2.x reads there that it is on SQLite
+    # this file tells a Kuma 2.x to use SQLite
     config = path.with_name("db-config.json")
     config.touch(mode=0o600)
     config.write_text('{"type": "sqlite"}\n')
@@ -103,6 +103,6 @@ _QUIET = (
     "DELETE FROM monitor_notification",
     "DELETE FROM notification",
     "UPDATE maintenance SET active = 0",
-    # a tunnel, a name service, a look for updates: what Kuma starts when it boots
+    # else Kuma opens a tunnel, starts nscd and looks for updates when it boots
     f'DELETE FROM setting WHERE "key" NOT IN ({_KEYS})',
 )

@@ -1,4 +1,4 @@
-"""Kuma's database in SQLite: consistent reads that never disturb Kuma, and looks at its health."""
+"""Kuma's database in SQLite: consistent reads that never disturb Kuma, writes and checks."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class SqliteStore:
 
     @property
     def file(self) -> Path:
-        """The real file, as SQLite finds it: where kuma.db is a link, -wal and -shm lie there."""
+        """The real file: if kuma.db is a link, SQLite keeps -wal and -shm beside its target."""
         return Path(os.path.realpath(self.path))
 
     @property
@@ -78,7 +78,7 @@ class SqliteStore:
         except (FileNotFoundError, NotADirectoryError):
             return False
         except OSError:
-            return True  # it is there, in a way that `connect` explains
+            return True  # it is there, but unusable: `connect` explains why
         return True
 
     def connect(self, mode: str = "rw", timeout: float = BUSY_TIMEOUT) -> sqlite3.Connection:
@@ -101,9 +101,9 @@ class SqliteStore:
         return connection
 
     def _require_file(self) -> None:
-        """Raise DatabaseMissing or DatabaseError where SQLite would find no file that it may read.
+        """Raise DatabaseMissing or DatabaseError if SQLite would find no readable file.
 
-        SQLite itself says "unable to open database file", whatever the reason is.
+        SQLite itself only says "unable to open database file", for every reason.
         """
         try:
             mode = self.path.stat().st_mode
@@ -116,7 +116,7 @@ class SqliteStore:
             raise DatabaseError(f"this user may not read {self.path}", hint=_NOT_OURS)
 
     def _unreachable(self, error: OSError) -> DatabaseError:
-        """Why there is no way to the file."""
+        """The error that says why the file cannot be reached."""
         if error.errno == errno.ELOOP:
             return DatabaseMissing(f"there is no database {self.path}: the link leads to itself")
         linked = os.path.islink(self.path)  # noqa: PTH114  (Path's raises, without permission)
@@ -134,8 +134,8 @@ class SqliteStore:
     def _readable(self) -> sqlite3.Connection:
         """A connection inside a read transaction.
 
-        Read-only first. After a crash SQLite has to roll back a journal or recover the WAL, which
-        a read-only connection may not do: then, and only then, one that may write.
+        It is read-only if possible. After a crash SQLite has to roll back a journal or recover the
+        WAL, which a read-only connection cannot do: only then is a writable connection used.
         """
         for mode in ("ro", "rw"):
             connection = self.connect(mode)
@@ -156,9 +156,9 @@ class SqliteStore:
         connection = self.connect()
         try:
             with explained():
-                # foreign keys off: with them on, a row that is replaced takes its heartbeats
-                # along, and children could not come before parents; the references are checked
-                # before the commit instead. Cannot be changed inside a transaction.
+                # foreign keys off: with them on, replacing a row would delete its heartbeats, and
+                # children could not be written before parents. References are checked before the
+                # commit instead. The setting cannot be changed inside a transaction.
                 connection.execute("PRAGMA foreign_keys = OFF")
                 connection.execute("PRAGMA synchronous = FULL")
                 connection.execute("BEGIN IMMEDIATE")
@@ -205,7 +205,7 @@ class SqliteStore:
             raise DatabaseError(f"this user may not write to {self.path}", hint=_NOT_OURS)
         try:
             with contextlib.closing(self.connect()) as connection, explained():
-                connection.execute("BEGIN IMMEDIATE")  # and nothing else: it is held no millisecond
+                connection.execute("BEGIN IMMEDIATE")  # the lock is held for less than 1 ms
                 connection.execute("ROLLBACK")
         except DatabaseLocked as error:
             found = ", ".join(map(str, self.holders()))
@@ -225,10 +225,10 @@ class SqliteStore:
                 continue
             except OSError as error:
                 raise self._unreachable(error) from error
-            if suffix and not stat.st_size:  # a read alone makes an empty one: there is nothing
+            if suffix and not stat.st_size:  # an empty one: a read creates it, so it is no change
                 parts.append("-")
                 continue
-            # SQLite as root gives the WAL its owner at each open, which is a new ctime
+            # SQLite as root sets the WAL's owner at each open, which changes its ctime
             changed = stat.st_mtime_ns if suffix else max(stat.st_mtime_ns, stat.st_ctime_ns)
             newest = max(newest, changed)
             parts.append(f"{stat.st_ino}.{stat.st_size}.{changed}")
@@ -266,7 +266,7 @@ class SqliteStore:
         yield made
 
     def forget_scratch(self) -> None:
-        """It lies in the drill's folder."""
+        """Do nothing: the scratch file is deleted with the drill's folder."""
 
     def quieten(self) -> Account:
         from replicator_kuma.adapters.database.sqlite.scratch import quieten

@@ -1,9 +1,9 @@
 """Ensures that root opens Kuma's kuma.db, and no file that Kuma's user put in its place.
 
-SQLite follows links at kuma.db, and looks up its path by itself. What lies beside it (-wal, -shm,
--journal) it opens without following a link, and gives to the owner of kuma.db. Files of a
-database must not be opened here in any other way than by O_PATH: whatever closes a descriptor of
-theirs drops SQLite's locks on them.
+SQLite looks up the path itself, and follows a link at kuma.db. It opens the files beside it (-wal,
+-shm, -journal) without following links, and gives them to the owner of kuma.db. This module must
+open a database's files by O_PATH only: to close any other descriptor of such a file drops SQLite's
+locks on it.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ Identity = tuple[int, int]
 
 
 def vouch(path: Path) -> Identity | None:
-    """Which file SQLite may open at this path; None where this is not root: all may be opened.
+    """The file that SQLite may open at this path; None if we are not root: any may be opened.
 
-    Raises DatabaseError for a link, here or beside it, that another user may have made,
-    DatabaseMissing where there is no file.
+    Raises DatabaseError for a link, at the path or beside it, that another user may have made,
+    DatabaseMissing if there is no file.
     """
     if os.geteuid() != 0:
         return None
@@ -71,7 +71,7 @@ def require_open(path: Path, expected: Identity | None) -> None:
 
 
 def _open_files() -> set[Identity]:
-    """Of all that this process has open; nothing is opened for it."""
+    """The identities of all files that this process has open; it opens none of them."""
     found = set()
     for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
         try:

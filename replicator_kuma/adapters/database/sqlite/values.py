@@ -1,4 +1,4 @@
-"""How SQLite holds values: by a column's affinity (https://sqlite.org/datatype3.html)."""
+"""How SQLite stores values: by a column's affinity (https://sqlite.org/datatype3.html)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def affinity(declared: str) -> str:
 
 
 class SqliteRepresentation:
-    """SQLite's way: it holds everything, some numbers and numerals in another form."""
+    """SQLite's representation: it stores any value, some numbers and numerals in another form."""
 
     def converter(self, table: str, column: Column) -> Convert | None:
         match affinity(column.type):
@@ -79,7 +79,7 @@ def _numeric(kind: str, value: Value) -> Value:
 
 
 def _stored(kind: str, value: Value) -> Value:
-    """What SQLite makes of a value that it may hold in another form; raises Misfit for a loss."""
+    """A value as SQLite stores it, maybe in another form; raises Misfit if it would change."""
     if type(value) is bytes:
         return value
     if isinstance(value, str):
@@ -95,9 +95,9 @@ def _stored(kind: str, value: Value) -> Value:
 
 @functools.lru_cache(maxsize=1024)
 def _ask(kind: str, _type: str, _repr: str, value: Value) -> Value:
-    """SQLite itself knows best; such values are rare, and come in numbers where they come.
+    """Ask SQLite how it stores a value. Such values are rare, but often repeat: so it is cached.
 
-    The type and the spelling tell values apart that Python takes for equal (1 and 1.0).
+    The cache also needs the type and the spelling: Python takes 1 and 1.0 for equal.
     """
     with contextlib.closing(sqlite3.connect(":memory:")) as connection:
         connection.execute(f"CREATE TABLE held (value {kind})")
@@ -107,7 +107,7 @@ def _ask(kind: str, _type: str, _repr: str, value: Value) -> Value:
 
 
 def _equal(value: Value, found: Value) -> bool:
-    """Whether a number is the same in another form."""
+    """Whether two forms of a number are equal."""
     if type(value) is type(found):
         return value == found
     if isinstance(value, str):

@@ -20,15 +20,15 @@ _ROWS = 32
 
 
 def key_column(table: str) -> str:
-    """The column that a row is found by."""
+    """The column that identifies a row."""
     return "key" if table == "setting" else "id"
 
 
 @contextlib.contextmanager
 def _refusing(table: str) -> Iterator[None]:
-    """A broken constraint is the snapshot's fault; its text may hold a value: not shown.
+    """Turn a broken constraint into SnapshotRefused, without its text, which may hold a value.
 
-    But for what a trigger refuses: Kuma has none.
+    A trigger's refusal is not the snapshot's fault, since Kuma has no triggers.
     """
     try:
         yield
@@ -41,7 +41,7 @@ def _refusing(table: str) -> Iterator[None]:
 
 
 class SqliteHistory(History):
-    """Set aside it has the monitor's id with a minus."""
+    """History that is set aside has the negative id of its monitor."""
 
     aside = "< 0"
 
@@ -79,7 +79,7 @@ class SqliteWriter(SqliteReader, SqlWriter):
     def delete(self, table: str, keys: Iterable[Any]) -> None:
         self._whole.clear()
         waiting = iter(keys)
-        for first in waiting:  # else nothing is compiled: a trigger that is broken never fires
+        for first in waiting:  # without keys, compile nothing: a broken trigger must not fail then
             with explained(), _refusing(table):
                 self._connection.executemany(
                     _delete_sql(table), ((key,) for key in itertools.chain((first,), waiting))
@@ -107,8 +107,8 @@ class SqliteWriter(SqliteReader, SqlWriter):
         self._whole.clear()
         with explained(), _refusing(table):
             for batch in chunks(rows, _ROWS):
-                # sqlite3 takes far longer over None than over a value: a column that holds
-                # nothing else is NULL in the statement
+                # binding None takes sqlite3 far longer than a value: a column that holds only
+                # None is NULL in the statement
                 full = [
                     n
                     for n, column in enumerate(zip(*batch, strict=True))
@@ -119,7 +119,7 @@ class SqliteWriter(SqliteReader, SqlWriter):
                 try:
                     self._connection.executemany(sql, ([row[n] for n in full] for row in batch))
                 except UnicodeEncodeError:
-                    # text that is no UTF-8: its bytes go in as a blob that SQLite calls text
+                    # text that is not UTF-8: bind its bytes as a blob and cast it to text
                     for row in batch:
                         self._upsert_raw(table, columns, keep, row)
 
@@ -146,7 +146,7 @@ class SqliteWriter(SqliteReader, SqlWriter):
 
 
 def statements(table: str, columns: Sequence[str]) -> tuple[str, str, str]:
-    """The three kinds of statements by which rows are written; unlike in their numbers only."""
+    """One statement of each kind that writes rows, with NULL for the values: to be compiled."""
     key = double_quoted(key_column(table))
     value = next((c for c in columns if c != key_column(table)), key_column(table))
     move = f"UPDATE {double_quoted(table)} SET {double_quoted(value)} = NULL WHERE {key} = NULL"
