@@ -1,4 +1,4 @@
-"""What a login to MariaDB may send, and what of it never goes where others read along."""
+"""Which login methods may send the password to MariaDB: none that reveals it in clear text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from replicator_kuma.base.errors import DatabaseUnreachable, SettingsError
 
 
 class _NotInClear:
-    """PyMySQL's handler of a way to log in: it sends nothing."""
+    """A PyMySQL handler for a login method that would reveal the password: it sends nothing."""
 
     def __init__(self, connection: Any) -> None:
         pass
@@ -29,14 +29,14 @@ NOT_IN_CLEAR: dict[str, Callable[[Any], Any]] = {
 }
 """PyMySQL's ``auth_plugin_map`` for a connection that is neither TLS nor a Unix socket.
 
-Otherwise it obeys whoever asks for the password itself.
+Without it, PyMySQL sends the password itself to any server that asks for it.
 """
 
 
 def encoded(login: Login) -> tuple[bytes, bytes, bytes]:
-    """User, password and database as they are sent; raises SettingsError.
+    """User, password and database as bytes in UTF-8; raises SettingsError.
 
-    PyMySQL would send a password's text as Latin-1.
+    PyMySQL would encode a password given as text in Latin-1.
     """
     user = _encoded("user", login.username)
     return user, _encoded("password", login.password), _encoded("database", login.database)

@@ -1,7 +1,7 @@
-"""What UNIQUE compares in MariaDB: exactly by asking a server, nearly by what is known here.
+"""How UNIQUE compares texts in MariaDB: exactly if a server can be asked, else approximately.
 
-Two texts are one to `utf8mb4_general_ci` and `utf8mb3_general_ci` (Kuma's) when they differ only
-in case, in accents, in spaces at their end, or in characters over U+FFFF, which are all alike.
+To `utf8mb4_general_ci` and `utf8mb3_general_ci` (Kuma's), two texts are equal if they differ only
+in case, in accents, in trailing spaces, or in characters above U+FFFF, which are all equal.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any
 from replicator_kuma.dump.values import is_plain
 
 Weights = Callable[[str, str, Sequence[str]], Sequence[bytes | None]]
-"""(charset, collation, texts) → what a server compares of each text; raises DatabaseError.
+"""(charset, collation, texts) → the sort weights of each text; raises DatabaseError.
 
-None of a text that weighs more than its max_allowed_packet.
+A text whose weights exceed the server's max_allowed_packet gets None.
 """
 
 Query = Callable[[str, Sequence[str]], Sequence[Sequence[Any]]]
@@ -27,16 +27,16 @@ _NAME = re.compile(r"[a-z0-9_]+", re.ASCII)
 _BATCH = 500
 
 _PAGES = frozenset({0x00, 0x01, 0x02, 0x03, 0x04, 0x05, 0x1E, 0x1F, 0x21, 0x24, 0xFF})
-"""High bytes of the characters that general_ci takes for another; all others are themselves."""
+"""High bytes of the characters that general_ci may fold into another; it keeps all others."""
 _OTHER = str.maketrans("ßϲ", "SΣ")
 _ITSELF = "ƞϙϵҋӆӊӎԁԃԅԇԉԋԍԏ"
-"""Letters that have a capital or an accent today, and had none for general_ci's authors."""
+"""Letters that general_ci does not fold: they got a capital or an accent in later Unicode."""
 _UNICODE = unicodedata.ucd_3_2_0
-"""The nearest to general_ci's tables; newer letters are themselves. Alike in every Python."""
+"""The Unicode nearest to general_ci's tables, alike in every Python; newer letters stay as is."""
 
 
 def ask(query: Query) -> Weights:
-    """Weights from a server: ``query`` is used for each call, with at most 500 texts at once."""
+    """Weights from a server, by ``query``: it sends at most 500 texts at once."""
 
     def weights(charset: str, collation: str, texts: Sequence[str]) -> Sequence[bytes | None]:
         if not (_NAME.fullmatch(charset) and _NAME.fullmatch(collation)):
@@ -53,12 +53,12 @@ def ask(query: Query) -> Weights:
 
 
 def pads(collation: str) -> bool:
-    """Whether spaces at the end of a text count for nothing (PAD SPACE)."""
+    """Whether the collation ignores spaces at the end of a text (PAD SPACE)."""
     return not (collation == "binary" or "nopad" in collation or "_0900_" in collation)
 
 
 def fold(charset: str, collation: str, texts: Sequence[str], weights: Weights | None) -> list[Any]:
-    """What is equal where the collation takes texts for one; exact with ``weights``.
+    """Keys that are equal if the collation takes the texts for equal; exact with ``weights``.
 
     Without them every collation that is not binary counts as general_ci.
     """
@@ -67,7 +67,7 @@ def fold(charset: str, collation: str, texts: Sequence[str], weights: Weights | 
         return cut
     if weights is None:
         return [general_ci(text) for text in cut]
-    # text that is no UTF-8 cannot be sent, and no MariaDB holds it
+    # text that is not UTF-8 cannot be sent, and no MariaDB can store it
     plain = [text for text in cut if is_plain(text)]
     space, *found = weights(charset, collation, [" ", *plain])
     if pads(collation):
@@ -78,14 +78,14 @@ def fold(charset: str, collation: str, texts: Sequence[str], weights: Weights | 
 
 
 def _without_end(weight: bytes | None, space: bytes | None) -> bytes | None:
-    """Spaces before what weighs nothing are at the end too."""
+    """The weights without trailing spaces, also those before characters without weight."""
     while space and weight and weight.endswith(space) and len(weight) % len(space) == 0:
         weight = weight[: -len(space)]
     return weight
 
 
 def general_ci(text: str) -> str:
-    """What general_ci compares of a text without spaces at its end."""
+    """The key by which general_ci compares a text; the text has no trailing spaces."""
     if text.isascii():
         return text.upper()
     return "".join(map(_general_ci, text))

@@ -1,4 +1,4 @@
-"""One connection to MariaDB: deadlines, session variables, streams, errors by their code."""
+"""One connection to MariaDB: sets deadlines and session variables, streams, translates errors."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ from replicator_kuma.base.errors import (
 from replicator_kuma.base.sockets import vouched_socket
 
 CONNECT_TIMEOUT = 10.0
-"""Seconds until the server has taken the login."""
+"""Seconds until the server must have accepted the login."""
 TIMEOUT = 60.0
-"""Seconds without a byte from the server, or without it taking one: a commit to a slow disk."""
+"""Seconds without a byte to or from the server: a commit to a slow disk takes long."""
 _LOCK_WAIT = 5
 _FETCH = 64
-"""Rows that are taken at once: a call for each would cost as much as a short row."""
+"""Rows that are fetched at once: one call for each would cost as much as reading a short row."""
 
 _SESSION = (
-    # what a server, or its operator, may have set otherwise
+    # a server or its operator may have set other values
     "SET SESSION time_zone = '+00:00', "
     "sql_mode = 'STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION', "
-    # on, a deleted row takes its heartbeats along, and children could not come before parents:
-    # the references are checked before the commit instead
+    # with checks on, deleting a row would delete its heartbeats, and children could not be written
+    # before parents: references are checked before the commit instead
     "foreign_key_checks = 0, unique_checks = 1, sql_safe_updates = 0, sql_auto_is_null = 0, "
     "sql_select_limit = 18446744073709551615, "
     f"innodb_lock_wait_timeout = {_LOCK_WAIT}, lock_wait_timeout = {_LOCK_WAIT}, "
@@ -55,7 +55,7 @@ _AS_TEXT = (
     FIELD_TYPE.DATETIME,
     FIELD_TYPE.TIMESTAMP,
     FIELD_TYPE.TIME,
-    # exact, trailing zeros too; a float of it would not be
+    # as text it is exact, trailing zeros too; as a float it would not be
     FIELD_TYPE.DECIMAL,
     FIELD_TYPE.NEWDECIMAL,
 )
@@ -72,7 +72,7 @@ _RULES = {
     **dict.fromkeys((3819, 4025), "CHECK"),
     **dict.fromkeys((1153, 1301), "longer than max_allowed_packet"),
 }
-"""What a row broke, by error code. 1242 is raised by the writer's own UNIQUE guard."""
+"""The rule that a row broke, by error code. 1242 comes from the writer's own UNIQUE guard."""
 _LOGIN = frozenset({1044, 1045, 1130, 1698, 1862, 4151})
 _AWAY = frozenset(
     {0, 1040, 1041, 1053, 1077, 1129, 1135, 1152, 1158, 1159, 1160, 1161, 1184, 1203}
@@ -99,9 +99,9 @@ _MEANT: tuple[tuple[Collection[int], type[DatabaseError], str, str | None], ...]
 )
 _STRAY = (
     *(OSError, struct.error, AssertionError, IndexError, ValueError, AttributeError),
-    RuntimeError,  # a server that asks for one of our files
+    RuntimeError,  # the server asks for one of our files
 )
-"""What PyMySQL raises where bytes are not those of the protocol."""
+"""What PyMySQL raises if the bytes do not follow the protocol."""
 
 
 class Link:
@@ -117,27 +117,27 @@ class Link:
         except BaseException:
             self.close()
             raise
-        # PyMySQL has one deadline for the login and for all that follows
+        # PyMySQL takes only one deadline, for the login and for all that follows
         self._connection._read_timeout = timeout  # type: ignore[attr-defined]
         self._connection._write_timeout = timeout  # type: ignore[attr-defined]
 
     def close(self) -> None:
-        """Say goodbye; what was not committed is rolled back by the server."""
+        """Close the connection; the server rolls back what was not committed."""
         with contextlib.suppress(Exception):
             self._connection.close()
 
     def run(self, sql: str | bytes, table: str = "") -> int:
-        """Run a statement; the number of rows that changed.
+        """Run a statement; return the number of changed rows.
 
-        Raises SnapshotRefused when it writes to ``table`` and a row breaks a rule of it.
+        Raises SnapshotRefused if it writes to ``table`` and a row breaks a rule of that table.
         """
         self._spill()
         with explained(table), self._connection.cursor() as cursor:
-            text: Any = sql  # bytes go as they are
+            text: Any = sql  # PyMySQL sends bytes unchanged
             return int(cursor.execute(text))
 
     def all(self, sql: str) -> list[tuple[Any, ...]]:
-        """All rows of a statement whose result is small."""
+        """Return all rows of a statement; its result must be small."""
         self._spill()
         with explained(), self._connection.cursor() as cursor:
             cursor.execute(sql)
@@ -164,7 +164,7 @@ class Link:
                 self._stream = None
 
     def _spill(self) -> None:
-        """A connection has one result at a time: what an unfinished stream still has is kept."""
+        """Read the rest of a stream into memory: a connection can have one result at a time."""
         if self._stream is not None:
             self._stream.spill()
             self._stream = None
@@ -184,7 +184,7 @@ class _Stream:
             result._read_row_from_packet = row_decoder(result.converters)
 
     def next(self) -> Sequence[tuple[Any, ...]]:
-        """Some rows; none at the end."""
+        """Return some rows; none at the end."""
         if self._rest is not None:
             rest, self._rest = self._rest, []
             return rest
@@ -201,7 +201,7 @@ class _Stream:
 
     @contextlib.contextmanager
     def _abandoned(self) -> Iterator[None]:
-        """After an error nothing more comes: PyMySQL would wait for the rest, in a destructor."""
+        """After an error, forget the result: PyMySQL's destructor would wait for the rest."""
         try:
             yield
         except BaseException:
@@ -212,7 +212,7 @@ class _Stream:
 
 
 def literal(value: object) -> str:
-    """A value as SQL under this session's sql_mode; raises ValueError for what MariaDB lacks."""
+    """A value as SQL for this session's sql_mode; raises ValueError if MariaDB cannot store it."""
     if value is None:
         return "NULL"
     if isinstance(value, str):
@@ -230,7 +230,7 @@ def literal(value: object) -> str:
 
 
 def quoted(name: str) -> str:
-    """An identifier."""
+    """An identifier in backquotes."""
     return "`" + name.replace("`", "``") + "`"
 
 
@@ -275,7 +275,7 @@ def _connect(login: Login, timeout: float) -> pymysql.Connection[Any]:
 
 
 def _reached(login: Login, path: Path | None, timeout: float) -> socket.socket:
-    """A connected socket. (PyMySQL's own way leaves it open when nobody answers.)"""
+    """Connect a socket. (PyMySQL itself would leave the socket open if nobody answers.)"""
     try:
         if path is None:
             made = socket.create_connection((login.hostname, login.port), timeout)
@@ -304,7 +304,7 @@ def _unreachable(login: Login, reason: str) -> DatabaseUnreachable:
 
 
 def _tls(login: Login) -> ssl.SSLContext:
-    """As Kuma has it: the certificate must be signed by the CA, and may bear any name."""
+    """TLS as Kuma sets it up: the CA must have signed the certificate; its name may be any."""
     try:
         context = ssl.create_default_context(cadata=login.ca or None)
     except ssl.SSLError:
@@ -343,7 +343,7 @@ def _of_system(error: OSError) -> str:
 
 @contextlib.contextmanager
 def explained(table: str = "") -> Iterator[None]:
-    """Turn PyMySQL's errors into ours by their code. Their text may hold a value: not shown."""
+    """Turn PyMySQL's errors into ours by code. Their text is not shown: it may hold a value."""
     try:
         yield
     except pymysql.err.MySQLError as error:
@@ -368,5 +368,5 @@ def _translate(error: pymysql.err.MySQLError, table: str = "") -> DatabaseError 
 
 
 def refused(table: str, kind: str) -> SnapshotRefused:
-    """A broken rule is the snapshot's fault."""
+    """The error for a row of the snapshot that breaks a rule of its table."""
     return SnapshotRefused(f"the snapshot's {table} breaks a rule of the table ({kind})")

@@ -1,7 +1,7 @@
-"""Rows of MariaDB's text protocol, as PyMySQL reads them, in a third of the time.
+"""Decodes rows of MariaDB's text protocol like PyMySQL, in a third of the time.
 
-A monitor has a hundred columns, most of them empty or a digit: PyMySQL takes three calls of
-Python for each. Reading is most of what a replica on MariaDB does.
+A monitor has a hundred columns, most of them empty or a digit: PyMySQL makes three Python calls
+for each. A replica on MariaDB spends most of its time on reading.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 Column = tuple[str | None, Callable[[Any], Any] | None]
-"""The encoding of what is sent (None: bytes), and what makes a value of it (None: itself)."""
+"""The encoding of the text (None: keep bytes), and its converter to a value (None: keep it)."""
 
 _NULL = 251
-"""A first byte below is a length, this is NULL, and those above tell how wide a length follows."""
+"""The first byte of NULL. A lower one is a length; a higher one tells how wide the length is."""
 _WIDTHS = (0, 2, 3, 8)
 
 
@@ -24,9 +24,9 @@ class Packet(Protocol):
 
 
 def row_decoder(columns: Sequence[Column]) -> Callable[[Packet], tuple[Any, ...]]:
-    """How a packet becomes a row of these columns.
+    """Return a function that decodes a packet to a row of these columns.
 
-    What it returns raises ValueError or IndexError for bytes that are no such row.
+    That function raises ValueError or IndexError for bytes that are no such row.
     """
     hows = [_how(*column) for column in columns]
 
@@ -56,9 +56,9 @@ def row_decoder(columns: Sequence[Column]) -> Callable[[Packet], tuple[Any, ...]
 
 
 def _how(encoding: str | None, convert: Callable[[Any], Any] | None) -> Any:
-    """What makes a value of bytes; None for text in UTF-8, which is nearly all there is."""
+    """The function that converts bytes to a value; None for UTF-8 text, the usual case."""
     if convert in (int, float):
-        return convert  # they read bytes as well
+        return convert  # both accept bytes
     if encoding is None:
         return convert or bytes
     if convert is None:

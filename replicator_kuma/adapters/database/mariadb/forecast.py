@@ -1,4 +1,4 @@
-"""What a replica on MariaDB could not hold of a leader's rows on SQLite, without a MariaDB."""
+"""Finds rows of a leader on SQLite that no MariaDB replica could store; it needs no MariaDB."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _BATCH = 1000
 def misfits(reader: Reader, tables: Iterable[str]) -> Iterator[str]:
     """One line a row that does not fit: which row, column and why; values are not shown.
 
-    Streams; raises DatabaseError. Runtime columns do not count: Kuma writes them anew. (What may
-    not be NULL is the same in both engines.)
+    Streams; raises DatabaseError. Runtime columns do not count: Kuma writes them again. NOT NULL
+    is not checked: it is the same in both engines.
     """
     for name in tables:
         yield from _Table(reader, select(reader.schema, name)).lines()
@@ -40,7 +40,7 @@ class _Table:
             if convert := self.representation.converter(chosen.table, column):
                 self.converters.append((index, convert))
         self.firsts: dict[Hashable, str] = {}
-        """what UNIQUE compares of the rows so far, and which row it was"""
+        """the UNIQUE key of each row so far, and the row's name"""
 
     def lines(self) -> Iterator[str]:
         rows = self.reader.rows(self.select)
@@ -52,7 +52,7 @@ class _Table:
                 yield from self._collisions(batch, UNIQUE[self.select.table])
 
     def _reasons(self, batch: Sequence[Row]) -> dict[int, dict[Value, str]]:
-        """Of each column the values that do not fit. Each value is looked at once a batch."""
+        """By column, the values that do not fit and why. Checks each value once a batch."""
         found: dict[int, dict[Value, str]] = {}
         columns = list(zip(*batch, strict=True))
         for index, convert in self.converters:

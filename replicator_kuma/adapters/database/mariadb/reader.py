@@ -1,4 +1,4 @@
-"""Kuma's MariaDB database, read: rows and schema at one instant."""
+"""Reads Kuma's MariaDB database: rows and schema at one instant."""
 
 from __future__ import annotations
 
@@ -23,39 +23,39 @@ from replicator_kuma.dump.select import Select
 from replicator_kuma.dump.values import is_plain
 
 _NO_HASH = 10**40
-"""What a row without hash adds: more than all rows of 64 bits could."""
+"""What a row without a hash adds to the sum: more than all 64-bit hashes together could."""
 _KNOWN = ", ".join(map(literal, sorted({*TABLES, *LOCAL})))
-"""What is asked for its columns: another table, or a view, may be broken, which bars nobody."""
+"""The tables whose columns are read: any other table or view may be broken, and does no harm."""
 _KUMA = frozenset({"monitor", "user"})
-"""Tables that every Kuma has: without both there is no database yet."""
+"""Tables that every Kuma has: if both are missing, Kuma has not made its database yet."""
 _TRIGGERS = (
     "FROM information_schema.triggers WHERE event_object_schema = database() ORDER BY trigger_name"
 )
 
 
 def exact(expression: str) -> str:
-    """A text that is compared and sorted by code point, whatever the column's collation.
+    """An SQL expression that compares and sorts text by code point, whatever its collation.
 
-    Bytes of UTF-8 sort as their code points; a `_bin` collation would ignore spaces at the end.
+    UTF-8 bytes sort like code points; a `_bin` collation would ignore spaces at the end.
     """
     return f"CAST(CONVERT({expression} USING utf8mb4) AS BINARY)"
 
 
 def key_filter(table: str, keys: Sequence[Any], alias: str = "") -> str:
-    """A condition for rows by key; false for keys that cannot be one of this table's."""
+    """An SQL condition for rows with these keys; false for keys that the table cannot have."""
     found: list[Any]
     if table == "setting":
         found = [key for key in keys if isinstance(key, str) and is_plain(key)]
         column = exact(f"{alias}{quoted('key')}")
     else:
-        # MariaDB would take '5x' for 5, and 4.6 for no row at all
+        # MariaDB would take '5x' for 5, and find no row for 4.6
         found = [key for key in keys if type(key) is int]
         column = f"{alias}{quoted('id')}"
     return f"{column} IN ({', '.join(map(literal, found))})" if found else "FALSE"
 
 
 class MariadbReader(SqlReader):
-    """Reads of one connection that is inside a transaction."""
+    """Reads through one connection that is inside a transaction."""
 
     quote = staticmethod(quoted)
     exact = staticmethod(exact)
@@ -73,7 +73,7 @@ class MariadbReader(SqlReader):
         )
 
     def fingerprint(self) -> str:
-        """See `Store.fingerprint`: the server hashes each row, and only sums come over."""
+        """See `Store.fingerprint`: the server hashes each row, and sends only the sums."""
         hasher = hashlib.sha256(repr(self.schema.migrations).encode())
         for name in TABLES:
             if name not in self.schema.tables:
@@ -83,7 +83,7 @@ class MariadbReader(SqlReader):
             where = ""
             if name == "setting":
                 where = f"WHERE {key_filter(name, sorted(self.schema.settings))}"
-            # named once: what two aggregates share, the server computes for each of them
+            # used once: the server computes an expression again for each aggregate that has it
             hashed = f"CAST(conv(left(md5({_row_bytes(kept)}), 16), 16, 10) AS UNSIGNED)"
             (found,) = self._link.all(
                 f"SELECT count(*), sum(ifnull({hashed}, {_NO_HASH})) FROM {quoted(name)} {where}"
@@ -105,7 +105,7 @@ class MariadbReader(SqlReader):
 
 
 def _row_bytes(columns: Sequence[Column]) -> str:
-    """A row as bytes that no other row has: lengths tell '' from NULL, and where a text ends."""
+    """An SQL expression for a row's bytes, unique by lengths: they tell '' from NULL, and ends."""
     names = [quoted(column.name) for column in columns]
     marks = [
         f"ifnull(length({quoted(c.name)}), 'n')"
@@ -119,8 +119,8 @@ def _row_bytes(columns: Sequence[Column]) -> str:
 def read_schema(link: Link, settings: frozenset[str] = SETTINGS) -> Schema:
     """Tables, columns and migrations as they are.
 
-    Raises DatabaseMissing where there are none of Kuma's, DatabaseMigrating while they change,
-    DatabaseError where one of them has no transactions.
+    Raises DatabaseMissing if Kuma's tables are missing, DatabaseMigrating while they change,
+    DatabaseError if one of them has no transactions.
     """
     there = _tables(link)
     columns: dict[str, dict[str, Column]] = {name: {} for name in there}

@@ -1,7 +1,7 @@
 """A drill's scratch database on Kuma's own MariaDB server.
 
-It has one name for each database of Kuma, so that a GRANT can name it and what a killed drill
-left is found again; a mark inside says that it is ours: nothing else is ever dropped.
+Its name depends only on the name of Kuma's database: a GRANT can name it, and the rest of a killed
+drill is found again. A mark table inside says that it is ours: no other database is ever dropped.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ Connect = Callable[[], contextlib.AbstractContextManager[Link]]
 
 PREFIX = "replicator_drill_"
 MARK = "replicator_drill_scratch"
-"""An empty table that is made first, and dropped last with all the rest."""
+"""An empty table that is made first, and dropped with the whole database."""
 _LONGEST = 64
-"""characters of a name in MariaDB"""
+"""The most characters of a name in MariaDB."""
 
 
 def name_for(database: str) -> str:
@@ -35,7 +35,7 @@ def name_for(database: str) -> str:
 
 @contextlib.contextmanager
 def created(connect: Connect, database: str, inside: Connect) -> Iterator[None]:
-    """Make the scratch beside Kuma's ``database`` for the block; ``inside`` connects to it."""
+    """Create the scratch database for the block, then drop it; ``inside`` connects to it."""
     name = name_for(database)
     with connect() as link:
         _alone(link, name)
@@ -45,12 +45,12 @@ def created(connect: Connect, database: str, inside: Connect) -> Iterator[None]:
                 _fill(made, database)
             yield
         finally:
-            with connect() as ending:  # the first may have been silent for too long
+            with connect() as ending:  # the first may have timed out
                 _drop(ending, name)
 
 
 def forget(connect: Connect, database: str) -> None:
-    """Drop what a killed drill left; nothing while another one is at work."""
+    """Drop the scratch database of a killed drill, unless another drill is running."""
     name = name_for(database)
     with connect() as link, contextlib.suppress(AlreadyRunning):
         _alone(link, name)
@@ -58,7 +58,7 @@ def forget(connect: Connect, database: str) -> None:
 
 
 def _alone(link: Link, name: str) -> None:
-    """The server frees it with the connection, however that ends."""
+    """Take the drill's lock or raise AlreadyRunning; the server frees it with the connection."""
     if link.value(f"SELECT get_lock({literal(name)}, 0)") != 1:
         raise AlreadyRunning(
             f"another drill has the scratch database {name}", hint="Wait for its end."
@@ -92,7 +92,7 @@ def _grant(link: Link, name: str) -> str:
 
 
 def _drop(link: Link, name: str) -> None:
-    """Only what bears our mark: another one's database of that name stays as it is."""
+    """Drop the database only if it has our mark: one that we did not make must stay."""
     if MARK in _tables(link, name):
         link.run(f"DROP DATABASE {quoted(name)}")
 
@@ -106,9 +106,9 @@ def _tables(link: Link, database: str) -> list[str]:
 
 
 def _fill(link: Link, live: str) -> None:
-    """The tables of Kuma's database, empty but for what tells the schema.
+    """Create the tables of Kuma's database, empty except for the rows that tell the schema.
 
-    No triggers: one of an operator's may write to another database.
+    Triggers are not copied: an operator's trigger may write to another database.
     """
     tables = _tables(link, live)
     for table in tables:

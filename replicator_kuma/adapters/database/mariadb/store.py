@@ -1,4 +1,4 @@
-"""Kuma's database in MariaDB: reads of one instant while Kuma goes on, and looks at its health."""
+"""Kuma's database in MariaDB: reads of one instant while Kuma runs, writes and checks."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ from replicator_kuma.dump.catalog import SETTINGS, TABLES
 from replicator_kuma.dump.transform.represent import Representation
 
 _WAITED = ("Lock wait timeout", "Deadlock found")
-"""What CHECK TABLE calls an error, and is none of the table's."""
+"""What CHECK TABLE reports as an error, although the table is intact."""
 _OUTDATED = ("Table rebuild required", "Table upgrade required", "Upgrade required")
-"""What it says of a table that was made by an older server."""
+"""What CHECK TABLE reports for a table that an older server made."""
 _OTHERS = (
     "SELECT count(*) FROM information_schema.processlist "
     "WHERE db = database() AND id <> connection_id()"
 )
 _LEAVING = 0.5
-"""Seconds in which a connection that was closed has left the server's list."""
+"""Seconds until a closed connection has left the server's list."""
 
 
 class MariadbStore:
-    """One database of a MariaDB (or MySQL) server; each call connects anew."""
+    """One database of a MariaDB (or MySQL) server; each call makes a new connection."""
 
     engine = "mariadb"
     outlives_us = True
@@ -109,30 +109,30 @@ class MariadbStore:
     @contextlib.contextmanager
     def write(self) -> Iterator[MariadbWriter]:
         with self.connect() as link:
-            # what was read cannot change before the commit, also under a Kuma that runs
+            # nobody can change the rows that were read before the commit, not even a running Kuma
             link.run("SET SESSION TRANSACTION ISOLATION LEVEL SERIALIZABLE")
             link.run("START TRANSACTION READ WRITE")
             try:
                 writer = MariadbWriter(link, self._settings)
                 if "monitor" in writer.schema.tables:
-                    # a heartbeat that Kuma writes holds its monitor: who took that one after
-                    # the heartbeats' own locks could end in a deadlock, and Kuma would lose it
+                    # Kuma locks a monitor while it writes a heartbeat: to lock monitors after
+                    # heartbeats could be a deadlock, and Kuma would lose the heartbeat
                     link.value("SELECT sum(id) FROM monitor FORCE INDEX (PRIMARY) FOR UPDATE")
                 effect("transaction begun")
                 yield writer
                 effect("committing")
                 link.run("COMMIT")
             except Exception:
-                # a signal's exception may stand amid an answer: then closing must do
+                # a signal may have interrupted an answer: then only closing rolls back
                 with contextlib.suppress(DatabaseError):
                     link.run("ROLLBACK")
                 raise
         effect("committed")
 
     def in_use(self) -> bool:
-        """Whether somebody else is connected to this database, whenever one looks.
+        """Whether somebody else stays connected to this database.
 
-        The server lists a connection for a while after its end: our own last one, too.
+        The server lists a closed connection for a while, also our own last one: so it asks again.
         """
         end = time.monotonic() + _LEAVING
         try:
@@ -191,11 +191,11 @@ class MariadbStore:
             return MariadbHistory(link.all, link.run, _tables(link)).purge()
 
     def obstacles(self, tables: Collection[str]) -> list[str]:
-        """None: `check_writable` has run the statements."""
+        """Always empty: `check_writable` has run the statements."""
         return []
 
     def rehearsal(self, folder: Path) -> contextlib.AbstractContextManager[None]:
-        """No copy: it needs rights that Kuma's login may lack."""
+        """Always None: to make a copy needs rights that Kuma's login may lack."""
         return contextlib.nullcontext()
 
     @contextlib.contextmanager

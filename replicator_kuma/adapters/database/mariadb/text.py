@@ -1,4 +1,4 @@
-"""How MariaDB holds text: in a column's charset, and so many characters or bytes of it."""
+"""How MariaDB stores text: in a column's charset, up to a number of characters or bytes."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from replicator_kuma.dump.transform.represent import Convert, Misfit
 from replicator_kuma.dump.values import Value, is_plain
 
 _LATIN1 = "\x81\x8d\x8f\x90\x9d"
-"""MariaDB's latin1 is cp1252, with the five characters that cp1252 leaves out."""
+"""MariaDB's latin1 is cp1252 plus these five characters, which cp1252 lacks."""
 _SINGLE = frozenset({"ascii", "latin1"})
-"""Charsets of one byte a character; others are counted in UTF-8, as Kuma makes them."""
-_BEYOND = {  # of any other charset it is not known what it lacks
+"""Charsets with one byte a character; sizes in others are counted in UTF-8, as Kuma uses it."""
+_BEYOND = {  # which characters other charsets lack is not known
     "utf8mb3": re.compile(r"[^\u0000-\uffff]"),
     "utf8": re.compile(r"[^\u0000-\uffff]"),
     "ascii": re.compile(r"[^\u0000-\u007f]"),
 }
 _INSTEAD = "?"
-"""What MariaDB itself puts where a character does not fit."""
+"""What MariaDB itself writes for a character that the charset lacks."""
 
 
 def text_converter(charset: str, *, chars: int = 0, size: int = 0, padded: bool = False) -> Convert:
-    """For at most ``chars`` characters (VARCHAR), or ``size`` bytes in the column's charset.
+    """A converter for at most ``chars`` characters (VARCHAR), or ``size`` bytes in the charset.
 
-    ``padded``: a CHAR, which loses the spaces at its end.
+    ``padded``: the column is a CHAR, which loses trailing spaces.
     """
     quick = chars or size
 
@@ -51,7 +51,7 @@ def text_converter(charset: str, *, chars: int = 0, size: int = 0, padded: bool 
 
 
 def _text(value: Value) -> tuple[str, str]:
-    """Any value as text, and what is wrong with that; raises Misfit for what is no text at all."""
+    """Any value as text, and why it does not fit or ""; raises Misfit if it cannot be text."""
     if isinstance(value, bytes):
         reason = "is binary where text belongs"
         try:

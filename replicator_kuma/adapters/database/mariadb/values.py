@@ -1,7 +1,7 @@
-"""How MariaDB holds values: by a column's type, charset and collation, in strict mode.
+"""How MariaDB stores values: by a column's type, charset and collation, in strict mode.
 
-What MariaDB would change without a word (20.5 in an integer column, spaces past a VARCHAR's end,
-fractions of a second) is a Misfit as much as what it refuses.
+A value that MariaDB refuses is a Misfit. So is a value that it would change silently: 20.5 in an
+integer column, spaces past a VARCHAR's end, fractions of a second.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ _BLOBS = {"tinyblob": 2**8 - 1, "blob": 2**16 - 1, "mediumblob": 2**24 - 1, "lon
 _UNLIMITED = 2**32 - 1
 
 _FIRST_STAMP, _LAST_STAMP = datetime(1970, 1, 1, 0, 0, 1), datetime(2038, 1, 19, 3, 14, 7)
-"""TIMESTAMP's range; servers since 11.5 hold some more."""
+"""TIMESTAMP's range; servers since 11.5 have a wider one."""
 _LONGEST_TIME = 839 * 3600
 
 _WEIGHTLESS = 255
-"""Characters that an enum's value may have for nothing: some collations pass over some."""
+"""Extra characters that an enum's value may have: some collations ignore some characters."""
 
 
 class _Type(NamedTuple):
-    """``name``, what stands in brackets, and whether it is unsigned."""
+    """A type's name, the text in its brackets, and whether it is unsigned."""
 
     name: str
     arguments: str
@@ -61,7 +61,7 @@ def _parse(text: str) -> _Type:
 
 
 class MariadbRepresentation:
-    """MariaDB's way; ``weights`` asks a server what it compares, without them it is near only."""
+    """MariaDB's representation; ``weights`` asks a server how texts compare, else approximate."""
 
     def __init__(self, weights: Weights | None = None) -> None:
         self._weights = weights
@@ -89,7 +89,7 @@ class MariadbRepresentation:
                 return _blob(kind.size)
             case name if name in _BLOBS:
                 return _blob(_BLOBS[name])
-        return None  # Kuma has no column of such a type; MariaDB has the last word
+        return None  # Kuma has no column of such a type; MariaDB itself decides
 
     def same(self, column: Column) -> Callable[[Value, Value], bool] | None:
         name = _parse(column.type).name
@@ -145,7 +145,7 @@ def _integer(bits: int, unsigned: bool) -> Convert:
 
 
 def _float(kind: _Type) -> Convert:
-    """DOUBLE and FLOAT, with and without a number of decimals: what the server shows of them."""
+    """A converter for DOUBLE and FLOAT, also with decimals: to the value that the server shows."""
     parts = kind.arguments.split(",")
     decimals = int(parts[1]) if len(parts) == 2 else None
     largest = 10.0 ** (kind.size - (decimals or 0)) if decimals is not None else float("inf")
@@ -157,7 +157,7 @@ def _float(kind: _Type) -> Convert:
         if single:
             value = _single(value)
             value = float(f"{value:.6g}" if decimals is None else f"{value:.{decimals}f}")
-        return value + 0.0  # MariaDB knows no negative zero
+        return value + 0.0  # MariaDB has no negative zero
 
     def convert(value: Value) -> Value:
         number, lost = as_float(value)
@@ -172,7 +172,7 @@ def _float(kind: _Type) -> Convert:
 
 
 def _single(value: float) -> float:
-    """The nearest number of four bytes."""
+    """The nearest number of single precision."""
     try:
         single = float(struct.unpack("f", struct.pack("f", value))[0])
     except OverflowError:
@@ -183,13 +183,13 @@ def _single(value: float) -> float:
 
 
 def _moment(kind: _Type) -> Convert:
-    """DATETIME, TIMESTAMP and DATE, without offset, with as many digits as declared."""
+    """A converter for DATETIME, TIMESTAMP and DATE: no offset, as many digits as declared."""
     digits, stamp, day_only = kind.size, kind.name == "timestamp", kind.name == "date"
     ending = f".{'':0<{digits}}" if digits else ""
     zero = "0000-00-00" + ("" if day_only else f" 00:00:00{ending}")
 
     def convert(value: Value) -> Value:
-        if value == zero:  # no date, and MariaDB keeps it: a leader's comes back as it was
+        if value == zero:  # no date, but MariaDB stores it: it reads back equal
             return value
         found = dates.moment(value)
         if found is None:

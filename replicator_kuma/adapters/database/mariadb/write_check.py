@@ -1,4 +1,4 @@
-"""Whether rows could be written to a MariaDB: asked before Kuma stops for it."""
+"""Checks that rows can be written to a MariaDB, before Kuma is stopped for it."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from replicator_kuma.base.errors import DatabaseError, DatabaseUnreachable
 
 
 def check(link: Link, tables: Sequence[str]) -> None:
-    """Run each kind of statement on no row; raises DatabaseError for what it would meet.
+    """Run each kind of statement on no row; raises DatabaseError if a write would fail.
 
-    That finds missing rights and keys, and not what a trigger does: the server looks for the
-    tables that one names only once a row makes it act.
+    This finds missing rights and keys, but no fault of a trigger: the server looks for the tables
+    that a trigger names only when a row fires it.
     """
     keys = _keys(link)
     for name in tables:
         table = quoted(name)
         key = "key" if name == "setting" else "id"
-        if (name, key) not in keys:  # each apply would insert all rows once more
+        if (name, key) not in keys:  # without it, each apply would insert all rows again
             kind = "UNIQUE" if key == "key" else "PRIMARY KEY"
             raise DatabaseError(
                 f"Kuma's table {name} has no key on {key}: no row of it can be found to be written",
@@ -43,7 +43,7 @@ def check(link: Link, tables: Sequence[str]) -> None:
 
 
 def _keys(link: Link) -> set[tuple[str, str]]:
-    """Tables and columns: no two rows of this table have the same value in that column."""
+    """Pairs of a table and a column whose values are unique in it."""
     found = link.all(
         "SELECT table_name, max(column_name) FROM information_schema.statistics "
         "WHERE table_schema = database() AND non_unique = 0 "

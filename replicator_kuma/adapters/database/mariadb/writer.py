@@ -17,13 +17,13 @@ _IDS = 500
 _ROWS = 500
 _BYTES = 1 << 20
 _SPARE = 1 << 10
-"""Bytes of a packet that are not the statement's own."""
+"""Bytes of a packet that the statement cannot use."""
 _TWO_ROWS = "(SELECT 1 FROM (SELECT 1 UNION ALL SELECT 2) AS another_row_has_it)"
 """Fails with error 1242 where it is evaluated."""
 
 
 class MariadbHistory(History):
-    """Set aside it has the monitor's id and PARKED: the ids are unsigned here."""
+    """History that is set aside has its monitor's id plus PARKED: ids are unsigned here."""
 
     aside = f">= {PARKED}"
     limit = f" LIMIT {SLICE}"
@@ -115,18 +115,18 @@ class MariadbWriter(MariadbReader, SqlWriter):
 
 
 def _values(table: str, row: Sequence[Any]) -> bytes:
-    """A row of VALUES; raises SnapshotRefused for what no MariaDB column holds."""
+    """A row of VALUES; raises SnapshotRefused for a value that no MariaDB column can store."""
     try:
         return f"({','.join(map(literal, row))})".encode()
-    except ValueError:  # an infinity, or text that is no UTF-8
+    except ValueError:  # an infinity, or text that is not UTF-8
         raise refused(table, "a value that MariaDB does not have") from None
 
 
 def _upsert_sql(table: str, columns: Sequence[str], keep: Collection[str]) -> tuple[bytes, bytes]:
-    """What stands before the rows, and behind them.
+    """The text of an upsert before its rows, and the text after them.
 
-    The key is "updated" first: to itself, or, where the row that was found is another one with
-    the same UNIQUE value, to a subquery that fails. MariaDB would update that row instead.
+    The first update sets the key to itself. If the row that MariaDB found is another one with the
+    same UNIQUE value, it evaluates a subquery that fails: else MariaDB would update that row.
     """
     key = "key" if table == "setting" else "id"
     name, new = quoted(key), f"VALUES({quoted(key)})"
