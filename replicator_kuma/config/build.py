@@ -147,13 +147,13 @@ def _place(
         settings.state_dir / "cache" if os.path.isdir(settings.state_dir.parent) else None,  # noqa: PTH112
         settings.instance,
         interrupted=interrupted,
-        # three lines a cycle while a repository is away: what fails in the end is told
+        # only logged: while a repository is away there are three a cycle
         on_retry=_say_retry,
     )
 
 
 def _say_retry(error: ReplicatorError, pause: float) -> None:
-    """Three lines a cycle for as long as a repository is away: what fails in the end is told."""
+    """Log a retry below warning level: if the last attempt fails too, that error is reported."""
     logger.debug("%s; trying again in %s", error, lasting(pause))
 
 
@@ -269,7 +269,7 @@ def _database_up(
     settings: Settings, kuma: KumaService
 ) -> Callable[[], AbstractContextManager[None]]:
     embedded = _embedded_database(settings)
-    # a unit or a command may start a container: only our child's mariadbd is surely this host's
+    # a unit or a command may start a container: only a child's mariadbd surely runs on this host
     return embedded.up if kuma.owned else embedded.elsewhere
 
 

@@ -18,11 +18,11 @@ _SYSTEM = (
 _RESTIC = frozenset(
     f"RESTIC_{name}"
     for name in (
-        # where the repository is, and what opens it
+        # where the repository is, and how to open it
         *("REPOSITORY", "REPOSITORY_FILE", "PASSWORD", "PASSWORD_FILE", "PASSWORD_COMMAND"),
         *("KEY_HINT", "INSECURE_NO_PASSWORD", "CACERT", "TLS_CLIENT_CERT"),
         *("REST_USERNAME", "REST_PASSWORD", "HTTP_USER_AGENT"),
-        # how it is stored, never what a call means; FEATURES are how a backend is talked to
+        # how data is stored, never what a command does; FEATURES change how a backend is accessed
         *("COMPRESSION", "PACK_SIZE", "READ_CONCURRENCY", "FEATURES"),
     )
 )
@@ -30,49 +30,49 @@ _RESTIC_GROUPS = ("RESTIC_AWS_ASSUME_ROLE_",)
 RESTIC_IGNORED = frozenset(
     f"RESTIC_{name}"
     for name in (
-        "HOST",  # since 0.17 `snapshots` lists those of this host alone
-        "CACHE_DIR",  # the cache has its place in the state directory
-        "PROGRESS_FPS",  # nobody watches
+        "HOST",  # since 0.17 `snapshots` would list only this host's snapshots
+        "CACHE_DIR",  # the cache is in the state directory
+        "PROGRESS_FPS",  # nobody watches the progress
         *("FROM_REPOSITORY", "FROM_REPOSITORY_FILE", "FROM_PASSWORD", "FROM_PASSWORD_FILE"),
         *("FROM_PASSWORD_COMMAND", "FROM_KEY_HINT"),  # of `restic copy`
-        "DEBUG_STACKTRACE_SIGINT",  # SIGINT is how a call is ended here
+        "DEBUG_STACKTRACE_SIGINT",  # the replicator ends a call by SIGINT
     )
 )
-"""Variables of restic 0.14 to 0.18 that its calls here never see: they belong to other uses."""
+"""Variables of restic 0.14 to 0.18 that are never passed on: they would change our calls."""
 _RCLONE_CHOOSES = re.compile(
     r"RCLONE_(DRY_RUN|INTERACTIVE|IMMUTABLE|IGNORE_\w+|(INCLUDE|EXCLUDE|FILTER|FILES)(_\w+)?"
     r"|(MAX|MIN)_(AGE|SIZE|DEPTH|DELETE\w*|TRANSFER)|BACKUP_DIR|SUFFIX\w*|DELETE_EXCLUDED)"
 )
-"""What makes rclone pass over files, or only say what it would do: a snapshot would be missing."""
+"""Variables that make rclone skip files or only print its work: a snapshot would be missing."""
 _SHELL = ("PWD", "OLDPWD", "SHLVL", "_")
 _OWN = ("REPLICATOR_", "RESTORE_", "NTFY_", "UPTIME_KUMA_")
 _PASSWORD_TOOLS = (
     *("CREDENTIALS_DIRECTORY", "GNUPGHOME", "GPG_", "PASSWORD_STORE_", "VAULT_", "OP_", "BWS_"),
     *("BW_", "BITWARDENCLI_", "AGE_", "SOPS_", "INFISICAL_", "DOPPLER_"),
 )
-"""What a password command logs in by: Kuma has no use for it."""
+"""Variables by which a password command logs in: Kuma does not need them."""
 
 
 def handed_to_restic(name: str) -> bool:
-    """Whether restic may see one of its backends' variables, or its own."""
+    """Whether restic gets this variable, which is its own or one of its backends'."""
     if name.startswith("RESTIC_"):
         return name in _RESTIC or name.startswith(_RESTIC_GROUPS)
     return name.startswith(_BACKEND) and not _RCLONE_CHOOSES.fullmatch(name)
 
 
 def unknown_to_restic(name: str) -> bool:
-    """Whether it looks like restic's, and is of none that is known: it is not handed on."""
+    """Whether a name looks like restic's but is unknown here: it is not passed on to restic."""
     return name.startswith("RESTIC_") and not (
         handed_to_restic(name) or name in RESTIC_IGNORED or name.startswith("RESTIC_TEST_")
     )
 
 
 def restic_environment(values: Mapping[str, str]) -> dict[str, str]:
-    """What restic may see: what opens the repository, and nothing that changes what a call means.
+    """The environment of restic: what opens the repository, nothing that changes what a call does.
 
     A password command is the user's own program: with RESTIC_PASSWORD_COMMAND, or a command of
-    rclone's, the user's other variables go along, but never the replicator's and Kuma's. restic
-    runs in a dump's folder, so relative paths are made absolute.
+    rclone, the user's other variables are passed on too, but never the replicator's or Kuma's.
+    restic runs in a dump's folder, so relative paths are made absolute.
     """
     all_of_it = any(name.endswith("_COMMAND") and handed_to_restic(name) for name in values)
     return {
@@ -88,9 +88,9 @@ SECOND = "REPLICATOR_2_"
 
 
 def second_environment(values: Mapping[str, str]) -> dict[str, str]:
-    """The same for a second repository; empty without one.
+    """The environment of restic for the second repository; empty if there is none.
 
-    It gets none of the first one's variables: REPLICATOR_2_AWS_… is its AWS_….
+    It has no variable of the first repository: REPLICATOR_2_AWS_… becomes AWS_….
     """
     if "REPLICATOR_REPOSITORY_2" not in values:
         return {}
@@ -104,7 +104,7 @@ def second_environment(values: Mapping[str, str]) -> dict[str, str]:
 
 
 def for_second(name: str) -> bool:
-    """Whether a variable is one of the second repository's own."""
+    """Whether a variable belongs to the second repository."""
     return name.startswith(SECOND) and name.removeprefix(SECOND).startswith(_BACKEND)
 
 
@@ -120,9 +120,9 @@ def _absolute(name: str, value: str) -> str:
 
 
 def kuma_environment(values: Mapping[str, str], data_dir: Path) -> dict[str, str]:
-    """Kuma gets no secret of ours; its data directory is the one that we replicate.
+    """Kuma's environment: none of our secrets, and the data directory that we replicate.
 
-    Kuma 1.x pastes names to DATA_DIR without a slash of its own.
+    DATA_DIR ends in a slash: Kuma 1.x appends file names to it directly.
     """
     ours = (*_BACKEND, *_OWN[:-1], *_PASSWORD_TOOLS, "SSH_AUTH_SOCK")
     kept = {name: value for name, value in values.items() if not name.startswith(ours)}
@@ -130,10 +130,10 @@ def kuma_environment(values: Mapping[str, str], data_dir: Path) -> dict[str, str
 
 
 def tool_environment(values: Mapping[str, str], data_dir: Path) -> dict[str, str]:
-    """For `docker`, `systemctl` and the operator's own commands, which may start a Kuma.
+    """The environment of `docker`, `systemctl` and the operator's own commands for Kuma.
 
-    As Kuma's own; and the keys by which they reach another host (`ssh`, DOCKER_HOST=ssh://…).
-    DATA_DIR only where the user has set it: `docker compose` takes it before that of its .env.
+    It is Kuma's, with the keys to reach another host (`ssh`, DOCKER_HOST=ssh://…). It has DATA_DIR
+    only if the user has set it: `docker compose` would prefer it to the one in its .env file.
     """
     found = kuma_environment(values, data_dir)
     if "DATA_DIR" not in values:

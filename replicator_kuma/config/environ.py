@@ -1,6 +1,6 @@
-"""The variables as they come: names, files of secrets, and the problems found while reading them.
+"""Reads the variables and the files of secrets, and collects the problems that it finds.
 
-An empty variable counts as unset: compose files write ``NAME=`` for that.
+An empty variable counts as unset: compose files write ``NAME=`` for an unset one.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _KUBERNETES = re.compile(
 )
 
 
-# what Go's strings.TrimSpace takes away
+# what Go's strings.TrimSpace removes
 _SPACE = (
     "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
     "\u2028\u2029\u202f\u205f\u3000"
@@ -43,9 +43,9 @@ _READ_BY_RESTIC = ("RESTIC_PASSWORD", "RESTIC_REPOSITORY")
 
 
 def _as_restic_reads(raw: bytes) -> str:
-    """A file's text without byte order mark and blanks around it; raises UnicodeError.
+    """A file's text without its byte order mark and outer white space; raises UnicodeError.
 
-    As restic reads its password files (internal/textfile, then strings.TrimSpace).
+    restic reads its password files the same way (internal/textfile, then strings.TrimSpace).
     """
     utf_16 = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     return raw.decode("utf-16" if utf_16 else "utf-8-sig").strip(_SPACE)
@@ -57,7 +57,7 @@ def _place(environment: Mapping[str, str]) -> str | None:
 
 
 class Source:
-    """The variables with NAME_FILE read and empty ones gone, and the problems found so far."""
+    """The variables, each NAME_FILE read and empty ones dropped, and the problems so far."""
 
     def __init__(self, environ: Mapping[str, str], overrides: Mapping[str, str]) -> None:
         self.values = {name: value for name, value in environ.items() if value}
@@ -80,7 +80,7 @@ class Source:
         self.problems.append(f"{name} is {shown}: expected {expected}")
 
     def _file(self, name: str) -> str | None:
-        """The text of the file that NAME_FILE names; None where there is none, or it is wrong."""
+        """The text of the file that NAME_FILE names; None if it is unset or has a problem."""
         path = self.values.get(f"{name}_FILE")
         if path is None:
             return None
@@ -91,7 +91,7 @@ class Source:
             text = _as_restic_reads(Path(path).read_bytes())
         except (OSError, UnicodeError) as error:
             if isinstance(error, UnicodeError) and name in _READ_BY_RESTIC:
-                return ""  # restic takes any bytes for a password
+                return ""  # restic accepts any bytes as a password
             reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
             self.problem(f"{name}_FILE", f"a readable file ({reason})")
             return None
@@ -107,9 +107,9 @@ class Source:
             self.values[name] = text
 
     def _check_file(self, name: str) -> None:
-        """restic reads these two by itself; a bad file is better reported before it tries.
+        """Check a file that restic reads itself, to report a bad one before restic runs.
 
-        A relative path in a file is meant as in a variable: restic runs in a dump's folder.
+        A relative path in it is made absolute, as in a variable: restic runs in a dump's folder.
         """
         text = self._file(name)
         if name == "RESTIC_REPOSITORY" and text and restic_environment({name: text})[name] != text:
@@ -120,7 +120,7 @@ class Source:
         known = [name for name in VARIABLES if name.startswith("REPLICATOR_")]
         warnings = []
         for name in sorted(self.values):
-            # Kubernetes injects some for a service called «replicator»; nobody wrote them.
+            # Kubernetes injects some for a service called «replicator»: nobody wrote them.
             if (
                 not name.startswith("REPLICATOR_")
                 or name in known
@@ -137,7 +137,7 @@ class Source:
         return warnings
 
     def _odd_values(self) -> Iterator[str]:
-        """What an env file of Windows, or one with quotes, leaves in a value."""
+        """Warnings of values with a carriage return or quotes, and of unknown restic variables."""
         for name, value in sorted(self.values.items()):
             if unknown_to_restic(name.removeprefix(SECOND)):
                 yield f"{name} is no variable of restic that is known here: restic does not get it"
@@ -171,7 +171,7 @@ class Source:
             return 0.0
 
     def second(self) -> dict[str, str]:
-        """What restic may see for the second repository; empty without one."""
+        """The environment of restic for the second repository; empty if there is none."""
         made = second_environment(self.values)
         own = [name for name in self.values if for_second(name) or name == "REPLICATOR_PASSWORD_2"]
         if own and not made:

@@ -1,7 +1,7 @@
-"""Settings that a command and the running supervisor must share: the work is done by its own.
+"""Compares a command's settings with the running supervisor's, which does the work by its own.
 
-A command sends salted digests of its values, never the values. The supervisor answers which of
-them are its own too, and what it has in place of the others, with secrets masked.
+A command sends salted digests of its values, never the values. The supervisor answers which values
+are equal to its own, and its own value for each of the others, with secrets masked.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from replicator_kuma.config.settings import Settings
 from replicator_kuma.config.variables import VARIABLES
 
 COMMAND = "settings"
-"""What a client asks the supervisor before it hands its own command over."""
+"""The request that a client sends to the supervisor before its own command."""
 SECRET = frozenset({"RESTIC_PASSWORD", "REPLICATOR_PASSWORD_2"})
 _NEVER_SHOWN = "(secret)"
 HINT = (
@@ -67,21 +67,21 @@ def values(settings: Settings) -> dict[str, str]:
 
 
 def given(settings: Settings) -> dict[str, str]:
-    """Those of `values` that the environment or the command line sets, without defaults."""
+    """The part of `values` that the environment or the command line sets, without defaults."""
     said = settings.given | {name.removesuffix("_FILE") for name in settings.given}
     if "REPLICATOR_STATE_DIR" not in said:
-        # it is where the supervisor was found: one folder, which each may have mounted elsewhere
+        # it led to the supervisor: it is the same folder, maybe mounted at another path there
         said -= {"DATA_DIR"}
     return {n: v for n, v in values(settings).items() if n in said and (v or n not in SECRET)}
 
 
 def not_here(settings: Settings) -> set[str]:
-    """What cannot be told in this environment: cron has another PATH, without restic's folder."""
+    """Variables that cannot be compared here: cron's PATH may lack the folder of restic."""
     return set() if _restic(settings) else {"REPLICATOR_RESTIC"}
 
 
 def shown(settings: Settings, name: str) -> str:
-    """One of `values` for people, without secrets."""
+    """A value of `values` for people, without secrets."""
     value = values(settings)[name]
     if not value:
         return "unset"
@@ -143,7 +143,7 @@ def _restic(settings: Settings) -> str | None:
 
 
 def _only_restic_knows(settings: Settings, name: str) -> bool:
-    """Whether it is a password that a command tells: restic runs it, and nobody else."""
+    """Whether the setting is a password that a command prints: only restic runs that command."""
     places = {
         "RESTIC_PASSWORD": settings.restic_environment,
         "REPLICATOR_PASSWORD_2": settings.second_environment,
@@ -152,7 +152,7 @@ def _only_restic_knows(settings: Settings, name: str) -> bool:
 
 
 def _value(environment: Mapping[str, str], name: str) -> str:
-    """A value of restic's environment, or that of the file it names; "" where there is none."""
+    """A value of restic's environment, or the text of the file it names; "" if there is none."""
     if name in environment:
         return environment[name]
     with suppress(OSError, UnicodeError):

@@ -31,7 +31,7 @@ KUMA_SERVICES = ("child", "docker", "systemd", "command", "none")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("text", "json")
 LOCAL_ENTITIES = ("proxy", "remote_browser", "docker_host", "notification")
-"""tables whose rows a replica may have for its own once they have come"""
+"""tables whose rows a replica may own after it has received them once"""
 NOTIFICATIONS = frozenset({"notification", "monitor_notification"})
 SCHEMAS = ("strict", "compatible")
 MISFITS = ("refuse", "truncate")
@@ -50,14 +50,14 @@ class Mode(enum.Enum):
 
 
 class Strategy(enum.Enum):
-    """RESTORE_MERGE_STRATEGY: which tables come over, and what becomes of rows that differ."""
+    """RESTORE_MERGE_STRATEGY: which tables are replicated, and when drift is corrected."""
 
     SNAPSHOT = "SNAPSHOT"
-    """all tables; rows that differ stay until the next snapshot or start"""
+    """all tables; drift is corrected at the next snapshot or start"""
     DEFAULT = "DEFAULT"
-    """no notification tables; rows that differ are put right at every cycle"""
+    """no notification tables; drift is corrected at every cycle"""
     NOTIFICATIONS_INSERT_MERGE = "NOTIFICATIONS_INSERT_MERGE"
-    """all tables; rows that differ are put right at every cycle"""
+    """all tables; drift is corrected at every cycle"""
 
     @property
     def heals(self) -> bool:
@@ -65,7 +65,7 @@ class Strategy(enum.Enum):
 
 
 class Need(enum.Enum):
-    """What a command cannot do without."""
+    """A setting that a command requires."""
 
     ROLE = "role"
     REPOSITORY = "repository"
@@ -74,7 +74,7 @@ class Need(enum.Enum):
 
 @dataclass(frozen=True)
 class Settings:
-    """What the environment and the command line say, checked. Secrets are not in its repr."""
+    """The checked settings of the environment and the command line; secrets are not in its repr."""
 
     mode: Mode | None
     fleet: str
@@ -86,12 +86,12 @@ class Settings:
     include: frozenset[str] | None
     """REPLICATOR_TABLES; None for all of the catalog"""
     exclude: frozenset[str]
-    """REPLICATOR_EXCLUDE_TABLES, and what the strategy leaves out"""
+    """REPLICATOR_EXCLUDE_TABLES, and the tables that the strategy excludes"""
     exclude_leading: frozenset[str]
-    """REPLICATOR_EXCLUDE_TABLES alone: a strategy leaves nothing out on a leader"""
+    """REPLICATOR_EXCLUDE_TABLES alone: a strategy excludes no table on a leader"""
     strategy: Strategy
     local: frozenset[str]
-    """tables whose rows arrive once and are this replica's own then; empty in other modes"""
+    """tables whose rows are received once and then are this replica's own; empty in other modes"""
     overrides: Path | None
     """the file of REPLICATOR_OVERRIDES; it is read at each cycle, not here"""
     compatible: bool
@@ -110,7 +110,7 @@ class Settings:
     """REPLICATOR_HOUSEKEEPING_SCHEDULE"""
     restic: str
     kuma: str
-    """child, docker, …; empty when nobody chose"""
+    """child, docker, …; empty if nobody chose"""
     kuma_command: tuple[str, ...]
     kuma_dir: Path
     kuma_container: str
@@ -126,25 +126,25 @@ class Settings:
     ntfy_url: str = field(repr=False)
     ntfy_token: str = field(repr=False)
     tell: frozenset[Kind]
-    """of what messages are sent"""
+    """the kinds of messages that are sent"""
     restic_environment: Mapping[str, str] = field(repr=False)
-    """all that restic and its backends may see, and nothing else"""
+    """the whole environment of restic and its backends"""
     second_environment: Mapping[str, str] = field(repr=False)
     """the same for the second repository; empty without one"""
     kuma_environment: Mapping[str, str] = field(repr=False)
-    """for Kuma as our child: everything but the replicator's and the repository's variables.
+    """for Kuma as our child: all variables except the replicator's and the repository's.
 
-    Kuma's UPTIME_KUMA_DB_… are in it, which say where its database is; one is a password.
+    It includes UPTIME_KUMA_DB_…, which say where Kuma's database is; one of them is a password.
     """
     tool_environment: Mapping[str, str] = field(repr=False)
-    """for the commands that stop and start a Kuma that is no child of ours"""
+    """for the commands that stop and start a Kuma that is not our child"""
     warnings: tuple[str, ...] = ()
     given: frozenset[str] = frozenset()
-    """the variables that are set, options among them; the rest are defaults"""
+    """the variables that are set, also by options; all others have their defaults"""
 
     @property
     def role(self) -> str:
-        """REPLICATOR_MODE as it was said; "" where it is unset."""
+        """The value of REPLICATOR_MODE; "" if it is unset."""
         return self.mode.value if self.mode else ""
 
     @property
@@ -182,12 +182,12 @@ class Settings:
 
     @classmethod
     def of_folders(cls, overrides: Mapping[str, str]) -> Settings:
-        """Where the instance is, and no more: the file of a secret must not make it unhealthy."""
+        """Read only the folders: a bad file of a secret must not make the instance unhealthy."""
         return cls._of(("DATA_DIR", "REPLICATOR_STATE_DIR"), overrides)
 
     @classmethod
     def of_schedule(cls, overrides: Mapping[str, str]) -> Settings:
-        """The same, with its role and how often its cycles come."""
+        """Read only the folders, the role and the intervals of cycles."""
         intervals = ("REPLICATOR_BACKUP_INTERVAL", "REPLICATOR_RESTORE_INTERVAL")
         folders = ("DATA_DIR", "REPLICATOR_STATE_DIR")
         return cls._of((*folders, "REPLICATOR_MODE", *intervals), overrides)
@@ -205,7 +205,7 @@ def _message(problems: list[str], warnings: list[str]) -> str:
 
 
 def _no_folder(path: Path) -> str | None:
-    """Why a path is no folder ("": it is not there, or a file); None where it is one."""
+    """Why a path is not a folder ("": it is missing, or a file); None if it is a folder."""
     try:
         return None if path.is_dir() else ""
     except OSError as error:
@@ -287,7 +287,7 @@ def _fleet(source: Source) -> str:
 
 
 def _instance(source: Source) -> str:
-    """It goes into a tag of restic, which separates tags by commas."""
+    """The instance's name. It becomes part of a restic tag, so it must have no comma."""
     value = source.text("REPLICATOR_INSTANCE") or socket.gethostname()
     if not re.fullmatch(r"[^,\x00-\x1f\x7f]{1,128}", value) or value != value.strip():
         source.problem("REPLICATOR_INSTANCE", "1 to 128 characters without commas and line breaks")
@@ -352,7 +352,7 @@ def _shrink_limit(source: Source) -> Limit:
 
 
 def _setting_keys(source: Source) -> frozenset[str]:
-    """The catalog's keys with those of `+key,-key`; or the list of keys without signs itself."""
+    """The catalog's keys changed by `+key,-key`; or exactly the list, if its keys have no signs."""
     from replicator_kuma.dump.catalog import SETTINGS, SETTINGS_NEVER, SETTINGS_OPTIONAL
 
     name = "REPLICATOR_SETTINGS"
@@ -396,7 +396,7 @@ def _kuma(source: Source) -> str:
 
 
 def kuma_address(values: Mapping[str, str]) -> tuple[str, bool]:
-    """Where Kuma itself answers, by its own variables; and whether it takes all addresses."""
+    """Kuma's address by Kuma's own variables, and whether Kuma listens on all interfaces."""
     ports = (values.get("UPTIME_KUMA_PORT", ""), values.get("PORT", ""), "3001")
     port = int(next(text for text in ports if text.isascii() and text.isdigit()))
     host = values.get("UPTIME_KUMA_HOST") or values.get("HOST") or ""
@@ -411,7 +411,7 @@ def kuma_address(values: Mapping[str, str]) -> tuple[str, bool]:
 
 
 def _kuma_url(source: Source) -> str:
-    """Where Kuma listens, by the same variables and the same order of precedence as Kuma's own."""
+    """REPLICATOR_KUMA_URL, else the address by Kuma's own variables, in Kuma's precedence."""
     url = source.text("REPLICATOR_KUMA_URL")
     if url:
         if not re.match(r"https?://[^/\s]+", url):

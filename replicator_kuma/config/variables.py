@@ -1,4 +1,4 @@
-"""The environment variables, as data: settings read them, options and the README repeat them.
+"""The environment variables as data, for the settings, the options and the README.
 
 ``python -m replicator_kuma.config.variables`` prints the README's table.
 """
@@ -17,9 +17,9 @@ class Variable:
     secret: bool = False
     """never shown, and also read from the file that NAME_FILE names"""
     typed: bool = False
-    """a command-line option stands for it, too"""
+    """there is a command-line option for it, too"""
     note: str = ""
-    """what the README says instead of the default"""
+    """what the README shows instead of the default"""
 
     @property
     def shown_default(self) -> str:
@@ -27,7 +27,7 @@ class Variable:
 
     @property
     def option(self) -> str:
-        """The command-line option that stands for it; empty without one."""
+        """The name of its command-line option; empty if it has none."""
         if not self.typed:
             return ""
         name = _SHORT.get(self.name) or self.name.removeprefix("REPLICATOR_")
@@ -253,7 +253,7 @@ BACKEND_SECRETS = (
     *("OS_USERNAME", "OS_PASSWORD", "OS_AUTH_TOKEN", "OS_APPLICATION_CREDENTIAL_ID"),
     *("OS_APPLICATION_CREDENTIAL_SECRET", "ST_USER", "ST_KEY", "RCLONE_CONFIG_PASS"),
 )
-"""Secrets of restic's backends that may also come as NAME_FILE; restic itself knows no such form.
+"""Secrets of restic's backends that we also read from NAME_FILE, which restic itself cannot.
 
 Other *_FILE names (AWS_SHARED_CREDENTIALS_FILE, AWS_WEB_IDENTITY_TOKEN_FILE, …) belong to the
 backends' own libraries and are passed through untouched.
