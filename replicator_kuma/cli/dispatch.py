@@ -1,4 +1,4 @@
-"""The work of a command: the running supervisor does it where there is one, else this process."""
+"""Lets the running supervisor do a command's work; if none runs, this process does it."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def one_cycle(
     force: bool = False,
     wait: float = 0.0,
 ) -> None:
-    """Have an action carried out and tell its result; raises ReplicatorErrors.
+    """Carry out an action, here or in the supervisor, and print its result.
 
-    SettingsError where it is for the other role, so that nobody restores over a leader by mistake.
-    ``wait``: seconds for another replicator to end.
+    Raises ReplicatorErrors; SettingsError for an action of the other role, so that nobody restores
+    over a leader by mistake. ``wait``: seconds to wait for another replicator's end.
     """
     from replicator_kuma.daemon.request import Request
     from replicator_kuma.replication import runner
@@ -48,7 +48,7 @@ def one_cycle(
             with opened(settings, progress, force=force) as instance:
                 role = action.role(settings.role)
                 result = runner.run(instance, role, action.run, instance.run, wait).as_dict()
-    # of a leader's two repositories one may lag: each command that publishes says it again
+    # one of a leader's two repositories may lag: each command that publishes says so again
     lagging = memory.load().lagging if action.leads or action.makes_leader else ""
     result = {**result, "warnings": _with(result["warnings"], lagging)}
     _tell(voice, result, lagging)
@@ -61,7 +61,7 @@ def _needs(action: Cycle) -> tuple[Need, ...]:
 
 
 _OLD = {"REPLICATOR_FLEET", "REPLICATOR_MODE", "DATA_DIR"}
-"""What a supervisor of 0.3.0 compares itself, and the folder by which its socket was found."""
+"""Settings that a 0.3.0 supervisor compares itself, and the folder that led to its socket."""
 
 
 def handed_over(
@@ -71,10 +71,10 @@ def handed_over(
     request: Request,
     progress: Callable[[str], None],
 ) -> dict[str, Any] | None:
-    """Let the running supervisor do it, by its own settings; None where none runs.
+    """Let the running supervisor do the work by its own settings; None if none runs.
 
-    Raises SettingsError, and nothing is done, where an option of this command differs from those
-    settings. Warns where only the environment differs.
+    Raises SettingsError before anything is done if an option of this command differs from those
+    settings. Warns if only the environment differs.
     """
     from replicator_kuma.daemon import control
 
@@ -99,9 +99,9 @@ def _compare(
     try:
         told = control.ask(settings.state_dir, same_settings.COMMAND, asked, progress)
         if told is None:
-            return  # nobody runs: the work is done here, by these settings
+            return  # no supervisor runs: this process does the work, by these settings
     except SettingsError:
-        pass  # 0.3.0 knows no such question
+        pass  # a supervisor of 0.3.0 does not know this request
     options = [n for n in overrides if n in said and (told is not None or n not in _OLD)]
     if found := same_settings.differences(settings, options, told):
         raise SettingsError(
@@ -132,7 +132,7 @@ def _hint(settings: Settings, found: Iterable[Difference]) -> str:
 def opened(
     settings: Settings, progress: Callable[[str], None], *, force: bool = False
 ) -> Iterator[Instance]:
-    """The instance for a command that works in this process; at the end its messages are sent."""
+    """The instance for a command that works in this process; sends its messages at the end."""
     from replicator_kuma.config.build import build
     from replicator_kuma.replication.instance import Run
 
@@ -146,7 +146,7 @@ def opened(
 
 @contextmanager
 def advised(settings: Settings) -> Iterator[None]:
-    """Give an error that leaves the block the hint that is true for this role and this state."""
+    """Give an error from the block the hint that fits this role and state."""
     from replicator_kuma.replication.hints import advise
     from replicator_kuma.replication.state.file import StateFile
 
@@ -160,9 +160,9 @@ def advised(settings: Settings) -> Iterator[None]:
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """Inside, the first Ctrl-C or SIGTERM asks the cycle to end between two steps.
+    """In the block, the first Ctrl-C or SIGTERM asks the cycle to end between two steps.
 
-    The second Ctrl-C ends at once; what was interrupted is finished by the next run.
+    The second one ends it at once; the next run finishes what was interrupted.
     """
     seen: list[int] = []
 

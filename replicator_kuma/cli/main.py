@@ -1,4 +1,4 @@
-"""The command line: finds the command, and is the one place where errors become exit codes.
+"""The command line: finds the command, and turns errors into exit codes, here only.
 
 Each command is a module of `commands`, imported when it is called: `--version` stays fast.
 """
@@ -45,7 +45,7 @@ BUG = 1
 
 
 class _Commands(click.Group):
-    """A group whose commands are imported when somebody asks for them."""
+    """A group that imports a command only when it is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -107,10 +107,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _say_in_any_encoding() -> None:
-    """What a terminal has no character for is shown as JSON's escape: `\\u00e9`, in JSON too.
+    """Print characters that the terminal lacks as JSON's escape, `\\u00e9`, in JSON output too.
 
-    Where a stream is closed, what is said goes nowhere: a file that is opened later must not get
-    its number, for children write there.
+    Replace a closed standard stream by /dev/null: else a file that is opened later could get its
+    number, and child processes would write into that file.
     """
     sys.stdin = sys.stdin or _nowhere(0, "r")
     sys.stdout = sys.stdout or _nowhere(1, "w")
@@ -131,7 +131,7 @@ def _nowhere(number: int, mode: str) -> IO[str]:
 
 
 def _let_go_of_output() -> None:
-    """What standard output did not take is dropped: Python would try again at its end."""
+    """Drop unwritten output if stdout fails: Python would try to write it again at its exit."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -146,7 +146,7 @@ def _escape(error: UnicodeError) -> tuple[str, int]:
 
 
 def _tell(error: ReplicatorError, *, as_json: bool) -> None:
-    """What happened, why, and what to try: for people on stderr, for programs on stdout."""
+    """Print what happened, why, and what to try: for people to stderr, for programs to stdout."""
     click.echo(plain(f"Error: {error}"), err=True)
     if error.hint:
         click.echo(plain(error.hint), err=True)

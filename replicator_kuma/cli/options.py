@@ -1,4 +1,4 @@
-"""Options that commands share, and the settings that come of them."""
+"""Options that commands share, and the settings that are made from them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _CHOICES = {
 
 
 def settings_options(*names: str) -> Callable[[F], F]:
-    """Options for variables, by name; the command gets those that were given as ``overrides``."""
+    """Options for these variables; the command gets the given ones as ``overrides``, by name."""
 
     def decorate(function: F) -> F:
         @functools.wraps(function)
@@ -166,7 +166,7 @@ def load(
 
 
 def complete_snapshots(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
-    """Ids and positions that the state remembers: no call of restic for a press of Tab."""
+    """Ids and positions from the state: pressing Tab must not call restic."""
     from replicator_kuma.base.errors import ReplicatorError
     from replicator_kuma.replication.state.file import StateFile
 

@@ -1,7 +1,7 @@
-"""How commands speak: sentences, progress, tables, JSON.
+"""How commands print sentences, progress, tables and JSON.
 
-What a command did goes to stdout at a terminal, with -v and with --json; otherwise a cycle that
-went well is silent, since cron mails every line. What somebody asked for (a list, a report) is
+The result of a cycle goes to stdout at a terminal, with -v or with --json; otherwise a successful
+cycle prints nothing, since cron mails every line. A list or a report that somebody asked for is
 always printed. Errors always go to stderr, by the boundary in `main`.
 """
 
@@ -24,44 +24,44 @@ PROGRESS_AFTER = 2.0
 
 @dataclass
 class Voice:
-    """How a command speaks to whoever listens: a person, cron or a program."""
+    """Prints a command's output for its reader: a person, cron or a program."""
 
     verbose: bool = False
     quiet: bool = False
     json: bool = False
     asked: bool = False
-    """somebody typed this command to read what it says, cron does not"""
+    """a person typed this command to read its output; cron does not run it"""
 
     def did(self, sentence: str) -> None:
-        """What was done: at a terminal, or with -v."""
+        """Print what was done: at a terminal, with -v, or if a person asked."""
         if self.json or self.quiet:
             return
         if self.asked or self.verbose or sys.stdout.isatty():
             click.echo(plain(sentence))
 
     def show(self, text: str) -> None:
-        """What somebody asked for."""
+        """Print what somebody asked for, unless --json is given."""
         if not self.json:
             click.echo(plain(text))
 
     def data(self, value: Any) -> None:
-        """The same, for programs."""
+        """Print a value as JSON if --json is given."""
         if self.json:
             click.echo(plain_json(value, indent=2))
 
     def warn(self, text: str) -> None:
-        """A warning that has to be seen, in cron's mail too."""
+        """Print a warning that must be seen, in cron's mail too."""
         if not self.quiet:
             click.echo(plain(f"Warning: {text}"), err=True)
 
     def note(self, text: str) -> None:
-        """Something to know beside the result."""
+        """Print something to know besides the result."""
         if not self.quiet and (self.verbose or sys.stderr.isatty()):
             click.echo(plain(text), err=True)
 
     @contextlib.contextmanager
     def progress(self) -> Iterator[Callable[[str], None]]:
-        """A function that takes each step; shown at a terminal once two seconds have passed."""
+        """Yield a function that takes each step; a terminal shows steps after two seconds."""
         if self.quiet or not (self.verbose or sys.stderr.isatty()):
             yield lambda _message: None
             return
@@ -73,7 +73,7 @@ class Voice:
 
 
 class _Teller:
-    """Shows the step under way when it is late, and each one after that."""
+    """Shows the current step once the delay is over, and then each further step."""
 
     def __init__(self, after: float) -> None:
         self._shown_from = time.monotonic() + after

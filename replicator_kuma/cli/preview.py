@@ -1,4 +1,4 @@
-"""What a restore would change, printed: `diff` and `restore --dry-run`."""
+"""Prints what a restore would change, for `diff` and `restore --dry-run`."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def show_preview(
     at: float | None = None,
     does: Sequence[str] = (),
 ) -> None:
-    """Print the plan, secrets masked; touches nothing. Raises ReplicatorErrors.
+    """Print the plan, secrets masked; changes nothing. Raises ReplicatorErrors.
 
-    ``does`` are the words of the command that would carry it out, but for the snapshot that
-    ``snapshot`` or ``at`` names: the output ends with the whole command. It plans in a scratch
-    folder of its own, so it needs no lock: it only reads.
+    ``does``: the words of the command that would carry the plan out, without the snapshot that
+    ``snapshot`` or ``at`` names; the output ends with the whole command. It needs no lock: it only
+    reads, and plans in a scratch folder of its own.
     """
     from replicator_kuma.cli.dispatch import opened
     from replicator_kuma.replication.replica.preview import preview as previewed
@@ -87,7 +87,7 @@ def show_preview(
 
 
 def _unpublished(preview: Preview) -> bool:
-    """Whether a rollback refuses to lose what was edited here since the last publish."""
+    """Whether rows were edited here since the last publish; a rollback refuses to lose them."""
     from replicator_kuma.replication.leader.decide import equivalence_key
 
     published, live = preview.state.leading.published, preview.live_digest
@@ -97,13 +97,13 @@ def _unpublished(preview: Preview) -> bool:
 
 
 def _command(words: Sequence[str], overrides: Mapping[str, str]) -> str:
-    """What to type for it in the same shell, with the options that were given."""
+    """The command to type in the same shell, with the options that were given."""
     options = [text for name in overrides for text in (VARIABLES[name].option, overrides[name])]
     return Mask(overrides)(shlex.join(("replicator", *words, *options)))
 
 
 def _held(hold: Hold, position: Position, *, named: bool) -> str:
-    """That the replica stays where a person sent it, and does not go to ``position`` by itself."""
+    """A sentence: the replica stays where a person sent it, and does not follow to ``position``."""
     from replicator_kuma.replication.state.hold_words import held_words
 
     other = hold.mark is None or hold.mark.position != position
