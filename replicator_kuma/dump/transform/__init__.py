@@ -1,1 +1,1 @@
-"""A leader's dump in the terms of another instance."""
+"""Translates a leader's dump for another instance."""

@@ -1,8 +1,8 @@
-"""Rows of another schema of Kuma, in the columns of this one, where nothing is lost by it.
+"""Maps rows of another Kuma schema to the columns of this one, if nothing is lost.
 
-REPLICATOR_SCHEMA=strict takes only equal columns. `compatible` fills what the leader's Kuma does
-not know, and leaves out what the Kuma here does not know, where nobody chose it. The facts are in
-`meanings`.
+REPLICATOR_SCHEMA=strict accepts only equal columns. `compatible` fills columns that the leader's
+Kuma does not have, and drops columns that the Kuma here does not have if they hold a default. The
+facts are in `kuma_versions`.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ __all__ = ["Evolution", "Lost", "TableMap"]
 
 @dataclass(frozen=True)
 class TableMap:
-    """How rows of a table come over.
+    """How rows of a table are mapped.
 
-    ``row`` makes a row in the replica's columns of one in the leader's, or raises Lost; None where
-    they are the same. ``notes`` say in words what is filled and what is left out.
-    ``checked``: the columns have equal names, and perhaps other types: see that values fit.
+    ``row`` maps a row from the leader's columns to the replica's, or raises Lost; None if the
+    columns are equal. ``notes`` say in words what is filled and what is left out.
+    ``checked``: column names are equal, but types may differ: check that values fit.
     """
 
     row: Callable[[Row], Row] | None
@@ -55,8 +55,8 @@ class Evolution:
     def table(self, name: str, theirs: Sequence[str], ours: Sequence[str]) -> TableMap:
         """How rows with the columns ``theirs`` become rows with the columns ``ours``.
 
-        Both are content columns, then runtime ones. Raises SchemaMismatch where rows of this table
-        cannot come over: in strict mode for any difference.
+        Both are content columns, then runtime ones. Raises SchemaMismatch if rows of this table
+        cannot be mapped: in strict mode for any difference.
         """
         if not self.compatible:
             if tuple(theirs) != tuple(ours):
@@ -72,7 +72,7 @@ class Evolution:
         return self.migrations == frozenset(self.schema.migrations)
 
     def _hint(self) -> str | None:
-        """Where the versions are equal, another one is no way out; None: the usual hint."""
+        """A hint for equal versions, where another version would not help; None: the usual hint."""
         if not self._same_names():
             return None
         return (
@@ -82,9 +82,9 @@ class Evolution:
         )
 
     def absent(self, name: str) -> str:
-        """Say that the rows of a table that the snapshot lacks stay as they are here.
+        """A note that a table which the snapshot lacks keeps its rows here.
 
-        Raises SchemaMismatch in strict mode, and where the leader's Kuma should have the table.
+        Raises SchemaMismatch in strict mode, and if the leader's Kuma should have the table.
         """
         since = TABLES[name].since
         if self.compatible and since and not any(since in step for step in self.migrations):
@@ -92,9 +92,9 @@ class Evolution:
         raise SchemaMismatch(f"the snapshot does not hold table {name!r}")
 
     def beyond(self, name: str, rows: int) -> str:
-        """Say that the rows of a table that the replica lacks are left out.
+        """A note that the rows of a table which the replica lacks are left out.
 
-        A row that refers to one of them is Lost: its column is not known here either. Raises
+        A row that refers to one of them is Lost: the replica lacks that column too. Raises
         SchemaMismatch in strict mode.
         """
         if not self.compatible:
@@ -104,7 +104,7 @@ class Evolution:
 
 
 def _other_columns(name: str, theirs: Sequence[str], ours: Sequence[str]) -> str:
-    """In words, what the columns of a table differ in."""
+    """The differences between a table's columns, in words."""
     beyond, lacking = sorted(set(theirs) - set(ours)), sorted(set(ours) - set(theirs))
     parts = [f"{beyond} beyond those here"] if beyond else []
     parts += [f"no {lacking}"] if lacking else []
@@ -169,7 +169,7 @@ class _Mapping:
 
 
 def _fill(table: str, column: Column) -> Value:
-    """What a column holds in rows of a leader that does not know it. Raises SchemaMismatch."""
+    """The value to fill in if the leader lacks the column. Raises SchemaMismatch."""
     value = kuma_versions.FILLED.get((table, column.name), _default(column))
     if value is None and column.notnull:
         raise SchemaMismatch(
@@ -179,7 +179,7 @@ def _fill(table: str, column: Column) -> Value:
 
 
 def _default(column: Column) -> Value:
-    """The declared default, where it is a constant; else None."""
+    """The declared default if it is a constant; else None."""
     text = (column.default or "NULL").strip()
     while text.startswith("(") and text.endswith(")"):
         text = text[1:-1].strip()

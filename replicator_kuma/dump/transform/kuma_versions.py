@@ -1,6 +1,6 @@
-"""What versions of Kuma made of the same columns: facts of its migrations, as data and rules.
+"""How Kuma's versions changed the meaning of columns: facts of its migrations, as data and rules.
 
-docs/kuma.md tells where each was read. Evolution uses them for rows that come from another schema.
+docs/kuma.md has their sources. `evolution` uses them for rows that come from another schema.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from replicator_kuma.dump.values import Value
 
 Row = tuple[Value, ...]
 Rule = Callable[[Row, list[Value]], None]
-"""Looks at a row in the leader's columns, and may change it in the replica's; raises Lost."""
+"""Reads a row in the leader's columns, may change the one in the replica's; raises Lost."""
 
 
 class Lost(ValueError):
-    """A row that would lose something here; the text says what, and shows no secret value."""
+    """A row that would lose data here; the text says which, and shows no secret value."""
 
 
 _UNCHOSEN: Mapping[str, Mapping[str, tuple[Value, ...]]] = {
@@ -46,14 +46,14 @@ _UNCHOSEN: Mapping[str, Mapping[str, tuple[Value, ...]]] = {
     },
     "status_page": {"auto_refresh_interval": (300,), "show_only_last_heartbeat": (0,)},
 }
-"""What a column that 1.23 lacks holds in a row where nobody chose it, beside NULL and ''.
+"""Values of columns that 1.23 lacks which nobody chose, besides NULL and ''.
 
-Its declared default, and what the page for a new monitor puts there (`location` is `world` in
-every monitor). Of a column that is not named here only NULL and '' say nothing.
+They are the declared default, and what the page for a new monitor sets (`location` is `world` in
+every monitor). In a column that is not listed, only NULL and '' count as not chosen.
 """
 
 FILLED: Mapping[tuple[str, str], Value] = {("monitor", "json_path_operator"): "=="}
-"""What Kuma's own migration gave to rows that were there, where it is not the declared default."""
+"""What Kuma's own migration wrote to existing rows, if it is not the declared default."""
 
 _WORDS: Mapping[tuple[str, str], Mapping[str, str]] = {
     ("monitor", "type"): {
@@ -74,9 +74,9 @@ _WORDS: Mapping[tuple[str, str], Mapping[str, str]] = {
     ("monitor", "http_body_encoding"): {"form": "conditions"},
     ("status_page", "analytics_type"): {"rybbit": "analytics-type-to-string"},
 }
-"""Values that came with a version, each with a column or migration that only it and later have.
+"""Values that came with a version, each with a column or migration that older versions lack.
 
-An older Kuma has no such monitor and calls it down, or its database refuses the value.
+An older Kuma does not know such a monitor and reports it down, or its database refuses the value.
 """
 
 _GAME_NAMES = """
@@ -100,7 +100,7 @@ _GAME_NAMES = """
     ventrilo vietcong vietcong2 vrising warfork warsow xpandrally zombiemaster zps
 """
 _GAMES = frozenset(_GAME_NAMES.split())
-"""Games that have one name in GameDig 4 and 5; `mumble` has, and is asked in another way."""
+"""Games with the same name in GameDig 4 and 5, except `mumble`: the two query it differently."""
 
 _TAG, _ID, _TYPE = "google_analytics_tag_id", "analytics_id", "analytics_type"
 _EVERY_MINUTE = "* * * * *"
@@ -117,10 +117,10 @@ _BEYOND_COLUMNS = (
 
 
 def apart(ours: Collection[str], theirs: Collection[str]) -> bool:
-    """Whether rows mean something else between two schemas whose columns have equal names.
+    """Whether rows of two schemas with equal column names differ in their meaning.
 
-    Another name tells nothing by itself: a test build, or a person, leaves names behind whose
-    tables are those of everybody (and most migrations only make columns, indexes or history).
+    Another migration's name alone proves nothing: a test build or a person may leave names behind
+    while the tables are equal (and most migrations only make columns, indexes or history).
     """
     return any(_has(ours, step) != _has(theirs, step) for step in _BEYOND_COLUMNS)
 
@@ -156,7 +156,7 @@ def _has(migrations: Collection[str], step: str) -> bool:
 
 
 def rules(sides: Sides) -> list[Rule]:
-    """What has to be looked at, or changed, in each row of a table."""
+    """The rules that check or change each row of a table."""
     found = [_words(sides, column) for table, column in _WORDS if table == sides.table]
     make = {
         "maintenance": _intervals,
@@ -170,12 +170,12 @@ def rules(sides: Sides) -> list[Rule]:
 
 
 def unchosen(table: str, column: str) -> tuple[Value, ...]:
-    """What a column holds where nobody chose it."""
+    """The values of a column that nobody chose."""
     return (None, "", *_UNCHOSEN.get(table, {}).get(column, ()))
 
 
 def renamed(sides: Sides) -> frozenset[str]:
-    """Columns that a rule carries over: they are neither filled nor left out."""
+    """Columns that a rule maps: they are neither filled nor left out."""
     ways = (sides.theirs, sides.ours), (sides.ours, sides.theirs)
     if any(_TAG in old and _ID in new and _TAG not in new for old, new in ways):
         return frozenset({_TAG, _ID, _TYPE})
@@ -205,7 +205,7 @@ def _words(sides: Sides, column: str) -> Rule | None:
 
 
 def _games(sides: Sides) -> Rule | None:
-    """GameDig 5 calls many games by other names, which Kuma renamed in a migration."""
+    """GameDig 5 has other names for many games; a migration of Kuma renamed them."""
     kind, game = sides.at("type"), sides.at("game")
     step = "gamedig-v4-to-v5"
     if kind is None or game is None or not (sides.forward(step) or sides.back(step)):
@@ -236,7 +236,7 @@ def _line_notify(sides: Sides) -> Rule | None:
 
 
 def _intervals(sides: Sides) -> Rule | None:
-    """From 2.0 on an interval starts by its hour; before, by a cron that looks every minute."""
+    """Since 2.0 an interval starts at its hour; before, by a cron expression of every minute."""
     step = "maintenance-add-last-start"
     needed = [sides.at(c) for c in ("strategy", "cron", "start_time", "interval_day")]
     strategy, cron, start, days = needed
@@ -260,7 +260,7 @@ def _intervals(sides: Sides) -> Rule | None:
 
 
 def _analytics(sides: Sides) -> Rule | None:
-    """Google's id was the only one: 2.1 gave its column another name, and a type beside it."""
+    """Before 2.1 the only id was Google's: 2.1 renamed its column and added a type column."""
     tag, source, kind = sides.at(_TAG), sides.at(_ID), sides.at(_TYPE)
     if not renamed(sides):
         return None
@@ -277,7 +277,7 @@ def _analytics(sides: Sides) -> Rule | None:
     def back(row: Row, made: list[Value]) -> None:
         analytics = None if kind is None else row[kind]
         value = None if source is None else row[source]
-        # without a type 2.1 counts nobody; in the old column the id would be Google's again
+        # without a type, 2.1 counts no visitors; in the old column the id would be Google's again
         if analytics != "google" and (analytics is not None or value):
             raise Lost(f"{_TYPE} is not google, the only one that the Kuma here knows")
         made[place] = value

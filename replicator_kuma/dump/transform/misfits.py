@@ -1,4 +1,4 @@
-"""Rows that an instance's database cannot hold: found before anything stops, named row by row."""
+"""Names each row that an instance's database cannot store, before Kuma is stopped."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from replicator_kuma.dump.transform.represent import Misfit, Representation
 from replicator_kuma.dump.values import Value
 
 SHOWN = 20
-"""Lines of a message; the rest is counted."""
+"""The most lines in a message; further ones are only counted."""
 
 
 Uniques = dict[tuple[str, ...], list[tuple[Row, Row]]]
-"""By columns that are UNIQUE together: the values of each row, and what names that row."""
+"""By columns that are UNIQUE together: each row's values, and the columns that name the row."""
 
 
 class _Lines:
@@ -38,14 +38,14 @@ class _Lines:
 
 
 class Misfits:
-    """What does not fit. ``truncate``: the operator wants it cut where a cut makes it fit."""
+    """Collects values that do not fit. ``truncate``: cut a value if it then fits."""
 
     def __init__(self, truncate: bool) -> None:
         self._truncate = truncate
         self._refused, self._cut, self._lost = _Lines(), _Lines(), _Lines()
 
     def cut(self, chosen: Select, row: Sequence[Value], column: str, misfit: Misfit) -> Value:
-        """What becomes of a value that does not fit; None, and noted, where nothing can."""
+        """The value to store for one that does not fit; None, and a noted line, if none fits."""
         line = f"{describe_row(chosen.table, chosen.columns, row)}: {column} {misfit}"
         if self._truncate and misfit.fitting is not None:
             self._cut.add(line)
@@ -54,11 +54,11 @@ class Misfits:
         return misfit.fitting
 
     def add(self, chosen: Select, row: Sequence[Value], column: str, reason: str) -> None:
-        """A value that nothing makes fit."""
+        """Note a value that cannot be made to fit."""
         self._refused.add(f"{describe_row(chosen.table, chosen.columns, row)}: {column}: {reason}")
 
     def lost(self, table: str, reason: str, key: Value) -> None:
-        """A row that would lose something in this schema."""
+        """Note a row that would lose data in this schema."""
         self._lost.add(f"{table} {key!s}: {reason}")
 
     def collisions(
@@ -68,7 +68,7 @@ class Misfits:
         columns: Mapping[str, Column],
         representation: Representation,
     ) -> None:
-        """Rows whose UNIQUE values are one to this engine (`Admin` and `admin` to MariaDB).
+        """Note rows whose UNIQUE values are equal to this engine (`Admin`, `admin` in MariaDB).
 
         May raise DatabaseError.
         """
@@ -91,7 +91,7 @@ class Misfits:
                     )
 
     def done(self) -> None:
-        """Raise SchemaMismatch or SnapshotMisfit for what was found, all of it in one message."""
+        """Raise SchemaMismatch or SnapshotMisfit with all that was found, if anything was."""
         if self._lost.count:
             raise SchemaMismatch(
                 _message(self._lost, "would lose something in this schema"),

@@ -5,7 +5,7 @@
     where = { type = "push" }
     set = { active = false }
 
-A rule names a table, the rows (`where`; absent: all) and what becomes of them: `set`, or
+A rule names a table, its rows (`where`; absent: all) and what to do with them: `set`, or
 `skip = true`. `where` always sees the leader's values, a later `set` wins, a skip wins over all.
 """
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from replicator_kuma.dump.format import Dump, Source
 
 Changer = Callable[[Row], Row | None]
-"""A row in the replica's columns as the rules want it; None: the row is skipped."""
+"""Applies the rules to a row in the replica's columns; None: the row is skipped."""
 
 _Test = Callable[[Row], bool]
 _Columns = Callable[[str, tuple[str, ...]], Iterator[Row]]
@@ -66,7 +66,7 @@ class Overrides:
         return cls(read(text))
 
     def check(self, schema: Schema) -> None:
-        """Raise one SettingsError with all tables, columns and types that this schema has not."""
+        """Raise one SettingsError with all tables, columns and types that this schema lacks."""
         problems = [
             f"rule {number}: {problem}"
             for number, rule in enumerate(self.rules, 1)
@@ -79,7 +79,7 @@ class Overrides:
             )
 
     def changer(self, table: str, columns: tuple[str, ...], dump: Dump) -> Changer | None:
-        """What the rules for a table do to its rows; None where there is no rule for it.
+        """A function that applies the table's rules to a row; None if it has no rule.
 
         ``columns``: content ones, then runtime ones, as the replica has them. ``dump`` is the
         leader's, where tags are looked up. The rules must have passed `check`. Raises
@@ -103,7 +103,7 @@ class Overrides:
                     return None
                 made = list(row) if made is None else made
                 for index, value in changes:
-                    # 1.0 stays 1.0 where the rule says 1: it is no change
+                    # 1.0 stays 1.0 if the rule says 1: they are equal
                     made[index] = row[index] if _same(row[index], value) else value
             return row if made is None else tuple(made)
 
@@ -112,8 +112,8 @@ class Overrides:
     def silent(self, source: Source, tables: Collection[str]) -> tuple[int, ...]:
         """The numbers of rules that match no row of a live replica, though they could.
 
-        Only where that can be told: what a rule skips is not there, and what a rule sets is not
-        the leader's value any more. ``tables`` are those whose rows are the leader's.
+        It leaves out rules that live rows cannot tell: skipped rows are not there, and a value that
+        a rule has set is not the leader's. ``tables``: those whose rows are the leader's.
         """
         return tuple(
             number
@@ -122,7 +122,7 @@ class Overrides:
         )
 
     def _veiled(self, rule: Rule) -> bool:
-        """Whether the live rows do not show what a rule's `where` asks the leader's."""
+        """Whether live rows may differ from the leader's in what a rule's `where` tests."""
         asked = {(rule.table, column) for column, _wanted in rule.where}
         tables = _above(rule.table)
         if (rule.table, TAG) in asked:
@@ -133,7 +133,7 @@ class Overrides:
 
 
 def _tests(rule: Rule, columns: tuple[str, ...], tables: _Columns) -> list[_Test]:
-    """What a row, in ``columns``, has to pass."""
+    """The tests that a row with ``columns`` has to pass."""
     return [
         _in_tagged(columns.index("id"), _tagged(wanted, tables))
         if is_tag(rule.table, name, columns)
@@ -152,7 +152,7 @@ def _in_column(index: int, wanted: tuple[Value, ...]) -> _Test:
 
 
 def _one_of(wanted: Iterable[Value]) -> Callable[[Value], bool]:
-    """Whether a value is one of these: globs for text, else by value (true is 1)."""
+    """A test whether a value is one of these: globs for text, else equality (true is 1)."""
     globs = [fnmatch.translate(value) for value in wanted if isinstance(value, str)]
     numbers = frozenset(value for value in wanted if not isinstance(value, str))
     pattern = re.compile("|".join(globs)) if globs else None
@@ -166,7 +166,7 @@ def _one_of(wanted: Iterable[Value]) -> Callable[[Value], bool]:
 
 
 def _tagged(wanted: tuple[Value, ...], tables: _Columns) -> frozenset[Value]:
-    """The ids of monitors with a tag of such a name."""
+    """The ids of monitors with a tag whose name matches."""
     fits = _one_of(wanted)
     tags = {tag for tag, name in tables(TAG, ("id", "name")) if fits(name)}
     links = tables("monitor_tag", ("monitor_id", "tag_id"))
@@ -202,7 +202,7 @@ def _matches(rule: Rule, source: Source) -> bool:
 
 
 def _above(table: str) -> set[str]:
-    """A table and all that its rows refer to, near or far."""
+    """A table and all tables that its rows refer to, directly or through others."""
     found, left = set[str](), [table]
     while left:
         if (name := left.pop()) not in found:

@@ -1,4 +1,4 @@
-"""What one instance makes of a snapshot: its part of it, and its own changes to it."""
+"""An instance's policy: which part of a snapshot it takes, and how it changes the rows."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ class Policy:
     settings: frozenset[str] = SETTINGS
     """REPLICATOR_SETTINGS: the keys of `setting` that are replicated"""
     heal: bool = False
-    """RESTORE_MERGE_STRATEGY: live rows that differ are put right at every cycle"""
+    """RESTORE_MERGE_STRATEGY: drift of live rows is corrected at every cycle"""
     local: frozenset[str] = frozenset()
-    """tables whose rows arrive once and are the replica's own then"""
+    """tables whose rows are received once and then are the replica's own"""
     overrides: Overrides = field(default_factory=Overrides)
     compatible: bool = False
-    """REPLICATOR_SCHEMA: apply also from another schema where nothing is lost"""
+    """REPLICATOR_SCHEMA: apply also from another schema if nothing is lost"""
     truncate: bool = False
-    """REPLICATOR_ON_MISFIT: cut what the database cannot hold, instead of refusing"""
+    """REPLICATOR_ON_MISFIT: cut values that the database cannot store, instead of refusing"""
 
     def fingerprint(self, tables: Collection[str]) -> str:
-        """Changes whenever the same snapshot could come to mean other rows here."""
+        """A hash that changes whenever the same snapshot could give other rows here."""
         parts = [
             sorted(tables),
             sorted(self.settings),

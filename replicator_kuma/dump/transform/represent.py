@@ -1,7 +1,7 @@
-"""How an engine holds the values of another: what a plan compares, and what does not fit.
+"""How one engine stores the values of another, and which of them do not fit.
 
-A dump keeps the leader's exact values. A replica on another engine holds some of them in another
-form (`2031-05-01T10:00` is `2031-05-01 10:00:00` in MariaDB), and some not at all.
+A dump keeps the leader's exact values. A replica on another engine stores some of them in another
+form (`2031-05-01T10:00` is `2031-05-01 10:00:00` in MariaDB), and cannot store some.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from replicator_kuma.dump.schema import Column
 from replicator_kuma.dump.values import Value
 
 Convert = Callable[[Value], Value]
-"""A value that is not None as the column holds it; raises Misfit."""
+"""Converts a value, not None, to the form that the column stores; raises Misfit."""
 
 
 class Misfit(ValueError):
     """A value that a column cannot hold without loss; the text says why, and shows no value.
 
-    The text follows a column's name: «has 151 characters where 150 fit». ``fitting`` is what is
-    left of the value once it is cut to fit; None where no cut makes it fit.
+    The text follows a column's name: «has 151 characters where 150 fit». ``fitting`` is the value
+    after it was cut to fit; None if no cut makes it fit.
     """
 
     def __init__(self, reason: str, fitting: Value = None) -> None:
@@ -29,23 +29,23 @@ class Misfit(ValueError):
 
 
 class Representation(Protocol):
-    """One engine's way to hold values. Pure but for `fold`, which may ask a server."""
+    """How one engine stores values. Pure except for `fold`, which may ask a server."""
 
     def converter(self, table: str, column: Column) -> Convert | None:
-        """How a value of any engine becomes this column's; None where each is held as it is.
+        """Converts a value of any engine to this column's form; None if all are stored unchanged.
 
-        Idempotent: what came out of it, it leaves alone.
+        Idempotent: a converted value stays as it is.
         """
 
     def same(self, column: Column) -> Callable[[Value, Value], bool] | None:
-        """Whether two values mean the same in this column; None: only equal ones do.
+        """A test whether two values mean the same in this column; None: only equal values do.
 
-        A live `2031-05-01T10:00` in SQLite and a MariaDB leader's `2031-05-01 10:00:00` do: such
-        a row stays as it is.
+        `2031-05-01T10:00` in a live SQLite and a MariaDB leader's `2031-05-01 10:00:00` do: such a
+        row is not changed.
         """
 
     def fold(self, column: Column, texts: Sequence[str]) -> Sequence[Hashable]:
-        """What UNIQUE compares: two texts with the same one cannot stand in the column together.
+        """The keys that UNIQUE compares: a column cannot have two texts with the same key.
 
         (`Admin` and `admin` in MariaDB.) May ask a server; then it may raise DatabaseError.
         """

@@ -1,4 +1,4 @@
-"""One table's rows on their way from a leader's dump into an instance's own terms."""
+"""Translates one table's rows from a leader's dump for an instance."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _Own = tuple[bytes, bytes] | None
 def differing(wanted: Dump, live: Dump, rows: Rows) -> Iterator[tuple[Row, Row | None]]:
     """Rows of ``wanted`` whose line is not in ``live``, each with the live row of its key.
 
-    The columns are the same. Raises SnapshotRefused for what is no row.
+    Both dumps have the same columns. Raises SnapshotRefused for a line that is no valid row.
     """
     content = len(wanted.columns(rows.table))
     runtime = len(rows.columns) - content
@@ -53,10 +53,10 @@ def _unmatched(wanted: Dump, live: Dump, rows: Rows) -> Iterator[tuple[bytes, by
 
 
 class Rows:
-    """A table's way: evolution, overrides, conversion, references, adoption.
+    """The steps for a table's rows: evolution, overrides, conversion, references, adoption.
 
-    ``live`` is given where the engines differ. ``gone`` and ``present`` are shared by all tables,
-    which come parents first.
+    ``live`` is given if the engines differ. All tables, parents first, share ``gone`` and
+    ``present``.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Rows:
         self._same = [(index, same) for index, same in alike if same is not None]
         unique = schema.unique if self.converts else ()
         self.uniques: Uniques = {u: [] for u in unique if set(u) <= set(self.columns)}
-        """values that must be UNIQUE, with what names their rows: the rest of a row may be huge"""
+        """UNIQUE values with the columns that name their rows: the rest of a row may be huge"""
         naming = (*TABLES[self.table].key, *TABLES[self.table].label)
         self._names = {self.columns.index(name) for name in naming if name in self.columns}
         self._skipped = self._kept = 0
@@ -105,7 +105,7 @@ class Rows:
         self.only_converts = plain and not touched and chosen.table not in present
 
     def line_key(self, line: bytes) -> Any:
-        """What orders the content lines of this table; raises SnapshotRefused where it has none."""
+        """The sort key of a content line; raises SnapshotRefused if it has none."""
         try:
             if not self.unkeyed:
                 return values.decode(line[: line.index(b",")] + b"]")[0] + 0
@@ -114,7 +114,7 @@ class Rows:
             raise SnapshotRefused(f"the snapshot's {self.table} has a row without key") from error
 
     def stays(self, new: Row, own: Row | None) -> bool:
-        """Whether a row is in this instance's terms already."""
+        """Whether a row needs no translation for this instance."""
         try:
             for index, convert in self._converters:
                 value = new[index]
@@ -146,7 +146,7 @@ class Rows:
         for row in self._ruled():
             out = self._converted(row)
             if not self.unkeyed and out[0] is None:
-                continue  # its key does not fit: that is noted, and nothing will be applied
+                continue  # its key does not fit: this is noted, and nothing will be applied
             if not self._refers(out):
                 self._leave_out(row)
                 continue
@@ -159,7 +159,7 @@ class Rows:
             yield done
 
     def check_some_left(self) -> None:
-        """A rule that leaves out every monitor has lost its `where`: nobody means that."""
+        """Refuse rules that skip every monitor: such a rule has surely lost its `where`."""
         if self.table == "monitor" and self._skipped and not self._kept:
             raise SettingsError(
                 f"the rules of REPLICATOR_OVERRIDES leave out every monitor ({self._skipped})",
@@ -167,7 +167,7 @@ class Rows:
             )
 
     def _look_ahead(self) -> None:
-        """Which rows are left out has to be known before a row refers to a later one."""
+        """Find the skipped rows first: a row may refer to a later one."""
         if not any(r.table == self.table for _index, r in self._references):
             return
         if self._changer is not None:
@@ -196,7 +196,7 @@ class Rows:
                     self._misfits.lost(self.table, str(error), row[0])
 
     def _in_order(self, row: Row, last: Any) -> Any:
-        """Refuse what no leader writes: the plan would, once it is too late to tell whose it is."""
+        """Refuse rows out of order, which no leader writes: later, the cause could not be told."""
         if self.unkeyed:
             return None
         key: Any = row[0]
@@ -221,7 +221,7 @@ class Rows:
                 yield after
 
     def _check_named(self, before: Row, after: Row) -> None:
-        """What a rule makes a row refer to has to be there: else Kuma would have stopped for it."""
+        """Refuse a rule's reference to a missing row, before Kuma is stopped for it."""
         for index, reference in self._references:
             value: Any = after[index]
             if value in (None, before[index]):
@@ -251,11 +251,11 @@ class Rows:
     def _cut(self, row: Row, index: int, misfit: Misfit) -> Value:
         column = self.columns[index]
         if column in TABLES[self.table].runtime:
-            return misfit.fitting  # Kuma itself writes it anew
+            return misfit.fitting  # Kuma itself writes it again
         return self._misfits.cut(self.chosen, row, column, misfit)
 
     def _refers(self, out: list[Value]) -> bool:
-        """Whether a row stays; what refers to a row that is left out goes by the catalog's rule."""
+        """Whether a row stays; its references to skipped rows follow the catalog's `Dangle`."""
         for index, reference in self._references:
             gone = self._gone.get(reference.table)
             if gone and out[index] in gone:
@@ -266,7 +266,7 @@ class Rows:
         return True
 
     def _adopt(self, out: list[Value], own: Iterator[Row]) -> None:
-        """A live value that means the same stays: neither side sees a change that is none."""
+        """Keep a live value that means the same, so that it does not show as a change."""
         current: Any = self._current
         key: Any = out[0]
         while current is None or (current and current[0] < key):

@@ -1,6 +1,6 @@
-"""The rules of REPLICATOR_OVERRIDES as they are written: reading them, and what is wrong in them.
+"""Reads the rules of REPLICATOR_OVERRIDES, and reports the problems in them.
 
-No value of a rule is in a message: it may be a secret.
+A message never shows a rule's value: it may be a secret.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class _Reading:
         self.problems: list[str] = []
 
     def rule(self) -> Rule:
-        """What is right of it; to be used only where there are no problems."""
+        """The rule; use it only if there are no problems."""
         for key in self._raw:
             if key not in _KEYS:
                 self.problems.append(f"unknown key {key!r}{_hint(key, _KEYS)}")
@@ -150,7 +150,7 @@ class _Reading:
 
 
 def check(rule: Rule, schema: Schema) -> Iterator[str]:
-    """What of a rule this schema does not have, or Kuma does not let a rule do."""
+    """Yield problems: what this schema lacks of a rule, and what a rule must not do."""
     if rule.table not in schema.tables:
         yield f"this Kuma has no table {rule.table}"
         return

@@ -1,7 +1,7 @@
-"""A leader's dump in the terms of one instance: its engine, its schema, its operator's choices.
+"""Translates a leader's dump for one instance: its engine, its schema, its operator's choices.
 
-What comes out is a dump of its own, which a plan compares with the live one byte by byte, and
-whose digest says "applied". Where nothing has to change the leader's dump itself is used.
+The result is a new dump. A plan compares it with the live one byte by byte, and its digest stands
+for "applied". If nothing has to change, the leader's dump itself is used.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ Row = tuple[Value, ...]
 
 @dataclass(frozen=True)
 class Terms:
-    """What an instance makes of a snapshot. ``arrived``: ids of local rows that came before."""
+    """How an instance translates a snapshot. ``arrived``: ids of local rows received before."""
 
     schema: Schema
     representation: Representation
     policy: Policy = field(default_factory=Policy)
     arrived: Mapping[str, frozenset[int]] = field(default_factory=dict)
     keeps_files: bool = True
-    """a file that the leader's rows name and its dump lacks: the instance keeps its own"""
+    """if the leader's rows name a file that its dump lacks, the instance keeps its own"""
     went_back: bool = False
-    """to an older dump: what a person deleted here stays remembered, also if that one lacks it"""
+    """to an older dump: rows that a person deleted here stay noted, even if that dump lacks them"""
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,13 @@ class Translated:
     notes: tuple[str, ...] = ()
     arrived: Mapping[str, frozenset[int]] = field(default_factory=dict)
     brief: tuple[str, ...] = ()
-    """what people must not miss: how much was cut, and left out by rules"""
+    """notes that people must not miss: how much was cut, and left out by rules"""
 
 
 def translate(wanted: Dump, live: Dump, terms: Terms, folder: Path) -> Translated:
-    """``wanted``, a verified dump, as this instance would hold it, in a new ``folder``.
+    """Translate ``wanted``, a verified dump, for this instance, into a new ``folder``.
 
-    ``live`` is the instance's own dump: its tables are those that come over. Raises
+    ``live`` is the instance's own dump: only its tables are translated. Raises
     SchemaMismatch, SnapshotMisfit (rows that do not fit, named), SnapshotRefused, SettingsError
     (an override that does not fit this schema).
     """
@@ -76,12 +76,12 @@ class _Translation:
         self.gone: dict[str, set[int]] = {}
         """ids of rows that are skipped, by table"""
         self.present: dict[str, set[int]] = {name: set() for name in self._named_by_rules()}
-        """ids of rows that came over, of tables that a rule makes rows refer to"""
+        """ids of translated rows, for tables that a rule makes rows refer to"""
         self.arrived: dict[str, frozenset[int]] = {}
         self.notes: list[str] = []
         self.brief: list[str] = []
         self.own_files = set[str]()
-        """files that rows name which stay the replica's own"""
+        """files named by rows that stay the replica's own"""
 
     @property
     def schema(self) -> Schema:
@@ -108,7 +108,7 @@ class _Translation:
         part = self.wanted.manifest.only(self.live.manifest.tables)
         same = (part.tables, part.files) == (manifest.tables, manifest.files)
         if same and part.tables.keys() == self.wanted.manifest.tables.keys():
-            # it came out as it went in: the leader's own dump stands
+            # nothing changed: use the leader's own dump
             return Translated(self.wanted, tuple(self.notes), self.arrived)
         write_manifest(self.folder, manifest)
         notes = (*self.notes, *self.misfits.notes())
@@ -135,7 +135,7 @@ class _Translation:
         return entries[name], files
 
     def rows(self, select: Select) -> Iterator[Row]:
-        """For `write_tables`: the rows of the table at hand."""
+        """The rows of the current table, for `write_tables`."""
         pending, local = self._pending, select.table in self.terms.policy.local
         if select.table == "setting":
             return self._settings(pending)
@@ -171,10 +171,10 @@ class _Translation:
         return rows
 
     def _comes_through(self, rows: Rows) -> bool:
-        """Whether no value of a table changes its form: then nothing is written again.
+        """Whether no value of a table changes its form: then the table is not written again.
 
-        A line that the live dump has too was read from this engine, so it stays as it is; only
-        the others are looked at.
+        A line that the live dump has too was read from this engine, so it needs no change; only
+        the other lines are checked.
         """
         return all(rows.stays(new, own) for new, own in differing(self.wanted, self.live, rows))
 
@@ -187,7 +187,7 @@ class _Translation:
         }
 
     def _as_it_is(self, dump: Dump, name: str) -> tuple[TableEntry, frozenset[str]]:
-        """A table whose rows come over untouched: its files are linked, not written again."""
+        """Take over a table whose rows do not change: its files are linked, not written again."""
         entry = dump.manifest.tables[name]
         for kind in ("tables", "runtime") if entry.runtime else ("tables",):
             target = self.folder / kind
@@ -212,7 +212,7 @@ class _Translation:
     # --- settings and local entities ---------------------------------------------------------
 
     def _settings(self, pending: Rows) -> Iterator[Row]:
-        """What both sides chose comes from the leader; what only this one did stays its own."""
+        """Keys that both sides chose come from the leader; keys that only this side chose stay."""
         mine, theirs = self.terms.policy.settings, self.wanted.manifest.settings
         found = {row[0]: row for row in pending.translated()}
         for row in parsed(self.live, "setting", trusted=True):
@@ -222,14 +222,14 @@ class _Translation:
             yield found[key]
 
     def _local(self, pending: Rows, chosen: Select) -> Iterator[Row]:
-        """Rows that are there stay; those that had arrived and are not wanted any more go."""
+        """Keep live rows; drop those that had arrived and that the leader has no more."""
         name = chosen.table
         own = {row[0]: row for row in parsed(self.live, name, trusted=True)}
         wanted: dict[Any, Row] = {row[0]: row for row in pending.translated()}
         before = self.terms.arrived.get(name)
         if before is None:
-            # nothing is remembered: what is here cannot be told from what the leader deleted
-            # (only a row that equals the leader's has come from there)
+            # nothing is noted: local rows cannot be told from rows that the leader deleted
+            # (only a row that equals the leader's surely came from there)
             known = frozenset(key for key, row in own.items() if wanted.get(key) == row)
             kept, deleted = own, set[Any]()
         else:
@@ -253,7 +253,7 @@ class _Translation:
     # --- files ---------------------------------------------------------------------------------
 
     def _files(self, named: set[str]) -> dict[str, str]:
-        """The files that rows name, linked: from the leader's dump, or from here where they stay.
+        """Link the files that rows name, from the leader's dump, or from here if they stay.
 
         A leader may have lost a file that its rows name, or never had it: this instance keeps its
         own.

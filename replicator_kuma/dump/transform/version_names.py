@@ -1,4 +1,4 @@
-"""Which Uptime Kuma has which schema, as far as it was seen; for messages only."""
+"""The known schemas of Uptime Kuma's versions; for messages only."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def named(fingerprint: str) -> str | None:
 
 
 def advice(ours: str, theirs: str) -> str:
-    """What to do about two schemas; never to put an older Kuma on a database that is newer."""
+    """What to do about two schemas; it never advises an older Kuma on a newer database."""
     order = list(_SEEN)
     if ours in order and theirs in order and order.index(ours) > order.index(theirs):
         return (
@@ -38,7 +38,7 @@ def advice(ours: str, theirs: str) -> str:
 
 
 def describe(ours: Collection[str], theirs: Collection[str]) -> str:
-    """What one schema has and the other lacks, in a few words."""
+    """The differences between two schemas, in a few words."""
     lacking, beyond = sorted(set(theirs) - set(ours)), sorted(set(ours) - set(theirs))
     parts = []
     if lacking:
