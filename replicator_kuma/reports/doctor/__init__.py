@@ -1,4 +1,4 @@
-"""`replicator doctor`: a check is a function in the file of its subject, and a line in a table.
+"""`replicator doctor`: each check is a function in the file of its subject, and a line in a table.
 
-The table is `CHECKS` in `doctor`; `findings` has what a check gets and yields.
+The table is `CHECKS` in `doctor`; `findings` defines what a check gets and yields.
 """

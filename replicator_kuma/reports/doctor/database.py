@@ -1,4 +1,4 @@
-"""Checks of Kuma's database: what a publish would read here, and what an apply would meet."""
+"""Checks of Kuma's database: whether a publish can read it, and whether an apply can write it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SHOWN_KEYS = 20
 
 
 def reading(look: Callable[[Context, Reader], Found]) -> Check:
-    """A check of the tables; silent where `database` has said that they cannot be read."""
+    """A check of the tables; silent if `database` has reported that they cannot be read."""
     return partial(_read, look)
 
 
@@ -37,7 +37,7 @@ def _read(look: Callable[[Context, Reader], Found], context: Context) -> Found:
 
 
 def database(context: Context) -> Found:
-    """Whether it is there, whole and, on a replica, writable. Raises DatabaseErrors."""
+    """Whether the database is there, intact and, on a replica, writable. Raises DatabaseErrors."""
     store = context.store()
     if not store.exists():
         raise DatabaseMissing(f"there is no database in {context.settings.data_dir}")
@@ -51,9 +51,9 @@ def database(context: Context) -> Found:
 
 
 def writing(context: Context) -> Found:
-    """Of a replica: what would stop an apply, as far as it can be seen without one.
+    """On a replica: what would make an apply fail, as far as it can be seen without one.
 
-    Statements that cannot be compiled (a DatabaseError), triggers, others at the database.
+    It finds statements that do not compile (a DatabaseError), triggers, and other processes.
     """
     if not (context.readable and context.follows):
         return
@@ -80,7 +80,7 @@ def writing(context: Context) -> Found:
 
 
 def schema(context: Context, reader: Reader) -> Found:
-    """Which version of Kuma made the tables. Raises DatabaseError for one that is incomplete."""
+    """Which version of Kuma made the tables. Raises DatabaseError if a table is incomplete."""
     found = reader.schema
     found.require(context.chosen())
     version = named(found.fingerprint)
@@ -120,7 +120,7 @@ def unknown_settings(context: Context, reader: Reader) -> Found:
 
 
 def references(context: Context, reader: Reader) -> Found:
-    """Rows that name a row which is not there."""
+    """Rows that refer to a missing row."""
     names, dangling = reader.schema.require(context.chosen()), None
     for dangling in (d for n in names for d in reader.dangling(select(reader.schema, n))):
         yield Level.WARN, str(dangling), "Old versions of Kuma left such rows behind."
@@ -129,14 +129,14 @@ def references(context: Context, reader: Reader) -> Found:
 
 
 def rows(context: Context, reader: Reader) -> Found:
-    """Of a leader: what a publish would refuse, for no replica would take it."""
+    """On a leader: rows that a publish would refuse, since no replica would take them."""
     if context.leads:
         write_audited(None, reader, reader.schema.require(context.chosen()))
         yield Level.OK, "each replica would take them", ""
 
 
 def misfits(context: Context, reader: Reader) -> Found:
-    """Of a leader on SQLite: the rows that a replica on MariaDB could not hold."""
+    """On a leader with SQLite: the rows that a replica on MariaDB could not store."""
     if not (context.leads and context.store().lenient):
         return
     count = 0
@@ -151,7 +151,7 @@ def misfits(context: Context, reader: Reader) -> Found:
 
 
 def overrides(context: Context) -> Found:
-    """The file of REPLICATOR_OVERRIDES against the tables. Raises SettingsError."""
+    """Check the file of REPLICATOR_OVERRIDES against the tables. Raises SettingsError."""
     file = context.settings.overrides
     if file is None:
         yield Level.OK, "none", ""
@@ -169,7 +169,7 @@ def _rules(rules: Overrides, context: Context, reader: Reader) -> Found:
     for number, rule in enumerate(rules.rules, 1):
         if rule.table not in chosen:
             yield Level.WARN, f"rule {number}: {rule.table} is not replicated here", ""
-    if reader.count("user"):  # else nothing has come yet
+    if reader.count("user"):  # else nothing was applied yet
         for number in rules.silent(reader, chosen - context.settings.local):
             yield (
                 Level.WARN,

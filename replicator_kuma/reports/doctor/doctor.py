@@ -1,4 +1,4 @@
-"""Runs the checks in the order of `CHECKS`: small and named, each OK, WARN or FAIL with a hint.
+"""Runs the checks in the order of `CHECKS`; each has a name, and yields OK, WARN or FAIL.
 
 `replicator doctor` runs all of them; the supervisor runs the cheap ones at its start.
 """
@@ -29,7 +29,7 @@ CHEAP: tuple[tuple[str, Check], ...] = (
     ("restic", setup.restic),
     ("notifications", setup.notifications),
 )
-"""Those that neither wait for the network nor read the tables."""
+"""The cheap checks: they do not wait for the network or read the tables."""
 
 CHECKS: tuple[tuple[str, Check], ...] = (
     *CHEAP,
@@ -56,7 +56,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("last cycle", remembered(memory.last_cycle)),
     ("supervisor", memory.supervisor),
 )
-"""All, in their order. One that goes by what another found out (`Context`) stands after it."""
+"""All checks in order. A check that needs another's result (`Context`) comes after it."""
 
 
 def examine(
@@ -64,9 +64,9 @@ def examine(
     interrupted: Callable[[], bool],
     checks: tuple[tuple[str, Check], ...] = CHECKS,
 ) -> Iterator[Finding]:
-    """What the checks find in one instance, each as it ends.
+    """Yield the findings of the checks in one instance, each when its check ends.
 
-    A check that raises a ReplicatorError has failed, and the next one goes on.
+    A check that raises a ReplicatorError has failed; the next check still runs.
     """
     context = Context(settings, interrupted)
     for name, check in checks:
@@ -90,7 +90,7 @@ def _one(name: str, check: Check, context: Context) -> Iterator[Finding]:
 
 
 def log_problems(settings: Settings, interrupted: Callable[[], bool]) -> None:
-    """Log what the cheap checks find wrong: for `run`, once Kuma is up."""
+    """Log the problems that the cheap checks find; `run` calls this once Kuma is up."""
     for finding in examine(settings, interrupted, CHEAP):
         if finding.level is not Level.OK:
             level = logging.WARNING if finding.level is Level.WARN else logging.ERROR

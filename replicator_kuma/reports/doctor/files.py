@@ -1,4 +1,4 @@
-"""Checks of Kuma's files: what rows name and is not there, and whether files can come here."""
+"""Checks of Kuma's files: whether the files that rows name exist, and whether files can be put."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PEMS = 3
 
 
 def folders(context: Context) -> Found:
-    """Of a replica: whether files can be put into each folder, and how. Raises StateError."""
+    """On a replica: whether files can be put into each folder, and how. Raises StateError."""
     if not (context.readable and context.follows):
         return
     data_dir = context.settings.data_dir
@@ -45,9 +45,9 @@ def _is_link(data_dir: Path, name: str) -> bool:
 
 
 def named(context: Context, reader: Reader) -> Found:
-    """Files that rows name and that are not here, or that no snapshot carries.
+    """Files that rows name and that are missing, or that no snapshot carries.
 
-    Raises DatabaseError for one that cannot be read.
+    Raises DatabaseError for a file that cannot be read.
     """
     data_dir, chosen = context.settings.data_dir, context.chosen()
     names = frozenset(_named(reader, chosen))
@@ -79,7 +79,7 @@ def _values(reader: Reader, table: str, column: str) -> Iterator[tuple[Any, ...]
 
 
 def _in_part(names: frozenset[str], there: Mapping[str, str]) -> Iterator[str]:
-    """Kuma uses a host's certificates only where all three are there."""
+    """Hosts with some certificates missing: Kuma uses them only if all three are there."""
     hosts = sorted({name.rpartition("/")[0] for name in names if name.startswith("docker-tls/")})
     for host in hosts:
         found = sorted(name for name in there if name.startswith(f"{host}/"))

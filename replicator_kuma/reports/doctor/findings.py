@@ -1,4 +1,4 @@
-"""What a check of `replicator doctor` gets to look at, and what it yields."""
+"""What a check of `replicator doctor` gets, and what it yields."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Level(Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found; ``exit_code`` is that of the error that a cycle would meet."""
+    """The result of one check; ``exit_code`` is that of the error that a cycle would meet."""
 
     check: str
     level: Level
@@ -36,7 +36,7 @@ class Finding:
 
     @classmethod
     def of_error(cls, check: str, error: ReplicatorError) -> Finding:
-        """What a check found that an error has ended."""
+        """The finding of a check that raised an error."""
         return cls(check, Level.FAIL, str(error), beyond_doctor(error.hint), error.exit_code)
 
     def as_dict(self) -> dict[str, Any]:
@@ -50,19 +50,19 @@ class Finding:
 
 
 Found = Iterator[tuple[Level, str, str]]
-"""What a check yields: level, message, hint. One that raises a ReplicatorError has failed."""
+"""What a check yields: level, message, hint. A check that raises a ReplicatorError has failed."""
 
 
 @dataclass
 class Context:
-    """The instance that is looked at, and what earlier checks have found out for later ones."""
+    """The instance to check, and results of earlier checks for later ones."""
 
     settings: Settings
     interrupted: Callable[[], bool]
     snapshots: Listing | None = field(default=None, init=False)
-    """the fleet's, as `repository` listed them; None: it gave no answer"""
+    """the fleet's snapshots, listed by the check `repository`; None: it gave no answer"""
     readable: bool = field(default=False, init=False)
-    """whether `database` found that its tables can be read"""
+    """whether the check `database` found that the tables can be read"""
 
     @property
     def leads(self) -> bool:
@@ -70,7 +70,7 @@ class Context:
 
     @property
     def follows(self) -> bool:
-        """Whether it is a replica; neither this nor `leads` where no role is set."""
+        """Whether the instance is a replica; without a role, both this and `leads` are false."""
         return self.settings.leads is False
 
     def store(self) -> Store:
@@ -85,10 +85,10 @@ Check = Callable[[Context], Found]
 
 
 def beyond_doctor(hint: str) -> str:
-    """What is left to try for somebody who has just run doctor."""
+    """The hint without the advice to run doctor, for somebody who has just run it."""
     return re.sub(r"(,? or run|\s*Try): replicator doctor\.?", "", hint).strip()
 
 
 def exit_code(findings: Sequence[Finding]) -> int:
-    """That of the first failure; 0 without one (a warning is none)."""
+    """The exit code of the first failure; 0 if there is none (a warning is no failure)."""
     return next((f.exit_code or 1 for f in findings if f.level is Level.FAIL), 0)

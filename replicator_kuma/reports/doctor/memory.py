@@ -1,4 +1,4 @@
-"""Checks of what is remembered: noted damage, how drills and cycles ended, who runs here."""
+"""Checks of the state: noted damage, how drills and cycles ended, whether a supervisor runs."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _MEND = (
     "then: replicator housekeeping"
 )
 _AGAIN = {"start": "replicator drill --kuma", "kill": "replicator drill --kill"}
-"""by the step that failed: what shows that it is mended"""
+"""By the failed step: the command that shows that it works again."""
 
 
 def remembered(look: Callable[[Context, State], Found]) -> Check:
-    """A check of what is remembered; silent where `state directory` has said that it is not."""
+    """A check of the state; silent if `state directory` has reported that it cannot be read."""
     return partial(_load, look)
 
 
@@ -39,15 +39,15 @@ def _load(look: Callable[[Context, State], Found], context: Context) -> Found:
 
 
 def promoted(context: Context, state: State) -> Found:
-    """Whether it was promoted, and its mode is still that of a replica."""
+    """Whether the instance was promoted while its mode is still that of a replica."""
     if not context.leads and (found := mode_mismatch.promoted(state)):
         yield Level.WARN, found.sentence, mode_mismatch.TO_DO
 
 
 def damage(repository: str) -> Callable[[Context, State], Found]:
-    """A check of one repository by its name: of a leader, since only a leader looks again.
+    """A check of one repository by its name, on a leader: only a leader checks again.
 
-    What housekeeping has noted stands until it finds the same part whole. Raises
+    Damage that housekeeping has noted stays until it finds the same part intact. Raises
     RepositoryDamaged.
     """
     return partial(_damage, repository)
@@ -67,7 +67,7 @@ def _damage(name: str, context: Context, state: State) -> Found:
 
 
 def last_drill(_context: Context, state: State) -> Found:
-    """Raises DrillFailed for one that failed, until one goes well."""
+    """The last drill. Raises DrillFailed after a failed drill, until one goes well."""
     failed = state.upkeep.drill_failed
     if failed is not None:
         again = _AGAIN.get(failed.failed_at, "replicator drill")
@@ -77,7 +77,7 @@ def last_drill(_context: Context, state: State) -> Found:
 
 
 def applies(context: Context, state: State) -> Found:
-    """Of a replica: raises what holds an apply back that has failed. (A leader's are by hand.)"""
+    """On a replica: raise the error that holds back a failed apply. (A leader's are by hand.)"""
     if context.leads:
         return
     if found := failed_attempts.blocked(state):
@@ -86,7 +86,7 @@ def applies(context: Context, state: State) -> Found:
 
 
 def last_cycle(_context: Context, state: State) -> Found:
-    """A warning: it tells of the past, and the cause may be gone."""
+    """The last cycle's failure, as a warning: its cause may be gone."""
     last = state.outcome.last
     if last is None:
         yield Level.OK, "none yet", ""
@@ -97,7 +97,7 @@ def last_cycle(_context: Context, state: State) -> Found:
 
 
 def supervisor(context: Context) -> Found:
-    """Whether `replicator run` gives signs of life, where it has run."""
+    """Whether `replicator run` has a recent heartbeat, if it has ever run."""
     settings = context.settings
     beat = heartbeat.read(settings.state_dir)
     if beat is not None and heartbeat.lost(settings.state_dir):

@@ -1,4 +1,4 @@
-"""Checks of the repository: it answers, and the next cycle will go by what it lists."""
+"""Checks of the repository: whether it answers, and what the next cycle makes of its snapshots."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CLOCK_SKEW = 300.0
 
 
 def access(context: Context) -> Found:
-    """Whether it can be opened and listed, for later checks too. Raises RepositoryErrors."""
+    """Whether it can be opened and listed; later checks use the list. Raises RepositoryErrors."""
     repository = build.build_repository(context.settings, interrupted=context.interrupted)
     repository.check_access()
     context.snapshots = repository.snapshots(context.settings.fleet)
@@ -34,11 +34,11 @@ def access(context: Context) -> Found:
 
 
 def newest(context: Context) -> Found:
-    """What the next cycle will go by, and how many leaders there were. Raises what that will."""
+    """The newest snapshot and how many leaders there were. Raises the next cycle's errors."""
     snapshots = context.snapshots
     if snapshots is None:
         return
-    with suppress(StateError):  # `state directory` has said so
+    with suppress(StateError):  # `state directory` has reported it
         _judge(context, snapshots)
     if not snapshots:
         first = "Publish the first: replicator backup" if context.leads else "Run its leader."
@@ -59,7 +59,7 @@ def newest(context: Context) -> Found:
 
 
 def _judge(context: Context, snapshots: Listing) -> None:
-    """Raise what the next cycle would say to these snapshots: the cycle's own code is asked."""
+    """Raise what the next cycle would raise for these snapshots, by the cycle's own code."""
     state = StateFile(context.settings.state_dir).load()
     if context.leads:
         own_newest(View(context.settings.instance, state, snapshots, None, None, 0, 0))
@@ -70,7 +70,7 @@ def _judge(context: Context, snapshots: Listing) -> None:
 
 
 def clock(context: Context) -> Found:
-    """Whether snapshots come from the future: only people who read times are misled."""
+    """Whether snapshots come from the future: this misleads only people who read the times."""
     if not context.snapshots:
         return
     with suppress(ValueError):

@@ -1,4 +1,4 @@
-"""Checks of what is around the instance: settings, folders, restic, notifications, Uptime Kuma."""
+"""Checks of the setup: settings, folders, restic, notifications, Uptime Kuma."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from replicator_kuma.reports.doctor.findings import Context, Found, Level
 
 LEAST_SPACE = 64 << 20
 STATE_SIZE = 64 << 10
-"""more than the state file ever takes"""
+"""Bytes: more than the state file ever has."""
 
 
 def settings(context: Context) -> Found:
-    """The role, and what a setting is likely to be wrong about. Raises SettingsError."""
+    """The role, and settings that are probably wrong. Raises SettingsError."""
     said = context.settings
     role = said.mode.value if said.mode else ""
     if not role:
@@ -31,7 +31,7 @@ def settings(context: Context) -> Found:
 
 
 def data_directory(context: Context) -> Found:
-    """Whether DATA_DIR can be worked in. Raises DatabaseError."""
+    """Whether DATA_DIR is usable. Raises DatabaseError."""
     data = context.settings.data_dir
     if not data.is_dir():
         raise DatabaseMissing(f"{data} is not a folder")
@@ -81,13 +81,13 @@ def state_directory(context: Context) -> Found:
 
 
 def restic(context: Context) -> Found:
-    """Its version. Raises RepositoryErrors where it is missing or too old."""
+    """restic's version. Raises RepositoryErrors if restic is missing or too old."""
     version = build.build_repository(context.settings, interrupted=context.interrupted).version()
     yield Level.OK, f"restic {version}", ""
 
 
 def notifications(context: Context) -> Found:
-    """Whether anybody is told of failures."""
+    """Whether failures are sent to anybody."""
     if context.settings.ntfy_url:
         yield Level.OK, "ntfy is set", ""
     else:
@@ -95,7 +95,7 @@ def notifications(context: Context) -> Found:
 
 
 def kuma(context: Context) -> Found:
-    """Whether Kuma answers where it is looked for."""
+    """Whether Kuma answers at its configured address."""
     state = probe(context.settings.kuma_url)
     address = context.settings.kuma_url.rpartition("@")[2]
     if state is Readiness.READY:
