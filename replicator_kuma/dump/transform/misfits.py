@@ -45,7 +45,7 @@ class Misfits:
         self._refused, self._cut, self._lost = _Lines(), _Lines(), _Lines()
 
     def cut(self, chosen: Select, row: Sequence[Value], column: str, misfit: Misfit) -> Value:
-        """The value to store for one that does not fit; None, and a noted line, if none fits."""
+        """Note a value that does not fit; return it cut to fit, or None if no cut makes it fit."""
         line = f"{describe_row(chosen.table, chosen.columns, row)}: {column} {misfit}"
         if self._truncate and misfit.fitting is not None:
             self._cut.add(line)

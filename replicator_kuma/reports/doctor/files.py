@@ -1,4 +1,4 @@
-"""Checks of Kuma's files: whether the files that rows name exist, and whether files can be put."""
+"""Checks of Kuma's files: whether those that rows name exist, and whether files can be written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which login methods may send the password to MariaDB: none that reveals it in clear text."""
+"""Encodes a login to MariaDB, and forbids to send a password in clear text without encryption."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ class MariadbReader(SqlReader):
 
 
 def _row_bytes(columns: Sequence[Column]) -> str:
-    """An SQL expression for a row's bytes, unique by lengths: they tell '' from NULL, and ends."""
+    """An SQL expression for a row as unique bytes: lengths tell '' from NULL, and end each text."""
     names = [quoted(column.name) for column in columns]
     marks = [
         f"ifnull(length({quoted(c.name)}), 'n')"
