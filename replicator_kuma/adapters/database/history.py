@@ -6,6 +6,7 @@ timeout of a silent connection, and each retry would be an outage that fails in 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable
 
 from replicator_kuma.adapters.database import Row
@@ -19,7 +20,7 @@ SLICE = 10_000
 _IDS = 500
 
 
-class History:
+class History(ABC):
     """The history in one database. An engine defines where it is set aside."""
 
     aside: str
@@ -40,17 +41,17 @@ class History:
         self._ask, self._run, self._there = ask, run, there
         self._tables = [table for table in HISTORY if table in there]
 
+    @abstractmethod
     def place(self, monitor: int) -> int | None:
         """The id under which a monitor's history is set aside; None if there is no such id."""
-        raise NotImplementedError
 
+    @abstractmethod
     def origin(self, place: int) -> int:
         """The id of the monitor whose history is set aside at ``place``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def some(self, table: str, which: str, most: int) -> str:
         """A statement that deletes at most ``most`` rows."""
-        raise NotImplementedError
 
     def park(self, monitors: Iterable[int]) -> None:
         """See `Writer.park_history`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 
 from replicator_kuma.adapters.database import Row
@@ -12,7 +13,7 @@ from replicator_kuma.dump.schema import Schema
 from replicator_kuma.dump.select import Dangling, Select
 
 
-class SqlReader:
+class SqlReader(ABC):
     """Part of a `Reader`: an engine adds `rows`, `query` and its own ways to quote."""
 
     quote: Callable[[str], str] = staticmethod(double_quoted)
@@ -24,9 +25,9 @@ class SqlReader:
         self._whole = set[str]()
         """tables of which no reference dangles at this instant"""
 
+    @abstractmethod
     def query(self, sql: str) -> list[Row]:
         """All rows of a statement whose result is small."""
-        raise NotImplementedError
 
     def _sql(self, select: Select) -> SelectSql:
         return SelectSql(select, self.schema, self.quote, self.exact)
@@ -51,12 +52,12 @@ class SqlWriter(SqlReader):
     history: Callable[..., History]
     """the engine's class"""
 
+    @abstractmethod
     def run(self, sql: str, table: str = "") -> int:
         """Run a statement; the number of rows that changed.
 
         Raises SnapshotRefused when it writes to ``table`` and a row breaks a rule of it.
         """
-        raise NotImplementedError
 
     def sweep(self, select: Select) -> int:
         rows = sum(self.run(sql) for sql in self._sql(select).sweep())
