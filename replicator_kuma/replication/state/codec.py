@@ -89,7 +89,8 @@ def encode_state(state: State) -> dict[str, Any]:
         for name, value in encode(getattr(state, section)).items():
             raw[_ON_DISK.get((section, name), name)] = value
     # 0.3.0 refuses what it finds there by its id in the listing
-    raw["bad"] += [one for _, one in state.applying.bad_listed if one not in raw["bad"]]
+    listed = (one for _, one in state.applying.bad_listed if one not in raw["bad"])
+    raw["bad"] = [*raw["bad"], *listed]
     return raw | _problems_of_0_3_0(state, raw)
 
 
