@@ -303,7 +303,7 @@ _WITHOUT_ITS_KEY = _script(
 @contextlib.contextmanager
 def _read_elsewhere(world: World) -> Iterator[None]:
     """Another program reads for ever, while Kuma has its port."""
-    world.instance.listens = world.kuma.running
+    world.listens = world.kuma.running
     with opened(world.database):
         yield
 

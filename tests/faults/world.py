@@ -93,6 +93,8 @@ class World:
     def __post_init__(self) -> None:
         self.repository = WatchedRestic(self.folder)
         self.kuma = FaultyKuma(self.folder / self.role)
+        self.listens: Callable[[], bool] = lambda: True
+        """whether anybody listens at Kuma's address; a fault may say otherwise within a cycle"""
         self.instance = self._instance()
         self.asked_to_end = False
         self.begins: Callable[[str], None] = lambda _phase: None
@@ -101,6 +103,7 @@ class World:
         folder = self.folder / self.role
         store = HastyStore(folder)
         made = make_instance(folder, self.repository, name=self.role, store=store, kuma=self.kuma)
+        made.listens = lambda: self.listens()
         made.run = Run(self._progress, interrupted=lambda: self.asked_to_end)
         self.repository._interrupted = lambda: self.asked_to_end
         self.repository.published_one = lambda: self.begins("note")
