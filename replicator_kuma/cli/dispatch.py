@@ -27,6 +27,7 @@ def one_cycle(
     action: Cycle,
     *,
     force: bool = False,
+    restart: bool = False,
     wait: float = 0.0,
 ) -> None:
     """Carry out an action, here or in the supervisor, and print its result.
@@ -42,12 +43,13 @@ def one_cycle(
     memory = StateFile(settings.state_dir)
     action.fits(settings.role, memory)
     with voice.progress() as progress:
-        request = Request(action, force, wait)
+        request = Request(action, force, restart, wait)
         result = handed_over(voice, settings, overrides, request, progress)
         if result is None:
             with opened(settings, progress, force=force) as instance:
                 role = action.role(settings.role)
-                result = runner.run(instance, role, action.run, instance.run, wait).as_dict()
+                how = replace(instance.run, restart=restart)
+                result = runner.run(instance, role, action.run, how, wait).as_dict()
     # one of a leader's two repositories may lag: each command that publishes says so again
     lagging = memory.load().lagging if action.leads or action.makes_leader else ""
     result = {**result, "warnings": _with(result["warnings"], lagging)}

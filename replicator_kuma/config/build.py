@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from replicator_kuma.adapters.kuma import KumaService
-from replicator_kuma.adapters.kuma.readiness import NotReady, Readiness, place, taken, wait_ready
+from replicator_kuma.adapters.kuma.agent.client import Agent
+from replicator_kuma.adapters.kuma.agent.launch import FILE, with_agent
+from replicator_kuma.adapters.kuma.readiness import (
+    NotReady,
+    Readiness,
+    place,
+    probe,
+    taken,
+    wait_ready,
+)
 from replicator_kuma.adapters.repository.pair import SECOND, Pair
 from replicator_kuma.base.errors import DatabaseError, KumaError, ReplicatorError, SettingsError
 from replicator_kuma.base.processes import other_kuma
@@ -20,7 +30,7 @@ from replicator_kuma.base.times import lasting
 from replicator_kuma.config.settings import Mode, Settings
 from replicator_kuma.dump.transform.overrides import Overrides
 from replicator_kuma.dump.transform.policy import Policy
-from replicator_kuma.replication.instance import Instance, Run, never
+from replicator_kuma.replication.instance import Instance, Run, Way, never
 from replicator_kuma.replication.restart_cooldown import Cooldown
 from replicator_kuma.replication.state.file import StateFile
 
@@ -42,9 +52,28 @@ def build_supervised(settings: Settings) -> SupervisedKuma:
 
     if settings.kuma_service(supervised=True) != "child":
         return SupervisedKuma(build_service(settings))
-    environment, database = settings.kuma_environment, _embedded_database(settings)
-    child = ChildKuma(settings.kuma_command, settings.kuma_dir, environment, database=database)
+    child = ChildKuma(
+        settings.kuma_command,
+        settings.kuma_dir,
+        settings.kuma_environment,
+        database=_embedded_database(settings),
+        launch=partial(_with_agent, settings),
+    )
     return SupervisedKuma(child, child)
+
+
+def _with_agent(
+    settings: Settings, command: Sequence[str], environment: Mapping[str, str]
+) -> tuple[Sequence[str], Mapping[str, str]]:
+    """Kuma's command and environment with the agent, unless that is not wanted or has hung."""
+    if settings.apply == Way.RESTART.value or not FILE.is_file():
+        return command, environment
+    with contextlib.suppress(ReplicatorError):
+        hung = StateFile(settings.state_dir).load().running.agent_hung
+        if hung and hung == hashlib.sha256(FILE.read_bytes()).hexdigest():
+            logger.warning("Uptime Kuma starts without the agent, in which it hung before")
+            return command, environment
+    return with_agent(command, environment, settings.agent_socket, fast_start=settings.fast_start)
 
 
 def build_service(settings: Settings) -> KumaService:
@@ -160,7 +189,7 @@ def _say_retry(error: ReplicatorError, pause: float) -> None:
 def build(
     settings: Settings,
     *,
-    service: KumaService | None = None,
+    service: SupervisedKuma | None = None,
     run: Run | None = None,
     repository_interrupted: Callable[[], bool] | None = None,
 ) -> Instance:
@@ -195,12 +224,16 @@ def build(
         pair=pair,
         kuma=kuma,
         wait_ready=partial(_await_managed, settings, kuma, interrupted),
+        way=Way(settings.apply),
+        agent=None if settings.apply == "restart" else build_agent(settings),
         notifier=build_notifier(settings),
         policy=policy,
         shrink_limit=settings.shrink_limit,
         find_store=lambda: build_store(settings),
         listens=partial(taken, settings.kuma_url),
         answers=partial(_await_answer, settings, kuma, interrupted),
+        up=lambda: probe(settings.kuma_url) is Readiness.READY,
+        end_hung=service.kill if service is not None and service.owned else None,
         setup=_setup(settings, kuma),
         cooldown=Cooldown(settings.restore_interval),
         database_up=_database_up(settings, kuma),
@@ -208,6 +241,17 @@ def build(
         leads=settings.leads,
         supervised=service is not None,
     )
+
+
+def build_agent(settings: Settings) -> Agent:
+    """The agent in Kuma's process; Kuma may run as the owner of its data directory."""
+
+    def owners() -> tuple[int, ...]:
+        with contextlib.suppress(OSError):
+            return (settings.data_dir.stat().st_uid,)
+        return ()
+
+    return Agent(settings.agent_socket, owners)
 
 
 def build_notifier(settings: Settings) -> Notifier:

@@ -36,6 +36,8 @@ NOTIFICATIONS = frozenset({"notification", "monitor_notification"})
 SCHEMAS = ("strict", "compatible")
 MISFITS = ("refuse", "truncate")
 DRILLS = ("load", "kuma")
+APPLIES = ("auto", "live", "restart")
+SWITCH = ("off", "on")
 
 
 class Mode(enum.Enum):
@@ -120,6 +122,10 @@ class Settings:
     kuma_start_command: str = field(repr=False)
     kuma_status_command: str = field(repr=False)
     kuma_url: str
+    apply: str
+    """auto, live or restart"""
+    agent_socket: Path
+    fast_start: bool
     ready_timeout: float
     log_format: str
     log_level: str
@@ -216,6 +222,7 @@ def _build(source: Source, needs: Collection[Need]) -> Settings:
     data_dir, mode, strategy = source.path("DATA_DIR"), _mode(source, needs), _strategy(source)
     include, exclude = _tables(source, mode, strategy)
     overrides = "REPLICATOR_OVERRIDES"
+    state_dir = source.path("REPLICATOR_STATE_DIR", data_dir / "replicator")
     if Need.REPOSITORY in needs:
         _need_repository(source)
     if Need.DATA in needs and data_dir.is_absolute() and (why := _no_folder(data_dir)) is not None:
@@ -225,7 +232,7 @@ def _build(source: Source, needs: Collection[Need]) -> Settings:
         fleet=_fleet(source),
         instance=_instance(source),
         data_dir=data_dir,
-        state_dir=source.path("REPLICATOR_STATE_DIR", data_dir / "replicator"),
+        state_dir=state_dir,
         backup_interval=source.duration("REPLICATOR_BACKUP_INTERVAL"),
         restore_interval=source.duration("REPLICATOR_RESTORE_INTERVAL"),
         include=include,
@@ -252,6 +259,9 @@ def _build(source: Source, needs: Collection[Need]) -> Settings:
         kuma_start_command=source.text("REPLICATOR_KUMA_START_COMMAND"),
         kuma_status_command=source.text("REPLICATOR_KUMA_STATUS_COMMAND"),
         kuma_url=_kuma_url(source),
+        apply=source.choice("REPLICATOR_APPLY", APPLIES),
+        agent_socket=source.path("REPLICATOR_AGENT_SOCKET", state_dir / "agent.sock"),
+        fast_start=source.choice("REPLICATOR_FAST_START", SWITCH) == "on",
         ready_timeout=source.duration("REPLICATOR_READY_TIMEOUT"),
         log_format=source.choice("REPLICATOR_LOG_FORMAT", LOG_FORMATS),
         log_level=source.choice("REPLICATOR_LOG_LEVEL", LOG_LEVELS),

@@ -228,6 +228,24 @@ _ALL = (
         note="from Kuma's own `UPTIME_KUMA_HOST`, `UPTIME_KUMA_PORT`, `UPTIME_KUMA_SSL_KEY`",
     ),
     Variable(
+        "REPLICATOR_APPLY",
+        "how Kuma gets new rows: `auto` gives them to the running Kuma where that is proved for "
+        "its version, else it restarts Kuma; `live` never restarts it, and tells what has to wait; "
+        "`restart` always stops it, writes, and starts it",
+        default="auto",
+    ),
+    Variable(
+        "REPLICATOR_AGENT_SOCKET",
+        "where the agent in Kuma's process listens; both must run as the same user",
+        note="`agent.sock` in the state directory",
+    ),
+    Variable(
+        "REPLICATOR_FAST_START",
+        "`on`: the agent starts the monitors of a started Kuma at most 12 a second, and 2 a second "
+        "for one host; `off`: Kuma starts them one after another, 0.65 s each",
+        default="off",
+    ),
+    Variable(
         "REPLICATOR_READY_TIMEOUT",
         "how long a started Kuma may take until it answers; a migration has no limit",
         default="2m",

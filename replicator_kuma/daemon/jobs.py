@@ -70,7 +70,9 @@ class Jobs:
         self._check_same(request)
         action, done = request.action, ", done by the supervisor that runs here,"
         action.fits(self._settings.role, self._instance.state, done)
-        how = replace(self._instance.run, progress=progress, force=request.force)
+        how = replace(
+            self._instance.run, progress=progress, force=request.force, restart=request.restart
+        )
         if isinstance(action, Cycle):
             return self.run(action, how)
         url, patience = self._settings.kuma_url, self._settings.ready_timeout

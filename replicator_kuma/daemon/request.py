@@ -33,6 +33,8 @@ class Request:
     action: Cycle | KillDrill
     force: bool = False
     """`Run.force`"""
+    restart: bool = False
+    """`Run.restart`"""
     wait: float | None = None
     """seconds to wait for another client's action"""
     fleet: str | None = None
@@ -42,6 +44,8 @@ class Request:
     def options(self) -> dict[str, Any]:
         """Its JSON without the command; 0.3.0 reads it too."""
         force = {"force": self.force} if self.action.forcible else {}
+        if self.restart:  # an older supervisor does not know it, and restarts Kuma anyway
+            force["restart"] = True
         said = {name: getattr(self, name) for name in _SAID}
         given = {name: value for name, value in said.items() if value is not None}
         return {**self.action.to_json(), **force, **given}
@@ -54,7 +58,7 @@ class Request:
             raise SettingsError(f"the supervisor knows no command {command[:40]!r}", hint=OTHER)
         if kind is Restore and options.get("resume"):
             kind = Resume
-        known = {**_SAID, "force": FLAG} if kind.forcible else _SAID
+        known = {**_SAID, "force": FLAG, "restart": FLAG} if kind.forcible else _SAID
         beside = {name: value for name, value in options.items() if name in known}
         check(command, beside, {name: known[name] for name in beside})
         own = {name: value for name, value in options.items() if name not in known}

@@ -29,6 +29,7 @@ from replicator_kuma.config.settings import Settings, kuma_address
 from replicator_kuma.daemon.jobs import Jobs
 from replicator_kuma.replication import other_processes
 from replicator_kuma.replication.actions import OwnCycle
+from replicator_kuma.replication.apply import after_live
 from replicator_kuma.replication.apply.recovery import resolve_before_start
 from replicator_kuma.replication.apply.revert import revert
 from replicator_kuma.replication.apply.unconfirmed import confirm_started
@@ -107,6 +108,7 @@ class Startup:
 
     def _bring_up(self, how: Run) -> bool:
         self._require_alone()
+        self._attempt("recovery", lambda: after_live.try_again_by_start(self._instance))
         self._attempt("recovery", lambda: resolve_before_start(self._instance))
         if self._instance.store.embedded:
             # its tables are reachable only once it runs; the next cycle confirms

@@ -48,6 +48,7 @@ from replicator_kuma.daemon.startup import Budget, Startup
 from replicator_kuma.daemon.worker import Job, Worker
 from replicator_kuma.replication import other_processes
 from replicator_kuma.replication.actions import OwnCycle
+from replicator_kuma.replication.apply import after_live
 from replicator_kuma.replication.instance import Progress, Run
 from replicator_kuma.replication.state.file import LOCK_FLAGS, acquire
 
@@ -291,6 +292,8 @@ class Supervisor:
             killed = signal_of(code)
             how = killed_by(killed) if killed else f"ended by itself, with exit code {code}"
             logger.error("Uptime Kuma %s", f"was {how}" if killed else how)
+            with contextlib.suppress(StateError):
+                after_live.kuma_ended(self._instance, code)
             # the child's own address: a proxy may listen at the other one
             own, _everywhere = kuma_address(self._settings.kuma_environment)
             if not killed and taken(own):

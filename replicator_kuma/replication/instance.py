@@ -12,6 +12,7 @@ from typing import Any
 
 from replicator_kuma.adapters.database import Store
 from replicator_kuma.adapters.kuma import KumaService
+from replicator_kuma.adapters.kuma.agent.client import Agent
 from replicator_kuma.adapters.notify import Notifier
 from replicator_kuma.adapters.repository import MaintainedRepository, Position, Repository
 from replicator_kuma.adapters.repository.pair import Pair
@@ -86,6 +87,16 @@ def nothing() -> None:
     """Does nothing: there is nothing to wait for."""
 
 
+class Way(Enum):
+    """REPLICATOR_APPLY: how a running Kuma gets new rows."""
+
+    AUTO = "auto"
+    """live where that is proved for this Kuma, else by a restart"""
+    LIVE = "live"
+    """never by a restart: what cannot be live waits"""
+    RESTART = "restart"
+
+
 @dataclass(frozen=True)
 class Run:
     """How one action is carried out: who watches it, who may end it, what a person allows."""
@@ -95,6 +106,8 @@ class Run:
     """asked between steps: whether a signal asks the action to end before the next step"""
     force: bool = False
     """write even while a Kuma runs that we have no way to stop"""
+    restart: bool = False
+    """a person wants Kuma restarted for the rows, whatever REPLICATOR_APPLY says"""
     by_itself: bool = False
     """no person asked for this cycle: it does not retry what failed in vain before"""
     at_start: bool = False
@@ -117,6 +130,9 @@ class Instance:
     wait_ready: Callable[[], None]
     """blocks until Kuma is ready; raises KumaError"""
     notifier: Notifier
+    way: Way = Way.RESTART
+    agent: Agent | None = None
+    """the agent in Kuma's process, which may not answer; None: nobody asks it"""
     repositories: tuple[MaintainedRepository, ...] = ()
     """the one or two repositories behind ``repository``: housekeeping runs on each"""
     pair: Pair | None = None
@@ -137,6 +153,10 @@ class Instance:
     answers: Callable[[], None] = nothing
     """waits until a running Kuma answers at its address; raises KumaError: after a stop we could
     not see that it is back"""
+    up: Callable[[], bool] = never
+    """whether Kuma answers at its address now, and is ready"""
+    end_hung: Callable[[], None] | None = None
+    """ends a Kuma that is our child and hangs, and waits for its end; None: it is not our child"""
     setup: str = ""
     """a fingerprint of how Kuma is stopped, started and asked"""
     cooldown: Cooldown = field(default_factory=Cooldown)

@@ -25,6 +25,7 @@ from replicator_kuma.dump.plan import Plan
 from replicator_kuma.replication.apply import checkpoints
 from replicator_kuma.replication.apply.checkpoints import Checkpoint, Damaged
 from replicator_kuma.replication.apply.confirm import UNCONFIRMED
+from replicator_kuma.replication.apply.live import apply
 from replicator_kuma.replication.apply.prepare import (
     Planned,
     UndoOf,
@@ -32,7 +33,6 @@ from replicator_kuma.replication.apply.prepare import (
     prepare,
     remembered,
 )
-from replicator_kuma.replication.apply.restart import apply
 from replicator_kuma.replication.apply.unconfirmed import recover
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from replicator_kuma.replication.state import transitions

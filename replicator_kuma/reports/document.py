@@ -192,6 +192,20 @@ class Supervisor:
 
 
 @dataclass(frozen=True)
+class Changes:
+    """How Kuma gets new rows."""
+
+    way: str
+    """REPLICATOR_APPLY: auto, live or restart"""
+    agent: str | None
+    """the version of the Kuma in whose process the agent answers now"""
+    why_not_live: str | None
+    """why a change restarts Kuma; null where it does not, or where `restart` is wanted"""
+    live_at: Moment | None
+    """when a running Kuma last took rows over"""
+
+
+@dataclass(frozen=True)
 class ForPeople:
     """What a person is told beside it. It is no member of the JSON."""
 
@@ -238,6 +252,7 @@ class Status:
     """that a signal ended Kuma while it started on new rows, and when they are tried again"""
     engine: str | None
     """sqlite, mariadb or embedded-mariadb; null where it cannot be told"""
+    changes: Changes
     strategy: str | None
     """SNAPSHOT, DEFAULT or NOTIFICATIONS_INSERT_MERGE; null on a leader"""
     policy: Policy

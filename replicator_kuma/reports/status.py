@@ -7,14 +7,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from replicator_kuma.adapters import repository
+from replicator_kuma.adapters.kuma.agent.client import AgentError, NoAgent
 from replicator_kuma.base.errors import ReplicatorError
 from replicator_kuma.base.times import Moment, when
+from replicator_kuma.config.build import build_agent
 from replicator_kuma.config.settings import Mode, Settings
 from replicator_kuma.daemon import heartbeat
 from replicator_kuma.daemon.heartbeat import Beat
 from replicator_kuma.replication import mode_mismatch, restart_cooldown
 from replicator_kuma.replication.apply import failed_attempts
+from replicator_kuma.replication.apply.choose import decide
 from replicator_kuma.replication.freshness import last_success
+from replicator_kuma.replication.instance import Way
 from replicator_kuma.replication.second_repository import why_away
 from replicator_kuma.replication.state import hold_words, transitions
 from replicator_kuma.replication.state.file import StateFile
@@ -88,6 +92,7 @@ def status(settings: Settings, ask: Callable[[], Answer] | None = None) -> docum
         bad_snapshots=tuple(dict.fromkeys(listed.get(bad, bad) for bad in applying.bad)),
         killed=failed_attempts.killed_sentence(state) or None if follows else None,
         engine=_engine(settings),
+        changes=_changes(settings, state),
         strategy=None if settings.leads else settings.strategy.value,
         policy=_policy(settings),
         holding=holding(following.hold) if follows else None,
@@ -173,6 +178,22 @@ def _engine(settings: Settings) -> str | None:
     except ReplicatorError:
         return None
     return f"embedded-{store.engine}" if store.embedded else store.engine
+
+
+def _changes(settings: Settings, state: State) -> document.Changes:
+    """How Kuma gets new rows; asks the agent in its process."""
+    way, last, version, why = Way(settings.apply), state.running.live_last, None, ""
+    if way is not Way.RESTART:
+        try:
+            hello = build_agent(settings).hello()
+            version, off = hello.version, state.running.live_off
+            why = decide(way, hello, off, hello.database, session=True).why_not
+        except NoAgent:
+            why = "no agent answers in its process (replicator doctor)"
+        except AgentError as error:
+            why = str(error)
+    live_at = Moment.of(last.at if last else 0.0)
+    return document.Changes(way.value, version, why or None, live_at)
 
 
 def _policy(settings: Settings) -> document.Policy:

@@ -31,6 +31,7 @@ def lines(told: document.Status) -> Iterator[tuple[str, str]]:
     yield "applied", _snapshot(told.applied)
     yield "newest", _newest(told)
     yield "engine", told.engine or "cannot be told"
+    yield "changes", _changes(told.changes)
     if told.strategy:
         yield "strategy", told.strategy
     yield "policy", _policy(told.policy)
@@ -112,6 +113,14 @@ def _snapshot(held: document.Snapshot | None) -> str:
         f"{held.position} of {held.leader}, {counted(held.monitors, 'monitor')}, "
         f"digest {held.digest[:12]}, snapshot {held.snapshot[:8]}"
     )
+
+
+def _changes(told: document.Changes) -> str:
+    if told.why_not_live or not told.agent:
+        why = told.why_not_live or f"REPLICATOR_APPLY={told.way}"
+        return f"Kuma is restarted for them: {why}"
+    last = f", the last one at {when(told.live_at)}" if told.live_at else ""
+    return f"Kuma {told.agent} takes them while it runs{last}"
 
 
 def _policy(policy: document.Policy) -> str:

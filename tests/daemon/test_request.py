@@ -70,7 +70,7 @@ def test_an_action_is_read_as_it_was_written_and_nothing_else_is(
 def test_a_request_is_read_as_it_was_written(
     action: Backup | KillDrill, force: bool, wait: float | None, fleet: str | None, mode: str | None
 ) -> None:
-    asked = Request(action, force and action.forcible, wait, fleet, mode)
+    asked = Request(action, force and action.forcible, wait=wait, fleet=fleet, mode=mode)
     assert Request.of(action.command, over_the_wire(asked.options())) == asked
 
 

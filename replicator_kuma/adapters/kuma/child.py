@@ -17,6 +17,9 @@ from replicator_kuma.base.times import lasting
 logger = logging.getLogger(__name__)
 
 
+Launch = Callable[[Sequence[str], Mapping[str, str]], tuple[Sequence[str], Mapping[str, str]]]
+
+
 def _log_wait(seconds: float) -> None:
     after = lasting(seconds)
     logger.info("Uptime Kuma has not ended yet, %s after it was asked to: waiting.", after)
@@ -41,10 +44,13 @@ class ChildKuma:
         environment: Mapping[str, str],
         *,
         database: EmbeddedDatabase | None = None,
+        launch: Launch = lambda command, environment: (command, environment),
         on_wait: Callable[[float], None] = _log_wait,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
+        """``launch`` makes the command and environment of a start out of these."""
+        self._launch = launch
         self._command = list(command)
         self._cwd = cwd
         self._environment = dict(environment)
@@ -100,13 +106,15 @@ class ChildKuma:
             if abandoned():
                 return
             self._database.require_free()
+        wanted = {**self._environment, **(extra_environment or {})}
+        command, environment = self._launch(self._command, wanted)
         self._process = spawn(
-            self._command,
+            command,
             f"Uptime Kuma could not be started in {self._cwd}",
             "Check REPLICATOR_KUMA_COMMAND (or what stands after `replicator run --`) and "
             "REPLICATOR_KUMA_DIR, the folder of Kuma's program.",
             cwd=self._cwd,
-            env={**self._environment, **(extra_environment or {})},
+            env=environment,
         )
         self._asked_to_end = False
 

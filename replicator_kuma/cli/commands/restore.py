@@ -35,6 +35,9 @@ from replicator_kuma.cli.output import Voice
 )
 @click.option("--dry-run", is_flag=True, help="Print what would change and touch nothing.")
 @click.option("--force", is_flag=True, help="Write also under a Kuma that nobody can stop.")
+@click.option(
+    "--restart", is_flag=True, help="With --now: restart Kuma, also where it can be live."
+)
 @wait_option
 @voice_options()
 @settings_options(*IDENTITY, *REPOSITORY, *TABLES, *KUMA)
@@ -48,6 +51,7 @@ def command(
     allow_shrink: bool,
     dry_run: bool,
     force: bool,
+    restart: bool,
     wait: float,
 ) -> None:
     """Make this replica equal to its fleet's newest snapshot.
@@ -68,6 +72,8 @@ def command(
     """
     goes = snapshot is not None or at is not None
     _check(now, snapshot, at, resume, allow_shrink)
+    if restart and not (now or resume):
+        raise click.UsageError("--restart needs --now")
     if dry_run:
         from replicator_kuma.cli.preview import show_preview
 
@@ -86,7 +92,7 @@ def command(
     from replicator_kuma.replication.actions import Restore, Resume
 
     action = Resume(now, allow_shrink) if resume else Restore(now, snapshot, at, allow_shrink)
-    one_cycle(voice, overrides, action, force=force, wait=wait)
+    one_cycle(voice, overrides, action, force=force, restart=restart, wait=wait)
 
 
 def _check(

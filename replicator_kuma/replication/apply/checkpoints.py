@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 from replicator_kuma.adapters.repository import Position
 from replicator_kuma.base.effects import effect
 from replicator_kuma.base.errors import CacheFull, ReplicatorError, SnapshotRefused
+from replicator_kuma.base.state_directory import unusable
 from replicator_kuma.dump.format import Dump
 from replicator_kuma.replication.state.codec import decode, encode
 from replicator_kuma.replication.state.file import sync_folder
@@ -272,6 +273,17 @@ def commit(state: Path, before: Path) -> None:
         _prune(state)
     except OSError as error:
         log.warning("cannot keep what an apply replaced: %s", error)
+
+
+def take_back(state: Path, one: Checkpoint, before: Path) -> None:
+    """Move a checkpoint's rows back to where its apply was pending. Raises StateError."""
+    try:
+        shutil.rmtree(before, ignore_errors=True)
+        one.folder.rename(before)
+        _remove(state, one.number)
+        sync_folder(state)
+    except OSError as error:
+        raise unusable("cannot take a checkpoint back", error) from error
 
 
 def _prune(state: Path) -> None:

@@ -19,11 +19,12 @@ UNCONFIRMED = "Kuma has not confirmed these rows: the first cycle once it runs p
 log = logging.getLogger(__name__)
 
 
-def confirm(instance: Instance) -> None:
+def confirm(instance: Instance, *, live: bool = False) -> None:
     """Note that the pending apply is confirmed; delete the history of monitors that it removed.
 
-    Call once Kuma is ready on its rows, or where nobody can wait for Kuma. Without a pending apply,
-    it only deletes history. Raises StateError, DatabaseErrors.
+    Call once Kuma is ready on its rows, or where nobody can wait for Kuma. ``live``: Kuma was not
+    restarted for it. Without a pending apply, it only deletes history. Raises StateError,
+    DatabaseErrors.
     """
     state = instance.state.load()
     if (pending := state.applying.pending) is not None:
@@ -31,7 +32,7 @@ def confirm(instance: Instance) -> None:
             _prepare_checkpoint(instance, state, pending)
         else:
             checkpoints.abandon(instance.state.folder)
-        state = instance.state.change(_ended, instance, pending)
+        state = instance.state.change(_ended, instance, pending, live)
         drop_before(instance)
     if state.applying.purge:
         try:
@@ -71,7 +72,7 @@ def _prepare_checkpoint(instance: Instance, state: State, pending: Pending) -> N
     )
 
 
-def _ended(state: State, instance: Instance, pending: Pending) -> State:
+def _ended(state: State, instance: Instance, pending: Pending, live: bool) -> State:
     """The state once Kuma is ready: on the new rows, or on the rows from before the apply."""
     if not pending.rollback:
         state = transitions.confirmed(state, pending, instance.fleet)
@@ -82,6 +83,8 @@ def _ended(state: State, instance: Instance, pending: Pending) -> State:
         if not killed:
             why = failed_attempts.NOT_STARTED
             state = transitions.suspected(state, pending, instance.fleet, why, now=time.time())
+    if live:
+        return transitions.waits(state, 0.0)
     if not instance.kuma.manages:
         return state
     restart = instance.cooldown.restarted(long_since=not pending.rollback)

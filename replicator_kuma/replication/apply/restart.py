@@ -8,13 +8,9 @@ it begins, so that a later process can go on.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
-import shutil
 
-from replicator_kuma.base.effects import effect
 from replicator_kuma.base.errors import (
-    DatabaseLocked,
     KumaError,
     KumaRunning,
     NotAsWritten,
@@ -22,25 +18,16 @@ from replicator_kuma.base.errors import (
     SnapshotRefused,
     StateError,
 )
-from replicator_kuma.base.state_directory import unusable
-from replicator_kuma.dump.files import link_or_copy
-from replicator_kuma.dump.format import Dump
-from replicator_kuma.dump.plan import Plan
 from replicator_kuma.replication import other_processes
-from replicator_kuma.replication.apply import failed_attempts, staging
-from replicator_kuma.replication.apply.confirm import confirm, purge_history
+from replicator_kuma.replication.apply import begin, failed_attempts
+from replicator_kuma.replication.apply.confirm import confirm
 from replicator_kuma.replication.apply.failed_attempts import call_bad
-from replicator_kuma.replication.apply.prepare import Planned, expected_digest, takes_monitors
-from replicator_kuma.replication.apply.recovery import (
-    PARTIAL,
-    before_folder,
-    resolve_before_start,
-)
+from replicator_kuma.replication.apply.prepare import Planned
 from replicator_kuma.replication.apply.revert import stop_after_write, wait_or_revert
 from replicator_kuma.replication.apply.transaction import carry_out, rehearse
 from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.state import transitions
-from replicator_kuma.replication.state.records import Pending, SnapshotRef
+from replicator_kuma.replication.state.records import SnapshotRef
 
 log = logging.getLogger(__name__)
 
@@ -68,15 +55,10 @@ def apply(instance: Instance, planned: Planned, mark: SnapshotRef) -> None:
     instance.step("stopping Kuma" if stops else "keeping the rows from before")
     restart = kuma.manages and (was_running or instance.supervised)
     unread = inside and was_running and kuma.manages
-    first = Pending(mark, "", "", restart=restart, unread=unread)
-    if (earlier := instance.state.load().applying.pending) is not None:
-        below = dataclasses.replace(earlier, earlier=None)
-        first = dataclasses.replace(first, purge=earlier.purge, earlier=below)
-    else:
-        _purge_orphans(instance, planned.plan)
+    first = begin.first_pending(instance, planned.plan, mark, restart=restart, unread=unread)
 
     def note(fitting: Planned) -> None:
-        _note(instance, fitting, first, stops)
+        begin.note(instance, fitting, first, stops=stops)
 
     stopped = False
     try:
@@ -97,63 +79,6 @@ def apply(instance: Instance, planned: Planned, mark: SnapshotRef) -> None:
                 call_bad(instance, mark, f"{why}: {error}")
         raise
     _start(instance, was_running)
-
-
-def _purge_orphans(instance: Instance, todo: Plan) -> None:
-    """Delete history that belongs to no monitor: a new monitor with the same id would get it.
-
-    Another program or an older replicator left it, or the last apply set it aside. Deleting may
-    take long, so it happens while Kuma still runs. Raises DatabaseErrors.
-    """
-    due = instance.state.load().applying.purge
-    if due or any(t.counts.added for t in todo.tables if t.name == "monitor"):
-        try:
-            purge_history(instance)
-        except DatabaseLocked as error:
-            if due:
-                raise
-            log.warning("history that belongs to no monitor stays: %s", error)
-
-
-def _note(instance: Instance, planned: Planned, first: Pending, stops: bool) -> None:
-    """Note in the state what a later process needs to complete or revert this apply."""
-    todo = planned.plan
-    _keep_before(instance, planned.live, first.earlier)
-    staging.stage(instance.data_dir, planned.wanted.folder, todo.files)
-    purge = first.purge or takes_monitors(todo)
-    live, wanted = planned.live.manifest, planned.wanted.manifest
-    pending = dataclasses.replace(
-        planned.described(first, instance.tables),
-        base=todo.base,
-        target=todo.target,
-        files=todo.files,
-        purge=purge,
-        replaced=live.digest,
-        digest=expected_digest(instance, live, wanted),
-        words=todo.summary.sentence(),
-    )
-    instance.state.change(transitions.apply_begun, pending, stops=stops)
-    effect("pending noted")
-
-
-def _keep_before(instance: Instance, live: Dump, earlier: Pending | None) -> None:
-    """Save the rows on which Kuma was last ready: those from before an unconfirmed apply.
-
-    Raises StateError.
-    """
-    folder = before_folder(instance)
-    if earlier is not None and (folder / "manifest.json").exists():
-        return
-    partial = folder.with_name(PARTIAL)
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        effect("keeping the rows from before")
-        shutil.copytree(live.folder, partial, copy_function=link_or_copy)
-        staging.sync_tree(partial)
-        partial.rename(folder)
-    except OSError as error:
-        raise unusable("cannot keep the rows from before", error) from error
 
 
 def _kuma_runs(instance: Instance) -> bool:
@@ -189,7 +114,15 @@ def _start(instance: Instance, was_running: bool) -> None:
         return  # a person stopped Kuma: the apply is confirmed once somebody starts it
     if instance.run.interrupted():
         return  # a signal ends this process: the next start of the replicator goes on
-    if instance.store.embedded:
+    restart_on_new_rows(instance, stop=instance.store.embedded)
+
+
+def restart_on_new_rows(instance: Instance, *, stop: bool) -> None:
+    """Start Kuma on rows that are written, and confirm them; ``stop``: it runs, stop it first.
+
+    If Kuma does not become ready, put the old rows back and raise what `revert` raises.
+    """
+    if stop:
         instance.run.progress("stopping Kuma")
         stop_after_write(instance)
     instance.run.progress("starting Kuma")
@@ -200,8 +133,7 @@ def _start(instance: Instance, was_running: bool) -> None:
 
 def _clean_up(instance: Instance, stopped: bool) -> None:
     """After an error: drop the prepared apply and start Kuma again. Never raises."""
-    with contextlib.suppress(ReplicatorError):
-        resolve_before_start(instance)
+    begin.drop_unwritten(instance)
     if not stopped or instance.run.interrupted():
         return
     try:

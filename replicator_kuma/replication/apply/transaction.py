@@ -67,23 +67,29 @@ def _write(instance: Instance, planned: Planned) -> None:
 
     If the database's files prove that nobody has written since, the rows are not read again.
     """
-    todo = planned.plan
-    effect("opening the transaction")
-    with instance.store.write() as writer:
-        before = planned.observation.fingerprint
-        untouched = before and writer.fingerprint() == before
-        if planned.observation.dangling or not untouched:
-            for name in planned.live.manifest.tables:
-                writer.sweep(select(writer.schema, name))
-        if not untouched and not _same(planned.live.manifest, writer):
-            raise _Changed
-        pending = instance.state.load().applying.pending
-        assert pending is not None
-        writing = dataclasses.replace(pending, writing=True)
-        instance.state.change(transitions.pending_is, writing)
-        effect("writing noted")
-        execute(writer, todo, back=pending.rollback)
-        verify(writer, todo, planned.wanted.manifest)
+    todo, opened = planned.plan, False
+    pending = instance.state.load().applying.pending
+    assert pending is not None
+    # before the lock: Kuma's requests wait for as long as we hold it
+    instance.state.change(transitions.pending_is, dataclasses.replace(pending, writing=True))
+    effect("writing noted")
+    try:
+        effect("opening the transaction")
+        with instance.store.write() as writer:
+            opened = True
+            before = planned.observation.fingerprint
+            untouched = before and writer.fingerprint() == before
+            if planned.observation.dangling or not untouched:
+                for name in planned.live.manifest.tables:
+                    writer.sweep(select(writer.schema, name))
+            if not untouched and not _same(planned.live.manifest, writer):
+                raise _Changed
+            execute(writer, todo, back=pending.rollback)
+            verify(writer, todo, planned.wanted.manifest)
+    except Exception:
+        if not opened:  # a server that does not answer now would leave it in doubt
+            instance.state.change(transitions.pending_is, pending)
+        raise
 
 
 def _same(planned: Manifest, writer: Reader) -> bool:

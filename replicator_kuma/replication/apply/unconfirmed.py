@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 
-from replicator_kuma.base.errors import KumaRunning
 from replicator_kuma.replication.apply.confirm import confirm
+from replicator_kuma.replication.apply.live import read_rows
 from replicator_kuma.replication.apply.recovery import outcome_known
 from replicator_kuma.replication.apply.revert import (
     started_on_unknown_rows,
-    stop_after_write,
     wait_or_revert,
 )
 from replicator_kuma.replication.instance import Instance
@@ -37,7 +36,9 @@ def recover(instance: Instance) -> None:
     if pending is not None:
         if not outcome_known(instance):
             return
-        _restart_unread(instance)
+        pending = instance.state.load().applying.pending
+        if pending is not None and pending.unread and not instance.run.force:
+            read_rows(instance)
     confirm(instance)
 
 
@@ -48,19 +49,3 @@ def confirm_started(instance: Instance) -> None:
         return  # the rows could not be read before this start: the next cycle reads them
     if pending is None or outcome_known(instance):
         confirm(instance)
-
-
-def _restart_unread(instance: Instance) -> None:
-    """Restart a Kuma that has not read the new rows."""
-    pending = instance.state.load().applying.pending
-    if pending is None or not pending.unread or instance.run.force:
-        return
-    if not instance.kuma.manages:
-        raise KumaRunning(
-            "the rows are new, Kuma has not read them yet, and nobody said how to restart it",
-            hint="Restart Kuma by: replicator run. Or tell how to: REPLICATOR_KUMA=docker, systemd "
-            "or command.",
-        )
-    log.warning("Kuma has not read its rows since they were written: restarting it")
-    stop_after_write(instance)
-    wait_or_revert(instance, start=True)

@@ -18,7 +18,8 @@ from replicator_kuma.replication import (
     restart_cooldown,
 )
 from replicator_kuma.replication.apply import checkpoints, failed_attempts, prepare
-from replicator_kuma.replication.apply.restart import apply
+from replicator_kuma.replication.apply.choose import look
+from replicator_kuma.replication.apply.live import apply
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from replicator_kuma.replication.replica import drift
 from replicator_kuma.replication.replica.decide import is_applied, refuse_bad
@@ -54,7 +55,9 @@ def _in_turn(instance: Instance, snapshot: Snapshot) -> CycleResult | None:
     person's command never waits.
     """
     unasked = instance.run.by_itself or instance.run.at_start
-    wait = restart_cooldown.look(instance) if unasked else None
+    if not unasked or look(instance).hello is not None:
+        return None  # a live apply restarts nothing
+    wait = restart_cooldown.look(instance)
     if wait is None:
         return None
     sentence = wait.sentence(snapshot.position)
@@ -146,10 +149,11 @@ def _carry_out(instance: Instance, snapshot: Snapshot, planned: prepare.Planned)
     started = time.monotonic()
     instance.store.check()  # writing would spread any damage
     instance.store.check_writable()  # Kuma must not be stopped in vain
-    apply(instance, planned, mark)
+    live = apply(instance, planned, mark)
     sentence = (
         f"applied {snapshot.position} of {snapshot.label.leader}{again}: {summary.sentence()}, "
         f"digest {snapshot.label.digest[:12]}, {lasting(time.monotonic() - started)}"
+        f"{', without a restart of Kuma' if live else ''}"
     )
     sentence = "; ".join((sentence, *planned.brief))
     instance.notifier.send(Kind.APPLIES, "restore", sentence)

@@ -26,7 +26,7 @@ from replicator_kuma.replication.state.records import (
 )
 from replicator_kuma.replication.state.state import State
 
-_SECTIONS = ("live", "leading", "following", "applying", "upkeep", "outcome")
+_SECTIONS = ("live", "leading", "following", "applying", "running", "upkeep", "outcome")
 _ON_DISK = {
     ("live", "digest"): "live_digest",
     ("live", "fingerprint"): "unchanged",

@@ -124,6 +124,30 @@ class Hold:
 
 
 @dataclass(frozen=True)
+class LiveApply:
+    """The last apply that a running Kuma took over without a restart."""
+
+    at: float
+    """seconds since the epoch"""
+    position: Position
+    begun: float
+    """when that Kuma's process began"""
+    version: str
+    """Kuma's"""
+    agent: str
+    """SHA-256 of the agent's file"""
+
+
+@dataclass(frozen=True)
+class LiveOff:
+    """Live applies are off for this version of Kuma with this agent: Kuma ended after one."""
+
+    version: str
+    agent: str
+    why: str
+
+
+@dataclass(frozen=True)
 class Last:
     """How the last cycle ended; times are seconds since the epoch."""
 

@@ -23,6 +23,8 @@ from replicator_kuma.replication.state.records import (
     Hold,
     JobRecord,
     Last,
+    LiveApply,
+    LiveOff,
     Pending,
     Problem,
     RepositoryUpkeep,
@@ -142,6 +144,20 @@ class Applying:
 
 
 @dataclass(frozen=True)
+class Running:
+    """What is known of changing the rows of a running Kuma, without a restart."""
+
+    live_last: LiveApply | None = None
+    live_off: LiveOff | None = None
+    live_doubted: bool = False
+    """Kuma ended by itself right after the last live apply, and has not started since"""
+    agent_hung: str = ""
+    """SHA-256 of the agent's file that hung: a child is started without this one"""
+    live_why_not: str = ""
+    """why the last apply could not be live, as it was logged; "": it was, or need not be"""
+
+
+@dataclass(frozen=True)
 class Upkeep:
     """The results of maintenance jobs, drills and housekeeping."""
 
@@ -175,6 +191,7 @@ class State:
     leading: Leading = field(default_factory=Leading)
     following: Following = field(default_factory=Following)
     applying: Applying = field(default_factory=Applying)
+    running: Running = field(default_factory=Running)
     upkeep: Upkeep = field(default_factory=Upkeep)
     outcome: Outcomes = field(default_factory=Outcomes)
     problems: tuple[Problem, ...] = ()

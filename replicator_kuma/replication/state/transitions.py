@@ -22,6 +22,8 @@ from replicator_kuma.replication.state.records import (
     Hold,
     JobRecord,
     Last,
+    LiveApply,
+    LiveOff,
     Pending,
     Problem,
     RepositoryUpkeep,
@@ -414,6 +416,35 @@ def called_bad(state: State, snapshot: SnapshotRef, fleet: str, why: str, *, now
     noted = Bad(str(snapshot.position), now, why)
     applying = replace(applying, bad=bad, bad_listed=listed, bad_why=noted)
     return replace(state, applying=applying)
+
+
+def live_begun(state: State, live: LiveApply) -> State:
+    """A running Kuma is about to take the rows of an apply over."""
+    return replace(state, running=replace(state.running, live_last=live))
+
+
+def not_live(state: State, why: str) -> State:
+    """Why the next apply cannot be live; "": it can, or nobody wants it."""
+    return replace(state, running=replace(state.running, live_why_not=why))
+
+
+def ended_after_live(state: State, off: LiveOff) -> State:
+    """Kuma ended by itself right after a live apply: the next ones restart it.
+
+    Its rows are to be tried by a start before the snapshot may be called bad.
+    """
+    running = replace(state.running, live_off=off, live_last=None, live_doubted=True)
+    return replace(state, running=running)
+
+
+def doubt_over(state: State) -> State:
+    """The rows of that apply wait for Kuma's start again, as far as they could be put back."""
+    return replace(state, running=replace(state.running, live_doubted=False))
+
+
+def agent_hung(state: State, sha: str) -> State:
+    """The agent with this file, SHA-256, stopped Kuma's process from answering."""
+    return replace(state, running=replace(state.running, agent_hung=sha))
 
 
 def attempt_failed(state: State, attempt: FailedAttempt) -> State:

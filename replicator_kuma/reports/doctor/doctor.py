@@ -48,6 +48,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("MariaDB replicas", reading(database.misfits)),
     ("overrides", database.overrides),
     ("Uptime Kuma", setup.kuma),
+    ("changes", setup.changes),
     ("promoted", remembered(memory.promoted)),
     ("damage", remembered(damage("repository"))),
     ("damage", remembered(damage(SECOND))),

@@ -17,6 +17,7 @@ import pytest
 from replicator_kuma.adapters.kuma import embedded_mariadb
 from replicator_kuma.adapters.kuma.child import ChildKuma
 from replicator_kuma.adapters.kuma.embedded_mariadb import EmbeddedDatabase, EmbeddedKuma, Running
+from replicator_kuma.adapters.kuma.supervised import SupervisedKuma
 from replicator_kuma.base.errors import KumaError
 from replicator_kuma.config.build import build
 from replicator_kuma.config.settings import Settings
@@ -405,7 +406,8 @@ def test_what_may_start_a_container_gets_no_mariadbd_of_the_host(
 
 def test_our_childs_mariadb_is_one_of_this_host(inside: Inside) -> None:
     child = inside.child()
-    with build(Settings.load(_settings(inside)), service=child).database_up():
+    service = SupervisedKuma(child, child)
+    with build(Settings.load(_settings(inside)), service=service).database_up():
         assert len(inside.embedded().running()) == 1
 
 

@@ -31,6 +31,8 @@ from replicator_kuma.replication.state.records import (
     Hold,
     JobRecord,
     Last,
+    LiveApply,
+    LiveOff,
     Problem,
     RepositoryUpkeep,
     Restart,
@@ -128,6 +130,11 @@ FULL = state_with(
         Problem("housekeeping", "X", 8.5, "damaged", ("X",)),
         Problem(LAGGING, LAGGING, 9.5, "repository 2 lags behind", (LAGGING,)),
     ),
+    live_last=LiveApply(14.5, Position(1, 7), 13.25, "2.5.3", "a" * 64),
+    live_off=LiveOff("2.5.2", "b" * 64, "1.6, exit code 1"),
+    live_doubted=True,
+    agent_hung="c" * 64,
+    live_why_not="no agent",
     repositories=(RepositoryUpkeep("repository", 1.5, 2, 3, 4, 5, 6.5, "a pack is gone", True),),
 )
 

@@ -23,6 +23,8 @@ from replicator_kuma.replication.state.records import (
     Hold,
     JobRecord,
     Last,
+    LiveApply,
+    LiveOff,
     Pending,
     RepositoryUpkeep,
     Restart,
@@ -125,6 +127,8 @@ drills = st.builds(Drill, moments, st.booleans(), words, kuma=st.booleans())
 restarts = st.builds(Restart, moments, moments)
 fleet = st.just("default")
 names = st.sampled_from(["one", "two", "three"])
+lives = st.builds(LiveApply, moments, positions, moments, words, digests)
+offs = st.builds(LiveOff, words, digests, words)
 jobs = st.builds(JobRecord, names, words, moments)
 repositories = st.builds(RepositoryUpkeep, names, moments)
 
@@ -208,6 +212,11 @@ CHANGES: dict[Callable[..., State], st.SearchStrategy[Any]] = {
             (transitions.unsuspected, (), {}),
             (transitions.called_bad, (snapshots, fleet, words), {"now": moments}),
             (transitions.attempt_failed, (attempts,), {}),
+            (transitions.live_begun, (lives,), {}),
+            (transitions.not_live, (words,), {}),
+            (transitions.ended_after_live, (offs,), {}),
+            (transitions.doubt_over, (), {}),
+            (transitions.agent_hung, (digests,), {}),
             (transitions.job_noted, (jobs,), {}),
             (transitions.repository_kept, (repositories, st.frozensets(names)), {}),
             (transitions.drilled, (drills,), {}),

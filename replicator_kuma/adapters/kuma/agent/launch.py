@@ -1,0 +1,33 @@
+"""How Kuma's node loads the agent: an argument of node, and variables of Kuma's environment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+FILE = Path(__file__).with_name("agent.cjs")
+"""The agent. Node ends at once if a file that it is to load is missing."""
+SOCKET = "REPLICATOR_AGENT_SOCKET"
+FAST_START = "REPLICATOR_FAST_START"
+_OPTIONS = "NODE_OPTIONS"
+
+
+def with_agent(
+    command: Sequence[str], environment: Mapping[str, str], socket: Path, *, fast_start: bool
+) -> tuple[list[str], dict[str, str]]:
+    """Kuma's command and environment, so that its process has the agent in it.
+
+    Where the command is no node (`npm start`, a script), node is told by NODE_OPTIONS, which its
+    children inherit: the agent does nothing in a process that is not Kuma's server.
+    """
+    made = {**environment, SOCKET: str(socket), **({FAST_START: "on"} if fast_start else {})}
+    if Path(command[0]).name in ("node", "nodejs"):
+        return [command[0], "--require", str(FILE), *command[1:]], made
+    made[_OPTIONS] = node_options(environment.get(_OPTIONS, ""), FILE)
+    return [*command], made
+
+
+def node_options(before: str, file: Path) -> str:
+    """NODE_OPTIONS with the agent added; node takes a quoted value with escapes."""
+    quoted = str(file).replace("\\", "\\\\").replace('"', '\\"')
+    return f'{before} --require "{quoted}"'.strip()

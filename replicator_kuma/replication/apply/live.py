@@ -1,0 +1,174 @@
+"""An apply to a running Kuma: note it, write, and the agent makes Kuma's memory equal to the rows.
+
+Where that is not possible, Kuma is restarted (restart.py). A death between the commit and the end
+leaves an apply that is `Pending.unread`: the next cycle goes on here (`read_rows`).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Collection
+
+from replicator_kuma.adapters.kuma.agent.client import AgentError, AgentHangs, Hello
+from replicator_kuma.base.effects import effect
+from replicator_kuma.base.errors import KumaRunning
+from replicator_kuma.base.times import lasting
+from replicator_kuma.dump.plan import Plan
+from replicator_kuma.replication.apply import begin, failed_attempts, restart
+from replicator_kuma.replication.apply.choose import Choice, choose, not_live
+from replicator_kuma.replication.apply.confirm import confirm
+from replicator_kuma.replication.apply.prepare import Planned
+from replicator_kuma.replication.apply.transaction import carry_out
+from replicator_kuma.replication.instance import Instance, Way
+from replicator_kuma.replication.state import transitions
+from replicator_kuma.replication.state.records import LiveApply, SnapshotRef
+
+CALLS = 2
+"""how often the agent is asked until memory equals the rows; then Kuma is restarted"""
+LOCK = 0.5
+"""the most seconds for which Kuma's requests may wait for our transaction"""
+_PER_ROW = 60e-6
+"""seconds in the transaction for each changed row: written, and read back"""
+_PER_LIVE_ROW = 40e-6
+"""seconds in the transaction for each row that is compared again"""
+_HINTS = 200
+"""monitors that are named to the agent to be done first"""
+
+log = logging.getLogger(__name__)
+
+
+def apply(instance: Instance, planned: Planned, mark: SnapshotRef) -> bool:
+    """Turn the instance into ``planned.wanted``; True: Kuma went on, False: it was restarted.
+
+    Call with the lock held and a plan that is not empty. Raises NotLive before anything is touched,
+    or with the new rows in place if Kuma does not take them; and what `restart.apply` raises.
+    """
+    choice = choose(instance)
+    if choice.hello is not None and instance.way is Way.AUTO and (why := _too_long(planned)):
+        log.info("Kuma is restarted for this change: %s", why)
+        choice = Choice(why_not=why)
+    if choice.hello is None:
+        if instance.way is Way.LIVE and choice.why_not and not instance.run.restart:
+            raise not_live(choice)
+        restart.apply(instance, planned, mark)
+        return False
+    failed_attempts.require_new(
+        instance, failed_attempts.aim(instance, mark, planned.policy_key(instance.tables))
+    )
+    instance.step("writing the tables while Kuma runs")
+    again = instance.kuma.manages
+    first = begin.first_pending(instance, planned.plan, mark, restart=again, unread=True)
+
+    def note(fitting: Planned) -> None:
+        begin.note(instance, fitting, first, stops=False)
+
+    try:
+        note(planned)
+        carry_out(instance, planned, note)
+    except BaseException:
+        begin.drop_unwritten(instance)
+        raise
+    return _take_over(instance, choice.hello, planned.plan)
+
+
+def read_rows(instance: Instance) -> bool:
+    """Let a running Kuma read rows that were written since it started, and confirm them.
+
+    True: it took them live; False: it was restarted. Raises KumaRunning if neither is possible,
+    and what `apply` raises.
+    """
+    choice = choose(instance)
+    if choice.hello is not None:
+        return _take_over(instance, choice.hello, None)
+    _restart(instance, choice)
+    return False
+
+
+def _take_over(instance: Instance, hello: Hello, todo: Plan | None) -> bool:
+    """Make Kuma's memory equal to the rows; else restart Kuma. Raises Interrupted, NotLive."""
+    pending = instance.state.load().applying.pending
+    assert pending is not None
+    now, mark = time.time(), pending.mark.position
+    begun = LiveApply(now, mark, hello.begun, hello.version, hello.sha)
+    try:
+        # noted first: this Kuma may end in the middle
+        instance.state.change(transitions.live_begun, begun)
+        effect("asking the agent")
+        _reconcile(instance, *_hints(todo))
+        effect("memory equals the rows")
+    except AgentError as error:
+        log.warning("Kuma did not take the new rows over while it ran: %s", error)
+        if isinstance(error, AgentHangs) and not instance.up():
+            _end_hung(instance, hello)
+        elif instance.run.by_itself and instance.kuma.manages and instance.kuma.running():
+            instance.answers()  # after a stop we could not see that it is back
+        _restart(instance, Choice(why_not=str(error), hint=error.hint))
+        return False
+    confirm(instance, live=True)
+    return True
+
+
+def _end_hung(instance: Instance, hello: Hello) -> None:
+    """End a Kuma that hangs in the agent: it answers no signal either. Raises StateError."""
+    instance.state.change(transitions.agent_hung, hello.sha)
+    if instance.end_hung is None:
+        log.error(
+            "Kuma hangs in the replicator's agent: restart it without REPLICATOR_AGENT_SOCKET"
+        )
+        return
+    log.error("Kuma hangs in the replicator's agent: it is ended, and started without it")
+    instance.end_hung()
+
+
+def _reconcile(instance: Instance, ids: Collection[int], replaced: Collection[int]) -> None:
+    """Ask the agent until memory equals the rows; raises AgentError if it does not."""
+    agent, why = instance.agent, "it did not become equal"
+    assert agent is not None
+    for _ in range(CALLS):
+        report = agent.reconcile(
+            ids, replaced, interrupted=instance.run.interrupted, progress=instance.run.progress
+        )
+        if report.equal and not report.errors:
+            if not (differs := agent.differ()):
+                return
+            why = f"it still differs: {', '.join(differs)}"
+        elif report.errors:
+            why = "; ".join(report.errors)
+    raise AgentError(f"the agent could not make Kuma's memory equal to the rows: {why}")
+
+
+def _restart(instance: Instance, choice: Choice) -> None:
+    """Restart a Kuma that has not read the new rows; raises NotLive, KumaRunning if it may not."""
+    written = "the new rows are in place, and Kuma has not read them"
+    if instance.way is Way.LIVE and choice.why_not and not instance.run.restart:
+        raise not_live(choice, written)
+    if not instance.kuma.manages:
+        raise KumaRunning(
+            "the rows are new, Kuma has not read them yet, and nobody said how to restart it",
+            hint="Restart Kuma by: replicator run. Or tell how to: REPLICATOR_KUMA=docker, systemd "
+            "or command.",
+        )
+    log.warning("Kuma has not read its rows since they were written: restarting it")
+    restart.restart_on_new_rows(instance, stop=True)
+
+
+def _too_long(planned: Planned) -> str:
+    """Why a plan would hold Kuma's database for too long, in words; "" if it would not."""
+    rows = sum(entry.rows for entry in planned.live.manifest.tables.values())
+    seconds = planned.plan.size * _PER_ROW + rows * _PER_LIVE_ROW
+    if seconds <= LOCK:
+        return ""
+    return f"writing {planned.plan.size} rows would hold its database for {lasting(seconds)}"
+
+
+def _hints(todo: Plan | None) -> tuple[list[int], list[int]]:
+    """The monitors that a plan changes, and those whose id becomes another monitor's."""
+    changed, replaced = list[int](), list[int]()
+    for table in todo.tables if todo is not None else ():
+        if table.name == "monitor":
+            for change in todo.changes(table, "~", "*") if todo is not None else ():
+                (changed if change.op == "~" else replaced).append(int(change.key))
+                if len(changed) + len(replaced) >= _HINTS:
+                    break
+    return changed, replaced
