@@ -437,6 +437,23 @@ def ended_after_live(state: State, off: LiveOff) -> State:
     return replace(state, running=running)
 
 
+def reopened(
+    state: State,
+    pending: Pending,
+    *,
+    was: SnapshotRef | None,
+    policy: str,
+    arrived: Arrived,
+    keeps_own: bool,
+) -> State:
+    """A confirmed apply is pending again; the other arguments are what stood before it."""
+    following = replace(
+        state.following, applied=was, policy=policy, arrived=arrived, keeps_own=keeps_own
+    )
+    state = replace(state, following=following, live=replace(state.live, digest=""))
+    return pending_is(state, pending)
+
+
 def doubt_over(state: State) -> State:
     """The rows of that apply wait for Kuma's start again, as far as they could be put back."""
     return replace(state, running=replace(state.running, live_doubted=False))

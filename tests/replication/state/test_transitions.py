@@ -215,6 +215,12 @@ CHANGES: dict[Callable[..., State], st.SearchStrategy[Any]] = {
             (transitions.live_begun, (lives,), {}),
             (transitions.not_live, (words,), {}),
             (transitions.ended_after_live, (offs,), {}),
+            (
+                transitions.reopened,
+                (pendings,),
+                {"was": st.none() | snapshots}
+                | {name: came_over[name] for name in ("policy", "arrived", "keeps_own")},
+            ),
             (transitions.doubt_over, (), {}),
             (transitions.agent_hung, (digests,), {}),
             (transitions.job_noted, (jobs,), {}),
