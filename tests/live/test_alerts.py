@@ -252,7 +252,5 @@ def under_maintenance(watched: Watched, monitor: int, *, linked: bool = True) ->
         end_date="2099-01-01 00:00:00",
     )
     if linked:
-        watched.kuma.insert(
-            "monitor_maintenance", monitor_id=monitor, maintenance_id=maintenance
-        )
+        watched.kuma.insert("monitor_maintenance", monitor_id=monitor, maintenance_id=maintenance)
     return maintenance

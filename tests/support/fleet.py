@@ -20,7 +20,7 @@ from tests.support.engines import Engine
 from tests.support.folder_repository import FolderRepository
 from tests.support.forked import DIED
 from tests.support.instances import FileKuma, HastyStore, RecordingKuma, make_instance
-from tests.support.memory_agent import LiveKuma
+from tests.support.memory_agent import MemoryKuma
 from tests.support.states import edit_state
 
 NEW_LOGO = b"another logo"
@@ -33,7 +33,7 @@ class Fleet:
 
     Each instance has SQLite in a folder of its name, or an engine where that one lies. With
     ``mortal`` its Kuma is a `FileKuma`, else a `RecordingKuma` that is up. With ``live`` it is a
-    `LiveKuma`, which takes rows while it runs.
+    `MemoryKuma`, which takes rows while it runs.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Fleet:
         folder = engine.data_dir if engine else self.folder / name
         kuma = FileKuma(folder) if self._mortal else None
         if self._live:
-            kuma = LiveKuma(folder)
+            kuma = MemoryKuma(folder)
         made = make_instance(
             folder,
             self.repository,
@@ -63,7 +63,7 @@ class Fleet:
             kuma=kuma,
             store=engine.store() if engine else HastyStore(folder),
         )
-        if isinstance(kuma, LiveKuma):
+        if isinstance(kuma, MemoryKuma):
             made.way, made.agent = Way.AUTO, kuma.agent
         return made
 
@@ -80,9 +80,9 @@ class Fleet:
         return self.replica.kuma
 
     @property
-    def live_kuma(self) -> LiveKuma:
+    def memory_kuma(self) -> MemoryKuma:
         """The replica's, of a fleet that is live."""
-        assert isinstance(self.replica.kuma, LiveKuma)
+        assert isinstance(self.replica.kuma, MemoryKuma)
         return self.replica.kuma
 
     @property
@@ -153,7 +153,7 @@ def assert_at_rest(instance: Instance) -> None:
     )
     assert left_behind(instance) == []
     assert instance.kuma.running()
-    if isinstance(instance.kuma, LiveKuma):
+    if isinstance(instance.kuma, MemoryKuma):
         assert instance.kuma.agent.differ() == (), "Kuma's memory is not what its rows say"
 
 

@@ -261,7 +261,7 @@ class LiveKuma:
     def wait_beats(self, monitor: int, count: int, deadline: float = 30) -> list[Row]:
         """Wait until a monitor has so many beats in all."""
         return wait_until(
-            lambda: (self.beats(monitor) if len(self.beats(monitor)) >= count else []),
+            lambda: self.beats(monitor) if len(self.beats(monitor)) >= count else [],
             f"{count} beats of monitor {monitor}",
             deadline,
         )

@@ -78,7 +78,7 @@ class MemoryAgent(Agent):
             }
 
 
-class LiveKuma(FileKuma):
+class MemoryKuma(FileKuma):
     """Its agent answers while it is up."""
 
     def __init__(self, folder: Path) -> None:

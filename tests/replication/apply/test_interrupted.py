@@ -25,7 +25,7 @@ from tests.support.fleet import (
     start,
     until_refused,
 )
-from tests.support.memory_agent import LiveKuma
+from tests.support.memory_agent import MemoryKuma
 from tests.support.thorough import one_in
 
 AS_IN_A_RESTORE = 25
@@ -49,7 +49,7 @@ def on_new_rows(fleet: Fleet) -> bool:
 def refuse_new_rows(fleet: Fleet) -> None:
     """A running Kuma does not take them, and a restarted one is not ready on them."""
     fleet.file_kuma.refuses = lambda: on_new_rows(fleet)
-    if isinstance(fleet.kuma, LiveKuma):
+    if isinstance(fleet.kuma, MemoryKuma):
         fleet.kuma.agent.refuses = lambda: "a monitor does not start" * on_new_rows(fleet)
 
 

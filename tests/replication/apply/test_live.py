@@ -55,7 +55,7 @@ def name(fleet: Fleet) -> str:
 
 
 def refuse(fleet: Fleet, why: str = "a check did not end") -> None:
-    fleet.live_kuma.agent.refuses = lambda: why
+    fleet.memory_kuma.agent.refuses = lambda: why
 
 
 # --- live ---------------------------------------------------------------------------------------
@@ -80,10 +80,10 @@ def test_the_time_between_restarts_delays_no_live_apply(fleet: Fleet) -> None:
     edit(fleet, "three")
     assert follow(fleet).sentence.endswith(LIVE)
     edit(fleet, "four")
-    refused = fleet.live_kuma.agent.alive
-    fleet.live_kuma.agent.alive = lambda: False
+    refused = fleet.memory_kuma.agent.alive
+    fleet.memory_kuma.agent.alive = lambda: False
     assert follow(fleet).outcome is Outcome.WAITING
-    fleet.live_kuma.agent.alive = refused
+    fleet.memory_kuma.agent.alive = refused
     assert follow(fleet).sentence.endswith(LIVE)
 
 
@@ -125,7 +125,7 @@ def test_memory_that_stays_different_is_followed_by_a_restart(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
-    agent = fleet.live_kuma.agent
+    agent = fleet.memory_kuma.agent
 
     def reconcile(*_given: object, **_named: object) -> Report:
         asked.append(1)
@@ -149,16 +149,16 @@ def test_a_plan_that_would_hold_the_database_is_followed_by_a_restart(
 
 
 def test_why_not_is_said_once(fleet: Fleet, caplog: pytest.LogCaptureFixture) -> None:
-    fleet.live_kuma.agent.alive = lambda: False
+    fleet.memory_kuma.agent.alive = lambda: False
     with caplog.at_level(logging.INFO):
         follow(fleet)
         edit(fleet, "three")
         follow(fleet)
         assert caplog.text.count("Kuma is restarted for changes: the agent") == 1
-        fleet.live_kuma.agent.alive = lambda: True
+        fleet.memory_kuma.agent.alive = lambda: True
         edit(fleet, "four")
         assert follow(fleet).sentence.endswith(LIVE)
-        fleet.live_kuma.agent.alive = lambda: False
+        fleet.memory_kuma.agent.alive = lambda: False
         edit(fleet, "five")
         follow(fleet)
     assert caplog.text.count("Kuma is restarted for changes: the agent") == 2
@@ -166,11 +166,11 @@ def test_why_not_is_said_once(fleet: Fleet, caplog: pytest.LogCaptureFixture) ->
 
 def test_live_alone_never_restarts(fleet: Fleet) -> None:
     fleet.replica.way = Way.LIVE
-    fleet.live_kuma.agent.alive = lambda: False
+    fleet.memory_kuma.agent.alive = lambda: False
     with pytest.raises(NotLive, match="nothing was changed"):
         follow(fleet)
     assert (name(fleet), fleet.kuma.log) == ("one", [])
-    fleet.live_kuma.agent.alive = lambda: True
+    fleet.memory_kuma.agent.alive = lambda: True
     refuse(fleet)
     with pytest.raises(NotLive, match="the new rows are in place"):
         follow(fleet)
@@ -194,7 +194,7 @@ def test_an_agent_that_hangs_is_ended_and_left_out(fleet: Fleet) -> None:
         raise AgentHangs("no answer")
 
     fleet.replica.end_hung = end
-    fleet.live_kuma.agent.reconcile = hang  # type: ignore[method-assign]
+    fleet.memory_kuma.agent.reconcile = hang  # type: ignore[method-assign]
     follow(fleet)
     assert ended == [1]
     assert fleet.replica.state.load().running.agent_hung == "a" * 64
