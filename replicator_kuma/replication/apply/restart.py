@@ -31,11 +31,7 @@ from replicator_kuma.replication.apply import failed_attempts, staging
 from replicator_kuma.replication.apply.confirm import confirm, purge_history
 from replicator_kuma.replication.apply.failed_attempts import call_bad
 from replicator_kuma.replication.apply.prepare import Planned, expected_digest, takes_monitors
-from replicator_kuma.replication.apply.recovery import (
-    PARTIAL,
-    before_folder,
-    resolve_before_start,
-)
+from replicator_kuma.replication.apply.recovery import PARTIAL, before_folder, resolve_before_start
 from replicator_kuma.replication.apply.revert import stop_after_write, wait_or_revert
 from replicator_kuma.replication.apply.transaction import carry_out, rehearse
 from replicator_kuma.replication.instance import Instance

@@ -21,12 +21,7 @@ from replicator_kuma.replication.leader.decide import (
     own_publish,
     rivals,
 )
-from replicator_kuma.replication.leader.publish import (
-    ids_of,
-    in_own_terms,
-    next_position,
-    publish,
-)
+from replicator_kuma.replication.leader.publish import ids_of, in_own_terms, next_position, publish
 from replicator_kuma.replication.observe import Observation, fingerprint, observe, observed_dump
 from replicator_kuma.replication.shrink import meant_by_rollback
 from replicator_kuma.replication.snapshots import fetched

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 
 from replicator_kuma.adapters.repository import Listing, Snapshot, missing
 from replicator_kuma.base.errors import DatabaseMissing, DatabaseUnset, Fenced
-from replicator_kuma.replication.leader.publish import (
-    Since,
-)
+from replicator_kuma.replication.leader.publish import Since
 from replicator_kuma.replication.observe import Observation
 from replicator_kuma.replication.shrink import HALF, Limit, files_shrink, shrinks
 from replicator_kuma.replication.state.records import SnapshotRef

@@ -6,12 +6,8 @@ import time
 from dataclasses import replace
 
 from replicator_kuma.adapters.repository import Listing, Snapshot
-from replicator_kuma.base.errors import (
-    DatabaseMigrating,
-)
-from replicator_kuma.replication import (
-    second_repository,
-)
+from replicator_kuma.base.errors import DatabaseMigrating
+from replicator_kuma.replication import second_repository
 from replicator_kuma.replication.apply.unconfirmed import recover
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from replicator_kuma.replication.mode_mismatch import Promoted, promoted

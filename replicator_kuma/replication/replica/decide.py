@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from replicator_kuma.adapters.repository import Listing, Snapshot, missing
-from replicator_kuma.base.errors import (
-    SnapshotRefused,
-    TwoLeaders,
-)
+from replicator_kuma.base.errors import SnapshotRefused, TwoLeaders
 from replicator_kuma.base.times import when
 from replicator_kuma.replication.state.state import State
 

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from replicator_kuma.adapters.repository import Snapshot
-from replicator_kuma.base.errors import (
-    SnapshotNotFound,
-)
+from replicator_kuma.base.errors import SnapshotNotFound
 from replicator_kuma.dump import change_words
 from replicator_kuma.dump.plan import Plan, Summary
 from replicator_kuma.replication.instance import Instance

@@ -14,9 +14,7 @@ from replicator_kuma.base.errors import (
 )
 from replicator_kuma.base.threads import beside
 from replicator_kuma.base.times import lasting
-from replicator_kuma.replication import (
-    restart_cooldown,
-)
+from replicator_kuma.replication import restart_cooldown
 from replicator_kuma.replication.apply import checkpoints, failed_attempts, prepare
 from replicator_kuma.replication.apply.restart import apply
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
