@@ -65,7 +65,7 @@ def undo(instance: Instance, number: int | None = None, *, hold: bool = True) ->
         if not hold:
             assert planned.undo is not None
             # it means nothing on a leader
-            leads = replace(planned.undo, back_to=state.following.applied)
+            leads = replace(planned.undo, applied=state.following.applied)
             result = _carry_out(there, replace(planned, undo=leads), one)
             waits = instance.state.load().applying.pending is not None
             then = UNCONFIRMED if waits else "the next cycle publishes them"
@@ -222,7 +222,7 @@ def _planned(instance: Instance, one: Checkpoint, dump: Dump) -> tuple[Instance,
     there = instance.choosing(dump.manifest)
     seen = observe_live(there)
     arrived = _arrived(instance.state.load(), one, seen.live)
-    undo_of = UndoOf(one.number, one.was, _policy(instance, one), arrived, one.keeps_own)
+    undo_of = UndoOf(one.was, _policy(instance, one), arrived, one.keeps_own, one.number)
     return there, prepare(there, dump, seen, own=True, undo=undo_of)
 
 
@@ -251,7 +251,10 @@ def _arrived(state: State, one: Checkpoint, live: Dump) -> Arrived:
 def _carry_out(there: Instance, planned: Planned, one: Checkpoint) -> CycleResult:
     summary = planned.plan.summary
     if planned.plan.empty:
-        _note_equal(there, planned)
+        if there.state.load().applying.pending is None:  # else Kuma has to confirm it first
+            assert planned.undo is not None
+            digest = planned.live.manifest.digest
+            there.state.change(transitions.undone_already, planned.undo, digest=digest)
     else:
         there.store.check()
         there.store.check_writable()
@@ -271,19 +274,3 @@ def _mark(one: Checkpoint) -> SnapshotRef:
     """The reference of an apply without a snapshot: so no snapshot can be called bad for it."""
     stood = one.was or SnapshotRef(one.to, "", "")
     return replace(stood, snapshot="")
-
-
-def _note_equal(instance: Instance, planned: Planned) -> None:
-    """The rows are in place already: only note in the state what they stand for."""
-    state, back = instance.state.load(), planned.undo
-    if state.applying.pending is not None:
-        return  # Kuma has to confirm it first
-    assert back is not None
-    instance.state.change(
-        transitions.undone_already,
-        back_to=back.back_to,
-        digest=planned.live.manifest.digest,
-        policy=back.policy,
-        arrived=back.arrived,
-        keeps_own=back.keeps_own,
-    )

@@ -26,7 +26,7 @@ from replicator_kuma.base.errors import CacheFull, ReplicatorError, SnapshotRefu
 from replicator_kuma.dump.format import Dump
 from replicator_kuma.replication.state.codec import decode, encode
 from replicator_kuma.replication.state.file import sync_folder
-from replicator_kuma.replication.state.records import Arrived, Pending, SnapshotRef
+from replicator_kuma.replication.state.records import Arrived, Pending, SnapshotRef, highest
 from replicator_kuma.replication.state.state import State
 
 MOST = 5
@@ -153,8 +153,8 @@ def eligible(found: Sequence[_One], state: State, *, leads: bool) -> list[_One]:
 
 def unconfirmed(state: State) -> bool:
     """Whether Kuma has not confirmed the last apply yet: that apply has no checkpoint yet."""
-    pending = state.applying.pending
-    return pending is not None and not pending.undoes and not pending.rollback
+    going = state.applying.going
+    return going is not None and not going.undoes
 
 
 def next_to_undo(found: Sequence[Checkpoint]) -> Checkpoint | None:
@@ -200,9 +200,8 @@ def mark_of_replaced(state: State, pending: Pending, before: Path) -> SnapshotRe
     if state.leading.rollback_applied is not None:
         return state.leading.rollback_applied
     led, was = state.leading.published, state.following.applied
-    known = [mark.position for mark in (was,) if mark is not None]
-    known += [state.following.floor] if state.following.floor is not None else []
-    if led is None or led.position <= max(known, default=Position(0, 0)):
+    known = highest(was, state.following.floor)
+    if led is None or (known is not None and led.position <= known):
         return was
     # a former leader's unpublished rows are its own: no snapshot has them
     published = state.leading.rollback_begun is not None or pending.replaced == led.digest

@@ -12,7 +12,7 @@ from replicator_kuma.dump.transform.policy import Policy
 from replicator_kuma.dump.transform.translate import Terms, Translated, translate
 from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.observe import Observation, observed_dump
-from replicator_kuma.replication.state.records import Arrived, Pending, SnapshotRef
+from replicator_kuma.replication.state.records import Arrived, Pending, SnapshotRef, Standing
 
 
 @dataclass(frozen=True)
@@ -24,17 +24,10 @@ class Observed:
 
 
 @dataclass(frozen=True)
-class UndoOf:
-    """Which checkpoint an undo puts back, and what the state held when its rows were in place.
+class UndoOf(Standing):
+    """A checkpoint that an undo puts back: its number, and what its rows stand for."""
 
-    The names are those of `state.Pending`.
-    """
-
-    undoes: int
-    back_to: SnapshotRef | None
-    policy: str
-    arrived: Arrived
-    keeps_own: bool
+    undoes: int = 0
 
 
 @dataclass(frozen=True)
@@ -59,29 +52,20 @@ class Planned:
     undo: UndoOf | None = None
     """set if this plan is an undo"""
 
-    def policy_key(self, tables: Collection[str]) -> str:
-        """The key of the policy that these rows follow after the apply."""
-        return self.undo.policy if self.undo else self.policy.fingerprint(tables)
+    def standing(self, mark: SnapshotRef, tables: Collection[str]) -> Standing:
+        """What the rows stand for after the apply of this snapshot."""
+        if self.undo is not None:
+            return self.undo
+        # rows of compared tables may be this replica's own, not the leader's
+        own = bool(self.policy.local or self.policy.settings - self.source.manifest.settings)
+        return Standing(mark, self.policy.fingerprint(tables), remembered(self.arrived), own)
 
     def described(self, pending: Pending, tables: Collection[str]) -> Pending:
         """``pending``, with what the state will hold about these rows once Kuma confirms them."""
-        undo, policy = self.undo, self.policy_key(tables)
-        if undo is None:
-            arrived, own = remembered(self.arrived), self.keeps_own
-            return replace(pending, policy=policy, arrived=arrived, keeps_own=own)
-        return replace(
-            pending,
-            undoes=undo.undoes,
-            back_to=undo.back_to,
-            policy=policy,
-            arrived=undo.arrived,
-            keeps_own=undo.keeps_own,
-        )
-
-    @property
-    def keeps_own(self) -> bool:
-        """Whether some rows of compared tables are this replica's own, not the leader's."""
-        return bool(self.policy.local or self.policy.settings - self.source.manifest.settings)
+        rows, undo = self.standing(pending.mark, tables), self.undo
+        if undo is not None:
+            pending = replace(pending, undoes=undo.undoes, back_to=undo.applied)
+        return replace(pending, policy=rows.policy, arrived=rows.arrived, keeps_own=rows.keeps_own)
 
     @property
     def live(self) -> Dump:

@@ -44,7 +44,7 @@ from replicator_kuma.replication.observe import observe
 from replicator_kuma.replication.schema_check import require_schema
 from replicator_kuma.replication.snapshots import fetched, find
 from replicator_kuma.replication.state import transitions
-from replicator_kuma.replication.state.records import DRILL, Drill, Pending, SnapshotRef
+from replicator_kuma.replication.state.records import DRILL, Drill, Pending, SnapshotRef, highest
 from replicator_kuma.replication.state.state import State
 
 NOTE_WAIT = 60.0
@@ -185,14 +185,13 @@ def _find(course: _Course, wanted: str | None) -> Snapshot:
     try:
         snapshots = instance.repository.snapshots(instance.fleet)
         state = instance.state.load()
-        marks = (state.following.applied, state.leading.published)
-        known = [mark.position for mark in marks if mark is not None]
+        known = highest(state.following.applied, state.leading.published)
         if not snapshots and known:
             raise missing(snapshots, "the repository holds no snapshot of this fleet any more")
-        if wanted is None and known and snapshots[-1].position < max(known):
+        if wanted is None and known and snapshots[-1].position < known:
             raise missing(
                 snapshots,
-                f"the newest snapshot is {snapshots[-1].position}, but {max(known)} is known here",
+                f"the newest snapshot is {snapshots[-1].position}, but {known} is known here",
             )
     except RepositoryError as error:
         if error.retryable:

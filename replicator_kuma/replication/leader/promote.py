@@ -29,7 +29,7 @@ from replicator_kuma.replication.replica.take import take
 from replicator_kuma.replication.shrink import held, shrinks
 from replicator_kuma.replication.state import transitions
 from replicator_kuma.replication.state.hold_words import held_words
-from replicator_kuma.replication.state.records import SnapshotRef
+from replicator_kuma.replication.state.records import SnapshotRef, highest
 from replicator_kuma.replication.state.state import State
 from replicator_kuma.replication.workspace import workspace
 
@@ -187,13 +187,11 @@ def _epoch_of(snapshot: Snapshot) -> int:
 def _epoch(instance: Instance, newest: Snapshot | None) -> int:
     """The highest epoch that this instance knows of."""
     state = instance.state.load()
-    leading, following = state.leading, state.following
-    known = (following.applied, leading.published, leading.publishing)
-    marks = [mark.position for mark in known if mark is not None]
-    if state.applying.pending is not None:
-        marks.append(state.applying.pending.mark.position)
-    marks += [p for p in (leading.burned, following.floor, newest and newest.position) if p]
-    return max((position.epoch for position in marks), default=0)
+    leading, following, pending = state.leading, state.following, state.applying.pending
+    known = (following.applied, following.floor, leading.published, leading.publishing)
+    mark, there = pending.mark if pending else None, newest.position if newest else None
+    top = highest(*known, leading.burned, mark, there)
+    return top.epoch if top else 0
 
 
 def _require_force_without_snapshots(instance: Instance, force: bool) -> None:

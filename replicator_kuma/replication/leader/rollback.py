@@ -65,7 +65,7 @@ def _go(
         _forget_unless_taken(instance, snapshot)
         raise
     if taken.outcome is Outcome.WAITING and instance.state.load().applying.pending is None:
-        instance.state.change(transitions.rollback_given_up)
+        instance.state.change(transitions.rollback_begun, None)
         return taken
     if snapshot.key == previous.key:
         instance.state.change(transitions.rollback_over)
@@ -93,7 +93,5 @@ def _meant(_seen: Observation, _since: Since) -> bool:
 def _forget_unless_taken(instance: Instance, snapshot: Snapshot) -> None:
     """After an error that the person sees: forget the rollback, unless its rows are in place."""
     state = instance.state.load()
-    under_way = state.applying.pending is not None and not state.applying.pending.rollback
-    taken = state.stands_on(snapshot.key)
-    if not (under_way or taken):
-        instance.state.change(transitions.rollback_given_up)
+    if state.applying.going is None and not state.stands_on(snapshot.key):
+        instance.state.change(transitions.rollback_begun, None)

@@ -127,12 +127,9 @@ def _equal(instance: Instance, snapshot: Snapshot, planned: prepare.Planned) -> 
         )
     instance.state.change(
         transitions.found_equal,
-        SnapshotRef.of(snapshot),
+        planned.standing(SnapshotRef.of(snapshot), instance.tables),
         instance.fleet,
         digest=planned.live.manifest.digest,
-        policy=planned.policy.fingerprint(instance.tables),
-        arrived=prepare.remembered(planned.arrived),
-        keeps_own=planned.keeps_own,
         now=time.time(),
     )
     return _nothing(snapshot, f"the rows equal {snapshot.position}; nothing to do")

@@ -113,8 +113,7 @@ def decode_state(raw: dict[str, Any]) -> State:
 
 def _problems_of_0_3_0(state: State, raw: dict[str, Any]) -> dict[str, Any]:
     """The open problems as the members that 0.3.0 uses for them."""
-    cycle = next((one for one in state.problems if one.what == CYCLE), Problem(CYCLE))
-    said, last = state.problem(HOLD), raw["last"]
+    cycle, said, last = state.noted(CYCLE), state.problem(HOLD), raw["last"]
     return {
         # a cycle that only waits ends no failure, and 0.3.0 tells no end after one that went well
         "last": last and {**last, "ok": last["ok"] and not cycle.since},

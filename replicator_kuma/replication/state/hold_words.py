@@ -23,9 +23,8 @@ def held_words(hold: Hold) -> str:
 
 def in_place(state: State) -> bool:
     """Whether an undo's rows are in place, and only Kuma's confirmation is missing."""
-    pending = state.applying.pending
-    undone = pending is not None and bool(pending.undoes) and pending.writing
-    return undone and pending is not None and not pending.rollback
+    going = state.applying.going
+    return going is not None and bool(going.undoes) and going.writing
 
 
 def told(state: State) -> Hold | None:
@@ -44,8 +43,7 @@ def refuse_while_held(state: State) -> None:
 def restore_hold(file: StateFile, before: State) -> None:
     """After an error that the person sees: restore the hold, unless the new rows are in place."""
     state = file.load()
-    under_way = state.applying.pending is not None and not state.applying.pending.rollback
     wanted = state.following.hold.mark if state.following.hold is not None else None
     done = state.following.applied == wanted != before.following.applied
-    if not (under_way or done):
+    if state.applying.going is None and not done:
         file.change(transitions.hold_was, before)
