@@ -13,16 +13,16 @@ import contextlib
 import errno
 import json
 import logging
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from replicator_kuma.adapters.repository import Position
 from replicator_kuma.base.effects import effect
 from replicator_kuma.base.errors import CacheFull, ReplicatorError, SnapshotRefused
+from replicator_kuma.base.folders import Folder
 from replicator_kuma.dump.format import Dump
 from replicator_kuma.replication.state.codec import decode, encode
 from replicator_kuma.replication.state.file import sync_folder
@@ -82,7 +82,7 @@ class Damaged:
     why: str
 
 
-_One = TypeVar("_One", Checkpoint, Damaged)
+Kept = Checkpoint | Damaged
 
 
 def _root(state: Path) -> Path:
@@ -91,24 +91,12 @@ def _root(state: Path) -> Path:
 
 def readable(state: Path) -> list[Checkpoint]:
     """The checkpoints of a state directory that can be read, oldest first."""
-    return read_all(state)[0]
+    return [one for one in read_all(state) if isinstance(one, Checkpoint)]
 
 
-def read_all(state: Path) -> tuple[list[Checkpoint], list[Damaged]]:
-    """The checkpoints of a state directory, and those that cannot be read; oldest first."""
-    found, damaged = [], []
-    for number, folder in _numbered(state):
-        try:
-            found.append(_read(number, folder))
-        except (FileNotFoundError, NotADirectoryError) as error:
-            damaged.append(Damaged(number, f"{Path(error.filename).name} is not there"))
-        except OSError as error:
-            why = f"{Path(error.filename or folder).name} cannot be read: {error.strerror}"
-            damaged.append(Damaged(number, why))
-        except _NO_NOTE as error:
-            log.debug("%s is no checkpoint: %r", folder, error)
-            damaged.append(Damaged(number, f"{_NOTE} cannot be understood"))
-    return found, damaged
+def read_all(state: Path) -> list[Kept]:
+    """The checkpoints of a state directory, also those that cannot be read; oldest first."""
+    return [_read(number, folder) for number, folder in _numbered(state)]
 
 
 def _numbered(state: Path, suffix: str = "") -> list[tuple[int, Path]]:
@@ -118,7 +106,20 @@ def _numbered(state: Path, suffix: str = "") -> list[tuple[int, Path]]:
     return sorted((int(name), root / f"{name}{suffix}") for name in bare if name.isdecimal())
 
 
-def _read(number: int, folder: Path) -> Checkpoint:
+def _read(number: int, folder: Path) -> Kept:
+    try:
+        return _intact(number, folder)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        return Damaged(number, f"{Path(error.filename).name} is not there")
+    except OSError as error:
+        name = Path(error.filename or folder).name
+        return Damaged(number, f"{name} cannot be read: {error.strerror}")
+    except _NO_NOTE as error:
+        log.debug("%s is no checkpoint: %r", folder, error)
+        return Damaged(number, f"{_NOTE} cannot be understood")
+
+
+def _intact(number: int, folder: Path) -> Checkpoint:
     raw: dict[str, Any] = json.loads((folder / _NOTE).read_text())
     (folder / _ROWS / "manifest.json").stat()
     at = float(raw["at"])
@@ -139,7 +140,7 @@ def _read(number: int, folder: Path) -> Checkpoint:
     )
 
 
-def eligible(found: Sequence[_One], state: State, *, leads: bool) -> list[_One]:
+def eligible(found: Sequence[Kept], state: State, *, leads: bool) -> list[Kept]:
     """The checkpoints that an undo without a number may put back, one at each run.
 
     Rows that a leader replaced while it was a replica follow that replica's own rules. The fleet
@@ -157,23 +158,12 @@ def unconfirmed(state: State) -> bool:
     return going is not None and not going.undoes
 
 
-def next_to_undo(found: Sequence[Checkpoint]) -> Checkpoint | None:
+def next_to_undo(found: Sequence[Kept]) -> Kept | None:
     """The checkpoint that an undo puts back now: the one of the last apply that is not undone.
 
     After an undo of checkpoint N, the rows are those from before N: all later applies are undone.
+    A damaged one is in the way of all that are older.
     """
-    one = _first(found)
-    return one if isinstance(one, Checkpoint) else None
-
-
-def damaged_in_the_way(found: Sequence[Checkpoint], damaged: Sequence[Damaged]) -> Damaged | None:
-    """The damaged checkpoint that is newer than the result of `next_to_undo`; else None."""
-    one = _first([*found, *damaged])
-    return one if isinstance(one, Damaged) else None
-
-
-def _first(found: Sequence[Checkpoint | Damaged]) -> Checkpoint | Damaged | None:
-    """The newest one that is no undo; after an undo, only those below what it put back count."""
     below: int | None = None
     for one in sorted(found, key=lambda each: each.number, reverse=True):
         if below is None or one.number < below:
@@ -239,13 +229,10 @@ def _prepare(state: Path, before: Path, least: int, noted: dict[str, Any]) -> No
         path.chmod(0o700 if path.is_dir() else 0o600)
         size += path.stat().st_size
     text = json.dumps({name: encode(value) for name, value in noted.items()} | {"bytes": size})
-    descriptor = os.open(part / _NOTE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    for folder in (part, root, state):
-        sync_folder(folder)
+    with Folder.open(part) as folder:
+        folder.write(_NOTE, lambda file: file.write(text.encode()))
+    for name in (root, state):
+        sync_folder(name)
 
 
 def abandon(state: Path) -> None:
@@ -276,22 +263,19 @@ def commit(state: Path, before: Path) -> None:
 def _prune(state: Path) -> None:
     for _number, folder in _numbered(state, _GONE):
         shutil.rmtree(folder, ignore_errors=True)
-    found, damaged = read_all(state)
-    for lost in damaged:
+    kept, found = read_all(state), readable(state)
+    for lost in kept:
         # kept as long as an intact one: an undo has to say that it is damaged
-        if len([one for one in found if one.number > lost.number]) >= MOST:
+        newer = [one for one in found if one.number > lost.number]
+        if isinstance(lost, Damaged) and len(newer) >= MOST:
             _remove(state, lost.number)
-    stays = [*_last(found, undos=False), *_last(found, undos=True)]
+    of_applies, of_undos = ([one for one in found if bool(one.undoes) == u] for u in (False, True))
+    stays = [one for one in found if one in (*of_applies[-MOST:], *of_undos[-MOST:])]
     for one in found:
         if one not in stays:
             _remove(state, one.number)
-    stays.sort(key=lambda one: one.number)
     while len(stays) > 1 and sum(one.bytes for one in stays) > MOST_BYTES:
         _remove(state, stays.pop(0).number)
-
-
-def _last(found: Sequence[Checkpoint], *, undos: bool) -> list[Checkpoint]:
-    return [one for one in found if bool(one.undoes) == undos][-MOST:]
 
 
 def _remove(state: Path, number: int) -> None:
@@ -307,20 +291,16 @@ def make_room(state: Path, error: ReplicatorError, spare: int = 0) -> bool:
     If True, the caller may retry. ``spare`` is the number of a checkpoint that is not deleted.
     """
     cause: BaseException | None = error
-    while cause is not None and not _no_room(cause):
+    while cause is not None and not _full(cause):
         cause = cause.__cause__
     return cause is not None and _drop_oldest(state, spare)
 
 
-def _no_room(cause: BaseException) -> bool:
-    return isinstance(cause, CacheFull) or (isinstance(cause, OSError) and _full(cause))
-
-
-def _full(error: OSError) -> bool:
+def _full(error: BaseException) -> bool:
     codes = (errno.ENOSPC, errno.EDQUOT)
     if isinstance(error, shutil.Error):  # from copying a folder: it holds texts, no errno
         return any(f"[Errno {code}]" in str(error) for code in codes)
-    return error.errno in codes
+    return isinstance(error, CacheFull) or (isinstance(error, OSError) and error.errno in codes)
 
 
 def _drop_oldest(state: Path, spare: int = 0) -> bool:
