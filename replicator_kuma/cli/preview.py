@@ -88,12 +88,8 @@ def show_preview(
 
 def _unpublished(preview: Preview) -> bool:
     """Whether rows were edited here since the last publish; a rollback refuses to lose them."""
-    from replicator_kuma.replication.leader.decide import equivalence_key
-
-    published, live = preview.state.leading.published, preview.live_digest
-    if published is None or live == published.digest:
-        return False
-    return preview.state.leading.equivalent != equivalence_key(published, live)
+    leading, live = preview.state.leading, preview.live_digest
+    return leading.published is not None and not leading.equals(leading.published, live)
 
 
 def _command(words: Sequence[str], overrides: Mapping[str, str]) -> str:

@@ -9,6 +9,7 @@ import stat
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from replicator_kuma.adapters.database import Reader
 from replicator_kuma.base.errors import DatabaseError
@@ -97,13 +98,20 @@ def observe(
     )
 
 
+class Observed(NamedTuple):
+    """The live rows and files as they were read."""
+
+    live: Dump
+    observation: Observation
+
+
 def observed_dump(
     instance: Instance, name: str, *, marked: bool = False, publishing: bool = False
-) -> tuple[Dump, Observation]:
+) -> Observed:
     """The instance's dump in a new scratch folder of the work folder."""
     folder = instance.work / name
     observation = observe(instance, folder, marked=marked, publishing=publishing)
-    return Dump(folder, observation.manifest), observation
+    return Observed(Dump(folder, observation.manifest), observation)
 
 
 def write_audited(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from replicator_kuma.dump.format import Dump
 from replicator_kuma.dump.manifest import Manifest
@@ -11,16 +11,8 @@ from replicator_kuma.dump.plan import Plan, plan
 from replicator_kuma.dump.transform.policy import Policy
 from replicator_kuma.dump.transform.translate import Terms, Translated, translate
 from replicator_kuma.replication.instance import Instance
-from replicator_kuma.replication.observe import Observation, observed_dump
+from replicator_kuma.replication.observe import Observation, Observed, observed_dump
 from replicator_kuma.replication.state.records import Arrived, Pending, SnapshotRef, Standing
-
-
-@dataclass(frozen=True)
-class Observed:
-    """The live rows and files as they were read."""
-
-    live: Dump
-    observation: Observation
 
 
 @dataclass(frozen=True)
@@ -34,19 +26,14 @@ class UndoOf(Standing):
 class Planned:
     """What would change, before anything is touched."""
 
-    seen: Observed
+    live: Dump
+    observation: Observation
     source: Dump
     """the dump as it was fetched, in the leader's terms"""
-    wanted: Dump
+    came: Translated
     """the same in this instance's terms"""
     plan: Plan
     policy: Policy
-    notes: tuple[str, ...] = ()
-    """values and rows that were dropped, filled or cut, in words"""
-    arrived: Mapping[str, frozenset[int]] = field(default_factory=dict)
-    """ids of local rows that came from the leader once; the state keeps them after the apply"""
-    brief: tuple[str, ...] = ()
-    """the notes that people must not miss"""
     own: bool = False
     """``source`` is this instance's own dump: nothing was translated"""
     undo: UndoOf | None = None
@@ -58,7 +45,7 @@ class Planned:
             return self.undo
         # rows of compared tables may be this replica's own, not the leader's
         own = bool(self.policy.local or self.policy.settings - self.source.manifest.settings)
-        return Standing(mark, self.policy.fingerprint(tables), remembered(self.arrived), own)
+        return Standing(mark, self.policy.fingerprint(tables), remembered(self.came.arrived), own)
 
     def described(self, pending: Pending, tables: Collection[str]) -> Pending:
         """``pending``, with what the state will hold about these rows once Kuma confirms them."""
@@ -68,12 +55,8 @@ class Planned:
         return replace(pending, policy=rows.policy, arrived=rows.arrived, keeps_own=rows.keeps_own)
 
     @property
-    def live(self) -> Dump:
-        return self.seen.live
-
-    @property
-    def observation(self) -> Observation:
-        return self.seen.observation
+    def wanted(self) -> Dump:
+        return self.came.dump
 
 
 def observe_live(instance: Instance) -> Observed:
@@ -82,7 +65,7 @@ def observe_live(instance: Instance) -> Observed:
     Raises DatabaseErrors.
     """
     number = len(list(instance.work.glob("live-*")))
-    return Observed(*observed_dump(instance, f"live-{number}", marked=True))
+    return observed_dump(instance, f"live-{number}", marked=True)
 
 
 def prepare(
@@ -107,18 +90,7 @@ def prepare(
         terms = terms_of(instance, seen.observation, policy)
         came = translate(source, seen.live, terms, instance.work / f"wanted-{number}")
     todo = plan(seen.live, came.dump, instance.work / f"plan-{number}")
-    return Planned(
-        seen,
-        source,
-        came.dump,
-        todo,
-        policy,
-        came.notes,
-        came.arrived,
-        came.brief,
-        own,
-        undo,
-    )
+    return Planned(*seen, source, came, todo, policy, own, undo)
 
 
 def terms_of(instance: Instance, observation: Observation, policy: Policy) -> Terms:

@@ -225,7 +225,9 @@ def _run(
             with course.step("start", "starting a throw-away Uptime Kuma"):
                 seconds = _boot(at, kuma)
             course.steps[-1] = ("start", seconds)  # Kuma's end is not part of a recovery
-    return Drilled(snapshot, tuple(course.steps), kuma is not None, (*warnings, *planned.notes))
+    return Drilled(
+        snapshot, tuple(course.steps), kuma is not None, (*warnings, *planned.came.notes)
+    )
 
 
 def _opened(course: _Course, stack: contextlib.ExitStack) -> Instance:

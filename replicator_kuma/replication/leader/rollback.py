@@ -10,7 +10,7 @@ from replicator_kuma.replication.apply.confirm import UNCONFIRMED
 from replicator_kuma.replication.apply.unconfirmed import recover
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from replicator_kuma.replication.leader.cycle import Leader
-from replicator_kuma.replication.leader.decide import View, equivalence_key
+from replicator_kuma.replication.leader.decide import View
 from replicator_kuma.replication.leader.publish import Since, next_position, publish
 from replicator_kuma.replication.observe import Observation
 from replicator_kuma.replication.replica.take import take
@@ -45,9 +45,8 @@ def _require_published(leader: Leader, view: View, newest: SnapshotRef) -> None:
     if view.digest is None:
         raise DatabaseMissing("there is no database here yet")
     empty = view.users == 0 and view.monitors == 0
-    key = equivalence_key(newest, view.digest)
-    same = view.digest == newest.digest or view.state.leading.equivalent == key
-    if not (empty or same or leader.alike(view, newest)):
+    same = empty or view.state.leading.equals(newest, view.digest)
+    if not (same or leader.alike(view, newest)):
         raise Unpublished(
             f"rows here have changed since {newest.position}, and were never published: going "
             "back would lose them"

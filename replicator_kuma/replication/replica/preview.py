@@ -17,7 +17,7 @@ from replicator_kuma.replication.replica.decide import newest_to_follow
 from replicator_kuma.replication.replica.take import plan_of
 from replicator_kuma.replication.snapshots import chosen
 from replicator_kuma.replication.state.hold_words import told
-from replicator_kuma.replication.state.records import Hold, SnapshotRef
+from replicator_kuma.replication.state.records import Hold
 from replicator_kuma.replication.state.state import State
 from replicator_kuma.replication.workspace import preview_workspace
 
@@ -68,14 +68,7 @@ def preview(
                 f"fleet {instance.fleet!r} has no snapshot yet", hint=SnapshotNotFound.none_yet
             )
         state = beside.state.load()
-        own = promoted(state) is not None and _same(state.leading.published, newest)
+        own = promoted(state) is not None and state.has_published(newest.key)
         planned = plan_of(beside.as_leader() if own else beside, newest)
         digest = planned.live.manifest.digest
         yield Preview(newest, planned.plan, state, digest, told(state))
-
-
-def _same(mark: SnapshotRef | None, snapshot: Snapshot) -> bool:
-    """Whether these are the same snapshot, by what all its copies have in common."""
-    label = snapshot.label
-    wanted = (label.position, label.writer, label.digest)
-    return mark is not None and (mark.position, mark.writer, mark.digest) == wanted

@@ -20,7 +20,7 @@ from replicator_kuma.replication.apply.restart import apply
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from replicator_kuma.replication.replica import drift
 from replicator_kuma.replication.replica.decide import is_applied, refuse_bad
-from replicator_kuma.replication.replica.shrink_guard import UNGUARDED, Guard, noted
+from replicator_kuma.replication.replica.shrink_guard import UNGUARDED, Guard
 from replicator_kuma.replication.schema_check import gate, require_schema
 from replicator_kuma.replication.snapshots import fetched
 from replicator_kuma.replication.state import transitions
@@ -37,7 +37,7 @@ def stand(
         refuse_bad(state, snapshot)
     policy = instance.policy().fingerprint(instance.tables)
     if is_applied(state, snapshot, policy) and instance.store.exists():
-        noted(instance, "")
+        instance.state.change(transitions.shrink_refused, "")
         return _compare(instance, snapshot, reconcile)
     failed_attempts.require_new(
         instance, failed_attempts.aim(instance, SnapshotRef.of(snapshot), policy)
@@ -103,9 +103,9 @@ def _take(instance: Instance, snapshot: Snapshot, guard: Guard, only_ask: bool) 
     except DatabaseMigrating as error:
         return waiting(snapshot, str(error))
     except SnapshotShrinks as error:
-        noted(instance, str(error))
+        instance.state.change(transitions.shrink_refused, str(error))
         raise
-    noted(instance, "")
+    instance.state.change(transitions.shrink_refused, "")
     if planned.plan.empty:
         return _equal(instance, snapshot, planned)
     if only_ask:
@@ -119,12 +119,8 @@ def _equal(instance: Instance, snapshot: Snapshot, planned: prepare.Planned) -> 
     """Note that the live rows equal the snapshot; a pending apply still waits for Kuma."""
     state = instance.state.load()
     if state.applying.pending is not None:
-        return CycleResult(
-            Outcome.WAITING,
-            f"{snapshot.position} is written; waiting for Kuma to come up on it",
-            snapshot.position,
-            None,
-        )
+        said = f"{snapshot.position} is written; waiting for Kuma to come up on it"
+        return CycleResult(Outcome.WAITING, said, snapshot.position)
     instance.state.change(
         transitions.found_equal,
         planned.standing(SnapshotRef.of(snapshot), instance.tables),
@@ -146,7 +142,7 @@ def _carry_out(instance: Instance, snapshot: Snapshot, planned: prepare.Planned)
         f"applied {snapshot.position} of {snapshot.label.leader}{again}: {summary.sentence()}, "
         f"digest {snapshot.label.digest[:12]}, {lasting(time.monotonic() - started)}"
     )
-    sentence = "; ".join((sentence, *planned.brief))
+    sentence = "; ".join((sentence, *planned.came.brief))
     instance.notifier.send(Kind.APPLIES, "restore", sentence)
     return CycleResult(
         Outcome.APPLIED,
@@ -154,7 +150,7 @@ def _carry_out(instance: Instance, snapshot: Snapshot, planned: prepare.Planned)
         snapshot.position,
         snapshot.label.digest,
         summary,
-        warnings=(*(str(d) for d in planned.observation.dangling), *planned.notes),
+        warnings=(*(str(d) for d in planned.observation.dangling), *planned.came.notes),
     )
 
 
@@ -182,6 +178,5 @@ def _differs(snapshot: Snapshot) -> CycleResult:
 
 def waiting(snapshot: Snapshot, why: str) -> CycleResult:
     """The result of a cycle that could not take this snapshot yet."""
-    return CycleResult(
-        Outcome.WAITING, f"{snapshot.position} waits: {why}", snapshot.position, None
-    )
+    sentence = f"{snapshot.position} waits: {why}"
+    return CycleResult(Outcome.WAITING, sentence, snapshot.position)

@@ -40,6 +40,10 @@ class SnapshotRef:
         """`Label.common_id`; "" for rows without a snapshot."""
         return self.key.common_id(fleet) if self.key else ""
 
+    def equivalence_key(self, digest: str) -> str:
+        """The note that live rows of this digest equal this snapshot of another engine."""
+        return f"{self.position} {self.writer} {self.digest} {digest}"
+
     def names(self, fleet: str) -> tuple[str, ...]:
         """By what it may be listed among bad snapshots: 0.3.0 noted its id there."""
         return (self.common_id(fleet), self.snapshot) if self.snapshot else ()

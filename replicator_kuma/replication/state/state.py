@@ -51,7 +51,7 @@ class Leading:
     led_from: int = 0
     """the newest checkpoint when this became the leader: up to it, they are a replica's"""
     equivalent: str = ""
-    """the rows that equal a snapshot of another engine (`leader.equivalence_key`)"""
+    """the rows that equal a snapshot of another engine (`SnapshotRef.equivalence_key`)"""
     verified_at: float = 0.0
     """when the repository was last asked and agreed; 0: ask it in any case"""
 
@@ -60,6 +60,10 @@ class Leading:
         if self.burned is None or newest.position > self.burned:
             return False
         return self.published is None or newest.position > self.published.position
+
+    def equals(self, snapshot: records.SnapshotRef, digest: str) -> bool:
+        """Whether live rows of this digest are the snapshot's, also in another engine's form."""
+        return digest == snapshot.digest or self.equivalent == snapshot.equivalence_key(digest)
 
     def burned_with(self, newest: Position | None) -> Position | None:
         """The highest position never to use again; includes a begun publish that is not listed.
