@@ -82,10 +82,6 @@ def never() -> bool:
     return False
 
 
-def nothing() -> None:
-    """Does nothing: there is nothing to wait for."""
-
-
 @dataclass(frozen=True)
 class Run:
     """How one action is carried out: who watches it, who may end it, what a person allows."""
@@ -134,7 +130,7 @@ class Instance:
     """how the current action is carried out; each action gets a copy with its own (`under`)"""
     listens: Callable[[], bool] | None = None
     """whether a process listens at Kuma's address; None: unknown"""
-    answers: Callable[[], None] = nothing
+    answers: Callable[[], None] = lambda: None
     """waits until a running Kuma answers at its address; raises KumaError: after a stop we could
     not see that it is back"""
     setup: str = ""

@@ -80,7 +80,9 @@ def observe(
     """
     for attempt in range(_TRIES):
         before = dict(file_stats(instance.data_dir))
-        target = folder and _scratch(folder, attempt)
+        target = folder and folder.with_name(f"{folder.name}.{attempt}.part")
+        if target is not None:
+            target.mkdir(mode=0o700, parents=True)
         try:
             observation = _observe_once(instance, target, marked, publishing)
         except OSError as error:
@@ -121,12 +123,6 @@ def write_audited(
     for name in tables:
         twice(select(reader.schema, name), reader.query)
     return write_tables(folder, reader, tables, audited)
-
-
-def _scratch(folder: Path, attempt: int) -> Path:
-    scratch = folder.with_name(f"{folder.name}.{attempt}.part")
-    scratch.mkdir(mode=0o700, parents=True)
-    return scratch
 
 
 def _observe_once(

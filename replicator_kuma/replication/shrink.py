@@ -77,7 +77,12 @@ def shrinks(
     if not limit.exceeded(before.monitors, count, monitors):
         if gone is None or not limit.exceeded(before.monitors, before.monitors, monitors):
             return False
-        found = _counted(gone, allowed)
+        try:
+            found = gone()
+        except RepositoryError:
+            if not allowed:
+                raise
+            found = None
         if found is None:
             return allowed
         count, there = found, ", with others in their place"
@@ -126,15 +131,6 @@ def counted_files(noted: tuple[str, ...], digest: str) -> int | None:
     if len(noted) == 2 and noted[0] == digest and noted[1].isdecimal():
         return int(noted[1])
     return None
-
-
-def _counted(gone: Callable[[], int | None], allowed: bool) -> int | None:
-    try:
-        return gone()
-    except RepositoryError:
-        if allowed:
-            return None
-        raise
 
 
 def gone(todo: Plan, wanted: Dump) -> int:

@@ -25,7 +25,7 @@ from replicator_kuma.base.errors import CacheFull, ReplicatorError, SnapshotRefu
 from replicator_kuma.base.folders import Folder
 from replicator_kuma.dump.format import Dump
 from replicator_kuma.replication.state.codec import decode, encode
-from replicator_kuma.replication.state.file import sync_folder
+from replicator_kuma.replication.state.file import sync
 from replicator_kuma.replication.state.records import Arrived, Pending, SnapshotRef, highest
 from replicator_kuma.replication.state.state import State
 
@@ -232,7 +232,7 @@ def _prepare(state: Path, before: Path, least: int, noted: dict[str, Any]) -> No
     with Folder.open(part) as folder:
         folder.write(_NOTE, lambda file: file.write(text.encode()))
     for name in (root, state):
-        sync_folder(name)
+        sync(name)
 
 
 def abandon(state: Path) -> None:
@@ -251,9 +251,9 @@ def commit(state: Path, before: Path) -> None:
             if before.exists() and (part / _NOTE).exists():
                 before.rename(part / _ROWS)
             if (part / _ROWS / "manifest.json").exists():
-                sync_folder(part)
+                sync(part)
                 part.rename(_root(state) / str(number))
-                sync_folder(_root(state))
+                sync(_root(state))
         abandon(state)
         _prune(state)
     except OSError as error:

@@ -25,7 +25,7 @@ from replicator_kuma.base.effects import effect
 from replicator_kuma.base.errors import StateError
 from replicator_kuma.base.folders import Folder, LinkRefused
 from replicator_kuma.dump.files import open_regular
-from replicator_kuma.replication.state.file import sync_folder
+from replicator_kuma.replication.state.file import sync
 
 FOLDER = ".replicator-staging"
 """In Kuma's data directory or in a file's target folder; no other program reads it."""
@@ -69,12 +69,11 @@ def stage(data_dir: Path, dump: Path, files: FileChanges) -> None:
         raise _unplaceable(data_dir, name, error) from error
 
 
-def _unplaceable(data_dir: Path, name: str, error: OSError) -> StateError:
-    return StateError(
-        f"cannot put Kuma's files in place in {data_dir}: {name}: {error.strerror}; nothing was "
-        "changed",
-        hint=_hint(error, data_dir / name),
-    )
+def _unplaceable(
+    data_dir: Path, name: str, error: OSError, more: str = "; nothing was changed"
+) -> StateError:
+    what = f"cannot put Kuma's files in place in {data_dir}: {name}: {error.strerror}{more}"
+    return StateError(what, hint=_hint(error, data_dir / name))
 
 
 def _hint(error: OSError, place: Path) -> str:
@@ -221,10 +220,7 @@ def finish(data_dir: Path, files: FileChanges) -> None:
                 elif not _place(data, name, sha256):
                     lost.append(name)
     except OSError as error:
-        raise StateError(
-            f"cannot put Kuma's files in place in {data_dir}: {name}: {error.strerror}",
-            hint=_hint(error, data_dir / name),
-        ) from error
+        raise _unplaceable(data_dir, name, error, "") from error
     effect("files in place")
     discard(data_dir)
     if lost:
@@ -326,10 +322,5 @@ def discard(data_dir: Path) -> None:
 
 def sync_tree(folder: Path) -> None:
     """Make a folder's files and names durable."""
-    for path in folder.rglob("*"):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    sync_folder(folder)
+    for path in (*folder.rglob("*"), folder):
+        sync(path)

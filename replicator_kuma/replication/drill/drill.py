@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from replicator_kuma.adapters.kuma.socketio import session_token
@@ -45,7 +46,6 @@ from replicator_kuma.replication.schema_check import require_schema
 from replicator_kuma.replication.snapshots import fetched, find
 from replicator_kuma.replication.state import transitions
 from replicator_kuma.replication.state.records import DRILL, Drill, Pending, SnapshotRef, highest
-from replicator_kuma.replication.state.state import State
 
 NOTE_WAIT = 60.0
 """Seconds that a drill waits for a running cycle before it notes its result."""
@@ -311,10 +311,7 @@ def _note(
         kuma=booted,
         failed_at=course.failed_at,
     )
-
-    def noted(state: State) -> State:
-        return transitions.drilled(state, ended)
-
+    noted = partial(transitions.drilled, ended=ended)
     locked = False
     try:
         with instance.state.lock(NOTE_WAIT):

@@ -135,8 +135,7 @@ def _shrinks(
 ) -> bool:
     """Whether this forced promotion removes most of the fleet's monitors."""
     try:
-        limit = instance.shrink_limit
-        return shrinks(limit, before, monitors, allowed=force, gone=gone)
+        return shrinks(instance.shrink_limit, before, monitors, allowed=force, gone=gone)
     except ShrinkRefused as error:
         raise ShrinkRefused(str(error), hint=_FEW) from error
 
@@ -174,14 +173,11 @@ def _leads(instance: Instance, newest: Snapshot, snapshots: Sequence[Snapshot]) 
     """
     state = instance.state.load()
     own = state.has_published(newest.key)
-    alone = len({s.label.writer for s in snapshots if _epoch_of(s) == _epoch_of(newest)}) == 1
+    epoch = [s for s in snapshots if s.position.epoch == newest.position.epoch]
+    alone = len({s.label.writer for s in epoch}) == 1
     tied = len([s for s in snapshots if s.position == newest.position]) > 1
     followed = state.following.applied in (None, state.leading.published)
     return own and alone and not tied and state.leading.fenced is None and followed
-
-
-def _epoch_of(snapshot: Snapshot) -> int:
-    return snapshot.position.epoch
 
 
 def _epoch(instance: Instance, newest: Snapshot | None) -> int:
@@ -195,10 +191,9 @@ def _epoch(instance: Instance, newest: Snapshot | None) -> int:
 
 
 def _require_force_without_snapshots(instance: Instance, force: bool) -> None:
-    state = instance.state.load()
     if force:
         return
-    if state.following.applied is not None or state.leading.published is not None:
+    if instance.state.load().has_snapshot:
         raise RepositoryLost("the repository holds no snapshot of this fleet any more", hint=_GONE)
     raise SnapshotNotFound(
         f"fleet {instance.fleet!r} has no snapshot: there is nothing to take over",
@@ -225,10 +220,9 @@ def _take(
             raise DatabaseError(result.sentence)
     except ReplicatorError as error:
         if not force:
-            hints = ((SnapshotMisfit, _CUT), (SnapshotShrinks, _SHRUNK.format(where)))
-            for kind, hint in hints:
-                if isinstance(error, kind):
-                    raise kind(str(error), hint=hint) from error
+            if isinstance(error, SnapshotMisfit | SnapshotShrinks):
+                hint = _CUT if isinstance(error, SnapshotMisfit) else _SHRUNK.format(where)
+                raise type(error)(str(error), hint=hint) from error
             raise
         log.warning("going on without %s: %s", newest.position, error)
         return f", with its own rows ({newest.position} could not be taken)", ()
@@ -250,10 +244,8 @@ def _require_one(state: State, newest: Snapshot, snapshots: Sequence[Snapshot], 
 def _require_newer(state: State, newest: Snapshot) -> None:
     """Raise RepositoryLost if the repository is older than the rows here: they must not go back."""
     published = state.leading.published.position if state.leading.published is not None else None
-    for known, how in (
-        (state.highest_applied(), "applied here"),
-        (published, "published from here"),
-    ):
+    ours = ((state.highest_applied(), "applied here"), (published, "published from here"))
+    for known, how in ours:
         if known is not None and newest.position < known:
             raise RepositoryLost(
                 f"the newest snapshot is {newest.position}, but {known} was {how}", hint=_GONE

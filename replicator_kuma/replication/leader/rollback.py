@@ -11,8 +11,7 @@ from replicator_kuma.replication.apply.unconfirmed import recover
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from replicator_kuma.replication.leader.cycle import Leader
 from replicator_kuma.replication.leader.decide import View
-from replicator_kuma.replication.leader.publish import Since, next_position, publish
-from replicator_kuma.replication.observe import Observation
+from replicator_kuma.replication.leader.publish import next_position, publish
 from replicator_kuma.replication.replica.take import take
 from replicator_kuma.replication.snapshots import chosen
 from replicator_kuma.replication.state import transitions
@@ -61,7 +60,9 @@ def _go(
     try:
         taken = take(instance, snapshot)
     except Exception:
-        _forget_unless_taken(instance, snapshot)
+        state = instance.state.load()
+        if state.applying.going is None and not state.stands_on(snapshot.key):
+            instance.state.change(transitions.rollback_begun, None)
         raise
     if taken.outcome is Outcome.WAITING and instance.state.load().applying.pending is None:
         instance.state.change(transitions.rollback_begun, None)
@@ -73,24 +74,9 @@ def _go(
     if state.applying.pending is not None:
         return replace(taken, sentence=f"{taken.sentence}; {UNCONFIRMED}")
     instance.state.change(transitions.rollback_applied, SnapshotRef.of(snapshot))
-    result = publish(
-        instance,
-        next_position(newest, state.leading.burned),
-        previous,
-        shrinks=_meant,
-    )
+    position = next_position(newest, state.leading.burned)
+    # the command allows all deletions, also of replaced monitors
+    result = publish(instance, position, previous, shrinks=lambda _seen, _since: True)
     instance.state.change(transitions.leads_with, result.digest or "")
     sentence = f"rolled back to {snapshot.position}: {result.sentence}"
     return replace(result, sentence=sentence, warnings=(*taken.warnings, *result.warnings))
-
-
-def _meant(_seen: Observation, _since: Since) -> bool:
-    """Always True: the rollback command allows all deletions, also of replaced monitors."""
-    return True
-
-
-def _forget_unless_taken(instance: Instance, snapshot: Snapshot) -> None:
-    """After an error that the person sees: forget the rollback, unless its rows are in place."""
-    state = instance.state.load()
-    if state.applying.going is None and not state.stands_on(snapshot.key):
-        instance.state.change(transitions.rollback_begun, None)

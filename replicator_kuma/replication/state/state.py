@@ -208,6 +208,11 @@ class State:
         return self.leading.published is not None or self.following.applied is not None
 
     @property
+    def knows_fleet(self) -> bool:
+        """Whether it has a snapshot, or began to publish one."""
+        return self.has_snapshot or self.leading.publishing is not None
+
+    @property
     def promoted(self) -> bool:
         """Whether its rows are its own publish: it leads, even if its mode does not say so yet."""
         published = self.leading.published
