@@ -159,7 +159,7 @@ class Instance:
         return replace(self, run=run)
 
     def look_for_store(self) -> Instance:
-        """A copy with the database that Kuma uses now; raises SettingsError, DatabaseError."""
+        """Find the database that Kuma uses now; raises SettingsError, DatabaseError."""
         if self.find_store is not None:
             self.store = self.find_store()
         return self

@@ -233,7 +233,9 @@ def _carry_out(there: Instance, planned: Planned, one: Checkpoint) -> CycleResul
     else:
         there.store.check()
         there.store.check_writable()
-        apply(there, planned, _mark(one))
+        # without a snapshot's id: so no snapshot can be called bad for it
+        stood = one.was or SnapshotRef(one.to, "", "")
+        apply(there, planned, replace(stood, snapshot=""))
     came = f"those of {one.was.position}" if one.was is not None else "the first ones"
     sentence = (
         f"put the rows from before {one.to} back, {came}, kept since {when(one.at)}: "
@@ -243,9 +245,3 @@ def _carry_out(there: Instance, planned: Planned, one: Checkpoint) -> CycleResul
     position = one.was.position if one.was is not None else None
     digest = planned.wanted.manifest.digest
     return CycleResult(Outcome.APPLIED, sentence, position, digest, summary)
-
-
-def _mark(one: Checkpoint) -> SnapshotRef:
-    """The reference of an apply without a snapshot: so no snapshot can be called bad for it."""
-    stood = one.was or SnapshotRef(one.to, "", "")
-    return replace(stood, snapshot="")

@@ -59,7 +59,8 @@ def stage(data_dir: Path, dump: Path, files: FileChanges) -> None:
             for name, sha256 in files:
                 with _near(data, name) as (near, rest):
                     if sha256 is None:
-                        _try_to_delete(near, rest)
+                        if "/" not in rest:  # else its folder is not there
+                            _try(near, rest)
                     elif _try_to_place(data, near, rest):
                         _stage(data, name, data, name, dump)
                     else:
@@ -134,19 +135,16 @@ def _near(data: Folder, name: str) -> Iterator[tuple[Folder, str]]:
         near.close()
 
 
-def _try_to_delete(near: Folder, rest: str) -> None:
+def _try(near: Folder, rest: str) -> None:
+    """Raise OSError if no file could be put in this place, or deleted there."""
     if "/" not in rest:
         _replaceable(near, rest)
-        trial = _trial(near)
-        near.remove(trial)
+    near.remove(_trial(near))
 
 
 def _try_to_place(data: Folder, near: Folder, rest: str) -> bool:
     """Whether a rename from the data directory works; raises OSError if no way works."""
-    if "/" not in rest:
-        _replaceable(near, rest)
-    trial = _trial(near)
-    near.remove(trial)
+    _try(near, rest)
     trial = _trial(data)
     try:
         data.move(trial, near, trial)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from replicator_kuma.adapters.repository import Position, Snapshot
 from replicator_kuma.base.errors import (
@@ -79,13 +80,9 @@ def _promote(instance: Instance, force: bool, *, by_mode: bool) -> CycleResult:
         second_repository.require_both(instance)
     if newest is not None and not force and _leads(instance, newest, snapshots):
         promoted = mode_mismatch.promoted(instance.state.load())
-        return CycleResult(
-            Outcome.NOTHING,
-            f"this instance leads fleet {instance.fleet!r} already, at {newest.position}"
-            f"{f'; {promoted.sentence}' if promoted else ''}",
-            newest.position,
-            newest.label.digest,
-        )
+        said = f"this instance leads fleet {instance.fleet!r} already, at {newest.position}"
+        said += f"; {promoted.sentence}" if promoted else ""
+        return CycleResult(Outcome.NOTHING, said, newest.position, newest.label.digest)
     warnings, taken, hold = _own_ways(instance), "", instance.state.load().following.hold
     if hold is not None:
         log.warning("this replica holds %s: it takes the newest", held_words(hold))
@@ -117,13 +114,7 @@ def _promote(instance: Instance, force: bool, *, by_mode: bool) -> CycleResult:
         "REPLICATOR_MODE=RESTORE on the old leader before it starts: its edits that were never "
         "published will be lost"
     )
-    return CycleResult(
-        Outcome.PUBLISHED,
-        sentence,
-        result.position,
-        result.digest,
-        warnings=(*warnings, *result.warnings),
-    )
+    return replace(result, sentence=sentence, changes=None, warnings=(*warnings, *result.warnings))
 
 
 def _shrinks(

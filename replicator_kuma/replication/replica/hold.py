@@ -75,9 +75,7 @@ def stay(
 
 def _say(instance: Instance, newest: Snapshot) -> str:
     """The sentence of a held replica; it is logged once for each newer position."""
-    state = instance.state.load()
-    hold, shown = state.following.hold, told(state)
-    assert hold is not None
+    shown = told(instance.state.load())
     assert shown is not None
     sentence = f"holding {held_words(shown)}; newest is {newest.position}; {TO_GO_ON}"
     newer = str(newest.position)

@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from replicator_kuma.adapters.repository import Snapshot
 from replicator_kuma.base.errors import SnapshotNotFound
-from replicator_kuma.dump import change_words
-from replicator_kuma.dump.plan import Plan, Summary
+from replicator_kuma.dump.plan import Plan
 from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.mode_mismatch import promoted
 from replicator_kuma.replication.replica.decide import newest_to_follow
@@ -34,18 +32,6 @@ class Preview:
     """the digest of the live rows"""
     hold: Hold | None = None
     """the hold that a person set; the previewed snapshot may be another one"""
-
-    @property
-    def summary(self) -> Summary:
-        return self.plan.summary
-
-    def changes(self) -> Iterator[dict[str, Any]]:
-        """One dict a row change, secrets masked (see `dump.change_words.changes`)."""
-        return change_words.changes(self.plan)
-
-    def words(self) -> Iterator[str]:
-        """The same for people, a line each."""
-        return change_words.lines(self.plan)
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from replicator_kuma.replication.apply import checkpoints, failed_attempts, prep
 from replicator_kuma.replication.apply.restart import apply
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from replicator_kuma.replication.replica import drift
-from replicator_kuma.replication.replica.decide import is_applied, refuse_bad
+from replicator_kuma.replication.replica.decide import refuse_bad
 from replicator_kuma.replication.replica.shrink_guard import UNGUARDED, Guard
 from replicator_kuma.replication.schema_check import gate, require_schema
 from replicator_kuma.replication.snapshots import fetched
@@ -36,12 +36,12 @@ def stand(
     if not reconcile:
         refuse_bad(state, snapshot)
     policy = instance.policy().fingerprint(instance.tables)
-    if is_applied(state, snapshot, policy) and instance.store.exists():
+    applied = state.applied_by(snapshot.key, policy) and state.live.digest
+    if applied and instance.store.exists():  # nothing has to be fetched
         instance.state.change(transitions.shrink_refused, "")
         return _compare(instance, snapshot, reconcile)
-    failed_attempts.require_new(
-        instance, failed_attempts.aim(instance, SnapshotRef.of(snapshot), policy)
-    )
+    aim = failed_attempts.aim(instance, SnapshotRef.of(snapshot), policy)
+    failed_attempts.require_new(instance, aim)
     return _in_turn(instance, snapshot) or take(instance, snapshot, guard)
 
 
