@@ -116,10 +116,8 @@ def _failed(instance: Instance, role: str, error: Exception, now: float) -> None
     def noted(state: State) -> State:
         return transitions.cycle_ended(state, last, role, freshness.after_failure(state, error))
 
-    name = _name(role)
-    problems.work_ended(
-        instance, CYCLE, error, name, Kind.FAILURES, flaps=True, also=noted, now=now
-    )
+    kind, name = Kind.FAILURES, _name(role)
+    problems.work_ended(instance, CYCLE, error, name, kind, flaps=True, also=noted, now=now)
 
 
 def _succeeded(instance: Instance, role: str, result: CycleResult, now: float) -> None:

@@ -57,10 +57,8 @@ def follow(
     state = instance.state.load()
     newest = newest_to_follow(state, instance.fleet, snapshots)
     if newest is None:
-        return CycleResult(
-            Outcome.WAITING,
-            f"fleet {instance.fleet!r} has no snapshot yet: waiting for its leader",
-        )
+        said = f"fleet {instance.fleet!r} has no snapshot yet: waiting for its leader"
+        return CycleResult(Outcome.WAITING, said)
     if state.following.hold is not None:
         return stay(instance, newest, snapshots, reconcile)
     if state.has_published(newest.key):

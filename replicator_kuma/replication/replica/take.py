@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from replicator_kuma.adapters.notify import Kind
 from replicator_kuma.adapters.repository import Snapshot
@@ -144,14 +145,9 @@ def _carry_out(instance: Instance, snapshot: Snapshot, planned: prepare.Planned)
     )
     sentence = "; ".join((sentence, *planned.came.brief))
     instance.notifier.send(Kind.APPLIES, "restore", sentence)
-    return CycleResult(
-        Outcome.APPLIED,
-        sentence,
-        snapshot.position,
-        snapshot.label.digest,
-        summary,
-        warnings=(*(str(d) for d in planned.observation.dangling), *planned.came.notes),
-    )
+    odd = (*map(str, planned.observation.dangling), *planned.came.notes)
+    result = CycleResult(Outcome.APPLIED, sentence, snapshot.position, snapshot.label.digest)
+    return replace(result, changes=summary, warnings=odd)
 
 
 def plan_of(instance: Instance, snapshot: Snapshot) -> prepare.Planned:
