@@ -265,12 +265,13 @@ def _prune(state: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
     kept, found = read_all(state), readable(state)
     for lost in kept:
-        # kept as long as an intact one: an undo has to say that it is damaged
         newer = [one for one in found if one.number > lost.number]
+        # kept as long as an intact one: an undo has to say that it is damaged
         if isinstance(lost, Damaged) and len(newer) >= MOST:
             _remove(state, lost.number)
-    of_applies, of_undos = ([one for one in found if bool(one.undoes) == u] for u in (False, True))
-    stays = [one for one in found if one in (*of_applies[-MOST:], *of_undos[-MOST:])]
+    applies = [one for one in found if not one.undoes][-MOST:]
+    undos = [one for one in found if one.undoes][-MOST:]
+    stays = [one for one in found if one in applies or one in undos]
     for one in found:
         if one not in stays:
             _remove(state, one.number)

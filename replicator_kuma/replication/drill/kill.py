@@ -80,8 +80,8 @@ def kill(instance: Instance, kuma: SupervisedKuma, url: str, patience: float) ->
             with contextlib.suppress(ReplicatorError):
                 problems.work_ended(instance, KILL, failed, DRILL, Kind.DRILLS, also=also)
             raise failed from error
-        end, well = killed.sentence, transitions.killed
-        problems.work_ended(instance, KILL, end, DRILL, Kind.DRILLS, also=well)
+        end = killed.sentence
+        problems.work_ended(instance, KILL, end, DRILL, Kind.DRILLS, also=transitions.killed)
     return killed
 
 

@@ -78,8 +78,9 @@ def look(
     step = judge(state, digest, heal=heal, reconcile=reconcile, now=time.time())
     if step is Step.EQUAL:
         also = partial(transitions.rows_equal, fingerprint=mark, now=time.time())
-        say = partial(log.info, "the rows equal %s again", position)
-        problems.clear(instance, DRIFT, lambda _was: say(), also=also)
+        problems.clear(
+            instance, DRIFT, lambda _was: log.info("the rows equal %s again", position), also=also
+        )
     elif step is not Step.ASK:
         note(instance, step, position, digest, gone=not may_heal)
     return step
