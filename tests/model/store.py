@@ -205,9 +205,9 @@ def observe(instance: Instance, folder: Path | None = None, *, marked: bool = Fa
 
 def observed_dump(
     instance: Instance, name: str, *, marked: bool = False, publishing: bool = False
-) -> tuple[Dump, Observation]:
+) -> Observed:
     seen = observe(instance)
-    return Dump(instance.work / name, seen.manifest), seen
+    return Observed(Dump(instance.work / name, seen.manifest), seen)
 
 
 def fingerprint(instance: Instance) -> str:
@@ -224,7 +224,7 @@ def prepare(
     instance: Instance, source: Dump, seen: Observed | None = None, *, own: bool = False
 ) -> Planned:
     """A plan that replaces the one row, or an empty one."""
-    live = seen or Observed(*observed_dump(instance, "live"))
+    live = seen or observed_dump(instance, "live")
     ours, theirs = live.live.manifest, source.manifest
     counts = Counts(changed=int(ours.digest != theirs.digest))
     table = TablePlan("user", ("id", "username"), (), counts)
