@@ -7,14 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from replicator_kuma.cli.dispatch import interruptible
-from replicator_kuma.cli.options import (
-    IDENTITY,
-    KUMA,
-    REPOSITORY,
-    TABLES,
-    settings_options,
-    voice_options,
-)
+from replicator_kuma.cli.options import WRITES, common_options
 from replicator_kuma.cli.output import Voice
 
 if TYPE_CHECKING:
@@ -22,8 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command("doctor")
-@voice_options()
-@settings_options(*IDENTITY, *REPOSITORY, *TABLES, *KUMA)
+@common_options(*WRITES)
 @click.pass_context
 def command(ctx: click.Context, overrides: dict[str, str], voice: Voice) -> None:
     """Check settings, repository, database and Uptime Kuma, and say what to do.

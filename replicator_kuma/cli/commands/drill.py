@@ -5,26 +5,18 @@ from __future__ import annotations
 import click
 
 from replicator_kuma.cli.options import (
-    IDENTITY,
     KUMA,
-    REPOSITORY,
-    TABLES,
-    complete_snapshots,
+    READS,
+    common_options,
     load,
-    settings_options,
-    voice_options,
+    snapshot_option,
 )
 from replicator_kuma.cli.output import Voice
 from replicator_kuma.config.settings import Need
 
 
 @click.command("drill")
-@click.option(
-    "--snapshot",
-    metavar="ID",
-    shell_complete=complete_snapshots,
-    help="Another snapshot than the newest, by id or position; how it went is not kept.",
-)
+@snapshot_option("Another snapshot than the newest, by id or position; how it went is not kept.")
 @click.option(
     "--kuma",
     "boot",
@@ -37,11 +29,8 @@ from replicator_kuma.config.settings import Need
     is_flag=True,
     help="End the Uptime Kuma of `replicator run` by SIGKILL, and measure until it monitors.",
 )
-@voice_options()
-@settings_options(
-    *IDENTITY,
-    *REPOSITORY,
-    *TABLES,
+@common_options(
+    *READS,
     *(name for name in KUMA if name != "REPLICATOR_KUMA"),
     "REPLICATOR_KUMA_COMMAND",
     "REPLICATOR_KUMA_DIR",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from replicator_kuma.base.times import shown
-from replicator_kuma.cli.options import IDENTITY, REPOSITORY, load, settings_options, voice_options
+from replicator_kuma.cli.options import ASKS, common_options, load
 from replicator_kuma.cli.output import Voice, stream_objects
 
 if TYPE_CHECKING:
@@ -22,8 +22,7 @@ MOST = 10
     "-n", "most", type=click.IntRange(min=1), metavar="NUMBER", help=f"So many; {MOST} without it."
 )
 @click.option("--since", metavar="POSITION", help="All after this position.")
-@voice_options()
-@settings_options(*IDENTITY, *REPOSITORY)
+@common_options(*ASKS)
 def command(overrides: dict[str, str], voice: Voice, most: int | None, since: str | None) -> None:
     """Show what changed from snapshot to snapshot, newest first; secrets are masked.
 

@@ -7,13 +7,13 @@ from functools import partial
 
 import click
 
-from replicator_kuma.cli.options import IDENTITY, KUMA, REPOSITORY, TABLES, settings_options
+from replicator_kuma.cli.options import IDENTITY, KUMA, REPOSITORY, TABLES, common_options
 from replicator_kuma.config.build import build_supervised
 
 
 @click.command("run", context_settings={"ignore_unknown_options": False})
 @click.argument("kuma_command", nargs=-1, type=click.UNPROCESSED)
-@settings_options(
+@common_options(
     *IDENTITY,
     "REPLICATOR_BACKUP_INTERVAL",
     "REPLICATOR_RESTORE_INTERVAL",
@@ -24,6 +24,7 @@ from replicator_kuma.config.build import build_supervised
     "REPLICATOR_KUMA_DIR",
     "REPLICATOR_LOG_FORMAT",
     "REPLICATOR_LOG_LEVEL",
+    voice=False,
 )
 @click.pass_context
 def command(ctx: click.Context, overrides: dict[str, str], kuma_command: tuple[str, ...]) -> None:

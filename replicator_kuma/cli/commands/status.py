@@ -7,14 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from replicator_kuma.cli.dispatch import interruptible
-from replicator_kuma.cli.options import (
-    IDENTITY,
-    REPOSITORY,
-    load,
-    parse_age,
-    settings_options,
-    voice_options,
-)
+from replicator_kuma.cli.options import ASKS, common_options, load, parse_age
 from replicator_kuma.cli.output import Voice
 
 if TYPE_CHECKING:
@@ -55,8 +48,7 @@ def _parse_fresh(ctx: click.Context, param: click.Parameter, value: str | None) 
     "intervals, at least 30m.",
 )
 @click.option("--offline", is_flag=True, help="Do not ask the repository for its newest snapshot.")
-@voice_options()
-@settings_options(*IDENTITY, *REPOSITORY)
+@common_options(*ASKS)
 @click.pass_context
 def command(
     ctx: click.Context,

@@ -8,15 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from replicator_kuma.base.text import sized
-from replicator_kuma.cli.options import (
-    IDENTITY,
-    KUMA,
-    TABLES,
-    load,
-    settings_options,
-    voice_options,
-    wait_option,
-)
+from replicator_kuma.cli.options import IDENTITY, KUMA, TABLES, common_options, load
 from replicator_kuma.cli.output import Voice, stream_object, table
 
 if TYPE_CHECKING:
@@ -28,9 +20,7 @@ if TYPE_CHECKING:
 @click.option("--list", "only_list", is_flag=True, help="Show what is kept, newest first.")
 @click.option("--dry-run", is_flag=True, help="Print what would change and touch nothing.")
 @click.option("--force", is_flag=True, help="Write also under a Kuma that nobody can stop.")
-@wait_option
-@voice_options()
-@settings_options(*IDENTITY, *TABLES, *KUMA)
+@common_options(*IDENTITY, *TABLES, *KUMA, wait=True)
 def command(
     overrides: dict[str, str],
     voice: Voice,
