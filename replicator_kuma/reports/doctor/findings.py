@@ -53,6 +53,14 @@ Found = Iterator[tuple[Level, str, str]]
 """What a check yields: level, message, hint. A check that raises a ReplicatorError has failed."""
 
 
+def ok(message: str) -> tuple[Level, str, str]:
+    return Level.OK, message, ""
+
+
+def warn(message: str, hint: str = "") -> tuple[Level, str, str]:
+    return Level.WARN, message, hint
+
+
 @dataclass
 class Context:
     """The instance to check, and results of earlier checks for later ones."""
