@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,12 +21,8 @@ ENGINES = ("sqlite", "mariadb", "embedded")
 def embedded() -> Iterator[Embedded]:
     """A mariadbd in an instance's data directory, as Kuma starts its own."""
     need_mariadb()
-    folder = short_folder()
-    try:
-        with Embedded(folder / "data") as server:
-            yield server
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with short_folder() as folder, Embedded(folder / "data") as server:
+        yield server
 
 
 def store_of(database: Database, **options: Any) -> MariadbStore:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import threading
@@ -57,9 +56,8 @@ def database(mariadb: Server, tmp_path: Path) -> Database:
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """For a server of one test's own."""
-    made = short_folder()
-    yield made
-    shutil.rmtree(made, ignore_errors=True)
+    with short_folder() as made:
+        yield made
 
 
 def rows(reader: MariadbReader, table: str, keys: list[Any] | None = None) -> list[tuple[Any, ...]]:
