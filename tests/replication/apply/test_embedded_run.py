@@ -53,7 +53,8 @@ def fleet(embedded: Path, mariadb: Server) -> Iterator[Fleet]:
         rows = build(mariadb.database("a4_run", leader.data_dir), monitors=7)
         weak_repository.make(folder / "repository")
         own = {name: inside.environment[name] for name in ("PATH", "HOME", "TMPDIR")}
-        replica = Side(folder, "replica", "RESTORE", restic, port=inside.port, kuma=PROGRAM, **own)
+        replica = Side(folder, "replica", "RESTORE", restic, port=inside.port, kuma=PROGRAM)
+        replica.environment |= own
         with Fleet(folder, leader, replica, rows, inside) as made:
             made.publish("first")
             yield made
