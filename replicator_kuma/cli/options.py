@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 import click
 
+from replicator_kuma.base.errors import ReplicatorError
+from replicator_kuma.base.times import EXPECTED, parse_duration, parse_moment
 from replicator_kuma.cli.output import Voice
 from replicator_kuma.config.settings import (
     KUMA_SERVICES,
@@ -100,8 +102,6 @@ def _parse_wait(ctx: click.Context, param: click.Parameter, value: str | None) -
 
 def parse_age(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
     """An option's duration in seconds, or None."""
-    from replicator_kuma.base.times import parse_duration
-
     if value is None:
         return None
     try:
@@ -132,8 +132,6 @@ def at_option(text: str) -> Callable[[F], F]:
 
 
 def _parse_at(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
-    from replicator_kuma.base.times import EXPECTED, parse_moment
-
     if value is None:
         return None
     try:
@@ -154,7 +152,6 @@ def load(
 
 def complete_snapshots(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
     """Ids and positions from the state: pressing Tab must not call restic."""
-    from replicator_kuma.base.errors import ReplicatorError
     from replicator_kuma.replication.state.file import StateFile
 
     names = ("data_dir", "replicator_state_dir")

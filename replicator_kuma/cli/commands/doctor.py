@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from replicator_kuma.base.errors import SettingsError
 from replicator_kuma.cli.dispatch import interruptible
 from replicator_kuma.cli.options import WRITES, common_options
 from replicator_kuma.cli.output import Voice
+from replicator_kuma.config.settings import Need, Settings
 
 if TYPE_CHECKING:
     from replicator_kuma.reports.doctor.findings import Finding
@@ -26,8 +28,6 @@ def command(ctx: click.Context, overrides: dict[str, str], voice: Voice) -> None
     Example:
       replicator doctor --json
     """
-    from replicator_kuma.base.errors import SettingsError
-    from replicator_kuma.config.settings import Need, Settings
     from replicator_kuma.reports.doctor.doctor import examine
     from replicator_kuma.reports.doctor.findings import Finding, exit_code
 

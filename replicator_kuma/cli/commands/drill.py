@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from replicator_kuma.base.errors import AlreadyRunning, SettingsError
 from replicator_kuma.cli.options import (
     KUMA,
     READS,
@@ -72,7 +73,6 @@ def command(
 
 def _kill(overrides: dict[str, str], voice: Voice) -> None:
     """Only the supervisor knows its child, and which work is under way."""
-    from replicator_kuma.base.errors import AlreadyRunning, SettingsError
     from replicator_kuma.cli.dispatch import handed_over
     from replicator_kuma.daemon.request import Request
     from replicator_kuma.replication.actions import KillDrill

@@ -6,6 +6,7 @@ import click
 
 from replicator_kuma.cli.options import WRITES, at_option, common_options, snapshot_option
 from replicator_kuma.cli.output import Voice
+from replicator_kuma.config.settings import Mode, Settings
 
 
 @click.command("restore")
@@ -89,7 +90,6 @@ def _check(
 
 def _refuse_while_held(overrides: dict[str, str]) -> None:
     """Raise Held before anything is asked: to stay where it is was a person's word."""
-    from replicator_kuma.config.settings import Mode, Settings
     from replicator_kuma.replication.state.file import StateFile
     from replicator_kuma.replication.state.hold_words import refuse_while_held
 

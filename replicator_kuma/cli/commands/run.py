@@ -9,6 +9,7 @@ import click
 
 from replicator_kuma.cli.options import IDENTITY, KUMA, REPOSITORY, TABLES, common_options
 from replicator_kuma.config.build import build_supervised
+from replicator_kuma.config.settings import Need, Settings
 
 
 @click.command("run", context_settings={"ignore_unknown_options": False})
@@ -38,7 +39,6 @@ def command(ctx: click.Context, overrides: dict[str, str], kuma_command: tuple[s
       REPLICATOR_MODE=BACKUP replicator run
       replicator run --kuma-dir /srv/uptime-kuma -- node server/server.js
     """
-    from replicator_kuma.config.settings import Need, Settings
     from replicator_kuma.daemon import log
     from replicator_kuma.daemon.supervisor import Supervisor
     from replicator_kuma.reports.doctor.doctor import log_problems

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
+from replicator_kuma.adapters.repository import Snapshot
 from replicator_kuma.base.times import shown
 from replicator_kuma.cli.dispatch import advised, interruptible
 from replicator_kuma.cli.options import ASKS, common_options, load
 from replicator_kuma.cli.output import Voice, table
-
-if TYPE_CHECKING:
-    from replicator_kuma.adapters.repository import Snapshot
 
 
 @click.command("snapshots")

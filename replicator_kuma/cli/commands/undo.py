@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from replicator_kuma.base.text import sized
+from replicator_kuma.base.times import when
 from replicator_kuma.cli.options import IDENTITY, KUMA, TABLES, common_options, load
 from replicator_kuma.cli.output import Voice, stream_object, table
+from replicator_kuma.config.settings import Mode, Need
 
 if TYPE_CHECKING:
     from replicator_kuma.replication.apply.checkpoints import Checkpoint, Damaged
@@ -55,8 +57,6 @@ def command(
 
 
 def _show_list(voice: Voice, overrides: Mapping[str, str]) -> None:
-    from replicator_kuma.base.times import when
-    from replicator_kuma.config.settings import Mode
     from replicator_kuma.replication.apply import checkpoints
     from replicator_kuma.replication.state.file import StateFile
 
@@ -87,7 +87,6 @@ def _show_list(voice: Voice, overrides: Mapping[str, str]) -> None:
 
 def describe(one: Checkpoint | Damaged) -> dict[str, Any]:
     """A checkpoint as `--json` prints it."""
-    from replicator_kuma.base.times import when
     from replicator_kuma.replication.apply.checkpoints import Damaged
 
     if isinstance(one, Damaged):
@@ -107,7 +106,6 @@ def describe(one: Checkpoint | Damaged) -> dict[str, Any]:
 
 def _show_preview(voice: Voice, overrides: Mapping[str, str], number: int | None) -> None:
     from replicator_kuma.cli.dispatch import opened
-    from replicator_kuma.config.settings import Mode, Need
     from replicator_kuma.dump import change_words
     from replicator_kuma.replication.undo import preview
 
