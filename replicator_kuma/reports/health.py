@@ -39,9 +39,9 @@ def health(settings: Settings, max_age: float | None = None) -> str | None:
         return trouble or str(error)
     if not supervised or (trouble and _is_history(state, folder)):
         trouble = _by_cycles(state, folder)
+    if not trouble and max_age is not None and state.outcome.last is not None:
+        trouble = freshness.late(state, max_age, time.time())
     if trouble:
-        return trouble
-    if trouble := _too_old(state, max_age):
         return trouble
     return state.upkeep.drill_failed.sentence if state.upkeep.drill_failed is not None else None
 
@@ -90,12 +90,6 @@ def _by_cycles(state: State, folder: Path) -> str | None:
     if not state.outcome.last.ok:
         return f"the last cycle failed: {state.outcome.last.sentence}"
     return no_room(folder)
-
-
-def _too_old(state: State, max_age: float | None) -> str | None:
-    if max_age is None or state.outcome.last is None:
-        return None
-    return freshness.late(state, max_age, time.time())
 
 
 def no_room(folder: Path) -> str | None:

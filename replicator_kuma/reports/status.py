@@ -24,7 +24,6 @@ from replicator_kuma.replication.state.records import (
     HOLD,
     HOUSEKEEPING,
     LAGGING,
-    Drill,
     Hold,
     JobRecord,
     Problem,
@@ -65,8 +64,8 @@ def status(settings: Settings, ask: Callable[[], Answer] | None = None) -> docum
         behind = len(newer)
     leading, following, applying = state.leading, state.following, state.applying
     upkeep, outcome, pending = state.upkeep, state.outcome, state.applying.pending
-    listed = dict(applying.bad_listed)
-    published = leading.published
+    listed, hold = dict(applying.bad_listed), hold_words.told(state) if follows else None
+    published, drill = leading.published, upkeep.drill
     own = newest is None or (published and published.position == newest.position)
     # no cycle waits longer than LONGEST: beyond it, the clock was set
     waits = follows and 0 < applying.waits_until - time.time() <= restart_cooldown.LONGEST
@@ -98,7 +97,7 @@ def status(settings: Settings, ask: Callable[[], Answer] | None = None) -> docum
         last_success_at=Moment.of(last_success(state)),
         refused=outcome.refused or None,
         failing_since=Moment.of(state.failing_since),
-        drill=_drill_end(upkeep.drill) if upkeep.drill else None,
+        drill=part(document.DrillEnd, drill, steps=dict(drill.steps)) if drill else None,
         drill_failed=upkeep.drill_failed.sentence if upkeep.drill_failed else None,
         away=tuple(part(document.Away, away) for away in state.away if follows),
         chores=tuple(map(_job, upkeep.jobs)),
@@ -113,7 +112,7 @@ def status(settings: Settings, ask: Callable[[], Answer] | None = None) -> docum
         supervisor=supervisor,
         for_people=document.ForPeople(
             newest_time=newest.time if newest else "",
-            holding=_holding_words(state) if follows else "",
+            holding=f"{hold_words.held_words(hold)}; {hold_words.TO_GO_ON}" if hold else "",
             waits=_waits_words(state) if waits else "",
             unconfirmed=_unconfirmed_words(state),
             left_stopped=applying.stopped_by_me and supervisor is None,
@@ -220,18 +219,9 @@ def holding(hold: Hold | None) -> document.Holding | None:
     return document.Holding(position, snapshot, Moment(hold.since))
 
 
-def _drill_end(drill: Drill) -> document.DrillEnd:
-    return part(document.DrillEnd, drill, steps=dict(drill.steps))
-
-
 def _job(noted: JobRecord) -> document.Job:
     ok = noted.ok if noted.at else None
     return part(document.Job, noted, ok=ok, last_ok_at=Moment.of(noted.ok_at))
-
-
-def _holding_words(state: State) -> str:
-    hold = hold_words.told(state)
-    return f"{hold_words.held_words(hold)}; {hold_words.TO_GO_ON}" if hold else ""
 
 
 def _waits_words(state: State) -> str:

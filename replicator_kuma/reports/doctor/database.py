@@ -27,13 +27,13 @@ SHOWN_KEYS = 20
 
 def reading(look: Callable[[Context, Reader], Found]) -> Check:
     """A check of the tables; silent if `database` has reported that they cannot be read."""
-    return partial(_read, look)
 
+    def check(context: Context) -> Found:
+        if context.readable:
+            with context.store().read() as reader:
+                yield from look(context, reader)
 
-def _read(look: Callable[[Context, Reader], Found], context: Context) -> Found:
-    if context.readable:
-        with context.store().read() as reader:
-            yield from look(context, reader)
+    return check
 
 
 def database(context: Context) -> Found:

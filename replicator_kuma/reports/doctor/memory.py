@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
-from functools import partial
 
 from replicator_kuma.adapters.repository.pair import SECOND
 from replicator_kuma.base.errors import DrillFailed, RepositoryDamaged, StateError
@@ -27,15 +26,15 @@ _AGAIN = {"start": "replicator drill --kuma", "kill": "replicator drill --kill"}
 
 def remembered(look: Callable[[Context, State], Found]) -> Check:
     """A check of the state; silent if `state directory` has reported that it cannot be read."""
-    return partial(_load, look)
 
+    def check(context: Context) -> Found:
+        try:
+            state = StateFile(context.settings.state_dir).load()
+        except StateError:
+            return
+        yield from look(context, state)
 
-def _load(look: Callable[[Context, State], Found], context: Context) -> Found:
-    try:
-        state = StateFile(context.settings.state_dir).load()
-    except StateError:
-        return
-    yield from look(context, state)
+    return check
 
 
 def promoted(context: Context, state: State) -> Found:
@@ -44,16 +43,12 @@ def promoted(context: Context, state: State) -> Found:
         yield warn(found.sentence, mode_mismatch.TO_DO)
 
 
-def damage(repository: str) -> Callable[[Context, State], Found]:
-    """A check of one repository by its name, on a leader: only a leader checks again.
+def damage(name: str, context: Context, state: State) -> Found:
+    """The repository of this name, on a leader: only a leader checks again.
 
     Damage that housekeeping has noted stays until it finds the same part intact. Raises
     RepositoryDamaged.
     """
-    return partial(_damage, repository)
-
-
-def _damage(name: str, context: Context, state: State) -> Found:
     two = bool(context.settings.second_environment)
     if not context.leads or (name == SECOND and not two):
         return
