@@ -47,15 +47,12 @@ def health(settings: Settings, max_age: float | None = None) -> str | None:
 
 
 def fresh(settings: Settings, max_age: float | None = None) -> Freshness:
-    """How fresh this instance's rows are; reads one small file. An unreadable state is LATE.
+    """How fresh this instance's rows are; reads one small file. Raises StateError.
 
     ``max_age``: the longest time in seconds since the last cycle that went well; None for three
     intervals of its role, and at least half an hour.
     """
-    try:
-        state = StateFile(settings.state_dir).load()
-    except StateError as error:
-        return freshness.unknown(error, max_age)
+    state = StateFile(settings.state_dir).load()
     leads = (settings.mode.value if settings.mode else state.outcome.role) == Mode.BACKUP.value
     interval = settings.backup_interval if leads else settings.restore_interval
     patience = max_age or freshness.patience(interval)

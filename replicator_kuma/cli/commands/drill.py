@@ -5,13 +5,7 @@ from __future__ import annotations
 import click
 
 from replicator_kuma.base.errors import AlreadyRunning, SettingsError
-from replicator_kuma.cli.options import (
-    KUMA,
-    READS,
-    common_options,
-    load,
-    snapshot_option,
-)
+from replicator_kuma.cli.options import KUMA, READS, common_options, load, snapshot_option
 from replicator_kuma.cli.output import Voice
 from replicator_kuma.config.settings import Need
 
