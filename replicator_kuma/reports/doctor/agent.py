@@ -37,9 +37,11 @@ def changes(context: Context) -> Found:
         yield Level.OK, "Kuma does not run: it reads its rows when it starts", ""
     else:
         restarts = said.apply == "auto" and service != "none"
-        how = "Kuma is restarted for them" if restarts else "they wait for a restart of Kuma"
-        yield Level.WARN, f"{how}: {choice.why_not}", _what_to_do(said, service, choice)
-        if choice.absent and service != "child":
+        how = "Kuma is restarted for them" if restarts else "they are not made while Kuma runs"
+        # a leader writes rows by a person's command only
+        level = Level.OK if context.leads else Level.WARN
+        yield level, f"{how}: {choice.why_not}", _what_to_do(said, service, choice)
+        if choice.absent and service != "child" and not context.leads:
             yield from _place(context)
 
 
