@@ -186,11 +186,10 @@ def test_a_supervisor_that_runs_here_has_kuma_as_its_child(world: World, place: 
     assert told(world)[0].startswith("WARN Kuma is restarted for them")
 
 
-def test_a_folder_that_is_missing_and_a_path_that_is_too_long(world: World, place: Path) -> None:
-    path = place.parent / ("f" * 100) / "agent.sock"
+def test_a_folder_that_is_missing_is_named(world: World, place: Path) -> None:
+    path = place.parent / "missing" / "agent.sock"
     world.monkeypatch.setenv("REPLICATOR_AGENT_SOCKET", str(path))
-    _absent, long, missing = told(world)
-    assert long.startswith(f"WARN {path} is too long for a socket")
+    _absent, missing = told(world)
     assert missing.startswith(f"WARN no agent can listen in {path.parent}: No such file")
 
 
@@ -207,7 +206,7 @@ def test_two_users_are_told_that_one_has_to_do(world: World, place: Path) -> Non
 def test_a_socket_of_somebody_else_is_not_spoken_to(world: World, place: Path) -> None:
     pid = os.fork()
     if pid == 0:  # a process of another user
-        os.chmod(place.parent, 0o777)
+        place.parent.chmod(0o777)
         os.setuid(SOMEBODY)
         Greeter(place)._thread.join()
         os._exit(0)

@@ -17,8 +17,6 @@ from replicator_kuma.reports.doctor.findings import Context, Found, Level
 
 PLACE = Path("/usr/local/lib/replicator-kuma")
 """A folder for the agent's file that only root can write in."""
-LONGEST_PATH = 107
-"""bytes of a Unix socket's path, as Linux has it"""
 _INSTALL = f"replicator agent --install {PLACE}"
 
 
@@ -107,8 +105,6 @@ def _environment(said: Settings, settings: Mapping[str, str]) -> list[str]:
 def _place(context: Context) -> Found:
     """Whether Kuma and the replicator can both use the socket's folder."""
     socket, us = context.settings.agent_socket, os.geteuid()
-    if len(os.fsencode(socket)) > LONGEST_PATH:
-        yield Level.WARN, f"{socket} is too long for a socket", f"Set {SOCKET} to a shorter path."
     try:
         owner = socket.parent.stat().st_uid
         kuma = _kumas_user(context)
