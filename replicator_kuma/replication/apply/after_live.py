@@ -15,7 +15,7 @@ from replicator_kuma.replication.apply.checkpoints import Checkpoint
 from replicator_kuma.replication.apply.recovery import before_folder
 from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.state import transitions
-from replicator_kuma.replication.state.records import LiveOff, Pending, SnapshotRef
+from replicator_kuma.replication.state.records import LiveOff, Pending, SnapshotRef, Standing
 from replicator_kuma.replication.state.state import State
 
 SOON = 60.0
@@ -54,14 +54,8 @@ def try_again_by_start(instance: Instance) -> None:
     if one is not None and not one.undoes:
         if pending is None and applied is not None and applied.position == one.to:
             pending = _pending(state, applied, one)
-            instance.state.change(
-                transitions.reopened,
-                pending,
-                was=one.was,
-                policy=one.policy,
-                arrived=one.arrived,
-                keeps_own=one.keeps_own,
-            )
+            stood = Standing(one.was, one.policy, one.arrived, one.keeps_own)
+            instance.state.change(transitions.reopened, pending, stood)
         # after the note: whoever dies in between finds the checkpoint here again
         if pending is not None and pending.mark.position == one.to and not before.exists():
             checkpoints.take_back(instance.state.folder, one, before)
