@@ -205,7 +205,9 @@ class Changes:
     agent: str | None
     """the version of the Kuma in whose process the agent answers now"""
     why_not_live: str | None
-    """why a change restarts Kuma; null where it does not, or where `restart` is wanted"""
+    """why a change cannot be made while Kuma runs; null: it can, or `restart` is wanted"""
+    restart_due: str | None
+    """why a person should restart Kuma once: it began without a user, or runs another agent"""
     live_at: Moment | None
     """when a running Kuma last took rows over"""
 

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from replicator_kuma.adapters import repository
-from replicator_kuma.adapters.kuma.agent.client import AgentError, NoAgent
-from replicator_kuma.base.errors import ReplicatorError
+from replicator_kuma.adapters.kuma.agent.client import NoAgent
+from replicator_kuma.adapters.kuma.agent.launch import digest
+from replicator_kuma.base.errors import KumaError, ReplicatorError
 from replicator_kuma.base.times import Moment, when
 from replicator_kuma.config.build import build_agent
 from replicator_kuma.config.settings import Mode, Settings
@@ -16,7 +17,7 @@ from replicator_kuma.daemon import heartbeat
 from replicator_kuma.daemon.heartbeat import Beat
 from replicator_kuma.replication import mode_mismatch, restart_cooldown
 from replicator_kuma.replication.apply import failed_attempts
-from replicator_kuma.replication.apply.choose import decide
+from replicator_kuma.replication.apply.choose import decide, restart_due
 from replicator_kuma.replication.freshness import last_success
 from replicator_kuma.replication.instance import Way
 from replicator_kuma.replication.second_repository import why_away
@@ -181,18 +182,21 @@ def _engine(settings: Settings) -> str | None:
 
 def _changes(settings: Settings, state: State) -> document.Changes:
     """How Kuma gets new rows; asks the agent in its process."""
-    way, last, version, why = Way(settings.apply), state.running.live_last, None, ""
+    way, last = Way(settings.apply), state.running.live_last
+    version, why, due = None, "", ""
     if way is not Way.RESTART:
         try:
             hello = build_agent(settings).hello()
             version, off = hello.version, state.running.live_off
-            why = decide(way, hello, off, hello.database, session=True).why_not
+            manages = settings.kuma_service(supervised=True) != "none"
+            found = decide(way, hello, off, hello.database, session=True, manages=manages)
+            why, due = found.why_not, restart_due(hello, digest())
         except NoAgent:
             why = "no agent answers in its process (replicator doctor)"
-        except AgentError as error:
+        except KumaError as error:
             why = str(error)
     live_at = Moment.of(last.at if last else 0.0)
-    return document.Changes(way.value, version, why or None, live_at)
+    return document.Changes(way.value, version, why or None, due or None, live_at)
 
 
 def _policy(settings: Settings) -> document.Policy:

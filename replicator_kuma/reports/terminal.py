@@ -113,10 +113,10 @@ def _snapshot(held: document.Snapshot | None) -> str:
 
 def _changes(told: document.Changes) -> str:
     if told.why_not_live or not told.agent:
-        why = told.why_not_live or f"REPLICATOR_APPLY={told.way}"
-        return f"Kuma is restarted for them: {why}"
+        return f"not while Kuma runs: {told.why_not_live or f'REPLICATOR_APPLY={told.way}'}"
     last = f", the last one at {when(told.live_at)}" if told.live_at else ""
-    return f"Kuma {told.agent} takes them while it runs{last}"
+    due = f"; restart it once: {told.restart_due}" if told.restart_due else ""
+    return f"Kuma {told.agent} takes them while it runs{last}{due}"
 
 
 def _policy(policy: document.Policy) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import indent
 from typing import TYPE_CHECKING
 
 import click
@@ -55,4 +56,4 @@ def _show(voice: Voice, finding: Finding) -> None:
         return
     voice.show(f"{finding.level.value:<5}{finding.check}: {finding.message}")
     if finding.hint and finding.level is not Level.OK:
-        voice.show(f"     {finding.hint}")
+        voice.show(indent(finding.hint, "     "))

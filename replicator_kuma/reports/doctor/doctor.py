@@ -16,7 +16,7 @@ from replicator_kuma.base.os_errors import refusal
 from replicator_kuma.config.settings import Settings
 from replicator_kuma.replication.hints import advise
 from replicator_kuma.replication.state.file import StateFile
-from replicator_kuma.reports.doctor import database, files, memory, repository, setup
+from replicator_kuma.reports.doctor import agent, database, files, memory, repository, setup
 from replicator_kuma.reports.doctor.database import reading
 from replicator_kuma.reports.doctor.findings import Check, Context, Finding, Level, beyond_doctor
 from replicator_kuma.reports.doctor.memory import damage, remembered
@@ -49,7 +49,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("MariaDB replicas", reading(database.misfits)),
     ("overrides", database.overrides),
     ("Uptime Kuma", setup.kuma),
-    ("changes", setup.changes),
+    ("changes", agent.changes),
     ("promoted", remembered(memory.promoted)),
     ("damage", remembered(partial(damage, "repository"))),
     ("damage", remembered(partial(damage, SECOND))),

@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 
-from replicator_kuma.adapters.kuma.agent.launch import FILE, SOCKET, node_options
 from replicator_kuma.adapters.kuma.readiness import Readiness, probe
 from replicator_kuma.base.errors import DatabaseError, DatabaseMissing, SettingsError, StateError
 from replicator_kuma.base.folders import Folder
 from replicator_kuma.base.state_directory import unusable
 from replicator_kuma.base.text import sized
 from replicator_kuma.config import build
-from replicator_kuma.replication.apply.choose import look
 from replicator_kuma.replication.state.file import StateFile
 from replicator_kuma.reports.doctor.findings import Context, Found, ok, warn
 
@@ -91,27 +89,6 @@ def notifications(context: Context) -> Found:
         yield ok("ntfy is set")
     else:
         yield warn("nobody is told of failures", "Set NTFY_URL.")
-
-
-def changes(context: Context) -> Found:
-    """Whether Kuma takes new rows while it runs, or why not. Raises StateError."""
-    said = context.settings
-    if said.apply == "restart":
-        yield Level.OK, "Kuma is restarted for them, as REPLICATOR_APPLY=restart says", ""
-        return
-    choice = look(build.build(said))
-    if choice.hello is not None:
-        yield Level.OK, f"Kuma {choice.hello.version} takes them while it runs", ""
-        return
-    hint = choice.hint
-    if choice.absent:
-        hint = (
-            f"Start Kuma once as the user of the replicator with {SOCKET}={said.agent_socket} and "
-            f"NODE_OPTIONS={node_options('', FILE)} in its environment (`replicator run` does)."
-        )
-    why = choice.why_not
-    level = Level.WARN if why else Level.OK
-    yield level, f"Kuma is restarted for them: {why or 'it does not run'}", hint
 
 
 def kuma(context: Context) -> Found:
