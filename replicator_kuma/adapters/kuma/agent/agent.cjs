@@ -43,6 +43,8 @@ const MAX_LINE = 1 << 20; // bytes of one request: the ids of 100,000 monitors
 const MAX_CONNECTIONS = 8;
 const MAX_IN_LINE = 8;
 const IDLE_CONNECTION = 600e3; // ms
+const LONGEST_DISOWNED = 3600e3; // ms; a check without a time limit may take long
+const NOBODY = -1; // an id that no row has
 
 const DOWN = 0;
 const PENDING = 2;
@@ -368,17 +370,34 @@ async function noteWhetherSetUp() {
     needsSetup = Number(row.users) === 0;
     if (!needsSetup) return;
     // A person may still set it up in the browser: then Kuma itself stores the user.
+    const end = watchStores((bean) => {
+        if (bean.getType() !== "user") return false;
+        needsSetup = false;
+        end();
+        return false;
+    });
+}
+
+const storeWatchers = new Set();
+
+/**
+ * Show each row that Kuma is about to store to `watcher`; where it says true, it is not stored.
+ * Nothing is hooked while nobody watches. Returns a function that ends it.
+ */
+function watchStores(watcher) {
     const R = kuma.R;
-    const store = R.store;
-    const hooked = async function (bean, ...rest) {
-        const id = await store.call(this, bean, ...rest);
-        if (attempt(() => bean.getType()) === "user") {
-            needsSetup = false;
-            if (R.store === hooked) attempt(() => delete R.store);
-        }
-        return id;
+    storeWatchers.add(watcher);
+    if (storeWatchers.size === 1) {
+        const store = R.store;
+        R.store = async function (bean, ...rest) {
+            const drop = [...storeWatchers].some((each) => attempt(() => each(bean)) === true);
+            return drop ? 0 : store.call(this, bean, ...rest);
+        };
+    }
+    return () => {
+        storeWatchers.delete(watcher);
+        if (storeWatchers.size === 0) attempt(() => delete R.store); // its class has the original
     };
-    R.store = hooked;
 }
 
 function onListening() {
@@ -807,13 +826,15 @@ function digest(value) {
     return createHash("sha256").update(JSON.stringify(value)).digest("hex").slice(0, 16);
 }
 
+/** Returns the ids of users that are not as they were: changed, gone, or new. */
 function notePeople(rows) {
     const now = new Map(
         rows.map((u) => [u.id, digest([u.username, u.password, u.active, u.twofa_status].map(plain))]),
     );
     const before = people || now;
     people = now;
-    return [...before.keys()].filter((id) => now.get(id) !== before.get(id));
+    const ids = new Set([...before.keys(), ...now.keys()]);
+    return [...ids].filter((id) => now.get(id) !== before.get(id));
 }
 
 /** Let the open pages of a user log in again if what they logged in with has changed. */
@@ -920,10 +941,13 @@ function stopWhatIsNotActive(job, found, rows) {
         if (list[id] !== bean || found.active.has(id) || rows.get(id)) continue;
         if (!bean.isStop || !rows.has(id)) job.note("stopped", id);
         dropped.add(bean); // start-up may not have reached it yet
+        const state = stateOf(bean);
         if (!bean.isStop) stopBean(bean);
         bean.active = 0;
         running.delete(id);
-        if (!rows.has(id)) delete list[id];
+        if (rows.has(id)) continue;
+        delete list[id];
+        if (state === "checking" || state === "quiet") disown(bean);
     }
     for (const id of Object.keys(kuma.statistics.list).map(Number)) {
         if (!rows.has(id) && !list[id]) forgetStatistics(id);
@@ -996,7 +1020,11 @@ async function renew(job, id) {
         const found = await job.reads(() => readMonitor(bean));
         if (list[id] !== bean || bean.isStop) return undefined;
         if (!found.row || !found.row.active) return undefined;
-        if (!isOther(job, bean, found) && differences(bean, found.row).length === 0) return undefined;
+        if (isOther(job, bean, found)) {
+            copy(job, bean, found); // a check in flight is none of the new monitor's
+            return undefined;
+        }
+        if (differences(bean, found.row).length === 0) return undefined;
         if (before !== "checking" && bean.heartbeatInterval === timer && stateOf(bean) === before) {
             await give(job, bean, found);
             return undefined;
@@ -1078,7 +1106,7 @@ function copy(job, bean, found) {
     job.replaced.delete(bean.id);
     if (other) forgetStatistics(bean.id);
     if (!waits && (other || bean.type !== row.type)) {
-        beginAnew(bean, row);
+        beginAnew(bean, row, other);
         return null;
     }
     const held = (column) => plain(bean[keyOf(column)]);
@@ -1095,12 +1123,37 @@ function copy(job, bean, found) {
 }
 
 /** Another monitor under this id, or another kind of check: stop the old bean, start a new one. */
-function beginAnew(bean, row) {
+function beginAnew(bean, row, other) {
     dropped.add(bean);
     stopBean(bean);
+    if (other) disown(bean);
     const successor = kuma.R.convertToBean("monitor", Object.assign({}, row));
-    kuma.server.monitorList[bean.id] = successor;
+    kuma.server.monitorList[row.id] = successor;
     begin(successor);
+}
+
+/**
+ * Let what a stopped bean still checks come to nothing: its monitor is gone.
+ *
+ * The beat would be stored as the first one of another monitor under the same id, or break a
+ * reference; its alert would go to that monitor's receivers.
+ */
+function disown(bean) {
+    const id = bean.id;
+    const now = kuma.R.isoDateTimeMillis(kuma.dayjs.utc());
+    bean.id = NOBODY;
+    const end = watchStores((row) => {
+        if (row.monitor_id === NOBODY) return true; // its statistics
+        return row.getType() === "heartbeat" && row.monitor_id === id && row.time < now;
+    });
+    const timer = setTimeout(end, LONGEST_DISOWNED);
+    timer.unref();
+    atEndOfCheck(bean, () => {
+        bean.prometheus.remove(); // the end of its check has set its metrics again
+        forgetStatistics(NOBODY);
+        clearTimeout(timer);
+        end();
+    });
 }
 
 /** Beat now with the new values. The wait for it ends after a while in any case. */
