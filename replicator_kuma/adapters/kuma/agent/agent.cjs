@@ -110,7 +110,6 @@ const MODULES = [
     ["Prometheus", "metrics", "./prometheus", (m) => m.Prometheus],
     ["prom", "metrics", "prom-client", (m) => m],
     ["hashObject", "metrics", "prom-client/lib/util", (m) => m.hashObject],
-    ["Database", "phases", "./database", (m) => m],
 ];
 /** Of these, 2.x has the first and 1.x the second. */
 const STATISTICS = [
@@ -131,6 +130,7 @@ function install() {
         kuma[name] = loaded(kumasRequire, file, pick);
         if (!kuma[name]) missing.add(capability);
     }
+    kuma.Database = loaded(kumasRequire, "./database", (m) => m); // without it "setup" is not told
     for (const [file, pick] of STATISTICS) {
         kuma.statistics = kuma.statistics || loaded(kumasRequire, file, pick);
     }
@@ -230,9 +230,11 @@ const PROOFS = {
         gauge.set({ a: 1, b: 2 }, 5);
         const kept = gauge.hashMap[kuma.hashObject({ b: 2, a: 1 })].value === 5;
         gauge.remove({ a: 1, b: 2 });
-        const labels = new kuma.Prometheus({ id: -1, name: "proof" }, []).monitorLabelValues;
         const gone = Object.keys(gauge.hashMap).length === 0;
-        return kept && gone && labels.monitor_name === "proof" && gauges().length >= GAUGES.length;
+        const metrics = new kuma.Prometheus({ id: -1, name: "proof" }, []);
+        const labels = metrics.monitorLabelValues.monitor_name === "proof";
+        const whole = isFunction(metrics, "update", "remove") && gauges().length >= GAUGES.length;
+        return kept && gone && labels && whole;
     },
 };
 
@@ -270,7 +272,9 @@ function proveTimersOfBeats(bean) {
     if (timersProved || attempt(() => bean.type) === "push") return;
     atEndOfCheck(bean, () =>
         setImmediate(() => {
-            if (bean.isStop || timersProved) return;
+            const took = Date.now() - begun.get(bean);
+            // one whose check takes as long as its interval is checking again
+            if (bean.isStop || timersProved || took > bean.interval * 1000 - 500) return;
             timersProved = true;
             if (!isArmed(bean)) missing.add("timers");
         }),
@@ -324,7 +328,7 @@ function mayStart(bean) {
     running.set(bean.id, bean);
     record(bean);
     noteStart(bean);
-    if (FAST_START) beginTheRest(Object.values(kuma.server.monitorList).filter(mayBeginEarly));
+    beginStartupEarly();
     return true;
 }
 
@@ -366,7 +370,7 @@ function hookDatabaseReady() {
 }
 
 async function noteWhetherSetUp() {
-    const [row] = await read("SELECT COUNT(*) AS users FROM user");
+    const [row] = await read("SELECT COUNT(*) AS users FROM `user`");
     needsSetup = Number(row.users) === 0;
     if (!needsSetup) return;
     // A person may still set it up in the browser: then Kuma itself stores the user.
@@ -442,7 +446,7 @@ function asksForDatabase() {
 }
 
 function progressOfStart() {
-    const beans = Object.values(kuma.server ? kuma.server.monitorList : {});
+    const beans = Object.values((kuma.server && kuma.server.monitorList) || {});
     const wanted = beans.filter((bean) => !bean.isStop);
     const started = wanted.filter((bean) => begun.has(bean)).length;
     return { started, of: wanted.length, unreached: wanted.length - started };
@@ -649,15 +653,17 @@ async function reconcile(request, tell) {
             job.nextRound();
             await pass(job);
         } while (job.didSomething() && job.rounds < MAX_ROUNDS);
-        if (job.request.rows || job.any() > 0) {
+        if (job.request.rows || job.done > 0) {
             kuma.apicache.clear(); // status pages are kept in it for five minutes
-            await tellTabs(job);
+            tellTabs(job);
         }
     } finally {
         clearInterval(ticker);
     }
     return job.report(Date.now() - began);
 }
+
+const KINDS = ["settings", "users", "maintenance", "changed", "started", "stopped", "labels"];
 
 /** What one reconcile was asked for, and what it has done. */
 class Job {
@@ -670,10 +676,7 @@ class Job {
         this.before = 0;
         this.done = 0;
         this.ended = {}; // kind → Set of what was done
-        for (const kind of ["settings", "users", "maintenance", "changed", "started", "stopped"]) {
-            this.ended[kind] = new Set();
-        }
-        this.ended.labels = new Set();
+        for (const kind of KINDS) this.ended[kind] = new Set();
         this.domains = false;
         this.tabs = 0;
         this.errors = new Map(); // id of a monitor → why it is not as its row
@@ -703,10 +706,6 @@ class Job {
     /** Whether this round leaves a reason for another. */
     didSomething() {
         return this.done > this.before || (this.rounds === 1 && this.hinted.length > 0);
-    }
-
-    any() {
-        return this.done;
     }
 
     progress() {
@@ -819,7 +818,7 @@ function zoneWanted(values) {
     return isZone(wanted) ? wanted : process.env.TZ;
 }
 
-const PEOPLE = "SELECT id, username, password, active, twofa_status FROM user";
+const PEOPLE = "SELECT id, username, password, active, twofa_status FROM `user`";
 let people = null; // id → digest of what a log-in hangs on; null: not read yet
 
 function digest(value) {
@@ -937,6 +936,7 @@ function comparePages(found) {
 /** Stop each monitor that has no active row. `rows`: id → whether it is active. */
 function stopWhatIsNotActive(job, found, rows) {
     const list = kuma.server.monitorList;
+    for (const [id, bean] of running) if (bean.isStop) running.delete(id);
     for (const [id, bean] of found.beans) {
         if (list[id] !== bean || found.active.has(id) || rows.get(id)) continue;
         if (!bean.isStop || !rows.has(id)) job.note("stopped", id);
@@ -959,7 +959,7 @@ function stopWhatIsNotActive(job, found, rows) {
 /** Begin monitors that have an active row and no running bean. */
 async function startWhatIsNew(job, ids) {
     const list = kuma.server.monitorList;
-    const queue = [];
+    const later = [];
     for (const id of ids) {
         const [row] = await read("SELECT * FROM monitor WHERE id = ? AND active = 1", [id]);
         if (!row || (list[id] && !list[id].isStop)) continue;
@@ -968,13 +968,14 @@ async function startWhatIsNew(job, ids) {
         job.replaced.delete(id);
         list[id] = bean;
         job.note("started", id);
-        if (ids.length > STARTS_AT_ONCE) queue.push(bean);
+        if (ids.length > STARTS_AT_ONCE) later.push(bean);
         else await begin(bean);
     }
-    beginTheRest(queue);
+    beginTheRest(later);
 }
 
 async function begin(bean) {
+    if (stopping) return;
     try {
         await bean.start(kuma.server.io);
     } catch (error) {
@@ -1205,10 +1206,10 @@ function knowLabels(tags) {
 
 /** Move the series of a running monitor to its new labels, with their values. */
 function relabel(bean, links) {
-    const old = bean.prometheus;
-    if (!old) return false;
-    const next = new kuma.Prometheus(bean, links);
-    const [from, to] = [old.monitorLabelValues, next.monitorLabelValues];
+    const metrics = bean.prometheus;
+    if (!metrics) return false;
+    const from = metrics.monitorLabelValues;
+    const to = new kuma.Prometheus(bean, links).monitorLabelValues;
     if (JSON.stringify(from) === JSON.stringify(to)) return false;
     for (const gauge of gauges()) {
         for (const window of WINDOWS) {
@@ -1220,7 +1221,7 @@ function relabel(bean, links) {
             gauge.set(Object.assign({}, to, window), series.value);
         }
     }
-    bean.prometheus = next;
+    metrics.monitorLabelValues = to; // the same object: the end of a check may be awaited on it
     return true;
 }
 
@@ -1233,8 +1234,7 @@ async function reconcileLabels(job, links) {
     let seen = 0;
     for (const bean of Object.values(kuma.server.monitorList)) {
         if (++seen % PAGE === 0) await new Promise(setImmediate);
-        // while it is checking, the end of the check may be awaited on its prometheus object
-        if (bean.isStop || stateOf(bean) === "checking") continue;
+        if (bean.isStop) continue;
         if (relabel(bean, linksOf.get(bean.id) || [])) job.note("labels", bean.id);
     }
 }
@@ -1244,24 +1244,24 @@ async function reconcileLabels(job, links) {
 const LISTS = ["Notification", "Proxy", "DockerHost", "APIKey"];
 const LISTS_OF_2 = ["RemoteBrowser"];
 
-/** Send what a log-in sends, to the rooms with somebody in them. */
-async function tellTabs(job) {
+let telling = Promise.resolve(); // one after another, in the order of the reconciles
+
+/** Send what a log-in sends, to the rooms with somebody in them. Does not wait for it. */
+function tellTabs(job) {
     const sockets = [...kuma.server.io.sockets.sockets.values()].filter((socket) => socket.userID);
-    const users = new Set(sockets.map((socket) => socket.userID));
+    const users = [...new Set(sockets.map((socket) => socket.userID))];
     const { changed, started, stopped, labels, settings } = job.ended;
     const ids = [...new Set([...changed, ...started, ...stopped, ...labels, ...job.ids])];
-    try {
+    const tell = async () => {
         for (const userID of users) {
             await tellLists(userID);
             await tellMonitors(userID, ids);
         }
-        if (settings.size > 0) {
-            for (const socket of sockets) await kuma.client.sendInfo(socket);
-        }
-        job.tabs = users.size;
-    } catch (error) {
-        // pages that were not told show the old lists until they are loaded again; no more
-    }
+        if (settings.size > 0) for (const socket of sockets) await kuma.client.sendInfo(socket);
+    };
+    // a page that could not be told shows the old lists until it is loaded again; no more
+    telling = telling.then(tell).catch(() => undefined);
+    job.tabs = users.length;
 }
 
 async function tellLists(userID) {
@@ -1278,8 +1278,9 @@ async function tellMonitors(userID, ids) {
     const room = { userID, emit: () => undefined };
     const server = kuma.server;
     if (ids.length === 0) return;
-    // 1.x has the whole list only; it costs 13 queries a monitor
-    if (ids.length > 30 || !isFunction(server, "sendUpdateMonitorIntoList")) {
+    const all = Object.keys(server.monitorList).length;
+    // each monitor costs some queries; 1.x can send the whole list only
+    if (2 * ids.length > all + 20 || !isFunction(server, "sendUpdateMonitorIntoList")) {
         await server.sendMonitorList(room);
         return;
     }
@@ -1352,19 +1353,23 @@ function digestOf(bean, row, changed) {
 /* ------------------------------------------------------------------ fast start */
 
 const SLOW_STARTERS = ["real-browser", "docker"]; // a browser each, a daemon beside us
-let queue = []; // beans to begin
+const queue = []; // {bean, host} to begin
 let pacing = false;
+let startupQueued = false;
 let starts = []; // {at, host} of the last second, by whomever
 
-function mayBeginEarly(bean) {
-    return stateOf(bean) === "waits" && !SLOW_STARTERS.includes(bean.type);
+/** At the first start of all: begin the others at a pace of our own. Kuma finds them begun. */
+function beginStartupEarly() {
+    if (!FAST_START || startupQueued) return;
+    startupQueued = true;
+    const waiting = Object.values(kuma.server.monitorList).filter(stillWaits);
+    beginTheRest(waiting.filter((bean) => !SLOW_STARTERS.includes(bean.type)));
 }
 
 /** Begin beans at a pace that neither targets nor this process mind. Returns at once. */
 function beginTheRest(beans) {
-    if (beans.length === 0) return;
-    queue = [...new Set(queue.concat(beans))];
-    if (pacing) return;
+    for (const bean of beans) queue.push({ bean, host: hostOf(bean) });
+    if (pacing || queue.length === 0) return;
     pacing = true;
     beginOneByOne()
         .catch(() => undefined)
@@ -1374,34 +1379,36 @@ function beginTheRest(beans) {
 }
 
 async function beginOneByOne() {
-    for (;;) {
+    while (queue.length > 0 && !stopping) {
         const before = Date.now();
         await pause(20);
         const late = Date.now() - before - 20;
         // Kuma is busy: leave it twice the time that it was late
         if (late > 30) await pause(Math.min(2 * late, 5e3));
-        queue = queue.filter(stillWaits);
-        if (queue.length === 0 || stopping) return;
-        const next = queue.find(mayBeginNow);
-        if (next) await begin(next);
+        const next = takeNext();
+        if (next && stillWaits(next)) await begin(next);
     }
 }
 
 function stillWaits(bean) {
-    return kuma.server.monitorList[bean.id] === bean && stateOf(bean) === "waits" && !dropped.has(bean);
+    const listed = kuma.server.monitorList[bean.id] === bean;
+    return listed && stateOf(bean) === "waits" && !dropped.has(bean);
 }
 
 function noteStart(bean) {
-    starts.push({ at: Date.now(), host: hostOf(bean) });
+    const now = Date.now();
+    starts = starts.filter(({ at }) => at > now - 1000);
+    starts.push({ at: now, host: hostOf(bean) });
 }
 
-/** Whether the last second has room for this one, all over and for its host. */
-function mayBeginNow(bean) {
+/** Take the first bean for which the last second has room: all over, and for its host. */
+function takeNext() {
     starts = starts.filter(({ at }) => at > Date.now() - 1000);
-    if (starts.length >= STARTS_A_SECOND) return false;
-    const host = hostOf(bean);
-    const same = starts.filter((start) => start.host === host).length;
-    return host === null || same < STARTS_A_SECOND_AND_HOST;
+    if (starts.length >= STARTS_A_SECOND) return null;
+    const busy = (host) =>
+        starts.filter((start) => start.host === host).length >= STARTS_A_SECOND_AND_HOST;
+    const at = queue.findIndex(({ host }) => host === null || !busy(host));
+    return at < 0 ? null : queue.splice(at, 1)[0].bean;
 }
 
 /** Whom a check talks to; null for one that talks to nobody. */
@@ -1443,7 +1450,7 @@ function hello() {
             version: kuma.version || null,
             pid: process.pid,
             begun: begunAt,
-            phase: phase(),
+            phase: attempt(phase) || "loading",
         },
         progressOfStart(),
         { missing: [...missing].sort(), needs_setup: needsSetup, fast_start: FAST_START },
@@ -1487,7 +1494,7 @@ async function serve(connection, request) {
     } catch (error) {
         // the words of any other error may hold a row's content
         const known = error instanceof Refusal;
-        say({ ok: false, error: known ? error.message : "Kuma's database did not answer" });
+        say({ ok: false, error: known ? error.message : "it failed inside Kuma" });
     }
 }
 
