@@ -21,29 +21,27 @@ from tests.support.waiting import wait_until
 pytestmark = [pytest.mark.kuma, pytest.mark.slow]
 
 OTHER_TIMERS = """
-const { setTimeout, clearTimeout } = {
-    setTimeout: (call, ms) => ({ handle: [global.setTimeout(call, ms)] }),
-    clearTimeout: (timer) => timer && global.clearTimeout(timer.handle[0]),
-};
-"""
-
-
-def rename(old: str, new: str, *files: str) -> dict[str, tuple[str, str]]:
-    return dict.fromkeys(files, (old, new))
-
+const otherTimeout = (call, ms) => ({ handle: [global.setTimeout(call, ms)] });
+const clearOther = (timer) => timer && global.clearTimeout(timer.handle[0]);
+class Monitor extends"""
 
 ALL = "**/*.js"
 DOCTORED = {
-    "timers": {"model/monitor.js": ("class Monitor extends", OTHER_TIMERS + "class Monitor extends")},
-    "server": rename("monitorList", "monitorsOfThis", ALL),
-    "monitor": rename("start(io)", "commence(io)", ALL),
-    "settings": rename("cacheList", "cached", "settings.js"),
-    "maintenance": rename("beanMeta.job", "beanMeta.work", "model/maintenance.js"),
-    "pages": rename("domainMappingList", "domains", ALL),
-    "metrics": rename("monitorLabelValues", "labels", "prometheus.js"),
-    "tabs": rename("sendProxyList", "sendProxies", ALL),
-    "startup": {"server.js": ('" active = 1 "', '" active = true "')},
+    "timers": [
+        ("model/monitor.js", "setTimeout(", "otherTimeout("),
+        ("model/monitor.js", "clearTimeout(", "clearOther("),
+        ("model/monitor.js", "class Monitor extends", OTHER_TIMERS),
+    ],
+    "server": [(ALL, "monitorList", "monitorsOfThis")],
+    "monitor": [(ALL, "start(io)", "commence(io)")],
+    "settings": [("settings.js", "cacheList", "cached")],
+    "maintenance": [("model/maintenance.js", "beanMeta.job", "beanMeta.work")],
+    "pages": [(ALL, "domainMappingList", "domains")],
+    "metrics": [("prometheus.js", "monitorLabelValues", "labels")],
+    "tabs": [(ALL, "sendProxyList", "sendProxies")],
+    "startup": [("server.js", '" active = 1 "', '" active = true "')],
 }
+"""capability → (files, old words, new words)"""
 
 
 @pytest.fixture
@@ -67,13 +65,11 @@ def kuma_with(tmp_path: Path, kuma_folder: Path) -> Iterator[Path]:
 def test_what_is_other_is_missing_and_kuma_runs_on(
     kuma_with: Path, tmp_path: Path, capability: str
 ) -> None:
-    done = 0
-    for pattern, (old, new) in DOCTORED[capability].items():
-        for path in (kuma_with / "server").glob(pattern):
-            text = path.read_text()
-            done += text.count(old)
+    for pattern, old, new in DOCTORED[capability]:
+        texts = {path: path.read_text() for path in (kuma_with / "server").glob(pattern)}
+        assert any(old in text for text in texts.values())
+        for path, text in texts.items():
             path.write_text(text.replace(old, new))
-    assert done > 0
     with closing(Web()) as web:
         kuma = LiveKuma(tmp_path)
         try:
