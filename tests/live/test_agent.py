@@ -58,7 +58,7 @@ def test_a_word_too_many_does_nothing(watched: Watched) -> None:
     beats = len(kuma.beats(monitor))
     for hints in ({}, {"ids": [monitor]}, {"ids": [987654], "replaced": [987655]}, {"beat": "due"}):
         report = kuma.reconcile(**hints)
-        assert report["any"] == 0 and report["equal"], report
+        assert (report["any"], report["equal"]) == (0, True), report
     assert len(kuma.beats(monitor)) <= beats + 1, "no beat of ours"
     assert kuma.query("SELECT * FROM monitor ORDER BY id") == before
 
@@ -174,7 +174,10 @@ def test_status_pages_and_their_domain_names_show_it_at_once(watched: Watched) -
     kuma.execute(
         ("UPDATE status_page SET title = 'After' WHERE id = ?", [page]),
         ("INSERT INTO monitor_group (monitor_id, group_id) VALUES (?, ?)", [monitor, group]),
-        ("INSERT INTO status_page_cname (status_page_id, domain) VALUES (?, ?)", [page, "status.example"]),
+        (
+            "INSERT INTO status_page_cname (status_page_id, domain) VALUES (?, ?)",
+            [page, "status.example"],
+        ),
     )
     assert kuma.settled(rows=True)["domains"] is True
     assert shown() == ("After", [monitor])
@@ -207,12 +210,49 @@ def test_maintenance_follows_its_rows(watched: Watched) -> None:
     kuma.execute(("UPDATE maintenance SET active = 0 WHERE id = ?", [window]))
     assert kuma.settled(rows=True)["maintenance"] == [window]
     kuma.wait_status(monitor, 1)
-    kuma.execute(("UPDATE maintenance SET active = 1, cron = '0 0 29 2 *', duration = 60 WHERE id = ?", [window]))
+    kuma.execute(
+        (
+            "UPDATE maintenance SET active = 1, cron = '0 0 29 2 *', duration = 60 WHERE id = ?",
+            [window],
+        )
+    )
     kuma.settled(rows=True)
     time.sleep(2.5)
     assert kuma.beats(monitor)[-1]["status"] == 1, "its window is not now"
     kuma.execute(("DELETE FROM maintenance WHERE id = ?", [window]))
     assert kuma.settled(rows=True)["maintenance"] == [window]
+
+
+def test_what_a_person_does_at_the_page_can_be_taken_back(watched: Watched) -> None:
+    """Kuma writes into memory as well as into rows then; rows of an apply win over both."""
+    kuma = watched.kuma
+    proxy = kuma.insert(
+        "proxy", user_id=watched.user, protocol="http", host="127.0.0.1", port=1, auth=0, active=0
+    )
+    monitor = watched.monitor(watched.path(), proxy_id=proxy)
+    window = kuma.insert(
+        "maintenance", title="p", description="", user_id=watched.user, active=1, strategy="manual"
+    )
+    kuma.settled(rows=True)
+    kuma.wait_beats(monitor, 1)
+    with KumaClient(kuma.url) as page:
+        page.login(USER, PASSWORD)
+        page._call("pauseMaintenance", window)
+        page._call("deleteProxy", proxy)
+    assert set(kuma.differ()) <= {"monitors"}, "Kuma forgets to tell its monitors of a proxy's end"
+    kuma.settled()
+    kuma.insert(
+        "proxy", id=proxy, user_id=watched.user, protocol="http", host="h", port=1, auth=0, active=0
+    )
+    kuma.execute(
+        ("UPDATE maintenance SET active = 1 WHERE id = ?", [window]),
+        ("UPDATE monitor SET proxy_id = ? WHERE id = ?", [proxy, monitor]),
+    )
+    assert kuma.differ() == {"monitors": [monitor], "maintenance": [window]}
+    report = kuma.settled(rows=True)
+    assert (report["maintenance"], report["changed"]) == ([window], [monitor])
+    kuma.execute(("DELETE FROM maintenance WHERE id = ?", [window]))
+    kuma.settled(rows=True)
 
 
 def test_an_edited_maintenance_of_the_server_s_zone_runs_in_the_new_zone(watched: Watched) -> None:
@@ -247,7 +287,8 @@ def test_metrics_show_new_names_and_labels_with_the_old_values(watched: Watched)
         return [line for line in lines if "plain" in line or "renamed" in line]
 
     (before,) = wait_until(lambda: series("monitor_status"), "its series")
-    assert before.endswith(" 1") and 'monitor_name="plain"' in before
+    assert before.endswith(" 1")
+    assert 'monitor_name="plain"' in before
     tag = kuma.insert("tag", name=f"tag{monitor}", color="#000000")
     kuma.execute(
         ("UPDATE monitor SET name = 'renamed' WHERE id = ?", [monitor]),
@@ -255,7 +296,8 @@ def test_metrics_show_new_names_and_labels_with_the_old_values(watched: Watched)
     )
     kuma.settled(ids=[monitor], rows=True, beat="due")
     (after,) = series("monitor_status")
-    assert after.endswith(" 1") and 'monitor_name="renamed"' in after
+    assert after.endswith(" 1")
+    assert 'monitor_name="renamed"' in after
     if is_1():
         return  # there tags are no labels
     if f"tag{monitor}" in after:  # since 2.0
@@ -317,14 +359,14 @@ def test_many_new_monitors_begin_at_a_pace(watched: Watched) -> None:
     sql = f"INSERT INTO monitor ({names}) VALUES ({marks})"
     kuma.execute(*((sql, [*row.values()]) for row in rows))
     report = kuma.reconcile(rows=True)
-    assert len(report["started"]) == 42 and report["equal"], report
+    assert (len(report["started"]), report["equal"]) == (42, True), report
     assert report["ms"] < 2000
     assert kuma.differ() == {}
     assert kuma.hello()["phase"] == "starting"
     kuma.wait_phase("ready")
     own = [at for at, asked in web.asked if asked in {f"{path}?{n}" for n in range(36, 42)}]
     wait_until(lambda: len(kuma.beats(report["started"][-1])) > 0, "the last one's beat")
-    assert all(later - at > 0.8 for at, later in zip(own, own[2:], strict=False)), own
+    assert own[-1] - own[0] > 1.5, "six at one host"
     kuma.execute(("DELETE FROM monitor WHERE url LIKE ?", [f"%{path}?%"]))
     assert len(kuma.settled(rows=True)["stopped"]) == 42
 
@@ -344,7 +386,8 @@ def test_two_reconciles_wait_for_one_another(watched: Watched) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(reports) == 6 and all(report["equal"] for report in reports)
+    assert len(reports) == 6
+    assert all(report["equal"] for report in reports)
     assert kuma.reconcile()["any"] == 0
 
 
@@ -358,7 +401,8 @@ def test_a_client_that_goes_away_leaves_the_work_done(watched: Watched) -> None:
     with kuma.agent() as agent:
         agent.send(json.dumps({"id": 1, "do": "reconcile"}).encode() + b"\n")
         line = agent.line()
-        assert line is not None and line["progress"] == {"done": 0, "of": 1, "waiting": [monitor]}
+        assert line is not None
+        assert line["progress"] == {"done": 0, "of": 1, "waiting": [monitor]}
     wait_until(lambda: kuma.differ() == {}, "it went on", 10)
 
 

@@ -5,7 +5,6 @@ Each is a copy of the real one with a few words of its source changed.
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -54,7 +53,11 @@ def kuma_with(tmp_path: Path, kuma_folder: Path) -> Iterator[Path]:
             shutil.copytree(entry, copy / "server")
         elif entry.name != "node_modules":
             (copy / entry.name).symlink_to(entry)
-    modules = next(p / "node_modules" for p in (kuma_folder, *kuma_folder.parents) if (p / "node_modules" / "redbean-node").exists())
+    modules = next(
+        p / "node_modules"
+        for p in (kuma_folder, *kuma_folder.parents)
+        if (p / "node_modules" / "redbean-node").exists()
+    )
     (copy / "node_modules").symlink_to(modules)
     tools.use_kuma(copy)
     yield copy
@@ -100,8 +103,9 @@ def assert_refuses(kuma: LiveKuma) -> None:
 
 
 def socket_serves(kuma: LiveKuma) -> bool:
-    assert kuma.process is not None and kuma.process.poll() is None, kuma.log.read_text()[-3000:]
-    return os.path.exists(kuma.socket)  # noqa: PTH110 - a moment, not a path to work with
+    assert kuma.process is not None
+    assert kuma.process.poll() is None, kuma.log.read_text()[-3000:]
+    return kuma.socket.exists()
 
 
 def page_serves(kuma: LiveKuma) -> bool:

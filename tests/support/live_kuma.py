@@ -205,7 +205,7 @@ class LiveKuma:
     def settled(self, **members: Any) -> Row:
         """`reconcile`, which has to succeed at once and leave nothing for a second one."""
         report = self.reconcile(**members)
-        assert report["equal"] and report["errors"] == [], report
+        assert (report["equal"], report["errors"]) == (True, []), report
         again = self.reconcile()
         assert again["any"] == 0, again
         assert self.differ() == {}
@@ -262,7 +262,7 @@ class LiveKuma:
     def wait_beats(self, monitor: int, count: int, deadline: float = 30) -> list[Row]:
         """Wait until a monitor has so many beats in all."""
         return wait_until(
-            lambda: (self.beats(monitor) if len(self.beats(monitor)) >= count else []),
+            lambda: self.beats(monitor) if len(self.beats(monitor)) >= count else [],
             f"{count} beats of monitor {monitor}",
             deadline,
         )

@@ -51,6 +51,11 @@ const PENDING = 2;
 
 // Kuma writes these itself: dns_last_result at a check; whether a monitor is active is its loop.
 const RUNTIME = { monitor: ["dns_last_result", "active"], maintenance: ["last_start_date"] };
+// Kuma fills these in memory where a row leaves them empty, and stores nothing.
+const FILLED = {
+    monitor: ["timeout", "mqtt_check_type"],
+    maintenance: ["cron", "duration", "timezone"],
+};
 const LINKS =
     "SELECT mt.*, tag.name, tag.color FROM monitor_tag mt JOIN tag ON mt.tag_id = tag.id";
 
@@ -164,11 +169,11 @@ function loaded(kumasRequire, file, pick) {
 const PROOFS = {
     async rows() {
         const [row] = await read("SELECT 1 AS one");
-        const none = await read("SELECT id FROM monitor WHERE id = ?", [-1]);
+        const none = await read("SELECT id FROM monitor WHERE id = ?", [NOBODY]);
         return Number(row.one) === 1 && Array.isArray(none) && none.length === 0;
     },
     beans() {
-        const row = { id: -1, name: "proof", type: "http", retry_interval: 7, resend_interval: 3 };
+        const row = { id: NOBODY, name: "proof", type: "http", retry_interval: 7 };
         const bean = kuma.R.convertToBean("monitor", Object.assign({}, row));
         const same = differences(bean, row).length === 0 && bean.retryInterval === 7;
         copyRow(bean, Object.assign({}, row, { retry_interval: 8 }));
@@ -185,8 +190,13 @@ const PROOFS = {
     async maintenance() {
         // a leap day's midnight: no window is open, and run() stores nothing
         const bean = kuma.R.convertToBean("maintenance", {
-            id: -1, title: "proof", strategy: "cron", cron: "0 0 29 2 *", timezone: "UTC",
-            duration: 1, active: 1,
+            id: NOBODY,
+            title: "proof",
+            strategy: "cron",
+            cron: "0 0 29 2 *",
+            timezone: "UTC",
+            duration: 1,
+            active: 1,
         });
         await bean.run();
         const runs = isFunction(bean.beanMeta.job, "stop");
@@ -196,8 +206,9 @@ const PROOFS = {
     async settings() {
         const key = "replicatorAgentProof"; // there is no such row
         await kuma.Settings.get(key);
-        const cached = key in kuma.Settings.cacheList && kuma.Settings.cacheList[key].value === null;
-        delete kuma.Settings.cacheList[key];
+        const cache = kuma.Settings.cacheList;
+        const cached = key in cache && cache[key].value === null;
+        delete cache[key];
         return cached;
     },
     zone() {
@@ -214,13 +225,13 @@ const PROOFS = {
         return kuma.apicache.getIndex().all.length === 0;
     },
     async tabs() {
-        await tellLists(-1); // a room with nobody in it
+        await tellLists(NOBODY); // a room with nobody in it
         return isFunction(kuma.server, "sendMonitorList");
     },
     statistics() {
-        kuma.statistics.list["-1"] = {};
-        forgetStatistics(-1);
-        return !("-1" in kuma.statistics.list);
+        kuma.statistics.list[NOBODY] = {};
+        forgetStatistics(NOBODY);
+        return !(NOBODY in kuma.statistics.list);
     },
     metrics() {
         const gauge = new kuma.prom.Gauge({
@@ -231,7 +242,7 @@ const PROOFS = {
         const kept = gauge.hashMap[kuma.hashObject({ b: 2, a: 1 })].value === 5;
         gauge.remove({ a: 1, b: 2 });
         const gone = Object.keys(gauge.hashMap).length === 0;
-        const metrics = new kuma.Prometheus({ id: -1, name: "proof" }, []);
+        const metrics = new kuma.Prometheus({ id: NOBODY, name: "proof" }, []);
         const labels = metrics.monitorLabelValues.monitor_name === "proof";
         const whole = isFunction(metrics, "update", "remove") && gauges().length >= GAUGES.length;
         return kept && gone && labels && whole;
@@ -543,9 +554,8 @@ function stopBean(bean) {
 
 /* ------------------------------------------------------------------ rows and memory */
 
-const records = new WeakMap(); // bean → the values it was loaded with
+const records = new WeakMap(); // bean → column → value; see record()
 const keys = new Map(); // column → the name of its property in a bean
-let layout = []; // names of properties; beans of one table share it, to save memory
 
 function read(sql, values) {
     return kuma.R.getAll(sql, values || []);
@@ -567,36 +577,25 @@ function plain(value) {
     return midnight ? kuma.R.isoDate(value) : kuma.R.isoDateTime(value);
 }
 
-/** Note what a bean was loaded with: Kuma writes into some of its beans (timeout 0, for one). */
-function record(bean, columns) {
-    const names = columns
-        ? columns.map(keyOf)
-        : Object.keys(bean).filter((name) => name.startsWith("_"));
-    if (names.length !== layout.length || names.some((name, at) => name !== layout[at])) {
-        layout = names;
-    }
-    records.set(bean, { names: layout, values: layout.map((name) => plain(bean[name])) });
-}
-
-function recorded(bean, name) {
-    const known = records.get(bean);
-    const at = known ? known.names.indexOf(name) : -1;
-    return at < 0 ? undefined : known.values[at];
+/** Note with what a bean was loaded, or run, in the columns that Kuma may fill in it. */
+function record(bean) {
+    const columns = FILLED[bean.getType()] || [];
+    records.set(bean, new Map(columns.map((column) => [column, plain(bean[keyOf(column)])])));
 }
 
 /**
  * The columns in which a bean is not its row.
  *
- * A row as it was when the bean was loaded is no difference: then Kuma itself has changed the
- * bean since, as it would after a restart too.
+ * Where Kuma has filled in a default and the row is as it was, a restart would end there too.
  */
 function differences(bean, row) {
     const skip = RUNTIME[bean.getType()] || [];
+    const known = records.get(bean) || new Map();
     return Object.keys(row).filter((column) => {
-        const name = keyOf(column);
-        if (bean[name] === row[column] || skip.includes(column)) return false;
+        const held = bean[keyOf(column)];
+        if (held === row[column] || skip.includes(column)) return false;
         const value = plain(row[column]);
-        return plain(bean[name]) !== value && recorded(bean, name) !== value;
+        return plain(held) !== value && known.get(column) !== value;
     });
 }
 
@@ -604,7 +603,7 @@ function differences(bean, row) {
 function copyRow(bean, row) {
     bean.import(Object.assign({}, row)); // import() changes what it is given
     bean.beanMeta.refresh(); // related rows that it has kept
-    record(bean, Object.keys(row));
+    record(bean);
     bean.oauthAccessToken = undefined; // made from the old values
 }
 
@@ -776,7 +775,7 @@ async function pass(job) {
 function reconcileSettings(job, rows) {
     const values = settingsOf(rows);
     for (const key of staleSettings(values)) {
-        if (key === "entryPage") kuma.server.entryPage = values.get(key);
+        if (key === "entryPage") kuma.server.entryPage = plain(values.get(key));
         delete kuma.Settings.cacheList[key];
         job.note("settings", key);
     }
@@ -802,7 +801,8 @@ function settingsOf(rows) {
 
 /** Keys whose value in memory is not that of the row. */
 function staleSettings(values) {
-    const same = (held, key) => JSON.stringify(plain(held)) === JSON.stringify(plain(values.get(key)));
+    const text = (value) => JSON.stringify(plain(value));
+    const same = (held, key) => text(held) === text(values.get(key));
     const cache = kuma.Settings.cacheList;
     const stale = Object.keys(cache).filter((key) => !same(cache[key].value, key));
     if (!same(kuma.server.entryPage, "entryPage")) stale.push("entryPage");
@@ -827,9 +827,8 @@ function digest(value) {
 
 /** Returns the ids of users that are not as they were: changed, gone, or new. */
 function notePeople(rows) {
-    const now = new Map(
-        rows.map((u) => [u.id, digest([u.username, u.password, u.active, u.twofa_status].map(plain))]),
-    );
+    const account = (row) => [row.username, row.password, row.active, row.twofa_status];
+    const now = new Map(rows.map((row) => [row.id, digest(account(row).map(plain))]));
     const before = people || now;
     people = now;
     const ids = new Set([...before.keys(), ...now.keys()]);
@@ -904,9 +903,11 @@ class Found {
         for (const row of rows) {
             const bean = list[row.id];
             this.active.add(row.id);
-            if (!bean || bean.isStop) this.fresh.push(row.id);
-            else if (differences(bean, row).length > 0) {
-                this.changed.push({ id: row.id, due: isArmed(bean) ? remaining(bean.heartbeatInterval) : 0 });
+            if (!bean || bean.isStop) {
+                this.fresh.push(row.id);
+            } else if (differences(bean, row).length > 0) {
+                const due = isArmed(bean) ? remaining(bean.heartbeatInterval) : 0;
+                this.changed.push({ id: row.id, due });
             }
         }
     }
@@ -917,16 +918,15 @@ function readPages(onPage) {
     const select = "SELECT * FROM monitor WHERE active = 1 AND id > ?";
     const ids = Object.keys(kuma.server.monitorList).map(Number).sort((one, two) => one - two);
     const cuts = [0].concat(ids.filter((id, at) => at % PAGE === PAGE - 1));
-    const last = cuts.pop();
     const tail = async (from) => {
         const rows = await read(`${select} ORDER BY id LIMIT ${PAGE}`, [from]);
         onPage(rows);
         if (rows.length === PAGE) await tail(rows[PAGE - 1].id);
     };
-    const pages = cuts.map((from, at) =>
-        read(`${select} AND id <= ?`, [from, at + 1 < cuts.length ? cuts[at + 1] : last]).then(onPage),
-    );
-    return Promise.all(pages.concat(tail(last)));
+    const pages = cuts
+        .slice(1)
+        .map((to, at) => read(`${select} AND id <= ?`, [cuts[at], to]).then(onPage));
+    return Promise.all(pages.concat(tail(cuts[cuts.length - 1])));
 }
 
 function comparePages(found) {
@@ -1051,18 +1051,14 @@ async function readMonitor(bean) {
             ? read("SELECT id FROM stat_minutely WHERE id = ? AND monitor_id = ?", [minute.id, id])
             : [minute],
     ]);
-    return { row, links, status: last ? last.status : undefined, statisticsGone: kept.length === 0 };
+    const status = last ? last.status : undefined;
+    return { row, links, status, statisticsGone: kept.length === 0 };
 }
 
 /** Whether the row under this id belongs to another monitor than the bean. */
 function isOther(job, bean, { row, statisticsGone }) {
-    const created = recordedOr(bean, "created_date");
+    const created = plain(bean[keyOf("created_date")]);
     return job.replaced.has(bean.id) || statisticsGone || created !== plain(row.created_date);
-}
-
-function recordedOr(bean, column) {
-    const value = recorded(bean, keyOf(column));
-    return value === undefined ? plain(bean[keyOf(column)]) : value;
 }
 
 /** Copy the row now; then beat at once, where that uses up nothing. */
@@ -1471,7 +1467,8 @@ async function answer(request, tell) {
     for (const name of Object.keys(request)) {
         if (name === "id" || name === "do") continue;
         const allowed = Object.prototype.hasOwnProperty.call(verb.members, name);
-        if (!allowed || !verb.members[name](request[name])) throw new Refusal(`bad member: ${verbatim(name)}`);
+        if (allowed && verb.members[name](request[name])) continue;
+        throw new Refusal(`bad member: ${verbatim(name)}`);
     }
     return verb.answer(request, tell);
 }

@@ -36,7 +36,8 @@ function run(place, file, environment = {}) {
         env: { PATH: process.env.PATH, ...environment },
     });
     let output = "";
-    for (const stream of [child.stdout, child.stderr]) stream.on("data", (data) => (output += data));
+    child.stdout.on("data", (data) => (output += data));
+    child.stderr.on("data", (data) => (output += data));
     cleanups.push(() => child.kill("SIGKILL"));
     const ended = new Promise((done) => child.on("close", (code) => done({ code, output })));
     return { child, ended, output: () => output };
@@ -64,7 +65,7 @@ function talk(socket, bytes, count = 1) {
                 done({ lines: lines(), closed: false });
             }
         });
-        connection.on("error", (error) => (error.code === "ECONNREFUSED" ? fail(error) : undefined));
+        connection.on("error", (error) => error.code === "ECONNREFUSED" && fail(error));
         connection.on("close", () => done({ lines: lines(), closed: true }));
         setTimeout(() => fail(new Error("no answer")), 15e3).unref();
     });
@@ -280,12 +281,14 @@ test("requests may come in pieces, and several at once", async () => {
     const connection = net.connect(socket);
     let text = "";
     connection.on("data", (data) => (text += data));
-    for (const piece of ['{"id":1,', '"do":"hel', 'lo"}\n{"id":2,"do":"hello"}\n{"id":3', ',"do":"x"}\n']) {
+    const pieces = ['{"id":1,"do":"hel', 'lo"}\n{"id":2,"do":"hello"}\n{"id":3', ',"do":"x"}\n'];
+    for (const piece of pieces) {
         connection.write(piece);
         await new Promise((done) => setTimeout(done, 20));
     }
     await until(() => text.split("\n").length === 4, "three answers");
-    const ids = text.trim().split("\n").map((line) => JSON.parse(line)).map(({ id, ok }) => [id, ok]);
+    const answers = text.trim().split("\n").map((line) => JSON.parse(line));
+    const ids = answers.map(({ id, ok }) => [id, ok]);
     assert.deepStrictEqual(ids, [[1, true], [2, true], [3, false]]);
     connection.destroy();
 });

@@ -43,7 +43,9 @@ def test_each_node_that_runs_kuma_can_parse_it(tmp_path: Path) -> None:
 
 @pytest.mark.kuma
 def test_node_s_own_tests_pass() -> None:
-    environment = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
+    environment = {
+        name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ
+    }
     found = subprocess.run(
         ["node", "--test", str(TESTS)], capture_output=True, text=True, timeout=250, env=environment
     )
