@@ -19,8 +19,8 @@ import pytest
 from replicator_kuma.dump.catalog import TABLES
 from tests.support.live_fleet import LiveFleet
 from tests.support.picture import Picture, Target, differences, take
-from tests.support.supervised import KUMA_PASSWORD, USER, Side
-from tests.support.tools import kuma_version, restic_018
+from tests.support.supervised import KUMA_PASSWORD, USER
+from tests.support.tools import kuma_version
 
 pytestmark = [pytest.mark.kuma, pytest.mark.restic, pytest.mark.slow]
 
@@ -78,7 +78,8 @@ def test_kuma_does_and_shows_what_it_would_after_a_restart(
     stages: Mapping[str, Stage], operation: str
 ) -> None:
     stage = stages[operation]
-    assert differences(stage.live, stage.restarted) == []
+    found = differences(stage.live, stage.restarted)
+    assert not found, "\n".join(["live and restarted:", *found])
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -101,7 +102,7 @@ def old(folder: Path) -> bool:
 
 
 def insert(fleet: LiveFleet, target: Target) -> None:
-    put = fleet.insert
+    put = fleet.leader.insert
     (password,) = fleet.leader.query("SELECT password FROM user WHERE id = 1")[0]
     put("user", id=2, username="second", password=password, active=1)
     for key, value in {
@@ -112,7 +113,7 @@ def insert(fleet: LiveFleet, target: Target) -> None:
         "apiKeysEnabled": "true",
         "steamAPIKey": '"steam-insert"',
     }.items():
-        fleet.edit(("DELETE FROM setting WHERE key = ?", [key]))
+        fleet.leader.edit(("DELETE FROM setting WHERE key = ?", [key]))
         put("setting", key=key, value=value, type="general")
     for number in (1, 2):
         put("proxy", id=number, user_id=1, protocol="http", host="127.0.0.1", port=target.port,
@@ -134,7 +135,7 @@ def insert(fleet: LiveFleet, target: Target) -> None:
         cron="0 3 * * *", duration=60, timezone="SAME_AS_SERVER")  # fmt: skip
     put("status_page_cname", status_page_id=1, domain="insert.test")
     put("api_key", id=1, key=password, name="key-insert", user_id=1, active=1)
-    if "remote_browser" in fleet.tables():
+    if "remote_browser" in fleet.leader.tables():
         put("remote_browser", id=1, name="browser-insert", url="ws://127.0.0.1:1", user_id=1)
     monitors(fleet, target)
     put("monitor_notification", monitor_id=1, notification_id=1)
@@ -149,7 +150,7 @@ def monitors(fleet: LiveFleet, target: Target) -> None:
 
     def add(number: int, name: str, **columns: Any) -> None:
         row = {"id": number, "name": name, "url": f"{target.url}/{name}", "active": 1}
-        fleet.insert("monitor", **RUNS | row | columns)
+        fleet.leader.insert("monitor", **RUNS | row | columns)
 
     add(2, "edited")
     add(3, "proxied", url="http://proxied.test/insert", proxy_id=1)
@@ -169,7 +170,7 @@ def update(fleet: LiveFleet, target: Target) -> None:
     def moved(path: str) -> str:
         return f"{target.url}/{path}"
 
-    fleet.edit(
+    fleet.leader.edit(
         "UPDATE user SET username = 'renamed' WHERE id = 2",
         "UPDATE setting SET value = 'true' WHERE key = 'searchEngineIndex'",
         "UPDATE setting SET value = '\"dashboard\"' WHERE key = 'entryPage'",
@@ -204,16 +205,15 @@ def update(fleet: LiveFleet, target: Target) -> None:
         ("UPDATE monitor SET name = 'another', url = ?, created_date = '2020-02-02 02:02:02' "
          "WHERE id = 13", [moved("another")]),
     )  # fmt: skip
-    if "remote_browser" in fleet.tables():
-        fleet.edit("UPDATE remote_browser SET name = 'browser-update'")
+    if "remote_browser" in fleet.leader.tables():
+        fleet.leader.edit("UPDATE remote_browser SET name = 'browser-update'")
 
 
 def delete(fleet: LiveFleet, target: Target) -> None:
     keep = {"user": "id > 1", "monitor": "id > 1", "setting": "type = 'general'"}
-    have = fleet.tables()
-    fleet.edit(
-        *(f'DELETE FROM "{t}" WHERE {keep.get(t, "1")}' for t in reversed(TABLES) if t in have)
-    )
+    have = fleet.leader.tables()
+    gone = [table for table in reversed([*TABLES]) if table in have]
+    fleet.leader.edit(*(f'DELETE FROM "{t}" WHERE {keep.get(t, "1")}' for t in gone))
 
 
 # ------------------------------------------------------------------ where each table is seen

@@ -5,19 +5,23 @@ The leader's Kuma made the database and is stopped: to its publishes it makes no
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Self
 
 from replicator_kuma.adapters.kuma.agent.client import Agent, AgentError
+from replicator_kuma.adapters.kuma.agent.versions import proved
 from tests.e2e.two_kumas import kuma_pid
 from tests.support import databases, weak_repository
 from tests.support.supervised import Side
-from tests.support.tools import restic_018
+from tests.support.tools import kuma_dir, kuma_version, restic_018
 from tests.support.waiting import wait_until
 
 LIVE = "without a restart of Kuma"
-_ENVIRONMENT = {
+ENVIRONMENT = {
     "REPLICATOR_RESTORE_INTERVAL": "1h",  # a test says when
     "REPLICATOR_BACKUP_INTERVAL": "1h",
     "REPLICATOR_SHRINK_LIMIT": "off",
@@ -28,95 +32,101 @@ _ENVIRONMENT = {
 
 def agent(side: Side) -> Agent:
     """The agent in the process of a side's Kuma."""
-    return Agent(side.data_dir / "replicator" / "agent.sock")
+    own = side.data_dir / "replicator" / "agent.sock"
+    return Agent(Path(side.environment.get("REPLICATOR_AGENT_SOCKET") or own))
+
+
+def applied(side: Side) -> str:
+    """The position that a side has applied and confirmed; "": none."""
+    return str((side.json("status")["applied"] or {}).get("position") or "")
+
+
+def begun(side: Side) -> bool:
+    """Whether a side's Kuma has started all of its monitors."""
+    try:
+        return agent(side).hello().phase == "ready"
+    except AgentError:
+        return False
 
 
 def all_begun(side: Side, deadline: float = 90.0) -> None:
-    """Until a side's Kuma has started all of its monitors."""
+    """Wait until `begun`; fails the caller if the supervisor has ended."""
+    wait_until(lambda: side.ready() and begun(side), f"{side.name}: all started", deadline)
 
-    def begun() -> bool:
-        side.ready()
-        try:
-            return agent(side).hello().phase == "ready"
-        except AgentError:
-            return False
 
-    wait_until(begun, f"{side.name}: all monitors started", deadline)
+class Leader(Side):
+    """A leader whose Kuma is stopped; a context manager, with its first snapshot published."""
+
+    def __init__(self, folder: Path, address: str) -> None:
+        """``address``: of the first monitor, id 1, which beats each second."""
+        weak_repository.make(folder / "repository")
+        super().__init__(folder, "leader", "BACKUP", restic_018())
+        self.environment |= ENVIRONMENT
+        self._address = address
+
+    def __enter__(self) -> Self:
+        with ending(self):
+            self.set_up(Base=self._address)
+            assert self.stop() == 0
+        self.edit("UPDATE monitor SET interval = 1, retry_interval = 1")
+        self.command("backup")
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        """Its Kuma runs no more."""
+
+    def edit(self, *statements: str | tuple[str, Any]) -> None:
+        """Change its rows, in one transaction."""
+        databases.edit(self.database, *statements)
+
+    def insert(self, table: str, **row: Any) -> int:
+        """Add a row, without columns that its version lacks; returns its id."""
+        columns = {name for (name,) in self.query(f"SELECT name FROM pragma_table_info('{table}')")}
+        row = {name: value for name, value in row.items() if name in columns}
+        with closing(sqlite3.connect(self.database)) as connection, connection:
+            return databases.insert(connection, table, **row)
+
+    def tables(self) -> set[str]:
+        """The tables of this Kuma."""
+        return {n for (n,) in self.query("SELECT name FROM sqlite_master WHERE type = 'table'")}
+
+    def publish(self) -> str:
+        """Publish its rows; their position."""
+        done = self.json("backup")
+        assert done["outcome"] == "published", done
+        return str(done["position"])
 
 
 class LiveFleet:
     """A context manager; ``replica`` runs and has applied the leader's first snapshot."""
 
     def __init__(self, folder: Path, address: str, replica: Side | None = None) -> None:
-        """``address``: of the first monitor, which beats each second, id 1."""
+        """``address``: of the first monitor, see `Leader`."""
         self.folder = folder
-        weak_repository.make(folder / "repository")
-        self.leader = Side(folder, "leader", "BACKUP", restic_018(), **_ENVIRONMENT)
+        self.leader = Leader(folder, address)
         self.replica = replica or Side(folder, "replica", "RESTORE", restic_018())
-        self.replica.environment = _ENVIRONMENT | self.replica.environment | {
-            name: _ENVIRONMENT[name]
-            for name in ("REPLICATOR_RESTORE_INTERVAL", "REPLICATOR_SHRINK_LIMIT")
-        }  # fmt: skip
-        self._address = address
+        self.replica.environment |= ENVIRONMENT
 
     def __enter__(self) -> Self:
-        try:
-            self.leader.set_up(Base=self._address)
-            assert self.leader.stop() == 0
-            self.edit("UPDATE monitor SET interval = 1, retry_interval = 1")
-            self.leader.command("backup")
+        with self.leader, ending(self.replica):
             self.replica.run()
             self.replica.wait_ready()
-            wait_until(lambda: self.applied(), "the first snapshot", 60)
+            wait_until(lambda: applied(self.replica), "the first snapshot", 60)
             all_begun(self.replica)
-        except BaseException:
-            self.__exit__()
-            raise
+            if not proved(kuma_version(kuma_dir())):
+                # an empty replica's first apply needs a restart, which `live` would not allow
+                self.replica.environment["REPLICATOR_APPLY"] = "live"
+                self.restart()
         return self
 
     def __exit__(self, *_error: object) -> None:
-        for side in (self.leader, self.replica):
-            if side.process is not None and side.process.poll() is None:
-                side.kill()
-
-    def edit(self, *statements: str | tuple[str, Any]) -> None:
-        """Change the leader's rows, in one transaction."""
-        databases.edit(self.leader.database, *statements)
-
-    def insert(self, table: str, **row: Any) -> int:
-        """A row on the leader; columns that its version lacks are left out. Returns its id."""
-        columns = {name for name, in self.leader.query(f"SELECT name FROM pragma_table_info('{table}')")}
-        row = {name: value for name, value in row.items() if name in columns}
-        with closing(databases.sqlite3.connect(self.leader.database)) as connection, connection:
-            return databases.insert(connection, table, **row)
-
-    def tables(self) -> set[str]:
-        """The tables of this Kuma."""
-        sql = "SELECT name FROM sqlite_master WHERE type = 'table'"
-        return {name for name, in self.leader.query(sql)}
-
-    def applied(self) -> str:
-        """The position that the replica has applied and confirmed; "": none."""
-        return str((self.replica.json("status")["applied"] or {}).get("position") or "")
-
-    def publish(self) -> None:
-        """Publish the leader's rows."""
-        assert self.leader.json("backup")["outcome"] == "published"
+        end(self.replica)
 
     def apply(self) -> None:
         """Publish, and take it over on the running replica; a second apply has nothing to do."""
-        self.publish()
-        pid, said = kuma_pid(self.replica), len(self.replica.log)
-        done = self.replica.json("restore", "--now")
-        assert done["outcome"] == "applied", done
-        assert LIVE in self.replica.log[said:], self.replica.log_tail()
-        self.settled(pid)
-
-    def settled(self, pid: int) -> None:
-        """The same Kuma runs, its memory equals its rows, and there is nothing to apply."""
+        self.leader.publish()
+        live(self.replica, "restore", "--now")
         assert self.replica.json("restore", "--now")["outcome"] == "nothing"
-        assert kuma_pid(self.replica) == pid
-        assert agent(self.replica).differ() == ()
 
     def restart(self) -> None:
         """End the replica and start it again, its Kuma with it."""
@@ -124,3 +134,28 @@ class LiveFleet:
         self.replica.run()
         self.replica.wait_ready()
         all_begun(self.replica)
+
+
+def live(side: Side, *command: str) -> None:
+    """Run a command that changes rows; the running Kuma takes them over, and goes on."""
+    pid, said = kuma_pid(side), len(side.log)
+    side.command(*command)
+    assert LIVE in side.log[said:], side.log_tail()
+    assert kuma_pid(side) == pid
+    assert agent(side).differ() == ()
+
+
+def end(side: Side) -> None:
+    """End a side that runs, with all that it has started."""
+    if side.process is not None and side.process.poll() is None:
+        side.kill()
+
+
+@contextlib.contextmanager
+def ending(side: Side) -> Iterator[None]:
+    """End a side if the block fails."""
+    try:
+        yield
+    except BaseException:
+        end(side)
+        raise

@@ -44,6 +44,8 @@ class Target:
         self.alerts = list[tuple[str, str, int]]()
         """webhook, monitor, status"""
         self.down = set[str]()
+        self.delays = dict[str, float]()
+        """path without its query → seconds until it answers"""
         lock, target = threading.Lock(), self
 
         class Handler(Quiet):
@@ -52,6 +54,7 @@ class Target:
                 with lock:
                     target.asked.add(f"{self.path} {login}".strip())
                     target.times.append((time.monotonic(), self.path))
+                time.sleep(target.delays.get(self.path.partition("?")[0], 0.0))
                 if self.path.endswith("/json"):
                     return self.say(200, b'{"State": {"Running": true}}')
                 return self.say(500 if self.path in target.down else 200)
