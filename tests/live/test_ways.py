@@ -24,6 +24,8 @@ from tests.support.waiting import wait_until
 pytestmark = [pytest.mark.kuma, pytest.mark.restic, pytest.mark.slow]
 
 NAMES = "SELECT name FROM monitor ORDER BY id"
+ALLOWED = {"interval": 20, "retryInterval": 20}
+"""a page does not save a monitor that beats each second"""
 RULES = """
 [[rule]]
 table = "monitor"
@@ -92,8 +94,8 @@ def test_rules_and_local_rows(fleet: LiveFleet, target: Target) -> None:
 def test_drift_is_healed(fleet: LiveFleet, target: Target) -> None:
     """What a person changes on the replica's own pages."""
     with closing(fleet.replica.page()) as page:
-        page.edit_monitor(1, url=f"{target.url}/drifted")
-        page.add_monitor("made here", f"{target.url}/made-here", interval=20)
+        page.edit_monitor(1, url=f"{target.url}/drifted", **ALLOWED)
+        page.add_monitor("made here", f"{target.url}/made-here")
     asks(target, "/drifted")
     live(fleet.replica, "restore", "--now")
     asks(target, "/local")
@@ -173,8 +175,7 @@ def test_kuma_s_own_edits_of_the_same_rows(fleet: LiveFleet, target: Target) -> 
         nonlocal done
         with closing(fleet.replica.page()) as page:
             while not ended.is_set():
-                monitor = page.get_monitor(1)
-                page._call("editMonitor", monitor | {"description": f"edit {done}"})
+                page.edit_monitor(1, description=f"edit {done}", **ALLOWED)
                 done += 1
 
     thread = threading.Thread(target=edit_on_the_page)
@@ -231,7 +232,7 @@ def test_a_leader_s_rollback_to_a_time(fleet: LiveFleet, target: Target) -> None
     moment = datetime.now(UTC).isoformat(timespec="seconds")
     wait_until(lambda: datetime.now(UTC).isoformat(timespec="seconds") != moment, "later")
     with closing(leader.page()) as page:
-        page.edit_monitor(1, url=f"{target.url}/rolled-back")
+        page.edit_monitor(1, url=f"{target.url}/rolled-back", **ALLOWED)
     leader.command("backup")
     live(leader, "rollback", "--at", moment)
     asks(target, before.removeprefix(target.url))

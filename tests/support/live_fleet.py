@@ -125,7 +125,9 @@ class LiveFleet:
     def apply(self) -> None:
         """Publish, and take it over on the running replica; a second apply has nothing to do."""
         self.leader.publish()
+        said = len(self.replica.log)
         live(self.replica, "restore", "--now")
+        assert LIVE in self.replica.log[said:], self.replica.log_tail()
         assert self.replica.json("restore", "--now")["outcome"] == "nothing"
 
     def restart(self) -> None:
@@ -138,10 +140,9 @@ class LiveFleet:
 
 def live(side: Side, *command: str) -> None:
     """Run a command that changes rows; the running Kuma takes them over, and goes on."""
-    pid, said = kuma_pid(side), len(side.log)
+    pid = kuma_pid(side)
     side.command(*command)
-    assert LIVE in side.log[said:], side.log_tail()
-    assert kuma_pid(side) == pid
+    assert kuma_pid(side) == pid, side.log_tail()
     assert agent(side).differ() == ()
 
 
