@@ -105,7 +105,7 @@ def assert_refuses(kuma: LiveKuma) -> None:
 def socket_serves(kuma: LiveKuma) -> bool:
     assert kuma.process is not None
     assert kuma.process.poll() is None, kuma.log.read_text()[-3000:]
-    return kuma.socket.exists()
+    return bool(kuma.socket.exists())
 
 
 def page_serves(kuma: LiveKuma) -> bool:

@@ -28,7 +28,7 @@ from tests.support.kuma_server import (
     prepare_data_dir,
 )
 from tests.support.loopback import Loopback, Quiet
-from tests.support.mariadb import short_folder
+from tests.support.mariadb import new_short_folder
 from tests.support.tools import ROOT, kuma_dir, kuma_version
 from tests.support.waiting import wait_until
 
@@ -135,7 +135,7 @@ class LiveKuma:
         self.log = folder / "kuma.log"
         self.database = self.data_dir / "kuma.db"
         self.url = ""
-        self._run = short_folder()  # a socket's name has room for 107 bytes
+        self._run = new_short_folder()  # a socket's name has room for 107 bytes
         self.socket = self._run / "agent.sock"
         self._agent = agent
         self._environment = environment
