@@ -388,6 +388,7 @@ async function noteWhetherSetUp() {
     const end = watchStores((bean) => {
         if (bean.getType() !== "user") return false;
         needsSetup = false;
+        people = null; // who has just logged in need not do so again
         end();
         return false;
     });
@@ -947,7 +948,7 @@ function stopWhatIsNotActive(job, found, rows) {
         running.delete(id);
         if (rows.has(id)) continue;
         delete list[id];
-        if (state === "checking" || state === "quiet") disown(bean);
+        if (state === "checking" || state === "quiet") disown(bean, false);
     }
     for (const id of Object.keys(kuma.statistics.list).map(Number)) {
         if (!rows.has(id) && !list[id]) forgetStatistics(id);
@@ -1123,7 +1124,7 @@ function copy(job, bean, found) {
 function beginAnew(bean, row, other) {
     dropped.add(bean);
     stopBean(bean);
-    if (other) disown(bean);
+    if (other) disown(bean, true);
     const successor = kuma.R.convertToBean("monitor", Object.assign({}, row));
     kuma.server.monitorList[row.id] = successor;
     begin(successor);
@@ -1135,13 +1136,14 @@ function beginAnew(bean, row, other) {
  * The beat would be stored as the first one of another monitor under the same id, or break a
  * reference; its alert would go to that monitor's receivers.
  */
-function disown(bean) {
+function disown(bean, hasSuccessor) {
     const id = bean.id;
     const now = kuma.R.isoDateTimeMillis(kuma.dayjs.utc());
     bean.id = NOBODY;
     const end = watchStores((row) => {
         if (row.monitor_id === NOBODY) return true; // its statistics
-        return row.getType() === "heartbeat" && row.monitor_id === id && row.time < now;
+        if (row.monitor_id !== id) return false;
+        return !hasSuccessor || (row.getType() === "heartbeat" && row.time < now);
     });
     const timer = setTimeout(end, LONGEST_DISOWNED);
     timer.unref();
