@@ -334,7 +334,7 @@ function mayStart(bean) {
     if (listed && listed !== bean && begun.has(listed)) return false;
     const other = running.get(bean.id);
     if (other && other !== bean && !other.isStop) stopBean(other);
-    listSeen = true; // it fills monitorList before it starts anything
+    noteStartupList(); // it fills monitorList before it starts anything
     begun.set(bean, Date.now());
     running.set(bean.id, bean);
     record(bean);
@@ -361,12 +361,17 @@ function hookStartupList() {
     R.find = async function (...rest) {
         const list = await find.apply(this, rest);
         if (rest[0] === "monitor" && String(rest[1]).trim() === "active = 1") {
-            listSeen = true;
+            noteStartupList();
             if (R.find === hooked) attempt(() => delete R.find);
         }
         return list;
     };
     const hooked = R.find;
+}
+
+function noteStartupList() {
+    listSeen = true;
+    missing.delete("startup");
 }
 
 /** Ask whether there is a user in the moment in which Kuma does: it never asks again. */
@@ -942,13 +947,13 @@ function stopWhatIsNotActive(job, found, rows) {
         if (list[id] !== bean || found.active.has(id) || rows.get(id)) continue;
         if (!bean.isStop || !rows.has(id)) job.note("stopped", id);
         dropped.add(bean); // start-up may not have reached it yet
-        const state = stateOf(bean);
+        const beats = mayBeatAfterStop(bean);
         if (!bean.isStop) stopBean(bean);
         bean.active = 0;
         running.delete(id);
         if (rows.has(id)) continue;
         delete list[id];
-        if (state === "checking" || state === "quiet") disown(bean, false);
+        if (beats) disown(bean, false);
     }
     for (const id of Object.keys(kuma.statistics.list).map(Number)) {
         if (!rows.has(id) && !list[id]) forgetStatistics(id);
@@ -1122,12 +1127,18 @@ function copy(job, bean, found) {
 
 /** Another monitor under this id, or another kind of check: stop the old bean, start a new one. */
 function beginAnew(bean, row, other) {
+    const beats = mayBeatAfterStop(bean);
     dropped.add(bean);
     stopBean(bean);
-    if (other) disown(bean, true);
+    if (other && beats) disown(bean, true);
     const successor = kuma.R.convertToBean("monitor", Object.assign({}, row));
     kuma.server.monitorList[row.id] = successor;
     begin(successor);
+}
+
+/** Whether stop() leaves something: a check in flight, or 1.x's timer of a first push. */
+function mayBeatAfterStop(bean) {
+    return begun.has(bean) && !bean.isStop && !isArmed(bean);
 }
 
 /**
