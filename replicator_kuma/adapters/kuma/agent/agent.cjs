@@ -68,7 +68,7 @@ if (isKuma()) {
     // server.js then has loaded its modules, and its event loop has not turned yet
     setImmediate(() => {
         attempt(install);
-        listen();
+        attempt(listen);
     });
 }
 
@@ -126,7 +126,7 @@ let sha = null; // of this file's bytes: the file may be replaced while Kuma run
 
 /** Take the modules that Kuma has loaded, hook into them, and begin to prove what works. */
 function install() {
-    sha = createHash("sha256").update(fs.readFileSync(__filename)).digest("hex");
+    sha = attempt(() => createHash("sha256").update(fs.readFileSync(__filename)).digest("hex"));
     const kumasRequire = createRequire(main);
     const version = attempt(() => fs.readFileSync(path.join(main, "../../package.json"), "utf8"));
     kuma.version = attempt(() => String(JSON.parse(version).version));
@@ -1538,6 +1538,8 @@ function bind() {
     const mask = process.umask(0o177); // 0600: whoever may open it can read kuma.db anyway
     try {
         server.listen(SOCKET);
+    } catch (error) {
+        complain(error.code);
     } finally {
         process.umask(mask);
     }
