@@ -406,6 +406,20 @@ def test_a_client_that_goes_away_leaves_the_work_done(watched: Watched) -> None:
     wait_until(lambda: kuma.differ() == {}, "it went on", 10)
 
 
+def test_a_check_in_flight_of_a_deleted_monitor_comes_to_nothing(watched: Watched) -> None:
+    kuma, path = watched.kuma, watched.path()
+    watched.web.answers[path] = (500, 4.0)
+    monitor = watched.monitor(path)
+    wait_until(lambda: watched.web.times(path), "a check in flight")
+    kuma.execute(("DELETE FROM monitor WHERE id = ?", [monitor]))
+    assert kuma.settled(rows=True)["stopped"] == [monitor]
+    before = len(kuma.errors())
+    time.sleep(5)
+    assert kuma.beats(monitor) == []
+    assert watched.web.alerts_of(monitor) == []
+    assert len(kuma.errors()) == before, "nor does its beat break a reference"
+
+
 def test_a_start_without_a_user_is_told(tmp_path: Path, kuma_folder: Path) -> None:
     """Kuma asks for users once; a user that comes as a row leaves its page asking for set-up."""
     with LiveKuma(tmp_path) as kuma:

@@ -70,9 +70,13 @@ class Web:
     def close(self) -> None:
         self._server.close()
 
-    def times(self, path: str) -> list[float]:
-        """When a path was asked for; with a query, exactly that one."""
-        return [at for at, asked in self.asked if path in (asked, asked.partition("?")[0])]
+    def times(self, path: str, *, with_query: bool = False) -> list[float]:
+        """When a path was asked for, exactly as it stands or with any query."""
+        return [
+            at
+            for at, asked in self.asked
+            if asked == path or (with_query and asked.partition("?")[0] == path)
+        ]
 
     def alerts_of(self, monitor: int) -> list[int]:
         """The status in each alert about a monitor, oldest first."""

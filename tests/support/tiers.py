@@ -39,7 +39,12 @@ QUICK_ONE_IN: dict[str, int] = {
     "tests/replication/apply/test_mariadb_kill.py": 5,
     "tests/replication/apply/test_mariadb_faults.py": 3,
     "tests/replication/apply/test_mariadb_undecided.py": 3,
+    "tests/live/test_agent.py": 5,
+    "tests/live/test_alerts.py": 12,
+    "tests/live/test_doctored.py": 9,
     # minutes of a real Kuma or of memory; test_two_kumas.py stays
+    "tests/live/test_races.py": 0,
+    "tests/live/test_startup.py": 0,
     "tests/e2e/test_beside_a_reader.py": 0,
     "tests/e2e/test_drill_kuma.py": 0,
     "tests/e2e/test_migration.py": 0,

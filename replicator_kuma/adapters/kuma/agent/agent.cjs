@@ -69,7 +69,7 @@ if (isKuma()) {
     // server.js then has loaded its modules, and its event loop has not turned yet
     setImmediate(() => {
         attempt(install);
-        listen();
+        attempt(listen);
     });
 }
 
@@ -127,7 +127,7 @@ let sha = null; // of this file's bytes: the file may be replaced while Kuma run
 
 /** Take the modules that Kuma has loaded, hook into them, and begin to prove what works. */
 function install() {
-    sha = createHash("sha256").update(fs.readFileSync(__filename)).digest("hex");
+    sha = attempt(() => createHash("sha256").update(fs.readFileSync(__filename)).digest("hex"));
     const kumasRequire = createRequire(main);
     const version = attempt(() => fs.readFileSync(path.join(main, "../../package.json"), "utf8"));
     kuma.version = attempt(() => String(JSON.parse(version).version));
@@ -336,7 +336,7 @@ function mayStart(bean) {
     if (listed && listed !== bean && begun.has(listed)) return false;
     const other = running.get(bean.id);
     if (other && other !== bean && !other.isStop) stopBean(other);
-    listSeen = true; // it fills monitorList before it starts anything
+    noteStartupList(); // it fills monitorList before it starts anything
     begun.set(bean, Date.now());
     running.set(bean.id, bean);
     record(bean);
@@ -363,12 +363,17 @@ function hookStartupList() {
     R.find = async function (...rest) {
         const list = await find.apply(this, rest);
         if (rest[0] === "monitor" && String(rest[1]).trim() === "active = 1") {
-            listSeen = true;
+            noteStartupList();
             if (R.find === hooked) attempt(() => delete R.find);
         }
         return list;
     };
     const hooked = R.find;
+}
+
+function noteStartupList() {
+    listSeen = true;
+    missing.delete("startup");
 }
 
 /** Ask whether there is a user in the moment in which Kuma does: it never asks again. */
@@ -390,6 +395,7 @@ async function noteWhetherSetUp() {
     const end = watchStores((bean) => {
         if (bean.getType() !== "user") return false;
         needsSetup = false;
+        people = null; // who has just logged in need not do so again
         end();
         return false;
     });
@@ -954,13 +960,13 @@ function stopWhatIsNotActive(job, found, rows) {
         if (list[id] !== bean || found.active.has(id) || rows.get(id)) continue;
         if (!bean.isStop || !rows.has(id)) job.note("stopped", id);
         dropped.add(bean); // start-up may not have reached it yet
-        const state = stateOf(bean);
+        const beats = mayBeatAfterStop(bean);
         if (!bean.isStop) stopBean(bean);
         bean.active = 0;
         running.delete(id);
         if (rows.has(id)) continue;
         delete list[id];
-        if (state === "checking" || state === "quiet") disown(bean);
+        if (beats) disown(bean, false);
     }
     for (const id of Object.keys(kuma.statistics.list).map(Number)) {
         if (!rows.has(id) && !list[id]) forgetStatistics(id);
@@ -1134,12 +1140,18 @@ function copy(job, bean, found) {
 
 /** Another monitor under this id, or another kind of check: stop the old bean, start a new one. */
 function beginAnew(bean, row, other) {
+    const beats = mayBeatAfterStop(bean);
     dropped.add(bean);
     stopBean(bean);
-    if (other) disown(bean);
+    if (other && beats) disown(bean, true);
     const successor = kuma.R.convertToBean("monitor", Object.assign({}, row));
     kuma.server.monitorList[row.id] = successor;
     begin(successor);
+}
+
+/** Whether stop() leaves something: a check in flight, or 1.x's timer of a first push. */
+function mayBeatAfterStop(bean) {
+    return begun.has(bean) && !bean.isStop && !isArmed(bean);
 }
 
 /**
@@ -1148,13 +1160,14 @@ function beginAnew(bean, row, other) {
  * The beat would be stored as the first one of another monitor under the same id, or break a
  * reference; its alert would go to that monitor's receivers.
  */
-function disown(bean) {
+function disown(bean, hasSuccessor) {
     const id = bean.id;
     const now = kuma.R.isoDateTimeMillis(kuma.dayjs.utc());
     bean.id = NOBODY;
     const end = watchStores((row) => {
         if (row.monitor_id === NOBODY) return true; // its statistics
-        return row.getType() === "heartbeat" && row.monitor_id === id && row.time < now;
+        if (row.monitor_id !== id) return false;
+        return !hasSuccessor || (row.getType() === "heartbeat" && row.time < now);
     });
     const timer = setTimeout(end, LONGEST_DISOWNED);
     timer.unref();
@@ -1547,6 +1560,8 @@ function bind(at) {
     const mask = process.umask(0o177); // 0600: whoever may open it can read kuma.db anyway
     try {
         server.listen(at);
+    } catch (error) {
+        complain(error.code);
     } finally {
         process.umask(mask);
     }

@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.live_kuma import AGENT
+from tests.support.tools import kuma_disabled
+
+needs_node = pytest.mark.skipif(kuma_disabled(), reason="REPLICATOR_TEST_NO_KUMA=1")
 
 TESTS = Path(__file__).with_name("agent.test.cjs")
 
@@ -30,7 +33,7 @@ def test_it_is_in_the_package() -> None:
     assert files("replicator_kuma.adapters.kuma.agent").joinpath("agent.cjs").read_text()
 
 
-@pytest.mark.kuma
+@needs_node
 def test_each_node_that_runs_kuma_can_parse_it(tmp_path: Path) -> None:
     """1.23 runs on Node 14, whose language is that of 2020. Older ones parse 2019's."""
     found = parse(AGENT, 2019)
@@ -41,7 +44,7 @@ def test_each_node_that_runs_kuma_can_parse_it(tmp_path: Path) -> None:
     assert parse(newer, 2021).returncode == 0
 
 
-@pytest.mark.kuma
+@needs_node
 def test_node_s_own_tests_pass() -> None:
     environment = {
         name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ
