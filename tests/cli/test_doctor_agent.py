@@ -63,11 +63,9 @@ class Greeter:
 @pytest.fixture
 def place(world: World) -> Iterator[Path]:
     """A socket's path that this instance is told; nobody listens there yet."""
-    folder = short_folder()
-    world.monkeypatch.setenv("REPLICATOR_AGENT_SOCKET", str(folder / "agent.sock"))
-    yield folder / "agent.sock"
-    (folder / "agent.sock").unlink(missing_ok=True)
-    folder.rmdir()
+    with short_folder() as folder:
+        world.monkeypatch.setenv("REPLICATOR_AGENT_SOCKET", str(folder / "agent.sock"))
+        yield folder / "agent.sock"
 
 
 @pytest.fixture

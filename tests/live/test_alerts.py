@@ -6,7 +6,9 @@ take longer than its interval: Kuma sets its timer to 1 ms, and a check is nearl
 
 from __future__ import annotations
 
+import itertools
 import time
+from functools import partial
 
 import pytest
 
@@ -58,6 +60,11 @@ class Monitor:
     def beats(self) -> list[dict[str, object]]:
         return self.kuma.beats(self.id)
 
+    def wait_asked(self) -> None:
+        """Wait until a check begins."""
+        seen = len(self.web.times(self.path))
+        wait_until(lambda: len(self.web.times(self.path)) > seen, f"{self.path} is asked for")
+
     def asked(self, edit: int) -> list[float]:
         return self.web.times(f"{self.path}?{edit}")
 
@@ -82,7 +89,7 @@ def test_edits_of_a_monitor_without_a_quiet_moment_reach_it(watched: Watched) ->
         began = time.monotonic()
         monitor.edit()
         assert time.monotonic() - began < 8, "the rest of a check, and no more"
-        wait_until(lambda edit=edit: monitor.asked(edit), "the new value", 8)
+        wait_until(partial(monitor.asked, edit), "the new value", 8)
     assert monitor.alerts == []
 
 
@@ -91,9 +98,8 @@ def test_a_check_in_flight_that_turns_alerts_once(watched: Watched, interval: in
     monitor = Monitor(watched, interval=interval)
     monitor.wait(UP)
     for status in (500, 200):
-        seen = len(watched.web.times(monitor.path))
         monitor.answer(status, 3)
-        wait_until(lambda seen=seen: len(watched.web.times(monitor.path)) > seen, "in flight")
+        monitor.wait_asked()
         time.sleep(0.5)
         monitor.edit()
         monitor.wait(UP if status == 200 else DOWN)
@@ -111,7 +117,7 @@ def test_edits_use_up_no_retry(watched: Watched) -> None:
     beats = watched.kuma.wait_beats(monitor.id, first + 3)[first - 1 :]
     times = [at for at, asked in watched.web.asked if asked.startswith(monitor.path)][-4:]
     assert [b["status"] for b in beats] == [PENDING] * 4
-    assert all(3.6 < after - before < 5.5 for before, after in zip(times, times[1:], strict=False))
+    assert all(3.6 < after - before < 5.5 for before, after in itertools.pairwise(times))
     if not is_1():
         assert [b["retries"] for b in beats] == [1, 2, 3, 4]
     assert monitor.alerts == []

@@ -28,7 +28,7 @@ from tests.support.kuma_server import (
     kuma_environment,
 )
 from tests.support.live_kuma import UP, Web
-from tests.support.mariadb import short_folder
+from tests.support.mariadb import new_short_folder
 from tests.support.openers import opened
 from tests.support.supervised import USER, Side
 from tests.support.tools import kuma_dir, restic_018
@@ -42,7 +42,7 @@ class SideCar:
 
     def __init__(self, folder: Path, web: Web) -> None:
         self.web = web
-        self.run = short_folder()
+        self.run = new_short_folder()
         self.agent_file = folder / "agent" / FILE.name
         self.socket = self.run / "agent.sock"
         self.log = folder / "kuma.log"

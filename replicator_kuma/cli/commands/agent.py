@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from replicator_kuma.cli.options import voice_options
+from replicator_kuma.cli.options import common_options
 from replicator_kuma.cli.output import Voice
 
 
@@ -19,8 +19,8 @@ from replicator_kuma.cli.output import Voice
     type=click.Path(),
     help="The folder; it is made where it is missing.",
 )
-@voice_options(with_json=False)
-def command(folder: str, voice: Voice) -> None:
+@common_options()
+def command(folder: str, overrides: dict[str, str], voice: Voice) -> None:
     """Put the agent's file where a Kuma loads it that `replicator run` does not start.
 
     The file is replaced in one step, so that a starting Kuma always finds a whole one. Kuma's user
@@ -33,4 +33,6 @@ def command(folder: str, voice: Voice) -> None:
     """
     from replicator_kuma.adapters.kuma.agent.launch import install
 
-    voice.did(f"put {install(Path(folder).absolute())} in place")
+    file = install(Path(folder).absolute())
+    voice.data({"installed": str(file)})
+    voice.did(f"put {file} in place")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 
 from replicator_kuma.adapters.repository.pair import SECOND
 from replicator_kuma.base.errors import ReplicatorError
@@ -50,8 +51,8 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("Uptime Kuma", setup.kuma),
     ("changes", agent.changes),
     ("promoted", remembered(memory.promoted)),
-    ("damage", remembered(damage("repository"))),
-    ("damage", remembered(damage(SECOND))),
+    ("damage", remembered(partial(damage, "repository"))),
+    ("damage", remembered(partial(damage, SECOND))),
     ("last drill", remembered(memory.last_drill)),
     ("applies", remembered(memory.applies)),
     ("last cycle", remembered(memory.last_cycle)),

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from replicator_kuma.adapters.database import Store
 from replicator_kuma.adapters.database.db_config import Login
 from replicator_kuma.adapters.database.mariadb.connection import (
     CONNECT_TIMEOUT,
@@ -45,8 +46,11 @@ _LEAVING = 0.5
 """Seconds until a closed connection has left the server's list."""
 
 
-class MariadbStore:
-    """One database of a MariaDB (or MySQL) server; each call makes a new connection."""
+class MariadbStore(Store):
+    """One database of a MariaDB (or MySQL) server; each call makes a new connection.
+
+    It makes no copy for a `rehearsal`: that needs rights that Kuma's login may lack.
+    """
 
     engine = "mariadb"
     outlives_us = True
@@ -189,14 +193,6 @@ class MariadbStore:
     def purge_history(self) -> int:
         with self.connect() as link:
             return MariadbHistory(link.all, link.run, _tables(link)).purge()
-
-    def obstacles(self, tables: Collection[str]) -> list[str]:
-        """Always empty: `check_writable` has run the statements."""
-        return []
-
-    def rehearsal(self, folder: Path) -> contextlib.AbstractContextManager[None]:
-        """Always None: to make a copy needs rights that Kuma's login may lack."""
-        return contextlib.nullcontext()
 
     @contextlib.contextmanager
     def scratch(self, data_dir: Path) -> Iterator[MariadbStore]:
