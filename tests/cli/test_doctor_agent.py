@@ -20,7 +20,6 @@ from replicator_kuma.daemon.heartbeat import Beat
 from tests.adapters.kuma.programs import recorder
 from tests.cli.conftest import World
 from tests.support.mariadb import short_folder
-from tests.support.waiting import wait_until
 
 SOMEBODY = 12345
 
@@ -198,23 +197,6 @@ def test_two_users_are_told_that_one_has_to_do(world: World, place: Path) -> Non
     assert f"WARN Kuma is user {SOMEBODY}, and {place.parent} belongs to user 0" in told(world)[1]
     os.chown(place.parent, SOMEBODY, SOMEBODY)
     assert len(told(world)) == 1
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="gives a socket away")
-def test_a_socket_of_somebody_else_is_not_spoken_to(world: World, place: Path) -> None:
-    pid = os.fork()
-    if pid == 0:  # a process of another user
-        place.parent.chmod(0o777)
-        os.setuid(SOMEBODY)
-        Greeter(place)._thread.join()
-        os._exit(0)
-    try:
-        wait_until(place.exists, "its socket")
-        (said, *_) = told(world)
-        assert f"is a process of user {SOMEBODY}, and not of Kuma's" in said
-    finally:
-        os.kill(pid, 9)
-        os.waitpid(pid, 0)
 
 
 def test_the_file_is_put_in_place_for_all_to_read(tmp_path: Path) -> None:
