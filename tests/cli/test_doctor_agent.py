@@ -17,6 +17,8 @@ from replicator_kuma.adapters.kuma.agent.launch import FILE, digest, install
 from replicator_kuma.base.errors import KumaError
 from replicator_kuma.daemon import heartbeat
 from replicator_kuma.daemon.heartbeat import Beat
+from replicator_kuma.replication.state import transitions
+from replicator_kuma.replication.state.file import StateFile
 from tests.adapters.kuma.programs import recorder
 from tests.cli.conftest import World
 from tests.support.mariadb import short_folder
@@ -171,6 +173,8 @@ def test_others_get_variables_or_a_word(world: World, place: Path, service: str)
     assert said.startswith(f"WARN {how}: no agent listens at {place}\n")
     if service == "child":
         assert "Restart replicator run: it loads the agent." in said
+        StateFile(world.replica / "replicator").change(transitions.agent_hung, digest())
+        assert "It hung in Kuma before" in told(world)[0]
     else:
         assert 'NODE_OPTIONS="--require /usr/local/lib/replicator-kuma/agent.cjs"' in said
         assert f'REPLICATOR_AGENT_SOCKET="{place}"' in said
