@@ -13,6 +13,7 @@ from replicator_kuma.config import build
 from replicator_kuma.config.settings import Settings
 from replicator_kuma.daemon import heartbeat
 from replicator_kuma.replication.apply.choose import Choice, look, restart_due
+from replicator_kuma.replication.state.file import StateFile
 from replicator_kuma.reports.doctor.findings import Context, Found, Level
 
 PLACE = Path("/usr/local/lib/replicator-kuma")
@@ -65,10 +66,15 @@ def _again(service: str) -> str:
 
 
 def _what_to_do(said: Settings, service: str, choice: Choice) -> str:
-    """How this Kuma gets the agent, if it has none; else the hint of the reason."""
+    """How this Kuma gets the agent, if it has none; else the hint of the reason.
+
+    Raises StateError.
+    """
     if not choice.absent:
         return choice.hint
     if service == "child":
+        if StateFile(said.state_dir).load().running.agent_hung == digest():
+            return "It hung in Kuma before: it is loaded again once replicator-kuma is upgraded."
         return (
             f"Restart replicator run: it loads the agent. Is {SOCKET} the same for it and for this "
             "command? Kuma's log says why the agent cannot serve."
