@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from replicator_kuma.adapters.database import ADDED, Reader, Writer, named_triggers
@@ -65,9 +65,23 @@ def carry_out(instance: Instance, planned: Planned, note: Callable[[Planned], No
 def _write(instance: Instance, planned: Planned) -> None:
     """Read the rows again, write, read back, commit: one transaction. Raises _Changed.
 
-    If the database's files prove that nobody has written since, the rows are not read again.
+    Kuma's requests wait for as long as the transaction holds the database. So the rows are read
+    again right before it, and in it only tables that may have been written since. If the
+    database's fingerprint proves that nobody has written, no row is read again.
     """
     todo, opened = planned.plan, False
+    rows, known = planned.live.manifest, planned.observation.fingerprint
+    dangling = {found.table for found in planned.observation.dangling}
+
+    def look(reader: Reader) -> None:
+        if known and reader.fingerprint() == known:
+            return
+        for name in rows.tables:
+            if reader.dangling(select(reader.schema, name)):
+                dangling.add(name)
+        if not _same(rows, reader, rows.tables):
+            raise _Changed
+
     pending = instance.state.load().applying.pending
     assert pending is not None
     # before the lock: Kuma's requests wait for as long as we hold it
@@ -75,14 +89,15 @@ def _write(instance: Instance, planned: Planned) -> None:
     effect("writing noted")
     try:
         effect("opening the transaction")
-        with instance.store.write() as writer:
+        with instance.store.write(look) as writer:
             opened = True
-            before = planned.observation.fingerprint
-            untouched = before and writer.fingerprint() == before
-            if planned.observation.dangling or not untouched:
-                for name in planned.live.manifest.tables:
+            again = set(rows.tables).difference(writer.unchanged)
+            if again and known and writer.fingerprint() == known:
+                again.clear()
+            for name in rows.tables:
+                if name in again or name in dangling:
                     writer.sweep(select(writer.schema, name))
-            if not untouched and not _same(planned.live.manifest, writer):
+            if not _same(rows, writer, again):
                 raise _Changed
             execute(writer, todo, back=pending.rollback)
             verify(writer, todo, planned.wanted.manifest)
@@ -92,16 +107,16 @@ def _write(instance: Instance, planned: Planned) -> None:
         raise
 
 
-def _same(planned: Manifest, writer: Reader) -> bool:
-    """Whether the live rows are still those of the plan.
+def _same(planned: Manifest, reader: Reader, tables: Iterable[str]) -> bool:
+    """Whether the live rows of these tables are still those of the plan.
 
     Compares the ids of rows without a key; ignores runtime columns of other rows.
     """
-    entries, _named = write_tables(None, writer, planned.tables)
+    entries, _named = write_tables(None, reader, tables)
     return all(
-        entries[name].sha256 == entry.sha256
-        and (entries[name].runtime == entry.runtime or not TABLES[name].unkeyed)
-        for name, entry in planned.tables.items()
+        entry.sha256 == planned.tables[name].sha256
+        and (entry.runtime == planned.tables[name].runtime or not TABLES[name].unkeyed)
+        for name, entry in entries.items()
     )
 
 
@@ -128,7 +143,8 @@ def rehearse(instance: Instance, planned: Planned) -> None:
         raise unusable("cannot make a copy to try the changes on", error) from error
     except (DatabaseError, SnapshotRefused) as error:
         with instance.store.read() as reader:
-            unchanged = _same(planned.live.manifest, reader)
+            rows = planned.live.manifest
+            unchanged = _same(rows, reader, rows.tables)
             names = ", ".join(named_triggers(reader)[:5])
         if not unchanged:
             log.debug("the rows changed meanwhile: what was tried proves nothing: %s", error)

@@ -6,10 +6,11 @@ import contextlib
 import copy
 import dataclasses
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from replicator_kuma.adapters.database import Reader
 from replicator_kuma.adapters.database.db_config import Login
 from replicator_kuma.adapters.database.mariadb.connection import (
     CONNECT_TIMEOUT,
@@ -107,7 +108,8 @@ class MariadbStore:
             yield MariadbReader(link, self._settings)
 
     @contextlib.contextmanager
-    def write(self) -> Iterator[MariadbWriter]:
+    def write(self, look: Callable[[Reader], object] | None = None) -> Iterator[MariadbWriter]:
+        """See `Store.write`; never calls ``look``: InnoDB tells nobody what was written."""
         with self.connect() as link:
             # nobody can change the rows that were read before the commit, not even a running Kuma
             link.run("SET SESSION TRANSACTION ISOLATION LEVEL SERIALIZABLE")
