@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from replicator_kuma.adapters.database import ADDED, Reader, Writer, named_triggers
@@ -32,7 +32,10 @@ from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.state import transitions
 
 READ_BACK_ROWS = 2_000
-"""Up to this many changed rows are read back one by one; for more, all tables are hashed."""
+"""Up to this many changed rows are held in memory, compared and read back one by one.
+
+For more, all tables are hashed after they were written.
+"""
 _CHUNK = 400
 _TRIES = 3
 _HINT = f"Kuma was not stopped for it. {ADDED}"
@@ -69,7 +72,8 @@ def _write(instance: Instance, planned: Planned) -> None:
     again right before it, and in it only tables that may have been written since. If the
     database's fingerprint proves that nobody has written, no row is read again.
     """
-    todo, opened = planned.plan, False
+    opened, few = False, planned.plan.size <= READ_BACK_ROWS
+    todo = planned.plan.hold() if few else planned.plan
     rows, known = planned.live.manifest, planned.observation.fingerprint
     dangling = {found.table for found in planned.observation.dangling}
 
@@ -97,7 +101,7 @@ def _write(instance: Instance, planned: Planned) -> None:
             for name in rows.tables:
                 if name in again or name in dangling:
                     writer.sweep(select(writer.schema, name))
-            if not _same(rows, writer, again):
+            if not _same(rows, writer, again) or (few and not _holds_old(writer, todo)):
                 raise _Changed
             execute(writer, todo, back=pending.rollback)
             verify(writer, todo, planned.wanted.manifest)
@@ -227,21 +231,36 @@ def _takes_rows(table: TablePlan) -> bool:
     return bool(table.counts.deleted or table.counts.replaced or table.counts.moved)
 
 
+def _holds_old(writer: Writer, todo: Plan) -> bool:
+    """Whether the rows that the plan changes are those from which it was made.
+
+    What was written since they were read is known by other means; this does not rely on them.
+    """
+    for table in todo.tables:
+        old = {c.key: c.old for c in todo.changes(table) if c.old is not None}
+        absent = [c.key for c in todo.changes(table, "+", "=+") if c.key not in old]
+        if not _are(writer, table, old, absent):
+            return False
+    return True
+
+
 def _reads_back(writer: Writer, todo: Plan, table: TablePlan) -> bool:
-    if not table.counts.real and not table.counts.moved:
-        return True
+    new = {c.key: _written(c) for c in todo.changes(table) if c.new is not None}
+    return _are(writer, table, new, [c.key for c in todo.changes(table) if c.key not in new])
+
+
+def _are(
+    writer: Writer, table: TablePlan, rows: Mapping[Any, tuple[Any, ...]], absent: Iterable[Any]
+) -> bool:
+    """Whether a table holds these rows (by key; as many columns as given) and no absent key."""
     chosen = select(writer.schema, table.name)
-    wanted = {c.key: _written(c) for c in todo.changes(table) if c.new is not None}
-    gone = [c.key for c in todo.changes(table) if c.new is None and c.key not in wanted]
-    keys = [*wanted, *gone]
     id_at = chosen.columns.index("key" if table.name == "setting" else "id")
-    found = {}
+    encode, keys, found = values.encode, [*rows, *absent], dict[Any, bytes]()
     for start in range(0, len(keys), _CHUNK):
         for row in writer.rows(chosen, keys[start : start + _CHUNK]):
-            length = len(wanted.get(row[id_at], row))
-            found[row[id_at]] = row[:length]
-    encode = values.encode
-    return {k: encode(v) for k, v in found.items()} == {k: encode(v) for k, v in wanted.items()}
+            length = len(rows.get(row[id_at], row))
+            found[row[id_at]] = encode(row[:length])
+    return found == {key: encode(row) for key, row in rows.items()}
 
 
 def _written(change: Change) -> tuple[Any, ...]:
