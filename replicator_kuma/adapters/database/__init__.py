@@ -146,13 +146,18 @@ class Store(Protocol):
         """One consistent read; never blocks Kuma, never writes."""
 
     def write(
-        self, look: Callable[[Reader], object] | None = None
+        self,
+        look: Callable[[Reader], object] | None = None,
+        monitors: Collection[int] | None = None,
     ) -> AbstractContextManager[Writer]:
         """One transaction; rolled back when the block raises.
 
         ``look`` reads what the block relies on. It is called right before the transaction, while
         others may write, if the engine can prove later what they have not written
         (`Writer.unchanged`). What it raises is raised on.
+
+        ``monitors``: the block changes the rows of no others. An engine that locks rows then lets
+        Kuma write heartbeats of all others meanwhile.
         """
 
     def exists(self) -> bool:

@@ -93,7 +93,7 @@ def _write(instance: Instance, planned: Planned) -> None:
     effect("writing noted")
     try:
         effect("opening the transaction")
-        with instance.store.write(look) as writer:
+        with instance.store.write(look, _monitors(todo) if few else None) as writer:
             opened = True
             again = set(rows.tables).difference(writer.unchanged)
             if again and known and writer.fingerprint() == known:
@@ -109,6 +109,12 @@ def _write(instance: Instance, planned: Planned) -> None:
         if not opened:  # a server that does not answer now would leave it in doubt
             instance.state.change(transitions.pending_is, pending)
         raise
+
+
+def _monitors(todo: Plan) -> list[int]:
+    """The monitors whose rows a plan changes."""
+    tables = (t for t in todo.tables if t.name == "monitor")
+    return [int(change.key) for table in tables for change in todo.changes(table)]
 
 
 def _same(planned: Manifest, reader: Reader, tables: Iterable[str]) -> bool:

@@ -153,7 +153,11 @@ class SqliteStore:
         raise AssertionError("unreachable")
 
     @contextlib.contextmanager
-    def write(self, look: Callable[[Reader], object] | None = None) -> Iterator[SqliteWriter]:
+    def write(
+        self,
+        look: Callable[[Reader], object] | None = None,
+        monitors: Collection[int] | None = None,
+    ) -> Iterator[SqliteWriter]:
         connection = self.connect()
         try:
             with explained():
