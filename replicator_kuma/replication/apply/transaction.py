@@ -47,10 +47,10 @@ class _Changed(Exception):
     """The live rows are no longer those of the plan."""
 
 
-def carry_out(instance: Instance, planned: Planned, note: Callable[[Planned], None]) -> None:
+def carry_out(instance: Instance, planned: Planned, note: Callable[[Planned], None]) -> Planned:
     """Write a noted plan and put its files in place; plan again if rows changed meanwhile.
 
-    ``note`` is called with each new plan. Raises DatabaseError, SnapshotRefused, StateError.
+    ``note`` is called with each new plan; the last one is returned. Raises DatabaseError, SnapshotRefused, StateError.
     """
     for _ in range(_TRIES):
         try:
@@ -61,7 +61,7 @@ def carry_out(instance: Instance, planned: Planned, note: Callable[[Planned], No
             note(planned)
         else:
             staging.finish(instance.data_dir, planned.plan.files)
-            return
+            return planned
     raise DatabaseLocked("Kuma's rows changed all the time while they were compared")
 
 
@@ -128,6 +128,18 @@ def _same(planned: Manifest, reader: Reader, tables: Iterable[str]) -> bool:
         and (entry.runtime == planned.tables[name].runtime or not TABLES[name].unkeyed)
         for name, entry in entries.items()
     )
+
+
+def changed_since(instance: Instance, planned: Planned) -> list[str]:
+    """The tables that are no longer as `carry_out` has left them. Raises DatabaseErrors.
+
+    It has compared, written and read back in one transaction. So what differs is another program's
+    whole edit beside it or after it, and is left to the next cycle.
+    """
+    wanted = planned.wanted.manifest.tables
+    with instance.store.read() as reader:
+        entries, _named = write_tables(None, reader, planned.live.manifest.tables)
+    return [name for name, entry in entries.items() if entry.sha256 != wanted[name].sha256]
 
 
 def rehearse(instance: Instance, planned: Planned) -> None:
