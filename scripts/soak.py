@@ -122,6 +122,7 @@ def calm(fleet: Fleet, chance: random.Random, listing: Listing) -> None:
         fleet.edit(chance)
         settle(fleet)
         assert len(listing()) == before + 1, "one change, one snapshot"
+        wait_until(lambda: not fleet.stale(), "Kuma's memory to equal its rows", SETTLE, every=0.3)
 
 
 def soak(kind: str, seed: int, minutes: float, folder: Path) -> None:
@@ -146,6 +147,8 @@ def soak(kind: str, seed: int, minutes: float, folder: Path) -> None:
             repeats = check_history(fleet, tally, listed)
             assert fleet.bad() == [], "a kill was taken for a judgement on a snapshot"
             calm(fleet, chance, listing)
+            live, restarts = fleet.applies()
+            assert live, "no change was live"
             fleet.stop()
             for side in fleet.replicas:
                 assert [*damage(side.database), *orphans(side.database)] == []
@@ -157,7 +160,8 @@ def soak(kind: str, seed: int, minutes: float, folder: Path) -> None:
     say(
         f"{kind}: {tally.edits} edits, {tally.kills} kills, {tally.kuma_kills} of Kuma alone, "
         f"{tally.outages} outages, "
-        f"{fleet.restarts} restarts, {fleet.looks} looks at whole rows; {len(listed)} snapshots, "
+        f"{fleet.restarts} restarts, {live} changes live and {restarts} by a restart of Kuma, "
+        f"{fleet.looks} looks at whole rows; {len(listed)} snapshots, "
         f"{repeats} of them again after an end that nobody saw; all equal {seconds:.0f} s after "
         f"the storm; then {CALM_EDITS} changes, {CALM_EDITS} snapshots"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import signal
@@ -10,6 +11,7 @@ import sqlite3
 import time
 from pathlib import Path
 
+from replicator_kuma.adapters.kuma.agent.client import Agent
 from replicator_kuma.base.errors import DatabaseError
 from replicator_kuma.dump.format import write_tables
 from replicator_kuma.dump.manifest import digest
@@ -52,13 +54,18 @@ class Fleet:
         return [self.leader, *self.replicas]
 
     def _side(self, folder: Path, name: str, mode: str, url: str) -> Side:
+        notes = folder / f"{name}-kuma"
+        notes.mkdir(parents=True)
+        # one replica has a Kuma that is restarted for each change
+        behaviour = {"agent": name != "replica-3"}
+        (notes / "behaviour.json").write_text(json.dumps(behaviour))
         return Side(
             folder,
             name,
             mode,
             # an old restic beside new ones, on one repository
             restic_014() if name == "replica-2" else restic_018(),
-            notes=folder / f"{name}-kuma",
+            notes=notes,
             PYTHONPATH=str(ROOT),
             RESTIC_REPOSITORY=url,
             RESTIC_PASSWORD=PASSWORD,
@@ -150,6 +157,21 @@ class Fleet:
             contents = [logo.read_bytes() if logo.exists() else b"" for logo in logos]
             found += [] if contents[0] == contents[1] else [f"{replica.name}: logo"]
         return found
+
+    def stale(self) -> list[str]:
+        """Replicas whose running Kuma holds other rows in memory than its database has."""
+        live = [side for side in self.replicas if side.name != "replica-3"]
+        return [
+            f"{side.name}: {differs}"
+            for side in live
+            if (differs := Agent(side.data_dir / "replicator" / "agent.sock").differ())
+        ]
+
+    def applies(self) -> tuple[int, int]:
+        """How many changes the replicas' Kumas took while they ran, and how many by a restart."""
+        logs = "".join(side.log for side in self.replicas)
+        live = logs.count("without a restart of Kuma")
+        return live, logs.count(" applied 1.") - live
 
     # --- lives ------------------------------------------------------------------------------
 

@@ -34,6 +34,7 @@ def show_preview(
     reads, and plans in a scratch folder of its own.
     """
     from replicator_kuma.cli.dispatch import opened
+    from replicator_kuma.dump import change_words
     from replicator_kuma.replication.replica.preview import preview as previewed
     from replicator_kuma.reports.changes import snapshot_as_dict
     from replicator_kuma.reports.document import as_json
@@ -45,7 +46,7 @@ def show_preview(
         opened(settings, progress) as instance,
         previewed(instance, snapshot, at) as preview,
     ):
-        by_mode = settings.mode is not Mode.BACKUP
+        by_mode, summary = settings.mode is not Mode.BACKUP, preview.plan.summary
         hold = preview.hold if by_mode else None
         leads = promoted(preview.state) if by_mode else None
         named = snapshot is not None or at is not None
@@ -63,19 +64,19 @@ def show_preview(
                 "snapshot": snapshot_as_dict(preview.snapshot),
                 "holding": as_json(holding(hold)),
                 "promoted": as_json(leads),
-                "sentence": preview.summary.sentence(),
-                "changes_by_table": preview.summary.as_dict(),
+                "sentence": summary.sentence(),
+                "changes_by_table": summary.as_dict(),
                 "command": command or None,
             }
-            stream_object(head, "changes", preview.changes())
+            stream_object(head, "changes", change_words.changes(preview.plan))
             return
         if leads is not None:
             voice.show(f"{leads.sentence}; until then no restore by itself changes the rows here")
         position, leader = preview.snapshot.position, preview.snapshot.label.leader
         if hold is not None:
             voice.show(_held(hold, position, named=named))
-        voice.show(f"to {position} of {leader}: {preview.summary.sentence()}")
-        for line in preview.words():
+        voice.show(f"to {position} of {leader}: {summary.sentence()}")
+        for line in change_words.lines(preview.plan):
             voice.show(line)
         if command:
             voice.show(f"nothing was changed; to do it: {command}")
@@ -88,12 +89,8 @@ def show_preview(
 
 def _unpublished(preview: Preview) -> bool:
     """Whether rows were edited here since the last publish; a rollback refuses to lose them."""
-    from replicator_kuma.replication.leader.decide import equivalence_key
-
-    published, live = preview.state.leading.published, preview.live_digest
-    if published is None or live == published.digest:
-        return False
-    return preview.state.leading.equivalent != equivalence_key(published, live)
+    leading, live = preview.state.leading, preview.live_digest
+    return leading.published is not None and not leading.equals(leading.published, live)
 
 
 def _command(words: Sequence[str], overrides: Mapping[str, str]) -> str:

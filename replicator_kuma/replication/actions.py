@@ -121,11 +121,7 @@ class Backup(Cycle):
         try:
             return self._cycle(instance.under(run))
         except RepositoryMissing:
-            state = instance.state.load()
-            known = any(
-                (state.leading.published, state.leading.publishing, state.following.applied)
-            )
-            if known or not instance.supervised:
+            if instance.state.load().knows_fleet or not instance.supervised:
                 raise
             if instance.repository.init():
                 logger.info("created the repository")

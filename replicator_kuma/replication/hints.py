@@ -71,10 +71,9 @@ def advise(error: ReplicatorError, leads: bool | None, state: State) -> None:
         error.hint = _NO_SNAPSHOT[leads]
     if error.hint != type(error).hint:
         return
-    known = state.has_snapshot or state.leading.publishing is not None
     hints = {
         RepositoryLost: _LOST,
-        RepositoryMissing: _MISSING_BEFORE if known else _MISSING_FIRST,
+        RepositoryMissing: _MISSING_BEFORE if state.knows_fleet else _MISSING_FIRST,
         SnapshotRefused: _REFUSED,
         NothingKept: _NOTHING_KEPT,
     }

@@ -83,10 +83,6 @@ def never() -> bool:
     return False
 
 
-def nothing() -> None:
-    """Does nothing: there is nothing to wait for."""
-
-
 class Way(Enum):
     """REPLICATOR_APPLY: how a running Kuma gets new rows."""
 
@@ -150,7 +146,7 @@ class Instance:
     """how the current action is carried out; each action gets a copy with its own (`under`)"""
     listens: Callable[[], bool] | None = None
     """whether a process listens at Kuma's address; None: unknown"""
-    answers: Callable[[], None] = nothing
+    answers: Callable[[], None] = lambda: None
     """waits until a running Kuma answers at its address; raises KumaError: after a stop we could
     not see that it is back"""
     up: Callable[[], bool] = never
@@ -183,7 +179,7 @@ class Instance:
         return replace(self, run=run)
 
     def look_for_store(self) -> Instance:
-        """A copy with the database that Kuma uses now; raises SettingsError, DatabaseError."""
+        """Find the database that Kuma uses now; raises SettingsError, DatabaseError."""
         if self.find_store is not None:
             self.store = self.find_store()
         return self

@@ -9,6 +9,7 @@ import stat
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from replicator_kuma.adapters.database import Reader
 from replicator_kuma.base.errors import DatabaseError
@@ -79,7 +80,9 @@ def observe(
     """
     for attempt in range(_TRIES):
         before = dict(file_stats(instance.data_dir))
-        target = folder and _scratch(folder, attempt)
+        target = folder and folder.with_name(f"{folder.name}.{attempt}.part")
+        if target is not None:
+            target.mkdir(mode=0o700, parents=True)
         try:
             observation = _observe_once(instance, target, marked, publishing)
         except OSError as error:
@@ -97,13 +100,20 @@ def observe(
     )
 
 
+class Observed(NamedTuple):
+    """The live rows and files as they were read."""
+
+    live: Dump
+    observation: Observation
+
+
 def observed_dump(
     instance: Instance, name: str, *, marked: bool = False, publishing: bool = False
-) -> tuple[Dump, Observation]:
+) -> Observed:
     """The instance's dump in a new scratch folder of the work folder."""
     folder = instance.work / name
     observation = observe(instance, folder, marked=marked, publishing=publishing)
-    return Dump(folder, observation.manifest), observation
+    return Observed(Dump(folder, observation.manifest), observation)
 
 
 def write_audited(
@@ -113,12 +123,6 @@ def write_audited(
     for name in tables:
         twice(select(reader.schema, name), reader.query)
     return write_tables(folder, reader, tables, audited)
-
-
-def _scratch(folder: Path, attempt: int) -> Path:
-    scratch = folder.with_name(f"{folder.name}.{attempt}.part")
-    scratch.mkdir(mode=0o700, parents=True)
-    return scratch
 
 
 def _observe_once(

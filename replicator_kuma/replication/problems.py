@@ -132,16 +132,9 @@ def work_ended(
         works = f"{name} works again"
         clear(instance, what, lambda _was: send(message, works, end), also=also, now=now)
         return
-    raise_(
-        instance,
-        what,
-        type(end).__name__,
-        describe(end),
-        partial(_send_failed, instance, end, name, message),
-        goes_by=flaps and isinstance(end, ReplicatorError) and end.retryable,
-        also=also,
-        now=now,
-    )
+    goes_by = flaps and isinstance(end, ReplicatorError) and end.retryable
+    kind, tell = type(end).__name__, partial(_send_failed, instance, end, name, message)
+    raise_(instance, what, kind, describe(end), tell, goes_by=goes_by, also=also, now=now)
 
 
 def tell_failed(instance: Instance, what: str, error: Exception, name: str, message: Kind) -> None:

@@ -114,13 +114,10 @@ def _failed(instance: Instance, role: str, error: Exception, now: float) -> None
     )
 
     def noted(state: State) -> State:
-        fresh_at, refused = freshness.after_failure(state, error)
-        return transitions.cycle_failed(state, last, role, fresh_at=fresh_at, refused=refused)
+        return transitions.cycle_ended(state, last, role, freshness.after_failure(state, error))
 
-    name = _name(role)
-    problems.work_ended(
-        instance, CYCLE, error, name, Kind.FAILURES, flaps=True, also=noted, now=now
-    )
+    kind, name = Kind.FAILURES, _name(role)
+    problems.work_ended(instance, CYCLE, error, name, kind, flaps=True, also=noted, now=now)
 
 
 def _succeeded(instance: Instance, role: str, result: CycleResult, now: float) -> None:
@@ -128,10 +125,8 @@ def _succeeded(instance: Instance, role: str, result: CycleResult, now: float) -
     waits = result.waits_until
 
     def noted(state: State) -> State:
-        fresh_at, refused = freshness.after_success(state, last.outcome, now)
-        return transitions.cycle_succeeded(
-            state, last, role, waits_until=waits, fresh_at=fresh_at, refused=refused
-        )
+        fresh = freshness.after_success(state, last.outcome, now)
+        return transitions.cycle_ended(state, last, role, fresh, waits_until=waits)
 
     if waits and instance.state.load().failing_since:
         # the failed apply was put off, not retried: it may still fail

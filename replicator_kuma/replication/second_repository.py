@@ -59,23 +59,14 @@ def look_who_is_away(instance: Instance) -> None:
     if _cut_short(errors):
         return
     for name, error in errors.items():
-        _tell_away(instance, name, error)
+        why = why_away(name, error)
+        to_do = _GONE if isinstance(error, RepositoryMissing) else error.hint
+        words = f"{called(name)} is away: {why}. {to_do}"
+        tell = partial(log.warning, "only one of two repositories is read: %s", words)
+        problems.raise_(instance, AWAY + name, AWAY, why, tell)
     for each in instance.state.load().away:
         if each.name not in errors:
             problems.clear(instance, AWAY + each.name, partial(_tell_back, instance))
-
-
-def _tell_away(instance: Instance, name: str, error: ReplicatorError) -> None:
-    why = why_away(name, error)
-    to_do = _GONE if isinstance(error, RepositoryMissing) else error.hint
-    words = f"{called(name)} is away: {why}. {to_do}"
-    problems.raise_(
-        instance,
-        AWAY + name,
-        AWAY,
-        why,
-        lambda: log.warning("only one of two repositories is read: %s", words),
-    )
 
 
 def _tell_back(instance: Instance, was: Problem) -> None:
@@ -134,14 +125,9 @@ def _note(instance: Instance) -> tuple[tuple[str, ...], bool]:
     warnings = tuple(_lags(name, error, names) for name, error in errors.items())
     before, now = instance.state.load().lagging, "; ".join(warnings)
     if now:
-        problems.raise_(
-            instance,
-            LAGGING,
-            LAGGING,
-            now,
-            lambda: instance.notifier.send(Kind.FAILURES, "a repository lags behind", now),
-            goes_by=all(error.retryable for error in errors.values()),
-        )
+        tell = partial(instance.notifier.send, Kind.FAILURES, "a repository lags behind", now)
+        passes = all(error.retryable for error in errors.values())
+        problems.raise_(instance, LAGGING, LAGGING, now, tell, goes_by=passes)
     elif before:
         problems.clear(instance, LAGGING, lambda _was: _tell_equal(instance))
     if pair is None:
@@ -151,11 +137,8 @@ def _note(instance: Instance) -> tuple[tuple[str, ...], bool]:
 
 def _tell_equal(instance: Instance) -> None:
     if instance.pair is not None:  # None: the lagging one was removed
-        instance.notifier.send(
-            Kind.FAILURES,
-            "both repositories are equal again",
-            "what lagged behind has the newest snapshot",
-        )
+        said = "what lagged behind has the newest snapshot"
+        instance.notifier.send(Kind.FAILURES, "both repositories are equal again", said)
 
 
 def _cut_short(errors: Mapping[str, ReplicatorError]) -> bool:

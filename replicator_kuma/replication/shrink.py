@@ -17,7 +17,7 @@ from replicator_kuma.base.errors import RepositoryError, ShrinkRefused
 from replicator_kuma.dump import values
 from replicator_kuma.dump.format import Dump
 from replicator_kuma.dump.plan import Plan
-from replicator_kuma.replication.state.records import SnapshotRef
+from replicator_kuma.replication.state.records import SnapshotRef, highest
 from replicator_kuma.replication.state.state import State
 
 FROM = 10
@@ -77,7 +77,12 @@ def shrinks(
     if not limit.exceeded(before.monitors, count, monitors):
         if gone is None or not limit.exceeded(before.monitors, before.monitors, monitors):
             return False
-        found = _counted(gone, allowed)
+        try:
+            found = gone()
+        except RepositoryError:
+            if not allowed:
+                raise
+            found = None
         if found is None:
             return allowed
         count, there = found, ", with others in their place"
@@ -128,15 +133,6 @@ def counted_files(noted: tuple[str, ...], digest: str) -> int | None:
     return None
 
 
-def _counted(gone: Callable[[], int | None], allowed: bool) -> int | None:
-    try:
-        return gone()
-    except RepositoryError:
-        if allowed:
-            return None
-        raise
-
-
 def gone(todo: Plan, wanted: Dump) -> int:
     """How many monitors the plan removes that ``wanted`` lacks: deleted, or replaced by others.
 
@@ -170,18 +166,16 @@ def identities(dump: Dump, first: int) -> tuple[str, str]:
 
 def held(state: State) -> SnapshotRef | None:
     """The snapshot whose rows are here: of an apply, confirmed or not, or of the last publish."""
-    if state.applying.pending is not None and not state.applying.pending.rollback:
-        return state.applying.pending.mark
+    if state.applying.going is not None:
+        return state.applying.going.mark
     return state.following.applied or state.leading.published
 
 
 def carried(state: State, previous: Snapshot | None) -> Position | None:
     """The last known position at which a person allowed a shrink."""
-    marks = (state.leading.published, state.following.applied)
-    known = [mark.shrunk for mark in marks if mark is not None and mark.shrunk is not None]
-    if previous is not None and previous.label.shrunk is not None:
-        known.append(previous.label.shrunk)
-    return max(known, default=None)
+    known = (state.leading.published, state.following.applied)
+    theirs = previous.label.shrunk if previous else None
+    return highest(theirs, *(mark.shrunk for mark in known if mark is not None))
 
 
 def meant_by_rollback(state: State, limit: Limit, monitors: int) -> SnapshotRef | None:
@@ -190,9 +184,9 @@ def meant_by_rollback(state: State, limit: Limit, monitors: int) -> SnapshotRef 
     A person meant its deletions. Later deletions are compared with it: None if too many of its
     monitors are gone.
     """
-    back, pending = state.leading.rollback_applied, state.applying.pending
-    if pending is not None and not pending.rollback and not pending.undoes:
-        back = pending.mark if state.leading.rollback_begun == pending.mark.position else back
+    back, going = state.leading.rollback_applied, state.applying.going
+    if going and not going.undoes and state.leading.rollback_begun == going.mark.position:
+        back = going.mark
     if back is None or limit.exceeded(back.monitors, back.monitors - monitors, monitors):
         return None
     return back

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 from replicator_kuma.adapters.repository import Limits, Listing, Snapshot, missing
-from replicator_kuma.base.errors import (
-    RepositoryUnreachable,
-    SnapshotNotFound,
-    TwoLeaders,
-)
+from replicator_kuma.base.errors import RepositoryUnreachable, SnapshotNotFound, TwoLeaders
 from replicator_kuma.base.times import when
 from replicator_kuma.dump.format import Dump, accepts
 from replicator_kuma.replication.instance import Instance

@@ -13,7 +13,6 @@ from replicator_kuma.base.errors import (
     Interrupted,
     KeptDamaged,
     KumaError,
-    KumaKilled,
     NothingKept,
     ReplicatorError,
     SettingsError,
@@ -23,7 +22,7 @@ from replicator_kuma.base.times import when
 from replicator_kuma.dump.format import Dump
 from replicator_kuma.dump.plan import Plan
 from replicator_kuma.replication.apply import checkpoints
-from replicator_kuma.replication.apply.checkpoints import Checkpoint, Damaged
+from replicator_kuma.replication.apply.checkpoints import Checkpoint, Kept
 from replicator_kuma.replication.apply.confirm import UNCONFIRMED
 from replicator_kuma.replication.apply.live import apply
 from replicator_kuma.replication.apply.prepare import (
@@ -36,7 +35,7 @@ from replicator_kuma.replication.apply.prepare import (
 from replicator_kuma.replication.apply.unconfirmed import recover
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from replicator_kuma.replication.state import transitions
-from replicator_kuma.replication.state.hold_words import TO_GO_ON, restore_hold
+from replicator_kuma.replication.state.hold_words import TO_GO_ON, holding
 from replicator_kuma.replication.state.records import Arrived, Hold, SnapshotRef
 from replicator_kuma.replication.state.state import State
 from replicator_kuma.replication.workspace import preview_workspace, workspace
@@ -61,24 +60,16 @@ def undo(instance: Instance, number: int | None = None, *, hold: bool = True) ->
     with workspace(instance):
         recover(instance)
         there, planned, one = _choose(instance, number, leads=not hold)
-        state = instance.state.load()
         if not hold:
             assert planned.undo is not None
             # it means nothing on a leader
-            leads = replace(planned.undo, back_to=state.following.applied)
+            leads = replace(planned.undo, applied=instance.state.load().following.applied)
             result = _carry_out(there, replace(planned, undo=leads), one)
             waits = instance.state.load().applying.pending is not None
             then = UNCONFIRMED if waits else "the next cycle publishes them"
             return replace(result, sentence=f"{result.sentence}; {then}")
-        wish = Hold(time.time(), one.was, kept=one.number)
-        instance.state.change(transitions.held, wish)
-        try:
+        with holding(instance.state, Hold(time.time(), one.was, kept=one.number)):
             result = _carry_out(there, planned, one)
-        except (Interrupted, KumaKilled):
-            raise  # the next cycle continues
-        except Exception:
-            restore_hold(instance.state, state)
-            raise
         return replace(result, sentence=f"{result.sentence}; holding them, {TO_GO_ON}")
 
 
@@ -108,28 +99,22 @@ def _choose(
     Raises NothingKept (KeptDamaged), DatabaseErrors; KumaError if the last apply is not confirmed
     and so has no checkpoint yet.
     """
-    found, damaged = checkpoints.read_all(instance.state.folder)
+    found = checkpoints.read_all(instance.state.folder)
     if number is not None:
-        one = _named(instance, found, damaged, number)
-        return (*_prepare(instance, one), one)
+        named = next((one for one in found if one.number == number), None)
+        if named is None:
+            raise NothingKept(f"nothing is kept as {number}")
+        return _prepare(instance, named)
     state = instance.state.load()
     _require_confirmed(state)
-    eligible = checkpoints.eligible(found, state, leads=leads)
-    passed_over = len(eligible) < len(found)
-    barred = checkpoints.eligible(damaged, state, leads=leads)
-    while True:
-        if met := checkpoints.damaged_in_the_way(eligible, barred):
-            raise _damaged(instance, met.number, met.why, found)
-        following = checkpoints.next_to_undo(eligible)
-        if following is None:
-            raise _nothing(found, passed_over)
-        there, planned = _prepare(instance, following)
+    left = eligible = checkpoints.eligible(found, state, leads=leads)
+    while (following := checkpoints.next_to_undo(left)) is not None:
+        there, planned, one = _prepare(instance, following)
         if not planned.plan.empty:
-            return there, planned, following
-        number = following.number
-        log.info("the rows here equal those kept as %d: going one further back", number)
-        eligible = [other for other in eligible if other.number < number]
-        barred = [other for other in barred if other.number < number]
+            return there, planned, one
+        log.info("the rows here equal those kept as %d: going one further back", one.number)
+        left = [other for other in left if other.number < one.number]
+    raise _nothing(found, eligible)
 
 
 def _require_confirmed(state: State) -> None:
@@ -144,9 +129,10 @@ def _require_confirmed(state: State) -> None:
         )
 
 
-def _nothing(found: Sequence[Checkpoint], passed_over: bool) -> NothingKept:
-    if not passed_over:
-        return NothingKept(f"there is no {'further ' if found else ''}apply to undo")
+def _nothing(found: Sequence[Kept], eligible: Sequence[Kept]) -> NothingKept:
+    intact = [one for one in found if isinstance(one, Checkpoint)]
+    if all(one in eligible for one in intact):
+        return NothingKept(f"there is no {'further ' if intact else ''}apply to undo")
     return NothingKept(
         "there is no further apply to undo since this instance became the leader",
         hint="What it replaced as a replica, by rules of its own, goes to the whole fleet only if "
@@ -154,9 +140,9 @@ def _nothing(found: Sequence[Checkpoint], passed_over: bool) -> NothingKept:
     )
 
 
-def _damaged(instance: Instance, number: int, why: str, found: Sequence[Checkpoint]) -> KeptDamaged:
+def _damaged(instance: Instance, number: int, why: str) -> KeptDamaged:
     """The error for a checkpoint that cannot be put back; it names the next older one."""
-    further = _further(instance, [one for one in found if one.number < number])
+    further = _further(instance, number)
     message = f"the rows kept as {number} cannot be put back: {why}"
     if further is None:
         return KeptDamaged(message)
@@ -167,12 +153,14 @@ def _damaged(instance: Instance, number: int, why: str, found: Sequence[Checkpoi
     )
 
 
-def _further(instance: Instance, below: Sequence[Checkpoint]) -> Checkpoint | None:
+def _further(instance: Instance, number: int) -> Checkpoint | None:
     """The next older checkpoint that would change a row.
 
     A checkpoint that cannot be compared counts too: an undo with its number reports why.
     """
+    below = [one for one in checkpoints.readable(instance.state.folder) if one.number < number]
     while (one := checkpoints.next_to_undo(below)) is not None:
+        assert isinstance(one, Checkpoint)
         try:
             if not _planned(instance, one, _opened(one))[1].plan.empty:
                 return one
@@ -185,29 +173,16 @@ def _further(instance: Instance, below: Sequence[Checkpoint]) -> Checkpoint | No
     return None
 
 
-def _named(
-    instance: Instance,
-    found: Sequence[Checkpoint],
-    damaged: Sequence[Damaged],
-    number: int,
-) -> Checkpoint:
-    for one in found:
-        if one.number == number:
-            return one
-    for lost in damaged:
-        if lost.number == number:
-            raise _damaged(instance, number, lost.why, found)
-    raise NothingKept(f"nothing is kept as {number}")
-
-
-def _prepare(instance: Instance, one: Checkpoint) -> tuple[Instance, Planned]:
+def _prepare(instance: Instance, one: Kept) -> tuple[Instance, Planned, Checkpoint]:
+    """The plan of a checkpoint; raises KeptDamaged."""
+    if not isinstance(one, Checkpoint):
+        raise _damaged(instance, one.number, one.why)
     try:
         dump = _opened(one)
     except SnapshotRefused as error:
         why = str(error).replace("the snapshot", "the set")
-        found = checkpoints.readable(instance.state.folder)
-        raise _damaged(instance, one.number, why, found) from error
-    return _planned(instance, one, dump)
+        raise _damaged(instance, one.number, why) from error
+    return (*_planned(instance, one, dump), one)
 
 
 def _opened(one: Checkpoint) -> Dump:
@@ -222,7 +197,7 @@ def _planned(instance: Instance, one: Checkpoint, dump: Dump) -> tuple[Instance,
     there = instance.choosing(dump.manifest)
     seen = observe_live(there)
     arrived = _arrived(instance.state.load(), one, seen.live)
-    undo_of = UndoOf(one.number, one.was, _policy(instance, one), arrived, one.keeps_own)
+    undo_of = UndoOf(one.was, _policy(instance, one), arrived, one.keeps_own, one.number)
     return there, prepare(there, dump, seen, own=True, undo=undo_of)
 
 
@@ -251,11 +226,16 @@ def _arrived(state: State, one: Checkpoint, live: Dump) -> Arrived:
 def _carry_out(there: Instance, planned: Planned, one: Checkpoint) -> CycleResult:
     summary = planned.plan.summary
     if planned.plan.empty:
-        _note_equal(there, planned)
+        if there.state.load().applying.pending is None:  # else Kuma has to confirm it first
+            assert planned.undo is not None
+            digest = planned.live.manifest.digest
+            there.state.change(transitions.undone_already, planned.undo, digest=digest)
     else:
         there.store.check()
         there.store.check_writable()
-        apply(there, planned, _mark(one))
+        # without a snapshot's id: so no snapshot can be called bad for it
+        stood = one.was or SnapshotRef(one.to, "", "")
+        apply(there, planned, replace(stood, snapshot=""))
     came = f"those of {one.was.position}" if one.was is not None else "the first ones"
     sentence = (
         f"put the rows from before {one.to} back, {came}, kept since {when(one.at)}: "
@@ -265,25 +245,3 @@ def _carry_out(there: Instance, planned: Planned, one: Checkpoint) -> CycleResul
     position = one.was.position if one.was is not None else None
     digest = planned.wanted.manifest.digest
     return CycleResult(Outcome.APPLIED, sentence, position, digest, summary)
-
-
-def _mark(one: Checkpoint) -> SnapshotRef:
-    """The reference of an apply without a snapshot: so no snapshot can be called bad for it."""
-    stood = one.was or SnapshotRef(one.to, "", "")
-    return replace(stood, snapshot="")
-
-
-def _note_equal(instance: Instance, planned: Planned) -> None:
-    """The rows are in place already: only note in the state what they stand for."""
-    state, back = instance.state.load(), planned.undo
-    if state.applying.pending is not None:
-        return  # Kuma has to confirm it first
-    assert back is not None
-    instance.state.change(
-        transitions.undone_already,
-        back_to=back.back_to,
-        digest=planned.live.manifest.digest,
-        policy=back.policy,
-        arrived=back.arrived,
-        keeps_own=back.keeps_own,
-    )

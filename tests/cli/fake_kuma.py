@@ -2,7 +2,8 @@
 
 Its behaviour is read at each start from behaviour.json beside its log, so that a test can change
 it between two starts: starting, migrating (seconds), stopping (seconds), exit_code, die_after,
-die_at_start (exit code), serves (false: it never listens), opens (true: its database too).
+die_at_start (exit code), serves (false: it never listens), opens (true: its database too), agent
+(true: it takes rows while it runs).
 """
 
 from __future__ import annotations
@@ -56,6 +57,10 @@ def main() -> int:
     if behaviour.get("opens"):
         database = sqlite3.connect(Path(os.environ["DATA_DIR"]) / "kuma.db")
         database.execute("SELECT count(*) FROM user").fetchall()
+    if behaviour.get("agent") and "REPLICATOR_AGENT_SOCKET" in os.environ:
+        from tests.support.agent_server import AgentServer
+
+        AgentServer().serve()
     signal.signal(signal.SIGTERM, lambda number, _frame: signals.append(number))
     while not signals and time.monotonic() - born < behaviour.get("starting", 0):
         time.sleep(0.01)

@@ -26,10 +26,11 @@ from replicator_kuma.dump.schema import Column, Schema, TableSchema
 from replicator_kuma.dump.select import Dangling, Select
 from replicator_kuma.dump.transform.policy import Policy
 from replicator_kuma.dump.transform.represent import Representation
+from replicator_kuma.dump.transform.translate import Translated
 from replicator_kuma.replication.apply.confirm import confirm
-from replicator_kuma.replication.apply.prepare import Observed, Planned
+from replicator_kuma.replication.apply.prepare import Planned
 from replicator_kuma.replication.instance import Instance
-from replicator_kuma.replication.observe import Observation
+from replicator_kuma.replication.observe import Observation, Observed
 from replicator_kuma.replication.state.records import Pending, SnapshotRef
 from tests.support.states import edit_state
 
@@ -205,9 +206,9 @@ def observe(instance: Instance, folder: Path | None = None, *, marked: bool = Fa
 
 def observed_dump(
     instance: Instance, name: str, *, marked: bool = False, publishing: bool = False
-) -> tuple[Dump, Observation]:
+) -> Observed:
     seen = observe(instance)
-    return Dump(instance.work / name, seen.manifest), seen
+    return Observed(Dump(instance.work / name, seen.manifest), seen)
 
 
 def fingerprint(instance: Instance) -> str:
@@ -224,12 +225,12 @@ def prepare(
     instance: Instance, source: Dump, seen: Observed | None = None, *, own: bool = False
 ) -> Planned:
     """A plan that replaces the one row, or an empty one."""
-    live = seen or Observed(*observed_dump(instance, "live"))
+    live = seen or observed_dump(instance, "live")
     ours, theirs = live.live.manifest, source.manifest
     counts = Counts(changed=int(ours.digest != theirs.digest))
     table = TablePlan("user", ("id", "username"), (), counts)
     todo = Plan(instance.work, (table,), (), ours.tables_digest, theirs.tables_digest)
-    return Planned(live, source, source, todo, Policy())
+    return Planned(*live, source, Translated(source), todo, Policy())
 
 
 def apply(instance: Instance, planned: Planned, mark: SnapshotRef) -> None:

@@ -34,7 +34,7 @@ from tests.support.cycles import (
     take_over,
 )
 from tests.support.effects import at_effect, dies_at, raising
-from tests.support.fleet import Fleet, Start, a_supervisor_starts, assert_at_rest, logo, start
+from tests.support.fleet import Start, a_supervisor_starts, assert_at_rest, logo, start
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import RecordingKuma
 from tests.support.rules import PAUSED, rules
@@ -461,11 +461,11 @@ def test_older_sets_make_room_for_the_note_of_the_newest(
 # --- ends in the middle ---------------------------------------------------------------------
 
 
-@pytest.fixture
-def before(tmp_path: Path) -> Start:
+@pytest.fixture(params=["restart", "live"])
+def before(request: pytest.FixtureRequest, tmp_path: Path) -> Start:
     """A replica at 1.2, which can go back to 1.1."""
-    made = start(tmp_path / "fleet")
-    follow(Fleet(made.folder, mortal=True).replica)
+    made = start(tmp_path / "fleet", live=request.param == "live")
+    follow(made.fleet(made.folder).replica)
     return made
 
 

@@ -20,6 +20,7 @@ from replicator_kuma.daemon import heartbeat
 from replicator_kuma.daemon.heartbeat import Beat
 from replicator_kuma.dump.catalog import SETTINGS
 from replicator_kuma.dump.transform.policy import Policy
+from replicator_kuma.replication.state import transitions
 from replicator_kuma.replication.state.file import StateFile
 from replicator_kuma.replication.state.records import (
     AWAY,
@@ -32,8 +33,8 @@ from replicator_kuma.replication.state.records import (
     Last,
     Problem,
     SnapshotRef,
-    still_failed,
 )
+from replicator_kuma.replication.state.state import State, Upkeep
 from replicator_kuma.reports import terminal
 from replicator_kuma.reports.document import Status, as_json
 from replicator_kuma.reports.health import health
@@ -360,8 +361,10 @@ def test_a_kuma_that_did_not_boot_is_mended_by_one_that_does(
     at: str, again: bool, mended: bool
 ) -> None:
     before = replace(FAILED, kuma=True, failed_at=at)
-    assert still_failed(before, replace(WENT_WELL, kuma=again)) == (None if mended else before)
-    assert still_failed(before, FAILED) == FAILED
+    known = State(writer="w", upkeep=Upkeep(drill_failed=before))
+    after = transitions.drilled(known, replace(WENT_WELL, kuma=again))
+    assert after.upkeep.drill_failed == (None if mended else before)
+    assert transitions.drilled(known, FAILED).upkeep.drill_failed == FAILED
 
 
 def test_who_was_promoted_and_has_the_old_mode_is_told(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from replicator_kuma.base.errors import KumaError, SnapshotRefused
 from replicator_kuma.replication.apply.recovery import resolve_before_start
-from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
+from replicator_kuma.replication.instance import CycleResult, Instance, Outcome, Way
 from tests.support import cycles, databases
 from tests.support.compare import assert_sound, config_differences
 from tests.support.crashing import crash_at
@@ -20,6 +20,7 @@ from tests.support.engines import Engine
 from tests.support.folder_repository import FolderRepository
 from tests.support.forked import DIED
 from tests.support.instances import FileKuma, HastyStore, RecordingKuma, make_instance
+from tests.support.memory_agent import MemoryKuma
 from tests.support.states import edit_state
 
 NEW_LOGO = b"another logo"
@@ -31,7 +32,8 @@ class Fleet:
     """All there is of it lies in ``folder``: another one on it is what a new process finds.
 
     Each instance has SQLite in a folder of its name, or an engine where that one lies. With
-    ``mortal`` its Kuma is a `FileKuma`, else a `RecordingKuma` that is up.
+    ``mortal`` its Kuma is a `FileKuma`, else a `RecordingKuma` that is up. With ``live`` it is a
+    `MemoryKuma`, which takes rows while it runs.
     """
 
     def __init__(
@@ -39,10 +41,11 @@ class Fleet:
         folder: Path,
         *,
         mortal: bool = False,
+        live: bool = False,
         leader: Engine | None = None,
         replica: Engine | None = None,
     ) -> None:
-        self.folder, self._mortal = folder, mortal
+        self.folder, self._mortal, self._live = folder, mortal, live
         self.repository = FolderRepository(folder / "repository")
         self.repository.folder.mkdir(parents=True, exist_ok=True)
         self.leader = self._instance("leader", leader)
@@ -50,13 +53,19 @@ class Fleet:
 
     def _instance(self, name: str, engine: Engine | None) -> Instance:
         folder = engine.data_dir if engine else self.folder / name
-        return make_instance(
+        kuma = FileKuma(folder) if self._mortal else None
+        if self._live:
+            kuma = MemoryKuma(folder)
+        made = make_instance(
             folder,
             self.repository,
             name=name,
-            kuma=FileKuma(folder) if self._mortal else None,
+            kuma=kuma,
             store=engine.store() if engine else HastyStore(folder),
         )
+        if isinstance(kuma, MemoryKuma):
+            made.way, made.agent = Way.AUTO, kuma.agent
+        return made
 
     @property
     def kuma(self) -> RecordingKuma:
@@ -68,6 +77,12 @@ class Fleet:
     def file_kuma(self) -> FileKuma:
         """The replica's, of a fleet that is mortal."""
         assert isinstance(self.replica.kuma, FileKuma)
+        return self.replica.kuma
+
+    @property
+    def memory_kuma(self) -> MemoryKuma:
+        """The replica's, of a fleet that is live."""
+        assert isinstance(self.replica.kuma, MemoryKuma)
         return self.replica.kuma
 
     @property
@@ -138,6 +153,8 @@ def assert_at_rest(instance: Instance) -> None:
     )
     assert left_behind(instance) == []
     assert instance.kuma.running()
+    if isinstance(instance.kuma, MemoryKuma):
+        assert instance.kuma.agent.differ() == (), "Kuma's memory is not what its rows say"
 
 
 # --- deaths ---------------------------------------------------------------------------------
@@ -160,6 +177,8 @@ class Start:
     folder: Path
     old: Path
     new: Path
+    live: bool = False
+    """whether its instances take rows while their Kuma runs"""
 
     def rows(self, database: Path) -> str:
         """Which of the two a database's rows are, exactly."""
@@ -172,6 +191,10 @@ class Start:
         """A copy in a new folder of its own below ``scratch``."""
         return shutil.copytree(self.folder, Path(tempfile.mkdtemp(dir=scratch)) / "fleet")
 
+    def fleet(self, folder: Path) -> Fleet:
+        """The fleet of a copy's folder, as a new process finds it."""
+        return Fleet(folder, mortal=True, live=self.live)
+
     def deaths(
         self, scratch: Path, work: Callable[[Fleet], object], *, first: int = 1, step: int = 1
     ) -> Iterator[tuple[int, Fleet, bool]]:
@@ -181,20 +204,20 @@ class Start:
         """
         for number in range(first, _MOST, step):
             folder = self.copied(scratch)
-            fleet = Fleet(folder, mortal=True)
+            fleet = self.fleet(folder)
             code = crash_at(number, lambda fleet=fleet: work(fleet), *fleet.scratch)  # type: ignore[misc]
             assert code in (0, DIED)
-            yield number, Fleet(folder, mortal=True), code == DIED
+            yield number, self.fleet(folder), code == DIED
             shutil.rmtree(folder.parent)
             if code == 0:
                 return
         raise AssertionError(f"more than {_MOST} effects")
 
 
-def start(folder: Path) -> Start:
+def start(folder: Path, *, live: bool = False) -> Start:
     """A replica at 1.1, 1.2 published with each kind of change; the leader has one more."""
     cycles.fill(folder / "leader", monitors=7)
-    fleet = Fleet(folder, mortal=True)
+    fleet = Fleet(folder, mortal=True, live=live)
     for instance in (fleet.leader, fleet.replica):
         instance.kuma.start()
     fleet.begin()
@@ -203,7 +226,7 @@ def start(folder: Path) -> Start:
     lead(fleet.leader)
     new = cycles.copy_of(fleet.leader_db, "new.db")
     cycles.rename(fleet.leader_db, 6, "three")
-    return Start(folder, old, new)
+    return Start(folder, old, new, live)
 
 
 def logo(data_dir: Path) -> str:

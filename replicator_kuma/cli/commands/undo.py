@@ -20,7 +20,7 @@ from replicator_kuma.cli.options import (
 from replicator_kuma.cli.output import Voice, stream_object, table
 
 if TYPE_CHECKING:
-    from replicator_kuma.replication.apply.checkpoints import Checkpoint, Damaged
+    from replicator_kuma.replication.apply.checkpoints import Kept
 
 
 @click.command("undo")
@@ -72,14 +72,12 @@ def _show_list(voice: Voice, overrides: Mapping[str, str]) -> None:
 
     settings = load(voice, overrides, ())
     memory = StateFile(settings.state_dir)
-    (found, damaged), state = checkpoints.read_all(memory.folder), memory.load()
-    leads = settings.mode is Mode.BACKUP
-    eligible = checkpoints.eligible(found, state, leads=leads)
-    barred = checkpoints.eligible(damaged, state, leads=leads)
-    blocked = checkpoints.unconfirmed(state) or checkpoints.damaged_in_the_way(eligible, barred)
-    following = None if blocked else checkpoints.next_to_undo(eligible)
-    both: list[Checkpoint | checkpoints.Damaged] = [*found, *damaged]
-    newest_first = sorted(both, key=lambda one: one.number, reverse=True)
+    found, state = checkpoints.read_all(memory.folder), memory.load()
+    eligible = checkpoints.eligible(found, state, leads=settings.mode is Mode.BACKUP)
+    following = None if checkpoints.unconfirmed(state) else checkpoints.next_to_undo(eligible)
+    if isinstance(following, checkpoints.Damaged):
+        following = None
+    newest_first = found[::-1]
     voice.data([{**describe(one), "next": one is following} for one in newest_first])
     if not newest_first:
         voice.show("nothing is kept: no apply has replaced any row here")
@@ -95,7 +93,7 @@ def _show_list(voice: Voice, overrides: Mapping[str, str]) -> None:
         voice.show(line)
 
 
-def describe(one: Checkpoint | Damaged) -> dict[str, Any]:
+def describe(one: Kept) -> dict[str, Any]:
     """A checkpoint as `--json` prints it."""
     from replicator_kuma.base.times import when
     from replicator_kuma.replication.apply.checkpoints import Damaged

@@ -15,7 +15,7 @@ from replicator_kuma.replication.apply.checkpoints import Checkpoint
 from replicator_kuma.replication.apply.recovery import before_folder
 from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.state import transitions
-from replicator_kuma.replication.state.records import LiveOff, Pending, SnapshotRef
+from replicator_kuma.replication.state.records import LiveOff, Pending, SnapshotRef, Standing
 from replicator_kuma.replication.state.state import State
 
 SOON = 60.0
@@ -48,13 +48,17 @@ def try_again_by_start(instance: Instance) -> None:
     state = instance.state.load()
     if not state.running.live_doubted:
         return
-    applied, found = state.following.applied, checkpoints.readable(instance.state.folder)
+    pending, applied = state.applying.pending, state.following.applied
+    found, before = checkpoints.readable(instance.state.folder), before_folder(instance)
     one = found[-1] if found else None
-    if applied is not None and one is not None and one.to == applied.position and not one.undoes:
-        if state.applying.pending is None:
-            instance.state.change(transitions.pending_is, _pending(state, applied, one))
+    if one is not None and not one.undoes:
+        if pending is None and applied is not None and applied.position == one.to:
+            pending = _pending(state, applied, one)
+            stood = Standing(one.was, one.policy, one.arrived, one.keeps_own)
+            instance.state.change(transitions.reopened, pending, stood)
         # after the note: whoever dies in between finds the checkpoint here again
-        checkpoints.take_back(instance.state.folder, one, before_folder(instance))
+        if pending is not None and pending.mark.position == one.to and not before.exists():
+            checkpoints.take_back(instance.state.folder, one, before)
     instance.state.change(transitions.doubt_over)
 
 

@@ -13,21 +13,21 @@ import contextlib
 import errno
 import json
 import logging
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from replicator_kuma.adapters.repository import Position
 from replicator_kuma.base.effects import effect
 from replicator_kuma.base.errors import CacheFull, ReplicatorError, SnapshotRefused
+from replicator_kuma.base.folders import Folder
 from replicator_kuma.base.state_directory import unusable
 from replicator_kuma.dump.format import Dump
 from replicator_kuma.replication.state.codec import decode, encode
-from replicator_kuma.replication.state.file import sync_folder
-from replicator_kuma.replication.state.records import Arrived, Pending, SnapshotRef
+from replicator_kuma.replication.state.file import sync
+from replicator_kuma.replication.state.records import Arrived, Pending, SnapshotRef, highest
 from replicator_kuma.replication.state.state import State
 
 MOST = 5
@@ -83,7 +83,7 @@ class Damaged:
     why: str
 
 
-_One = TypeVar("_One", Checkpoint, Damaged)
+Kept = Checkpoint | Damaged
 
 
 def _root(state: Path) -> Path:
@@ -92,24 +92,12 @@ def _root(state: Path) -> Path:
 
 def readable(state: Path) -> list[Checkpoint]:
     """The checkpoints of a state directory that can be read, oldest first."""
-    return read_all(state)[0]
+    return [one for one in read_all(state) if isinstance(one, Checkpoint)]
 
 
-def read_all(state: Path) -> tuple[list[Checkpoint], list[Damaged]]:
-    """The checkpoints of a state directory, and those that cannot be read; oldest first."""
-    found, damaged = [], []
-    for number, folder in _numbered(state):
-        try:
-            found.append(_read(number, folder))
-        except (FileNotFoundError, NotADirectoryError) as error:
-            damaged.append(Damaged(number, f"{Path(error.filename).name} is not there"))
-        except OSError as error:
-            why = f"{Path(error.filename or folder).name} cannot be read: {error.strerror}"
-            damaged.append(Damaged(number, why))
-        except _NO_NOTE as error:
-            log.debug("%s is no checkpoint: %r", folder, error)
-            damaged.append(Damaged(number, f"{_NOTE} cannot be understood"))
-    return found, damaged
+def read_all(state: Path) -> list[Kept]:
+    """The checkpoints of a state directory, also those that cannot be read; oldest first."""
+    return [_read(number, folder) for number, folder in _numbered(state)]
 
 
 def _numbered(state: Path, suffix: str = "") -> list[tuple[int, Path]]:
@@ -119,7 +107,20 @@ def _numbered(state: Path, suffix: str = "") -> list[tuple[int, Path]]:
     return sorted((int(name), root / f"{name}{suffix}") for name in bare if name.isdecimal())
 
 
-def _read(number: int, folder: Path) -> Checkpoint:
+def _read(number: int, folder: Path) -> Kept:
+    try:
+        return _intact(number, folder)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        return Damaged(number, f"{Path(error.filename).name} is not there")
+    except OSError as error:
+        name = Path(error.filename or folder).name
+        return Damaged(number, f"{name} cannot be read: {error.strerror}")
+    except _NO_NOTE as error:
+        log.debug("%s is no checkpoint: %r", folder, error)
+        return Damaged(number, f"{_NOTE} cannot be understood")
+
+
+def _intact(number: int, folder: Path) -> Checkpoint:
     raw: dict[str, Any] = json.loads((folder / _NOTE).read_text())
     (folder / _ROWS / "manifest.json").stat()
     at = float(raw["at"])
@@ -140,7 +141,7 @@ def _read(number: int, folder: Path) -> Checkpoint:
     )
 
 
-def eligible(found: Sequence[_One], state: State, *, leads: bool) -> list[_One]:
+def eligible(found: Sequence[Kept], state: State, *, leads: bool) -> list[Kept]:
     """The checkpoints that an undo without a number may put back, one at each run.
 
     Rows that a leader replaced while it was a replica follow that replica's own rules. The fleet
@@ -154,27 +155,16 @@ def eligible(found: Sequence[_One], state: State, *, leads: bool) -> list[_One]:
 
 def unconfirmed(state: State) -> bool:
     """Whether Kuma has not confirmed the last apply yet: that apply has no checkpoint yet."""
-    pending = state.applying.pending
-    return pending is not None and not pending.undoes and not pending.rollback
+    going = state.applying.going
+    return going is not None and not going.undoes
 
 
-def next_to_undo(found: Sequence[Checkpoint]) -> Checkpoint | None:
+def next_to_undo(found: Sequence[Kept]) -> Kept | None:
     """The checkpoint that an undo puts back now: the one of the last apply that is not undone.
 
     After an undo of checkpoint N, the rows are those from before N: all later applies are undone.
+    A damaged one is in the way of all that are older.
     """
-    one = _first(found)
-    return one if isinstance(one, Checkpoint) else None
-
-
-def damaged_in_the_way(found: Sequence[Checkpoint], damaged: Sequence[Damaged]) -> Damaged | None:
-    """The damaged checkpoint that is newer than the result of `next_to_undo`; else None."""
-    one = _first([*found, *damaged])
-    return one if isinstance(one, Damaged) else None
-
-
-def _first(found: Sequence[Checkpoint | Damaged]) -> Checkpoint | Damaged | None:
-    """The newest one that is no undo; after an undo, only those below what it put back count."""
     below: int | None = None
     for one in sorted(found, key=lambda each: each.number, reverse=True):
         if below is None or one.number < below:
@@ -201,9 +191,8 @@ def mark_of_replaced(state: State, pending: Pending, before: Path) -> SnapshotRe
     if state.leading.rollback_applied is not None:
         return state.leading.rollback_applied
     led, was = state.leading.published, state.following.applied
-    known = [mark.position for mark in (was,) if mark is not None]
-    known += [state.following.floor] if state.following.floor is not None else []
-    if led is None or led.position <= max(known, default=Position(0, 0)):
+    known = highest(was, state.following.floor)
+    if led is None or (known is not None and led.position <= known):
         return was
     # a former leader's unpublished rows are its own: no snapshot has them
     published = state.leading.rollback_begun is not None or pending.replaced == led.digest
@@ -241,13 +230,10 @@ def _prepare(state: Path, before: Path, least: int, noted: dict[str, Any]) -> No
         path.chmod(0o700 if path.is_dir() else 0o600)
         size += path.stat().st_size
     text = json.dumps({name: encode(value) for name, value in noted.items()} | {"bytes": size})
-    descriptor = os.open(part / _NOTE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    for folder in (part, root, state):
-        sync_folder(folder)
+    with Folder.open(part) as folder:
+        folder.write(_NOTE, lambda file: file.write(text.encode()))
+    for name in (root, state):
+        sync(name)
 
 
 def abandon(state: Path) -> None:
@@ -266,9 +252,9 @@ def commit(state: Path, before: Path) -> None:
             if before.exists() and (part / _NOTE).exists():
                 before.rename(part / _ROWS)
             if (part / _ROWS / "manifest.json").exists():
-                sync_folder(part)
+                sync(part)
                 part.rename(_root(state) / str(number))
-                sync_folder(_root(state))
+                sync(_root(state))
         abandon(state)
         _prune(state)
     except OSError as error:
@@ -281,7 +267,7 @@ def take_back(state: Path, one: Checkpoint, before: Path) -> None:
         shutil.rmtree(before, ignore_errors=True)
         one.folder.rename(before)
         _remove(state, one.number)
-        sync_folder(state)
+        sync(state)
     except OSError as error:
         raise unusable("cannot take a checkpoint back", error) from error
 
@@ -289,22 +275,20 @@ def take_back(state: Path, one: Checkpoint, before: Path) -> None:
 def _prune(state: Path) -> None:
     for _number, folder in _numbered(state, _GONE):
         shutil.rmtree(folder, ignore_errors=True)
-    found, damaged = read_all(state)
-    for lost in damaged:
+    kept, found = read_all(state), readable(state)
+    for lost in kept:
+        newer = [one for one in found if one.number > lost.number]
         # kept as long as an intact one: an undo has to say that it is damaged
-        if len([one for one in found if one.number > lost.number]) >= MOST:
+        if isinstance(lost, Damaged) and len(newer) >= MOST:
             _remove(state, lost.number)
-    stays = [*_last(found, undos=False), *_last(found, undos=True)]
+    applies = [one for one in found if not one.undoes][-MOST:]
+    undos = [one for one in found if one.undoes][-MOST:]
+    stays = [one for one in found if one in applies or one in undos]
     for one in found:
         if one not in stays:
             _remove(state, one.number)
-    stays.sort(key=lambda one: one.number)
     while len(stays) > 1 and sum(one.bytes for one in stays) > MOST_BYTES:
         _remove(state, stays.pop(0).number)
-
-
-def _last(found: Sequence[Checkpoint], *, undos: bool) -> list[Checkpoint]:
-    return [one for one in found if bool(one.undoes) == undos][-MOST:]
 
 
 def _remove(state: Path, number: int) -> None:
@@ -320,20 +304,16 @@ def make_room(state: Path, error: ReplicatorError, spare: int = 0) -> bool:
     If True, the caller may retry. ``spare`` is the number of a checkpoint that is not deleted.
     """
     cause: BaseException | None = error
-    while cause is not None and not _no_room(cause):
+    while cause is not None and not _full(cause):
         cause = cause.__cause__
     return cause is not None and _drop_oldest(state, spare)
 
 
-def _no_room(cause: BaseException) -> bool:
-    return isinstance(cause, CacheFull) or (isinstance(cause, OSError) and _full(cause))
-
-
-def _full(error: OSError) -> bool:
+def _full(error: BaseException) -> bool:
     codes = (errno.ENOSPC, errno.EDQUOT)
     if isinstance(error, shutil.Error):  # from copying a folder: it holds texts, no errno
         return any(f"[Errno {code}]" in str(error) for code in codes)
-    return error.errno in codes
+    return isinstance(error, CacheFull) or (isinstance(error, OSError) and error.errno in codes)
 
 
 def _drop_oldest(state: Path, spare: int = 0) -> bool:

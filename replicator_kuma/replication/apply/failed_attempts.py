@@ -110,13 +110,11 @@ def error_of(failed: FailedAttempt) -> StoppedInVain:
 def note(instance: Instance, wanted: str, mark: SnapshotRef, error: Exception) -> None:
     """Remember a failed apply; call while Kuma is still stopped. Never raises."""
     with contextlib.suppress(StateError):
-        before = instance.state.load().applying.failed
-        outages = before.outages if before is not None and before.aim == wanted else 0
         ours = error if isinstance(error, ReplicatorError) else None
         failed = FailedAttempt(
             aim=wanted,
             position=str(mark.position),
-            outages=outages + 1,
+            outages=1,
             at=time.time(),
             sentence=describe(error),
             hint=ours.hint if ours else "",
@@ -131,12 +129,10 @@ def note(instance: Instance, wanted: str, mark: SnapshotRef, error: Exception) -
 def note_killed(instance: Instance, mark: SnapshotRef, policy: str, number: int) -> None:
     """Remember that signal ``number`` ended Kuma on these rows. Never raises."""
     with contextlib.suppress(StateError):
-        before, wanted = instance.state.load().applying.failed, aim(instance, mark, policy)
-        outages = before.outages if before is not None and before.aim == wanted else 0
         failed = FailedAttempt(
-            aim=wanted,
+            aim=aim(instance, mark, policy),
             position=str(mark.position),
-            outages=outages + 1,
+            outages=1,
             at=time.time(),
             sentence=f"Uptime Kuma was {killed_by(number)} while it started on {mark.position}",
             exit_code=KumaKilled.exit_code,

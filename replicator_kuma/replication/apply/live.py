@@ -64,7 +64,8 @@ def apply(instance: Instance, planned: Planned, mark: SnapshotRef) -> bool:
         restart.apply(instance, planned, mark)
         return False
     failed_attempts.require_new(
-        instance, failed_attempts.aim(instance, mark, planned.policy_key(instance.tables))
+        instance,
+        failed_attempts.aim(instance, mark, planned.standing(mark, instance.tables).policy),
     )
     instance.step("writing the tables while Kuma runs")
     again = instance.kuma.manages

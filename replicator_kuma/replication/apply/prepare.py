@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from replicator_kuma.dump.format import Dump
 from replicator_kuma.dump.manifest import Manifest
@@ -11,85 +11,52 @@ from replicator_kuma.dump.plan import Plan, plan
 from replicator_kuma.dump.transform.policy import Policy
 from replicator_kuma.dump.transform.translate import Terms, Translated, translate
 from replicator_kuma.replication.instance import Instance
-from replicator_kuma.replication.observe import Observation, observed_dump
-from replicator_kuma.replication.state.records import Arrived, Pending, SnapshotRef
+from replicator_kuma.replication.observe import Observation, Observed, observed_dump
+from replicator_kuma.replication.state.records import Arrived, Pending, SnapshotRef, Standing
 
 
 @dataclass(frozen=True)
-class Observed:
-    """The live rows and files as they were read."""
+class UndoOf(Standing):
+    """A checkpoint that an undo puts back: its number, and what its rows stand for."""
 
-    live: Dump
-    observation: Observation
-
-
-@dataclass(frozen=True)
-class UndoOf:
-    """Which checkpoint an undo puts back, and what the state held when its rows were in place.
-
-    The names are those of `state.Pending`.
-    """
-
-    undoes: int
-    back_to: SnapshotRef | None
-    policy: str
-    arrived: Arrived
-    keeps_own: bool
+    undoes: int = 0
 
 
 @dataclass(frozen=True)
 class Planned:
     """What would change, before anything is touched."""
 
-    seen: Observed
+    live: Dump
+    observation: Observation
     source: Dump
     """the dump as it was fetched, in the leader's terms"""
-    wanted: Dump
+    came: Translated
     """the same in this instance's terms"""
     plan: Plan
     policy: Policy
-    notes: tuple[str, ...] = ()
-    """values and rows that were dropped, filled or cut, in words"""
-    arrived: Mapping[str, frozenset[int]] = field(default_factory=dict)
-    """ids of local rows that came from the leader once; the state keeps them after the apply"""
-    brief: tuple[str, ...] = ()
-    """the notes that people must not miss"""
     own: bool = False
     """``source`` is this instance's own dump: nothing was translated"""
     undo: UndoOf | None = None
     """set if this plan is an undo"""
 
-    def policy_key(self, tables: Collection[str]) -> str:
-        """The key of the policy that these rows follow after the apply."""
-        return self.undo.policy if self.undo else self.policy.fingerprint(tables)
+    def standing(self, mark: SnapshotRef, tables: Collection[str]) -> Standing:
+        """What the rows stand for after the apply of this snapshot."""
+        if self.undo is not None:
+            return self.undo
+        # rows of compared tables may be this replica's own, not the leader's
+        own = bool(self.policy.local or self.policy.settings - self.source.manifest.settings)
+        return Standing(mark, self.policy.fingerprint(tables), remembered(self.came.arrived), own)
 
     def described(self, pending: Pending, tables: Collection[str]) -> Pending:
         """``pending``, with what the state will hold about these rows once Kuma confirms them."""
-        undo, policy = self.undo, self.policy_key(tables)
-        if undo is None:
-            arrived, own = remembered(self.arrived), self.keeps_own
-            return replace(pending, policy=policy, arrived=arrived, keeps_own=own)
-        return replace(
-            pending,
-            undoes=undo.undoes,
-            back_to=undo.back_to,
-            policy=policy,
-            arrived=undo.arrived,
-            keeps_own=undo.keeps_own,
-        )
+        rows, undo = self.standing(pending.mark, tables), self.undo
+        if undo is not None:
+            pending = replace(pending, undoes=undo.undoes, back_to=undo.applied)
+        return replace(pending, policy=rows.policy, arrived=rows.arrived, keeps_own=rows.keeps_own)
 
     @property
-    def keeps_own(self) -> bool:
-        """Whether some rows of compared tables are this replica's own, not the leader's."""
-        return bool(self.policy.local or self.policy.settings - self.source.manifest.settings)
-
-    @property
-    def live(self) -> Dump:
-        return self.seen.live
-
-    @property
-    def observation(self) -> Observation:
-        return self.seen.observation
+    def wanted(self) -> Dump:
+        return self.came.dump
 
 
 def observe_live(instance: Instance) -> Observed:
@@ -98,7 +65,7 @@ def observe_live(instance: Instance) -> Observed:
     Raises DatabaseErrors.
     """
     number = len(list(instance.work.glob("live-*")))
-    return Observed(*observed_dump(instance, f"live-{number}", marked=True))
+    return observed_dump(instance, f"live-{number}", marked=True)
 
 
 def prepare(
@@ -123,18 +90,7 @@ def prepare(
         terms = terms_of(instance, seen.observation, policy)
         came = translate(source, seen.live, terms, instance.work / f"wanted-{number}")
     todo = plan(seen.live, came.dump, instance.work / f"plan-{number}")
-    return Planned(
-        seen,
-        source,
-        came.dump,
-        todo,
-        policy,
-        came.notes,
-        came.arrived,
-        came.brief,
-        own,
-        undo,
-    )
+    return Planned(*seen, source, came, todo, policy, own, undo)
 
 
 def terms_of(instance: Instance, observation: Observation, policy: Policy) -> Terms:

@@ -46,7 +46,7 @@ def apply(instance: Instance, planned: Planned, mark: SnapshotRef) -> None:
         instance.answers()
     was_running = kuma.running() if kuma.manages else _kuma_runs(instance)
     stops = was_running and kuma.manages and not inside
-    wanted = failed_attempts.aim(instance, mark, planned.policy_key(instance.tables))
+    wanted = failed_attempts.aim(instance, mark, planned.standing(mark, instance.tables).policy)
     failed_attempts.require_new(instance, wanted)
     if stops:
         other_processes.require_one_kuma(instance)

@@ -25,7 +25,7 @@ from replicator_kuma.base.effects import effect
 from replicator_kuma.base.errors import StateError
 from replicator_kuma.base.folders import Folder, LinkRefused
 from replicator_kuma.dump.files import open_regular
-from replicator_kuma.replication.state.file import sync_folder
+from replicator_kuma.replication.state.file import sync
 
 FOLDER = ".replicator-staging"
 """In Kuma's data directory or in a file's target folder; no other program reads it."""
@@ -59,7 +59,8 @@ def stage(data_dir: Path, dump: Path, files: FileChanges) -> None:
             for name, sha256 in files:
                 with _near(data, name) as (near, rest):
                     if sha256 is None:
-                        _try_to_delete(near, rest)
+                        if "/" not in rest:  # else its folder is not there
+                            _try(near, rest)
                     elif _try_to_place(data, near, rest):
                         _stage(data, name, data, name, dump)
                     else:
@@ -69,12 +70,11 @@ def stage(data_dir: Path, dump: Path, files: FileChanges) -> None:
         raise _unplaceable(data_dir, name, error) from error
 
 
-def _unplaceable(data_dir: Path, name: str, error: OSError) -> StateError:
-    return StateError(
-        f"cannot put Kuma's files in place in {data_dir}: {name}: {error.strerror}; nothing was "
-        "changed",
-        hint=_hint(error, data_dir / name),
-    )
+def _unplaceable(
+    data_dir: Path, name: str, error: OSError, more: str = "; nothing was changed"
+) -> StateError:
+    what = f"cannot put Kuma's files in place in {data_dir}: {name}: {error.strerror}{more}"
+    return StateError(what, hint=_hint(error, data_dir / name))
 
 
 def _hint(error: OSError, place: Path) -> str:
@@ -135,19 +135,16 @@ def _near(data: Folder, name: str) -> Iterator[tuple[Folder, str]]:
         near.close()
 
 
-def _try_to_delete(near: Folder, rest: str) -> None:
+def _try(near: Folder, rest: str) -> None:
+    """Raise OSError if no file could be put in this place, or deleted there."""
     if "/" not in rest:
         _replaceable(near, rest)
-        trial = _trial(near)
-        near.remove(trial)
+    near.remove(_trial(near))
 
 
 def _try_to_place(data: Folder, near: Folder, rest: str) -> bool:
     """Whether a rename from the data directory works; raises OSError if no way works."""
-    if "/" not in rest:
-        _replaceable(near, rest)
-    trial = _trial(near)
-    near.remove(trial)
+    _try(near, rest)
     trial = _trial(data)
     try:
         data.move(trial, near, trial)
@@ -221,10 +218,7 @@ def finish(data_dir: Path, files: FileChanges) -> None:
                 elif not _place(data, name, sha256):
                     lost.append(name)
     except OSError as error:
-        raise StateError(
-            f"cannot put Kuma's files in place in {data_dir}: {name}: {error.strerror}",
-            hint=_hint(error, data_dir / name),
-        ) from error
+        raise _unplaceable(data_dir, name, error, "") from error
     effect("files in place")
     discard(data_dir)
     if lost:
@@ -326,10 +320,5 @@ def discard(data_dir: Path) -> None:
 
 def sync_tree(folder: Path) -> None:
     """Make a folder's files and names durable."""
-    for path in folder.rglob("*"):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    sync_folder(folder)
+    for path in (*folder.rglob("*"), folder):
+        sync(path)

@@ -13,12 +13,7 @@ from typing import Any
 
 from replicator_kuma.adapters.database import ADDED, Reader, Writer, named_triggers
 from replicator_kuma.base.effects import effect
-from replicator_kuma.base.errors import (
-    DatabaseError,
-    DatabaseLocked,
-    NotAsWritten,
-    SnapshotRefused,
-)
+from replicator_kuma.base.errors import DatabaseError, DatabaseLocked, NotAsWritten, SnapshotRefused
 from replicator_kuma.base.state_directory import unusable
 from replicator_kuma.dump import values
 from replicator_kuma.dump.catalog import TABLES

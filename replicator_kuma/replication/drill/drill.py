@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from replicator_kuma.adapters.kuma.socketio import session_token
@@ -44,8 +45,7 @@ from replicator_kuma.replication.observe import observe
 from replicator_kuma.replication.schema_check import require_schema
 from replicator_kuma.replication.snapshots import fetched, find
 from replicator_kuma.replication.state import transitions
-from replicator_kuma.replication.state.records import DRILL, Drill, Pending, SnapshotRef
-from replicator_kuma.replication.state.state import State
+from replicator_kuma.replication.state.records import DRILL, Drill, Pending, SnapshotRef, highest
 
 NOTE_WAIT = 60.0
 """Seconds that a drill waits for a running cycle before it notes its result."""
@@ -185,14 +185,13 @@ def _find(course: _Course, wanted: str | None) -> Snapshot:
     try:
         snapshots = instance.repository.snapshots(instance.fleet)
         state = instance.state.load()
-        marks = (state.following.applied, state.leading.published)
-        known = [mark.position for mark in marks if mark is not None]
+        known = highest(state.following.applied, state.leading.published)
         if not snapshots and known:
             raise missing(snapshots, "the repository holds no snapshot of this fleet any more")
-        if wanted is None and known and snapshots[-1].position < max(known):
+        if wanted is None and known and snapshots[-1].position < known:
             raise missing(
                 snapshots,
-                f"the newest snapshot is {snapshots[-1].position}, but {max(known)} is known here",
+                f"the newest snapshot is {snapshots[-1].position}, but {known} is known here",
             )
     except RepositoryError as error:
         if error.retryable:
@@ -226,7 +225,9 @@ def _run(
             with course.step("start", "starting a throw-away Uptime Kuma"):
                 seconds = _boot(at, kuma)
             course.steps[-1] = ("start", seconds)  # Kuma's end is not part of a recovery
-    return Drilled(snapshot, tuple(course.steps), kuma is not None, (*warnings, *planned.notes))
+    return Drilled(
+        snapshot, tuple(course.steps), kuma is not None, (*warnings, *planned.came.notes)
+    )
 
 
 def _opened(course: _Course, stack: contextlib.ExitStack) -> Instance:
@@ -310,10 +311,7 @@ def _note(
         kuma=booted,
         failed_at=course.failed_at,
     )
-
-    def noted(state: State) -> State:
-        return transitions.drilled(state, ended)
-
+    noted = partial(transitions.drilled, ended=ended)
     locked = False
     try:
         with instance.state.lock(NOTE_WAIT):

@@ -10,6 +10,7 @@ import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from replicator_kuma.adapters.database import Store
@@ -75,18 +76,12 @@ def kill(instance: Instance, kuma: SupervisedKuma, url: str, patience: float) ->
         except ReplicatorError as error:
             failed = DrillFailed(f"Uptime Kuma was killed for a drill: {error}", hint=error.hint)
             ended = Drill(time.time(), False, str(failed), failed_at="kill")
+            also = partial(transitions.killed, failed=ended)
             with contextlib.suppress(ReplicatorError):
-                problems.work_ended(
-                    instance,
-                    KILL,
-                    failed,
-                    DRILL,
-                    Kind.DRILLS,
-                    also=lambda state: transitions.killed(state, ended),
-                )
+                problems.work_ended(instance, KILL, failed, DRILL, Kind.DRILLS, also=also)
             raise failed from error
-        end, also = killed.sentence, transitions.killed
-        problems.work_ended(instance, KILL, end, DRILL, Kind.DRILLS, also=also)
+        end = killed.sentence
+        problems.work_ended(instance, KILL, end, DRILL, Kind.DRILLS, also=transitions.killed)
     return killed
 
 

@@ -45,8 +45,11 @@ def opened(instance: Instance) -> Iterator[Instance]:
             # SQLite and Kuma open their path again: a random name keeps others from replacing the
             # folder
             here = folder / secrets.token_hex(8)
-            for path in (here, here / "data", here / "state", here / "state" / "work"):
-                _make(path)
+            try:
+                for path in (here, here / "data", here / "state", here / "state" / "work"):
+                    path.mkdir(mode=0o700)
+            except OSError as error:
+                raise unusable("cannot make a scratch folder", error) from error
             # local tables, overrides and strategy belong to a replica only
             own = replace(Policy(settings=policy.settings), compatible=policy.compatible)
             with instance.store.scratch(here / "data") as store:
@@ -84,13 +87,6 @@ def _clear(folder: Path) -> None:
     for path in folder.iterdir():
         end_left(path if path.name == "data" else path / "data")  # as 0.3.0 had it
         shutil.rmtree(path, ignore_errors=True)
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(mode=0o700)
-    except OSError as error:
-        raise unusable("cannot make a scratch folder", error) from error
 
 
 @contextlib.contextmanager

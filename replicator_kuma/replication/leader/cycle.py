@@ -16,17 +16,11 @@ from replicator_kuma.replication.leader.decide import (
     View,
     _shrinks,
     decide,
-    equivalence_key,
     own_newest,
     own_publish,
     rivals,
 )
-from replicator_kuma.replication.leader.publish import (
-    ids_of,
-    in_own_terms,
-    next_position,
-    publish,
-)
+from replicator_kuma.replication.leader.publish import ids_of, in_own_terms, next_position, publish
 from replicator_kuma.replication.observe import Observation, fingerprint, observe, observed_dump
 from replicator_kuma.replication.shrink import meant_by_rollback
 from replicator_kuma.replication.snapshots import fetched
@@ -84,19 +78,13 @@ class Leader:
         published, manifest = state.leading.published, observation.manifest
         if published is None or manifest.fingerprint != published.schema:
             return False
-        return manifest.digest == published.digest or state.leading.equivalent == equivalence_key(
-            published, manifest.digest
-        )
+        return state.leading.equals(published, manifest.digest)
 
     def _nothing(self, state: State) -> CycleResult:
         published = state.leading.published
         assert published is not None
-        return CycleResult(
-            Outcome.NOTHING,
-            f"nothing changed since {published.position}",
-            published.position,
-            published.digest,
-        )
+        sentence = f"nothing changed since {published.position}"
+        return CycleResult(Outcome.NOTHING, sentence, published.position, published.digest)
 
     def _compare(
         self, observation: Observation | None, unchanged: str, allow_shrink: bool
@@ -177,7 +165,7 @@ class Leader:
             return ""
         if same.digest != live.manifest.digest:
             return ""
-        return equivalence_key(newest, same.digest)
+        return newest.equivalence_key(same.digest)
 
     def _view(self, observation: Observation | None, allow_shrink: bool) -> View:
         instance, manifest = self.instance, observation and observation.manifest

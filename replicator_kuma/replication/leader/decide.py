@@ -7,9 +7,7 @@ from dataclasses import dataclass
 
 from replicator_kuma.adapters.repository import Listing, Snapshot, missing
 from replicator_kuma.base.errors import DatabaseMissing, DatabaseUnset, Fenced
-from replicator_kuma.replication.leader.publish import (
-    Since,
-)
+from replicator_kuma.replication.leader.publish import Since
 from replicator_kuma.replication.observe import Observation
 from replicator_kuma.replication.shrink import HALF, Limit, files_shrink, shrinks
 from replicator_kuma.replication.state.records import SnapshotRef
@@ -163,10 +161,7 @@ def decide(view: View, newest: SnapshotRef | None) -> Step:
         raise DatabaseUnset("Kuma has no user; nothing is published")
     if newest is None:
         return Step.PUBLISH
-    key = equivalence_key(newest, view.digest)
-    same = view.schema == newest.schema and (
-        view.digest == newest.digest or view.state.leading.equivalent == key
-    )
+    same = view.schema == newest.schema and view.state.leading.equals(newest, view.digest)
     if same and not view.state.leading.doubtful(newest):
         return Step.NOTHING
     if view.state.applying.pending is not None:
@@ -181,8 +176,3 @@ def _shrinks(view: View, newest: SnapshotRef | None, seen: Observation, since: S
     meant = view.allow_shrink or view.back is not None
     allowed |= files_shrink(limit, newest, since.files, files, allowed=meant)
     return allowed or view.back is not None
-
-
-def equivalence_key(newest: SnapshotRef, digest: str) -> str:
-    """The note that live rows of this digest equal a snapshot of another engine."""
-    return f"{newest.position} {newest.writer} {newest.digest} {digest}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from replicator_kuma.adapters.repository import Position, Snapshot
 from replicator_kuma.base.errors import (
@@ -29,7 +30,7 @@ from replicator_kuma.replication.replica.take import take
 from replicator_kuma.replication.shrink import held, shrinks
 from replicator_kuma.replication.state import transitions
 from replicator_kuma.replication.state.hold_words import held_words
-from replicator_kuma.replication.state.records import SnapshotRef
+from replicator_kuma.replication.state.records import SnapshotRef, highest
 from replicator_kuma.replication.state.state import State
 from replicator_kuma.replication.workspace import workspace
 
@@ -79,13 +80,9 @@ def _promote(instance: Instance, force: bool, *, by_mode: bool) -> CycleResult:
         second_repository.require_both(instance)
     if newest is not None and not force and _leads(instance, newest, snapshots):
         promoted = mode_mismatch.promoted(instance.state.load())
-        return CycleResult(
-            Outcome.NOTHING,
-            f"this instance leads fleet {instance.fleet!r} already, at {newest.position}"
-            f"{f'; {promoted.sentence}' if promoted else ''}",
-            newest.position,
-            newest.label.digest,
-        )
+        said = f"this instance leads fleet {instance.fleet!r} already, at {newest.position}"
+        said += f"; {promoted.sentence}" if promoted else ""
+        return CycleResult(Outcome.NOTHING, said, newest.position, newest.label.digest)
     warnings, taken, hold = _own_ways(instance), "", instance.state.load().following.hold
     if hold is not None:
         log.warning("this replica holds %s: it takes the newest", held_words(hold))
@@ -117,13 +114,7 @@ def _promote(instance: Instance, force: bool, *, by_mode: bool) -> CycleResult:
         "REPLICATOR_MODE=RESTORE on the old leader before it starts: its edits that were never "
         "published will be lost"
     )
-    return CycleResult(
-        Outcome.PUBLISHED,
-        sentence,
-        result.position,
-        result.digest,
-        warnings=(*warnings, *result.warnings),
-    )
+    return replace(result, sentence=sentence, changes=None, warnings=(*warnings, *result.warnings))
 
 
 def _shrinks(
@@ -135,8 +126,7 @@ def _shrinks(
 ) -> bool:
     """Whether this forced promotion removes most of the fleet's monitors."""
     try:
-        limit = instance.shrink_limit
-        return shrinks(limit, before, monitors, allowed=force, gone=gone)
+        return shrinks(instance.shrink_limit, before, monitors, allowed=force, gone=gone)
     except ShrinkRefused as error:
         raise ShrinkRefused(str(error), hint=_FEW) from error
 
@@ -174,33 +164,27 @@ def _leads(instance: Instance, newest: Snapshot, snapshots: Sequence[Snapshot]) 
     """
     state = instance.state.load()
     own = state.has_published(newest.key)
-    alone = len({s.label.writer for s in snapshots if _epoch_of(s) == _epoch_of(newest)}) == 1
+    epoch = [s for s in snapshots if s.position.epoch == newest.position.epoch]
+    alone = len({s.label.writer for s in epoch}) == 1
     tied = len([s for s in snapshots if s.position == newest.position]) > 1
     followed = state.following.applied in (None, state.leading.published)
     return own and alone and not tied and state.leading.fenced is None and followed
 
 
-def _epoch_of(snapshot: Snapshot) -> int:
-    return snapshot.position.epoch
-
-
 def _epoch(instance: Instance, newest: Snapshot | None) -> int:
     """The highest epoch that this instance knows of."""
     state = instance.state.load()
-    leading, following = state.leading, state.following
-    known = (following.applied, leading.published, leading.publishing)
-    marks = [mark.position for mark in known if mark is not None]
-    if state.applying.pending is not None:
-        marks.append(state.applying.pending.mark.position)
-    marks += [p for p in (leading.burned, following.floor, newest and newest.position) if p]
-    return max((position.epoch for position in marks), default=0)
+    leading, following, pending = state.leading, state.following, state.applying.pending
+    known = (following.applied, following.floor, leading.published, leading.publishing)
+    mark, there = pending.mark if pending else None, newest.position if newest else None
+    top = highest(*known, leading.burned, mark, there)
+    return top.epoch if top else 0
 
 
 def _require_force_without_snapshots(instance: Instance, force: bool) -> None:
-    state = instance.state.load()
     if force:
         return
-    if state.following.applied is not None or state.leading.published is not None:
+    if instance.state.load().has_snapshot:
         raise RepositoryLost("the repository holds no snapshot of this fleet any more", hint=_GONE)
     raise SnapshotNotFound(
         f"fleet {instance.fleet!r} has no snapshot: there is nothing to take over",
@@ -227,10 +211,9 @@ def _take(
             raise DatabaseError(result.sentence)
     except ReplicatorError as error:
         if not force:
-            hints = ((SnapshotMisfit, _CUT), (SnapshotShrinks, _SHRUNK.format(where)))
-            for kind, hint in hints:
-                if isinstance(error, kind):
-                    raise kind(str(error), hint=hint) from error
+            if isinstance(error, SnapshotMisfit | SnapshotShrinks):
+                hint = _CUT if isinstance(error, SnapshotMisfit) else _SHRUNK.format(where)
+                raise type(error)(str(error), hint=hint) from error
             raise
         log.warning("going on without %s: %s", newest.position, error)
         return f", with its own rows ({newest.position} could not be taken)", ()
@@ -252,10 +235,8 @@ def _require_one(state: State, newest: Snapshot, snapshots: Sequence[Snapshot], 
 def _require_newer(state: State, newest: Snapshot) -> None:
     """Raise RepositoryLost if the repository is older than the rows here: they must not go back."""
     published = state.leading.published.position if state.leading.published is not None else None
-    for known, how in (
-        (state.highest_applied(), "applied here"),
-        (published, "published from here"),
-    ):
+    ours = ((state.highest_applied(), "applied here"), (published, "published from here"))
+    for known, how in ours:
         if known is not None and newest.position < known:
             raise RepositoryLost(
                 f"the newest snapshot is {newest.position}, but {known} was {how}", hint=_GONE

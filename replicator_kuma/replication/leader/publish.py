@@ -121,16 +121,7 @@ def _stored(
     instance: Instance, state: State, dump: Dump, label: Label, previous: Snapshot | None
 ) -> SnapshotRef:
     """Note the intent, publish, check that nobody was faster; a failure burns the position."""
-    intent = SnapshotRef(
-        label.position,
-        label.digest,
-        label.schema,
-        writer=label.writer,
-        leader=label.leader,
-        monitors=label.monitors,
-        rows=label.rows,
-        shrunk=label.shrunk,
-    )
+    intent = SnapshotRef.labelled(label)
     instance.step("publishing")
     instance.state.change(transitions.publishing, intent)
     try:

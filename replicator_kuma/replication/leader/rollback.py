@@ -10,9 +10,8 @@ from replicator_kuma.replication.apply.confirm import UNCONFIRMED
 from replicator_kuma.replication.apply.unconfirmed import recover
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from replicator_kuma.replication.leader.cycle import Leader
-from replicator_kuma.replication.leader.decide import View, equivalence_key
-from replicator_kuma.replication.leader.publish import Since, next_position, publish
-from replicator_kuma.replication.observe import Observation
+from replicator_kuma.replication.leader.decide import View
+from replicator_kuma.replication.leader.publish import next_position, publish
 from replicator_kuma.replication.replica.take import take
 from replicator_kuma.replication.snapshots import chosen
 from replicator_kuma.replication.state import transitions
@@ -45,9 +44,8 @@ def _require_published(leader: Leader, view: View, newest: SnapshotRef) -> None:
     if view.digest is None:
         raise DatabaseMissing("there is no database here yet")
     empty = view.users == 0 and view.monitors == 0
-    key = equivalence_key(newest, view.digest)
-    same = view.digest == newest.digest or view.state.leading.equivalent == key
-    if not (empty or same or leader.alike(view, newest)):
+    same = empty or view.state.leading.equals(newest, view.digest)
+    if not (same or leader.alike(view, newest)):
         raise Unpublished(
             f"rows here have changed since {newest.position}, and were never published: going "
             "back would lose them"
@@ -62,10 +60,12 @@ def _go(
     try:
         taken = take(instance, snapshot)
     except Exception:
-        _forget_unless_taken(instance, snapshot)
+        state = instance.state.load()
+        if state.applying.going is None and not state.stands_on(snapshot.key):
+            instance.state.change(transitions.rollback_begun, None)
         raise
     if taken.outcome is Outcome.WAITING and instance.state.load().applying.pending is None:
-        instance.state.change(transitions.rollback_given_up)
+        instance.state.change(transitions.rollback_begun, None)
         return taken
     if snapshot.key == previous.key:
         instance.state.change(transitions.rollback_over)
@@ -74,26 +74,9 @@ def _go(
     if state.applying.pending is not None:
         return replace(taken, sentence=f"{taken.sentence}; {UNCONFIRMED}")
     instance.state.change(transitions.rollback_applied, SnapshotRef.of(snapshot))
-    result = publish(
-        instance,
-        next_position(newest, state.leading.burned),
-        previous,
-        shrinks=_meant,
-    )
+    position = next_position(newest, state.leading.burned)
+    # the command allows all deletions, also of replaced monitors
+    result = publish(instance, position, previous, shrinks=lambda _seen, _since: True)
     instance.state.change(transitions.leads_with, result.digest or "")
     sentence = f"rolled back to {snapshot.position}: {result.sentence}"
     return replace(result, sentence=sentence, warnings=(*taken.warnings, *result.warnings))
-
-
-def _meant(_seen: Observation, _since: Since) -> bool:
-    """Always True: the rollback command allows all deletions, also of replaced monitors."""
-    return True
-
-
-def _forget_unless_taken(instance: Instance, snapshot: Snapshot) -> None:
-    """After an error that the person sees: forget the rollback, unless its rows are in place."""
-    state = instance.state.load()
-    under_way = state.applying.pending is not None and not state.applying.pending.rollback
-    taken = state.stands_on(snapshot.key)
-    if not (under_way or taken):
-        instance.state.change(transitions.rollback_given_up)

@@ -6,12 +6,8 @@ import time
 from dataclasses import replace
 
 from replicator_kuma.adapters.repository import Listing, Snapshot
-from replicator_kuma.base.errors import (
-    DatabaseMigrating,
-)
-from replicator_kuma.replication import (
-    second_repository,
-)
+from replicator_kuma.base.errors import DatabaseMigrating
+from replicator_kuma.replication import second_repository
 from replicator_kuma.replication.apply.unconfirmed import recover
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from replicator_kuma.replication.mode_mismatch import Promoted, promoted
@@ -61,10 +57,8 @@ def follow(
     state = instance.state.load()
     newest = newest_to_follow(state, instance.fleet, snapshots)
     if newest is None:
-        return CycleResult(
-            Outcome.WAITING,
-            f"fleet {instance.fleet!r} has no snapshot yet: waiting for its leader",
-        )
+        said = f"fleet {instance.fleet!r} has no snapshot yet: waiting for its leader"
+        return CycleResult(Outcome.WAITING, said)
     if state.following.hold is not None:
         return stay(instance, newest, snapshots, reconcile)
     if state.has_published(newest.key):

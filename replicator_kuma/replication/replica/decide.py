@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from replicator_kuma.adapters.repository import Listing, Snapshot, missing
-from replicator_kuma.base.errors import (
-    SnapshotRefused,
-    TwoLeaders,
-)
+from replicator_kuma.base.errors import SnapshotRefused, TwoLeaders
 from replicator_kuma.base.times import when
 from replicator_kuma.replication.state.state import State
 
@@ -61,8 +58,3 @@ def refuse_bad(state: State, newest: Snapshot) -> None:
             f"{newest.position} is not tried again: {why}",
             hint="Look at the logs. To try it all the same: replicator restore --now",
         )
-
-
-def is_applied(state: State, newest: Snapshot, policy: str) -> bool:
-    """Whether the snapshot is applied with this policy, so that nothing has to be fetched."""
-    return state.applied_by(newest.key, policy) and bool(state.live.digest)

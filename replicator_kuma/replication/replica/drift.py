@@ -8,6 +8,7 @@ from __future__ import annotations
 import enum
 import logging
 import time
+from functools import partial
 
 from replicator_kuma.adapters.repository import Position
 from replicator_kuma.replication import problems
@@ -76,11 +77,9 @@ def look(
     digest, heal = observe(instance).manifest.digest, may_heal and instance.policy().heal
     step = judge(state, digest, heal=heal, reconcile=reconcile, now=time.time())
     if step is Step.EQUAL:
+        also = partial(transitions.rows_equal, fingerprint=mark, now=time.time())
         problems.clear(
-            instance,
-            DRIFT,
-            lambda _was: log.info("the rows equal %s again", position),
-            also=lambda before: transitions.rows_equal(before, mark, now=time.time()),
+            instance, DRIFT, lambda _was: log.info("the rows equal %s again", position), also=also
         )
     elif step is not Step.ASK:
         note(instance, step, position, digest, gone=not may_heal)
@@ -110,15 +109,8 @@ def note_unpublished(instance: Instance, position: Position, digest: str) -> str
 
 def _raise(instance: Instance, words: str, digest: str, *, tells: bool = True) -> None:
     """Raise the drift problem; with other words it is told as another kind of problem."""
-    problems.raise_(
-        instance,
-        DRIFT,
-        words,
-        words,
-        lambda: log.warning("%s", words),
-        tells=tells,
-        also=lambda state: transitions.drifted(state, digest),
-    )
+    tell, also = partial(log.warning, "%s", words), partial(transitions.drifted, digest=digest)
+    problems.raise_(instance, DRIFT, words, words, tell, tells=tells, also=also)
 
 
 def _until(state: State, gone: bool) -> str:

@@ -26,8 +26,8 @@ from replicator_kuma.replication.state import transitions
 from replicator_kuma.replication.state.hold_words import (
     TO_GO_ON,
     held_words,
+    holding,
     in_place,
-    restore_hold,
     told,
 )
 from replicator_kuma.replication.state.records import HOLD, Hold, SnapshotRef
@@ -38,18 +38,11 @@ log = logging.getLogger(__name__)
 
 def take_and_hold(instance: Instance, snapshot: Snapshot) -> CycleResult:
     """Note the hold, then take the snapshot. Call within a cycle."""
-    state = instance.state.load()
-    hold = state.following.hold
+    hold = instance.state.load().following.hold
     if hold is None or hold.kept or not hold.holds(snapshot.key):
         hold = Hold(time.time(), SnapshotRef.of(snapshot))
-    instance.state.change(transitions.held, hold)
-    try:
+    with holding(instance.state, hold):
         result = take(instance, snapshot)
-    except (Interrupted, KumaKilled):
-        raise  # the next cycle continues
-    except Exception:
-        restore_hold(instance.state, state)
-        raise
     return replace(result, sentence=f"{result.sentence}; holding it, {TO_GO_ON}")
 
 
@@ -82,9 +75,7 @@ def stay(
 
 def _say(instance: Instance, newest: Snapshot) -> str:
     """The sentence of a held replica; it is logged once for each newer position."""
-    state = instance.state.load()
-    hold, shown = state.following.hold, told(state)
-    assert hold is not None
+    shown = told(instance.state.load())
     assert shown is not None
     sentence = f"holding {held_words(shown)}; newest is {newest.position}; {TO_GO_ON}"
     newer = str(newest.position)

@@ -5,21 +5,17 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from replicator_kuma.adapters.repository import Snapshot
-from replicator_kuma.base.errors import (
-    SnapshotNotFound,
-)
-from replicator_kuma.dump import change_words
-from replicator_kuma.dump.plan import Plan, Summary
+from replicator_kuma.base.errors import SnapshotNotFound
+from replicator_kuma.dump.plan import Plan
 from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.mode_mismatch import promoted
 from replicator_kuma.replication.replica.decide import newest_to_follow
 from replicator_kuma.replication.replica.take import plan_of
 from replicator_kuma.replication.snapshots import chosen
 from replicator_kuma.replication.state.hold_words import told
-from replicator_kuma.replication.state.records import Hold, SnapshotRef
+from replicator_kuma.replication.state.records import Hold
 from replicator_kuma.replication.state.state import State
 from replicator_kuma.replication.workspace import preview_workspace
 
@@ -36,18 +32,6 @@ class Preview:
     """the digest of the live rows"""
     hold: Hold | None = None
     """the hold that a person set; the previewed snapshot may be another one"""
-
-    @property
-    def summary(self) -> Summary:
-        return self.plan.summary
-
-    def changes(self) -> Iterator[dict[str, Any]]:
-        """One dict a row change, secrets masked (see `dump.change_words.changes`)."""
-        return change_words.changes(self.plan)
-
-    def words(self) -> Iterator[str]:
-        """The same for people, a line each."""
-        return change_words.lines(self.plan)
 
 
 @contextlib.contextmanager
@@ -70,14 +54,7 @@ def preview(
                 f"fleet {instance.fleet!r} has no snapshot yet", hint=SnapshotNotFound.none_yet
             )
         state = beside.state.load()
-        own = promoted(state) is not None and _same(state.leading.published, newest)
+        own = promoted(state) is not None and state.has_published(newest.key)
         planned = plan_of(beside.as_leader() if own else beside, newest)
         digest = planned.live.manifest.digest
         yield Preview(newest, planned.plan, state, digest, told(state))
-
-
-def _same(mark: SnapshotRef | None, snapshot: Snapshot) -> bool:
-    """Whether these are the same snapshot, by what all its copies have in common."""
-    label = snapshot.label
-    wanted = (label.position, label.writer, label.digest)
-    return mark is not None and (mark.position, mark.writer, mark.digest) == wanted

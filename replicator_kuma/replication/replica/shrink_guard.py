@@ -9,7 +9,6 @@ from replicator_kuma.base.errors import SnapshotShrinks
 from replicator_kuma.replication.apply.prepare import Planned
 from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.shrink import HALF, Limit, gone, held
-from replicator_kuma.replication.state import transitions
 from replicator_kuma.replication.state.records import SnapshotRef
 from replicator_kuma.replication.state.state import State
 
@@ -42,9 +41,7 @@ class Guard:
         """
         if self.before is None or not snapshot.label.monitors:
             return
-        before, left = self.before.monitors, snapshot.label.monitors
-        if self.limit.exceeded(before, before - left, left):
-            raise _refusal(snapshot, before - left, before)
+        self._count(snapshot, snapshot.label.monitors)
 
     def weigh(self, snapshot: Snapshot, planned: Planned) -> None:
         """Check the leader's dump and the rows here, whatever the tags say; raises SnapshotShrinks.
@@ -55,38 +52,31 @@ class Guard:
         source = planned.source
         if self.before is None or "monitor" not in source.manifest.tables:
             return
-        before, left = self.before.monitors, source.manifest.monitors
-        if self.limit.exceeded(before, before - left, left):
-            raise _refusal(snapshot, before - left, before)
-        self._weigh_files(snapshot, planned)
-        before = max(before, planned.live.manifest.monitors)
-        count = gone(planned.plan, source)
+        left = self._count(snapshot, source.manifest.monitors)
+        # the same for files that no row names any more in the leader's dump
+        theirs, live = source.manifest.files, planned.live.manifest
+        lost = [name for name, to in planned.plan.files if to is None and name not in theirs]
+        if self.limit.part(len(live.files), len(lost)):
+            files = f"{len(lost)} of {len(live.files)} files (logos, certificates)"
+            raise _refusal(snapshot, files)
+        before, count = max(self.before.monitors, live.monitors), gone(planned.plan, source)
         if count and self.limit.exceeded(before, count, left):
-            raise _refusal(snapshot, count, before)
+            raise _refusal(snapshot, f"{count} of {before} monitors")
 
-    def _weigh_files(self, snapshot: Snapshot, planned: Planned) -> None:
-        """The same for files that no row names any more in the leader's dump."""
-        theirs = planned.source.manifest.files
-        gone = [name for name, to in planned.plan.files if to is None and name not in theirs]
-        before = len(planned.live.manifest.files)
-        if self.limit.part(before, len(gone)):
-            raise SnapshotShrinks(
-                f"{snapshot.position} of {snapshot.label.leader} would take {len(gone)} of "
-                f"{before} files (logos, certificates) from this replica: it keeps its rows until "
-                "somebody says that this is meant"
-            )
+    def _count(self, snapshot: Snapshot, left: int) -> int:
+        """The number of monitors, ``left``; raises SnapshotShrinks if too many are gone."""
+        assert self.before is not None
+        before = self.before.monitors
+        if self.limit.exceeded(before, before - left, left):
+            raise _refusal(snapshot, f"{before - left} of {before} monitors")
+        return left
 
 
 UNGUARDED = Guard()
 
 
-def noted(instance: Instance, refusal: str) -> None:
-    """Note why the newest snapshot is refused; "": it is no longer refused."""
-    instance.state.change(transitions.shrink_refused, refusal)
-
-
-def _refusal(snapshot: Snapshot, gone: int, before: int) -> SnapshotShrinks:
+def _refusal(snapshot: Snapshot, what: str) -> SnapshotShrinks:
     return SnapshotShrinks(
-        f"{snapshot.position} of {snapshot.label.leader} would take {gone} of {before} monitors "
-        "from this replica: it keeps its rows until somebody says that this is meant"
+        f"{snapshot.position} of {snapshot.label.leader} would take {what} from this replica: it "
+        "keeps its rows until somebody says that this is meant"
     )

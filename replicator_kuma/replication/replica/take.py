@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from replicator_kuma.adapters.notify import Kind
 from replicator_kuma.adapters.repository import Snapshot
@@ -14,16 +15,14 @@ from replicator_kuma.base.errors import (
 )
 from replicator_kuma.base.threads import beside
 from replicator_kuma.base.times import lasting
-from replicator_kuma.replication import (
-    restart_cooldown,
-)
+from replicator_kuma.replication import restart_cooldown
 from replicator_kuma.replication.apply import checkpoints, failed_attempts, prepare
 from replicator_kuma.replication.apply.choose import look
 from replicator_kuma.replication.apply.live import apply
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from replicator_kuma.replication.replica import drift
-from replicator_kuma.replication.replica.decide import is_applied, refuse_bad
-from replicator_kuma.replication.replica.shrink_guard import UNGUARDED, Guard, noted
+from replicator_kuma.replication.replica.decide import refuse_bad
+from replicator_kuma.replication.replica.shrink_guard import UNGUARDED, Guard
 from replicator_kuma.replication.schema_check import gate, require_schema
 from replicator_kuma.replication.snapshots import fetched
 from replicator_kuma.replication.state import transitions
@@ -39,12 +38,12 @@ def stand(
     if not reconcile:
         refuse_bad(state, snapshot)
     policy = instance.policy().fingerprint(instance.tables)
-    if is_applied(state, snapshot, policy) and instance.store.exists():
-        noted(instance, "")
+    applied = state.applied_by(snapshot.key, policy) and state.live.digest
+    if applied and instance.store.exists():  # nothing has to be fetched
+        instance.state.change(transitions.shrink_refused, "")
         return _compare(instance, snapshot, reconcile)
-    failed_attempts.require_new(
-        instance, failed_attempts.aim(instance, SnapshotRef.of(snapshot), policy)
-    )
+    aim = failed_attempts.aim(instance, SnapshotRef.of(snapshot), policy)
+    failed_attempts.require_new(instance, aim)
     return _in_turn(instance, snapshot) or take(instance, snapshot, guard)
 
 
@@ -108,9 +107,9 @@ def _take(instance: Instance, snapshot: Snapshot, guard: Guard, only_ask: bool) 
     except DatabaseMigrating as error:
         return waiting(snapshot, str(error))
     except SnapshotShrinks as error:
-        noted(instance, str(error))
+        instance.state.change(transitions.shrink_refused, str(error))
         raise
-    noted(instance, "")
+    instance.state.change(transitions.shrink_refused, "")
     if planned.plan.empty:
         return _equal(instance, snapshot, planned)
     if only_ask:
@@ -124,20 +123,13 @@ def _equal(instance: Instance, snapshot: Snapshot, planned: prepare.Planned) -> 
     """Note that the live rows equal the snapshot; a pending apply still waits for Kuma."""
     state = instance.state.load()
     if state.applying.pending is not None:
-        return CycleResult(
-            Outcome.WAITING,
-            f"{snapshot.position} is written; waiting for Kuma to come up on it",
-            snapshot.position,
-            None,
-        )
+        said = f"{snapshot.position} is written; waiting for Kuma to come up on it"
+        return CycleResult(Outcome.WAITING, said, snapshot.position)
     instance.state.change(
         transitions.found_equal,
-        SnapshotRef.of(snapshot),
+        planned.standing(SnapshotRef.of(snapshot), instance.tables),
         instance.fleet,
         digest=planned.live.manifest.digest,
-        policy=planned.policy.fingerprint(instance.tables),
-        arrived=prepare.remembered(planned.arrived),
-        keeps_own=planned.keeps_own,
         now=time.time(),
     )
     return _nothing(snapshot, f"the rows equal {snapshot.position}; nothing to do")
@@ -155,16 +147,11 @@ def _carry_out(instance: Instance, snapshot: Snapshot, planned: prepare.Planned)
         f"digest {snapshot.label.digest[:12]}, {lasting(time.monotonic() - started)}"
         f"{', without a restart of Kuma' if live else ''}"
     )
-    sentence = "; ".join((sentence, *planned.brief))
+    sentence = "; ".join((sentence, *planned.came.brief))
     instance.notifier.send(Kind.APPLIES, "restore", sentence)
-    return CycleResult(
-        Outcome.APPLIED,
-        sentence,
-        snapshot.position,
-        snapshot.label.digest,
-        summary,
-        warnings=(*(str(d) for d in planned.observation.dangling), *planned.notes),
-    )
+    odd = (*map(str, planned.observation.dangling), *planned.came.notes)
+    result = CycleResult(Outcome.APPLIED, sentence, snapshot.position, snapshot.label.digest)
+    return replace(result, changes=summary, warnings=odd)
 
 
 def plan_of(instance: Instance, snapshot: Snapshot) -> prepare.Planned:
@@ -191,6 +178,5 @@ def _differs(snapshot: Snapshot) -> CycleResult:
 
 def waiting(snapshot: Snapshot, why: str) -> CycleResult:
     """The result of a cycle that could not take this snapshot yet."""
-    return CycleResult(
-        Outcome.WAITING, f"{snapshot.position} waits: {why}", snapshot.position, None
-    )
+    sentence = f"{snapshot.position} waits: {why}"
+    return CycleResult(Outcome.WAITING, sentence, snapshot.position)

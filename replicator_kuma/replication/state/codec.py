@@ -12,18 +12,8 @@ from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from replicator_kuma.adapters.repository.snapshot import Position
-from replicator_kuma.replication.state.records import (
-    AWAY,
-    CYCLE,
-    DRIFT,
-    DRILL,
-    HOLD,
-    KILL,
-    LAGGING,
-    FailedAttempt,
-    Problem,
-    SnapshotRef,
-)
+from replicator_kuma.replication.state import records
+from replicator_kuma.replication.state.records import FailedAttempt, Problem, SnapshotRef
 from replicator_kuma.replication.state.state import State
 
 _SECTIONS = ("live", "leading", "following", "applying", "running", "upkeep", "outcome")
@@ -113,8 +103,7 @@ def decode_state(raw: dict[str, Any]) -> State:
 
 def _problems_of_0_3_0(state: State, raw: dict[str, Any]) -> dict[str, Any]:
     """The open problems as the members that 0.3.0 uses for them."""
-    cycle = next((one for one in state.problems if one.what == CYCLE), Problem(CYCLE))
-    said, last = state.problem(HOLD), raw["last"]
+    cycle, said, last = state.noted(records.CYCLE), state.problem(records.HOLD), raw["last"]
     return {
         # a cycle that only waits ends no failure, and 0.3.0 tells no end after one that went well
         "last": last and {**last, "ok": last["ok"] and not cycle.since},
@@ -139,7 +128,7 @@ def _decode_problems(raw: dict[str, Any]) -> tuple[Problem, ...]:
     told = tuple(raw.get("told", ())) or (error,)
     found = [
         Problem(
-            CYCLE,
+            records.CYCLE,
             error if since else "",
             since,
             last.get("sentence", "") if since else "",
@@ -148,23 +137,23 @@ def _decode_problems(raw: dict[str, Any]) -> tuple[Problem, ...]:
         )
     ]
     if words := raw.get("drift_words") or raw.get("drift"):
-        found.append(_known(DRIFT, str(words), raw["drift"], raw.get("drift_words", "")))
+        found.append(_known(records.DRIFT, str(words), raw["drift"], raw.get("drift_words", "")))
     if words := raw.get("lagging"):
-        found.append(_known(LAGGING, LAGGING, last.get("at") or 1.0, words))
+        found.append(_known(records.LAGGING, records.LAGGING, last.get("at") or 1.0, words))
     if hold.get("said"):
-        found.append(_known(HOLD, hold["said"], hold["since"], ""))
+        found.append(_known(records.HOLD, hold["said"], hold["since"], ""))
     for one in raw.get("away", ()):
-        found.append(_known(AWAY + one["name"], AWAY, one["since"], one["why"]))
+        found.append(_known(records.AWAY + one["name"], records.AWAY, one["since"], one["why"]))
     drill, failed = raw.get("drill"), raw.get("drill_failed")
     for job in raw.get("chores", ()):
         # one by hand that went well since leaves the scheduled one's note as it was
-        mended = job["name"] == DRILL and drill and drill["ok"] and drill["at"] > job["at"]
+        mended = job["name"] == records.DRILL and drill and drill["ok"] and drill["at"] > job["at"]
         if not job["ok"] and not mended:
             found.append(_known(job["name"], job["error"], job["at"], job["sentence"]))
-    if drill and not drill["ok"] and all(one.what != DRILL for one in found):
-        found.append(_known(DRILL, "DrillFailed", drill["at"], drill["sentence"]))
+    if drill and not drill["ok"] and all(one.what != records.DRILL for one in found):
+        found.append(_known(records.DRILL, "DrillFailed", drill["at"], drill["sentence"]))
     if failed and failed["failed_at"] == "kill":
-        found.append(_known(KILL, "DrillFailed", failed["at"], failed["sentence"]))
+        found.append(_known(records.KILL, "DrillFailed", failed["at"], failed["sentence"]))
     return tuple(
         sorted((one for one in found if one.since or one.recovered_at), key=lambda one: one.what)
     )

@@ -7,26 +7,20 @@ one top-level field holds all newer nested fields. When 0.2.0 writes the file, t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 LATER = "since_0_2_0"
 
 
-@dataclass
-class _Shape:
-    """Which fields of a record are newer than 0.2.0, and which fields are records themselves."""
+_Shape: TypeAlias = "dict[str, _Shape | None]"
+"""Of a record: which fields are newer than 0.2.0 (None), and which are records themselves."""
 
-    later: tuple[str, ...]
-    parts: dict[str, _Shape] = field(default_factory=dict)
-
-
-_MARK = _Shape(("shrunk",))
-_PENDING = _Shape(("keeps_own", "words", "undoes", "back_to", "seen"), {"mark": _MARK})
-_PENDING.parts["earlier"] = _PENDING
-_LAST = _Shape(("hint",))
+_MARK: _Shape = {"shrunk": None}
+_NEWER = dict.fromkeys(("keeps_own", "words", "undoes", "back_to", "seen"))
+_PENDING: _Shape = {**_NEWER, "mark": _MARK}
+_PENDING["earlier"] = _PENDING
 _MARKS = dict.fromkeys(("intent", "published", "applied"), _MARK)
-_STATE = _Shape((), {**_MARKS, "pending": _PENDING, "last": _LAST})
+_STATE: _Shape = {**_MARKS, "pending": _PENDING, "last": {"hint": None}}
 
 
 def set_apart(state: Mapping[str, Any]) -> dict[str, Any]:
@@ -41,13 +35,14 @@ def put_together(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _split(value: Mapping[str, Any], shape: _Shape) -> dict[str, Any]:
-    kept = {name: item for name, item in value.items() if name not in shape.later}
-    apart = {name: value[name] for name in shape.later if value.get(name)}
-    for name, part in shape.parts.items():
-        if kept.get(name) is not None:
+    kept, apart = dict(value), {}
+    for name, part in shape.items():
+        more = kept.pop(name, None) if part is None else None
+        if part is not None and kept.get(name) is not None:
             kept[name] = _split(kept[name], part)
-            if more := kept[name].pop(LATER, None):
-                apart[name] = more
+            more = kept[name].pop(LATER, None)
+        if more:
+            apart[name] = more
     if apart:
         kept[LATER] = apart
     return kept

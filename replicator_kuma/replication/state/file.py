@@ -147,9 +147,9 @@ def acquire(descriptor: int, wait: float) -> None:
             time.sleep(0.05)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make renames in a folder durable (fsync of the folder itself)."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def sync(path: Path) -> None:
+    """Make a file durable, or the renames in a folder (fsync of the folder itself)."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import replace
 
-from replicator_kuma.base.errors import Held
+from replicator_kuma.base.errors import Held, Interrupted, KumaKilled
 from replicator_kuma.base.times import when
 from replicator_kuma.replication.state import transitions
 from replicator_kuma.replication.state.file import StateFile
@@ -23,9 +25,8 @@ def held_words(hold: Hold) -> str:
 
 def in_place(state: State) -> bool:
     """Whether an undo's rows are in place, and only Kuma's confirmation is missing."""
-    pending = state.applying.pending
-    undone = pending is not None and bool(pending.undoes) and pending.writing
-    return undone and pending is not None and not pending.rollback
+    going = state.applying.going
+    return going is not None and bool(going.undoes) and going.writing
 
 
 def told(state: State) -> Hold | None:
@@ -41,11 +42,23 @@ def refuse_while_held(state: State) -> None:
         raise Held(f"this replica holds {held_words(state.following.hold)}: it stays there")
 
 
-def restore_hold(file: StateFile, before: State) -> None:
-    """After an error that the person sees: restore the hold, unless the new rows are in place."""
-    state = file.load()
-    under_way = state.applying.pending is not None and not state.applying.pending.rollback
-    wanted = state.following.hold.mark if state.following.hold is not None else None
-    done = state.following.applied == wanted != before.following.applied
-    if not (under_way or done):
-        file.change(transitions.hold_was, before)
+@contextlib.contextmanager
+def holding(file: StateFile, hold: Hold) -> Iterator[None]:
+    """Note the hold, for a block that goes there.
+
+    After an error that the person sees, restore the hold from before, unless the new rows are in
+    place.
+    """
+    before = file.load()
+    file.change(transitions.held, hold)
+    try:
+        yield
+    except (Interrupted, KumaKilled):
+        raise  # the next cycle continues
+    except Exception:
+        state = file.load()
+        wanted = state.following.hold.mark if state.following.hold is not None else None
+        done = state.following.applied == wanted != before.following.applied
+        if state.applying.going is None and not done:
+            file.change(transitions.hold_was, before)
+        raise

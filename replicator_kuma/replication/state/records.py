@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from replicator_kuma.adapters.repository.snapshot import Position, Snapshot, SnapshotKey
+from replicator_kuma.adapters.repository.snapshot import Label, Position, Snapshot, SnapshotKey
 
 Arrived = tuple[tuple[str, tuple[int, ...]], ...]
 """Tables and the ids of their rows that came from a leader once, both sorted."""
@@ -40,6 +40,10 @@ class SnapshotRef:
         """`Label.common_id`; "" for rows without a snapshot."""
         return self.key.common_id(fleet) if self.key else ""
 
+    def equivalence_key(self, digest: str) -> str:
+        """The note that live rows of this digest equal this snapshot of another engine."""
+        return f"{self.position} {self.writer} {self.digest} {digest}"
+
     def names(self, fleet: str) -> tuple[str, ...]:
         """By what it may be listed among bad snapshots: 0.3.0 noted its id there."""
         return (self.common_id(fleet), self.snapshot) if self.snapshot else ()
@@ -47,18 +51,32 @@ class SnapshotRef:
     @classmethod
     def of(cls, snapshot: Snapshot) -> SnapshotRef:
         """The record of a listed snapshot."""
-        label = snapshot.label
-        return cls(
-            position=label.position,
-            digest=label.digest,
-            schema=label.schema,
-            snapshot=snapshot.id,
-            writer=label.writer,
-            leader=label.leader,
-            monitors=label.monitors,
-            rows=label.rows,
-            shrunk=label.shrunk,
-        )
+        return cls.labelled(snapshot.label, snapshot.id)
+
+    @classmethod
+    def labelled(cls, label: Label, snapshot: str = "") -> SnapshotRef:
+        """The record of a snapshot with this label; "": it is not listed yet."""
+        ours = (label.writer, label.leader, label.monitors, label.rows, label.shrunk)
+        return cls(label.position, label.digest, label.schema, snapshot, *ours)
+
+
+def highest(*known: SnapshotRef | Position | None) -> Position | None:
+    """The highest of these positions and of those of these snapshots; None: there is none."""
+    found = [one.position if isinstance(one, SnapshotRef) else one for one in known if one]
+    return max(found, default=None)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What an instance's rows stand for: their snapshot, and the choices that made them of it."""
+
+    applied: SnapshotRef | None = None
+    policy: str = ""
+    """`Policy.fingerprint` of their apply; if it changes, the rows are compared again"""
+    arrived: Arrived = ()
+    """rows of local tables that came from a leader once: they are not inserted again"""
+    keeps_own: bool = False
+    """some rows behind `Live.digest` are this replica's own: it may change them"""
 
 
 @dataclass(frozen=True)
@@ -88,7 +106,7 @@ class Pending:
     replaced: str = ""
     """digest of the live rows and files that the plan replaces"""
     digest: str = ""
-    """the `Live.digest` after confirmation; the next three fields go to `Following`"""
+    """the `Live.digest` after confirmation"""
     policy: str = ""
     arrived: Arrived = ()
     keeps_own: bool = False
@@ -102,6 +120,12 @@ class Pending:
     """the number of the checkpoint that this undo puts back; 0: it is no undo"""
     back_to: SnapshotRef | None = None
     """the snapshot of an undo's rows, which is the applied one after confirmation"""
+
+    @property
+    def standing(self) -> Standing:
+        """What the rows stand for once Kuma has confirmed them."""
+        applied = self.back_to if self.undoes else self.mark
+        return Standing(applied, self.policy, self.arrived, self.keeps_own)
 
 
 @dataclass(frozen=True)
@@ -303,11 +327,3 @@ class Drill:
     """the drill included a boot of a throw-away Kuma"""
     failed_at: str = ""
     """the step that failed; "": none"""
-
-
-def still_failed(before: Drill | None, ended: Drill) -> Drill | None:
-    """The failure that remains after this drill: a success clears only a step that it included."""
-    if not ended.ok:
-        return ended
-    mends = before is None or before.failed_at not in ("start", "kill")
-    return None if mends or (ended.kuma and before and before.failed_at == "start") else before

@@ -10,27 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from replicator_kuma.adapters.repository.snapshot import Label, Position, SnapshotKey
-from replicator_kuma.replication.state.records import (
-    AWAY,
-    CYCLE,
-    DRIFT,
-    LAGGING,
-    Arrived,
-    Away,
-    Bad,
-    Drill,
-    FailedAttempt,
-    Hold,
-    JobRecord,
-    Last,
-    LiveApply,
-    LiveOff,
-    Pending,
-    Problem,
-    RepositoryUpkeep,
-    Restart,
-    SnapshotRef,
-)
+from replicator_kuma.replication.state import records
 
 
 @dataclass(frozen=True)
@@ -47,9 +27,9 @@ class Live:
 class Leading:
     """What a leader remembers of its publishes. A replica keeps it: it may lead again."""
 
-    publishing: SnapshotRef | None = None
+    publishing: records.SnapshotRef | None = None
     """the publish that was begun and has no noted end"""
-    published: SnapshotRef | None = None
+    published: records.SnapshotRef | None = None
     identities: tuple[str, ...] = ()
     """digest of the last published dump, and `shrink.identities` of its monitors"""
     published_files: tuple[str, ...] = ()
@@ -64,48 +44,43 @@ class Leading:
     """ids of the snapshots that fenced it (`publish.ids_of`): while one is there, it stays so"""
     rollback_begun: Position | None = None
     """the position of a `rollback` that was begun and is not published yet"""
-    rollback_applied: SnapshotRef | None = None
+    rollback_applied: records.SnapshotRef | None = None
     """the snapshot that this rollback put in place; a person meant its deletions"""
     promoted_at: float = 0.0
     """when `promote` made this the leader; 0: never, or a cycle as the leader has ended since"""
     led_from: int = 0
     """the newest checkpoint when this became the leader: up to it, they are a replica's"""
     equivalent: str = ""
-    """the rows that equal a snapshot of another engine (`leader.equivalence_key`)"""
+    """the rows that equal a snapshot of another engine (`SnapshotRef.equivalence_key`)"""
     verified_at: float = 0.0
     """when the repository was last asked and agreed; 0: ask it in any case"""
 
-    def doubtful(self, newest: SnapshotRef) -> bool:
+    def doubtful(self, newest: records.SnapshotRef) -> bool:
         """Whether a publish at this position failed: the repository may hold it."""
         if self.burned is None or newest.position > self.burned:
             return False
         return self.published is None or newest.position > self.published.position
+
+    def equals(self, snapshot: records.SnapshotRef, digest: str) -> bool:
+        """Whether live rows of this digest are the snapshot's, also in another engine's form."""
+        return digest == snapshot.digest or self.equivalent == snapshot.equivalence_key(digest)
 
     def burned_with(self, newest: Position | None) -> Position | None:
         """The highest position never to use again; includes a begun publish that is not listed.
 
         After a leader is killed, its restic may go on and complete after our listing.
         """
-        positions = [self.burned] if self.burned is not None else []
-        if self.publishing is not None and newest != self.publishing.position:
-            positions.append(self.publishing.position)
-        return max(positions, default=None)
+        begun = self.publishing
+        return records.highest(self.burned, begun if begun and newest != begun.position else None)
 
 
 @dataclass(frozen=True)
-class Following:
+class Following(records.Standing):
     """What a replica remembers of the snapshot that it follows. A promoted leader keeps it."""
 
-    applied: SnapshotRef | None = None
-    policy: str = ""
-    """`Policy.fingerprint` of the last apply; if it changes, the rows are compared again"""
-    arrived: Arrived = ()
-    """rows of local tables that came from a leader once: they are not inserted again"""
-    keeps_own: bool = False
-    """some rows behind `Live.digest` are this replica's own: it may change them"""
     floor: Position | None = None
     """the highest position applied before a person went back; None: nobody went back"""
-    hold: Hold | None = None
+    hold: records.Hold | None = None
     shrink: str = ""
     """why the newest snapshot is not applied: it would remove too many monitors"""
     drift_digest: str = ""
@@ -120,7 +95,7 @@ class Following:
 class Applying:
     """The current apply, and the failures of earlier ones."""
 
-    pending: Pending | None = None
+    pending: records.Pending | None = None
     stopped_by_me: bool = False
     """we stopped Kuma for an apply, and nobody has started it since"""
     bad: tuple[str, ...] = ()
@@ -130,25 +105,30 @@ class Applying:
     """
     bad_listed: tuple[tuple[str, str], ...] = ()
     """of those the common id, and the id that was listed: 0.3.0 knows a snapshot by that alone"""
-    bad_why: Bad | None = None
+    bad_why: records.Bad | None = None
     """the reason for the last of them; None if 0.3.0 noted it"""
     suspect: str = ""
     """common id of a snapshot after which Kuma was also late on the old rows"""
-    failed: FailedAttempt | None = None
+    failed: records.FailedAttempt | None = None
     """the last apply that stopped Kuma and failed; None: none since a success"""
-    restart: Restart | None = None
+    restart: records.Restart | None = None
     waits_until: float = 0.0
     """when the waiting snapshot may be applied; 0: none waits"""
     purge: bool = False
     """monitors were deleted, and their history has to be deleted too"""
+
+    @property
+    def going(self) -> records.Pending | None:
+        """The unconfirmed apply, unless it is being reverted."""
+        return None if self.pending is None or self.pending.rollback else self.pending
 
 
 @dataclass(frozen=True)
 class Running:
     """What is known of changing the rows of a running Kuma, without a restart."""
 
-    live_last: LiveApply | None = None
-    live_off: LiveOff | None = None
+    live_last: records.LiveApply | None = None
+    live_off: records.LiveOff | None = None
     live_doubted: bool = False
     """Kuma ended by itself right after the last live apply, and has not started since"""
     agent_hung: str = ""
@@ -161,19 +141,19 @@ class Running:
 class Upkeep:
     """The results of maintenance jobs, drills and housekeeping."""
 
-    jobs: tuple[JobRecord, ...] = ()
-    drill: Drill | None = None
+    jobs: tuple[records.JobRecord, ...] = ()
+    drill: records.Drill | None = None
     """the last one"""
-    drill_failed: Drill | None = None
+    drill_failed: records.Drill | None = None
     """the last failed drill, until a drill succeeds that goes as far"""
-    repositories: tuple[RepositoryUpkeep, ...] = ()
+    repositories: tuple[records.RepositoryUpkeep, ...] = ()
 
 
 @dataclass(frozen=True)
 class Outcomes:
     """How cycles ended; times are seconds since the epoch."""
 
-    last: Last | None = None
+    last: records.Last | None = None
     last_ok_at: float = 0.0
     fresh_at: float = 0.0
     """when a cycle last succeeded and did not only wait; 0: never, or 0.3.0 wrote this"""
@@ -194,53 +174,58 @@ class State:
     running: Running = field(default_factory=Running)
     upkeep: Upkeep = field(default_factory=Upkeep)
     outcome: Outcomes = field(default_factory=Outcomes)
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[records.Problem, ...] = ()
     """sorted by name: open problems, and those that ended within the last hour"""
 
-    def problem(self, what: str) -> Problem | None:
+    def problem(self, what: str) -> records.Problem | None:
         """An open problem; None: there is none of that name."""
-        return next((one for one in self.problems if one.what == what and one.since), None)
+        known = self.noted(what)
+        return known if known.since else None
+
+    def noted(self, what: str) -> records.Problem:
+        """A problem that is open, or ended recently; else an empty record of that name."""
+        return next((one for one in self.problems if one.what == what), records.Problem(what))
 
     @property
     def failing_since(self) -> float:
         """Since when cycles have been failing; 0: the last one did not fail."""
-        failing = self.problem(CYCLE)
-        return failing.since if failing else 0.0
+        return self.noted(records.CYCLE).since
 
     @property
-    def drift(self) -> Problem | None:
+    def drift(self) -> records.Problem | None:
         """The problem of drift; None: the live rows equal the applied snapshot."""
-        return self.problem(DRIFT)
+        return self.problem(records.DRIFT)
 
     @property
     def lagging(self) -> str:
         """Which of a leader's two repositories lags behind, and why; "": neither."""
-        behind = self.problem(LAGGING)
+        behind = self.problem(records.LAGGING)
         return behind.words if behind else ""
 
     @property
-    def away(self) -> tuple[Away, ...]:
+    def away(self) -> tuple[records.Away, ...]:
         """Which of a replica's two repositories gave no answer to the last listing."""
         return tuple(
-            Away(one.what.removeprefix(AWAY), one.since, one.words)
+            records.Away(one.what.removeprefix(records.AWAY), one.since, one.words)
             for one in self.problems
-            if one.what.startswith(AWAY) and one.since
+            if one.what.startswith(records.AWAY) and one.since
         )
 
     def highest_applied(self) -> Position | None:
         """The highest position ever applied here, confirmed or not."""
-        following, pending = self.following, self.applying.pending
-        positions = [mark.position for mark in (following.applied,) if mark is not None]
-        if following.floor is not None:
-            positions.append(following.floor)
-        if pending is not None and not pending.rollback:
-            positions.append(pending.mark.position)
-        return max(positions, default=None)
+        going = self.applying.going
+        mark = going.mark if going else None
+        return records.highest(self.following.applied, self.following.floor, mark)
 
     @property
     def has_snapshot(self) -> bool:
         """Whether rows of this instance are in a snapshot, or came from one."""
         return self.leading.published is not None or self.following.applied is not None
+
+    @property
+    def knows_fleet(self) -> bool:
+        """Whether it has a snapshot, or began to publish one."""
+        return self.has_snapshot or self.leading.publishing is not None
 
     @property
     def promoted(self) -> bool:

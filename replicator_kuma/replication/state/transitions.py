@@ -15,7 +15,6 @@ from replicator_kuma.replication.state.records import (
     DRIFT,
     HELD_BACK,
     HOLD,
-    Arrived,
     Bad,
     Drill,
     FailedAttempt,
@@ -29,9 +28,10 @@ from replicator_kuma.replication.state.records import (
     RepositoryUpkeep,
     Restart,
     SnapshotRef,
-    still_failed,
+    Standing,
+    highest,
 )
-from replicator_kuma.replication.state.state import Applying, Leading, State
+from replicator_kuma.replication.state.state import Applying, Leading, Live, Outcomes, State
 
 MOST_BAD = 20
 """how many bad snapshots are remembered"""
@@ -149,9 +149,8 @@ def fenced(state: State, why: str, rivals: Sequence[str], own: SnapshotRef | Non
     if own is not None:
         leading = replace(leading, published=own)
     elif begun is not None:
-        burned = max(filter(None, (before.burned, begun.position)))
         failed = _with_failed(before, begun.digest)
-        leading = replace(leading, burned=burned, failed_digests=failed)
+        leading = replace(leading, burned=highest(before.burned, begun), failed_digests=failed)
     return replace(state, leading=leading)
 
 
@@ -160,14 +159,12 @@ def took_back(state: State, snapshot: SnapshotRef) -> State:
     return replace(state, leading=replace(state.leading, published=snapshot))
 
 
-def rollback_begun(state: State, position: Position) -> State:
-    """A rollback begins: the leader goes back to this position, and will publish its rows."""
+def rollback_begun(state: State, position: Position | None) -> State:
+    """A rollback begins: the leader goes back to this position, and will publish its rows.
+
+    None: it failed before its rows were in place, so there is nothing to publish.
+    """
     return replace(state, leading=replace(state.leading, rollback_begun=position))
-
-
-def rollback_given_up(state: State) -> State:
-    """A rollback failed before its rows were in place: there is nothing to publish."""
-    return replace(state, leading=replace(state.leading, rollback_begun=None))
 
 
 def rollback_applied(state: State, snapshot: SnapshotRef) -> State:
@@ -261,51 +258,37 @@ def _no_drift(state: State) -> State:
     return cleared(replace(state, following=replace(state.following, drift_digest="")), DRIFT)
 
 
-def found_equal(
-    state: State,
-    snapshot: SnapshotRef,
-    fleet: str,
-    *,
-    digest: str,
-    policy: str,
-    arrived: Arrived,
-    keeps_own: bool,
-    now: float,
-) -> State:
-    """The live rows equal this snapshot already: nothing was written."""
-    if state.applied_by(snapshot.key, policy):
+def found_equal(state: State, rows: Standing, fleet: str, *, digest: str, now: float) -> State:
+    """The live rows, which hash to ``digest``, equal a snapshot already: nothing was written."""
+    snapshot = rows.applied
+    assert snapshot is not None
+    if state.applied_by(snapshot.key, rows.policy):
         state = rows_equal(state, now=now)
     else:
         following = replace(state.following, healed="", healed_at=0.0)
         state = _no_drift(replace(state, following=following))
     if state.following.hold is not None and not state.following.hold.holds(snapshot.key):
         state = hold_is(state, None)
-    following = replace(
-        state.following, applied=snapshot, policy=policy, arrived=arrived, keeps_own=keeps_own
-    )
-    state = replace(state, following=following, live=replace(state.live, digest=digest))
-    state = replace(state, applying=replace(state.applying, waits_until=0.0))
-    state = _no_other_rollback(unchanged(state, ""), snapshot.position)
-    return _forgiven(state, snapshot, fleet)
+    state = waits(_stands(state, rows, digest), 0.0)
+    return _forgiven(_no_other_rollback(state, snapshot.position), snapshot, fleet)
 
 
-def undone_already(
-    state: State,
-    *,
-    back_to: SnapshotRef | None,
-    digest: str,
-    policy: str,
-    arrived: Arrived,
-    keeps_own: bool,
-) -> State:
+def undone_already(state: State, rows: Standing, *, digest: str) -> State:
     """An undo's rows are in place already: only the note of their snapshot changes."""
+    hold = state.following.hold
+    return _stands(hold_is(state, hold and replace(hold, kept=0)), rows, digest)
+
+
+def _stands(state: State, rows: Standing, digest: str) -> State:
+    """The live rows, which hash to ``digest``, stand for this."""
     following = replace(
-        state.following, applied=back_to, policy=policy, arrived=arrived, keeps_own=keeps_own
+        state.following,
+        applied=rows.applied,
+        policy=rows.policy,
+        arrived=rows.arrived,
+        keeps_own=rows.keeps_own,
     )
-    if following.hold is not None:
-        following = replace(following, hold=replace(following.hold, kept=0))
-    live = replace(state.live, digest=digest)
-    return unchanged(replace(state, following=following, live=live), "")
+    return replace(state, following=following, live=Live(digest))
 
 
 # Applies, in the order of time
@@ -361,22 +344,14 @@ def confirmed(state: State, pending: Pending, fleet: str) -> State:
         state = hold_is(state, None)
     if pending.drifted:
         return state
-    following = replace(
-        state.following,
-        applied=pending.back_to if pending.undoes else pending.mark,
-        policy=pending.policy,
-        arrived=pending.arrived,
-        keeps_own=pending.keeps_own,
-        healed=pending.replaced if again else "",
-        healed_at=0.0,
-    )
-    live = replace(state.live, digest=pending.digest, fingerprint="")
-    return _no_drift(replace(state, following=following, live=live))
+    state = _no_drift(_stands(state, pending.standing, pending.digest))
+    healed = pending.replaced if again else ""
+    return replace(state, following=replace(state.following, healed=healed, healed_at=0.0))
 
 
 def reverted(state: State, pending: Pending) -> State:
     """Kuma is ready on the old rows, after a revert."""
-    return rollback_given_up(_ended(state, pending))
+    return rollback_begun(_ended(state, pending), None)
 
 
 def history_purged(state: State) -> State:
@@ -437,6 +412,11 @@ def ended_after_live(state: State, off: LiveOff) -> State:
     return replace(state, running=running)
 
 
+def reopened(state: State, pending: Pending, before: Standing) -> State:
+    """A confirmed apply is pending again; ``before`` is what stood before it."""
+    return pending_is(_stands(state, before, digest=""), pending)
+
+
 def doubt_over(state: State) -> State:
     """The rows of that apply wait for Kuma's start again, as far as they could be put back."""
     return replace(state, running=replace(state.running, live_doubted=False))
@@ -448,8 +428,14 @@ def agent_hung(state: State, sha: str) -> State:
 
 
 def attempt_failed(state: State, attempt: FailedAttempt) -> State:
-    """An apply stopped Kuma and was not written, or a signal ended Kuma on its rows."""
-    return replace(state, applying=replace(state.applying, failed=attempt))
+    """An apply stopped Kuma and was not written, or a signal ended Kuma on its rows.
+
+    Its outages are added to those of its earlier attempts.
+    """
+    before = state.applying.failed
+    outages = before.outages if before is not None and before.aim == attempt.aim else 0
+    failed = replace(attempt, outages=outages + attempt.outages)
+    return replace(state, applying=replace(state.applying, failed=failed))
 
 
 def _ended(state: State, pending: Pending) -> State:
@@ -521,7 +507,11 @@ def repository_kept(state: State, noted: RepositoryUpkeep, used: frozenset[str])
 
 def drilled(state: State, ended: Drill) -> State:
     """How a drill of the newest snapshot ended."""
-    failed = still_failed(state.upkeep.drill_failed, ended)
+    before, failed = state.upkeep.drill_failed, None if ended.ok else ended
+    if ended.ok and before is not None:
+        # a success clears only the failure of a step that it included
+        included = before.failed_at != "kill" and (ended.kuma or before.failed_at != "start")
+        failed = None if included else before
     return replace(state, upkeep=replace(state.upkeep, drill=ended, drill_failed=failed))
 
 
@@ -533,25 +523,16 @@ def killed(state: State, failed: Drill | None = None) -> State:
     return replace(state, upkeep=replace(state.upkeep, drill_failed=failed))
 
 
-def cycle_failed(state: State, last: Last, role: str, *, fresh_at: float, refused: str) -> State:
-    """A cycle failed. The next one asks the repository, and does not trust the state."""
-    outcome = replace(state.outcome, last=last, role=role, fresh_at=fresh_at, refused=refused)
-    return to_verify(replace(state, outcome=outcome))
-
-
-def cycle_succeeded(
-    state: State, last: Last, role: str, *, waits_until: float, fresh_at: float, refused: str
+def cycle_ended(
+    state: State, last: Last, role: str, fresh: tuple[float, str], *, waits_until: float = 0.0
 ) -> State:
-    """A cycle succeeded, or waits."""
-    outcome = replace(
-        state.outcome,
-        last=last,
-        role=role,
-        last_ok_at=last.at,
-        fresh_at=fresh_at,
-        refused=refused,
-    )
-    return waits(replace(state, outcome=outcome), waits_until)
+    """A cycle ended. After a failure the next one asks the repository, and trusts no state.
+
+    ``fresh``: `Outcomes.fresh_at` and `Outcomes.refused`. ``waits_until`` counts after a success.
+    """
+    ok_at = last.at if last.ok else state.outcome.last_ok_at
+    state = replace(state, outcome=Outcomes(last, ok_at, *fresh, role=role))
+    return waits(state, waits_until) if last.ok else to_verify(state)
 
 
 # Open problems (replication/problems.py tells them)
@@ -572,7 +553,7 @@ def raised(
     Such a problem is told again within an hour of its end only if it occurs twice in a row: else a
     flapping one would send two messages each time. If not ``tells``, nobody is told.
     """
-    known = next((one for one in state.problems if one.what == what), Problem(what))
+    known = state.noted(what)
     flaps = goes_by and not known.since and 0 <= now - known.recovered_at < FLAPPING
     told = known.told
     if tells and not flaps and kind not in told:
@@ -588,10 +569,9 @@ def cleared(state: State, what: str, *, now: float = 0.0, told: bool = False) ->
 
     ``told``: somebody knows of it, though that could not be noted.
     """
-    known = next((one for one in state.problems if one.what == what), None)
-    if known is None and not told:
+    known = state.noted(what)
+    if known not in state.problems and not told:
         return state
-    known = known or Problem(what)
     told = told or bool(known.since and known.was_told)
     recovered_at = now if told else known.recovered_at
     return _with_problem(state, Problem(what, recovered_at=recovered_at), now)

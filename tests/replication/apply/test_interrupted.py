@@ -25,6 +25,7 @@ from tests.support.fleet import (
     start,
     until_refused,
 )
+from tests.support.memory_agent import MemoryKuma
 from tests.support.thorough import one_in
 
 AS_IN_A_RESTORE = 25
@@ -35,13 +36,21 @@ KEPT = (
 )
 
 
-@pytest.fixture(scope="module")
-def before(tmp_path_factory: pytest.TempPathFactory) -> Start:
-    return start(tmp_path_factory.mktemp("start") / "fleet")
+@pytest.fixture(scope="module", params=["restart", "live"])
+def before(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Start:
+    folder = tmp_path_factory.mktemp("start") / "fleet"
+    return start(folder, live=request.param == "live")
 
 
 def on_new_rows(fleet: Fleet) -> bool:
     return cycles.name_of(fleet.replica_db, 3) == "two"
+
+
+def refuse_new_rows(fleet: Fleet) -> None:
+    """A running Kuma does not take them, and a restarted one is not ready on them."""
+    fleet.file_kuma.refuses = lambda: on_new_rows(fleet)
+    if isinstance(fleet.kuma, MemoryKuma):
+        fleet.kuma.agent.refuses = lambda: "a monitor does not start" * on_new_rows(fleet)
 
 
 def look_at_each_start(fleet: Fleet, before: Start) -> None:
@@ -97,14 +106,14 @@ def test_the_way_back(before: Start, memory: Path) -> None:
     """Kuma is never ready on the new rows: wherever it dies, it ends on the old ones."""
 
     def refused(fleet: Fleet) -> None:
-        fleet.file_kuma.refuses = lambda: on_new_rows(fleet)
+        refuse_new_rows(fleet)
         with pytest.raises(KumaError):
             follow(fleet.replica)
 
     seen = 0
     found = before.deaths(memory, refused, first=AS_IN_A_RESTORE, step=one_in(3, 9))
     for _number, after, died in found:
-        after.file_kuma.refuses = lambda fleet=after: on_new_rows(fleet)  # type: ignore[misc]
+        refuse_new_rows(after)
         look_at_each_start(after, before)
         before.rows(after.replica_db)
         if died:

@@ -83,12 +83,13 @@ def at_instants_within(
     raise AssertionError("most instants are to lie within the work")
 
 
-@pytest.fixture(scope="module", params=["wal", "delete"])
+@pytest.fixture(scope="module", params=["wal", "delete", "live"])
 def before(request: pytest.FixtureRequest, memory: Path) -> Start:
     """A replica that holds 1.1, with 1.2 published: every third monitor differs."""
     folder = memory / f"start-{request.param}"
-    cycles.fill(folder / "leader", monitors=MONITORS, wal=request.param == "wal")
-    fleet = Fleet(folder, mortal=True)
+    live = request.param == "live"
+    cycles.fill(folder / "leader", monitors=MONITORS, wal=request.param != "delete")
+    fleet = Fleet(folder, mortal=True, live=live)
     for instance in (fleet.leader, fleet.replica):
         instance.kuma.start()
     fleet.begin()
@@ -105,19 +106,19 @@ def before(request: pytest.FixtureRequest, memory: Path) -> Start:
     cycles.add_monitor(database, 7_000)
     (fleet.leader.data_dir / "upload" / "logo2.png").write_bytes(NEW_LOGO)
     lead(fleet.leader)
-    return Start(folder, old, cycles.copy_of(database, "new.db"))
+    return Start(folder, old, cycles.copy_of(database, "new.db"), live)
 
 
 @pytest.mark.slow
 def test_a_restore(before: Start, memory: Path, chance: random.Random) -> None:
     def duration() -> float:
-        fleet = Fleet(before.copied(memory), mortal=True)
+        fleet = before.fleet(before.copied(memory))
         return taken_by(lambda: follow(fleet.replica))
 
     def killed(instant: float) -> bool:
         folder = before.copied(memory)
-        died = killed_after(instant, lambda: follow(Fleet(folder, mortal=True).replica))
-        after = Fleet(folder, mortal=True)
+        died = killed_after(instant, lambda: follow(before.fleet(folder).replica))
+        after = before.fleet(folder)
         database = after.replica_db
         found = before.rows(database)
         integrity = databases.query(database, "PRAGMA integrity_check")

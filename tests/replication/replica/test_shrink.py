@@ -381,7 +381,7 @@ def test_the_last_word_of_the_tags_is_the_dump_s(
 def test_a_preview_of_what_is_refused_may_be_looked_at(leader: Instance, replica: Instance) -> None:
     shrink_unasked(leader, 2)
     with previewed(replica) as preview:
-        assert preview.summary.tables["monitor"].deleted == 10
+        assert preview.plan.summary.tables["monitor"].deleted == 10
 
 
 def test_half_of_what_rules_left_here_may_be_few_of_the_fleet_s(

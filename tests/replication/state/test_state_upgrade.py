@@ -15,7 +15,7 @@ from replicator_kuma.replication.state.compat import put_together
 from replicator_kuma.replication.state.file import StateFile
 from replicator_kuma.replication.state.records import Last, Pending, Problem, SnapshotRef
 from replicator_kuma.replication.state.state import State
-from replicator_kuma.replication.state.transitions import cleared, cycle_succeeded, raised
+from replicator_kuma.replication.state.transitions import cleared, cycle_ended, raised
 from tests.replication.state.test_state import FULL
 from tests.support.old_state import FIELDS, RECORDED, ROWS_OF, as_0_2_0_writes_it, recorded_state
 
@@ -170,9 +170,7 @@ def test_0_3_0_tells_the_end_of_a_failure_after_which_a_cycle_waited(tmp_path: P
     file = StateFile(tmp_path)
     file.change(raised, "cycle", "KumaError", "did not start", now=1.0)
     waits = Last(2.0, True, "1.3 waits", "waiting")
-    state = file.change(
-        cycle_succeeded, waits, "RESTORE", waits_until=9.0, fresh_at=0.0, refused=""
-    )
+    state = file.change(cycle_ended, waits, "RESTORE", (0.0, ""), waits_until=9.0)
     assert (file.load(), state.outcome.last) == (state, waits)
     raw = json.loads(file.path.read_text())["state"]
     assert (raw["last"]["ok"], raw["told"], raw["failing_since"]) == (False, ["KumaError"], 1.0)

@@ -29,6 +29,7 @@ from replicator_kuma.replication.state.records import (
     RepositoryUpkeep,
     Restart,
     SnapshotRef,
+    Standing,
 )
 from replicator_kuma.replication.state.state import (
     Applying,
@@ -157,8 +158,11 @@ def change(transition: Callable[..., State], *values: Any, **named: Any) -> st.S
     )
 
 
-came_over = {"digest": digests, "policy": digests, "arrived": arrived, "keeps_own": st.booleans()}
-fresh = {"fresh_at": moments, "refused": words}
+def stands(on: st.SearchStrategy[SnapshotRef | None]) -> st.SearchStrategy[Standing]:
+    return st.builds(Standing, on, digests, arrived, st.booleans())
+
+
+hashed = {"digest": digests}
 kinds = st.sampled_from(["one", "another"])
 problems = st.sampled_from([DRIFT, "cycle", "housekeeping"])
 CHANGES: dict[Callable[..., State], st.SearchStrategy[Any]] = {
@@ -178,8 +182,7 @@ CHANGES: dict[Callable[..., State], st.SearchStrategy[Any]] = {
                 {},
             ),
             (transitions.took_back, (snapshots,), {}),
-            (transitions.rollback_begun, (positions,), {}),
-            (transitions.rollback_given_up, (), {}),
+            (transitions.rollback_begun, (st.none() | positions,), {}),
             (transitions.rollback_applied, (snapshots,), {}),
             (transitions.rollback_over, (), {}),
             (transitions.leads_with, (digests,), {}),
@@ -192,12 +195,8 @@ CHANGES: dict[Callable[..., State], st.SearchStrategy[Any]] = {
             (transitions.resumed, (), {}),
             (transitions.rows_equal, (st.none() | words,), {"now": moments}),
             (transitions.drifted, (digests,), {}),
-            (transitions.found_equal, (snapshots, fleet), {**came_over, "now": moments}),
-            (
-                transitions.undone_already,
-                (),
-                {**came_over, "back_to": st.none() | snapshots},
-            ),
+            (transitions.found_equal, (stands(snapshots), fleet), {**hashed, "now": moments}),
+            (transitions.undone_already, (stands(st.none() | snapshots),), hashed),
             (transitions.apply_begun, (pendings,), {"stops": st.booleans()}),
             (transitions.pending_is, (st.none() | pendings,), {}),
             (transitions.kuma_stopped, (), {}),
@@ -215,14 +214,18 @@ CHANGES: dict[Callable[..., State], st.SearchStrategy[Any]] = {
             (transitions.live_begun, (lives,), {}),
             (transitions.not_live, (words,), {}),
             (transitions.ended_after_live, (offs,), {}),
+            (transitions.reopened, (pendings, stands(st.none() | snapshots)), {}),
             (transitions.doubt_over, (), {}),
             (transitions.agent_hung, (digests,), {}),
             (transitions.job_noted, (jobs,), {}),
             (transitions.repository_kept, (repositories, st.frozensets(names)), {}),
             (transitions.drilled, (drills,), {}),
             (transitions.killed, (st.none() | drills,), {}),
-            (transitions.cycle_failed, (failures, words), fresh),
-            (transitions.cycle_succeeded, (lasts, words), {**fresh, "waits_until": moments}),
+            (
+                transitions.cycle_ended,
+                (lasts | failures, words, st.tuples(moments, words)),
+                {"waits_until": moments},
+            ),
             (
                 transitions.raised,
                 (problems, kinds, words),

@@ -42,6 +42,7 @@ const STARTUP_LIST = 20e3; // ms from listening until start-up must have read it
 const MAX_LINE = 1 << 20; // bytes of one request: the ids of 100,000 monitors
 const MAX_CONNECTIONS = 8;
 const MAX_IN_LINE = 8;
+const LONGEST_PATH = 107; // bytes
 const IDLE_CONNECTION = 600e3; // ms
 
 const DOWN = 0;
@@ -290,6 +291,7 @@ const dropped = new WeakSet(); // beans that must not begin any more
 const running = new Map(); // id → the bean whose loop runs
 let listSeen = false; // start-up has read which monitors it will start
 let stopping = false; // a signal came: Kuma stops all monitors
+let database = null; // see noteDatabase
 let needsSetup = null; // whether this start found no user; null: not known
 
 /** See every start of a monitor: by Kuma's start-up, by a person's edit, by us. */
@@ -381,9 +383,20 @@ async function noteWhetherSetUp() {
     R.store = hooked;
 }
 
+/**
+ * Name the database that is open, so that the replicator knows it for its own: by a digest of the
+ * key of Kuma's sessions, which no other instance has.
+ */
+async function noteDatabase() {
+    const [row] = await read("SELECT value FROM setting WHERE `key` = 'jwtSecret'");
+    const named = row && createHash("sha256").update(`replicator-kuma ${row.value}`).digest("hex");
+    database = named ? named.slice(0, 16) : null;
+}
+
 function onListening() {
     prove()
         .then(async () => notePeople(await read(PEOPLE)))
+        .then(noteDatabase)
         .catch(() => missing.add("rows"));
     setTimeout(() => listSeen || missing.add("startup"), STARTUP_LIST).unref();
 }
@@ -1393,7 +1406,7 @@ function hello() {
             phase: phase(),
         },
         progressOfStart(),
-        { missing: [...missing].sort(), needs_setup: needsSetup, fast_start: FAST_START },
+        { missing: [...missing].sort(), needs_setup: needsSetup, database, fast_start: FAST_START },
     );
 }
 
@@ -1440,9 +1453,18 @@ async function serve(connection, request) {
 
 /* ------------------------------------------------------------------ the socket */
 
+/** SOCKET, by a name that the kernel takes: of 107 bytes at most. */
+function address() {
+    if (Buffer.byteLength(SOCKET) <= LONGEST_PATH) return SOCKET;
+    const folder = fs.openSync(path.dirname(SOCKET)); // stays open: the name goes through it
+    return `/proc/self/fd/${folder}/${path.basename(SOCKET)}`;
+}
+
 /** Serve requests at SOCKET, unless another process does. */
 function listen() {
-    const probe = net.connect(SOCKET);
+    const at = attempt(address);
+    if (!at) return complain("its folder cannot be opened");
+    const probe = net.connect(at);
     probe.unref();
     probe.once("connect", () => {
         probe.destroy();
@@ -1451,7 +1473,7 @@ function listen() {
     probe.once("error", (error) => {
         if (error.code === "ECONNREFUSED") attempt(removeDeadSocket);
         else if (error.code !== "ENOENT") return complain(error.code);
-        attempt(bind);
+        attempt(() => bind(at));
     });
 }
 
@@ -1460,14 +1482,14 @@ function removeDeadSocket() {
     if (fs.lstatSync(SOCKET).isSocket()) fs.unlinkSync(SOCKET);
 }
 
-function bind() {
+function bind(at) {
     const server = net.createServer(accept);
     server.maxConnections = MAX_CONNECTIONS;
     server.on("error", (error) => complain(error.code));
     server.unref(); // Kuma's exit does not wait for us
     const mask = process.umask(0o177); // 0600: whoever may open it can read kuma.db anyway
     try {
-        server.listen(SOCKET);
+        server.listen(at);
     } finally {
         process.umask(mask);
     }

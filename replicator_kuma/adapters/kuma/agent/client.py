@@ -246,23 +246,31 @@ class Agent:
                     connection.connect(path)
             except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
                 raise NoAgent(f"no agent listens at {self.path}") from None
-            except (LinkRefused, HardLinkRefused):
+            except LinkRefused:
                 raise AgentError(f"the agent's socket {self.path} is a link") from None
+            except HardLinkRefused:
+                raise AgentError(
+                    f"the agent's socket {self.path} does not belong to its folder's owner"
+                ) from None
             except OSError as error:
                 raise AgentError(
                     f"cannot reach the agent at {self.path}: {error.strerror or error}",
                     hint="Kuma and the replicator have to run as the same user.",
                 ) from error
-            raw = connection.getsockopt(
-                socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")
-            )
-            _pid, uid, _gid = struct.unpack("3i", raw)
+            uid = _user_of(connection)
             if uid not in {0, os.geteuid(), *self._owners()}:
                 raise AgentError(
                     f"the agent at {self.path} is a process of user {uid}, and not of Kuma's",
                     hint="Who made this socket? The folder that holds it must be Kuma's alone.",
                 )
             yield connection
+
+
+def _user_of(connection: socket.socket) -> int:
+    """The user id of the process at the other end."""
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    _pid, uid, _gid = struct.unpack("3i", raw)
+    return int(uid)
 
 
 def _lines(
