@@ -105,9 +105,10 @@ class Locked:
         finally:
             set_hook(None)
         from replicator_kuma.replication.apply.confirm import confirm
+
         confirm(self.here)
         t0 = at["transaction begun"]
-        return {k: v - t0 for k, v in at.items() if v >= t0 and k != 'transaction begun'}
+        return {k: v - t0 for k, v in at.items() if v >= t0 and k != "transaction begun"}
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -123,10 +124,21 @@ def main(arguments: Sequence[str]) -> None:
             for _ in range(int(runs)):
                 found.append(locked.write(locked.plan(rows)))
         for name in found[0]:
-            values = [f[name]*1000 for f in found]
-            print(rows, f"{name:30} median {statistics.median(values):8.1f} worst {max(values):8.1f}")
-        print(rows, "beats", len(took), f"median {statistics.median(took)*1000:.1f} worst {max(took)*1000:.1f}")
-    print("control", len(control), f"median {statistics.median(control)*1000:.1f} worst {max(control)*1000:.1f}")
+            values = [f[name] * 1000 for f in found]
+            print(
+                rows, f"{name:30} median {statistics.median(values):8.1f} worst {max(values):8.1f}"
+            )
+        print(
+            rows,
+            "beats",
+            len(took),
+            f"median {statistics.median(took) * 1000:.1f} worst {max(took) * 1000:.1f}",
+        )
+    print(
+        "control",
+        len(control),
+        f"median {statistics.median(control) * 1000:.1f} worst {max(control) * 1000:.1f}",
+    )
 
 
 if __name__ == "__main__":

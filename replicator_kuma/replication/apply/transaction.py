@@ -45,7 +45,8 @@ class _Changed(Exception):
 def carry_out(instance: Instance, planned: Planned, note: Callable[[Planned], None]) -> Planned:
     """Write a noted plan and put its files in place; plan again if rows changed meanwhile.
 
-    ``note`` is called with each new plan; the last one is returned. Raises DatabaseError, SnapshotRefused, StateError.
+    ``note`` is called with each new plan; the last one is returned. Raises DatabaseError,
+    SnapshotRefused, StateError.
     """
     for _ in range(_TRIES):
         try:

@@ -261,7 +261,8 @@ def test_purge_in_batches(
     store: SqliteStore, database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No transaction is so long that Kuma's HTTP has to wait for it."""
-    monkeypatch.setattr(history, "PURGE_ROWS", 3)
+    monkeypatch.setattr(history, "FEWEST", 3)
+    monkeypatch.setattr(history, "MOST", 3)
     beat = "INSERT INTO heartbeat (monitor_id, status, time) VALUES (5, 1, '2025')"
     edit(database, *[beat] * 16, "DELETE FROM monitor WHERE id IN (5, 6)")
     others = query(database, "SELECT count(*) FROM heartbeat WHERE monitor_id NOT IN (5, 6)")

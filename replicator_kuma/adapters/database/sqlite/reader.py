@@ -82,7 +82,9 @@ class SqliteReader(SqlReader):
 
         ``schema``: its tables are as they are; only the migrations are read anew.
         """
-        super().__init__(read_schema(connection, settings, schema and schema.tables))
+        super().__init__(
+            read_schema(connection, settings, None if schema is None else schema.tables)
+        )
         self._connection = connection
         self._before = fingerprint
 

@@ -9,25 +9,19 @@ kuma.db-shm would drop the locks that SQLite holds in this process.
 
 from __future__ import annotations
 
+import itertools
 import os
 import sqlite3
 import stat
 from collections.abc import Collection
-from dataclasses import dataclass
 from pathlib import Path
 
 from replicator_kuma.base.errors import DatabaseError
 
 _HEADER, _FRAME = 32, 24
 
-
-@dataclass(frozen=True)
-class Log:
-    """The headers of a log's frames, as they were at one moment."""
-
-    salts: bytes = b""
-    """they change each time that the log begins anew"""
-    frames: tuple[bytes, ...] = ()
+Log = tuple[bytes, ...]
+"""The headers of a log's frames. The salts in them change each time that the log begins anew."""
 
 
 def read_log(database: Path) -> Log:
@@ -39,7 +33,7 @@ def read_log(database: Path) -> Log:
     try:
         return _read(os.open(f"{database}-wal", flags))
     except FileNotFoundError:
-        return Log()
+        return ()
     except OSError as error:
         raise DatabaseError(f"cannot read {database}-wal: {error.strerror}") from error
 
@@ -48,13 +42,13 @@ def _read(file: int) -> Log:
     try:
         header = os.pread(file, _HEADER, 0)
         if len(header) < _HEADER or not stat.S_ISREG(os.fstat(file).st_mode):
-            return Log()
+            return ()
         step, salts = _FRAME + int.from_bytes(header[8:12]), header[16:24]
         frames, place = list[bytes](), _HEADER
         while len(frame := os.pread(file, _FRAME, place)) == _FRAME and frame[8:16] == salts:
             frames.append(frame)
             place += step
-        return Log(salts, tuple(frames))
+        return tuple(frames)
     finally:
         os.close(file)
 
@@ -69,9 +63,9 @@ def pages_since(before: Log, now: Log) -> set[int]:
     Of a log that began anew all frames count. What was in the former one is not told: see
     `SqliteStore.write`, whose open read keeps that from mattering.
     """
-    known = before.frames if before.salts == now.salts else ()
-    new = [frame for old, frame in zip(known, now.frames, strict=False) if old != frame]
-    return {int.from_bytes(frame[:4]) for frame in (*new, *now.frames[len(known) :])}
+    known = itertools.chain(before, itertools.repeat(b""))
+    new = (frame for old, frame in zip(known, now, strict=False) if old != frame)
+    return {int.from_bytes(frame[:4]) for frame in new}
 
 
 def pages_of(connection: sqlite3.Connection, tables: Collection[str]) -> dict[int, str] | None:
@@ -92,4 +86,3 @@ def pages_of(connection: sqlite3.Connection, tables: Collection[str]) -> dict[in
             raise
         return None  # compiled without SQLITE_ENABLE_DBSTAT_VTAB
     return found
-
