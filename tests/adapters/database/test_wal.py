@@ -132,6 +132,31 @@ def test_a_log_that_begins_anew_right_before_the_look(tmp_path: Path) -> None:
             assert writer.unchanged == ALL - {"monitor"}
 
 
+def test_the_fingerprint_of_a_look_is_not_older_than_its_read(
+    tmp_path: Path, kuma: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would vouch for rows that were written into a log which nobody reads any more."""
+    monkeypatch.setattr(module, "_SETTLE_NS", 0)
+    store, seen = SqliteStore(tmp_path), list[tuple[str, str]]()
+    read_log = module.read_log
+
+    def raced(database: Path) -> wal.Log:
+        log = read_log(database)
+        run(kuma, RENAME, "PRAGMA wal_checkpoint(TRUNCATE)", BEAT)()
+        return log
+
+    monkeypatch.setattr(module, "read_log", raced)
+
+    def look(reader: Reader) -> None:
+        monkeypatch.setattr(module, "read_log", read_log)
+        seen.append((reader.fingerprint(), store.fingerprint()))
+
+    with store.write(look):
+        pass
+    ((of_the_look, now),) = seen
+    assert of_the_look == now
+
+
 @pytest.mark.parametrize(
     "statement",
     [

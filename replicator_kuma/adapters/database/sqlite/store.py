@@ -168,7 +168,6 @@ class SqliteStore:
                 connection.execute("PRAGMA synchronous = FULL")
                 writer = self._begin(connection, look)
             try:
-                effect("transaction begun")
                 yield writer
                 effect("committing")
                 with explained():
@@ -192,18 +191,21 @@ class SqliteStore:
         plain = connection.execute("PRAGMA journal_mode").fetchone() != ("wal",)
         if look is None or plain:
             connection.execute("BEGIN IMMEDIATE")
+            effect("transaction begun")
             return SqliteWriter(connection, self._settings, self.fingerprint)
-        before, fingerprint = read_log(self.file), self.fingerprint()
+        before = read_log(self.file)
         # Whoever was committing has ended when this lock is ours. So the read sees every frame of
         # `before`, except frames that nobody will ever commit.
         connection.execute("BEGIN IMMEDIATE")
         connection.execute("ROLLBACK")
         with contextlib.closing(self._readable()) as reading:
-            reader = SqliteReader(reading, self._settings, fingerprint)
+            # the fingerprint of this instant, not of one before: the log may have begun anew since
+            reader = SqliteReader(reading, self._settings, self.fingerprint())
             look(reader)
             pages, version = pages_of(reading, TABLES), _schema_version(reading)
             effect("taking the lock")
             connection.execute("BEGIN IMMEDIATE")
+            effect("transaction begun")
             if pages is None or _schema_version(connection) != version:
                 return SqliteWriter(connection, self._settings, self.fingerprint)
             changed = {pages.get(page) for page in pages_since(before, read_log(self.file))}
