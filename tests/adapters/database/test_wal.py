@@ -138,20 +138,14 @@ def test_the_fingerprint_of_a_look_is_not_older_than_its_read(
     """Else it would vouch for rows that were written into a log which nobody reads any more."""
     monkeypatch.setattr(module, "_SETTLE_NS", 0)
     store, seen = SqliteStore(tmp_path), list[tuple[str, str]]()
-    read_log = module.read_log
+    readable = store._readable
 
-    def raced(database: Path) -> wal.Log:
-        log = read_log(database)
+    def raced() -> sqlite3.Connection:
         run(kuma, RENAME, "PRAGMA wal_checkpoint(TRUNCATE)", BEAT)()
-        return log
+        return readable()
 
-    monkeypatch.setattr(module, "read_log", raced)
-
-    def look(reader: Reader) -> None:
-        monkeypatch.setattr(module, "read_log", read_log)
-        seen.append((reader.fingerprint(), store.fingerprint()))
-
-    with store.write(look):
+    monkeypatch.setattr(store, "_readable", raced)
+    with store.write(lambda reader: seen.append((reader.fingerprint(), store.fingerprint()))):
         pass
     ((of_the_look, now),) = seen
     assert of_the_look == now
