@@ -2,10 +2,12 @@
 
     make bench BENCH_ARGS='--sizes 100,1000 --only dump,idle'
     make bench BENCH_ARGS='--kuma'
+    make bench BENCH_ARGS='--sizes= --live 300,1000'
 
 Each measure runs in a process of its own and is the median of several runs where they are cheap.
 What restic takes is told apart; the service that stands for Kuma does nothing, but with --kuma,
-which measures how long a real one does not answer.
+which measures how long a real one does not answer, and with --live, which measures what a change
+costs a Kuma that runs: npm's build, then each that REPLICATOR_TEST_KUMA_DIRS names.
 """
 
 from __future__ import annotations
@@ -25,11 +27,12 @@ from pathlib import Path
 
 from scripts.bench_measures import MEASURES, Figures
 from tests.support.mariadb import program
-from tests.support.tools import ToolMissingError
+from tests.support.tools import ToolMissingError, kuma_dir, kuma_version, other_kumas
 
 SIZES = (100, 300, 1_000, 10_000, 180_000)
 OUTAGE = "kuma"
 ENGINES = "mariadb"
+LIVE = "live"
 LOCK = "lock"
 MODULES = {
     **dict.fromkeys(MEASURES, "scripts.bench_measures"),
@@ -120,6 +123,22 @@ LINES = (
     Line("  between Kuma's end and start", OUTAGE, "held"),
 )
 
+LIVE_LINES = (
+    Line("one edit: commit to its beat", LIVE, "one beats"),
+    Line("  commit to the agent's answer", LIVE, "one answered"),
+    Line("  beats of others that are missed", LIVE, "missed", ""),
+    Line("    control", LIVE, "missed, control", ""),
+    Line("  lateness of others, p99", LIVE, "lateness"),
+    Line("    control", LIVE, "lateness, control"),
+    Line("  HTTP, p99", LIVE, "HTTP"),
+    Line("    control", LIVE, "HTTP, control"),
+    Line("100 edits: commit to the last beat", LIVE, "many beat"),
+    Line("  beats of others that are missed", LIVE, "many missed", ""),
+    Line("nothing changed: a reconcile", LIVE, "nothing"),
+    Line("Kuma's memory with the agent", LIVE, "memory MB", "MB"),
+    Line("  without it", LIVE, "memory without MB", "MB"),
+)
+
 TARGETS = (
     Target("read + dump, as a multiple of sqlite3 .dump", "dump", "ratio", 3.0, unit="x"),
     Target("first apply", "apply", "apply", 4.0, 10_000),
@@ -141,6 +160,16 @@ TARGETS = (
     ),
     Target("outage beyond Kuma's own stop + start", OUTAGE, "beyond", 0.3),
 )
+LIVE_TARGETS = (
+    Target("one edit: commit to its beat", LIVE, "one beats", 0.3, 300),
+    Target("one edit: commit to its beat", LIVE, "one beats", 0.5, 1_000),
+    Target("  beats of others missed, beyond the control's", LIVE, "more missed", 0.0, unit=""),
+    Target("  lateness p99 beyond the control's", LIVE, "more late", 0.05),
+    Target("  HTTP p99, as a multiple of the control's", LIVE, "HTTP ratio", 2.0, unit="x"),
+    Target("100 edits: commit to the last beat", LIVE, "many beat", 3.0),
+    Target("nothing changed: a reconcile", LIVE, "nothing", 0.1, 300),
+    Target("memory that the agent adds", LIVE, "memory more MB", 10.0, unit="MB"),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -161,14 +190,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
             results.setdefault(1_000, {})[OUTAGE] = _child(
                 "scripts.bench_kuma", OUTAGE, Path(folder) / OUTAGE, 1_000, options.runs
             )
+        live = dict(_live(Path(folder), options)) if options.live else {}
     if options.json:
-        print(json.dumps({"machine": machine(), "results": results}, indent=1))
-    else:
+        print(json.dumps({"machine": machine(), "results": results, LIVE: live}, indent=1))
+        return 0
+    if results:
         print(f"\n{machine()}; 3 tags and 2 notifications a monitor, 10 monitors a user\n")
-        print("\n".join(table(results)))
-        print()
-        print("\n".join(verdicts(results)))
+        print("\n".join((*table(results), "", *verdicts(results))))
+    for kuma, found in live.items():
+        print(f"\nUptime Kuma {kuma} while it runs; {machine()}\n")
+        print("\n".join((*table(found, LIVE_LINES), "", *verdicts(found, LIVE_TARGETS))))
     return 0
+
+
+def _live(folder: Path, options: argparse.Namespace) -> Iterable[tuple[str, Results]]:
+    """Per version of Kuma the figures of changes while it runs, by size."""
+    for kuma in (kuma_dir(), *other_kumas()):
+        version, found = kuma_version(kuma), dict[int, Mapping[str, Figures]]()
+        for size in options.live:
+            print(f"Uptime Kuma {version}, {size:,} monitors: {LIVE}", file=sys.stderr, flush=True)
+            place = folder / LIVE / version / str(size)
+            figures = _child("scripts.bench_live", LIVE, place, size, options.windows, str(kuma))
+            found[size] = {LIVE: figures}
+        if options.memory:
+            place, starts = folder / LIVE / version / "memory", options.runs
+            more = _child("scripts.bench_live", "memory", place, options.memory, starts, str(kuma))
+            found[options.live[0]] = {LIVE: {**found[options.live[0]][LIVE], **more}}
+        yield version, found
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -179,13 +227,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--runs", type=int, default=3, help="runs of each measure (default 3)")
     parser.add_argument("--kuma", action="store_true", help="also restart a real Uptime Kuma")
+    parser.add_argument("--live", type=_sizes, default=(), help="monitors of a Kuma that runs")
+    parser.add_argument("--windows", type=int, default=5, help="windows of --live (default 5)")
+    parser.add_argument(
+        "--memory", type=int, default=0, help="with --live: seconds after which it is measured"
+    )
     parser.add_argument("--json", action="store_true", help="figures instead of tables")
     parser.add_argument("--dir", help="a folder on the disk to measure (1.5 GB at 180,000)")
     return parser
 
 
 def _sizes(text: str) -> tuple[int, ...]:
-    return tuple(int(part.replace("_", "")) for part in text.split(","))
+    return tuple(int(part.replace("_", "")) for part in text.split(",") if part)
 
 
 def _measures(text: str) -> tuple[str, ...]:
@@ -228,9 +281,9 @@ def _measure(
         yield name, _child(module, name, folder, size, runs * (3 if cheap else 1))
 
 
-def _child(module: str, name: str, folder: Path, size: int, runs: int) -> Figures:
+def _child(module: str, name: str, folder: Path, size: int, runs: int, *more: str) -> Figures:
     """One measure in a process of its own, so that its peak memory is its own."""
-    command = [sys.executable, "-m", module, name, str(folder), str(size), str(runs)]
+    command = [sys.executable, "-m", module, name, str(folder), str(size), str(runs), *more]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=False)
     if done.returncode:
         raise SystemExit(f"bench: {name} at {size:,} monitors ended with {done.returncode}")
@@ -246,11 +299,11 @@ def machine() -> str:
     )
 
 
-def table(results: Results) -> Iterable[str]:
+def table(results: Results, lines: Sequence[Line] = LINES) -> Iterable[str]:
     """All figures, a column a size."""
     sizes = sorted(results)
     yield "".join((f"{'':36}", *(f"{size:>12,}" for size in sizes)))
-    for line in LINES:
+    for line in lines:
         found = [results[size].get(line.measure, {}).get(line.figure) for size in sizes]
         if any(figure is not None for figure in found):
             cells = (f"{shown(figure, line.unit):>12}" for figure in found)
@@ -266,14 +319,14 @@ def shown(figure: float | None, unit: str) -> str:
     return f"{figure:.{2 if unit in 'sx' and figure < 10 else 0 if figure > 100 else 1}f} {unit}"
 
 
-def verdicts(results: Results) -> Iterable[str]:
+def verdicts(results: Results, targets: Sequence[Target] = TARGETS) -> Iterable[str]:
     """Each target with the worst figure of the sizes that it is for: met or missed."""
     yield f"{'target':46}{'monitors':>10}{'to reach':>12}{'measured':>12}"
-    for target in TARGETS:
+    for target in targets:
         found = [
             (figures[target.measure][target.figure], size)
             for size, figures in results.items()
-            if target.measure in figures and target.size in (None, size)
+            if target.figure in figures.get(target.measure, {}) and target.size in (None, size)
         ]
         if found:
             figure, size = max(found)

@@ -133,12 +133,13 @@ def _back(engines: Engines, database: Database, leader: Leader, runs: int) -> No
 @contextlib.contextmanager
 def _server(folder: Path) -> Iterator[Server]:
     """A private server with its data on the disk that is measured."""
-    short = short_folder()
     try:
-        with Server(folder, at=short / "m.sock", options=_AS_INSTALLED) as server:
+        with (
+            short_folder() as short,
+            Server(folder, at=short / "m.sock", options=_AS_INSTALLED) as server,
+        ):
             yield server
     finally:
-        shutil.rmtree(short, ignore_errors=True)
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from replicator_kuma.adapters.kuma.agent.client import Agent, Hello
 from tests.support.supervised import Side
 from tests.support.tools import ToolMissingError, kuma_dir, restic_014, restic_018
 
@@ -112,7 +113,9 @@ def with_kuma(folder: Path, *, stay: bool) -> None:
             wait("the first restore", lambda: applied(replica))
             say(f"replica: {applied(replica)}")
             replica.wait_ready()
-            name = NAME
+            wait("the replica's first beat", lambda: beats(replica))
+            name, kuma = NAME, process(replica)
+            say(f"replica: its Uptime Kuma is process {kuma.pid}, and «First» beats every 20 s")
             before = leader.json("snapshots")
             client.add_monitor(name, web)
             edited = time.monotonic()
@@ -121,12 +124,44 @@ def with_kuma(folder: Path, *, stay: bool) -> None:
             shown = wait("the arrival", lambda: shows(replica, name))
             say(f"replica: its own interface shows «{shown}», {time.monotonic() - edited:.1f} s")
             say(f"replica: {applied(replica)}")
+            say(f"replica: {went_on(replica, kuma)}")
             print("\n$ replicator snapshots\n" + out(leader, "snapshots"))
             print("\n$ replicator status   (on the replica)\n" + out(replica, "status"))
             finish(leader, replica, stay=stay)
     finally:
         replica.stop()
         leader.stop()
+
+
+def process(side: Side) -> Hello:
+    """Its Kuma's process, as the agent in it tells."""
+    return Agent(side.data_dir / "replicator" / "agent.sock").hello()
+
+
+def beats(side: Side) -> list[float]:
+    """When «First» has beaten, in seconds since the epoch."""
+    if "First" not in database_names(side):
+        return []
+    sql = (
+        "SELECT (julianday(time) - 2440587.5) * 86400 FROM heartbeat "
+        "JOIN monitor ON monitor.id = monitor_id WHERE name = 'First' ORDER BY heartbeat.id"
+    )
+    return [float(row[0]) for row in side.query(sql)]
+
+
+def went_on(side: Side, kuma: Hello) -> str:
+    """Whether its Kuma went on over the edit, in words; waits for the next beat."""
+    seen = len(beats(side))
+    wait("the next beat", lambda: len(beats(side)) > seen)
+    *_, before, last = beats(side)
+    now = process(side)
+    up = f"process {now.pid}, up for {time.time() - now.begun:.0f} s"
+    if (now.pid, now.begun) != (kuma.pid, kuma.begun):
+        return f"its Uptime Kuma was restarted for it: {up}"
+    return (
+        f"its Uptime Kuma went on all the time: {up}; the last two beats of «First» are "
+        f"{last - before:.1f} s apart"
+    )
 
 
 def out(side: Side, *arguments: str) -> str:

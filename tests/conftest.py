@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -125,9 +124,5 @@ def mariadb() -> Iterator[Server]:
     need_mariadb()
     from tests.support.mariadb import Server, short_folder
 
-    folder = short_folder()
-    try:
-        with Server(folder) as server:
-            yield server
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with short_folder() as folder, Server(folder) as server:
+        yield server

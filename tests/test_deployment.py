@@ -66,3 +66,23 @@ def test_a_container_has_what_kuma_was_seen_to_need(role: str) -> None:
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert not {"privileged", "pid", "ipc", "network_mode", "devices"} & service.keys()
     assert service["ports"] == ["${KUMA_PORT:-3001}:3001"]  # instances watch one another
+
+
+def test_beside_the_official_image_only_folders_are_shared() -> None:
+    """`make containers-test` runs it."""
+    services = read(ROOT / "docs" / "docker-compose.sidecar.yml")["services"]
+    agent, kuma, replicator = (services[name] for name in ("agent", "kuma", "replicator"))
+    assert kuma["image"].startswith("louislam/uptime-kuma:")
+    assert kuma["depends_on"] == {"agent": {"condition": "service_completed_successfully"}}
+    assert agent["volumes"] == ["agent:/agent"]
+    assert kuma["volumes"] == [
+        "kuma-data:/app/data",
+        "agent:/agent:ro",
+        "agent-socket:/agent-socket",
+    ]
+    assert replicator["volumes"] == ["kuma-data:/app/data", "agent-socket:/agent-socket"]
+    sockets = {one["environment"]["REPLICATOR_AGENT_SOCKET"] for one in (kuma, replicator)}
+    assert sockets == {"/agent-socket/agent.sock"}
+    for service in (agent, replicator):
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]

@@ -49,22 +49,16 @@ class LinkRefused(OSError):
     """We run as root, and somebody other than root may have made this link."""
 
     def __init__(self, path: str) -> None:
-        super().__init__(
-            errno.ELOOP,
-            "root does not follow a link that another user may have made",
-            path,
-        )
+        said = "root does not follow a link that another user may have made"
+        super().__init__(errno.ELOOP, said, path)
 
 
 class HardLinkRefused(OSError):
     """A hard link, in another user's folder, to a file that this user does not own."""
 
     def __init__(self, path: str) -> None:
-        super().__init__(
-            errno.EPERM,
-            "root does not use a hard link that another user may have made",
-            path,
-        )
+        said = "root does not use a hard link that another user may have made"
+        super().__init__(errno.EPERM, said, path)
 
 
 @dataclass(frozen=True)
@@ -280,25 +274,18 @@ class Folder:
 
     def remove(self, name: str) -> None:
         """Delete a file or a link, durably; does nothing if there is none."""
-        try:
-            with self._parent(name) as (folder, last):
-                os.unlink(last, dir_fd=folder.descriptor)
-                os.fsync(folder.descriptor)
-        except FileNotFoundError:
-            return
+        with contextlib.suppress(FileNotFoundError), self._parent(name) as (folder, last):
+            os.unlink(last, dir_fd=folder.descriptor)
+            os.fsync(folder.descriptor)
 
     def remove_tree(self, name: str) -> None:
         """Delete a folder with all its content, or a file or link with that name."""
-        try:
-            with self._parent(name) as (folder, last):
-                found = os.stat(last, dir_fd=folder.descriptor, follow_symlinks=False)
-                if stat.S_ISDIR(found.st_mode):
-                    # rmtree uses descriptors and follows no links: see shutil's documentation
-                    shutil.rmtree(last, dir_fd=folder.descriptor)
-                else:
-                    os.unlink(last, dir_fd=folder.descriptor)
-        except FileNotFoundError:
-            return
+        with contextlib.suppress(FileNotFoundError), self._parent(name) as (folder, last):
+            if stat.S_ISDIR(_stat(folder, last, follow=False).st_mode):
+                # rmtree uses descriptors and follows no links: see shutil's documentation
+                shutil.rmtree(last, dir_fd=folder.descriptor)
+            else:
+                os.unlink(last, dir_fd=folder.descriptor)
 
 
 def _stat(folder: Folder, name: str, *, follow: bool) -> os.stat_result:

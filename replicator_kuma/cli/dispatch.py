@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -175,12 +175,10 @@ def interruptible() -> Iterator[Callable[[], bool]]:
 
     # SIGHUP: a dropped connection must not leave Kuma stopped
     asking = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-    before = {n: signal.signal(n, on_signal) for n in asking}
-    try:
+    with ExitStack() as back:
+        for number in asking:
+            back.callback(signal.signal, number, signal.signal(number, on_signal))
         yield lambda: bool(seen)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _with(warnings: Iterable[str], lagging: str) -> list[str]:

@@ -38,6 +38,7 @@ COMMANDS = (
     "log",
     "drill",
     "housekeeping",
+    "agent",
 )
 
 INTERRUPTED = 130

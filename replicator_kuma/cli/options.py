@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 import click
 
+from replicator_kuma.base.errors import ReplicatorError
+from replicator_kuma.base.times import EXPECTED, parse_duration, parse_moment
 from replicator_kuma.cli.output import Voice
 from replicator_kuma.config.settings import (
     KUMA_SERVICES,
@@ -38,6 +40,12 @@ KUMA = (
     "REPLICATOR_KUMA_UNIT",
     "REPLICATOR_KUMA_URL",
 )
+ASKS = (*IDENTITY, *REPOSITORY)
+"""The variables of a command that asks the repository."""
+READS = (*ASKS, *TABLES)
+"""Of one that also reads Kuma's rows."""
+WRITES = (*READS, *KUMA)
+"""Of one that also writes them."""
 
 _PATHS = ("DATA_DIR", "REPLICATOR_STATE_DIR", "REPLICATOR_KUMA_DIR")
 _CHOICES = {
@@ -48,23 +56,30 @@ _CHOICES = {
 }
 
 
-def settings_options(*names: str) -> Callable[[F], F]:
-    """Options for these variables; the command gets the given ones as ``overrides``, by name."""
+def common_options(*names: str, voice: bool = True, wait: bool = False) -> Callable[[F], F]:
+    """Options for these variables; with ``voice`` -v, -q and --json; with ``wait`` --wait.
+
+    The command gets the given variables as ``overrides``, by name, a Voice as ``voice``, and the
+    seconds to wait for the lock as ``wait`` (0 without the option).
+    """
 
     def decorate(function: F) -> F:
         @functools.wraps(function)
         def wrapper(*args: Any, **options: Any) -> Any:
             given = {name: options.pop(name.lower()) for name in names}
-            overrides = {
+            options["overrides"] = {
                 name: str(Path(value).absolute()) if name in _PATHS else value
                 for name, value in given.items()
                 if value is not None
             }
-            return function(*args, overrides=overrides, **options)
+            if voice:
+                options["voice"] = Voice(*map(options.pop, ("verbose", "quiet", "as_json")))
+            return function(*args, **options)
 
         decorated: Any = wrapper
-        for name in reversed(names):
-            decorated = _option(name)(decorated)
+        added = (*[_WAIT] * wait, *_VOICE * voice, *map(_option, names))
+        for option in reversed(added):
+            decorated = option(decorated)
         result: F = decorated
         return result
 
@@ -81,56 +96,12 @@ def _option(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return click.option(variable.option, name.lower(), type=kind, metavar=metavar, help=f"{name}.")
 
 
-def voice_options(*, with_json: bool = True) -> Callable[[F], F]:
-    """-v, -q and --json; the command gets them as ``voice``."""
-
-    def decorate(function: F) -> F:
-        @functools.wraps(function)
-        def wrapper(*args: Any, **options: Any) -> Any:
-            voice = Voice(
-                options.pop("verbose"), options.pop("quiet"), options.pop("as_json", False)
-            )
-            return function(*args, voice=voice, **options)
-
-        decorated: Any = wrapper
-        if with_json:
-            decorated = click.option(
-                "--json", "as_json", is_flag=True, help="Print JSON (docs/json.md)."
-            )(decorated)
-        decorated = click.option("-q", "--quiet", is_flag=True, help="Print errors only.")(
-            decorated
-        )
-        decorated = click.option("-v", "--verbose", is_flag=True, help="Print each step.")(
-            decorated
-        )
-        result: F = decorated
-        return result
-
-    return decorate
-
-
-def wait_option(function: F) -> F:
-    """--wait[=DURATION] for the lock; the command gets seconds, 0 without it."""
-    decorated: F = click.option(
-        "--wait",
-        is_flag=False,
-        flag_value="366d",
-        default=None,
-        metavar="[DURATION]",
-        callback=_parse_wait,
-        help="Wait while another replicator works on this instance (at most DURATION, like 5m).",
-    )(function)
-    return decorated
-
-
 def _parse_wait(ctx: click.Context, param: click.Parameter, value: str | None) -> float:
     return parse_age(ctx, param, value) or 0.0
 
 
 def parse_age(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
     """An option's duration in seconds, or None."""
-    from replicator_kuma.base.times import parse_duration
-
     if value is None:
         return None
     try:
@@ -139,14 +110,28 @@ def parse_age(_ctx: click.Context, _param: click.Parameter, value: str | None) -
         raise click.BadParameter("expected a duration like 30s, 5m or 1h30m") from None
 
 
+_WAIT = click.option(
+    "--wait",
+    is_flag=False,
+    flag_value="366d",
+    default=None,
+    metavar="[DURATION]",
+    callback=_parse_wait,
+    help="Wait while another replicator works on this instance (at most DURATION, like 5m).",
+)
+_VOICE = (
+    click.option("-v", "--verbose", is_flag=True, help="Print each step."),
+    click.option("-q", "--quiet", is_flag=True, help="Print errors only."),
+    click.option("--json", "as_json", is_flag=True, help="Print JSON (docs/json.md)."),
+)
+
+
 def at_option(text: str) -> Callable[[F], F]:
     """--at TIME; the command gets seconds since the epoch as ``at``, or None."""
     return click.option("--at", metavar="TIME", callback=_parse_at, help=text)
 
 
 def _parse_at(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
-    from replicator_kuma.base.times import EXPECTED, parse_moment
-
     if value is None:
         return None
     try:
@@ -167,7 +152,6 @@ def load(
 
 def complete_snapshots(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
     """Ids and positions from the state: pressing Tab must not call restic."""
-    from replicator_kuma.base.errors import ReplicatorError
     from replicator_kuma.replication.state.file import StateFile
 
     names = ("data_dir", "replicator_state_dir")
@@ -181,3 +165,8 @@ def complete_snapshots(ctx: click.Context, _param: click.Parameter, incomplete: 
         if mark is not None:
             found += [str(mark.position), mark.snapshot[:8]]
     return [text for text in dict.fromkeys(found) if text and text.startswith(incomplete)]
+
+
+def snapshot_option(text: str) -> Callable[[F], F]:
+    """--snapshot ID; the command gets the id or position as ``snapshot``, or None."""
+    return click.option("--snapshot", metavar="ID", shell_complete=complete_snapshots, help=text)

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from replicator_kuma.adapters.repository import Position
 from replicator_kuma.base.errors import Unpublished
 from replicator_kuma.base.secret_variables import Mask
 from replicator_kuma.cli.options import load
@@ -13,11 +14,10 @@ from replicator_kuma.cli.output import Voice, stream_object
 from replicator_kuma.config.settings import Mode, Need
 from replicator_kuma.config.variables import VARIABLES
 from replicator_kuma.replication.mode_mismatch import promoted, unfit
+from replicator_kuma.replication.state.records import Hold
 
 if TYPE_CHECKING:
-    from replicator_kuma.adapters.repository import Position
     from replicator_kuma.replication.replica.preview import Preview
-    from replicator_kuma.replication.state.records import Hold
 
 
 def show_preview(

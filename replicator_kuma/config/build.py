@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from replicator_kuma.adapters.kuma import KumaService
 from replicator_kuma.adapters.kuma.agent.client import Agent
-from replicator_kuma.adapters.kuma.agent.launch import FILE, with_agent
+from replicator_kuma.adapters.kuma.agent.launch import FILE, digest, with_agent
 from replicator_kuma.adapters.kuma.readiness import (
     NotReady,
     Readiness,
@@ -70,7 +70,7 @@ def _with_agent(
         return command, environment
     with contextlib.suppress(ReplicatorError):
         hung = StateFile(settings.state_dir).load().running.agent_hung
-        if hung and hung == hashlib.sha256(FILE.read_bytes()).hexdigest():
+        if hung and hung == digest():
             logger.warning("Uptime Kuma starts without the agent, in which it hung before")
             return command, environment
     return with_agent(command, environment, settings.agent_socket, fast_start=settings.fast_start)

@@ -183,7 +183,7 @@ class Maintenance:
             if self._planned and not self._wanted():
                 return
         name = self._running.job.name if self._running else "jobs"
-        self._worker.submit_step(Job(name, self._step, scheduled=True, maintenance=True))
+        self._worker.submit(Job(name, self._step, scheduled=True, maintenance=True))
 
     def _wanted(self) -> bool:
         """Whether a job is due, or a clock that was set back has put one off."""

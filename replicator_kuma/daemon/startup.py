@@ -199,11 +199,9 @@ class Startup:
                 return None
             with store.read() as reader:
                 return reader.schema
-        except (DatabaseMigrating, DatabaseUnreachable) as error:
-            if raises:
-                raise
-            logger.debug("cannot look at the schema: %s", error)
         except ReplicatorError as error:
+            if raises and isinstance(error, DatabaseMigrating | DatabaseUnreachable):
+                raise
             logger.debug("cannot look at the schema: %s", error)
         return self._schema
 

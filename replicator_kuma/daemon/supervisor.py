@@ -387,26 +387,19 @@ class Supervisor:
 
     @contextlib.contextmanager
     def _handlers(self) -> Iterator[None]:
-        before = {
-            number: signal.signal(number, self._on_signal) for number in (*_ENDING, signal.SIGUSR1)
-        }
-        try:
+        with contextlib.ExitStack() as back:
+            for number in (*_ENDING, signal.SIGUSR1):
+                back.callback(signal.signal, number, signal.signal(number, self._on_signal))
             yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def _on_signal(self, number: int, _frame: object) -> None:
         self._signals.append(number)
 
     @contextlib.contextmanager
     def _door(self) -> Iterator[None]:
-        server = ControlServer(self._folder, self._handle)
-        server.start()
-        try:
+        with contextlib.closing(ControlServer(self._folder, self._handle)) as server:
+            server.start()
             yield
-        finally:
-            server.close()
 
     def _handle(
         self, command: str, options: Mapping[str, Any], progress: Progress

@@ -60,21 +60,14 @@ class Worker:
     def submit(self, job: Job, *, only_if_idle: bool = False) -> bool:
         """Queue a job; with ``only_if_idle``, return False if the worker is busy.
 
-        A running step of a maintenance job counts as idle: the new job comes next.
+        A running step of a maintenance job counts as idle: the new job comes next. Such a step
+        itself is queued only if there is no other job, and none waits.
         """
         with self._lock:
-            if self._closed or (
-                only_if_idle and not all(each.maintenance for each in self._pending)
-            ):
-                return False
-            self._pending.append(job)
-        self._queue.put(job)
-        return True
-
-    def submit_step(self, job: Job) -> bool:
-        """Queue a maintenance step if there is no other job; False: not queued."""
-        with self._lock:
-            if self._closed or self._pending or self._waiting:
+            busy = only_if_idle and not all(each.maintenance for each in self._pending)
+            if job.maintenance:
+                busy = bool(self._pending or self._waiting)
+            if self._closed or busy:
                 return False
             self._pending.append(job)
         self._queue.put(job)

@@ -65,14 +65,14 @@ class _TooLong(Exception):
 
 
 class _Sink:
-    """Hashes what is written; keeps it in a file if there is a path."""
+    """Hashes what is written; keeps it in a file, which ``stack`` closes, if there is a path."""
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, stack: ExitStack) -> None:
         self._hash = hashlib.sha256()
         self._file: BinaryIO | None = None
         if path is not None:
             path.parent.mkdir(mode=0o700, exist_ok=True)
-            self._file = create(path)
+            self._file = stack.enter_context(create(path))
 
     def write_rows(self, rows: Sequence[Sequence[values.Value]]) -> int:
         """Write the lines of one or more rows; return the number of bytes. Raises _TooLong."""
@@ -88,13 +88,6 @@ class _Sink:
 
     def hexdigest(self) -> str:
         return self._hash.hexdigest()
-
-    def __enter__(self) -> _Sink:
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        if self._file is not None:
-            self._file.close()
 
 
 Audit = Callable[[Select, Iterator[tuple[Any, ...]]], Iterator[tuple[Any, ...]]]
@@ -136,11 +129,11 @@ def _write_table(
 ) -> TableEntry:
     split, name, count = len(chosen.content), f"{chosen.table}.jsonl", 0
     with ExitStack() as stack:
-        main = stack.enter_context(_Sink(folder and folder / "tables" / name))
+        main = _Sink(folder and folder / "tables" / name, stack)
         main.write_rows([chosen.content])
         runtime = None
         if chosen.runtime:
-            runtime = stack.enter_context(_Sink(folder and folder / "runtime" / name))
+            runtime = _Sink(folder and folder / "runtime" / name, stack)
             runtime.write_rows([chosen.runtime])
         if chosen.unkeyed:
             rows = _untied(rows, len(chosen.order), split)

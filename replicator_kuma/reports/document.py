@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from replicator_kuma.adapters.repository import Position
 from replicator_kuma.base.errors import Fenced, SnapshotShrinks
@@ -17,6 +17,21 @@ from replicator_kuma.base.times import Moment, when
 from replicator_kuma.config.settings import Mode
 from replicator_kuma.replication.mode_mismatch import Promoted
 from replicator_kuma.replication.state.records import RepositoryUpkeep
+
+T = TypeVar("T")
+
+
+def part(kind: type[T], record: object, **others: Any) -> T:
+    """A part of the document: a record's members of the same names, and ``others``.
+
+    Seconds become a Moment. What is empty or 0 becomes None where the part may have None.
+    """
+    for name, hint in kind.__annotations__.items():
+        if name not in others:
+            value = getattr(record, name)
+            value = value or None if "None" in hint else value
+            others[name] = Moment(value) if "Moment" in hint and value is not None else value
+    return kind(**others)
 
 
 @dataclass(frozen=True)
@@ -163,17 +178,7 @@ class Repository:
     @classmethod
     def of(cls, noted: RepositoryUpkeep) -> Repository:
         """What housekeeping has noted, as status and housekeeping print it."""
-        return cls(
-            name=noted.name,
-            at=Moment.of(noted.at),
-            snapshots=noted.snapshots,
-            bytes=noted.bytes,
-            checked_at=Moment.of(noted.checked_at),
-            checked_part=noted.part or None,
-            parts=noted.parts or None,
-            damaged=noted.damaged or None,
-            append_only=noted.refused,
-        )
+        return part(cls, noted, checked_part=noted.part or None, append_only=noted.refused)
 
 
 @dataclass(frozen=True)
@@ -200,7 +205,9 @@ class Changes:
     agent: str | None
     """the version of the Kuma in whose process the agent answers now"""
     why_not_live: str | None
-    """why a change restarts Kuma; null where it does not, or where `restart` is wanted"""
+    """why a change cannot be made while Kuma runs; null: it can, or `restart` is wanted"""
+    restart_due: str | None
+    """why a person should restart Kuma once: it began without a user, or runs another agent"""
     live_at: Moment | None
     """when a running Kuma last took rows over"""
 

@@ -39,23 +39,20 @@ def health(settings: Settings, max_age: float | None = None) -> str | None:
         return trouble or str(error)
     if not supervised or (trouble and _is_history(state, folder)):
         trouble = _by_cycles(state, folder)
+    if not trouble and max_age is not None and state.outcome.last is not None:
+        trouble = freshness.late(state, max_age, time.time())
     if trouble:
-        return trouble
-    if trouble := _too_old(state, max_age):
         return trouble
     return state.upkeep.drill_failed.sentence if state.upkeep.drill_failed is not None else None
 
 
 def fresh(settings: Settings, max_age: float | None = None) -> Freshness:
-    """How fresh this instance's rows are; reads one small file. An unreadable state is LATE.
+    """How fresh this instance's rows are; reads one small file. Raises StateError.
 
     ``max_age``: the longest time in seconds since the last cycle that went well; None for three
     intervals of its role, and at least half an hour.
     """
-    try:
-        state = StateFile(settings.state_dir).load()
-    except StateError as error:
-        return freshness.unknown(error, max_age)
+    state = StateFile(settings.state_dir).load()
     leads = (settings.mode.value if settings.mode else state.outcome.role) == Mode.BACKUP.value
     interval = settings.backup_interval if leads else settings.restore_interval
     patience = max_age or freshness.patience(interval)
@@ -90,12 +87,6 @@ def _by_cycles(state: State, folder: Path) -> str | None:
     if not state.outcome.last.ok:
         return f"the last cycle failed: {state.outcome.last.sentence}"
     return no_room(folder)
-
-
-def _too_old(state: State, max_age: float | None) -> str | None:
-    if max_age is None or state.outcome.last is None:
-        return None
-    return freshness.late(state, max_age, time.time())
 
 
 def no_room(folder: Path) -> str | None:

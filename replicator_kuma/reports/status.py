@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from replicator_kuma.adapters import repository
-from replicator_kuma.adapters.kuma.agent.client import AgentError, NoAgent
-from replicator_kuma.base.errors import ReplicatorError
+from replicator_kuma.adapters.kuma.agent.client import NoAgent
+from replicator_kuma.adapters.kuma.agent.launch import digest
+from replicator_kuma.base.errors import KumaError, ReplicatorError
 from replicator_kuma.base.times import Moment, when
 from replicator_kuma.config.build import build_agent
 from replicator_kuma.config.settings import Mode, Settings
@@ -16,7 +17,7 @@ from replicator_kuma.daemon import heartbeat
 from replicator_kuma.daemon.heartbeat import Beat
 from replicator_kuma.replication import mode_mismatch, restart_cooldown
 from replicator_kuma.replication.apply import failed_attempts
-from replicator_kuma.replication.apply.choose import decide
+from replicator_kuma.replication.apply.choose import decide, restart_due
 from replicator_kuma.replication.freshness import last_success
 from replicator_kuma.replication.instance import Way
 from replicator_kuma.replication.second_repository import why_away
@@ -28,15 +29,14 @@ from replicator_kuma.replication.state.records import (
     HOLD,
     HOUSEKEEPING,
     LAGGING,
-    Drill,
     Hold,
     JobRecord,
-    Last,
     Problem,
     SnapshotRef,
 )
 from replicator_kuma.replication.state.state import State
 from replicator_kuma.reports import document
+from replicator_kuma.reports.document import Snapshot, part
 from replicator_kuma.reports.health import no_room
 
 _REPLICAS = {mode.value for mode in Mode if mode.replica}
@@ -69,8 +69,8 @@ def status(settings: Settings, ask: Callable[[], Answer] | None = None) -> docum
         behind = len(newer)
     leading, following, applying = state.leading, state.following, state.applying
     upkeep, outcome, pending = state.upkeep, state.outcome, state.applying.pending
-    listed = dict(applying.bad_listed)
-    published = leading.published
+    listed, hold = dict(applying.bad_listed), hold_words.told(state) if follows else None
+    published, drill = leading.published, upkeep.drill
     own = newest is None or (published and published.position == newest.position)
     # no cycle waits longer than LONGEST: beyond it, the clock was set
     waits = follows and 0 < applying.waits_until - time.time() <= restart_cooldown.LONGEST
@@ -78,8 +78,8 @@ def status(settings: Settings, ask: Callable[[], Answer] | None = None) -> docum
         role=role or None,
         fleet=settings.fleet,
         instance=settings.instance,
-        published=_snapshot(leading.published),
-        applied=_snapshot(following.applied),
+        published=part(Snapshot, leading.published) if leading.published else None,
+        applied=part(Snapshot, following.applied) if following.applied else None,
         newest=newest.position if newest else None,
         newest_leader=newest.label.leader if newest else None,
         newest_unknown=answer.unknown or None if answer else None,
@@ -96,25 +96,29 @@ def status(settings: Settings, ask: Callable[[], Answer] | None = None) -> docum
         strategy=None if settings.leads else settings.strategy.value,
         policy=_policy(settings),
         holding=holding(following.hold) if follows else None,
-        drift=_drift(state) if follows else None,
-        last_cycle=_cycle_end(outcome.last) if outcome.last else None,
+        drift=part(document.Drift, state.drift) if follows and state.drift else None,
+        last_cycle=part(document.CycleEnd, outcome.last) if outcome.last else None,
         not_noted=no_room(settings.state_dir),
         last_ok_at=Moment.of(outcome.last_ok_at),
         last_success_at=Moment.of(last_success(state)),
         refused=outcome.refused or None,
         failing_since=Moment.of(state.failing_since),
-        drill=_drill_end(upkeep.drill) if upkeep.drill else None,
+        drill=part(document.DrillEnd, drill, steps=dict(drill.steps)) if drill else None,
         drill_failed=upkeep.drill_failed.sentence if upkeep.drill_failed else None,
-        away=tuple(document.Away(a.name, Moment(a.since), a.why) for a in state.away if follows),
+        away=tuple(part(document.Away, away) for away in state.away if follows),
         chores=tuple(map(_job, upkeep.jobs)),
         # a promoted instance leads before its mode says so
         lagging=state.lagging or None if state.promoted or not follows else None,
         repositories=tuple(map(document.Repository.of, upkeep.repositories)),
-        problems=tuple(_problem(one) for one in state.problems if _is_open(one, state, follows)),
+        problems=tuple(
+            part(document.Problem, one, told=one.was_told)
+            for one in state.problems
+            if _is_open(one, state, follows)
+        ),
         supervisor=supervisor,
         for_people=document.ForPeople(
             newest_time=newest.time if newest else "",
-            holding=_holding_words(state) if follows else "",
+            holding=f"{hold_words.held_words(hold)}; {hold_words.TO_GO_ON}" if hold else "",
             waits=_waits_words(state) if waits else "",
             unconfirmed=_unconfirmed_words(state),
             left_stopped=applying.stopped_by_me and supervisor is None,
@@ -129,10 +133,6 @@ def _is_open(problem: Problem, state: State, follows: bool) -> bool:
         return follows and problem.since > 0
     leads = not follows or (state.promoted and what == LAGGING)
     return problem.since > 0 and (leads or what not in (LAGGING, HOUSEKEEPING))
-
-
-def _problem(one: Problem) -> document.Problem:
-    return document.Problem(one.what, one.kind, Moment(one.since), one.words, one.was_told)
 
 
 def _with_away(state: State, away: Mapping[str, ReplicatorError]) -> State:
@@ -182,18 +182,21 @@ def _engine(settings: Settings) -> str | None:
 
 def _changes(settings: Settings, state: State) -> document.Changes:
     """How Kuma gets new rows; asks the agent in its process."""
-    way, last, version, why = Way(settings.apply), state.running.live_last, None, ""
+    way, last = Way(settings.apply), state.running.live_last
+    version, why, due = None, "", ""
     if way is not Way.RESTART:
         try:
             hello = build_agent(settings).hello()
             version, off = hello.version, state.running.live_off
-            why = decide(way, hello, off, hello.database, session=True).why_not
+            manages = settings.kuma_service(supervised=True) != "none"
+            found = decide(way, hello, off, hello.database, session=True, manages=manages)
+            why, due = found.why_not, restart_due(hello, digest())
         except NoAgent:
             why = "no agent answers in its process (replicator doctor)"
-        except AgentError as error:
+        except KumaError as error:
             why = str(error)
     live_at = Moment.of(last.at if last else 0.0)
-    return document.Changes(way.value, version, why or None, live_at)
+    return document.Changes(way.value, version, why or None, due or None, live_at)
 
 
 def _policy(settings: Settings) -> document.Policy:
@@ -229,22 +232,8 @@ def _supervisor(beat: Beat | None) -> document.Supervisor | None:
     if beat is None or not heartbeat.alive(beat):
         return None
     began = time.time() - (time.monotonic() - beat.job_since)
-    return document.Supervisor(
-        pid=beat.pid,
-        kuma=beat.kuma,
-        job=beat.job or None,
-        job_since=Moment(began) if beat.job else None,
-        step=beat.step or None,
-        next_cycle=Moment.of(beat.next_cycle),
-    )
-
-
-def _snapshot(ref: SnapshotRef | None) -> document.Snapshot | None:
-    if ref is None:
-        return None
-    return document.Snapshot(
-        ref.position, ref.digest, ref.schema, ref.snapshot, ref.leader, ref.monitors, ref.rows
-    )
+    since = Moment(began) if beat.job else None
+    return part(document.Supervisor, beat, job_since=since)
 
 
 def holding(hold: Hold | None) -> document.Holding | None:
@@ -255,42 +244,9 @@ def holding(hold: Hold | None) -> document.Holding | None:
     return document.Holding(position, snapshot, Moment(hold.since))
 
 
-def _drift(state: State) -> document.Drift | None:
-    return document.Drift(Moment(state.drift.since), state.drift.words) if state.drift else None
-
-
-def _cycle_end(last: Last) -> document.CycleEnd:
-    outcome, error = last.outcome or None, last.error or None
-    return document.CycleEnd(
-        Moment(last.at), last.ok, outcome, last.sentence, error, last.exit_code
-    )
-
-
-def _drill_end(drill: Drill) -> document.DrillEnd:
-    position, failed_at, steps = drill.position or None, drill.failed_at or None, dict(drill.steps)
-    return document.DrillEnd(
-        Moment(drill.at), drill.ok, position, drill.sentence, steps, drill.kuma, failed_at
-    )
-
-
 def _job(noted: JobRecord) -> document.Job:
-    return document.Job(
-        name=noted.name,
-        window=noted.window or None,
-        due=Moment.of(noted.due),
-        at=Moment.of(noted.at),
-        seconds=noted.seconds,
-        ok=noted.ok if noted.at else None,
-        sentence=noted.sentence or None,
-        error=noted.error or None,
-        exit_code=noted.exit_code,
-        last_ok_at=Moment.of(noted.ok_at),
-    )
-
-
-def _holding_words(state: State) -> str:
-    hold = hold_words.told(state)
-    return f"{hold_words.held_words(hold)}; {hold_words.TO_GO_ON}" if hold else ""
+    ok = noted.ok if noted.at else None
+    return part(document.Job, noted, ok=ok, last_ok_at=Moment.of(noted.ok_at))
 
 
 def _waits_words(state: State) -> str:

@@ -22,6 +22,10 @@ _TO_LEAD = (
 
 def lines(told: document.Status) -> Iterator[tuple[str, str]]:
     """Yield pairs of a name and a value."""
+    return ((name, value) for name, value in _told(told) if value)
+
+
+def _told(told: document.Status) -> Iterator[tuple[str, str | None]]:
     role = _ROLES.get(told.role or "", "no role set")
     if told.promoted:
         role = "promoted, but by its REPLICATOR_MODE still a replica"
@@ -32,11 +36,9 @@ def lines(told: document.Status) -> Iterator[tuple[str, str]]:
     yield "newest", _newest(told)
     yield "engine", told.engine or "cannot be told"
     yield "changes", _changes(told.changes)
-    if told.strategy:
-        yield "strategy", told.strategy
+    yield "strategy", told.strategy
     yield "policy", _policy(told.policy)
-    if told.for_people.holding:
-        yield "holding", told.for_people.holding
+    yield "holding", told.for_people.holding
     if told.drift:
         yield "drift", f"since {when(told.drift.since)}: {told.drift.words}"
     if told.fenced:
@@ -49,19 +51,14 @@ def lines(told: document.Status) -> Iterator[tuple[str, str]]:
         yield "to do", _TO_LEAD
     if told.shrink_refused:
         yield "not applied", f"{told.shrink_refused} (replicator restore --now --allow-shrink)"
-    if told.for_people.waits:
-        yield "waits", told.for_people.waits
+    yield "waits", told.for_people.waits
     if told.for_people.left_stopped:
         yield "Kuma", "stopped by an earlier run that did not start it again: the next cycle does"
-    if told.for_people.unconfirmed:
-        yield "unconfirmed", told.for_people.unconfirmed
-    if told.killed:
-        yield "killed", told.killed
+    yield "unconfirmed", told.for_people.unconfirmed
+    yield "killed", told.killed
     yield "last cycle", _ended(told.last_cycle) if told.last_cycle else "none yet"
-    if told.not_noted:
-        yield "not noted", told.not_noted
-    if told.failing_since:
-        yield "failing since", when(told.failing_since) or ""
+    yield "not noted", told.not_noted
+    yield "failing since", when(told.failing_since)
     if told.drill:
         yield "last drill", _ended(told.drill)
     if told.drill_failed and (told.drill is None or told.drill_failed != told.drill.sentence):
@@ -69,8 +66,7 @@ def lines(told: document.Status) -> Iterator[tuple[str, str]]:
     if told.away:
         parts = (f"{called(a.name)} is away since {when(a.since)}: {a.why}" for a in told.away)
         yield "repositories", f"read from one of two: {'; '.join(parts)}"
-    if told.lagging:
-        yield "lagging", told.lagging
+    yield "lagging", told.lagging
     for place in told.repositories:
         yield place.name, _repository(place)
     for job in told.chores:
@@ -117,10 +113,10 @@ def _snapshot(held: document.Snapshot | None) -> str:
 
 def _changes(told: document.Changes) -> str:
     if told.why_not_live or not told.agent:
-        why = told.why_not_live or f"REPLICATOR_APPLY={told.way}"
-        return f"Kuma is restarted for them: {why}"
+        return f"not while Kuma runs: {told.why_not_live or f'REPLICATOR_APPLY={told.way}'}"
     last = f", the last one at {when(told.live_at)}" if told.live_at else ""
-    return f"Kuma {told.agent} takes them while it runs{last}"
+    due = f"; restart it once: {told.restart_due}" if told.restart_due else ""
+    return f"Kuma {told.agent} takes them while it runs{last}{due}"
 
 
 def _policy(policy: document.Policy) -> str:

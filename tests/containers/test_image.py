@@ -7,7 +7,6 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -16,110 +15,28 @@ from tests.containers.podman import (
     BASE_IMAGE,
     IMAGE,
     PodmanError,
-    compose,
     inspect,
     logs,
     podman,
     stop,
 )
+from tests.containers.services import (
+    KUMA,
+    LOGO,
+    PASSWORD,
+    REPOSITORY_PASSWORD,
+    USER,
+    Service,
+    bring_up,
+    names,
+    stored,
+    take_down,
+    wait_ready,
+)
 from tests.support.kuma_server import KumaClient, free_port, is_ready
-from tests.support.tools import ROOT
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.containers
-
-USER, PASSWORD = "admin", "containers-0-password"
-REPOSITORY_PASSWORD = "containers-0-repository"
-KUMA = "http://127.0.0.1:3001/"
-LOGO = (
-    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGA"
-    "WjR9awAAAABJRU5ErkJggg=="
-)
-
-
-@dataclass
-class Service:
-    """One compose file that is up: its container and the URL of its Kuma."""
-
-    files: list[Path]
-    environment: dict[str, str]
-    container: str
-    url: str
-
-    def replicator(self, *arguments: str, deadline: float = 120.0) -> str:
-        """Types a replicator command in the container; raises PodmanError."""
-        return podman("exec", self.container, "replicator", *arguments, deadline=deadline)
-
-
-def bring_up(role: str, folder: Path, repository: Path, *mounts: str) -> Service:
-    """Brings docker-compose.<role>.yml up, with a local repository instead of S3."""
-    secrets = folder / f"{role}-secrets"
-    secrets.mkdir()
-    for name in ("restic-password", "aws-access-key-id", "aws-secret-access-key"):
-        (secrets / name).write_text(REPOSITORY_PASSWORD)
-    override = folder / f"{role}.yml"
-    override.write_text(
-        json.dumps(  # JSON is YAML
-            {
-                "services": {
-                    "kuma": {
-                        "image": IMAGE,
-                        "volumes": [f"{repository}:/repository", *mounts],
-                        "environment": {
-                            "RESTIC_REPOSITORY": "/repository",
-                            "REPLICATOR_BACKUP_INTERVAL": "5s",
-                            "REPLICATOR_RESTORE_INTERVAL": "5s",
-                        },
-                    }
-                },
-                "secrets": {file.name: {"file": str(file)} for file in secrets.iterdir()},
-            }
-        )
-    )
-    port = free_port()
-    service = Service(
-        files=[ROOT / f"docker-compose.{role}.yml", override],
-        environment={"KUMA_PORT": f"127.0.0.1:{port}", "UPTIME_KUMA_DB_TYPE": "sqlite"},
-        container=f"replicator-{role}_kuma_1",
-        url=f"http://127.0.0.1:{port}",
-    )
-    take_down(service)  # what an interrupted run left
-    compose(service.files, "up", "-d", "--no-build", environment=service.environment)
-    return service
-
-
-def take_down(service: Service) -> None:
-    """Removes the container, its volume and network."""
-    compose(service.files, "down", "-v", "-t", "30", environment=service.environment)
-
-
-def wait_ready(service: Service) -> None:
-    def ready() -> bool:
-        if not inspect(service.container)["State"]["Running"]:
-            raise AssertionError(f"the container ended:\n{logs(service.container)}")
-        return is_ready(service.url)
-
-    wait_until(ready, f"Kuma serves in {service.container}", deadline=120, every=0.3)
-
-
-@pytest.fixture(scope="module")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("repository")
-
-
-@pytest.fixture(scope="module")
-def leader(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Iterator[Service]:
-    # A folder of the host's root; the replica has a new volume, which is the user node's.
-    folder = tmp_path_factory.mktemp("leader")
-    (folder / "data").mkdir()
-    service = bring_up("leader", folder, repository, f"{folder}/data:/app/data")
-    try:
-        wait_ready(service)
-        with KumaClient(service.url) as page:
-            page.setup(USER, PASSWORD)
-        yield service
-    finally:
-        take_down(service)
 
 
 @pytest.fixture(scope="module")
@@ -132,26 +49,6 @@ def replica(
         yield service
     finally:
         take_down(service)
-
-
-def names(service: Service) -> set[str]:
-    """The monitors that somebody sees who logs in with the leader's password."""
-    with KumaClient(service.url) as page:
-        page.login(USER, PASSWORD)
-        return {str(monitor["name"]) for monitor in page.monitor_list().values()}
-
-
-def stored(service: Service) -> set[str]:
-    """The monitors in the database (a log-in at each look would meet Kuma's rate limit)."""
-    query = "SELECT name FROM monitor"
-    code = (
-        "import sqlite3; "
-        "db = sqlite3.connect('file:/app/data/kuma.db?mode=ro', uri=True, timeout=5); "
-        f"print(*[row[0] for row in db.execute('{query}')], sep='\\n')"
-    )
-    with suppress(PodmanError):
-        return set(podman("exec", service.container, "python3", "-c", code).splitlines())
-    return set()
 
 
 # ---------------------------------------------------------------- the image
@@ -178,6 +75,20 @@ def test_programs_answer_for_any_user(user: str) -> None:
     of = ["run", "--rm", "--network", "none", "--user", user, "--entrypoint"]
     assert re.search(r"\d+\.\d+", podman(*of, "replicator", IMAGE, "--version"))
     assert podman(*of, "restic", IMAGE, "version").startswith("restic 0.18")
+
+
+def test_kuma_s_user_cannot_change_the_agent() -> None:
+    of = ["run", "--rm", "--network", "none", "--user", "1000:1000", "--entrypoint", "sh"]
+    script = """
+        set -eu
+        file=$(find /opt/replicator -name agent.cjs)
+        stat -c '%u:%g %a' "$file"
+        while [ "$file" != / ]; do
+            test ! -w "$file"
+            file=$(dirname "$file")
+        done
+    """
+    assert podman(*of, IMAGE, "-c", script) == "0:0 644\n"
 
 
 # ---------------------------------------------------------------- both compose files
@@ -229,6 +140,7 @@ def test_an_edit_of_the_leader_arrives_on_the_replica(leader: Service, replica: 
     wait_until(lambda: stored(replica) == expected, "the edit arrives", deadline=120, every=0.5)
     wait_ready(replica)
     assert names(replica) == expected
+    assert "without a restart of Kuma" in logs(replica.container)
     assert owner(replica, "/app/data/upload/logo1.png") == "1000:1000"
 
 
@@ -343,7 +255,9 @@ def test_a_leader_publishes_and_pings_without_root(tmp_path: Path) -> None:
             return False
 
         wait_until(published, "the first snapshot", deadline=60, every=1)
-        assert pings(Service([], {}, name, url))
+        assert pings(Service([], {}, name, url, name))
+        said = json.loads(podman("exec", name, "replicator", "status", "--json"))
+        assert said["changes"]["why_not_live"] is None, "the agent serves this user too"
         # through the control socket: nobody but root may look at this process's /proc entries
         assert podman("exec", name, "replicator", "backup", "--wait=20s", "-v")
     finally:

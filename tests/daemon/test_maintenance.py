@@ -8,7 +8,6 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from random import Random
-from typing import cast
 
 import pytest
 
@@ -16,86 +15,38 @@ from replicator_kuma.base.errors import KumaError, RepositoryUnreachable, StateE
 from replicator_kuma.base.windows import Window
 from replicator_kuma.daemon import maintenance as module
 from replicator_kuma.daemon.maintenance import (
-    Maintenance,
-    MaintenanceJob,
     due,
     following,
-    record_of,
 )
-from replicator_kuma.daemon.worker import Job, Worker
+from replicator_kuma.daemon.worker import Job
 from replicator_kuma.replication.instance import Instance, Run, Steps
 from replicator_kuma.replication.state.records import JobRecord
 from tests.support.folder_repository import FolderRepository
-from tests.support.instances import RecordingNotifier, make_instance
+from tests.support.instances import make_instance, sent_by
+from tests.support.scheduled import NOON, Scheduled
 from tests.support.waiting import wait_until
 
 NIGHTLY = Window.parse("01:00-05:00")
-NOON = datetime(2026, 5, 5, 12)
 
 
-class Clock:
-    def __init__(self, now: datetime = NOON) -> None:
-        self.now = now
-
-    def __call__(self) -> datetime:
-        return self.now
-
-    def go_to(self, seconds: float) -> None:
-        self.now = datetime.fromtimestamp(seconds)
-
-
-class House:
-    """An instance with one chore and a clock; ``run`` ticks until a condition holds."""
+class House(Scheduled):
+    """An instance with one chore."""
 
     def __init__(self, folder: Path, work: Callable[[Instance], Steps], window: str) -> None:
-        self.instance = make_instance(folder, FolderRepository(folder / "repository"))
-        self.clock = Clock()
-        self.work, self.window = work, Window.parse(window)
-        self.start()
-
-    def start(self) -> None:
-        """As after a restart: nothing is remembered but the state file."""
-        if hasattr(self, "worker"):  # two would share the lock of one process
-            wait_until(lambda: self.worker.idle, "the worker before to be between two steps", 10)
-        self.worker = Worker()
-        self.worker.start()
-        chore = MaintenanceJob("tidy", self.window, self.work)
-        lock = self.instance.state.lock
-        self.chores = Maintenance((chore,), self.instance, self.worker, lock, self.clock)
-
-    @property
-    def noted(self) -> JobRecord:
-        return record_of(self.instance.state.load(), "tidy")
-
-    @property
-    def sent(self) -> list[str]:
-        return cast(RecordingNotifier, self.instance.notifier).sent
-
-    def until(self, condition: Callable[[], object], what: str) -> None:
-        def there() -> bool:
-            self.chores.tick()
-            return bool(condition())
-
-        wait_until(there, what, 10, 0.005)
+        instance = make_instance(folder, FolderRepository(folder / "repository"))
+        super().__init__(instance, "tidy", work, window)
+        self.sent = sent_by(instance)
 
     def idle(self) -> None:
         """Ticks until it has looked, and nothing came of it."""
         seen = [0]
 
         def looked() -> bool:
-            seen[0] += self.chores._look_at > before
+            seen[0] += self.jobs._look_at > before
             return bool(seen[0]) and self.worker.idle
 
-        before = self.chores._look_at
+        before = self.jobs._look_at
         self.until(looked, "it has looked")
-
-    def once(self) -> None:
-        """To its next minute, and through it."""
-        if not self.noted.due:
-            self.until(lambda: self.noted.due, "it is planned")
-        ended = self.noted.at
-        self.clock.go_to(self.noted.due)
-        self.until(lambda: self.noted.at != ended and self.worker.idle, "it has run")
 
 
 @pytest.fixture(autouse=True)
@@ -143,7 +94,7 @@ def test_the_minute_that_was_drawn_outlives_a_restart_within_its_window(tmp_path
     house = House(tmp_path, work, "01:00-05:00")
     house.idle()
     drawn = house.noted.due
-    house.clock.go_to(drawn - 60)
+    house.go_to(drawn - 60)
     house.start()
     house.idle()
     assert (house.noted.due, work.began) == (drawn, 0)
@@ -155,26 +106,26 @@ def test_a_window_that_was_missed_runs_at_the_next_start_and_once(tmp_path: Path
     work = Counter()
     house = House(tmp_path, work, "01:00-05:00")
     house.idle()
-    house.clock.now += timedelta(days=9)
+    house.now += timedelta(days=9)
     house.start()
     house.until(lambda: work.ended, "it was made up for")
     house.start()
     house.idle()
     assert work.ended == 1
-    assert datetime.fromtimestamp(house.noted.due) > house.clock.now
+    assert datetime.fromtimestamp(house.noted.due) > house.now
 
 
 def test_clocks_that_jump_neither_repeat_a_window_nor_put_it_off(tmp_path: Path) -> None:
     work = Counter()
     house = House(tmp_path, work, "01:00-05:00")
     house.once()
-    house.clock.now -= timedelta(hours=6)  # before the window again
+    house.now -= timedelta(hours=6)  # before the window again
     house.idle()
     assert work.ended == 1
-    house.clock.now += timedelta(days=20_000)
+    house.now += timedelta(days=20_000)
     house.until(lambda: work.ended == 2, "it ran in a far year")
-    house.clock.now -= timedelta(days=20_000)
-    soon = house.clock.now.timestamp() + 3 * 86400
+    house.now -= timedelta(days=20_000)
+    soon = house.now.timestamp() + 3 * 86400
     house.until(lambda: house.noted.due < soon, "it is near again")
     assert work.ended == 2
 
@@ -223,7 +174,7 @@ def test_what_ends_its_process_twice_waits_for_the_next_window(tmp_path: Path) -
 
     house = House(tmp_path, work, "01:00-05:00")
     house.idle()
-    house.clock.go_to(house.noted.due)
+    house.go_to(house.noted.due)
     for expected in (1, 2):
         house.until(lambda: house.noted.tries == expected, "it has begun")  # noqa: B023
         wait_until(lambda: house.worker.idle, "it is between two steps")
@@ -231,7 +182,7 @@ def test_what_ends_its_process_twice_waits_for_the_next_window(tmp_path: Path) -
     house.until(lambda: not house.noted.ok, "it is given up")
     assert len(began) == 2
     assert "did not come to its end" in house.noted.sentence
-    assert datetime.fromtimestamp(house.noted.due) > house.clock.now
+    assert datetime.fromtimestamp(house.noted.due) > house.now
 
 
 def test_a_state_that_cannot_be_written_is_told_once_and_nothing_begins(
@@ -240,7 +191,7 @@ def test_a_state_that_cannot_be_written_is_told_once_and_nothing_begins(
     work = Counter()
     house = House(tmp_path, work, "01:00-05:00")
     house.idle()
-    house.clock.go_to(house.noted.due)
+    house.go_to(house.noted.due)
     tried: list[int] = []
 
     def full(*_changes: object, **_more: object) -> None:
@@ -269,7 +220,7 @@ def test_whatever_a_person_asks_for_goes_before_the_next_step(tmp_path: Path) ->
 
     house = House(tmp_path, work, "01:00-05:00")
     house.idle()
-    house.clock.go_to(house.noted.due)
+    house.go_to(house.noted.due)
     house.until(inside.is_set, "it is in its first step")
     asked = threading.Thread(
         target=lambda: house.worker.call(Job("backup", lambda _tell: order.append("asked")), 0)
@@ -277,7 +228,7 @@ def test_whatever_a_person_asks_for_goes_before_the_next_step(tmp_path: Path) ->
     asked.start()
     wait_until(lambda: len(house.worker._pending) == 2, "it is in the queue")
     assert house.worker.submit(Job("cycle", lambda _tell: None), only_if_idle=True) is False
-    house.chores.tick()
+    house.jobs.tick()
     go.set()
     asked.join(10)
     house.until(lambda: len(order) == 3, "the second step")
@@ -295,7 +246,7 @@ def test_a_cycle_that_is_due_does_not_wait_for_another_interval(tmp_path: Path) 
 
     house = House(tmp_path, work, "01:00-05:00")
     house.idle()
-    house.clock.go_to(house.noted.due)
+    house.go_to(house.noted.due)
     house.until(inside.is_set, "it is in its first step")
     ran = threading.Event()
     cycle = Job("cycle", lambda _tell: ran.set(), scheduled=True)
@@ -310,7 +261,7 @@ def test_an_interrupted_chore_is_begun_again_and_nobody_is_told(tmp_path: Path) 
     house.idle()
     asked = [True]
     house.instance.run = Run(interrupted=lambda: asked[0])
-    house.clock.go_to(house.noted.due)
+    house.go_to(house.noted.due)
     house.until(lambda: house.noted.tries, "it was begun")
     asked[0] = False
     house.start()

@@ -236,31 +236,27 @@ def test_sigterm_waits_for_a_kuma_that_has_begun_to_change_its_schema(tmp_path: 
 @pytest.mark.parametrize("kind", ["mariadb", "embedded-mariadb"])
 def test_kumas_end_waits_for_no_database_that_does_not_answer(tmp_path: Path, kind: str) -> None:
     """MariaDB takes the connection and does not greet: a container has ten seconds in all."""
-    folder = short_folder()
-    run = Run(folder / "r", "BACKUP", database=False)
-    run.script("behaviour", starting=60)
     family = socket.AF_UNIX if kind == "embedded-mariadb" else socket.AF_INET
-    try:
-        with socket.socket(family) as silent:
-            if family == socket.AF_UNIX:
-                (run.data_dir / "run").mkdir()
-                silent.bind(str(run.data_dir / "run" / "mariadb.sock"))
-                config: dict[str, object] = {"type": kind}
-            else:
-                silent.bind(("127.0.0.1", 0))
-                config = {"type": kind, "hostname": "127.0.0.1", "port": silent.getsockname()[1]}
-                config |= {"dbName": "kuma", "username": "kuma", "password": "x"}
-            (run.data_dir / "db-config.json").write_text(json.dumps(config))
-            with run:
-                run.until("kuma start -")
-                silent.listen(100)
-                asked = time.monotonic()
-                run.send(signal.SIGTERM)
-                run.until("kuma term")
-                assert time.monotonic() - asked < 5
-                run.wait()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with short_folder() as folder, socket.socket(family) as silent:
+        run = Run(folder / "r", "BACKUP", database=False)
+        run.script("behaviour", starting=60)
+        if family == socket.AF_UNIX:
+            (run.data_dir / "run").mkdir()
+            silent.bind(str(run.data_dir / "run" / "mariadb.sock"))
+            config: dict[str, object] = {"type": kind}
+        else:
+            silent.bind(("127.0.0.1", 0))
+            config = {"type": kind, "hostname": "127.0.0.1", "port": silent.getsockname()[1]}
+            config |= {"dbName": "kuma", "username": "kuma", "password": "x"}
+        (run.data_dir / "db-config.json").write_text(json.dumps(config))
+        with run:
+            run.until("kuma start -")
+            silent.listen(100)
+            asked = time.monotonic()
+            run.send(signal.SIGTERM)
+            run.until("kuma term")
+            assert time.monotonic() - asked < 5
+            run.wait()
 
 
 def test_that_wait_has_an_end_where_nothing_says_that_kuma_migrates(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -31,11 +31,20 @@ def web() -> Iterator[str]:
 def fleet(
     tmp_path_factory: pytest.TempPathFactory, web: str, kuma_folder: Path
 ) -> Iterator[Running]:
-    folder = tmp_path_factory.mktemp("fleet")
+    with two_kumas(tmp_path_factory.mktemp("fleet"), web) as made:
+        yield made
+
+
+@contextmanager
+def two_kumas(folder: Path, web: str, **environment: str) -> Iterator[Running]:
+    """The fleet in ``folder``; ``environment`` is of both replicators."""
     weak_repository.make(folder / "repository")
     restic = restic_018()
     leader = Side(folder, "leader", "BACKUP", restic, UPTIME_KUMA_DB_TYPE="sqlite")
-    with Running(folder, leader, Side(folder, "replica", "RESTORE", restic)) as made:
+    replica = Side(folder, "replica", "RESTORE", restic)
+    for side in (leader, replica):
+        side.environment.update(environment)
+    with Running(folder, leader, replica) as made:
         leader.set_up(First=web)
         made.replica.run()
         wait_until(lambda: "1.1" in made.positions(), "the first snapshot", 60)

@@ -14,6 +14,9 @@ pytestmark = [pytest.mark.kuma, pytest.mark.restic, pytest.mark.slow]
 
 
 class TestTwoKumas(TwoKumas):
+    def test_changes_came_while_kuma_ran(self, fleet: Running) -> None:
+        assert "without a restart of Kuma" in fleet.replica.log
+
     def test_a_replica_is_promoted_and_the_old_leader_is_fenced(
         self, fleet: Running, web: str
     ) -> None:

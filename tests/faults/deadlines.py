@@ -14,6 +14,7 @@ from replicator_kuma.adapters.kuma import (
     readiness,
     systemd,
 )
+from replicator_kuma.adapters.kuma.agent import client
 from replicator_kuma.adapters.notify import delivery
 from replicator_kuma.adapters.repository.restic.client import Timeouts
 from replicator_kuma.base.times import lasting
@@ -34,6 +35,7 @@ _BUDGET = "tests/daemon/test_supervisor.py::test_kuma_starts_although_the_reposi
 _CHILD = f"{_KUMA}test_child.py::test_a_job_does_not_wait_for_ever_for_a_kuma_that_does_not_end"
 _STOP = f"{_KUMA}test_services.py::test_a_kuma_that_stays_is_an_error"
 _READY = f"{_KUMA}test_ready.py::"
+_AGENT = f"{_KUMA}agent/test_client.py::"
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,17 @@ DEADLINES = (
         "Kuma: until it is ready", readiness.TIMEOUT, f"{_READY}test_it_gives_up_after_two_minutes"
     ),
     Deadline("Kuma as a child: its end in a cycle", process.STOP_DEADLINE, _CHILD),
+    Deadline("the agent in Kuma: an answer", client.AN_ANSWER, f"{_AGENT}test_a_late_answer"),
+    Deadline(
+        "the agent in Kuma: no answer to anything in a reconcile",
+        client.DEAF,
+        f"{_AGENT}test_a_process_that_hangs_in_a_reconcile",
+    ),
+    Deadline(
+        "the agent in Kuma: a whole reconcile",
+        client.LONGEST,
+        f"{_AGENT}test_a_reconcile_has_an_end",
+    ),
     Deadline("docker: inspect", process.ASK_DEADLINE, _RUNNER),
     Deadline("docker: start", docker.START_DEADLINE, _RUNNER),
     Deadline("systemctl: is-active", process.ASK_DEADLINE, _RUNNER),

@@ -12,11 +12,12 @@ from typing import Any
 
 from replicator_kuma.adapters.repository import Label
 from replicator_kuma.replication.actions import Backup, Restore
-from replicator_kuma.replication.instance import CycleResult, Instance, Run
+from replicator_kuma.replication.instance import CycleResult, Instance, Run, Way
 from replicator_kuma.replication.runner import run
 from tests.faults.fast_restic import FastRestic
 from tests.support.fleet import Start
-from tests.support.instances import FileKuma, HastyStore, make_instance
+from tests.support.instances import HastyStore, make_instance
+from tests.support.memory_agent import MemoryKuma
 
 LEADER, REPLICA = "leader", "replica"
 PHASES = {
@@ -59,7 +60,7 @@ class WatchedRestic(FastRestic):
         self.published_one()
 
 
-class FaultyKuma(FileKuma):
+class FaultyKuma(MemoryKuma):
     """A fault puts other functions in the place of these."""
 
     def __init__(self, folder: Path) -> None:
@@ -89,6 +90,8 @@ class World:
 
     folder: Path
     role: str
+    live: bool = False
+    """whether Kuma takes rows while it runs"""
 
     def __post_init__(self) -> None:
         self.repository = WatchedRestic(self.folder)
@@ -104,6 +107,8 @@ class World:
         store = HastyStore(folder)
         made = make_instance(folder, self.repository, name=self.role, store=store, kuma=self.kuma)
         made.listens = lambda: self.listens()
+        if self.live:
+            made.way, made.agent = Way.AUTO, self.kuma.agent
         made.run = Run(self._progress, interrupted=lambda: self.asked_to_end)
         self.repository._interrupted = lambda: self.asked_to_end
         self.repository.published_one = lambda: self.begins("note")
@@ -140,12 +145,13 @@ class World:
 
     def reborn(self) -> World:
         """What a new process makes of the same files."""
-        return World(self.folder, self.role)
+        return World(self.folder, self.role, self.live)
 
 
-def world_of(start: Start, folder: Path, role: str) -> World:
+def world_of(start: Start, folder: Path, role: str, *, live: bool = False) -> World:
     """A copy that a fault may ruin; ``folder`` may hold empty file systems already."""
     shutil.copytree(start.folder, folder, dirs_exist_ok=True)
-    world = World(folder, role)
+    world = World(folder, role, live)
     world.repository.install()
+    world.kuma.agent.read()
     return world

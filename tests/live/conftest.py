@@ -21,4 +21,6 @@ def web() -> Iterator[Web]:
 def watched(tmp_path_factory: pytest.TempPathFactory, kuma_folder: Path) -> Iterator[Watched]:
     with closing(Web()) as web, LiveKuma(tmp_path_factory.mktemp("kuma")) as kuma:
         yield Watched(kuma, web)
-        assert kuma.error_log() == ""
+        # between a commit that deletes a monitor and the reconcile, a check may end: its beat has
+        # no monitor, as where a person deletes one
+        assert [error for error in kuma.errors() if "FOREIGN KEY" not in error] == []

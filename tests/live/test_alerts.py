@@ -7,6 +7,8 @@ take longer than its interval: Kuma sets its timer to 1 ms, and a check is nearl
 from __future__ import annotations
 
 import time
+from functools import partial
+from itertools import pairwise
 
 import pytest
 
@@ -58,6 +60,15 @@ class Monitor:
     def beats(self) -> list[dict[str, object]]:
         return self.kuma.beats(self.id)
 
+    def wait_asked(self) -> None:
+        """Wait until a check begins."""
+        seen = len(self.checks())
+        wait_until(lambda: len(self.checks()) > seen, f"{self.path} is asked for")
+
+    def checks(self) -> list[float]:
+        """When its checks began, whatever its address was."""
+        return self.web.times(self.path, with_query=True)
+
     def asked(self, edit: int) -> list[float]:
         return self.web.times(f"{self.path}?{edit}")
 
@@ -82,7 +93,7 @@ def test_edits_of_a_monitor_without_a_quiet_moment_reach_it(watched: Watched) ->
         began = time.monotonic()
         monitor.edit()
         assert time.monotonic() - began < 8, "the rest of a check, and no more"
-        wait_until(lambda edit=edit: monitor.asked(edit), "the new value", 8)
+        wait_until(partial(monitor.asked, edit), "the new value", 8)
     assert monitor.alerts == []
 
 
@@ -91,9 +102,8 @@ def test_a_check_in_flight_that_turns_alerts_once(watched: Watched, interval: in
     monitor = Monitor(watched, interval=interval)
     monitor.wait(UP)
     for status in (500, 200):
-        seen = len(watched.web.times(monitor.path))
         monitor.answer(status, 3)
-        wait_until(lambda seen=seen: len(watched.web.times(monitor.path)) > seen, "in flight")
+        monitor.wait_asked()
         time.sleep(0.5)
         monitor.edit()
         monitor.wait(UP if status == 200 else DOWN)
@@ -109,9 +119,9 @@ def test_edits_use_up_no_retry(watched: Watched) -> None:
     first = len(monitor.beats)
     every(0.4, monitor.edit, 3)
     beats = watched.kuma.wait_beats(monitor.id, first + 3)[first - 1 :]
-    times = [at for at, asked in watched.web.asked if asked.startswith(monitor.path)][-4:]
+    times = monitor.checks()[-4:]
     assert [b["status"] for b in beats] == [PENDING] * 4
-    assert all(3.6 < after - before < 5.5 for before, after in zip(times, times[1:], strict=False))
+    assert all(3.6 < after - before < 5.5 for before, after in pairwise(times))
     if not is_1():
         assert [b["retries"] for b in beats] == [1, 2, 3, 4]
     assert monitor.alerts == []
@@ -129,6 +139,8 @@ def test_edits_use_up_no_resend(watched: Watched, slow: bool) -> None:
     beats = watched.kuma.wait_beats(monitor.id, first + 6, 40)[first - 1 :][:7]
     assert [b["down_count"] for b in beats] == [0, 1, 2, 3, 4, 0, 1]
     assert monitor.alerts == [DOWN, DOWN]
+    checks = monitor.checks()[-7:]
+    assert all(after - before > (1.3 if slow else 1.7) for before, after in pairwise(checks))
 
 
 @either

@@ -179,6 +179,13 @@ def positions(repository: FolderRepository, fleet: str = "default") -> list[str]
     return found
 
 
+def spoil_newest(repository: FolderRepository) -> None:
+    """The newest snapshot's tables are not what its manifest says."""
+    newest = repository.snapshots("default")[-1]
+    with (repository.folder / newest.id / "tables" / "tag.jsonl").open("a") as file:
+        file.write("[]\n")
+
+
 def snapshot(
     position: tuple[int, int],
     *,

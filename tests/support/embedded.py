@@ -9,6 +9,7 @@ import shlex
 import shutil
 import signal
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -201,7 +202,12 @@ def make_template(folder: Path, **sizes: Any) -> Path:
     return folder
 
 
-def copied(template: Path, target: Path) -> Inside:
-    """A Kuma of its own on a copy of a template."""
+@contextlib.contextmanager
+def copied(template: Path, target: Path) -> Iterator[Inside]:
+    """A Kuma of its own on a copy of a template; it ends with the block."""
     shutil.copytree(template, target)
-    return Inside(target)
+    made = Inside(target)
+    try:
+        yield made
+    finally:
+        made.end()

@@ -145,16 +145,17 @@ def uploads(instance: Instance) -> dict[str, bytes]:
 
 def assert_at_rest(instance: Instance) -> None:
     """As an uninterrupted cycle ends: Kuma runs, nothing is open and nothing left behind."""
-    state = instance.state.load()
-    assert (state.applying.pending, state.applying.purge, state.applying.stopped_by_me) == (
-        None,
-        False,
-        False,
-    )
-    assert left_behind(instance) == []
+    nothing_open(instance)
     assert instance.kuma.running()
-    if isinstance(instance.kuma, MemoryKuma):
+    if instance.agent is not None and isinstance(instance.kuma, MemoryKuma):
         assert instance.kuma.agent.differ() == (), "Kuma's memory is not what its rows say"
+
+
+def nothing_open(instance: Instance) -> None:
+    """No apply is under way by the state, and none has left files."""
+    found = instance.state.load().applying
+    assert (found.pending, found.purge, found.stopped_by_me) == (None, False, False)
+    assert left_behind(instance) == []
 
 
 # --- deaths ---------------------------------------------------------------------------------

@@ -114,6 +114,12 @@ class RecordingNotifier:
         return None
 
 
+def sent_by(instance: Instance) -> list[str]:
+    """What its notifier would have sent, now and later."""
+    assert isinstance(instance.notifier, RecordingNotifier)
+    return instance.notifier.sent
+
+
 def make_instance(
     folder: Path,
     repository: Repository,

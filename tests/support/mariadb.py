@@ -91,7 +91,7 @@ def installed() -> bool:
 @cache
 def _installed(*options: str) -> Path:
     """A data directory that mariadb-install-db made, once a process; it goes with the process."""
-    folder = short_folder("rk-installed-")
+    folder = new_short_folder("rk-installed-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     done = subprocess.run(
         [program("mariadb-install-db"), "--no-defaults", f"--datadir={folder / 'mariadb'}",
@@ -104,8 +104,18 @@ def _installed(*options: str) -> Path:
     return folder / "mariadb"
 
 
-def short_folder(prefix: str = "rk-") -> Path:
-    """A new temporary folder whose path leaves room for a socket's name (108 bytes in all)."""
+@contextmanager
+def short_folder() -> Iterator[Path]:
+    """A temporary folder for the block; its path leaves room for a socket's name (108 bytes)."""
+    folder = new_short_folder()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def new_short_folder(prefix: str = "rk-") -> Path:
+    """The same, which its caller deletes."""
     folder = Path(tempfile.mkdtemp(prefix=prefix))
     if len(str(folder)) > _SOCKET_BYTES - 40:
         folder.rmdir()

@@ -70,12 +70,8 @@ _WITH_A_STANDBY = (
 def own_server() -> Iterator[Server]:
     """A server for tests that kill it; its commits can be made to wait for a standby."""
     need_mariadb()
-    folder = short_folder()
-    try:
-        with Server(folder, options=_WITH_A_STANDBY) as made:
-            yield made
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with short_folder() as folder, Server(folder, options=_WITH_A_STANDBY) as made:
+        yield made
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ holds, in a file beside the instance, so that it outlives a replicator that dies
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 from collections.abc import Callable, Collection
@@ -46,10 +47,15 @@ class MemoryAgent(Agent):
     ) -> Report:
         if why := self.refuses():
             raise AgentError(why)
-        self.read()
+        try:
+            self.read()
+        except (OSError, MemoryError, sqlite3.Error) as error:
+            raise AgentError("Kuma's database did not answer") from error
         return Report(True, 1, (), 0.1)
 
     def differ(self) -> tuple[str, ...]:
+        if not self._file.exists():
+            self.read()  # its database was locked at its start: it has waited
         held = json.loads(self._file.read_text())
         rows = self._rows()
         return tuple(table for table in HELD if held[table] != rows[table])
@@ -88,7 +94,8 @@ class MemoryKuma(FileKuma):
 
     def start(self) -> None:
         if not self.up:
-            self.agent.read()
+            with contextlib.suppress(OSError, MemoryError, sqlite3.Error):
+                self.agent.read()
         super().start()
 
     def stop(self) -> None:

@@ -14,7 +14,7 @@ from replicator_kuma.replication.instance import Instance, Outcome, Run
 from replicator_kuma.replication.leader.promote import promote
 from tests.support.cycles import lead, rename
 from tests.support.folder_repository import FolderRepository
-from tests.support.instances import HastyStore, RecordingKuma, RecordingNotifier, make_instance
+from tests.support.instances import HastyStore, RecordingKuma, make_instance, sent_by
 
 GONE = RepositoryUnreachable("no route to host")
 
@@ -58,8 +58,7 @@ class Member:
 
     @property
     def told(self) -> list[str]:
-        sent = cast(RecordingNotifier, self.instance.notifier).sent
-        return [line for line in sent if "repositor" in line]
+        return [line for line in sent_by(self.instance) if "repositor" in line]
 
 
 class TwoRepositories:

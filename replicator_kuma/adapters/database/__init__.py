@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -193,7 +193,11 @@ class Store(Protocol):
         """Delete history of no monitor, in short transactions; returns the number of rows."""
 
     def obstacles(self, tables: Collection[str]) -> list[str]:
-        """Why rows of these tables cannot be written, in words, as far as it shows before."""
+        """Why rows of these tables cannot be written, in words, as far as it shows before.
+
+        Empty for an engine whose `check_writable` runs the statements.
+        """
+        return []
 
     def rehearsal(self, folder: Path) -> AbstractContextManager[Writer | None]:
         """A writer on a copy of the rows, triggers and rules; None if the engine makes no copy.
@@ -201,6 +205,7 @@ class Store(Protocol):
         The copy is in ``folder``, which is created, and deleted after the block. This database is
         only read. Raises DatabaseError, OSError.
         """
+        return nullcontext()
 
     def scratch(self, data_dir: Path) -> AbstractContextManager[Store]:
         """An empty database of the same schema for the block, for a drill; this one is only read.
@@ -211,6 +216,7 @@ class Store(Protocol):
 
     def forget_scratch(self) -> None:
         """Drop what a killed drill left outside its folder; raises DatabaseError."""
+        return
 
     @property
     def quieten(self) -> Callable[[], Account] | None:

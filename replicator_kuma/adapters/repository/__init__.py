@@ -18,7 +18,7 @@ from replicator_kuma.base.errors import (
 )
 from replicator_kuma.base.text import sized
 
-__all__ = ["Label", "Limits", "Listing", "Place", "Position", "Repository", "Snapshot", "missing"]
+__all__ = ["Label", "Limits", "Listing", "Position", "Repository", "Snapshot", "missing"]
 
 
 @dataclass(frozen=True)

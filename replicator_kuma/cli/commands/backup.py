@@ -4,14 +4,7 @@ from __future__ import annotations
 
 import click
 
-from replicator_kuma.cli.options import (
-    IDENTITY,
-    REPOSITORY,
-    TABLES,
-    settings_options,
-    voice_options,
-    wait_option,
-)
+from replicator_kuma.cli.options import READS, common_options
 from replicator_kuma.cli.output import Voice
 
 
@@ -19,9 +12,7 @@ from replicator_kuma.cli.output import Voice
 @click.option(
     "--allow-shrink", is_flag=True, help="Publish although half of the monitors, or all, are gone."
 )
-@wait_option
-@voice_options()
-@settings_options(*IDENTITY, *REPOSITORY, *TABLES)
+@common_options(*READS, wait=True)
 def command(overrides: dict[str, str], voice: Voice, allow_shrink: bool, wait: float) -> None:
     """Publish this leader's configuration if it has changed.
 

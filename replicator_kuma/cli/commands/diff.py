@@ -4,26 +4,13 @@ from __future__ import annotations
 
 import click
 
-from replicator_kuma.cli.options import (
-    IDENTITY,
-    REPOSITORY,
-    TABLES,
-    complete_snapshots,
-    settings_options,
-    voice_options,
-)
+from replicator_kuma.cli.options import READS, common_options, snapshot_option
 from replicator_kuma.cli.output import Voice
 
 
 @click.command("diff")
-@click.option(
-    "--snapshot",
-    metavar="ID",
-    shell_complete=complete_snapshots,
-    help="Compare with this one, by id or position; the newest without it.",
-)
-@voice_options()
-@settings_options(*IDENTITY, *REPOSITORY, *TABLES)
+@snapshot_option("Compare with this one, by id or position; the newest without it.")
+@common_options(*READS)
 def command(overrides: dict[str, str], voice: Voice, snapshot: str | None) -> None:
     """Show what a restore would change here, row by row; secrets are masked.
 

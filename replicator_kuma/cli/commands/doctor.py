@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
+from textwrap import indent
 from typing import TYPE_CHECKING
 
 import click
 
+from replicator_kuma.base.errors import SettingsError
 from replicator_kuma.cli.dispatch import interruptible
-from replicator_kuma.cli.options import (
-    IDENTITY,
-    KUMA,
-    REPOSITORY,
-    TABLES,
-    settings_options,
-    voice_options,
-)
+from replicator_kuma.cli.options import WRITES, common_options
 from replicator_kuma.cli.output import Voice
+from replicator_kuma.config.settings import Need, Settings
 
 if TYPE_CHECKING:
     from replicator_kuma.reports.doctor.findings import Finding
 
 
 @click.command("doctor")
-@voice_options()
-@settings_options(*IDENTITY, *REPOSITORY, *TABLES, *KUMA)
+@common_options(*WRITES)
 @click.pass_context
 def command(ctx: click.Context, overrides: dict[str, str], voice: Voice) -> None:
     """Check settings, repository, database and Uptime Kuma, and say what to do.
@@ -34,8 +29,6 @@ def command(ctx: click.Context, overrides: dict[str, str], voice: Voice) -> None
     Example:
       replicator doctor --json
     """
-    from replicator_kuma.base.errors import SettingsError
-    from replicator_kuma.config.settings import Need, Settings
     from replicator_kuma.reports.doctor.doctor import examine
     from replicator_kuma.reports.doctor.findings import Finding, exit_code
 
@@ -63,4 +56,4 @@ def _show(voice: Voice, finding: Finding) -> None:
         return
     voice.show(f"{finding.level.value:<5}{finding.check}: {finding.message}")
     if finding.hint and finding.level is not Level.OK:
-        voice.show(f"     {finding.hint}")
+        voice.show(indent(finding.hint, "     "))

@@ -4,27 +4,14 @@ from __future__ import annotations
 
 import click
 
-from replicator_kuma.cli.options import (
-    IDENTITY,
-    KUMA,
-    REPOSITORY,
-    TABLES,
-    complete_snapshots,
-    load,
-    settings_options,
-    voice_options,
-)
+from replicator_kuma.base.errors import AlreadyRunning, SettingsError
+from replicator_kuma.cli.options import KUMA, READS, common_options, load, snapshot_option
 from replicator_kuma.cli.output import Voice
 from replicator_kuma.config.settings import Need
 
 
 @click.command("drill")
-@click.option(
-    "--snapshot",
-    metavar="ID",
-    shell_complete=complete_snapshots,
-    help="Another snapshot than the newest, by id or position; how it went is not kept.",
-)
+@snapshot_option("Another snapshot than the newest, by id or position; how it went is not kept.")
 @click.option(
     "--kuma",
     "boot",
@@ -37,11 +24,8 @@ from replicator_kuma.config.settings import Need
     is_flag=True,
     help="End the Uptime Kuma of `replicator run` by SIGKILL, and measure until it monitors.",
 )
-@voice_options()
-@settings_options(
-    *IDENTITY,
-    *REPOSITORY,
-    *TABLES,
+@common_options(
+    *READS,
     *(name for name in KUMA if name != "REPLICATOR_KUMA"),
     "REPLICATOR_KUMA_COMMAND",
     "REPLICATOR_KUMA_DIR",
@@ -83,7 +67,6 @@ def command(
 
 def _kill(overrides: dict[str, str], voice: Voice) -> None:
     """Only the supervisor knows its child, and which work is under way."""
-    from replicator_kuma.base.errors import AlreadyRunning, SettingsError
     from replicator_kuma.cli.dispatch import handed_over
     from replicator_kuma.daemon.request import Request
     from replicator_kuma.replication.actions import KillDrill

@@ -8,14 +8,7 @@ import click
 
 from replicator_kuma.base.times import shown
 from replicator_kuma.cli.dispatch import opened
-from replicator_kuma.cli.options import (
-    IDENTITY,
-    REPOSITORY,
-    load,
-    settings_options,
-    voice_options,
-    wait_option,
-)
+from replicator_kuma.cli.options import ASKS, common_options, load
 from replicator_kuma.cli.output import Voice
 from replicator_kuma.config.settings import Need, Settings
 
@@ -25,9 +18,7 @@ if TYPE_CHECKING:
 
 @click.command("housekeeping")
 @click.option("--dry-run", is_flag=True, help="Show which snapshots would go; change nothing.")
-@wait_option
-@voice_options()
-@settings_options(*IDENTITY, *REPOSITORY)
+@common_options(*ASKS, wait=True)
 def command(overrides: dict[str, str], voice: Voice, dry_run: bool, wait: float) -> None:
     """Remove this leader's superfluous snapshots, and check a part of the repository.
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import click
 
 from replicator_kuma.cli.dispatch import interruptible
-from replicator_kuma.cli.options import IDENTITY, REPOSITORY, load, settings_options, voice_options
+from replicator_kuma.cli.options import ASKS, common_options, load
 from replicator_kuma.cli.output import Voice
 
 
 @click.command("init")
-@voice_options()
-@settings_options(*IDENTITY, *REPOSITORY)
+@common_options(*ASKS)
 def command(overrides: dict[str, str], voice: Voice) -> None:
     """Create the repository; harmless when there is one.
 

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from replicator_kuma.adapters.repository import Position
 from replicator_kuma.base.times import shown
-from replicator_kuma.cli.options import IDENTITY, REPOSITORY, load, settings_options, voice_options
+from replicator_kuma.cli.options import ASKS, common_options, load
 from replicator_kuma.cli.output import Voice, stream_objects
+from replicator_kuma.config.settings import Need
 
 if TYPE_CHECKING:
-    from replicator_kuma.adapters.repository import Position
     from replicator_kuma.reports.changes import Entry
 
 MOST = 10
@@ -22,8 +23,7 @@ MOST = 10
     "-n", "most", type=click.IntRange(min=1), metavar="NUMBER", help=f"So many; {MOST} without it."
 )
 @click.option("--since", metavar="POSITION", help="All after this position.")
-@voice_options()
-@settings_options(*IDENTITY, *REPOSITORY)
+@common_options(*ASKS)
 def command(overrides: dict[str, str], voice: Voice, most: int | None, since: str | None) -> None:
     """Show what changed from snapshot to snapshot, newest first; secrets are masked.
 
@@ -36,7 +36,6 @@ def command(overrides: dict[str, str], voice: Voice, most: int | None, since: st
       replicator log --since 1.7 --json
     """
     from replicator_kuma.cli.dispatch import opened
-    from replicator_kuma.config.settings import Need
     from replicator_kuma.replication.workspace import preview_workspace
     from replicator_kuma.reports import changes
 
@@ -65,8 +64,6 @@ def command(overrides: dict[str, str], voice: Voice, most: int | None, since: st
 
 
 def _position(text: str | None) -> Position | None:
-    from replicator_kuma.adapters.repository import Position
-
     try:
         return None if text is None else Position.parse(text)
     except ValueError:

@@ -4,15 +4,7 @@ from __future__ import annotations
 
 import click
 
-from replicator_kuma.cli.options import (
-    IDENTITY,
-    KUMA,
-    REPOSITORY,
-    TABLES,
-    settings_options,
-    voice_options,
-    wait_option,
-)
+from replicator_kuma.cli.options import WRITES, common_options
 from replicator_kuma.cli.output import Voice
 
 
@@ -23,9 +15,7 @@ from replicator_kuma.cli.output import Voice
     help="Go on with the rows as they are if the newest snapshot cannot be taken, also in an "
     "emptied repository, also under a Kuma that nobody can stop.",
 )
-@wait_option
-@voice_options()
-@settings_options(*IDENTITY, *REPOSITORY, *TABLES, *KUMA)
+@common_options(*WRITES, wait=True)
 def command(overrides: dict[str, str], voice: Voice, force: bool, wait: float) -> None:
     """Make this instance the leader of its fleet.
 

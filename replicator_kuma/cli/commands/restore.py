@@ -4,28 +4,14 @@ from __future__ import annotations
 
 import click
 
-from replicator_kuma.cli.options import (
-    IDENTITY,
-    KUMA,
-    REPOSITORY,
-    TABLES,
-    at_option,
-    complete_snapshots,
-    settings_options,
-    voice_options,
-    wait_option,
-)
+from replicator_kuma.cli.options import WRITES, at_option, common_options, snapshot_option
 from replicator_kuma.cli.output import Voice
+from replicator_kuma.config.settings import Mode, Settings
 
 
 @click.command("restore")
 @click.option("--now", is_flag=True, help="Reconcile, also with a snapshot that is applied.")
-@click.option(
-    "--snapshot",
-    metavar="ID",
-    shell_complete=complete_snapshots,
-    help="With --now: go to this one, by id or position, an older one too, and stay there.",
-)
+@snapshot_option("With --now: go to this one, by id or position, an older one too, and stay there.")
 @at_option("With --now: go to what was newest at TIME, and stay there.")
 @click.option("--resume", is_flag=True, help="Stay no longer: go to the newest, and follow it.")
 @click.option(
@@ -38,9 +24,7 @@ from replicator_kuma.cli.output import Voice
 @click.option(
     "--restart", is_flag=True, help="With --now: restart Kuma, also where it can be live."
 )
-@wait_option
-@voice_options()
-@settings_options(*IDENTITY, *REPOSITORY, *TABLES, *KUMA)
+@common_options(*WRITES, wait=True)
 def command(
     overrides: dict[str, str],
     voice: Voice,
@@ -112,7 +96,6 @@ def _check(
 
 def _refuse_while_held(overrides: dict[str, str]) -> None:
     """Raise Held before anything is asked: to stay where it is was a person's word."""
-    from replicator_kuma.config.settings import Mode, Settings
     from replicator_kuma.replication.state.file import StateFile
     from replicator_kuma.replication.state.hold_words import refuse_while_held
 

@@ -4,17 +4,7 @@ from __future__ import annotations
 
 import click
 
-from replicator_kuma.cli.options import (
-    IDENTITY,
-    KUMA,
-    REPOSITORY,
-    TABLES,
-    at_option,
-    complete_snapshots,
-    settings_options,
-    voice_options,
-    wait_option,
-)
+from replicator_kuma.cli.options import WRITES, at_option, common_options, complete_snapshots
 from replicator_kuma.cli.output import Voice
 
 
@@ -27,9 +17,7 @@ from replicator_kuma.cli.output import Voice
     is_flag=True,
     help="Also where rows here were never published, and under a Kuma that nobody can stop.",
 )
-@wait_option
-@voice_options()
-@settings_options(*IDENTITY, *REPOSITORY, *TABLES, *KUMA)
+@common_options(*WRITES, wait=True)
 def command(
     overrides: dict[str, str],
     voice: Voice,

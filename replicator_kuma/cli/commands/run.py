@@ -7,13 +7,14 @@ from functools import partial
 
 import click
 
-from replicator_kuma.cli.options import IDENTITY, KUMA, REPOSITORY, TABLES, settings_options
+from replicator_kuma.cli.options import IDENTITY, KUMA, REPOSITORY, TABLES, common_options
 from replicator_kuma.config.build import build_supervised
+from replicator_kuma.config.settings import Need, Settings
 
 
 @click.command("run", context_settings={"ignore_unknown_options": False})
 @click.argument("kuma_command", nargs=-1, type=click.UNPROCESSED)
-@settings_options(
+@common_options(
     *IDENTITY,
     "REPLICATOR_BACKUP_INTERVAL",
     "REPLICATOR_RESTORE_INTERVAL",
@@ -24,6 +25,7 @@ from replicator_kuma.config.build import build_supervised
     "REPLICATOR_KUMA_DIR",
     "REPLICATOR_LOG_FORMAT",
     "REPLICATOR_LOG_LEVEL",
+    voice=False,
 )
 @click.pass_context
 def command(ctx: click.Context, overrides: dict[str, str], kuma_command: tuple[str, ...]) -> None:
@@ -37,7 +39,6 @@ def command(ctx: click.Context, overrides: dict[str, str], kuma_command: tuple[s
       REPLICATOR_MODE=BACKUP replicator run
       replicator run --kuma-dir /srv/uptime-kuma -- node server/server.js
     """
-    from replicator_kuma.config.settings import Need, Settings
     from replicator_kuma.daemon import log
     from replicator_kuma.daemon.supervisor import Supervisor
     from replicator_kuma.reports.doctor.doctor import log_problems

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
+from replicator_kuma.adapters.repository import Snapshot
 from replicator_kuma.base.times import shown
 from replicator_kuma.cli.dispatch import advised, interruptible
-from replicator_kuma.cli.options import IDENTITY, REPOSITORY, load, settings_options, voice_options
+from replicator_kuma.cli.options import ASKS, common_options, load
 from replicator_kuma.cli.output import Voice, table
-
-if TYPE_CHECKING:
-    from replicator_kuma.adapters.repository import Snapshot
 
 
 @click.command("snapshots")
-@voice_options()
-@settings_options(*IDENTITY, *REPOSITORY)
+@common_options(*ASKS)
 def command(overrides: dict[str, str], voice: Voice) -> None:
     """List the snapshots of this fleet, in the order of their positions.
 

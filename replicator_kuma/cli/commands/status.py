@@ -6,19 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from replicator_kuma.base.errors import ReplicatorError
 from replicator_kuma.cli.dispatch import interruptible
-from replicator_kuma.cli.options import (
-    IDENTITY,
-    REPOSITORY,
-    load,
-    parse_age,
-    settings_options,
-    voice_options,
-)
+from replicator_kuma.cli.options import ASKS, common_options, load, parse_age
 from replicator_kuma.cli.output import Voice
+from replicator_kuma.config.settings import Need, Settings
 
 if TYPE_CHECKING:
-    from replicator_kuma.config.settings import Settings
     from replicator_kuma.reports.status import Answer
 
 UNHEALTHY = 1
@@ -55,8 +49,7 @@ def _parse_fresh(ctx: click.Context, param: click.Parameter, value: str | None) 
     "intervals, at least 30m.",
 )
 @click.option("--offline", is_flag=True, help="Do not ask the repository for its newest snapshot.")
-@voice_options()
-@settings_options(*IDENTITY, *REPOSITORY)
+@common_options(*ASKS)
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -105,9 +98,7 @@ def command(
 
 def _ask(voice: Voice, settings: Settings, overrides: dict[str, str]) -> Answer:
     """The fleet's snapshots, or why there is no answer."""
-    from replicator_kuma.base.errors import ReplicatorError
     from replicator_kuma.config.build import build_repository
-    from replicator_kuma.config.settings import Need, Settings
     from replicator_kuma.reports.status import Answer
 
     with voice.progress() as progress, interruptible() as interrupted:
@@ -122,8 +113,6 @@ def _ask(voice: Voice, settings: Settings, overrides: dict[str, str]) -> Answer:
 
 
 def _health(voice: Voice, overrides: dict[str, str], max_age: float | None) -> int:
-    from replicator_kuma.base.errors import ReplicatorError
-    from replicator_kuma.config.settings import Settings
     from replicator_kuma.reports.health import health
 
     try:
@@ -136,8 +125,6 @@ def _health(voice: Voice, overrides: dict[str, str], max_age: float | None) -> i
 
 
 def _fresh(voice: Voice, overrides: dict[str, str], max_age: float | None) -> int:
-    from replicator_kuma.base.errors import ReplicatorError
-    from replicator_kuma.config.settings import Settings
     from replicator_kuma.replication.freshness import unknown
     from replicator_kuma.reports.health import fresh
 

@@ -8,16 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from replicator_kuma.base.text import sized
-from replicator_kuma.cli.options import (
-    IDENTITY,
-    KUMA,
-    TABLES,
-    load,
-    settings_options,
-    voice_options,
-    wait_option,
-)
+from replicator_kuma.base.times import when
+from replicator_kuma.cli.options import IDENTITY, KUMA, TABLES, common_options, load
 from replicator_kuma.cli.output import Voice, stream_object, table
+from replicator_kuma.config.settings import Mode, Need
 
 if TYPE_CHECKING:
     from replicator_kuma.replication.apply.checkpoints import Kept
@@ -28,9 +22,7 @@ if TYPE_CHECKING:
 @click.option("--list", "only_list", is_flag=True, help="Show what is kept, newest first.")
 @click.option("--dry-run", is_flag=True, help="Print what would change and touch nothing.")
 @click.option("--force", is_flag=True, help="Write also under a Kuma that nobody can stop.")
-@wait_option
-@voice_options()
-@settings_options(*IDENTITY, *TABLES, *KUMA)
+@common_options(*IDENTITY, *TABLES, *KUMA, wait=True)
 def command(
     overrides: dict[str, str],
     voice: Voice,
@@ -65,8 +57,6 @@ def command(
 
 
 def _show_list(voice: Voice, overrides: Mapping[str, str]) -> None:
-    from replicator_kuma.base.times import when
-    from replicator_kuma.config.settings import Mode
     from replicator_kuma.replication.apply import checkpoints
     from replicator_kuma.replication.state.file import StateFile
 
@@ -95,7 +85,6 @@ def _show_list(voice: Voice, overrides: Mapping[str, str]) -> None:
 
 def describe(one: Kept) -> dict[str, Any]:
     """A checkpoint as `--json` prints it."""
-    from replicator_kuma.base.times import when
     from replicator_kuma.replication.apply.checkpoints import Damaged
 
     if isinstance(one, Damaged):
@@ -115,7 +104,6 @@ def describe(one: Kept) -> dict[str, Any]:
 
 def _show_preview(voice: Voice, overrides: Mapping[str, str], number: int | None) -> None:
     from replicator_kuma.cli.dispatch import opened
-    from replicator_kuma.config.settings import Mode, Need
     from replicator_kuma.dump import change_words
     from replicator_kuma.replication.undo import preview
 

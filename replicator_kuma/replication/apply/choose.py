@@ -46,11 +46,19 @@ def not_live(choice: Choice, what: str = "nothing was changed") -> NotLive:
     )
 
 
-def decide(way: Way, hello: Hello, off: LiveOff | None, database: str, *, session: bool) -> Choice:
+def decide(
+    way: Way,
+    hello: Hello,
+    off: LiveOff | None,
+    database: str,
+    *,
+    session: bool,
+    manages: bool = True,
+) -> Choice:
     """Whether the Kuma of this agent takes rows live. A pure function.
 
     ``database``: the `identity` of the database that is replicated; ``session``: the agent's
-    process belongs to the Kuma that we started, or we started none.
+    process belongs to the Kuma that we started, or we started none; ``manages``: we can restart it.
     """
     if hello.agent != PROTOCOL:
         why = f"the agent in Kuma's process speaks protocol {hello.agent}, and not {PROTOCOL}"
@@ -64,7 +72,8 @@ def decide(way: Way, hello: Hello, off: LiveOff | None, database: str, *, sessio
     if hello.database and hello.database != database:
         why = "the agent belongs to a Kuma with another database"
         return Choice(why_not=why, hint="Does another Kuma use REPLICATOR_AGENT_SOCKET?")
-    if hello.needs_setup:
+    # a Kuma that nobody here restarts would never get its first user otherwise
+    if hello.needs_setup and manages and way is Way.AUTO:
         return Choice(why_not="this Kuma was started without a user, and shows its set-up page")
     if off is not None and (off.version, off.agent) == (hello.version, hello.sha):
         why = f"Kuma ended by itself after a live change ({off.why})"
@@ -93,7 +102,12 @@ def look(instance: Instance) -> Choice:
     off = instance.state.load().running.live_off
     own = instance.kuma.pid
     return decide(
-        instance.way, hello, off, identity(instance), session=own is None or _of(own, hello.pid)
+        instance.way,
+        hello,
+        off,
+        identity(instance),
+        session=own is None or _of(own, hello.pid),
+        manages=instance.kuma.manages,
     )
 
 
@@ -108,9 +122,22 @@ def choose(instance: Instance) -> Choice:
         choice = look(instance)
     why = "" if instance.run.restart else choice.why_not
     if why and why != instance.state.load().running.live_why_not:
-        log.info("Kuma is restarted for changes: %s", " ".join(filter(None, (why, choice.hint))))
+        then = "Kuma is restarted for changes" if instance.kuma.manages else "changes wait for Kuma"
+        log.info("%s: %s", then, " ".join(filter(None, (why, choice.hint))))
     instance.state.change(transitions.not_live, why)
     return choice
+
+
+def restart_due(hello: Hello, installed: str) -> str:
+    """Why a person should restart this Kuma once, in words; "" if nothing asks for it.
+
+    ``installed``: SHA-256 of the agent's file that this replicator has.
+    """
+    if hello.needs_setup:
+        return "it was started without a user, and its pages show set-up until it is restarted"
+    if hello.sha not in ("", installed):
+        return "it runs the agent of another version of replicator-kuma until it is restarted"
+    return ""
 
 
 def _starts(instance: Instance) -> bool:

@@ -17,7 +17,7 @@ from replicator_kuma.base.errors import DatabaseError, KumaRunning
 from replicator_kuma.base.times import lasting
 from replicator_kuma.dump.plan import Plan
 from replicator_kuma.replication.apply import begin, failed_attempts, restart
-from replicator_kuma.replication.apply.choose import Choice, choose, not_live
+from replicator_kuma.replication.apply.choose import Choice, choose, not_live, restart_due
 from replicator_kuma.replication.apply.confirm import confirm
 from replicator_kuma.replication.apply.prepare import Planned
 from replicator_kuma.replication.apply.transaction import (
@@ -54,14 +54,19 @@ def apply(instance: Instance, planned: Planned, mark: SnapshotRef) -> bool:
     or with the new rows in place if Kuma does not take them; and what `restart.apply` raises.
     """
     choice = choose(instance)
+<<<<<<< HEAD
     judged = choice.hello is not None and instance.way is Way.AUTO
     if judged and (why := _too_long(instance, planned)):
+=======
+    restarts = instance.way is Way.AUTO and instance.kuma.manages
+    if choice.hello is not None and restarts and (why := _too_long(planned)):
+>>>>>>> live
         log.info("Kuma is restarted for this change: %s", why)
         choice = Choice(why_not=why)
     if choice.hello is None:
         if instance.way is Way.LIVE and choice.why_not and not instance.run.restart:
             raise not_live(choice)
-        restart.apply(instance, planned, mark)
+        _around_a_restart(instance, planned, mark, choice)
         return False
     failed_attempts.require_new(
         instance,
@@ -83,6 +88,19 @@ def apply(instance: Instance, planned: Planned, mark: SnapshotRef) -> bool:
     went_on = _take_over(instance, choice.hello, planned.plan)
     _look_again(instance, planned)
     return went_on
+
+
+def _around_a_restart(
+    instance: Instance, planned: Planned, mark: SnapshotRef, choice: Choice
+) -> None:
+    """`restart.apply`; where nobody can restart Kuma, its error says why it cannot be live."""
+    try:
+        restart.apply(instance, planned, mark)
+    except KumaRunning as error:
+        if not choice.why_not:
+            raise
+        hint = " ".join(filter(None, (choice.hint, error.hint)))
+        raise KumaRunning(f"{error}; not while it runs: {choice.why_not}", hint=hint) from error
 
 
 def read_rows(instance: Instance) -> bool:
@@ -119,6 +137,8 @@ def _take_over(instance: Instance, hello: Hello, todo: Plan | None) -> bool:
         _restart(instance, Choice(why_not=str(error), hint=error.hint))
         return False
     confirm(instance, live=True)
+    if hello.needs_setup:
+        log.warning("Kuma has its rows, and needs one restart: %s", restart_due(hello, hello.sha))
     return True
 
 
@@ -157,10 +177,12 @@ def _restart(instance: Instance, choice: Choice) -> None:
     if instance.way is Way.LIVE and choice.why_not and not instance.run.restart:
         raise not_live(choice, written)
     if not instance.kuma.manages:
+        why = f": {choice.why_not}" if choice.why_not else ""
         raise KumaRunning(
-            "the rows are new, Kuma has not read them yet, and nobody said how to restart it",
-            hint="Restart Kuma by: replicator run. Or tell how to: REPLICATOR_KUMA=docker, systemd "
-            "or command.",
+            "the rows are new, Kuma has not read them yet, and nobody said how to restart it" + why,
+            hint="Restart Kuma once: the next cycle then goes on. If it has no agent, say that you "
+            "did: replicator restore --now --force. Or tell how to restart it: REPLICATOR_KUMA="
+            "docker, systemd or command.",
         )
     log.warning("Kuma has not read its rows since they were written: restarting it")
     restart.restart_on_new_rows(instance, stop=True)

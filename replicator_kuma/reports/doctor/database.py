@@ -15,7 +15,7 @@ from replicator_kuma.dump.catalog import SETTINGS, SETTINGS_NEVER, SETTINGS_OPTI
 from replicator_kuma.dump.select import Select, select
 from replicator_kuma.dump.transform.version_names import named
 from replicator_kuma.replication.observe import write_audited
-from replicator_kuma.reports.doctor.findings import Check, Context, Found, Level
+from replicator_kuma.reports.doctor.findings import Check, Context, Found, Level, ok, warn
 
 if TYPE_CHECKING:
     from replicator_kuma.adapters.database import Reader
@@ -27,13 +27,13 @@ SHOWN_KEYS = 20
 
 def reading(look: Callable[[Context, Reader], Found]) -> Check:
     """A check of the tables; silent if `database` has reported that they cannot be read."""
-    return partial(_read, look)
 
+    def check(context: Context) -> Found:
+        if context.readable:
+            with context.store().read() as reader:
+                yield from look(context, reader)
 
-def _read(look: Callable[[Context, Reader], Found], context: Context) -> Found:
-    if context.readable:
-        with context.store().read() as reader:
-            yield from look(context, reader)
+    return check
 
 
 def database(context: Context) -> Found:
@@ -44,10 +44,10 @@ def database(context: Context) -> Found:
     odd = store.check(context.chosen() if context.leads else None)
     context.readable = True
     for line in odd:
-        yield Level.WARN, line, "What is replicated is whole."
+        yield warn(line, "What is replicated is whole.")
     if context.follows:
         store.check_writable()
-    yield Level.OK, f"{store.engine}, readable and whole", ""
+    yield ok(f"{store.engine}, readable and whole")
 
 
 def writing(context: Context) -> Found:
@@ -64,7 +64,7 @@ def writing(context: Context) -> Found:
     if found := store.obstacles(there):
         raise DatabaseError(f"rows cannot be written to {'; '.join(found)}", hint=ADDED)
     for trigger in triggers:
-        yield Level.WARN, f"trigger {trigger} acts on each apply: Kuma itself has none", ADDED
+        yield warn(f"trigger {trigger} acts on each apply: Kuma itself has none", ADDED)
     if store.shows_processes:
         holders = store.holders()
         if len(kumas := [str(h) for h in holders if h.maybe_kuma]) > 1:
@@ -75,8 +75,8 @@ def writing(context: Context) -> Found:
             )
         for holder in holders:
             if not holder.maybe_kuma:
-                yield Level.OK, f"{holder} has the database open too, and is no Kuma", ""
-    yield Level.OK, "each table takes rows", ""
+                yield ok(f"{holder} has the database open too, and is no Kuma")
+    yield ok("each table takes rows")
 
 
 def schema(context: Context, reader: Reader) -> Found:
@@ -85,10 +85,9 @@ def schema(context: Context, reader: Reader) -> Found:
     found.require(context.chosen())
     version = named(found.fingerprint)
     if version:
-        yield Level.OK, f"Uptime Kuma {version} ({found.fingerprint})", ""
+        yield ok(f"Uptime Kuma {version} ({found.fingerprint})")
     else:
-        yield (
-            Level.WARN,
+        yield warn(
             f"a schema that this version has not met ({found.fingerprint})",
             "It is replicated to instances with the same tables; look for a newer replicator.",
         )
@@ -97,13 +96,12 @@ def schema(context: Context, reader: Reader) -> Found:
 def unknown_tables(_context: Context, reader: Reader) -> Found:
     unknown = reader.schema.unknown()
     if unknown:
-        yield (
-            Level.WARN,
+        yield warn(
             f"not replicated, because nobody knows what they are: {', '.join(unknown)}",
             "Look for a newer version of replicator-kuma.",
         )
     else:
-        yield Level.OK, "none", ""
+        yield ok("none")
 
 
 def unknown_settings(context: Context, reader: Reader) -> Found:
@@ -114,25 +112,25 @@ def unknown_settings(context: Context, reader: Reader) -> Found:
     unknown = [str(key) for (key,) in reader.rows(keys) if key not in known]
     if unknown:
         names = ", ".join(unknown[:SHOWN_KEYS])
-        yield Level.WARN, f"stay local, because nobody knows what they are: {names}", ""
+        yield warn(f"stay local, because nobody knows what they are: {names}")
     else:
-        yield Level.OK, "none", ""
+        yield ok("none")
 
 
 def references(context: Context, reader: Reader) -> Found:
     """Rows that refer to a missing row."""
     names, dangling = reader.schema.require(context.chosen()), None
     for dangling in (d for n in names for d in reader.dangling(select(reader.schema, n))):
-        yield Level.WARN, str(dangling), "Old versions of Kuma left such rows behind."
+        yield warn(str(dangling), "Old versions of Kuma left such rows behind.")
     if dangling is None:
-        yield Level.OK, "none points nowhere", ""
+        yield ok("none points nowhere")
 
 
 def rows(context: Context, reader: Reader) -> Found:
     """On a leader: rows that a publish would refuse, since no replica would take them."""
     if context.leads:
         write_audited(None, reader, reader.schema.require(context.chosen()))
-        yield Level.OK, "each replica would take them", ""
+        yield ok("each replica would take them")
 
 
 def misfits(context: Context, reader: Reader) -> Found:
@@ -142,25 +140,25 @@ def misfits(context: Context, reader: Reader) -> Found:
     count = 0
     for count, line in enumerate(forecast(reader, reader.schema.require(context.chosen())), 1):
         if count <= SHOWN_MISFITS:
-            yield Level.WARN, line, ""
+            yield warn(line)
     if count:
         hint = "Change them in Kuma, or set REPLICATOR_ON_MISFIT=truncate on such a replica."
-        yield Level.WARN, f"what a replica on MariaDB cannot hold: {count} in all", hint
+        yield warn(f"what a replica on MariaDB cannot hold: {count} in all", hint)
     else:
-        yield Level.OK, "each row fits", ""
+        yield ok("each row fits")
 
 
 def overrides(context: Context) -> Found:
     """Check the file of REPLICATOR_OVERRIDES against the tables. Raises SettingsError."""
     file = context.settings.overrides
     if file is None:
-        yield Level.OK, "none", ""
+        yield ok("none")
     elif context.leads:
-        yield Level.WARN, f"a leader goes by no rules: {file} does nothing here", ""
+        yield warn(f"a leader goes by no rules: {file} does nothing here")
     else:
         rules = build.read_policy(context.settings)().overrides
         yield from reading(partial(_rules, rules))(context)
-        yield Level.OK, f"{counted(len(rules.rules), 'rule')} of {file}", ""
+        yield ok(f"{counted(len(rules.rules), 'rule')} of {file}")
 
 
 def _rules(rules: Overrides, context: Context, reader: Reader) -> Found:
@@ -168,11 +166,10 @@ def _rules(rules: Overrides, context: Context, reader: Reader) -> Found:
     chosen = context.chosen()
     for number, rule in enumerate(rules.rules, 1):
         if rule.table not in chosen:
-            yield Level.WARN, f"rule {number}: {rule.table} is not replicated here", ""
+            yield warn(f"rule {number}: {rule.table} is not replicated here")
     if reader.count("user"):  # else nothing was applied yet
         for number in rules.silent(reader, chosen - context.settings.local):
-            yield (
-                Level.WARN,
+            yield warn(
                 f"rule {number} matches no {rules.rules[number - 1].table} here",
                 "Look for a typo in its where, unless the leader has no such row yet.",
             )

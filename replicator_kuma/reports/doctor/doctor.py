@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 
 from replicator_kuma.adapters.repository.pair import SECOND
 from replicator_kuma.base.errors import ReplicatorError
@@ -15,7 +16,7 @@ from replicator_kuma.base.os_errors import refusal
 from replicator_kuma.config.settings import Settings
 from replicator_kuma.replication.hints import advise
 from replicator_kuma.replication.state.file import StateFile
-from replicator_kuma.reports.doctor import database, files, memory, repository, setup
+from replicator_kuma.reports.doctor import agent, database, files, memory, repository, setup
 from replicator_kuma.reports.doctor.database import reading
 from replicator_kuma.reports.doctor.findings import Check, Context, Finding, Level, beyond_doctor
 from replicator_kuma.reports.doctor.memory import damage, remembered
@@ -48,10 +49,10 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("MariaDB replicas", reading(database.misfits)),
     ("overrides", database.overrides),
     ("Uptime Kuma", setup.kuma),
-    ("changes", setup.changes),
+    ("changes", agent.changes),
     ("promoted", remembered(memory.promoted)),
-    ("damage", remembered(damage("repository"))),
-    ("damage", remembered(damage(SECOND))),
+    ("damage", remembered(partial(damage, "repository"))),
+    ("damage", remembered(partial(damage, SECOND))),
     ("last drill", remembered(memory.last_drill)),
     ("applies", remembered(memory.applies)),
     ("last cycle", remembered(memory.last_cycle)),

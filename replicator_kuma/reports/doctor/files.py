@@ -14,7 +14,7 @@ from replicator_kuma.dump.catalog import FILE_COLUMNS, files_of, left_behind, ou
 from replicator_kuma.dump.select import Select
 from replicator_kuma.replication.apply import staging
 from replicator_kuma.replication.observe import file_stats, lacking_files, read_files
-from replicator_kuma.reports.doctor.findings import Context, Found, Level
+from replicator_kuma.reports.doctor.findings import Context, Found, ok, warn
 
 if TYPE_CHECKING:
     from replicator_kuma.adapters.database import Reader
@@ -35,7 +35,7 @@ def folders(context: Context) -> Found:
         renamed = staging.can_place(data_dir, name)
         how = "" if renamed else " (on another file system or a mount: they are staged in it)"
         link = ", a link," if _is_link(data_dir, folder) else ""
-        yield Level.OK, f"{folder}{link} takes files{how}", ""
+        yield ok(f"{folder}{link} takes files{how}")
 
 
 def _is_link(data_dir: Path, name: str) -> bool:
@@ -56,14 +56,14 @@ def named(context: Context, reader: Reader) -> Found:
     lacking = (str(each) for each in lacking_files(data_dir, names, there))
     for told, line in enumerate((*lacking, *_in_part(names, there)), 1):
         if told <= SHOWN:
-            yield Level.WARN, line, "Put it in its place, or change the row in Kuma."
+            yield warn(line, "Put it in its place, or change the row in Kuma.")
     if told > SHOWN:
-        yield Level.WARN, f"and {told - SHOWN} more", ""
+        yield warn(f"and {told - SHOWN} more")
     for line in islice(_outside(reader, chosen), SHOWN):
         told += 1
-        yield Level.WARN, line, "Snapshots do not carry it: copy it to each instance yourself."
+        yield warn(line, "Snapshots do not carry it: copy it to each instance yourself.")
     if not told:
-        yield Level.OK, f"each that rows name is here: {len(there)}", ""
+        yield ok(f"each that rows name is here: {len(there)}")
 
 
 def _named(reader: Reader, chosen: frozenset[str]) -> Iterator[str]:

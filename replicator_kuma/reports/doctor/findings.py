@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -40,17 +40,19 @@ class Finding:
         return cls(check, Level.FAIL, str(error), beyond_doctor(error.hint), error.exit_code)
 
     def as_dict(self) -> dict[str, Any]:
-        return {
-            "check": self.check,
-            "level": self.level.value,
-            "message": self.message,
-            "hint": self.hint,
-            "exit_code": self.exit_code,
-        }
+        return {**asdict(self), "level": self.level.value}
 
 
 Found = Iterator[tuple[Level, str, str]]
 """What a check yields: level, message, hint. A check that raises a ReplicatorError has failed."""
+
+
+def ok(message: str) -> tuple[Level, str, str]:
+    return Level.OK, message, ""
+
+
+def warn(message: str, hint: str = "") -> tuple[Level, str, str]:
+    return Level.WARN, message, hint
 
 
 @dataclass

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
-from functools import partial
 
 from replicator_kuma.adapters.repository.pair import SECOND
 from replicator_kuma.base.errors import DrillFailed, RepositoryDamaged, StateError
@@ -15,7 +14,7 @@ from replicator_kuma.replication.apply import failed_attempts
 from replicator_kuma.replication.second_repository import called
 from replicator_kuma.replication.state.file import StateFile
 from replicator_kuma.replication.state.state import State
-from replicator_kuma.reports.doctor.findings import Check, Context, Found, Level
+from replicator_kuma.reports.doctor.findings import Check, Context, Found, ok, warn
 
 _MEND = (
     "Nothing is removed there until it is whole. What mends it: docs/repository.md, «Damage»; "
@@ -27,33 +26,29 @@ _AGAIN = {"start": "replicator drill --kuma", "kill": "replicator drill --kill"}
 
 def remembered(look: Callable[[Context, State], Found]) -> Check:
     """A check of the state; silent if `state directory` has reported that it cannot be read."""
-    return partial(_load, look)
 
+    def check(context: Context) -> Found:
+        try:
+            state = StateFile(context.settings.state_dir).load()
+        except StateError:
+            return
+        yield from look(context, state)
 
-def _load(look: Callable[[Context, State], Found], context: Context) -> Found:
-    try:
-        state = StateFile(context.settings.state_dir).load()
-    except StateError:
-        return
-    yield from look(context, state)
+    return check
 
 
 def promoted(context: Context, state: State) -> Found:
     """Whether the instance was promoted while its mode is still that of a replica."""
     if not context.leads and (found := mode_mismatch.promoted(state)):
-        yield Level.WARN, found.sentence, mode_mismatch.TO_DO
+        yield warn(found.sentence, mode_mismatch.TO_DO)
 
 
-def damage(repository: str) -> Callable[[Context, State], Found]:
-    """A check of one repository by its name, on a leader: only a leader checks again.
+def damage(name: str, context: Context, state: State) -> Found:
+    """The repository of this name, on a leader: only a leader checks again.
 
     Damage that housekeeping has noted stays until it finds the same part intact. Raises
     RepositoryDamaged.
     """
-    return partial(_damage, repository)
-
-
-def _damage(name: str, context: Context, state: State) -> Found:
     two = bool(context.settings.second_environment)
     if not context.leads or (name == SECOND and not two):
         return
@@ -63,7 +58,7 @@ def _damage(name: str, context: Context, state: State) -> Found:
             raise RepositoryDamaged(
                 f"{words}, as housekeeping found it {when(noted.at)}: {noted.damaged}", hint=_MEND
             )
-    yield Level.OK, f"none noted in {words}", ""
+    yield ok(f"none noted in {words}")
 
 
 def last_drill(_context: Context, state: State) -> Found:
@@ -73,7 +68,7 @@ def last_drill(_context: Context, state: State) -> Found:
         again = _AGAIN.get(failed.failed_at, "replicator drill")
         raise DrillFailed(failed.sentence, hint=f"Look at the cause, mend it, then: {again}")
     last = state.upkeep.drill
-    yield Level.OK, last.sentence if last is not None else "none yet", ""
+    yield ok(last.sentence if last is not None else "none yet")
 
 
 def applies(context: Context, state: State) -> Found:
@@ -82,18 +77,18 @@ def applies(context: Context, state: State) -> Found:
         return
     if found := failed_attempts.blocked(state):
         raise failed_attempts.error_of(found)
-    yield Level.OK, "none is held back", ""
+    yield ok("none is held back")
 
 
 def last_cycle(_context: Context, state: State) -> Found:
     """The last cycle's failure, as a warning: its cause may be gone."""
     last = state.outcome.last
     if last is None:
-        yield Level.OK, "none yet", ""
+        yield ok("none yet")
     elif last.ok:
-        yield Level.OK, last.sentence, ""
+        yield ok(last.sentence)
     else:
-        yield Level.WARN, f"failed: {last.sentence}", last.hint
+        yield warn(f"failed: {last.sentence}", last.hint)
 
 
 def supervisor(context: Context) -> Found:
@@ -103,18 +98,17 @@ def supervisor(context: Context) -> Found:
     if beat is not None and heartbeat.lost(settings.state_dir):
         seen = when(heartbeat.seen_at(settings.state_dir))
         file = settings.state_dir / heartbeat.NAME
-        yield (
-            Level.WARN,
+        yield warn(
             f"replicator run (process {beat.pid}) ended without a word; last sign of life {seen}",
             "Was it killed? Look at the log of what starts it, and at: journalctl --dmesg. Start "
             f"it again. If cycles are cron's now: rm {shlex.quote(str(file))}",
         )
         return
     if beat is None or not heartbeat.alive(beat):
-        yield Level.OK, "none here: cycles run by cron or by hand", ""
+        yield ok("none here: cycles run by cron or by hand")
         return
     trouble = heartbeat.trouble(beat)
     if trouble:
-        yield Level.WARN, trouble, "Look at its log."
+        yield warn(trouble, "Look at its log.")
     else:
-        yield Level.OK, f"process {beat.pid}", ""
+        yield ok(f"process {beat.pid}")

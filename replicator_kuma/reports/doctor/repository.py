@@ -13,7 +13,7 @@ from replicator_kuma.config import build
 from replicator_kuma.replication.leader.decide import View, own_newest
 from replicator_kuma.replication.replica.decide import newest_to_follow, refuse_bad
 from replicator_kuma.replication.state.file import StateFile
-from replicator_kuma.reports.doctor.findings import Context, Found, Level
+from replicator_kuma.reports.doctor.findings import Context, Found, ok, warn
 
 if TYPE_CHECKING:
     from replicator_kuma.adapters.repository import Listing
@@ -28,9 +28,9 @@ def access(context: Context) -> Found:
     repository.check_access()
     context.snapshots = repository.snapshots(context.settings.fleet)
     for warning in context.snapshots.warnings:
-        yield Level.WARN, warning, ""
+        yield warn(warning)
     found = counted(len(context.snapshots), "snapshot")
-    yield Level.OK, f"{found} of fleet {context.settings.fleet}", ""
+    yield ok(f"{found} of fleet {context.settings.fleet}")
 
 
 def newest(context: Context) -> Found:
@@ -42,20 +42,19 @@ def newest(context: Context) -> Found:
         _judge(context, snapshots)
     if not snapshots:
         first = "Publish the first: replicator backup" if context.leads else "Run its leader."
-        yield Level.WARN, "this fleet has no snapshot yet", first
+        yield warn("this fleet has no snapshot yet", first)
         return
     last = snapshots[-1]
     epoch = [s.label for s in snapshots if s.position.epoch == last.position.epoch]
     names = ", ".join(sorted({label.leader for label in epoch}))
     if len({label.writer for label in epoch}) > 1:
-        yield (
-            Level.WARN,
+        yield warn(
             f"epoch {last.position.epoch} has snapshots of two writers: {names}",
             TwoLeaders.hint,
         )
     elif "," in names:
-        yield Level.OK, f"the leader has had several names in this epoch: {names}", ""
-    yield Level.OK, f"{last.position} of {last.label.leader}, {shown(last.time)}", ""
+        yield ok(f"the leader has had several names in this epoch: {names}")
+    yield ok(f"{last.position} of {last.label.leader}, {shown(last.time)}")
 
 
 def _judge(context: Context, snapshots: Listing) -> None:
@@ -77,10 +76,9 @@ def clock(context: Context) -> Found:
         latest = max(moment_of(s.time) for s in context.snapshots)
         ahead = latest - time.time()
         if ahead > CLOCK_SKEW:
-            yield (
-                Level.WARN,
+            yield warn(
                 f"the newest snapshot is {lasting(ahead)} in the future",
                 "Set the clock here, or the leader's.",
             )
             return
-        yield Level.OK, "no snapshot comes from the future", ""
+        yield ok("no snapshot comes from the future")

@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 
-from replicator_kuma.adapters.kuma.agent.launch import FILE, SOCKET, node_options
 from replicator_kuma.adapters.kuma.readiness import Readiness, probe
 from replicator_kuma.base.errors import DatabaseError, DatabaseMissing, SettingsError, StateError
 from replicator_kuma.base.folders import Folder
 from replicator_kuma.base.state_directory import unusable
 from replicator_kuma.base.text import sized
 from replicator_kuma.config import build
-from replicator_kuma.replication.apply.choose import look
 from replicator_kuma.replication.state.file import StateFile
-from replicator_kuma.reports.doctor.findings import Context, Found, Level
+from replicator_kuma.reports.doctor.findings import Context, Found, ok, warn
 
 LEAST_SPACE = 64 << 20
 STATE_SIZE = 64 << 10
@@ -27,9 +25,9 @@ def settings(context: Context) -> Found:
     role = said.mode.value if said.mode else ""
     if not role:
         raise SettingsError("REPLICATOR_MODE is unset: expected BACKUP or RESTORE")
-    yield Level.OK, f"{role}, fleet {said.fleet}, instance {said.instance}", ""
+    yield ok(f"{role}, fleet {said.fleet}, instance {said.instance}")
     for warning in said.warnings:
-        yield Level.WARN, warning, ""
+        yield warn(warning)
 
 
 def data_directory(context: Context) -> Found:
@@ -44,7 +42,7 @@ def data_directory(context: Context) -> Found:
             f"{data} cannot be used: {error.strerror}",
             hint="Set DATA_DIR to the folder itself, or run the replicator as Kuma's own user.",
         ) from error
-    yield Level.OK, str(data), ""
+    yield ok(str(data))
 
 
 def state_directory(context: Context) -> Found:
@@ -64,57 +62,33 @@ def state_directory(context: Context) -> Found:
     state.load()
     free = shutil.disk_usage(state.folder).free
     if free < LEAST_SPACE:
-        yield Level.WARN, f"{sized(free)} left in {state.name}", "Make room on the disk."
+        yield warn(f"{sized(free)} left in {state.name}", "Make room on the disk.")
     data = context.settings.data_dir
     if data.is_dir() and data.stat().st_dev != state.folder.stat().st_dev:
-        yield (
-            Level.WARN,
+        yield warn(
             f"{state.name} is on another file system than {data}: files are copied there",
             "Leave REPLICATOR_STATE_DIR in the data directory.",
         )
-    yield Level.OK, f"{state.name} is writable", ""
+    yield ok(f"{state.name} is writable")
     if os.geteuid() == 0 and data.is_dir() and data.stat().st_uid != 0:
-        yield (
-            Level.OK,
+        yield ok(
             f"this is root, and {data} belongs to user {data.stat().st_uid}: no link that this "
             "user may have made is followed there",
-            "",
         )
 
 
 def restic(context: Context) -> Found:
     """restic's version. Raises RepositoryErrors if restic is missing or too old."""
     version = build.build_repository(context.settings, interrupted=context.interrupted).version()
-    yield Level.OK, f"restic {version}", ""
+    yield ok(f"restic {version}")
 
 
 def notifications(context: Context) -> Found:
     """Whether failures are sent to anybody."""
     if context.settings.ntfy_url:
-        yield Level.OK, "ntfy is set", ""
+        yield ok("ntfy is set")
     else:
-        yield Level.WARN, "nobody is told of failures", "Set NTFY_URL."
-
-
-def changes(context: Context) -> Found:
-    """Whether Kuma takes new rows while it runs, or why not. Raises StateError."""
-    said = context.settings
-    if said.apply == "restart":
-        yield Level.OK, "Kuma is restarted for them, as REPLICATOR_APPLY=restart says", ""
-        return
-    choice = look(build.build(said))
-    if choice.hello is not None:
-        yield Level.OK, f"Kuma {choice.hello.version} takes them while it runs", ""
-        return
-    hint = choice.hint
-    if choice.absent:
-        hint = (
-            f"Start Kuma once as the user of the replicator with {SOCKET}={said.agent_socket} and "
-            f"NODE_OPTIONS={node_options('', FILE)} in its environment (`replicator run` does)."
-        )
-    why = choice.why_not
-    level = Level.WARN if why else Level.OK
-    yield level, f"Kuma is restarted for them: {why or 'it does not run'}", hint
+        yield warn("nobody is told of failures", "Set NTFY_URL.")
 
 
 def kuma(context: Context) -> Found:
@@ -122,7 +96,7 @@ def kuma(context: Context) -> Found:
     state = probe(context.settings.kuma_url)
     address = context.settings.kuma_url.rpartition("@")[2]
     if state is Readiness.READY:
-        yield Level.OK, f"ready at {address}", ""
+        yield ok(f"ready at {address}")
         return
     found = context.store().holders() if context.store().shows_processes else ()
     runs = next((h for h in found if h.maybe_kuma), None)
@@ -130,8 +104,7 @@ def kuma(context: Context) -> Found:
     if runs is not None:
         starting = f"nobody answers, and {runs} has the database open: it is starting, or "
         starting += "answers elsewhere, and is then never stopped for an apply"
-    yield (
-        Level.WARN,
+    yield warn(
         f"at {address}: {starting if state is Readiness.STARTING else state.value}",
         "If it runs elsewhere, set REPLICATOR_KUMA_URL.",
     )

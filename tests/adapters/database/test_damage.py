@@ -23,21 +23,10 @@ from replicator_kuma.base.errors import (
     TableMissing,
 )
 from replicator_kuma.replication.instance import Outcome
-from tests.support.databases import build, edit
+from tests.support.databases import edit
 from tests.support.fleet import Fleet
 
 Harm = Callable[[Path], AbstractContextManager[object] | None]
-
-
-@pytest.fixture
-def fleet(tmp_path: Path) -> Fleet:
-    """One snapshot published and applied, and something new on the leader."""
-    fleet = Fleet(tmp_path)
-    build(fleet.leader_db, monitors=40, heartbeats=20)
-    build(fleet.replica_db, monitors=40, heartbeats=20)
-    fleet.replicate()
-    edit(fleet.leader_db, "UPDATE tag SET color = '#abcdef' WHERE id = 1")
-    return fleet
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import threading
@@ -18,7 +17,6 @@ import pymysql
 import pytest
 
 from replicator_kuma.adapters.database.db_config import read_login
-from replicator_kuma.adapters.database.mariadb.reader import MariadbReader
 from replicator_kuma.adapters.database.mariadb.store import MariadbStore
 from replicator_kuma.adapters.database.mariadb.writer import PARKED
 from replicator_kuma.base.errors import (
@@ -30,7 +28,7 @@ from replicator_kuma.base.errors import (
 )
 from replicator_kuma.dump.catalog import HISTORY, SETTINGS
 from replicator_kuma.dump.select import select
-from tests.adapters.database.conftest import store_of
+from tests.adapters.database.conftest import column, rows, store_of
 from tests.support.mariadb import PASSWORD, Database, Server, short_folder
 from tests.support.mariadb_build import build
 from tests.support.waiting import wait_until
@@ -57,18 +55,8 @@ def database(mariadb: Server, tmp_path: Path) -> Database:
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """For a server of one test's own."""
-    made = short_folder()
-    yield made
-    shutil.rmtree(made, ignore_errors=True)
-
-
-def rows(reader: MariadbReader, table: str, keys: list[Any] | None = None) -> list[tuple[Any, ...]]:
-    return list(reader.rows(select(reader.schema, table), keys))
-
-
-def column(reader: MariadbReader, table: str, name: str) -> list[Any]:
-    at = select(reader.schema, table).columns.index(name)
-    return [row[at] for row in rows(reader, table)]
+    with short_folder() as made:
+        yield made
 
 
 # ----------------------------------------------------------------- a server's ways to be away

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing
@@ -44,9 +43,8 @@ def signed(folder: Path, ca: Path) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    made = short_folder()
-    yield made
-    shutil.rmtree(made, ignore_errors=True)
+    with short_folder() as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -122,21 +120,17 @@ def damage(path: Path, at: int) -> None:
 
 
 def test_a_damaged_page_is_found(tmp_path: Path) -> None:
-    folder = short_folder()
-    try:
-        with Server(folder) as server:
-            database = build(server.database("kuma", folder / "data"), monitors=3)
-            store = MariadbStore(Login("kuma", "root", "", sockets=(server.socket,)))
-            database.edit("ALTER TABLE tag FORCE")
+    with short_folder() as folder, Server(folder) as server:
+        database = build(server.database("kuma", folder / "data"), monitors=3)
+        store = MariadbStore(Login("kuma", "root", "", sockets=(server.socket,)))
+        database.edit("ALTER TABLE tag FORCE")
+        store.check()
+        server.stop()
+        damage(server.datadir / "kuma" / "tag.ibd", 3 * 16384 + 200)  # its root page
+        server.start()
+        with pytest.raises(DatabaseCorrupt, match="table tag") as caught:
             store.check()
-            server.stop()
-            damage(server.datadir / "kuma" / "tag.ibd", 3 * 16384 + 200)  # its root page
-            server.start()
-            with pytest.raises(DatabaseCorrupt, match="table tag") as caught:
-                store.check()
-            assert "MariaDB's log" in caught.value.hint
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        assert "MariaDB's log" in caught.value.hint
 
 
 def test_a_damaged_index_of_another_engine_is_found(mariadb: Server, tmp_path: Path) -> None:

@@ -18,20 +18,10 @@ from replicator_kuma.dump.catalog import HISTORY, TABLES
 from replicator_kuma.replication.instance import Outcome
 from tests.adapters.database.test_damage import contents, forget, overwrite, pages_of
 from tests.support.compare import config_differences
-from tests.support.databases import build, edit, query
+from tests.support.databases import edit, query
 from tests.support.fleet import Fleet
 
 Harm = Callable[[Path], None]
-
-
-@pytest.fixture
-def fleet(tmp_path: Path) -> Fleet:
-    fleet = Fleet(tmp_path)
-    build(fleet.leader_db, monitors=12, heartbeats=20)
-    build(fleet.replica_db, monitors=12, heartbeats=20)
-    fleet.replicate()
-    edit(fleet.leader_db, "UPDATE tag SET color = '#abcdef' WHERE id = 1")
-    return fleet
 
 
 def by_hand(*statements: str) -> Harm:

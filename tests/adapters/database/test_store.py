@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from replicator_kuma.adapters.database import Reader, Store
+from replicator_kuma.adapters.database import Store
 from replicator_kuma.base.errors import (
     DatabaseLocked,
     DatabaseMigrating,
@@ -22,6 +22,7 @@ from replicator_kuma.base.errors import (
 from replicator_kuma.dump.catalog import HISTORY, TABLES, Dangle
 from replicator_kuma.dump.format import write_tables
 from replicator_kuma.dump.select import select
+from tests.adapters.database.conftest import column, rows
 from tests.support import nasty
 from tests.support.engines import Engine
 
@@ -32,15 +33,6 @@ TAG = ("id", "name", "color")
 def store(engine: Engine) -> Store:
     engine.build(monitors=12, heartbeats=4)
     return engine.store()
-
-
-def rows(reader: Reader, table: str, keys: list[Any] | None = None) -> list[tuple[Any, ...]]:
-    return list(reader.rows(select(reader.schema, table), keys))
-
-
-def column(reader: Reader, table: str, name: str) -> list[Any]:
-    at = select(reader.schema, table).columns.index(name)
-    return [row[at] for row in rows(reader, table)]
 
 
 # ------------------------------------------------------------------ reading

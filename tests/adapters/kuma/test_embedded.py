@@ -32,22 +32,14 @@ from tests.support.waiting import wait_until
 @pytest.fixture(scope="module")
 def template() -> Iterator[Path]:
     need_mariadb()
-    folder = short_folder()
-    try:
+    with short_folder() as folder:
         yield make_template(folder / "template", monitors=3)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
 def inside(template: Path) -> Iterator[Inside]:
-    folder = short_folder()
-    made = copied(template, folder / "kuma")
-    try:
+    with short_folder() as folder, copied(template, folder / "kuma") as made:
         yield made
-    finally:
-        made.end()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def up(inside: Inside) -> ChildKuma:
@@ -188,10 +180,12 @@ def test_nobody_is_ended_for_an_id_in_a_file_or_for_another_folder(
     inside: Inside, template: Path
 ) -> None:
     """A stale pid file, a program that names the folder, a mariadbd of another folder."""
-    other = copied(template, inside.data_dir.parent / "other")
     words = f"--datadir={inside.data_dir}/mariadb --socket={inside.data_dir}/run/mariadb.sock"
     command = [sys.executable, "-c", "import time; time.sleep(600)", *words.split()]
-    with subprocess.Popen(command, start_new_session=True) as bystander:
+    with (
+        copied(template, inside.data_dir.parent / "other") as other,
+        subprocess.Popen(command, start_new_session=True) as bystander,
+    ):
         try:
             foreign = killed(other)
             (inside.data_dir / "run").mkdir(exist_ok=True)
@@ -203,7 +197,6 @@ def test_nobody_is_ended_for_an_id_in_a_file_or_for_another_folder(
             assert not gone(foreign)
         finally:
             bystander.kill()
-            other.end()
 
 
 def test_a_folder_without_mariadb_has_none(tmp_path: Path) -> None:

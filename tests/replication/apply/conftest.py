@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,8 +34,5 @@ def chance() -> random.Random:
 def embedded() -> Iterator[Path]:
     """A data directory with MariaDB inside, as a Kuma that has ended left it; to be copied."""
     need_mariadb()
-    folder = short_folder()
-    try:
+    with short_folder() as folder:
         yield make_template(folder / "template", monitors=7, heartbeats=2)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

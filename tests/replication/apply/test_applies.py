@@ -28,6 +28,7 @@ from tests.support import cycles, databases
 from tests.support.compare import assert_sound, config_differences, damage, orphans
 from tests.support.cycles import db, follow, lead, left_behind, publish, rename
 from tests.support.effects import at_effect
+from tests.support.fleet import nothing_open
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import RecordingKuma
 from tests.support.openers import opened
@@ -54,15 +55,10 @@ def test_a_newer_position_is_applied_and_confirmed(
     assert config_differences(db(replica), db(leader)) == []
     assert_sound(db(replica), before)
     assert (replica.data_dir / "upload" / "logo2.png").read_bytes() == b"another logo"
-    state = replica.state.load()
-    assert (state.applying.pending, state.applying.purge, state.applying.stopped_by_me) == (
-        None,
-        False,
-        False,
-    )
-    assert state.following.applied is not None
-    assert state.following.applied.position == Position(1, 2)
-    assert left_behind(replica) == []
+    nothing_open(replica)
+    applied = replica.state.load().following.applied
+    assert applied is not None
+    assert applied.position == Position(1, 2)
     kuma.log.clear()
     assert follow(replica, reconcile=True).outcome is Outcome.NOTHING
     assert kuma.log == []

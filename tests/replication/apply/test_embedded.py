@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -31,10 +30,10 @@ from replicator_kuma.dump.manifest import digest
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome, Run
 from replicator_kuma.replication.observe import observe
 from tests.support.crashing import crash_at
-from tests.support.cycles import LOGO, follow, lead, left_behind
+from tests.support.cycles import LOGO, follow, lead
 from tests.support.effects import at_effect, dies_at
 from tests.support.embedded import Inside, copied
-from tests.support.fleet import NEW_LOGO
+from tests.support.fleet import NEW_LOGO, nothing_open
 from tests.support.folder_repository import FolderRepository
 from tests.support.forked import DIED
 from tests.support.instances import make_instance
@@ -95,21 +94,16 @@ class World:
 
 @pytest.fixture
 def world(embedded: Path, mariadb: Server) -> Iterator[World]:
-    folder = short_folder()
-    repository = FolderRepository(folder / "repository")
-    repository.init()
-    rows = build(mariadb.database("a4_leader", folder / "leader"), monitors=7, heartbeats=2)
-    (folder / "leader" / "upload").mkdir()
-    (folder / "leader" / "upload" / "logo2.png").write_bytes(LOGO)
-    store = open_store(folder / "leader")
-    leader = make_instance(folder / "leader", repository, name="leader", store=store)
-    lead(leader)
-    inside = copied(embedded, folder / "replica")
-    try:
+    with short_folder() as folder, copied(embedded, folder / "replica") as inside:
+        repository = FolderRepository(folder / "repository")
+        repository.init()
+        rows = build(mariadb.database("a4_leader", folder / "leader"), monitors=7, heartbeats=2)
+        (folder / "leader" / "upload").mkdir()
+        (folder / "leader" / "upload" / "logo2.png").write_bytes(LOGO)
+        store = open_store(folder / "leader")
+        leader = make_instance(folder / "leader", repository, name="leader", store=store)
+        lead(leader)
         yield World(leader, rows, inside, repository)
-    finally:
-        inside.end()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def settled(world: World, replica: Instance) -> None:
@@ -117,16 +111,6 @@ def settled(world: World, replica: Instance) -> None:
     assert observe(replica).manifest.digest == world.wanted()
     assert world.inside.memory() == world.names()
     nothing_open(replica)
-
-
-def nothing_open(replica: Instance) -> None:
-    state = replica.state.load()
-    assert (state.applying.pending, state.applying.purge, state.applying.stopped_by_me) == (
-        None,
-        False,
-        False,
-    )
-    assert left_behind(replica) == []
 
 
 def on_old_rows(world: World) -> bool:

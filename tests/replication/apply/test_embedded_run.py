@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -48,22 +47,17 @@ class Fleet(Running):
 
 @pytest.fixture
 def fleet(embedded: Path, mariadb: Server) -> Iterator[Fleet]:
-    folder = short_folder()
     restic = tools.restic_018()
-    leader = Side(folder, "leader", "BACKUP", restic)
-    rows = build(mariadb.database("a4_run", leader.data_dir), monitors=7)
-    weak_repository.make(folder / "repository")
-    inside = copied(embedded, folder / "replica")
-    own = {name: inside.environment[name] for name in ("PATH", "HOME", "TMPDIR")}
-    replica = Side(folder, "replica", "RESTORE", restic, port=inside.port, kuma=PROGRAM)
-    replica.environment |= own
-    try:
+    with short_folder() as folder, copied(embedded, folder / "replica") as inside:
+        leader = Side(folder, "leader", "BACKUP", restic)
+        rows = build(mariadb.database("a4_run", leader.data_dir), monitors=7)
+        weak_repository.make(folder / "repository")
+        own = {name: inside.environment[name] for name in ("PATH", "HOME", "TMPDIR")}
+        replica = Side(folder, "replica", "RESTORE", restic, port=inside.port, kuma=PROGRAM)
+        replica.environment |= own
         with Fleet(folder, leader, replica, rows, inside) as made:
             made.publish("first")
             yield made
-    finally:
-        inside.end()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_it_applies_once_kuma_is_up_and_whenever_there_is_news(fleet: Fleet) -> None:

@@ -27,7 +27,7 @@ from replicator_kuma.replication.instance import Instance, Outcome, silent
 from replicator_kuma.replication.undo import undo
 from tests.support.compare import config_differences
 from tests.support.cycles import copy_of, db, follow, lead, publish, rename
-from tests.support.instances import RecordingNotifier
+from tests.support.instances import sent_by
 from tests.support.kuma_server import free_port
 from tests.support.states import edit_state
 from tests.support.supervised import FAKE_KUMA
@@ -82,7 +82,7 @@ class House:
     """A replica with such a Kuma, and a leader that has published a change to follow."""
 
     def __init__(self, leader: Instance, replica: Instance) -> None:
-        self.leader, self.replica = leader, replica
+        self.leader, self.replica, self.sent = leader, replica, sent_by(replica)
         self.child = Fragile(replica.data_dir)
         self.kuma = SupervisedKuma(self.child)
         replica.kuma, replica.supervised = self.kuma, True
@@ -118,11 +118,6 @@ class House:
         known = self.replica.state.load().applying.failed
         assert known is not None
         edit_state(self.replica.state, failed=replace(known, at=known.at - seconds))
-
-    @property
-    def sent(self) -> list[str]:
-        assert isinstance(self.replica.notifier, RecordingNotifier)
-        return self.replica.notifier.sent
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from replicator_kuma.replication.apply.revert import revert
 from replicator_kuma.replication.apply.unconfirmed import confirm_started
 from replicator_kuma.replication.instance import Instance, Outcome
 from tests.support.cycles import follow
+from tests.support.fleet import until_refused
 from tests.support.mariadb_fleet import MariadbFleet, before_statement, file_kuma, kuma_log
 from tests.support.waiting import wait_until
 
@@ -214,12 +215,6 @@ def test_a_server_killed_around_the_commit_of_the_way_back(
     monkeypatch.undo()
     fleet.server.start()
     assert fleet.rows() == ("old" if taken else "new")
-    for _ in range(3):
-        try:
-            follow(replica)
-        except KumaError:
-            continue
-        except SnapshotRefused:
-            break
+    until_refused(replica)
     fleet.assert_ended("old")
     assert len(replica.state.load().applying.bad) == 1

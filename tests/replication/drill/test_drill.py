@@ -40,7 +40,7 @@ from tests.support.cycles import LOGO, instance, lead, left_behind, rename
 from tests.support.dumps import edit_manifest, rewrite, signed
 from tests.support.folder_repository import FolderRepository
 from tests.support.forked import DIED, forked
-from tests.support.instances import RecordingNotifier
+from tests.support.instances import sent_by as told
 from tests.support.states import with_fields
 from tests.support.waiting import wait_until
 
@@ -52,11 +52,6 @@ def everything(folder: Path) -> dict[str, bytes]:
         for path in folder.rglob("*")
         if path.is_file() and "replicator" not in path.relative_to(folder).parts[:1]
     }
-
-
-def told(of: Instance) -> list[str]:
-    assert isinstance(of.notifier, RecordingNotifier)
-    return of.notifier.sent
 
 
 def stored(repository: FolderRepository) -> Path:

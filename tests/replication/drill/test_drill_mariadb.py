@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -174,8 +173,7 @@ def test_long_names_have_a_place_too() -> None:
 def test_a_database_inside_kuma_is_drilled_while_kuma_runs(
     repository: FolderRepository, tmp_path: Path
 ) -> None:
-    folder = short_folder()
-    try:
+    with short_folder() as folder:
         with Embedded(folder / "data") as server:
             mariadb_build.build(server.kuma(), monitors=12, heartbeats=1)
             made = make_instance(server.folder, repository, store=open_store(server.folder))
@@ -187,5 +185,3 @@ def test_a_database_inside_kuma_is_drilled_while_kuma_runs(
         with pytest.raises(DatabaseUnreachable) as caught:
             drill(made)
         assert "start Kuma" in caught.value.hint
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

@@ -3,94 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from replicator_kuma.base.errors import RepositoryDamaged, SettingsError
-from replicator_kuma.base.windows import Window
 from replicator_kuma.config.settings import Settings
 from replicator_kuma.daemon import maintenance as module
 from replicator_kuma.daemon.maintenance import (
     Drill,
-    Maintenance,
-    MaintenanceJob,
     maintenance_jobs,
     record_of,
 )
-from replicator_kuma.daemon.worker import Worker
 from replicator_kuma.replication.instance import Instance
 from tests.support.cycles import lead, left_behind
 from tests.support.folder_repository import FolderRepository
-from tests.support.instances import RecordingNotifier
-from tests.support.waiting import wait_until
+from tests.support.instances import sent_by
+from tests.support.scheduled import Scheduled
 
 OWN = Settings.load({})
-NOON = datetime(2026, 5, 5, 12)
-
-
-class Friday:
-    """An instance that drills on Fridays, and a clock."""
-
-    def __init__(self, instance: Instance) -> None:
-        self.instance, self.now = instance, NOON
-        self.worker = Worker()
-        self.worker.start()
-        chore = MaintenanceJob(
-            "drill", Window.parse("fri 01:00-05:00"), partial(Drill().steps, settings=OWN)
-        )
-        lock = instance.state.lock
-        self.chores = Maintenance((chore,), instance, self.worker, lock, lambda: self.now)
-
-    def once(self) -> None:
-        """To the next minute that was drawn, and through it."""
-        state = self.instance.state
-        self.until(lambda: record_of(state.load(), "drill").due > self.now.timestamp())
-        noted = record_of(state.load(), "drill")
-        self.now = datetime.fromtimestamp(noted.due)
-        self.until(lambda: record_of(state.load(), "drill").at != noted.at and self.worker.idle)
-
-    def until(self, condition: object) -> None:
-        def there() -> bool:
-            self.chores.tick()
-            return bool(condition())  # type: ignore[operator]
-
-        wait_until(there, "the chore", 20, 0.005)
 
 
 @pytest.fixture
-def friday(leader: Instance, monkeypatch: pytest.MonkeyPatch) -> Iterator[Friday]:
+def friday(leader: Instance, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scheduled]:
     monkeypatch.setattr(module, "LOOK_EVERY", 0.01)
     lead(leader)
-    made = Friday(leader)
+    made = Scheduled(leader, "drill", partial(Drill().steps, settings=OWN), "fri 01:00-05:00")
     yield made
     made.worker.close(5)
 
 
 def test_a_drill_in_its_window_is_noted_and_a_failure_told_once(
-    friday: Friday, repository: FolderRepository
+    friday: Scheduled, repository: FolderRepository
 ) -> None:
     leader = friday.instance
-    assert isinstance(leader.notifier, RecordingNotifier)
-    leader.notifier.sent.clear()
+    sent = sent_by(leader)
+    sent.clear()
     friday.once()
     assert friday.now.strftime("%a") == "Fri"
     state = leader.state.load()
     assert state.upkeep.drill is not None
     assert state.upkeep.drill.ok
     assert record_of(state, "drill").sentence == state.upkeep.drill.sentence
-    assert leader.notifier.sent == []
+    assert sent == []
     repository.fail["fetch"] = RepositoryDamaged("a pack is missing")
     friday.once()
     failed = leader.state.load().upkeep.drill_failed
     assert failed is not None
     assert failed.sentence == "the drill of 1.1 failed to fetch: a pack is missing"
-    assert leader.notifier.sent == [f"drill fails: {failed.sentence}\n{RepositoryDamaged.hint}"]
+    assert sent == [f"drill fails: {failed.sentence}\n{RepositoryDamaged.hint}"]
     friday.once()
     assert leader.state.load().upkeep.drill_failed is None
-    assert [text.partition(":")[0] for text in leader.notifier.sent[1:]] == ["drill works again"]
+    assert [text.partition(":")[0] for text in sent[1:]] == ["drill works again"]
     assert left_behind(leader) == []
 
 

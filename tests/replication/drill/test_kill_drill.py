@@ -25,7 +25,7 @@ from tests.adapters.kuma.programs import python
 from tests.support import databases
 from tests.support.cycles import PENDING, fill
 from tests.support.folder_repository import FolderRepository
-from tests.support.instances import RecordingKuma, RecordingNotifier, make_instance
+from tests.support.instances import RecordingKuma, make_instance, sent_by
 from tests.support.kuma_page import MIGRATING, Stage, stage
 from tests.support.states import edit_state
 from tests.support.waiting import wait_until
@@ -57,7 +57,7 @@ class House:
         self.child = ChildKuma(python(BEATING), folder, {})
         self.kuma = SupervisedKuma(self.child, self.child)
         self.instance: Instance = make_instance(folder, FolderRepository(folder / "repository"))
-        self.instance.wait_ready = self.wait_ready
+        self.instance.wait_ready, self.sent = self.wait_ready, sent_by(self.instance)
         self.kuma.start()
         self.wait_ready()
         self.kuma.in_hand = False
@@ -77,11 +77,6 @@ class House:
     def beats(self) -> int:
         with closing(sqlite3.connect(self.folder / "kuma.db")) as found:
             return int(found.execute("SELECT count(*) FROM heartbeat").fetchone()[0])
-
-    @property
-    def sent(self) -> list[str]:
-        assert isinstance(self.instance.notifier, RecordingNotifier)
-        return self.instance.notifier.sent
 
     def refused(self, kind: type[ReplicatorError], words: str) -> None:
         """Nothing was done to the Kuma that runs."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 import pytest
 
@@ -22,7 +21,7 @@ from tests.support import cycles
 from tests.support.compare import config_differences
 from tests.support.cycles import db, follow, lead, publish, rename
 from tests.support.folder_repository import FolderRepository
-from tests.support.instances import RecordingNotifier
+from tests.support.instances import sent_by
 from tests.support.states import edit_state
 
 FEW = Care(Keep(2, 0, 0), 3)
@@ -37,8 +36,7 @@ def there(repository: FolderRepository) -> list[int]:
 
 
 def sent(instance: Instance) -> list[str]:
-    notifier = cast(RecordingNotifier, instance.notifier)
-    return [line for line in notifier.sent if line.startswith("housekeeping")]
+    return [line for line in sent_by(instance) if line.startswith("housekeeping")]
 
 
 def published(leader: Instance, count: int) -> None:

@@ -28,7 +28,17 @@ from replicator_kuma.replication.runner import run
 from replicator_kuma.reports import terminal
 from replicator_kuma.reports.status import status
 from tests.support import cycles, databases
-from tests.support.cycles import another, db, follow, lead, positions, publish, rename, take_over
+from tests.support.cycles import (
+    another,
+    db,
+    follow,
+    lead,
+    positions,
+    publish,
+    rename,
+    spoil_newest,
+    take_over,
+)
 from tests.support.folder_repository import FolderRepository
 from tests.support.states import edit_state
 
@@ -265,9 +275,7 @@ def _damaged(_leader: Instance, repository: FolderRepository) -> None:
 
 
 def _not_what_its_manifest_says(_leader: Instance, repository: FolderRepository) -> None:
-    newest = repository.snapshots("default")[-1]
-    with (repository.folder / newest.id / "tables" / "tag.jsonl").open("a") as file:
-        file.write("[]\n")
+    spoil_newest(repository)
 
 
 def _other_schema(leader: Instance, repository: FolderRepository) -> None:

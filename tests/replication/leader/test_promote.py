@@ -31,6 +31,7 @@ from tests.support.cycles import (
     positions,
     publish,
     rename,
+    spoil_newest,
     step,
     take_over,
 )
@@ -53,13 +54,6 @@ def test_what_an_enemy_published_before_does_not_fail_the_publish(
 def empty(repository: FolderRepository) -> None:
     shutil.rmtree(repository.folder)
     repository.init()
-
-
-def spoil_newest(repository: FolderRepository) -> None:
-    """Its tables are not what its manifest says."""
-    newest = repository.snapshots("default")[-1]
-    with (repository.folder / newest.id / "tables" / "tag.jsonl").open("a") as file:
-        file.write("[]\n")
 
 
 def test_a_replica_takes_the_newest_rows_and_opens_the_next_epoch(

@@ -162,11 +162,14 @@ def read_schema(link: Link, settings: frozenset[str] = SETTINGS) -> Schema:
     return Schema(tables, read_migrations(tables, link.all, quoted), settings)
 
 
-def _tables(link: Link) -> dict[str, str]:
-    """Each table's storage engine; empty where the server cannot open the table."""
+def _tables(link: Link, database: str = "database()") -> dict[str, str]:
+    """Each table's storage engine; empty where the server cannot open the table.
+
+    ``database``: an SQL expression for its name.
+    """
     sql = (
         "SELECT table_name, engine FROM information_schema.tables "
-        "WHERE table_schema = database() AND table_type = 'BASE TABLE' ORDER BY table_name"
+        f"WHERE table_schema = {database} AND table_type = 'BASE TABLE' ORDER BY table_name"
     )
     return {name: engine or "" for name, engine in link.all(sql)}
 

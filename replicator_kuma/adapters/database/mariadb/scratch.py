@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 import pymysql
 
 from replicator_kuma.adapters.database.mariadb.connection import Link, literal, quoted
+from replicator_kuma.adapters.database.mariadb.reader import _tables
 from replicator_kuma.adapters.database.migrations import MIGRATIONS, SCHEMA_SETTINGS
 from replicator_kuma.base.errors import AlreadyRunning, DatabaseError
 
@@ -67,7 +68,7 @@ def _alone(link: Link, name: str) -> None:
 
 def _make(link: Link, name: str) -> None:
     _drop(link, name)
-    if _tables(link, name):
+    if _tables(link, literal(name)):
         raise DatabaseError(
             f"there is a database {name}, and no drill made it",
             hint="Look at it, and rename or drop it: a drill needs that name.",
@@ -93,16 +94,8 @@ def _grant(link: Link, name: str) -> str:
 
 def _drop(link: Link, name: str) -> None:
     """Drop the database only if it has our mark: one that we did not make must stay."""
-    if MARK in _tables(link, name):
+    if MARK in _tables(link, literal(name)):
         link.run(f"DROP DATABASE {quoted(name)}")
-
-
-def _tables(link: Link, database: str) -> list[str]:
-    sql = (
-        "SELECT table_name FROM information_schema.tables "
-        f"WHERE table_schema = {literal(database)} AND table_type = 'BASE TABLE' ORDER BY 1"
-    )
-    return [str(row[0]) for row in link.all(sql)]
 
 
 def _fill(link: Link, live: str) -> None:
@@ -110,7 +103,7 @@ def _fill(link: Link, live: str) -> None:
 
     Triggers are not copied: an operator's trigger may write to another database.
     """
-    tables = _tables(link, live)
+    tables = _tables(link, literal(live))
     for table in tables:
         link.run(str(link.all(f"SHOW CREATE TABLE {quoted(live)}.{quoted(table)}")[0][1]))
     for table in MIGRATIONS:

@@ -10,7 +10,11 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+<<<<<<< HEAD
 from replicator_kuma.adapters.database import Reader
+=======
+from replicator_kuma.adapters.database import Store
+>>>>>>> live
 from replicator_kuma.adapters.database.db_config import Login
 from replicator_kuma.adapters.database.mariadb.connection import (
     CONNECT_TIMEOUT,
@@ -46,8 +50,11 @@ _LEAVING = 0.5
 """Seconds until a closed connection has left the server's list."""
 
 
-class MariadbStore:
-    """One database of a MariaDB (or MySQL) server; each call makes a new connection."""
+class MariadbStore(Store):
+    """One database of a MariaDB (or MySQL) server; each call makes a new connection.
+
+    It makes no copy for a `rehearsal`: that needs rights that Kuma's login may lack.
+    """
 
     engine = "mariadb"
     outlives_us = True
@@ -200,14 +207,6 @@ class MariadbStore:
     def purge_history(self) -> int:
         with self.connect() as link:
             return MariadbHistory(link.all, link.run, _tables(link)).purge()
-
-    def obstacles(self, tables: Collection[str]) -> list[str]:
-        """Always empty: `check_writable` has run the statements."""
-        return []
-
-    def rehearsal(self, folder: Path) -> contextlib.AbstractContextManager[None]:
-        """Always None: to make a copy needs rights that Kuma's login may lack."""
-        return contextlib.nullcontext()
 
     @contextlib.contextmanager
     def scratch(self, data_dir: Path) -> Iterator[MariadbStore]:

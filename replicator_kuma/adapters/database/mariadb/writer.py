@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
+from replicator_kuma.adapters.database import Row
 from replicator_kuma.adapters.database.history import SLICE, History
 from replicator_kuma.adapters.database.mariadb.connection import Link, literal, quoted, refused
 from replicator_kuma.adapters.database.mariadb.reader import MariadbReader, exact, key_filter
@@ -67,11 +68,7 @@ class MariadbWriter(MariadbReader, SqlWriter):
             self._link.run(f"UPDATE {quoted(table)} SET {places} WHERE {where}", table)
 
     def upsert(
-        self,
-        table: str,
-        columns: Sequence[str],
-        keep: Collection[str],
-        rows: Iterable[tuple[Any, ...]],
+        self, table: str, columns: Sequence[str], keep: Collection[str], rows: Iterable[Row]
     ) -> None:
         self._whole.clear()
         head, tail = _upsert_sql(table, columns, keep)

@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
+from replicator_kuma.adapters.database import Row
 from replicator_kuma.adapters.database.history import History
 from replicator_kuma.adapters.database.reader import SqlWriter
 from replicator_kuma.adapters.database.sql import chunks, double_quoted
@@ -103,11 +104,7 @@ class SqliteWriter(SqliteReader, SqlWriter):
                 )
 
     def upsert(
-        self,
-        table: str,
-        columns: Sequence[str],
-        keep: Collection[str],
-        rows: Iterable[tuple[Any, ...]],
+        self, table: str, columns: Sequence[str], keep: Collection[str], rows: Iterable[Row]
     ) -> None:
         self._whole.clear()
         with explained(), _refusing(table):

@@ -44,12 +44,19 @@ const MAX_CONNECTIONS = 8;
 const MAX_IN_LINE = 8;
 const LONGEST_PATH = 107; // bytes
 const IDLE_CONNECTION = 600e3; // ms
+const LONGEST_DISOWNED = 3600e3; // ms; a check without a time limit may take long
+const NOBODY = -1; // an id that no row has
 
 const DOWN = 0;
 const PENDING = 2;
 
 // Kuma writes these itself: dns_last_result at a check; whether a monitor is active is its loop.
 const RUNTIME = { monitor: ["dns_last_result", "active"], maintenance: ["last_start_date"] };
+// Kuma fills these in memory where a row leaves them empty, and stores nothing.
+const FILLED = {
+    monitor: ["timeout", "mqtt_check_type"],
+    maintenance: ["cron", "duration", "timezone"],
+};
 const LINKS =
     "SELECT mt.*, tag.name, tag.color FROM monitor_tag mt JOIN tag ON mt.tag_id = tag.id";
 
@@ -62,7 +69,7 @@ if (isKuma()) {
     // server.js then has loaded its modules, and its event loop has not turned yet
     setImmediate(() => {
         attempt(install);
-        listen();
+        attempt(listen);
     });
 }
 
@@ -109,7 +116,6 @@ const MODULES = [
     ["Prometheus", "metrics", "./prometheus", (m) => m.Prometheus],
     ["prom", "metrics", "prom-client", (m) => m],
     ["hashObject", "metrics", "prom-client/lib/util", (m) => m.hashObject],
-    ["Database", "phases", "./database", (m) => m],
 ];
 /** Of these, 2.x has the first and 1.x the second. */
 const STATISTICS = [
@@ -121,7 +127,7 @@ let sha = null; // of this file's bytes: the file may be replaced while Kuma run
 
 /** Take the modules that Kuma has loaded, hook into them, and begin to prove what works. */
 function install() {
-    sha = createHash("sha256").update(fs.readFileSync(__filename)).digest("hex");
+    sha = attempt(() => createHash("sha256").update(fs.readFileSync(__filename)).digest("hex"));
     const kumasRequire = createRequire(main);
     const version = attempt(() => fs.readFileSync(path.join(main, "../../package.json"), "utf8"));
     kuma.version = attempt(() => String(JSON.parse(version).version));
@@ -130,6 +136,7 @@ function install() {
         kuma[name] = loaded(kumasRequire, file, pick);
         if (!kuma[name]) missing.add(capability);
     }
+    kuma.Database = loaded(kumasRequire, "./database", (m) => m); // without it "setup" is not told
     for (const [file, pick] of STATISTICS) {
         kuma.statistics = kuma.statistics || loaded(kumasRequire, file, pick);
     }
@@ -163,11 +170,11 @@ function loaded(kumasRequire, file, pick) {
 const PROOFS = {
     async rows() {
         const [row] = await read("SELECT 1 AS one");
-        const none = await read("SELECT id FROM monitor WHERE id = ?", [-1]);
+        const none = await read("SELECT id FROM monitor WHERE id = ?", [NOBODY]);
         return Number(row.one) === 1 && Array.isArray(none) && none.length === 0;
     },
     beans() {
-        const row = { id: -1, name: "proof", type: "http", retry_interval: 7, resend_interval: 3 };
+        const row = { id: NOBODY, name: "proof", type: "http", retry_interval: 7 };
         const bean = kuma.R.convertToBean("monitor", Object.assign({}, row));
         const same = differences(bean, row).length === 0 && bean.retryInterval === 7;
         copyRow(bean, Object.assign({}, row, { retry_interval: 8 }));
@@ -184,8 +191,13 @@ const PROOFS = {
     async maintenance() {
         // a leap day's midnight: no window is open, and run() stores nothing
         const bean = kuma.R.convertToBean("maintenance", {
-            id: -1, title: "proof", strategy: "cron", cron: "0 0 29 2 *", timezone: "UTC",
-            duration: 1, active: 1,
+            id: NOBODY,
+            title: "proof",
+            strategy: "cron",
+            cron: "0 0 29 2 *",
+            timezone: "UTC",
+            duration: 1,
+            active: 1,
         });
         await bean.run();
         const runs = isFunction(bean.beanMeta.job, "stop");
@@ -195,8 +207,9 @@ const PROOFS = {
     async settings() {
         const key = "replicatorAgentProof"; // there is no such row
         await kuma.Settings.get(key);
-        const cached = key in kuma.Settings.cacheList && kuma.Settings.cacheList[key].value === null;
-        delete kuma.Settings.cacheList[key];
+        const cache = kuma.Settings.cacheList;
+        const cached = key in cache && cache[key].value === null;
+        delete cache[key];
         return cached;
     },
     zone() {
@@ -213,13 +226,13 @@ const PROOFS = {
         return kuma.apicache.getIndex().all.length === 0;
     },
     async tabs() {
-        await tellLists(-1); // a room with nobody in it
+        await tellLists(NOBODY); // a room with nobody in it
         return isFunction(kuma.server, "sendMonitorList");
     },
     statistics() {
-        kuma.statistics.list["-1"] = {};
-        forgetStatistics(-1);
-        return !("-1" in kuma.statistics.list);
+        kuma.statistics.list[NOBODY] = {};
+        forgetStatistics(NOBODY);
+        return !(NOBODY in kuma.statistics.list);
     },
     metrics() {
         const gauge = new kuma.prom.Gauge({
@@ -229,9 +242,11 @@ const PROOFS = {
         gauge.set({ a: 1, b: 2 }, 5);
         const kept = gauge.hashMap[kuma.hashObject({ b: 2, a: 1 })].value === 5;
         gauge.remove({ a: 1, b: 2 });
-        const labels = new kuma.Prometheus({ id: -1, name: "proof" }, []).monitorLabelValues;
         const gone = Object.keys(gauge.hashMap).length === 0;
-        return kept && gone && labels.monitor_name === "proof" && gauges().length >= GAUGES.length;
+        const metrics = new kuma.Prometheus({ id: NOBODY, name: "proof" }, []);
+        const labels = metrics.monitorLabelValues.monitor_name === "proof";
+        const whole = isFunction(metrics, "update", "remove") && gauges().length >= GAUGES.length;
+        return kept && gone && labels && whole;
     },
 };
 
@@ -269,7 +284,9 @@ function proveTimersOfBeats(bean) {
     if (timersProved || attempt(() => bean.type) === "push") return;
     atEndOfCheck(bean, () =>
         setImmediate(() => {
-            if (bean.isStop || timersProved) return;
+            const took = Date.now() - begun.get(bean);
+            // one whose check takes as long as its interval is checking again
+            if (bean.isStop || timersProved || took > bean.interval * 1000 - 500) return;
             timersProved = true;
             if (!isArmed(bean)) missing.add("timers");
         }),
@@ -319,12 +336,12 @@ function mayStart(bean) {
     if (listed && listed !== bean && begun.has(listed)) return false;
     const other = running.get(bean.id);
     if (other && other !== bean && !other.isStop) stopBean(other);
-    listSeen = true; // it fills monitorList before it starts anything
+    noteStartupList(); // it fills monitorList before it starts anything
     begun.set(bean, Date.now());
     running.set(bean.id, bean);
     record(bean);
     noteStart(bean);
-    if (FAST_START) beginTheRest(Object.values(kuma.server.monitorList).filter(mayBeginEarly));
+    beginStartupEarly();
     return true;
 }
 
@@ -346,12 +363,17 @@ function hookStartupList() {
     R.find = async function (...rest) {
         const list = await find.apply(this, rest);
         if (rest[0] === "monitor" && String(rest[1]).trim() === "active = 1") {
-            listSeen = true;
+            noteStartupList();
             if (R.find === hooked) attempt(() => delete R.find);
         }
         return list;
     };
     const hooked = R.find;
+}
+
+function noteStartupList() {
+    listSeen = true;
+    missing.delete("startup");
 }
 
 /** Ask whether there is a user in the moment in which Kuma does: it never asks again. */
@@ -366,21 +388,39 @@ function hookDatabaseReady() {
 }
 
 async function noteWhetherSetUp() {
-    const [row] = await read("SELECT COUNT(*) AS users FROM user");
+    const [row] = await read("SELECT COUNT(*) AS users FROM `user`");
     needsSetup = Number(row.users) === 0;
     if (!needsSetup) return;
     // A person may still set it up in the browser: then Kuma itself stores the user.
+    const end = watchStores((bean) => {
+        if (bean.getType() !== "user") return false;
+        needsSetup = false;
+        people = null; // who has just logged in need not do so again
+        end();
+        return false;
+    });
+}
+
+const storeWatchers = new Set();
+
+/**
+ * Show each row that Kuma is about to store to `watcher`; where it says true, it is not stored.
+ * Nothing is hooked while nobody watches. Returns a function that ends it.
+ */
+function watchStores(watcher) {
     const R = kuma.R;
-    const store = R.store;
-    const hooked = async function (bean, ...rest) {
-        const id = await store.call(this, bean, ...rest);
-        if (attempt(() => bean.getType()) === "user") {
-            needsSetup = false;
-            if (R.store === hooked) attempt(() => delete R.store);
-        }
-        return id;
+    storeWatchers.add(watcher);
+    if (storeWatchers.size === 1) {
+        const store = R.store;
+        R.store = async function (bean, ...rest) {
+            const drop = [...storeWatchers].some((each) => attempt(() => each(bean)) === true);
+            return drop ? 0 : store.call(this, bean, ...rest);
+        };
+    }
+    return () => {
+        storeWatchers.delete(watcher);
+        if (storeWatchers.size === 0) attempt(() => delete R.store); // its class has the original
     };
-    R.store = hooked;
 }
 
 /**
@@ -436,7 +476,7 @@ function asksForDatabase() {
 }
 
 function progressOfStart() {
-    const beans = Object.values(kuma.server ? kuma.server.monitorList : {});
+    const beans = Object.values((kuma.server && kuma.server.monitorList) || {});
     const wanted = beans.filter((bean) => !bean.isStop);
     const started = wanted.filter((bean) => begun.has(bean)).length;
     return { started, of: wanted.length, unreached: wanted.length - started };
@@ -533,9 +573,8 @@ function stopBean(bean) {
 
 /* ------------------------------------------------------------------ rows and memory */
 
-const records = new WeakMap(); // bean → the values it was loaded with
+const records = new WeakMap(); // bean → column → value; see record()
 const keys = new Map(); // column → the name of its property in a bean
-let layout = []; // names of properties; beans of one table share it, to save memory
 
 function read(sql, values) {
     return kuma.R.getAll(sql, values || []);
@@ -557,36 +596,25 @@ function plain(value) {
     return midnight ? kuma.R.isoDate(value) : kuma.R.isoDateTime(value);
 }
 
-/** Note what a bean was loaded with: Kuma writes into some of its beans (timeout 0, for one). */
-function record(bean, columns) {
-    const names = columns
-        ? columns.map(keyOf)
-        : Object.keys(bean).filter((name) => name.startsWith("_"));
-    if (names.length !== layout.length || names.some((name, at) => name !== layout[at])) {
-        layout = names;
-    }
-    records.set(bean, { names: layout, values: layout.map((name) => plain(bean[name])) });
-}
-
-function recorded(bean, name) {
-    const known = records.get(bean);
-    const at = known ? known.names.indexOf(name) : -1;
-    return at < 0 ? undefined : known.values[at];
+/** Note with what a bean was loaded, or run, in the columns that Kuma may fill in it. */
+function record(bean) {
+    const columns = FILLED[bean.getType()] || [];
+    records.set(bean, new Map(columns.map((column) => [column, plain(bean[keyOf(column)])])));
 }
 
 /**
  * The columns in which a bean is not its row.
  *
- * A row as it was when the bean was loaded is no difference: then Kuma itself has changed the
- * bean since, as it would after a restart too.
+ * Where Kuma has filled in a default and the row is as it was, a restart would end there too.
  */
 function differences(bean, row) {
     const skip = RUNTIME[bean.getType()] || [];
+    const known = records.get(bean) || new Map();
     return Object.keys(row).filter((column) => {
-        const name = keyOf(column);
-        if (bean[name] === row[column] || skip.includes(column)) return false;
+        const held = bean[keyOf(column)];
+        if (held === row[column] || skip.includes(column)) return false;
         const value = plain(row[column]);
-        return plain(bean[name]) !== value && recorded(bean, name) !== value;
+        return plain(held) !== value && known.get(column) !== value;
     });
 }
 
@@ -594,7 +622,7 @@ function differences(bean, row) {
 function copyRow(bean, row) {
     bean.import(Object.assign({}, row)); // import() changes what it is given
     bean.beanMeta.refresh(); // related rows that it has kept
-    record(bean, Object.keys(row));
+    record(bean);
     bean.oauthAccessToken = undefined; // made from the old values
 }
 
@@ -643,15 +671,17 @@ async function reconcile(request, tell) {
             job.nextRound();
             await pass(job);
         } while (job.didSomething() && job.rounds < MAX_ROUNDS);
-        if (job.request.rows || job.any() > 0) {
+        if (job.request.rows || job.done > 0) {
             kuma.apicache.clear(); // status pages are kept in it for five minutes
-            await tellTabs(job);
+            tellTabs(job);
         }
     } finally {
         clearInterval(ticker);
     }
     return job.report(Date.now() - began);
 }
+
+const KINDS = ["settings", "users", "maintenance", "changed", "started", "stopped", "labels"];
 
 /** What one reconcile was asked for, and what it has done. */
 class Job {
@@ -664,10 +694,7 @@ class Job {
         this.before = 0;
         this.done = 0;
         this.ended = {}; // kind → Set of what was done
-        for (const kind of ["settings", "users", "maintenance", "changed", "started", "stopped"]) {
-            this.ended[kind] = new Set();
-        }
-        this.ended.labels = new Set();
+        for (const kind of KINDS) this.ended[kind] = new Set();
         this.domains = false;
         this.tabs = 0;
         this.errors = new Map(); // id of a monitor → why it is not as its row
@@ -697,10 +724,6 @@ class Job {
     /** Whether this round leaves a reason for another. */
     didSomething() {
         return this.done > this.before || (this.rounds === 1 && this.hinted.length > 0);
-    }
-
-    any() {
-        return this.done;
     }
 
     progress() {
@@ -771,7 +794,7 @@ async function pass(job) {
 function reconcileSettings(job, rows) {
     const values = settingsOf(rows);
     for (const key of staleSettings(values)) {
-        if (key === "entryPage") kuma.server.entryPage = values.get(key);
+        if (key === "entryPage") kuma.server.entryPage = plain(values.get(key));
         delete kuma.Settings.cacheList[key];
         job.note("settings", key);
     }
@@ -797,7 +820,8 @@ function settingsOf(rows) {
 
 /** Keys whose value in memory is not that of the row. */
 function staleSettings(values) {
-    const same = (held, key) => JSON.stringify(plain(held)) === JSON.stringify(plain(values.get(key)));
+    const text = (value) => JSON.stringify(plain(value));
+    const same = (held, key) => text(held) === text(values.get(key));
     const cache = kuma.Settings.cacheList;
     const stale = Object.keys(cache).filter((key) => !same(cache[key].value, key));
     if (!same(kuma.server.entryPage, "entryPage")) stale.push("entryPage");
@@ -813,20 +837,21 @@ function zoneWanted(values) {
     return isZone(wanted) ? wanted : process.env.TZ;
 }
 
-const PEOPLE = "SELECT id, username, password, active, twofa_status FROM user";
+const PEOPLE = "SELECT id, username, password, active, twofa_status FROM `user`";
 let people = null; // id → digest of what a log-in hangs on; null: not read yet
 
 function digest(value) {
     return createHash("sha256").update(JSON.stringify(value)).digest("hex").slice(0, 16);
 }
 
+/** Returns the ids of users that are not as they were: changed, gone, or new. */
 function notePeople(rows) {
-    const now = new Map(
-        rows.map((u) => [u.id, digest([u.username, u.password, u.active, u.twofa_status].map(plain))]),
-    );
+    const account = (row) => [row.username, row.password, row.active, row.twofa_status];
+    const now = new Map(rows.map((row) => [row.id, digest(account(row).map(plain))]));
     const before = people || now;
     people = now;
-    return [...before.keys()].filter((id) => now.get(id) !== before.get(id));
+    const ids = new Set([...before.keys(), ...now.keys()]);
+    return [...ids].filter((id) => now.get(id) !== before.get(id));
 }
 
 /** Let the open pages of a user log in again if what they logged in with has changed. */
@@ -897,9 +922,11 @@ class Found {
         for (const row of rows) {
             const bean = list[row.id];
             this.active.add(row.id);
-            if (!bean || bean.isStop) this.fresh.push(row.id);
-            else if (differences(bean, row).length > 0) {
-                this.changed.push({ id: row.id, due: isArmed(bean) ? remaining(bean.heartbeatInterval) : 0 });
+            if (!bean || bean.isStop) {
+                this.fresh.push(row.id);
+            } else if (differences(bean, row).length > 0) {
+                const due = isArmed(bean) ? remaining(bean.heartbeatInterval) : 0;
+                this.changed.push({ id: row.id, due });
             }
         }
     }
@@ -910,16 +937,15 @@ function readPages(onPage) {
     const select = "SELECT * FROM monitor WHERE active = 1 AND id > ?";
     const ids = Object.keys(kuma.server.monitorList).map(Number).sort((one, two) => one - two);
     const cuts = [0].concat(ids.filter((id, at) => at % PAGE === PAGE - 1));
-    const last = cuts.pop();
     const tail = async (from) => {
         const rows = await read(`${select} ORDER BY id LIMIT ${PAGE}`, [from]);
         onPage(rows);
         if (rows.length === PAGE) await tail(rows[PAGE - 1].id);
     };
-    const pages = cuts.map((from, at) =>
-        read(`${select} AND id <= ?`, [from, at + 1 < cuts.length ? cuts[at + 1] : last]).then(onPage),
-    );
-    return Promise.all(pages.concat(tail(last)));
+    const pages = cuts
+        .slice(1)
+        .map((to, at) => read(`${select} AND id <= ?`, [cuts[at], to]).then(onPage));
+    return Promise.all(pages.concat(tail(cuts[cuts.length - 1])));
 }
 
 function comparePages(found) {
@@ -929,14 +955,18 @@ function comparePages(found) {
 /** Stop each monitor that has no active row. `rows`: id → whether it is active. */
 function stopWhatIsNotActive(job, found, rows) {
     const list = kuma.server.monitorList;
+    for (const [id, bean] of running) if (bean.isStop) running.delete(id);
     for (const [id, bean] of found.beans) {
         if (list[id] !== bean || found.active.has(id) || rows.get(id)) continue;
         if (!bean.isStop || !rows.has(id)) job.note("stopped", id);
         dropped.add(bean); // start-up may not have reached it yet
+        const beats = mayBeatAfterStop(bean);
         if (!bean.isStop) stopBean(bean);
         bean.active = 0;
         running.delete(id);
-        if (!rows.has(id)) delete list[id];
+        if (rows.has(id)) continue;
+        delete list[id];
+        if (beats) disown(bean, false);
     }
     for (const id of Object.keys(kuma.statistics.list).map(Number)) {
         if (!rows.has(id) && !list[id]) forgetStatistics(id);
@@ -948,7 +978,7 @@ function stopWhatIsNotActive(job, found, rows) {
 /** Begin monitors that have an active row and no running bean. */
 async function startWhatIsNew(job, ids) {
     const list = kuma.server.monitorList;
-    const queue = [];
+    const later = [];
     for (const id of ids) {
         const [row] = await read("SELECT * FROM monitor WHERE id = ? AND active = 1", [id]);
         if (!row || (list[id] && !list[id].isStop)) continue;
@@ -957,13 +987,14 @@ async function startWhatIsNew(job, ids) {
         job.replaced.delete(id);
         list[id] = bean;
         job.note("started", id);
-        if (ids.length > STARTS_AT_ONCE) queue.push(bean);
+        if (ids.length > STARTS_AT_ONCE) later.push(bean);
         else await begin(bean);
     }
-    beginTheRest(queue);
+    beginTheRest(later);
 }
 
 async function begin(bean) {
+    if (stopping) return;
     try {
         await bean.start(kuma.server.io);
     } catch (error) {
@@ -1009,7 +1040,11 @@ async function renew(job, id) {
         const found = await job.reads(() => readMonitor(bean));
         if (list[id] !== bean || bean.isStop) return undefined;
         if (!found.row || !found.row.active) return undefined;
-        if (!isOther(job, bean, found) && differences(bean, found.row).length === 0) return undefined;
+        if (isOther(job, bean, found)) {
+            copy(job, bean, found); // a check in flight is none of the new monitor's
+            return undefined;
+        }
+        if (differences(bean, found.row).length === 0) return undefined;
         if (before !== "checking" && bean.heartbeatInterval === timer && stateOf(bean) === before) {
             await give(job, bean, found);
             return undefined;
@@ -1035,18 +1070,14 @@ async function readMonitor(bean) {
             ? read("SELECT id FROM stat_minutely WHERE id = ? AND monitor_id = ?", [minute.id, id])
             : [minute],
     ]);
-    return { row, links, status: last ? last.status : undefined, statisticsGone: kept.length === 0 };
+    const status = last ? last.status : undefined;
+    return { row, links, status, statisticsGone: kept.length === 0 };
 }
 
 /** Whether the row under this id belongs to another monitor than the bean. */
 function isOther(job, bean, { row, statisticsGone }) {
-    const created = recordedOr(bean, "created_date");
+    const created = plain(bean[keyOf("created_date")]);
     return job.replaced.has(bean.id) || statisticsGone || created !== plain(row.created_date);
-}
-
-function recordedOr(bean, column) {
-    const value = recorded(bean, keyOf(column));
-    return value === undefined ? plain(bean[keyOf(column)]) : value;
 }
 
 /** Copy the row now; then beat at once, where that uses up nothing. */
@@ -1091,7 +1122,7 @@ function copy(job, bean, found) {
     job.replaced.delete(bean.id);
     if (other) forgetStatistics(bean.id);
     if (!waits && (other || bean.type !== row.type)) {
-        beginAnew(bean, row);
+        beginAnew(bean, row, other);
         return null;
     }
     const held = (column) => plain(bean[keyOf(column)]);
@@ -1108,12 +1139,44 @@ function copy(job, bean, found) {
 }
 
 /** Another monitor under this id, or another kind of check: stop the old bean, start a new one. */
-function beginAnew(bean, row) {
+function beginAnew(bean, row, other) {
+    const beats = mayBeatAfterStop(bean);
     dropped.add(bean);
     stopBean(bean);
+    if (other && beats) disown(bean, true);
     const successor = kuma.R.convertToBean("monitor", Object.assign({}, row));
-    kuma.server.monitorList[bean.id] = successor;
+    kuma.server.monitorList[row.id] = successor;
     begin(successor);
+}
+
+/** Whether stop() leaves something: a check in flight, or 1.x's timer of a first push. */
+function mayBeatAfterStop(bean) {
+    return begun.has(bean) && !bean.isStop && !isArmed(bean);
+}
+
+/**
+ * Let what a stopped bean still checks come to nothing: its monitor is gone.
+ *
+ * The beat would be stored as the first one of another monitor under the same id, or break a
+ * reference; its alert would go to that monitor's receivers.
+ */
+function disown(bean, hasSuccessor) {
+    const id = bean.id;
+    const now = kuma.R.isoDateTimeMillis(kuma.dayjs.utc());
+    bean.id = NOBODY;
+    const end = watchStores((row) => {
+        if (row.monitor_id === NOBODY) return true; // its statistics
+        if (row.monitor_id !== id) return false;
+        return !hasSuccessor || (row.getType() === "heartbeat" && row.time < now);
+    });
+    const timer = setTimeout(end, LONGEST_DISOWNED);
+    timer.unref();
+    atEndOfCheck(bean, () => {
+        bean.prometheus.remove(); // the end of its check has set its metrics again
+        forgetStatistics(NOBODY);
+        clearTimeout(timer);
+        end();
+    });
 }
 
 /** Beat now with the new values. The wait for it ends after a while in any case. */
@@ -1165,10 +1228,10 @@ function knowLabels(tags) {
 
 /** Move the series of a running monitor to its new labels, with their values. */
 function relabel(bean, links) {
-    const old = bean.prometheus;
-    if (!old) return false;
-    const next = new kuma.Prometheus(bean, links);
-    const [from, to] = [old.monitorLabelValues, next.monitorLabelValues];
+    const metrics = bean.prometheus;
+    if (!metrics) return false;
+    const from = metrics.monitorLabelValues;
+    const to = new kuma.Prometheus(bean, links).monitorLabelValues;
     if (JSON.stringify(from) === JSON.stringify(to)) return false;
     for (const gauge of gauges()) {
         for (const window of WINDOWS) {
@@ -1180,7 +1243,7 @@ function relabel(bean, links) {
             gauge.set(Object.assign({}, to, window), series.value);
         }
     }
-    bean.prometheus = next;
+    metrics.monitorLabelValues = to; // the same object: the end of a check may be awaited on it
     return true;
 }
 
@@ -1193,8 +1256,7 @@ async function reconcileLabels(job, links) {
     let seen = 0;
     for (const bean of Object.values(kuma.server.monitorList)) {
         if (++seen % PAGE === 0) await new Promise(setImmediate);
-        // while it is checking, the end of the check may be awaited on its prometheus object
-        if (bean.isStop || stateOf(bean) === "checking") continue;
+        if (bean.isStop) continue;
         if (relabel(bean, linksOf.get(bean.id) || [])) job.note("labels", bean.id);
     }
 }
@@ -1204,24 +1266,24 @@ async function reconcileLabels(job, links) {
 const LISTS = ["Notification", "Proxy", "DockerHost", "APIKey"];
 const LISTS_OF_2 = ["RemoteBrowser"];
 
-/** Send what a log-in sends, to the rooms with somebody in them. */
-async function tellTabs(job) {
+let telling = Promise.resolve(); // one after another, in the order of the reconciles
+
+/** Send what a log-in sends, to the rooms with somebody in them. Does not wait for it. */
+function tellTabs(job) {
     const sockets = [...kuma.server.io.sockets.sockets.values()].filter((socket) => socket.userID);
-    const users = new Set(sockets.map((socket) => socket.userID));
+    const users = [...new Set(sockets.map((socket) => socket.userID))];
     const { changed, started, stopped, labels, settings } = job.ended;
     const ids = [...new Set([...changed, ...started, ...stopped, ...labels, ...job.ids])];
-    try {
+    const tell = async () => {
         for (const userID of users) {
             await tellLists(userID);
             await tellMonitors(userID, ids);
         }
-        if (settings.size > 0) {
-            for (const socket of sockets) await kuma.client.sendInfo(socket);
-        }
-        job.tabs = users.size;
-    } catch (error) {
-        // pages that were not told show the old lists until they are loaded again; no more
-    }
+        if (settings.size > 0) for (const socket of sockets) await kuma.client.sendInfo(socket);
+    };
+    // a page that could not be told shows the old lists until it is loaded again; no more
+    telling = telling.then(tell).catch(() => undefined);
+    job.tabs = users.length;
 }
 
 async function tellLists(userID) {
@@ -1238,8 +1300,9 @@ async function tellMonitors(userID, ids) {
     const room = { userID, emit: () => undefined };
     const server = kuma.server;
     if (ids.length === 0) return;
-    // 1.x has the whole list only; it costs 13 queries a monitor
-    if (ids.length > 30 || !isFunction(server, "sendUpdateMonitorIntoList")) {
+    const all = Object.keys(server.monitorList).length;
+    // each monitor costs some queries; 1.x can send the whole list only
+    if (2 * ids.length > all + 20 || !isFunction(server, "sendUpdateMonitorIntoList")) {
         await server.sendMonitorList(room);
         return;
     }
@@ -1312,19 +1375,23 @@ function digestOf(bean, row, changed) {
 /* ------------------------------------------------------------------ fast start */
 
 const SLOW_STARTERS = ["real-browser", "docker"]; // a browser each, a daemon beside us
-let queue = []; // beans to begin
+const queue = []; // {bean, host} to begin
 let pacing = false;
+let startupQueued = false;
 let starts = []; // {at, host} of the last second, by whomever
 
-function mayBeginEarly(bean) {
-    return stateOf(bean) === "waits" && !SLOW_STARTERS.includes(bean.type);
+/** At the first start of all: begin the others at a pace of our own. Kuma finds them begun. */
+function beginStartupEarly() {
+    if (!FAST_START || startupQueued) return;
+    startupQueued = true;
+    const waiting = Object.values(kuma.server.monitorList).filter(stillWaits);
+    beginTheRest(waiting.filter((bean) => !SLOW_STARTERS.includes(bean.type)));
 }
 
 /** Begin beans at a pace that neither targets nor this process mind. Returns at once. */
 function beginTheRest(beans) {
-    if (beans.length === 0) return;
-    queue = [...new Set(queue.concat(beans))];
-    if (pacing) return;
+    for (const bean of beans) queue.push({ bean, host: hostOf(bean) });
+    if (pacing || queue.length === 0) return;
     pacing = true;
     beginOneByOne()
         .catch(() => undefined)
@@ -1334,34 +1401,36 @@ function beginTheRest(beans) {
 }
 
 async function beginOneByOne() {
-    for (;;) {
+    while (queue.length > 0 && !stopping) {
         const before = Date.now();
         await pause(20);
         const late = Date.now() - before - 20;
         // Kuma is busy: leave it twice the time that it was late
         if (late > 30) await pause(Math.min(2 * late, 5e3));
-        queue = queue.filter(stillWaits);
-        if (queue.length === 0 || stopping) return;
-        const next = queue.find(mayBeginNow);
-        if (next) await begin(next);
+        const next = takeNext();
+        if (next && stillWaits(next)) await begin(next);
     }
 }
 
 function stillWaits(bean) {
-    return kuma.server.monitorList[bean.id] === bean && stateOf(bean) === "waits" && !dropped.has(bean);
+    const listed = kuma.server.monitorList[bean.id] === bean;
+    return listed && stateOf(bean) === "waits" && !dropped.has(bean);
 }
 
 function noteStart(bean) {
-    starts.push({ at: Date.now(), host: hostOf(bean) });
+    const now = Date.now();
+    starts = starts.filter(({ at }) => at > now - 1000);
+    starts.push({ at: now, host: hostOf(bean) });
 }
 
-/** Whether the last second has room for this one, all over and for its host. */
-function mayBeginNow(bean) {
+/** Take the first bean for which the last second has room: all over, and for its host. */
+function takeNext() {
     starts = starts.filter(({ at }) => at > Date.now() - 1000);
-    if (starts.length >= STARTS_A_SECOND) return false;
-    const host = hostOf(bean);
-    const same = starts.filter((start) => start.host === host).length;
-    return host === null || same < STARTS_A_SECOND_AND_HOST;
+    if (starts.length >= STARTS_A_SECOND) return null;
+    const busy = (host) =>
+        starts.filter((start) => start.host === host).length >= STARTS_A_SECOND_AND_HOST;
+    const at = queue.findIndex(({ host }) => host === null || !busy(host));
+    return at < 0 ? null : queue.splice(at, 1)[0].bean;
 }
 
 /** Whom a check talks to; null for one that talks to nobody. */
@@ -1403,7 +1472,7 @@ function hello() {
             version: kuma.version || null,
             pid: process.pid,
             begun: begunAt,
-            phase: phase(),
+            phase: attempt(phase) || "loading",
         },
         progressOfStart(),
         { missing: [...missing].sort(), needs_setup: needsSetup, database, fast_start: FAST_START },
@@ -1424,7 +1493,8 @@ async function answer(request, tell) {
     for (const name of Object.keys(request)) {
         if (name === "id" || name === "do") continue;
         const allowed = Object.prototype.hasOwnProperty.call(verb.members, name);
-        if (!allowed || !verb.members[name](request[name])) throw new Refusal(`bad member: ${verbatim(name)}`);
+        if (allowed && verb.members[name](request[name])) continue;
+        throw new Refusal(`bad member: ${verbatim(name)}`);
     }
     return verb.answer(request, tell);
 }
@@ -1447,7 +1517,7 @@ async function serve(connection, request) {
     } catch (error) {
         // the words of any other error may hold a row's content
         const known = error instanceof Refusal;
-        say({ ok: false, error: known ? error.message : "Kuma's database did not answer" });
+        say({ ok: false, error: known ? error.message : "it failed inside Kuma" });
     }
 }
 
@@ -1490,6 +1560,8 @@ function bind(at) {
     const mask = process.umask(0o177); // 0600: whoever may open it can read kuma.db anyway
     try {
         server.listen(at);
+    } catch (error) {
+        complain(error.code);
     } finally {
         process.umask(mask);
     }

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from replicator_kuma.base.errors import KumaError
+from replicator_kuma.base.folders import Folder
 
 FILE = Path(__file__).with_name("agent.cjs")
 """The agent. Node ends at once if a file that it is to load is missing."""
@@ -31,3 +35,35 @@ def node_options(before: str, file: Path) -> str:
     """NODE_OPTIONS with the agent added; node takes a quoted value with escapes."""
     quoted = str(file).replace("\\", "\\\\").replace('"', '\\"')
     return f'{before} --require "{quoted}"'.strip()
+
+
+def digest() -> str:
+    """SHA-256 of the agent's file in this package; raises KumaError."""
+    return hashlib.sha256(_read()).hexdigest()
+
+
+def install(folder: Path) -> Path:
+    """Put the agent's file into a folder, which may be missing; its path there. Raises KumaError.
+
+    It takes its place by a rename: node may be reading the file that is there.
+    """
+    content = _read()
+    try:
+        with Folder.open(Path("/")) as root, root.make(str(folder).lstrip("/"), 0o755) as made:
+            made.write(FILE.name, lambda file: file.write(content), 0o644)
+    except OSError as error:
+        raise KumaError(
+            f"cannot put the agent's file into {folder}: {error.strerror}",
+            hint="Is the folder writable for this user, and is there room?",
+        ) from error
+    return folder / FILE.name
+
+
+def _read() -> bytes:
+    try:
+        return FILE.read_bytes()
+    except OSError as error:
+        raise KumaError(
+            f"the agent's file {FILE} cannot be read: {error.strerror}",
+            hint="Install replicator-kuma again.",
+        ) from error

@@ -164,7 +164,7 @@ class ResticRepository:
         output = self._run(arguments.init(), deadline)
         created = output.ended.succeeded
         if not created and not re.search(r"config.* already (exists|init)", output.ended.stderr):
-            raise self._failure("create the repository", output, deadline).error
+            raise self._failure("create the repository", output.ended, deadline).error
         self._retry(lambda: self._open_config(deadline), deadline)
         return created
 
@@ -185,7 +185,7 @@ class ResticRepository:
         deadline = Deadline(self._timeouts.publish)
         output = self._exclusive("publish", backup, deadline, self._timeouts.lock, folder)
         if not output.ended.succeeded:
-            raise self._failure("publish", output, deadline).error
+            raise self._failure("publish", output.ended, deadline).error
 
     def _exclusive(
         self,
@@ -205,7 +205,7 @@ class ResticRepository:
             output = self._run(call, deadline, cwd)
             if output.ended.succeeded:
                 return output
-            error = self._failure(what, output, deadline).error
+            error = self._failure(what, output.ended, deadline).error
             if isinstance(error, Interrupted):
                 raise error
             if not isinstance(error, RepositoryLocked):
@@ -261,7 +261,7 @@ class ResticRepository:
                 broken = error
             # Only restic's exit code shows whether the archive is complete.
             ended = child.finish()
-        failure = None if ended.succeeded else self._classified(what, ended, deadline)
+        failure = None if ended.succeeded else self._failure(what, ended, deadline)
         if taken is not None and failure is None:
             failure = self._lost(what, snapshot, taken, deadline)
         if failure is not None:
@@ -281,12 +281,12 @@ class ResticRepository:
         ended = self._run(arguments.names(snapshot.id, self._cache), deadline).ended
         if ended.succeeded or ended.stopped is Stop.FLOOD:
             return None  # all trees can be read: the manifest decides
-        return self._classified(what, ended, deadline)
+        return self._failure(what, ended, deadline)
 
     def _list(self, fleet: str, deadline: Deadline) -> list[dict[str, Any]]:
         output = self._run(arguments.listing(fleet, self._cache), deadline)
         if not output.ended.succeeded:
-            raise self._failure("list snapshots", output, deadline)
+            raise self._failure("list snapshots", output.ended, deadline)
         if failure := partial_listing(output.ended.stderr, self._mask, self._where):
             raise failure
         try:
@@ -301,7 +301,7 @@ class ResticRepository:
     def _open_config(self, deadline: Deadline) -> None:
         output = self._run(arguments.config(self._cache), deadline)
         if not output.ended.succeeded:
-            raise self._failure("open the repository", output, deadline)
+            raise self._failure("open the repository", output.ended, deadline)
         self._answered = True
 
     @contextlib.contextmanager
@@ -355,7 +355,7 @@ class ResticRepository:
             deadline = Deadline(self._timeouts.version)
             output = self._run(arguments.version(), deadline)
             if not output.ended.succeeded:
-                raise self._failure("restic version", output, deadline).error
+                raise self._failure("restic version", output.ended, deadline).error
             found = arguments.parse_version(output.stdout.decode("utf-8", "replace"))
             if found is None:
                 raise ResticMissing(f"{self._binary} is not restic: it tells no version")
@@ -407,10 +407,7 @@ class ResticRepository:
     def _run(self, call: Sequence[str], deadline: Deadline, cwd: Path | None = None) -> Output:
         return capture(self._start(call, deadline, cwd), _OUTPUT_LIMIT)
 
-    def _failure(self, what: str, output: Output, deadline: Deadline) -> Failure:
-        return self._classified(what, output.ended, deadline)
-
-    def _classified(self, what: str, ended: Ended, deadline: Deadline) -> Failure:
+    def _failure(self, what: str, ended: Ended, deadline: Deadline) -> Failure:
         return classify(what, ended, deadline.seconds, self._mask, self._where)
 
     def _retry(self, call: Callable[[], _T], deadline: Deadline) -> _T:

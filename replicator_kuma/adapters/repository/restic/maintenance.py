@@ -72,7 +72,7 @@ class KeptRepository(ResticRepository):
             if _refused(output):
                 break
             if not output.ended.succeeded:
-                raise self._failure("forget snapshots", output, deadline).error
+                raise self._failure("forget snapshots", output.ended, deadline).error
         there = {snapshot.id for snapshot in self.snapshots(fleet)} if asked else set()
         return [name for name in asked if name in there]
 
@@ -83,7 +83,7 @@ class KeptRepository(ResticRepository):
             return True
         if _refused(output):
             return False
-        raise self._failure("prune", output, deadline).error
+        raise self._failure("prune", output.ended, deadline).error
 
     def check(self, part: int, parts: int) -> None:
         deadline = Deadline(CHECK_TIMEOUT)
@@ -93,13 +93,13 @@ class KeptRepository(ResticRepository):
             return
         if reason := _damage(output):
             raise RepositoryDamaged(f"check the repository: {self._mask(reason)}")
-        raise self._failure("check the repository", output, deadline).error
+        raise self._failure("check the repository", output.ended, deadline).error
 
     def size(self) -> int:
         deadline = Deadline(SIZE_TIMEOUT)
         output = self._run(arguments.stats(self._cache), deadline)
         if not output.ended.succeeded:
-            raise self._failure("measure the repository", output, deadline).error
+            raise self._failure("measure the repository", output.ended, deadline).error
         try:
             return int(json.loads(output.stdout)["total_size"])
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError):

@@ -194,6 +194,17 @@ def test_a_late_answer(there: Listener, agent: Agent, monkeypatch: pytest.Monkey
     assert time.monotonic() - began < 3
 
 
+def test_a_reconcile_has_an_end(
+    there: Listener, agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "LONGEST", 0.3)
+    there.answer = there.silence
+    began = time.monotonic()
+    with pytest.raises(AgentError, match="has not answered for"):
+        agent.reconcile()
+    assert time.monotonic() - began < 3
+
+
 def test_a_process_that_hangs_in_a_reconcile(
     there: Listener, agent: Agent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
