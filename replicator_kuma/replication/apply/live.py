@@ -54,13 +54,8 @@ def apply(instance: Instance, planned: Planned, mark: SnapshotRef) -> bool:
     or with the new rows in place if Kuma does not take them; and what `restart.apply` raises.
     """
     choice = choose(instance)
-<<<<<<< HEAD
-    judged = choice.hello is not None and instance.way is Way.AUTO
-    if judged and (why := _too_long(instance, planned)):
-=======
     restarts = instance.way is Way.AUTO and instance.kuma.manages
-    if choice.hello is not None and restarts and (why := _too_long(planned)):
->>>>>>> live
+    if choice.hello is not None and restarts and (why := _too_long(instance, planned)):
         log.info("Kuma is restarted for this change: %s", why)
         choice = Choice(why_not=why)
     if choice.hello is None:

@@ -10,11 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-<<<<<<< HEAD
-from replicator_kuma.adapters.database import Reader
-=======
-from replicator_kuma.adapters.database import Store
->>>>>>> live
+from replicator_kuma.adapters.database import Reader, Store
 from replicator_kuma.adapters.database.db_config import Login
 from replicator_kuma.adapters.database.mariadb.connection import (
     CONNECT_TIMEOUT,
