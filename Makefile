@@ -52,7 +52,7 @@ soak: tools ## each death, 2,000 faults, the model, then minutes of edits, kills
 	REPLICATOR_TEST_INTERLEAVINGS=100000 $(PY) -m pytest -q tests/model -n $(WORKERS) --timeout=3000
 	$(PY) -m scripts.soak $(SOAK_ARGS)
 
-bench: tools ## measure dump, apply and idle checks at four sizes
+bench: tools ## measure dump, apply and idle checks at five sizes
 	$(PY) -m scripts.bench $(BENCH_ARGS)
 
 demo: tools ## run a real leader and a real replica and show an edit arrive

@@ -1,4 +1,4 @@
-"""`make bench`: dumps, applies and checks at four sizes, as times, ratios and peak memory.
+"""`make bench`: dumps, applies and checks at five sizes, as times, ratios and peak memory.
 
     make bench BENCH_ARGS='--sizes 100,1000 --only dump,idle'
     make bench BENCH_ARGS='--kuma'
@@ -29,11 +29,16 @@ from scripts.bench_measures import MEASURES, Figures
 from tests.support.mariadb import program
 from tests.support.tools import ToolMissingError, kuma_dir, kuma_version, other_kumas
 
-SIZES = (100, 1_000, 10_000, 180_000)
+SIZES = (100, 300, 1_000, 10_000, 180_000)
 OUTAGE = "kuma"
 ENGINES = "mariadb"
 LIVE = "live"
-MODULES = {**dict.fromkeys(MEASURES, "scripts.bench_measures"), ENGINES: "scripts.bench_mariadb"}
+LOCK = "lock"
+MODULES = {
+    **dict.fromkeys(MEASURES, "scripts.bench_measures"),
+    LOCK: "scripts.bench_lock",
+    ENGINES: "scripts.bench_mariadb",
+}
 """where each measure is"""
 
 Results = Mapping[int, Mapping[str, Figures]]
@@ -76,6 +81,13 @@ LINES = (
     Line("  of it restic", "change", "publish restic"),
     Line("one changed row: apply", "change", "apply"),
     Line("  of it restic", "change", "apply restic"),
+    Line("write lock of a live apply: one row", LOCK, "row"),
+    Line("  a bare transaction", LOCK, "row control"),
+    Line("  slowest heartbeat beside it", LOCK, "row beat"),
+    Line("  the same for 100 rows", LOCK, "rows"),
+    Line("  a bare transaction", LOCK, "rows control"),
+    Line("  slowest heartbeat beside it", LOCK, "rows beat"),
+    Line("  slowest heartbeat, nothing else", LOCK, "beat control"),
     Line("leader's check, files unchanged", "idle", "unchanged"),
     Line("leader's check after a heartbeat", "idle", "heartbeat"),
     Line("replica's check", "idle", "poll"),
@@ -132,6 +144,11 @@ TARGETS = (
     Target("first apply", "apply", "apply", 4.0, 10_000),
     Target("first apply", "apply", "apply", 60.0, 180_000),
     Target("one changed row, applied", "change", "apply", 1.5, 10_000),
+    *(
+        Target(f"write lock of a live apply, {rows}", LOCK, name, seconds, size)
+        for size, seconds in ((300, 0.05), (1_000, 0.1), (10_000, 0.5))
+        for rows, name in (("one row", "row"), ("100 rows", "rows"))
+    ),
     Target("check, files unchanged", "idle", "unchanged", 0.010),
     Target("first apply, SQLite to MariaDB", ENGINES, "first", 15.0, 10_000),
     Target("first apply, MariaDB to SQLite", ENGINES, "back", 15.0, 10_000),

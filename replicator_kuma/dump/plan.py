@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -118,6 +118,8 @@ class Plan:
     base: str
     """``base`` is the digest of the tables before the plan, ``target`` the one after it"""
     target: str
+    held: Mapping[str, tuple[Change, ...]] | None = field(default=None, repr=False)
+    """all changes by table, if they are in memory (`hold`)"""
 
     @property
     def empty(self) -> bool:
@@ -133,8 +135,15 @@ class Plan:
         """Rows to write or delete."""
         return sum(table.counts.real + table.counts.moved for table in self.tables)
 
+    def hold(self) -> Plan:
+        """The same plan in memory: who goes through it reads and parses no file again."""
+        return replace(self, held={t.name: tuple(self.changes(t)) for t in self.tables})
+
     def changes(self, table: TablePlan, *ops: str) -> Iterator[Change]:
         """A table's changes whose operation is one of ``ops`` (none: all), in key order."""
+        if self.held is not None:
+            yield from (c for c in self.held[table.name] if not ops or c.op in ops)
+            return
         path = self.folder / f"{table.name}.jsonl"
         if not path.exists():
             return

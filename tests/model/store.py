@@ -74,6 +74,7 @@ class TinyStore:
     embedded = outlives_us = shows_processes = lenient = False
     schema = SCHEMA
     quieten = None
+    unchanged = frozenset[str]()
 
     def __init__(self, disk: Disk, point: Point) -> None:
         self.disk = disk
@@ -94,7 +95,7 @@ class TinyStore:
         yield reader
 
     @contextlib.contextmanager
-    def write(self) -> Iterator[TinyStore]:
+    def write(self, look: object = None, monitors: object = None) -> Iterator[TinyStore]:
         with self.read() as writer:
             yield writer
             self.point("commit")

@@ -77,6 +77,10 @@ class Reader(Protocol):
 class Writer(Reader, Protocol):
     """One write transaction: committed if the block ends without an error, else rolled back."""
 
+    @property
+    def unchanged(self) -> Collection[str]:
+        """Tables that nobody can have written since ``look`` of `Store.write` was called."""
+
     def sweep(self, select: Select) -> int:
         """Delete rows and empty references that `rows` leaves out; returns the number of rows."""
 
@@ -141,8 +145,20 @@ class Store(Protocol):
     def read(self) -> AbstractContextManager[Reader]:
         """One consistent read; never blocks Kuma, never writes."""
 
-    def write(self) -> AbstractContextManager[Writer]:
-        """One transaction; rolled back when the block raises."""
+    def write(
+        self,
+        look: Callable[[Reader], object] | None = None,
+        monitors: Collection[int] | None = None,
+    ) -> AbstractContextManager[Writer]:
+        """One transaction; rolled back when the block raises.
+
+        ``look`` reads what the block relies on. It is called right before the transaction, while
+        others may write, if the engine can prove later what they have not written
+        (`Writer.unchanged`). What it raises is raised on.
+
+        ``monitors``: the block changes the rows of no others. An engine that locks rows then lets
+        Kuma write heartbeats of all others meanwhile.
+        """
 
     def exists(self) -> bool:
         """Whether there is a database at all (an empty data directory has none)."""

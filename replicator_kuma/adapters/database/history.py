@@ -2,19 +2,27 @@
 
 On a server it works in slices. One statement over a whole fleet's history would exceed the
 timeout of a silent connection, and each retry would be an outage that fails in the same way.
+
+`purge` runs beside Kuma. So its transactions are short, and it pauses after each: a writer that
+finds SQLite locked looks again after a while, and would find the next transaction.
 """
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable
 
-from replicator_kuma.adapters.database import Row
+from replicator_kuma.adapters.database import Reader, Row
 from replicator_kuma.adapters.database.sql import MONITOR_LINKS, chunks
 from replicator_kuma.dump.catalog import HISTORY
 
-PURGE_ROWS = 2_000
-"""Rows a transaction of `purge`: well under 500 ms, so that Kuma's HTTP does not wait."""
+FEWEST, MOST = 50, 10_000
+"""Rows that a transaction of `purge` deletes: it starts with few, and finds what fits."""
+FAST, SLOW = 0.010, 0.025
+"""Seconds of such a transaction: below it may delete more, above it has to delete fewer."""
+_PAUSE = 2.0
+"""The pause after a transaction of `purge`, in its own lengths."""
 SLICE = 10_000
 """Rows a statement: half a second or so."""
 _IDS = 500
@@ -33,11 +41,13 @@ class History(ABC):
         ask: Callable[[str], list[Row]],
         run: Callable[[str, str], int],
         there: Collection[str],
+        sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         """``run`` runs a statement that changes a table, and returns the number of rows.
 
-        ``there``: the existing tables.
+        ``there``: the existing tables. ``sleep`` is called between transactions of `purge`.
         """
+        self._sleep, self._most = sleep, FEWEST
         self._ask, self._run, self._there = ask, run, there
         self._tables = [table for table in HISTORY if table in there]
 
@@ -98,12 +108,22 @@ class History(ABC):
         for (monitor,) in lost:
             # checked again in each transaction: Kuma may have made a monitor with this id
             alone = f"NOT EXISTS (SELECT 1 FROM monitor WHERE id = {int(monitor)})"
-            sql = self.some(table, f"monitor_id = {int(monitor)} AND {alone}", PURGE_ROWS)
-            rows = PURGE_ROWS
-            while rows == PURGE_ROWS:
-                rows = self._run(sql, table)
+            which = f"monitor_id = {int(monitor)} AND {alone}"
+            rows = most = 1
+            while rows >= most:
+                most, began = self._most, time.monotonic()
+                rows = self._run(self.some(table, which, most), table)
                 gone += rows
+                self._pace(time.monotonic() - began, full=rows == most)
         return gone
+
+    def _pace(self, took: float, *, full: bool) -> None:
+        """Let others write, and choose the size of the next transaction."""
+        if took > SLOW:
+            self._most = max(FEWEST, self._most // 2)
+        elif took < FAST and full:
+            self._most = min(MOST, self._most * 3 // 2)
+        self._sleep(_PAUSE * took)
 
     def _monitors(self, ids: Iterable[int]) -> set[int]:
         """The ids among these that belong to monitors."""
@@ -131,6 +151,15 @@ class History(ABC):
         sql = f"{change} WHERE monitor_id = {monitor}{self.limit}"
         while self._run(sql, table) == SLICE and self.limit:
             pass
+
+
+def rows_of(reader: Reader, monitors: Collection[int]) -> int:
+    """How many rows of history these monitors have."""
+    if not monitors:
+        return 0
+    where = f"WHERE monitor_id IN ({_listed(monitors)})"
+    there = [table for table in HISTORY if table in reader.schema.tables]
+    return sum(reader.query(f"SELECT count(*) FROM {table} {where}")[0][0] for table in there)
 
 
 def _listed(ids: Iterable[int]) -> str:

@@ -10,16 +10,21 @@ import logging
 import time
 from collections.abc import Collection
 
+from replicator_kuma.adapters.database.history import rows_of
 from replicator_kuma.adapters.kuma.agent.client import AgentError, AgentHangs, Hello
 from replicator_kuma.base.effects import effect
-from replicator_kuma.base.errors import KumaRunning
+from replicator_kuma.base.errors import DatabaseError, KumaRunning
 from replicator_kuma.base.times import lasting
 from replicator_kuma.dump.plan import Plan
 from replicator_kuma.replication.apply import begin, failed_attempts, restart
 from replicator_kuma.replication.apply.choose import Choice, choose, not_live, restart_due
 from replicator_kuma.replication.apply.confirm import confirm
 from replicator_kuma.replication.apply.prepare import Planned
-from replicator_kuma.replication.apply.transaction import carry_out
+from replicator_kuma.replication.apply.transaction import (
+    READ_BACK_ROWS,
+    carry_out,
+    changed_since,
+)
 from replicator_kuma.replication.instance import Instance, Way
 from replicator_kuma.replication.state import transitions
 from replicator_kuma.replication.state.records import LiveApply, SnapshotRef
@@ -28,10 +33,14 @@ CALLS = 2
 """how often the agent is asked until memory equals the rows; then Kuma is restarted"""
 LOCK = 0.5
 """the most seconds for which Kuma's requests may wait for our transaction"""
-_PER_ROW = 60e-6
-"""seconds in the transaction for each changed row: written, and read back"""
-_PER_LIVE_ROW = 40e-6
-"""seconds in the transaction for each row that is compared again"""
+_PER_ROW = 250e-6
+"""seconds in the transaction for each changed row: compared, written, read back"""
+_PER_REFERENCE = 1e-6
+"""seconds for each row whose references are looked up"""
+_PER_HASHED = 30e-6
+"""seconds for each row if all are hashed, since a trigger could change any"""
+_PER_BEAT = 25e-6
+"""seconds for each row of history that is set aside, since another monitor gets its id"""
 _HINTS = 200
 """monitors that are named to the agent to be done first"""
 
@@ -46,7 +55,7 @@ def apply(instance: Instance, planned: Planned, mark: SnapshotRef) -> bool:
     """
     choice = choose(instance)
     restarts = instance.way is Way.AUTO and instance.kuma.manages
-    if choice.hello is not None and restarts and (why := _too_long(planned)):
+    if choice.hello is not None and restarts and (why := _too_long(instance, planned)):
         log.info("Kuma is restarted for this change: %s", why)
         choice = Choice(why_not=why)
     if choice.hello is None:
@@ -67,11 +76,13 @@ def apply(instance: Instance, planned: Planned, mark: SnapshotRef) -> bool:
 
     try:
         note(planned)
-        carry_out(instance, planned, note)
+        planned = carry_out(instance, planned, note)
     except BaseException:
         begin.drop_unwritten(instance)
         raise
-    return _take_over(instance, choice.hello, planned.plan)
+    went_on = _take_over(instance, choice.hello, planned.plan)
+    _look_again(instance, planned)
+    return went_on
 
 
 def _around_a_restart(
@@ -172,13 +183,39 @@ def _restart(instance: Instance, choice: Choice) -> None:
     restart.restart_on_new_rows(instance, stop=True)
 
 
-def _too_long(planned: Planned) -> str:
-    """Why a plan would hold Kuma's database for too long, in words; "" if it would not."""
+def _look_again(instance: Instance, planned: Planned) -> None:
+    """Say what another program has changed beside an apply. Never raises."""
+    try:
+        raced = changed_since(instance, planned)
+    except DatabaseError as error:
+        log.debug("the rows cannot be compared after the apply: %s", error)
+        return
+    if raced:
+        log.warning(
+            "another program changed rows of %s beside this apply: the next cycle compares them",
+            ", ".join(raced),
+        )
+
+
+def _too_long(instance: Instance, planned: Planned) -> str:
+    """Why a plan would hold Kuma's database for too long, in words; "" if it would not.
+
+    Raises DatabaseErrors.
+    """
+    todo = planned.plan
     rows = sum(entry.rows for entry in planned.live.manifest.tables.values())
-    seconds = planned.plan.size * _PER_ROW + rows * _PER_LIVE_ROW
+    monitors = [table for table in todo.tables if table.name == "monitor"]
+    replaced = [int(change.key) for table in monitors for change in todo.changes(table, "*")]
+    with instance.store.read() as reader:
+        beats = rows_of(reader, replaced)
+        hashed = rows if reader.triggers() or todo.size > READ_BACK_ROWS else 0
+    seconds = (
+        todo.size * _PER_ROW + rows * _PER_REFERENCE + hashed * _PER_HASHED + beats * _PER_BEAT
+    )
     if seconds <= LOCK:
         return ""
-    return f"writing {planned.plan.size} rows would hold its database for {lasting(seconds)}"
+    what = f"{todo.size} rows" + (f" and moving {beats} of history" if beats else "")
+    return f"writing {what} would hold its database for {lasting(seconds)}"
 
 
 def _hints(todo: Plan | None) -> tuple[list[int], list[int]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from replicator_kuma.adapters.database import ADDED, Reader, Writer, named_triggers
@@ -27,7 +27,10 @@ from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.state import transitions
 
 READ_BACK_ROWS = 2_000
-"""Up to this many changed rows are read back one by one; for more, all tables are hashed."""
+"""Up to this many changed rows are held in memory, compared and read back one by one.
+
+For more, all tables are hashed after they were written.
+"""
 _CHUNK = 400
 _TRIES = 3
 _HINT = f"Kuma was not stopped for it. {ADDED}"
@@ -39,10 +42,11 @@ class _Changed(Exception):
     """The live rows are no longer those of the plan."""
 
 
-def carry_out(instance: Instance, planned: Planned, note: Callable[[Planned], None]) -> None:
+def carry_out(instance: Instance, planned: Planned, note: Callable[[Planned], None]) -> Planned:
     """Write a noted plan and put its files in place; plan again if rows changed meanwhile.
 
-    ``note`` is called with each new plan. Raises DatabaseError, SnapshotRefused, StateError.
+    ``note`` is called with each new plan; the last one is returned. Raises DatabaseError,
+    SnapshotRefused, StateError.
     """
     for _ in range(_TRIES):
         try:
@@ -53,16 +57,31 @@ def carry_out(instance: Instance, planned: Planned, note: Callable[[Planned], No
             note(planned)
         else:
             staging.finish(instance.data_dir, planned.plan.files)
-            return
+            return planned
     raise DatabaseLocked("Kuma's rows changed all the time while they were compared")
 
 
 def _write(instance: Instance, planned: Planned) -> None:
     """Read the rows again, write, read back, commit: one transaction. Raises _Changed.
 
-    If the database's files prove that nobody has written since, the rows are not read again.
+    Kuma's requests wait for as long as the transaction holds the database. So the rows are read
+    again right before it, and in it only tables that may have been written since. If the
+    database's fingerprint proves that nobody has written, no row is read again.
     """
-    todo, opened = planned.plan, False
+    opened, few = False, planned.plan.size <= READ_BACK_ROWS
+    todo = planned.plan.hold() if few else planned.plan
+    rows, known = planned.live.manifest, planned.observation.fingerprint
+    dangling = {found.table for found in planned.observation.dangling}
+
+    def look(reader: Reader) -> None:
+        if known and reader.fingerprint() == known:
+            return
+        for name in rows.tables:
+            if reader.dangling(select(reader.schema, name)):
+                dangling.add(name)
+        if not _same(rows, reader, rows.tables):
+            raise _Changed
+
     pending = instance.state.load().applying.pending
     assert pending is not None
     # before the lock: Kuma's requests wait for as long as we hold it
@@ -70,14 +89,15 @@ def _write(instance: Instance, planned: Planned) -> None:
     effect("writing noted")
     try:
         effect("opening the transaction")
-        with instance.store.write() as writer:
+        with instance.store.write(look, _monitors(todo) if few else None) as writer:
             opened = True
-            before = planned.observation.fingerprint
-            untouched = before and writer.fingerprint() == before
-            if planned.observation.dangling or not untouched:
-                for name in planned.live.manifest.tables:
+            again = set(rows.tables).difference(writer.unchanged)
+            if again and known and writer.fingerprint() == known:
+                again.clear()
+            for name in rows.tables:
+                if name in again or name in dangling:
                     writer.sweep(select(writer.schema, name))
-            if not untouched and not _same(planned.live.manifest, writer):
+            if not _same(rows, writer, again) or (few and not _holds_old(writer, todo)):
                 raise _Changed
             execute(writer, todo, back=pending.rollback)
             verify(writer, todo, planned.wanted.manifest)
@@ -87,17 +107,35 @@ def _write(instance: Instance, planned: Planned) -> None:
         raise
 
 
-def _same(planned: Manifest, writer: Reader) -> bool:
-    """Whether the live rows are still those of the plan.
+def _monitors(todo: Plan) -> list[int]:
+    """The monitors whose rows a plan changes."""
+    tables = (t for t in todo.tables if t.name == "monitor")
+    return [int(change.key) for table in tables for change in todo.changes(table)]
+
+
+def _same(planned: Manifest, reader: Reader, tables: Iterable[str]) -> bool:
+    """Whether the live rows of these tables are still those of the plan.
 
     Compares the ids of rows without a key; ignores runtime columns of other rows.
     """
-    entries, _named = write_tables(None, writer, planned.tables)
+    entries, _named = write_tables(None, reader, tables)
     return all(
-        entries[name].sha256 == entry.sha256
-        and (entries[name].runtime == entry.runtime or not TABLES[name].unkeyed)
-        for name, entry in planned.tables.items()
+        entry.sha256 == planned.tables[name].sha256
+        and (entry.runtime == planned.tables[name].runtime or not TABLES[name].unkeyed)
+        for name, entry in entries.items()
     )
+
+
+def changed_since(instance: Instance, planned: Planned) -> list[str]:
+    """The tables that are no longer as `carry_out` has left them. Raises DatabaseErrors.
+
+    It has compared, written and read back in one transaction. So what differs is another program's
+    whole edit beside it or after it, and is left to the next cycle.
+    """
+    wanted = planned.wanted.manifest.tables
+    with instance.store.read() as reader:
+        entries, _named = write_tables(None, reader, planned.live.manifest.tables)
+    return [name for name, entry in entries.items() if entry.sha256 != wanted[name].sha256]
 
 
 def rehearse(instance: Instance, planned: Planned) -> None:
@@ -123,7 +161,8 @@ def rehearse(instance: Instance, planned: Planned) -> None:
         raise unusable("cannot make a copy to try the changes on", error) from error
     except (DatabaseError, SnapshotRefused) as error:
         with instance.store.read() as reader:
-            unchanged = _same(planned.live.manifest, reader)
+            rows = planned.live.manifest
+            unchanged = _same(rows, reader, rows.tables)
             names = ", ".join(named_triggers(reader)[:5])
         if not unchanged:
             log.debug("the rows changed meanwhile: what was tried proves nothing: %s", error)
@@ -206,21 +245,36 @@ def _takes_rows(table: TablePlan) -> bool:
     return bool(table.counts.deleted or table.counts.replaced or table.counts.moved)
 
 
+def _holds_old(writer: Writer, todo: Plan) -> bool:
+    """Whether the rows that the plan changes are those from which it was made.
+
+    What was written since they were read is known by other means; this does not rely on them.
+    """
+    for table in todo.tables:
+        old = {c.key: c.old for c in todo.changes(table) if c.old is not None}
+        absent = [c.key for c in todo.changes(table, "+", "=+") if c.key not in old]
+        if not _are(writer, table, old, absent):
+            return False
+    return True
+
+
 def _reads_back(writer: Writer, todo: Plan, table: TablePlan) -> bool:
-    if not table.counts.real and not table.counts.moved:
-        return True
+    new = {c.key: _written(c) for c in todo.changes(table) if c.new is not None}
+    return _are(writer, table, new, [c.key for c in todo.changes(table) if c.key not in new])
+
+
+def _are(
+    writer: Writer, table: TablePlan, rows: Mapping[Any, tuple[Any, ...]], absent: Iterable[Any]
+) -> bool:
+    """Whether a table holds these rows (by key; as many columns as given) and no absent key."""
     chosen = select(writer.schema, table.name)
-    wanted = {c.key: _written(c) for c in todo.changes(table) if c.new is not None}
-    gone = [c.key for c in todo.changes(table) if c.new is None and c.key not in wanted]
-    keys = [*wanted, *gone]
     id_at = chosen.columns.index("key" if table.name == "setting" else "id")
-    found = {}
+    encode, keys, found = values.encode, [*rows, *absent], dict[Any, bytes]()
     for start in range(0, len(keys), _CHUNK):
         for row in writer.rows(chosen, keys[start : start + _CHUNK]):
-            length = len(wanted.get(row[id_at], row))
-            found[row[id_at]] = row[:length]
-    encode = values.encode
-    return {k: encode(v) for k, v in found.items()} == {k: encode(v) for k, v in wanted.items()}
+            length = len(rows.get(row[id_at], row))
+            found[row[id_at]] = encode(row[:length])
+    return found == {key: encode(row) for key, row in rows.items()}
 
 
 def _written(change: Change) -> tuple[Any, ...]:

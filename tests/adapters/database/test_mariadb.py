@@ -277,6 +277,24 @@ def test_a_write_holds_each_monitor_from_its_begin(
         assert cursor.execute(beat) == 1
 
 
+def test_a_write_to_some_monitors_lets_heartbeats_of_others_in(
+    store: MariadbStore, database: Database
+) -> None:
+    """Also while it compares all rows, which it does by reading them."""
+    beat = "INSERT INTO heartbeat (monitor_id, status, time) VALUES (%s, 1, '2025-01-01')"
+    with closing(database.connect()) as kuma, kuma.cursor() as cursor:
+        cursor.execute("SET innodb_lock_wait_timeout = 1")
+        with store.write(monitors=[3]) as writer:
+            writer.fingerprint()
+            assert len(rows(writer, "monitor")) == 12
+            writer.upsert("monitor", ("id", "name"), (), [(3, "new")])
+            assert cursor.execute(beat, (4,)) == 1
+            with pytest.raises(pymysql.err.OperationalError, match="1205"):
+                cursor.execute(beat, (3,))
+        assert cursor.execute(beat, (3,)) == 1
+    assert database.query("SELECT name FROM monitor WHERE id = 3") == [("new",)]
+
+
 def test_tables_that_change_while_they_are_read(store: MariadbStore, database: Database) -> None:
     with store.read() as reader:
         assert reader.count("monitor") == 12

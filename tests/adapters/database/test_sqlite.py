@@ -17,6 +17,7 @@ import pytest
 from replicator_kuma.adapters.database import history
 from replicator_kuma.adapters.database.sqlite import store as module
 from replicator_kuma.adapters.database.sqlite.store import SqliteStore
+from replicator_kuma.adapters.database.sqlite.writer import SqliteHistory
 from replicator_kuma.base.errors import DatabaseError, DatabaseLocked, DatabaseMissing
 from replicator_kuma.dump.catalog import HISTORY
 from replicator_kuma.dump.select import select
@@ -261,7 +262,8 @@ def test_purge_in_batches(
     store: SqliteStore, database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No transaction is so long that Kuma's HTTP has to wait for it."""
-    monkeypatch.setattr(history, "PURGE_ROWS", 3)
+    monkeypatch.setattr(history, "FEWEST", 3)
+    monkeypatch.setattr(history, "MOST", 3)
     beat = "INSERT INTO heartbeat (monitor_id, status, time) VALUES (5, 1, '2025')"
     edit(database, *[beat] * 16, "DELETE FROM monitor WHERE id IN (5, 6)")
     others = query(database, "SELECT count(*) FROM heartbeat WHERE monitor_id NOT IN (5, 6)")
@@ -278,6 +280,35 @@ def test_purge_in_batches(
     deleting = [s for s in statements if s.startswith("DELETE FROM heartbeat")]
     assert len(deleting) == 7 + 2  # 20 rows of the one, 4 of the other
     assert query(database, "SELECT count(*) FROM heartbeat") == others
+
+
+@pytest.mark.parametrize("speed", [200, 20_000, 2_000_000])
+def test_a_purge_holds_the_database_for_short_times_and_pauses_between(
+    speed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``speed``: rows a second that this disk deletes; then it becomes a tenth of that."""
+    now, left, held, free = 0.0, 300_000, list[float](), list[float]()
+
+    def run(sql: str, table: str) -> int:
+        nonlocal now, left
+        rows = min(int(sql.rpartition(" ")[2].rstrip(")")), left)
+        left -= rows
+        slow = 10 if table == "heartbeat" and left < 150_000 else 1
+        held.append(0.001 + rows * slow / speed)
+        now += held[-1]
+        return rows
+
+    def ask(sql: str) -> list[tuple[int]]:
+        return [(7,)] if "FROM heartbeat" in sql else []
+
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    there = {"monitor", "heartbeat"}
+    assert SqliteHistory(ask, run, there, free.append).purge() == 300_000
+    fewest = 0.001 + history.FEWEST * 10 / speed
+    assert sum(seconds > max(0.05, fewest) for seconds in held) <= 3, "it learns at once"
+    assert all(pause >= seconds for pause, seconds in zip(free, held, strict=True))
+    if speed > 20_000:
+        assert len(held) < 500, "it does not take forever"
 
 
 def test_purge_leaves_a_monitor_that_came_meanwhile(

@@ -6,11 +6,11 @@ import contextlib
 import copy
 import dataclasses
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from replicator_kuma.adapters.database import Store
+from replicator_kuma.adapters.database import Reader, Store
 from replicator_kuma.adapters.database.db_config import Login
 from replicator_kuma.adapters.database.mariadb.connection import (
     CONNECT_TIMEOUT,
@@ -111,7 +111,12 @@ class MariadbStore(Store):
             yield MariadbReader(link, self._settings)
 
     @contextlib.contextmanager
-    def write(self) -> Iterator[MariadbWriter]:
+    def write(
+        self,
+        look: Callable[[Reader], object] | None = None,
+        monitors: Collection[int] | None = None,
+    ) -> Iterator[MariadbWriter]:
+        """See `Store.write`; never calls ``look``: InnoDB tells nobody what was written."""
         with self.connect() as link:
             # nobody can change the rows that were read before the commit, not even a running Kuma
             link.run("SET SESSION TRANSACTION ISOLATION LEVEL SERIALIZABLE")
@@ -120,8 +125,13 @@ class MariadbStore(Store):
                 writer = MariadbWriter(link, self._settings)
                 if "monitor" in writer.schema.tables:
                     # Kuma locks a monitor while it writes a heartbeat: to lock monitors after
-                    # heartbeats could be a deadlock, and Kuma would lose the heartbeat
-                    link.value("SELECT sum(id) FROM monitor FORCE INDEX (PRIMARY) FOR UPDATE")
+                    # heartbeats could be a deadlock, and Kuma would lose the heartbeat. To lock
+                    # for writing what we have locked for reading could be one, too.
+                    ids = ", ".join(str(int(i)) for i in monitors or ()) or "NULL"
+                    which = "" if monitors is None else f"WHERE id IN ({ids})"
+                    link.value(
+                        f"SELECT sum(id) FROM monitor FORCE INDEX (PRIMARY) {which} FOR UPDATE"
+                    )
                 effect("transaction begun")
                 yield writer
                 effect("committing")

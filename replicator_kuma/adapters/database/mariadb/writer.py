@@ -41,6 +41,7 @@ class MariadbHistory(History):
 
 class MariadbWriter(MariadbReader, SqlWriter):
     history = MariadbHistory
+    unchanged = frozenset[str]()
 
     def __init__(self, link: Link, settings: frozenset[str]) -> None:
         super().__init__(link, settings)

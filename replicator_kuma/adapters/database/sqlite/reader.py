@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from replicator_kuma.adapters.database.migrations import read_migrations
@@ -76,9 +76,15 @@ class SqliteReader(SqlReader):
         connection: sqlite3.Connection,
         settings: frozenset[str] = SETTINGS,
         fingerprint: str = "",
+        schema: Schema | None = None,
     ) -> None:
-        """``fingerprint``: that of the files before the transaction began."""
-        super().__init__(read_schema(connection, settings))
+        """``fingerprint``: that of the files before the transaction began.
+
+        ``schema``: its tables are as they are; only the migrations are read anew.
+        """
+        super().__init__(
+            read_schema(connection, settings, None if schema is None else schema.tables)
+        )
         self._connection = connection
         self._before = fingerprint
 
@@ -130,32 +136,44 @@ class SqliteReader(SqlReader):
         return self.query("SELECT type, name, sql FROM sqlite_master ORDER BY 1, 2")
 
 
-def read_schema(connection: sqlite3.Connection, settings: frozenset[str] = SETTINGS) -> Schema:
-    """Tables, columns and migrations as they are; raises DatabaseMigrating while they change."""
+def read_schema(
+    connection: sqlite3.Connection,
+    settings: frozenset[str] = SETTINGS,
+    tables: Mapping[str, TableSchema] | None = None,
+) -> Schema:
+    """Tables, columns and migrations as they are; raises DatabaseMigrating while they change.
+
+    ``tables``, if they are known, are not read again.
+    """
+    with explained():
+        known = _read_tables(connection) if tables is None else tables
+        migrations = read_migrations(
+            known, lambda sql: connection.execute(sql).fetchall(), double_quoted
+        )
+    return Schema(known, migrations, settings)
+
+
+def _read_tables(connection: sqlite3.Connection) -> dict[str, TableSchema]:
     from sqlite_utils import Database
 
-    with explained():
-        database = Database(connection, recursive_triggers=False, execute_plugins=False)
-        tables = {}
-        for name in database.table_names():
-            if name.startswith("sqlite_"):
-                continue
-            if name not in TABLES and name not in LOCAL:
-                # not replicated: to read it may need a module or a function that SQLite lacks
-                tables[name] = TableSchema({})
-                continue
-            table = database.table(name)
-            columns = {
-                c.name: Column(c.name, c.type.lower(), bool(c.notnull), c.default_value)
-                for c in table.columns
-            }
-            unique = tuple(
-                tuple(index.columns)
-                for index in table.indexes
-                if index.unique and index.columns and None not in index.columns
-            )
-            tables[name] = TableSchema(columns, unique)
-        migrations = read_migrations(
-            tables, lambda sql: connection.execute(sql).fetchall(), double_quoted
+    database = Database(connection, recursive_triggers=False, execute_plugins=False)
+    tables = {}
+    for name in database.table_names():
+        if name.startswith("sqlite_"):
+            continue
+        if name not in TABLES and name not in LOCAL:
+            # not replicated: to read it may need a module or a function that SQLite lacks
+            tables[name] = TableSchema({})
+            continue
+        table = database.table(name)
+        columns = {
+            c.name: Column(c.name, c.type.lower(), bool(c.notnull), c.default_value)
+            for c in table.columns
+        }
+        unique = tuple(
+            tuple(index.columns)
+            for index in table.indexes
+            if index.unique and index.columns and None not in index.columns
         )
-    return Schema(tables, migrations, settings)
+        tables[name] = TableSchema(columns, unique)
+    return tables

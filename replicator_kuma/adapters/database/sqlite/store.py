@@ -8,12 +8,12 @@ import errno
 import os
 import sqlite3
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 from urllib.parse import quote as url_quote
 
-from replicator_kuma.adapters.database import Account
+from replicator_kuma.adapters.database import Account, Reader
 from replicator_kuma.adapters.database.holders import holders
 from replicator_kuma.adapters.database.sqlite.reader import (
     _NOT_OURS,
@@ -22,6 +22,7 @@ from replicator_kuma.adapters.database.sqlite.reader import (
     explained,
 )
 from replicator_kuma.adapters.database.sqlite.trusted_file import require_open, vouch
+from replicator_kuma.adapters.database.sqlite.wal import pages_of, pages_since, read_log
 from replicator_kuma.adapters.database.sqlite.writer import SqliteHistory, SqliteWriter
 from replicator_kuma.base.effects import effect
 from replicator_kuma.base.errors import (
@@ -30,7 +31,7 @@ from replicator_kuma.base.errors import (
     DatabaseMissing,
 )
 from replicator_kuma.base.processes import Process
-from replicator_kuma.dump.catalog import SETTINGS
+from replicator_kuma.dump.catalog import SETTINGS, TABLES
 from replicator_kuma.dump.transform.represent import Representation
 
 BUSY_TIMEOUT = 5.0
@@ -152,7 +153,11 @@ class SqliteStore:
         raise AssertionError("unreachable")
 
     @contextlib.contextmanager
-    def write(self) -> Iterator[SqliteWriter]:
+    def write(
+        self,
+        look: Callable[[Reader], object] | None = None,
+        monitors: Collection[int] | None = None,
+    ) -> Iterator[SqliteWriter]:
         connection = self.connect()
         try:
             with explained():
@@ -161,10 +166,9 @@ class SqliteStore:
                 # commit instead. The setting cannot be changed inside a transaction.
                 connection.execute("PRAGMA foreign_keys = OFF")
                 connection.execute("PRAGMA synchronous = FULL")
-                connection.execute("BEGIN IMMEDIATE")
+                writer = self._begin(connection, look)
             try:
-                effect("transaction begun")
-                yield SqliteWriter(connection, self._settings, self.fingerprint)
+                yield writer
                 effect("committing")
                 with explained():
                     connection.execute("COMMIT")
@@ -175,6 +179,40 @@ class SqliteStore:
         finally:
             connection.close()
         effect("committed")
+
+    def _begin(
+        self, connection: sqlite3.Connection, look: Callable[[Reader], object] | None
+    ) -> SqliteWriter:
+        """Begin the transaction, and prove by the log which tables are as ``look`` saw them.
+
+        The read of ``look`` stays open until then. So the log can begin anew only where that read
+        saw all of it, and everything that is written after the read is in the log at the end.
+        """
+        plain = connection.execute("PRAGMA journal_mode").fetchone() != ("wal",)
+        if look is None or plain:
+            connection.execute("BEGIN IMMEDIATE")
+            effect("transaction begun")
+            return SqliteWriter(connection, self._settings, self.fingerprint)
+        before = read_log(self.file)
+        # Whoever was committing has ended when this lock is ours. So the read sees every frame of
+        # `before`, except frames that nobody will ever commit.
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("ROLLBACK")
+        with contextlib.closing(self._readable()) as reading:
+            # the fingerprint of this instant, not of one before: the log may have begun anew since
+            reader = SqliteReader(reading, self._settings, self.fingerprint())
+            look(reader)
+            pages, version = pages_of(reading, TABLES), _schema_version(reading)
+            effect("taking the lock")
+            connection.execute("BEGIN IMMEDIATE")
+            effect("transaction begun")
+            if pages is None or _schema_version(connection) != version:
+                return SqliteWriter(connection, self._settings, self.fingerprint)
+            changed = {pages.get(page) for page in pages_since(before, read_log(self.file))}
+            unchanged = frozenset(TABLES) - changed
+            return SqliteWriter(
+                connection, self._settings, self.fingerprint, reader.schema, unchanged
+            )
 
     def in_use(self) -> bool:
         """Whether another process has the database open.
@@ -241,6 +279,8 @@ class SqliteStore:
             return connection.execute(sql).rowcount
 
         with contextlib.closing(self.connect()) as connection, explained():
+            # as Kuma has it: no wait for the disk with the lock held
+            connection.execute("PRAGMA synchronous = NORMAL")
             tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
             there = {name for (name,) in tables}
             return SqliteHistory(lambda sql: connection.execute(sql).fetchall(), run, there).purge()
@@ -272,3 +312,8 @@ class SqliteStore:
         from replicator_kuma.adapters.database.sqlite.scratch import quieten
 
         return quieten(self.path, self.connect)
+
+
+def _schema_version(connection: sqlite3.Connection) -> int:
+    """Another one after each change of a definition, and after VACUUM, which moves all pages."""
+    return int(connection.execute("PRAGMA schema_version").fetchone()[0])

@@ -15,6 +15,7 @@ from replicator_kuma.adapters.database.reader import SqlWriter
 from replicator_kuma.adapters.database.sql import chunks, double_quoted
 from replicator_kuma.adapters.database.sqlite.reader import SqliteReader, explained
 from replicator_kuma.base.errors import DatabaseError, SnapshotRefused
+from replicator_kuma.dump.schema import Schema
 from replicator_kuma.dump.values import is_plain
 
 _ROWS = 32
@@ -65,10 +66,14 @@ class SqliteWriter(SqliteReader, SqlWriter):
         connection: sqlite3.Connection,
         settings: frozenset[str],
         fingerprint: Callable[[], str],
+        schema: Schema | None = None,
+        unchanged: frozenset[str] = frozenset(),
     ) -> None:
-        super().__init__(connection, settings)
+        """``schema``: see `SqliteReader`; ``unchanged``: see `Writer`."""
+        super().__init__(connection, settings, schema=schema)
         self._token = secrets.token_hex(8)
         self._fingerprint = fingerprint
+        self.unchanged = unchanged
 
     def fingerprint(self) -> str:
         return self._fingerprint()  # the files': nobody else can write them now
