@@ -73,7 +73,7 @@ class Leader(Side):
         return self
 
     def __exit__(self, *_error: object) -> None:
-        """Its Kuma runs no more."""
+        end(self)  # a test may have started it
 
     def edit(self, *statements: str | tuple[str, Any]) -> None:
         """Change its rows, in one transaction."""
