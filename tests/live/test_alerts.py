@@ -1,12 +1,14 @@
 """What an edit of a monitor must not do to its alerts, retries and resends.
 
 Each on a monitor whose checks are quick, and where it can be told apart also on one whose checks
-take longer than its interval: Kuma sets its timer to 1 ms, and a check is nearly always in flight.
+take longer than its interval: 2.x then sets its timer to 1 ms, and a check is nearly always in
+flight.
 """
 
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from functools import partial
 from itertools import pairwise
 
@@ -109,6 +111,24 @@ def test_a_check_in_flight_that_turns_alerts_once(watched: Watched, interval: in
         monitor.wait(UP if status == 200 else DOWN)
     assert monitor.alerts == [DOWN, UP]
     assert [b["status"] for b in monitor.beats if b["important"]] == [UP, DOWN, UP]
+
+
+def test_the_values_of_two_rows_never_meet_in_one_check(watched: Watched) -> None:
+    """Upside down is asked at a check's begin and at its end: a change between them alerts."""
+    monitor = Monitor(watched, interval=20)
+    monitor.wait(UP)
+    dead = watched.path()
+    watched.web.answers[dead] = (500, 0.0)
+    monitor.answer(200, 3)
+    watched.kuma.update(monitor.id, description="beat")
+    watched.kuma.settled(ids=[monitor.id])
+    wait_until(lambda: len(monitor.checks()) == 2, "a check in flight")
+    watched.kuma.update(monitor.id, upside_down=1, url=watched.url(dead))
+    watched.kuma.settled(ids=[monitor.id])
+    wait_until(lambda: watched.web.times(dead), "a check of the new row")
+    beats = watched.kuma.wait_beats(monitor.id, 3)
+    assert [b["status"] for b in beats] == [UP] * 3
+    assert monitor.alerts == []
 
 
 def test_edits_use_up_no_retry(watched: Watched) -> None:
@@ -228,6 +248,10 @@ def test_another_monitor_under_the_same_id_begins_anew(watched: Watched, slow: b
     path = watched.path()
     row = watched.row(path, id=monitor.id, name="another", created_date="2020-02-02 02:02:02")
     history = [t["name"] for t in kuma.query("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    if slow:
+        monitor.wait_asked()
+        time.sleep(0.1)  # Kuma notes its beat's time before it asks
+    now = datetime.now(UTC).isoformat(sep=" ", timespec="milliseconds")[:23]
     kuma.execute(
         *(
             (f"DELETE FROM {table} WHERE monitor_id = ?", [monitor.id])
@@ -243,6 +267,8 @@ def test_another_monitor_under_the_same_id_begins_anew(watched: Watched, slow: b
     wait_until(lambda: watched.web.times(path), "its first beat")
     others = [b for b in kuma.wait_beats(monitor.id, 2) if b["important"]]
     assert len(others) == 1, "the first one"
+    first = min(str(beat["time"]) for beat in kuma.wait_beats(monitor.id, 3))
+    assert first >= now, "no check of the old monitor"
     if "stat_minutely" in history:
         (sums,) = kuma.query(
             "SELECT sum(up + down) AS beats FROM stat_minutely WHERE monitor_id = ?", monitor.id

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from replicator_kuma.base.errors import DatabaseLocked
 from tests.e2e.two_kumas import kuma_pid
 from tests.support import databases
 from tests.support.kuma_server import KumaClient
@@ -167,31 +168,34 @@ def test_rows_of_nobody_a_second_factor_and_no_log_in_at_all(
     asks(target, "/of-nobody-2")
 
 
-def test_kuma_s_own_edits_of_the_same_rows(fleet: LiveFleet, target: Target) -> None:
-    """A hundred edits on a page while applies come: neither fails, and the rows win."""
-    done, ended = 0, threading.Event()
+def test_a_person_edits_what_is_applied(fleet: LiveFleet, target: Target) -> None:
+    """A hundred edits on a page while applies come: the rows win in the end.
+
+    An apply gives up where rows change each time that it looks: the next one comes.
+    """
+    edits, ended = 0, threading.Event()
 
     def edit_on_the_page() -> None:
-        nonlocal done
+        nonlocal edits
         with closing(fleet.replica.page()) as page:
-            while not ended.is_set():
-                page.edit_monitor(1, description=f"edit {done}", **ALLOWED)
-                done += 1
+            while not ended.wait(0.1):
+                page.edit_monitor(1, description=f"edit {edits}", **ALLOWED)
+                edits += 1
 
+    pid, applies, number = kuma_pid(fleet.replica), 0, 0
     thread = threading.Thread(target=edit_on_the_page)
-    pid = kuma_pid(fleet.replica)
     thread.start()
     try:
-        for number in range(100):
+        while edits < 100 or applies < 5:
+            number += 1
             fleet.leader.edit(url(target, f"/raced-{number}"))
             fleet.leader.publish()
-            fleet.replica.command("restore", "--now")
-            if done > 100 and number > 3:
-                break
+            done = fleet.replica.command("restore", "--now", check=False)
+            assert done.returncode in (0, DatabaseLocked.exit_code), done.stderr
+            applies += done.returncode == 0
     finally:
         ended.set()
         thread.join(60)
-    assert done > 100
     fleet.replica.command("restore", "--now")  # the page may have written the last
     assert fleet.replica.json("restore", "--now")["outcome"] == "nothing"
     assert kuma_pid(fleet.replica) == pid
@@ -204,7 +208,7 @@ def test_kuma_s_own_edits_of_the_same_rows(fleet: LiveFleet, target: Target) -> 
 
 def test_an_apply_while_kuma_starts(fleet: LiveFleet, target: Target) -> None:
     """Kuma starts one monitor after another: what it has not reached begins with the new values."""
-    ids = [add(fleet.leader, target, f"start-{number}") for number in range(15)]
+    ids = [add(fleet.leader, target, f"start-{number}") for number in range(40)]
     fleet.apply()
     assert fleet.replica.stop() == 0
     edited, paused, gone = ids[-1], ids[-2], ids[-3]
@@ -221,7 +225,9 @@ def test_an_apply_while_kuma_starts(fleet: LiveFleet, target: Target) -> None:
     assert agent(fleet.replica).hello().phase == "starting"
     all_begun(fleet.replica)
     asks(target, "/start-edited")
-    assert not {f"/start-{n}" for n in (12, 13, 14)} & target.asked
+    assert not {f"/start-{n}" for n in (37, 38, 39)} & target.asked
+    fleet.leader.edit("DELETE FROM monitor WHERE name LIKE 'start-%'")
+    fleet.apply()
 
 
 def test_a_leader_s_rollback_to_a_time(fleet: LiveFleet, target: Target) -> None:

@@ -43,6 +43,10 @@ QUICK_ONE_IN: dict[str, int] = {
     "tests/live/test_alerts.py": 12,
     "tests/live/test_doctored.py": 9,
     # minutes of a real Kuma or of memory; test_two_kumas.py stays
+    "tests/live/test_fleet_of_three.py": 0,
+    "tests/live/test_kills.py": 0,
+    "tests/live/test_matrix.py": 0,
+    "tests/live/test_ways.py": 0,
     "tests/live/test_races.py": 0,
     "tests/live/test_startup.py": 0,
     "tests/e2e/test_beside_a_reader.py": 0,
