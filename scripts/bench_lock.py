@@ -2,7 +2,7 @@
 
 `python -m scripts.bench_lock lock FOLDER MONITORS RUNS` goes on from what the measure `prepare`
 left in FOLDER. A second process stands for Kuma: it stores 50 heartbeats a second, and tells how
-long the slowest took. The control is the shortest transaction that writes the same rows.
+long each took. The control is the shortest transaction that writes the same rows.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ import select, sqlite3, sys, time
 link = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=5)
 link.execute("PRAGMA synchronous = NORMAL")
 print(link.execute("SELECT count(*) FROM user").fetchone()[0], flush=True)
-due, worst, number = time.monotonic(), 0.0, 0
+due, took, number = time.monotonic(), [], 0
 while not select.select([sys.stdin], [], [], max(0, due - time.monotonic()))[0]:
     began, number = time.monotonic(), number + 1
     link.execute(
@@ -44,9 +44,23 @@ while not select.select([sys.stdin], [], [], max(0, due - time.monotonic()))[0]:
         " VALUES (?, 1, 'OK', '2026-11-21 00:00:00', 7, 60)",
         (number % int(sys.argv[2]) + 1,),
     )
-    worst, due = max(worst, time.monotonic() - began), due + 0.02
-print(worst)
+    took.append(time.monotonic() - began)
+    due += 0.02
+print(*took)
 """
+
+
+@contextmanager
+def heartbeats(database: Path, monitors: int) -> Iterator[list[float]]:
+    """The second process, for the block; then the list has the seconds of each heartbeat."""
+    command = [sys.executable, "-c", _KUMA, str(database), str(monitors)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+        took = list[float]()
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield took
+        took += map(float, process.communicate("")[0].split())
 
 
 class Locked:
@@ -56,8 +70,6 @@ class Locked:
         self.bench, self.number = bench, 0
         self.here, self.other = self._instance("locked"), self._instance("wanted")
         self.database = self.here.data_dir / "kuma.db"
-        self.worst = 0.0
-        """how long the slowest heartbeat took in the last `heartbeats`, in seconds"""
 
     def _instance(self, name: str) -> Instance:
         folder = self.bench.folder / name
@@ -66,31 +78,24 @@ class Locked:
         shutil.copyfile(self.bench.folder / "leader" / "kuma.db", folder / "kuma.db")
         return make_instance(folder, self.bench.repository, name=name)
 
-    @contextmanager
-    def heartbeats(self) -> Iterator[None]:
-        """The second process, for the block."""
-        command = [sys.executable, "-c", _KUMA, str(self.database), str(self.bench.monitors)]
-        pipe = subprocess.PIPE
-        with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
-            assert process.stdout is not None
-            process.stdout.readline()
-            yield
-            self.worst = float(process.communicate("")[0])
+    def apply(self, rows: int) -> tuple[float, float]:
+        """An apply that changes so many rows: the time between BEGIN and the end of COMMIT.
 
-    def apply(self, rows: int) -> float:
-        """The seconds between BEGIN and the end of COMMIT of an apply that changes so many rows."""
+        In seconds by the clock, and of this process's CPU: on a busy machine that says more.
+        """
         planned = self._plan(rows)
         mark = SnapshotRef(Position(1, self.number), "digest", "writer")
         first = begin.first_pending(self.here, planned.plan, mark, restart=False, unread=True)
         begin.note(self.here, planned, first, stops=False)
-        at = dict[str, float]()
-        hook = set_hook(lambda step: at.update({step: time.perf_counter()}))
+        at = dict[str, tuple[float, float]]()
+        hook = set_hook(lambda step: at.update({step: (time.perf_counter(), time.process_time())}))
         try:
             carry_out(self.here, planned, lambda _again: None)
         finally:
             set_hook(hook)
         confirm(self.here)
-        return at["committed"] - at["transaction begun"]
+        (begun, cpu), (ended, cpu_then) = at["transaction begun"], at["committed"]
+        return ended - begun, cpu_then - cpu
 
     def _plan(self, rows: int) -> Planned:
         self.number += 1
@@ -113,15 +118,15 @@ class Locked:
 def lock(bench: Bench, runs: int) -> Figures:
     """One row and a hundred, each beside its control."""
     locked, figures = Locked(bench), Figures()
-    with locked.heartbeats():
+    with heartbeats(locked.database, bench.monitors) as beats:
         time.sleep(2)
-    figures["beat control"] = locked.worst
+    figures["beat control"] = max(beats)
     for name, rows in (("row", 1), ("rows", ROWS)):
-        with locked.heartbeats():
-            pairs = [(locked.apply(rows), locked.plain(rows)) for _run in range(runs)]
-        ours, plain = zip(*pairs, strict=True)
-        figures[name], figures[f"{name} control"] = map(statistics.median, (ours, plain))
-        figures[f"{name} beat"] = locked.worst
+        with heartbeats(locked.database, bench.monitors) as beats:
+            found = [(*locked.apply(rows), locked.plain(rows)) for _run in range(runs)]
+        for figure, times in zip(("", " CPU", " control"), zip(*found, strict=True), strict=True):
+            figures[name + figure] = statistics.median(times)
+        figures[f"{name} beat"] = max(beats)
     return figures
 
 

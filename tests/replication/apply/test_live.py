@@ -19,7 +19,7 @@ from replicator_kuma.replication.instance import CycleResult, Outcome, Run, Way
 from replicator_kuma.replication.replica.cycle import cycle
 from replicator_kuma.replication.restart_cooldown import Cooldown
 from replicator_kuma.replication.state.records import LiveOff
-from tests.support import cycles
+from tests.support import cycles, databases
 from tests.support.cycles import go_back, lead
 from tests.support.fleet import Fleet, assert_at_rest
 from tests.support.memory_agent import VERSION
@@ -146,6 +146,34 @@ def test_a_plan_that_would_hold_the_database_is_followed_by_a_restart(
     assert "Kuma is restarted for this change: writing 1 rows would hold its database" in (
         caplog.text
     )
+
+
+def test_a_long_history_that_would_be_set_aside_is_followed_by_a_restart(
+    fleet: Fleet, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The id of a monitor becomes another's: its 30,000 heartbeats would be moved in the lock."""
+    many = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 30000) "
+    beat = "INSERT INTO heartbeat (monitor_id, status, time) SELECT 5, 1, i FROM n"
+    databases.edit(fleet.replica_db, many + beat)
+    cycles.delete_monitor(fleet.leader_db, 5)
+    cycles.add_monitor(fleet.leader_db, 5)
+    edit(fleet, "three")
+    with caplog.at_level(logging.INFO):
+        assert LIVE not in follow(fleet).sentence
+    assert "rows and moving 30002 of history would hold its database for 0.8 s" in caplog.text
+    assert_at_rest(fleet.replica)
+
+
+def test_a_trigger_that_has_all_rows_read_in_the_lock_counts(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "_PER_HASHED", live.LOCK)
+    assert follow(fleet).sentence.endswith(LIVE)
+    edit(fleet, "three")
+    databases.edit(
+        fleet.replica_db, "CREATE TRIGGER harmless AFTER DELETE ON proxy BEGIN SELECT 1; END"
+    )
+    assert LIVE not in follow(fleet).sentence
 
 
 def test_why_not_is_said_once(fleet: Fleet, caplog: pytest.LogCaptureFixture) -> None:
