@@ -157,8 +157,8 @@ def refusal(kuma: LiveKuma) -> str:
     return ""
 
 
-def test_a_fast_start_is_fast_and_no_herd(tmp_path: Path, kuma_folder: Path) -> None:
-    """At most 12 a second over all, and two a second and host; long before Kuma's own pace ends."""
+def test_a_fast_start_ends_long_before_kuma_s_own(tmp_path: Path, kuma_folder: Path) -> None:
+    """Its pace is that of many new monitors in test_agent.py."""
     with closing(Web()) as web:
         with LiveKuma(tmp_path) as kuma:
             watched = Watched(kuma, web)
@@ -179,9 +179,5 @@ def test_a_fast_start_is_fast_and_no_herd(tmp_path: Path, kuma_folder: Path) -> 
             }
             assert set(begun) == {*made, slow}
             late = begun.pop(slow)
-            assert max(begun.values()) - min(begun.values()) > 1.5, "30 at 12 a second"
-            for host in range(5):
-                times = [begun[monitor] for monitor in made[host::5]]
-                assert max(times) - min(times) > 1.5, "6 at two a second"
             assert late - max(begun.values()) > 5, "Kuma's own pace brings it last"
             assert kuma.settled()["any"] == 0

@@ -969,7 +969,7 @@ function stopWhatIsNotActive(job, found, rows) {
         if (beats) disown(bean, false);
     }
     for (const id of Object.keys(kuma.statistics.list).map(Number)) {
-        if (!rows.has(id) && !list[id]) forgetStatistics(id);
+        if (!rows.has(id) && !list[id] && id !== NOBODY) forgetStatistics(id);
     }
     // a paused monitor that is another one now
     for (const id of job.replaced) if (rows.get(id) === false) forgetStatistics(id);
@@ -977,20 +977,32 @@ function stopWhatIsNotActive(job, found, rows) {
 
 /** Begin monitors that have an active row and no running bean. */
 async function startWhatIsNew(job, ids) {
-    const list = kuma.server.monitorList;
-    const later = [];
-    for (const id of ids) {
-        const [row] = await read("SELECT * FROM monitor WHERE id = ? AND active = 1", [id]);
-        if (!row || (list[id] && !list[id].isStop)) continue;
-        const bean = kuma.R.convertToBean("monitor", row);
-        forgetStatistics(id); // they may be another monitor's; they are read anew
-        job.replaced.delete(id);
-        list[id] = bean;
-        job.note("started", id);
-        if (ids.length > STARTS_AT_ONCE) later.push(bean);
-        else await begin(bean);
+    const fresh = [];
+    for (let at = 0; at < ids.length; at += PAGE) {
+        const some = ids.slice(at, at + PAGE);
+        const marks = some.map(() => "?").join(", ");
+        const sql = `SELECT * FROM monitor WHERE active = 1 AND id IN (${marks})`;
+        for (const row of await read(sql, some)) {
+            const bean = enlist(row);
+            if (!bean) continue;
+            fresh.push(bean);
+            job.replaced.delete(bean.id);
+            job.note("started", bean.id);
+        }
     }
-    beginTheRest(later);
+    // all monitors of a fleet at once would be a herd
+    if (fresh.length > STARTS_AT_ONCE) beginTheRest(fresh);
+    else await Promise.all(fresh.map(begin));
+}
+
+/** Put a new bean for a row into Kuma's list; null if a bean runs there by now. */
+function enlist(row) {
+    const list = kuma.server.monitorList;
+    if (list[row.id] && !list[row.id].isStop) return null;
+    forgetStatistics(row.id); // they may be another monitor's; they are read anew
+    const bean = kuma.R.convertToBean("monitor", row);
+    list[row.id] = bean;
+    return bean;
 }
 
 async function begin(bean) {
@@ -1154,6 +1166,8 @@ function mayBeatAfterStop(bean) {
     return begun.has(bean) && !bean.isStop && !isArmed(bean);
 }
 
+let disowned = 0; // beans whose last check is in flight
+
 /**
  * Let what a stopped bean still checks come to nothing: its monitor is gone.
  *
@@ -1164,6 +1178,7 @@ function disown(bean, hasSuccessor) {
     const id = bean.id;
     const now = kuma.R.isoDateTimeMillis(kuma.dayjs.utc());
     bean.id = NOBODY;
+    disowned++;
     const end = watchStores((row) => {
         if (row.monitor_id === NOBODY) return true; // its statistics
         if (row.monitor_id !== id) return false;
@@ -1173,7 +1188,7 @@ function disown(bean, hasSuccessor) {
     timer.unref();
     atEndOfCheck(bean, () => {
         bean.prometheus.remove(); // the end of its check has set its metrics again
-        forgetStatistics(NOBODY);
+        if (--disowned === 0) forgetStatistics(NOBODY); // others may be at work with them
         clearTimeout(timer);
         end();
     });
