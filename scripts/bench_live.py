@@ -122,6 +122,11 @@ class Bench:
         self.kuma._run.mkdir(exist_ok=True)
         self.kuma.start()
         self.kuma.wait_phase("ready", deadline=600)
+        wait_until(self._settled, "each monitor has beaten three times", 600, 1.0)
+
+    def _settled(self) -> bool:
+        asked = self.target.asked().values()
+        return len(asked) == self.monitors and all(len(times) > 2 for times in asked)
 
     def _fill(self) -> None:
         quick = QUICK.get(self.monitors, 0)

@@ -18,13 +18,17 @@ import pytest
 
 from replicator_kuma.dump.catalog import TABLES
 from tests.support.live_fleet import LiveFleet
+from tests.support.mariadb import Database, Embedded, Server
 from tests.support.picture import Picture, Target, differences, take
-from tests.support.supervised import KUMA_PASSWORD, USER
-from tests.support.tools import kuma_version
+from tests.support.supervised import KUMA_PASSWORD, USER, Side
+from tests.support.tiers import TIER
+from tests.support.tools import kuma_version, restic_018
 
 pytestmark = [pytest.mark.kuma, pytest.mark.restic, pytest.mark.slow]
 
 OPERATIONS = ("insert", "update", "delete")
+ENGINES = ("sqlite", "mariadb", "embedded") if TIER == "all" else ("sqlite",)
+"""of the replica"""
 KEYS = (f"uk1_{KUMA_PASSWORD}",)
 """an API key holds the id of its row"""
 RUNS = {"interval": 1, "retry_interval": 1, "timeout": 10, "user_id": 1, "type": "http"}
@@ -40,13 +44,24 @@ class Stage:
     restarted: Picture
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=ENGINES)
 def stages(
-    tmp_path_factory: pytest.TempPathFactory, kuma_folder: Path
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, kuma_folder: Path
 ) -> Iterator[Mapping[str, Stage]]:
     """All inserts in one apply, then all updates, then all deletes."""
+    if request.param != "sqlite" and kuma_version(kuma_folder).startswith("1."):
+        pytest.skip("MariaDB is known since 2.0")
     folder = tmp_path_factory.mktemp("matrix")
-    with closing(Target()) as target, LiveFleet(folder, f"{target.url}/base") as fleet:
+    replica = Side(folder, "replica", "RESTORE", restic_018())
+    if request.param == "mariadb":
+        server: Server = request.getfixturevalue("mariadb")
+        database = server.database("live_matrix", replica.data_dir)
+        replica.environment |= database.environment
+        replica.query = database.query
+    elif request.param == "embedded":
+        replica.query = Database(Embedded(replica.data_dir), "kuma", replica.data_dir).query
+        (replica.data_dir / "db-config.json").write_text('{"type": "embedded-mariadb"}')
+    with closing(Target()) as target, LiveFleet(folder, f"{target.url}/base", replica) as fleet:
         yield run(fleet, target)
 
 

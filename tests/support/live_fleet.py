@@ -73,7 +73,7 @@ class Leader(Side):
         return self
 
     def __exit__(self, *_error: object) -> None:
-        """Its Kuma runs no more."""
+        end(self)  # a test may have started it
 
     def edit(self, *statements: str | tuple[str, Any]) -> None:
         """Change its rows, in one transaction."""
@@ -106,6 +106,8 @@ class LiveFleet:
         self.leader = Leader(folder, address)
         self.replica = replica or Side(folder, "replica", "RESTORE", restic_018())
         self.replica.environment |= ENVIRONMENT
+        if (self.replica.data_dir / "db-config.json").exists():
+            self.replica.environment.pop("UPTIME_KUMA_DB_TYPE")  # on the engine that it names
 
     def __enter__(self) -> Self:
         with self.leader, ending(self.replica):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 PROVED = frozenset({"1.23.17", "2.0.0-dev.0", "2.0.2", "2.3.2", "2.5.3"})
-"""Kuma's versions, as its package.json names them; 2.0.0-dev.0 is the build on npm."""
+"""Kuma's versions. 2.0.0-dev.0 is the build on npm; the tag 2.0.2 calls itself 2.0.1."""
 
 LIKE_THEM = frozenset(
     {
