@@ -160,7 +160,7 @@ def test_a_long_history_that_would_be_set_aside_is_followed_by_a_restart(
     edit(fleet, "three")
     with caplog.at_level(logging.INFO):
         assert LIVE not in follow(fleet).sentence
-    assert "rows and moving 30002 of history would hold its database for 0.8 s" in caplog.text
+    assert "rows and moving 30007 of history would hold its database for 0.8 s" in caplog.text
     assert_at_rest(fleet.replica)
 
 
