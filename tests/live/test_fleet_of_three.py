@@ -46,10 +46,9 @@ def sides(tmp_path: Path, target: Target, kuma_folder: Path) -> Iterator[tuple[S
     with Leader(tmp_path, f"{target.url}/1") as leader, ExitStack() as stack:
         leader.edit(f"UPDATE monitor SET interval = {INTERVAL}, retry_interval = {INTERVAL}")
         for number in range(2, MONITORS + 1):
-            address = f"{target.url}/{number}"
-            row = {"name": f"m{number}", "url": address, "type": "http", "timeout": 16}
-            beats = {"interval": INTERVAL, "retry_interval": INTERVAL, "user_id": 1}
-            leader.insert("monitor", id=number, **row, **beats)
+            row = {"id": number, "name": f"m{number}", "url": f"{target.url}/{number}"}
+            often = {"interval": INTERVAL, "retry_interval": INTERVAL, "timeout": 16}
+            leader.insert("monitor", **row, **often, type="http", user_id=1)
         replicas = [Side(tmp_path, f"replica-{n}", "RESTORE", restic_018()) for n in (1, 2)]
         for side in (leader, *replicas):
             side.environment |= ENVIRONMENT | SOON
