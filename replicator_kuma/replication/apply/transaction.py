@@ -58,7 +58,10 @@ def carry_out(instance: Instance, planned: Planned, note: Callable[[Planned], No
         else:
             staging.finish(instance.data_dir, planned.plan.files)
             return planned
-    raise DatabaseLocked("Kuma's rows changed all the time while they were compared")
+    raise DatabaseLocked(
+        "Kuma's rows changed all the time while they were compared",
+        hint="Somebody edits in Kuma without a pause. The next cycle tries it again.",
+    )
 
 
 def _write(instance: Instance, planned: Planned) -> None:

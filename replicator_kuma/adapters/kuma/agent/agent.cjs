@@ -132,6 +132,7 @@ function install() {
     const version = attempt(() => fs.readFileSync(path.join(main, "../../package.json"), "utf8"));
     kuma.version = attempt(() => String(JSON.parse(version).version));
     kuma.zone = process.env.TZ; // Kuma sets it too, later; what the environment says wins for good
+    kuma.guessedZone = new Intl.DateTimeFormat().resolvedOptions().timeZone;
     for (const [name, capability, file, pick] of MODULES) {
         kuma[name] = loaded(kumasRequire, file, pick);
         if (!kuma[name]) missing.add(capability);
@@ -828,13 +829,12 @@ function staleSettings(values) {
     return [...new Set(stale)];
 }
 
-/** The zone that a start would take. One that the environment names wins over the setting. */
+/** The zone that a start would take: the environment's, the setting's, the machine's, or UTC. */
 function zoneWanted(values) {
     const isZone = (zone) =>
         Boolean(zone) && Boolean(attempt(() => new Intl.DateTimeFormat("en", { timeZone: zone })));
     if (isZone(kuma.zone)) return process.env.TZ;
-    const wanted = values.get("serverTimezone");
-    return isZone(wanted) ? wanted : process.env.TZ;
+    return [values.get("serverTimezone"), kuma.guessedZone].find(isZone) || "UTC";
 }
 
 const PEOPLE = "SELECT id, username, password, active, twofa_status FROM `user`";
