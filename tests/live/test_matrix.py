@@ -49,8 +49,9 @@ def stages(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, kuma_folder: Path
 ) -> Iterator[Mapping[str, Stage]]:
     """All inserts in one apply, then all updates, then all deletes."""
-    if request.param != "sqlite" and kuma_version(kuma_folder).startswith("1."):
-        pytest.skip("MariaDB is known since 2.0")
+    version = kuma_version(kuma_folder)
+    if request.param != "sqlite" and (version.startswith("1.") or "dev" in version):
+        pytest.skip("MariaDB is known since 2.0, and npm's build has no room for a port there")
     folder = tmp_path_factory.mktemp("matrix")
     replica = Side(folder, "replica", "RESTORE", restic_018())
     if request.param == "mariadb":
