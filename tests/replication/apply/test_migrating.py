@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,8 +64,8 @@ def sqlite(leader: Instance, replica: Instance, side: str) -> Dying:
     lead(leader)
 
     @contextmanager
-    def dying(store: SqliteStore) -> Iterator[SqliteWriter]:
-        with write(store) as writer:
+    def dying(store: SqliteStore, *given: Any) -> Iterator[SqliteWriter]:
+        with write(store, *given) as writer:
             yield writer
             if side == "old":
                 os._exit(DIED)

@@ -12,11 +12,11 @@ from __future__ import annotations
 import itertools
 import os
 import sqlite3
-import stat
 from collections.abc import Collection
 from pathlib import Path
 
 from replicator_kuma.base.errors import DatabaseError
+from replicator_kuma.base.folders import Folder
 
 _HEADER, _FRAME = 32, 24
 
@@ -29,28 +29,28 @@ def read_log(database: Path) -> Log:
 
     Raises DatabaseError.
     """
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    name = f"{database.name}-wal"
     try:
-        return _read(os.open(f"{database}-wal", flags))
-    except FileNotFoundError:
-        return ()
+        with Folder.open(database.parent) as folder:
+            file = folder.open_regular(name)
+        if file is None:
+            return ()
+        with file:
+            return _read(file.fileno())
     except OSError as error:
         raise DatabaseError(f"cannot read {database}-wal: {error.strerror}") from error
 
 
 def _read(file: int) -> Log:
-    try:
-        header = os.pread(file, _HEADER, 0)
-        if len(header) < _HEADER or not stat.S_ISREG(os.fstat(file).st_mode):
-            return ()
-        step, salts = _FRAME + int.from_bytes(header[8:12]), header[16:24]
-        frames, place = list[bytes](), _HEADER
-        while len(frame := os.pread(file, _FRAME, place)) == _FRAME and frame[8:16] == salts:
-            frames.append(frame)
-            place += step
-        return tuple(frames)
-    finally:
-        os.close(file)
+    header = os.pread(file, _HEADER, 0)
+    if len(header) < _HEADER:
+        return ()
+    step, salts = _FRAME + int.from_bytes(header[8:12]), header[16:24]
+    frames, place = list[bytes](), _HEADER
+    while len(frame := os.pread(file, _FRAME, place)) == _FRAME and frame[8:16] == salts:
+        frames.append(frame)
+        place += step
+    return tuple(frames)
 
 
 def pages_since(before: Log, now: Log) -> set[int]:
