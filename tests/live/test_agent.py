@@ -421,6 +421,19 @@ def test_a_check_in_flight_of_a_deleted_monitor_comes_to_nothing(watched: Watche
     assert len(kuma.errors()) == before, "nor does its beat break a reference"
 
 
+def test_a_monitor_that_comes_back_in_a_check_of_its_old_self_beats(watched: Watched) -> None:
+    kuma, path = watched.kuma, watched.path()
+    watched.web.answers[path] = (200, 6.0)
+    monitor = watched.monitor(path)
+    wait_until(lambda: watched.web.times(path), "a check in flight")
+    kuma.execute(("DELETE FROM monitor WHERE id = ?", [monitor]))
+    kuma.settled(rows=True)
+    kuma.insert("monitor", **watched.row(watched.path(), id=monitor))
+    assert kuma.settled(rows=True)["started"] == [monitor]
+    (beat, *_) = kuma.wait_beats(monitor, 1, 5)
+    assert (beat["status"], beat["important"]) == (1, 1), "the new one's first, not the old one's"
+
+
 def test_a_start_without_a_user_is_told(tmp_path: Path, kuma_folder: Path) -> None:
     """Kuma asks for users once; a user that comes as a row leaves its page asking for set-up."""
     with LiveKuma(tmp_path) as kuma:

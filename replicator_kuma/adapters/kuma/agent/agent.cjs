@@ -966,10 +966,10 @@ function stopWhatIsNotActive(job, found, rows) {
         running.delete(id);
         if (rows.has(id)) continue;
         delete list[id];
-        if (beats) disown(bean, false);
+        if (beats) disown(bean);
     }
     for (const id of Object.keys(kuma.statistics.list).map(Number)) {
-        if (!rows.has(id) && !list[id] && id !== NOBODY) forgetStatistics(id);
+        if (!rows.has(id) && !list[id] && !mayBeCounting(id)) forgetStatistics(id);
     }
     // a paused monitor that is another one now
     for (const id of job.replaced) if (rows.get(id) === false) forgetStatistics(id);
@@ -1155,7 +1155,7 @@ function beginAnew(bean, row, other) {
     const beats = mayBeatAfterStop(bean);
     dropped.add(bean);
     stopBean(bean);
-    if (other && beats) disown(bean, true);
+    if (other && beats) disown(bean);
     const successor = kuma.R.convertToBean("monitor", Object.assign({}, row));
     kuma.server.monitorList[row.id] = successor;
     begin(successor);
@@ -1166,7 +1166,7 @@ function mayBeatAfterStop(bean) {
     return begun.has(bean) && !bean.isStop && !isArmed(bean);
 }
 
-let disowned = 0; // beans whose last check is in flight
+const disowned = new Map(); // bean whose last check is in flight → the id that it had
 
 /**
  * Let what a stopped bean still checks come to nothing: its monitor is gone.
@@ -1174,24 +1174,33 @@ let disowned = 0; // beans whose last check is in flight
  * The beat would be stored as the first one of another monitor under the same id, or break a
  * reference; its alert would go to that monitor's receivers.
  */
-function disown(bean, hasSuccessor) {
+function disown(bean) {
     const id = bean.id;
     const now = kuma.R.isoDateTimeMillis(kuma.dayjs.utc());
+    disowned.set(bean, id);
     bean.id = NOBODY;
-    disowned++;
-    const end = watchStores((row) => {
+    const unwatch = watchStores((row) => {
         if (row.monitor_id === NOBODY) return true; // its statistics
         if (row.monitor_id !== id) return false;
-        return !hasSuccessor || (row.getType() === "heartbeat" && row.time < now);
+        // a monitor that has come under this id since stores rows of its own
+        return row.getType() === "heartbeat" ? row.time < now : !kuma.server.monitorList[id];
     });
-    const timer = setTimeout(end, LONGEST_DISOWNED);
-    timer.unref();
-    atEndOfCheck(bean, () => {
-        bean.prometheus.remove(); // the end of its check has set its metrics again
-        if (--disowned === 0) forgetStatistics(NOBODY); // others may be at work with them
+    const end = () => {
+        unwatch();
         clearTimeout(timer);
-        end();
-    });
+        disowned.delete(bean);
+        bean.prometheus.remove(); // the end of its check has set its metrics again
+        if (disowned.size === 0) forgetStatistics(NOBODY);
+        if (!kuma.server.monitorList[id] && !mayBeCounting(id)) forgetStatistics(id);
+    };
+    const timer = setTimeout(() => attempt(end), LONGEST_DISOWNED);
+    timer.unref();
+    atEndOfCheck(bean, end);
+}
+
+/** Whether a check in flight may wait for the statistics of this id: without them it would fail. */
+function mayBeCounting(id) {
+    return disowned.size > 0 && (id === NOBODY || [...disowned.values()].includes(id));
 }
 
 /** Beat now with the new values. The wait for it ends after a while in any case. */
