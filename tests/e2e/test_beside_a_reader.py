@@ -1,15 +1,27 @@
-"""A real replica whose database another program keeps open: what is no Kuma does not matter."""
+"""A real replica whose database another program keeps open: what is no Kuma does not matter.
+
+Only an apply by a restart asks who has it open (a live one: tests/live/test_sidecar.py).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
+from tests.e2e.conftest import two_kumas
 from tests.e2e.two_kumas import kuma_pid, latest, published_after
 from tests.support.openers import opened
 from tests.support.supervised import Running
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.kuma, pytest.mark.restic]
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory, web: str) -> Iterator[Running]:
+    with two_kumas(tmp_path_factory.mktemp("fleet"), web, REPLICATOR_APPLY="restart") as made:
+        yield made
 
 
 def add(fleet: Running, name: str, web: str) -> str:
