@@ -59,16 +59,17 @@ class Bench:
 
     def first(self, size: int, name: str) -> Figures:
         """What the first look at it gave."""
+        here = self._folder / str(size)
+        if not here.exists():
+            weak_repository.make(here / "repository", password=PASSWORD)
+            self.first(size, "prepare")
+            self.first(size, "publish")
         if (size, name) not in self._known:
             self._known[size, name] = self.anew(size, name)
         return self._known[size, name]
 
     def anew(self, size: int, name: str) -> Figures:
         here = self._folder / str(size)
-        if not here.exists():
-            weak_repository.make(here / "repository", password=PASSWORD)
-            self.first(size, "prepare")
-            self.first(size, "publish")
         module = bench_program.MODULES.get(name, "scripts.bench_measures")
         command = [sys.executable, "-m", module, name, str(here), str(size), "1"]
         output = subprocess.check_output(command, cwd=ROOT, env=untraced(), timeout=600)
@@ -100,6 +101,7 @@ def test_memory_does_not_grow_with_the_rows(bench: Bench, name: str) -> None:
 
 
 def test_an_unchanged_leader_checks_in_ten_milliseconds(bench: Bench) -> None:
+    bench.first(SMALL, "apply")
     bench.anew(SMALL, "apply")  # whatever was published since
     assert any(idle["unchanged"] <= 0.010 for (idle,) in bench.tries((SMALL, "idle")))
 

@@ -257,7 +257,7 @@ def test_what_is_to_be_typed_for_a_damaged_file_saves_rows(fleet: Fleet) -> None
     command = DatabaseCorrupt.hint.rpartition("then: ")[2]
     subprocess.run(command, shell=True, cwd=fleet.leader_db.parent, check=True, timeout=60)
     saved = fleet.leader_db.with_name("saved.db")
-    assert query(saved, "SELECT count(*) FROM monitor") == [(12,)]
+    assert query(saved, "SELECT count(*) FROM monitor") == [(40,)]
 
 
 def test_an_index_is_mended_where_it_is(fleet: Fleet) -> None:
