@@ -63,6 +63,17 @@ QUICK_ONE_IN: dict[str, int] = {
     "tests/test_performance.py": 5,
 }
 """Of these files' tests only one in so many runs in the quick tier; 0: none."""
+IN_ALL_ONLY = frozenset(
+    {
+        # minutes of real Kumas whose beats are counted: they want a machine of their own
+        "tests/live/test_fleet_of_three.py",
+        "tests/live/test_kills.py",
+        "tests/live/test_matrix.py",
+        "tests/live/test_races.py",
+        "tests/live/test_ways.py",
+    }
+)
+"""Of these not even the sample takes any."""
 SAMPLE_ONE_IN = 3
 """of the tests that the quick tier leaves out, for .ci/run; files that it leaves out are whole:
 there a test may go on where the one before it ended"""
@@ -97,6 +108,7 @@ def select(items: Sequence[pytest.Item]) -> tuple[list[pytest.Item], list[pytest
         rest += not quick
         whole = QUICK_ONE_IN.get(path) == 0
         sampled = not quick and (whole or rest % SAMPLE_ONE_IN == 0)
+        sampled = sampled and path not in IN_ALL_ONLY
         wanted = {"quick": quick, "sample": sampled, "all": True}[TIER]
         (kept if wanted else left).append(item)
     slow = {item.path for item in kept if item.get_closest_marker("slow")}
