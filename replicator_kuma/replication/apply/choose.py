@@ -122,7 +122,8 @@ def choose(instance: Instance) -> Choice:
         choice = look(instance)
     why = "" if instance.run.restart else choice.why_not
     if why and why != instance.state.load().running.live_why_not:
-        then = "Kuma is restarted for changes" if instance.kuma.manages else "changes wait for Kuma"
+        restarts = instance.kuma.manages and instance.way is Way.AUTO
+        then = "Kuma is restarted for changes" if restarts else "changes wait for Kuma"
         log.info("%s: %s", then, " ".join(filter(None, (why, choice.hint))))
     instance.state.change(transitions.not_live, why)
     return choice

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Collection
+from dataclasses import replace
 
 from replicator_kuma.adapters.database.history import rows_of
 from replicator_kuma.adapters.kuma.agent.client import AgentError, AgentHangs, Hello
@@ -24,6 +25,7 @@ from replicator_kuma.replication.apply.transaction import (
     READ_BACK_ROWS,
     carry_out,
     changed_since,
+    monitors,
 )
 from replicator_kuma.replication.instance import Instance, Way
 from replicator_kuma.replication.state import transitions
@@ -125,9 +127,11 @@ def _take_over(instance: Instance, hello: Hello, todo: Plan | None) -> bool:
         effect("memory equals the rows")
     except AgentError as error:
         log.warning("Kuma did not take the new rows over while it ran: %s", error)
-        if isinstance(error, AgentHangs) and not instance.up():
-            _end_hung(instance, hello)
-        elif instance.run.by_itself and instance.kuma.manages and instance.kuma.running():
+        if isinstance(error, AgentHangs) and not instance.up() and _end_hung(instance, hello):
+            # it has ended: also where REPLICATOR_APPLY=live, Kuma has to run again
+            restart.restart_on_new_rows(instance, stop=False)
+            return False
+        if instance.run.by_itself and instance.kuma.manages and instance.kuma.running():
             instance.answers()  # after a stop we could not see that it is back
         _restart(instance, Choice(why_not=str(error), hint=error.hint))
         return False
@@ -137,16 +141,24 @@ def _take_over(instance: Instance, hello: Hello, todo: Plan | None) -> bool:
     return True
 
 
-def _end_hung(instance: Instance, hello: Hello) -> None:
-    """End a Kuma that hangs in the agent: it answers no signal either. Raises StateError."""
+def _end_hung(instance: Instance, hello: Hello) -> bool:
+    """End a Kuma that hangs in the agent; False if it is not our child. Raises StateError.
+
+    Its process handles no signal: only SIGKILL ends it.
+    """
     instance.state.change(transitions.agent_hung, hello.sha)
     if instance.end_hung is None:
         log.error(
             "Kuma hangs in the replicator's agent: restart it without REPLICATOR_AGENT_SOCKET"
         )
-        return
+        return False
     log.error("Kuma hangs in the replicator's agent: it is ended, and started without it")
+    instance.state.change(transitions.kuma_stopped)
     instance.end_hung()
+    pending = instance.state.load().applying.pending
+    if pending is not None:
+        instance.state.change(transitions.pending_is, replace(pending, unread=False))
+    return True
 
 
 def _reconcile(instance: Instance, ids: Collection[int], replaced: Collection[int]) -> None:
@@ -204,10 +216,8 @@ def _too_long(instance: Instance, planned: Planned) -> str:
     """
     todo = planned.plan
     rows = sum(entry.rows for entry in planned.live.manifest.tables.values())
-    monitors = [table for table in todo.tables if table.name == "monitor"]
-    replaced = [int(change.key) for table in monitors for change in todo.changes(table, "*")]
     with instance.store.read() as reader:
-        beats = rows_of(reader, replaced)
+        beats = rows_of(reader, monitors(todo, "*"))
         hashed = rows if reader.triggers() or todo.size > READ_BACK_ROWS else 0
     seconds = (
         todo.size * _PER_ROW + rows * _PER_REFERENCE + hashed * _PER_HASHED + beats * _PER_BEAT
@@ -219,12 +229,7 @@ def _too_long(instance: Instance, planned: Planned) -> str:
 
 
 def _hints(todo: Plan | None) -> tuple[list[int], list[int]]:
-    """The monitors that a plan changes, and those whose id becomes another monitor's."""
-    changed, replaced = list[int](), list[int]()
-    for table in todo.tables if todo is not None else ():
-        if table.name == "monitor":
-            for change in todo.changes(table, "~", "*") if todo is not None else ():
-                (changed if change.op == "~" else replaced).append(int(change.key))
-                if len(changed) + len(replaced) >= _HINTS:
-                    break
-    return changed, replaced
+    """Some monitors that a plan changes, and some whose id becomes another monitor's."""
+    if todo is None:
+        return [], []
+    return monitors(todo, "~")[:_HINTS], monitors(todo, "*")[:_HINTS]

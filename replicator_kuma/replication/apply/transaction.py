@@ -5,6 +5,7 @@ The result is the old rows or the new ones, never a mix (docs/architecture.md, r
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import secrets
@@ -13,7 +14,13 @@ from typing import Any
 
 from replicator_kuma.adapters.database import ADDED, Reader, Writer, named_triggers
 from replicator_kuma.base.effects import effect
-from replicator_kuma.base.errors import DatabaseError, DatabaseLocked, NotAsWritten, SnapshotRefused
+from replicator_kuma.base.errors import (
+    DatabaseError,
+    DatabaseLocked,
+    NotAsWritten,
+    SnapshotRefused,
+    StateError,
+)
 from replicator_kuma.base.state_directory import unusable
 from replicator_kuma.dump import values
 from replicator_kuma.dump.catalog import TABLES
@@ -92,7 +99,7 @@ def _write(instance: Instance, planned: Planned) -> None:
     effect("writing noted")
     try:
         effect("opening the transaction")
-        with instance.store.write(look, _monitors(todo) if few else None) as writer:
+        with instance.store.write(look, monitors(todo) if few else None) as writer:
             opened = True
             again = set(rows.tables).difference(writer.unchanged)
             if again and known and writer.fingerprint() == known:
@@ -106,14 +113,15 @@ def _write(instance: Instance, planned: Planned) -> None:
             verify(writer, todo, planned.wanted.manifest)
     except Exception:
         if not opened:  # a server that does not answer now would leave it in doubt
-            instance.state.change(transitions.pending_is, pending)
+            with contextlib.suppress(StateError):  # the first error is the one to tell
+                instance.state.change(transitions.pending_is, pending)
         raise
 
 
-def _monitors(todo: Plan) -> list[int]:
-    """The monitors whose rows a plan changes."""
+def monitors(todo: Plan, *ops: str) -> list[int]:
+    """The monitors whose rows a plan changes; with ``ops`` those of these changes only."""
     tables = (t for t in todo.tables if t.name == "monitor")
-    return [int(change.key) for table in tables for change in todo.changes(table)]
+    return [int(change.key) for table in tables for change in todo.changes(table, *ops)]
 
 
 def _same(planned: Manifest, reader: Reader, tables: Iterable[str]) -> bool:

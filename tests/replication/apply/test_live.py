@@ -211,7 +211,9 @@ def test_live_alone_never_restarts(fleet: Fleet) -> None:
     assert fleet.kuma.log == []
 
 
-def test_an_agent_that_hangs_is_ended_and_left_out(fleet: Fleet) -> None:
+@pytest.mark.parametrize("way", [Way.AUTO, Way.LIVE])
+def test_an_agent_that_hangs_is_ended_and_left_out(fleet: Fleet, way: Way) -> None:
+    """Also where nothing is to restart Kuma: it was killed, and has to run again."""
     ended = []
 
     def end() -> None:
@@ -221,10 +223,10 @@ def test_an_agent_that_hangs_is_ended_and_left_out(fleet: Fleet) -> None:
     def hang(*_given: object, **_named: object) -> Report:
         raise AgentHangs("no answer")
 
-    fleet.replica.end_hung = end
+    fleet.replica.way, fleet.replica.end_hung = way, end
     fleet.memory_kuma.agent.reconcile = hang  # type: ignore[method-assign]
     follow(fleet)
-    assert ended == [1]
+    assert (ended, fleet.kuma.log) == ([1], ["start"])
     assert fleet.replica.state.load().running.agent_hung == "a" * 64
     assert_at_rest(fleet.replica)
 
