@@ -24,6 +24,8 @@ P = ParamSpec("P")
 
 VERSION = 1
 LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+# s; from a fork to the program that the child becomes, on a machine that is busy
+A_START = 1.0
 
 
 class StateFile:
@@ -108,8 +110,9 @@ class StateFile:
     def lock(self, wait: float = 0.0) -> Iterator[None]:
         """Hold the instance's lock: one cycle at a time, across processes and threads.
 
-        Raises AlreadyRunning if it is not free within ``wait`` seconds. The kernel frees it when
-        the process ends, in any way. The thread that holds it may enter it again.
+        Raises AlreadyRunning if it is not free within ``wait`` seconds, one at least
+        (see ``acquire``). The kernel frees it when the process ends, in any way. The thread that
+        holds it may enter it again.
         """
         if self._lock_depth and self._lock_holder == threading.get_ident():
             self._lock_depth += 1
@@ -135,8 +138,12 @@ class StateFile:
 
 
 def acquire(descriptor: int, wait: float) -> None:
-    """Lock an open file for this process alone; raises AlreadyRunning after ``wait`` seconds."""
-    deadline = time.monotonic() + wait
+    """Lock an open file for this process alone; raises AlreadyRunning after ``wait`` seconds.
+
+    It waits for a second at least. Where the holder was killed while it started a program, its
+    child has the open file too, for the moment until it becomes that program.
+    """
+    deadline = time.monotonic() + max(wait, A_START)
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -273,12 +273,18 @@ with StateFile(Path(sys.argv[1])).lock():
     print("held", flush=True)
     sys.stdin.read()
 """
+FORK = """    import os, time
+    if os.fork() == 0:
+        time.sleep(0.4)
+        os._exit(0)
+"""
+HOLD_AND_START = HOLD.replace("    print", FORK + "    print")
 
 
 @contextmanager
-def held_elsewhere(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+def held_elsewhere(folder: Path, script: str = HOLD) -> Iterator[subprocess.Popen[bytes]]:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
-    arguments = [sys.executable, "-c", HOLD, str(folder)]
+    arguments = [sys.executable, "-c", script, str(folder)]
     with subprocess.Popen(
         arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
     ) as process:
@@ -333,6 +339,15 @@ def test_a_killed_holder_frees_the_lock(tmp_path: Path) -> None:
         process.send_signal(signal.SIGKILL)
         with StateFile(tmp_path).lock(wait=20.0):
             assert process.wait(20) == -signal.SIGKILL
+
+
+def test_a_holder_killed_while_it_starts_a_program(tmp_path: Path) -> None:
+    """Its child has the lock's open file until it becomes the program."""
+    with held_elsewhere(tmp_path, HOLD_AND_START) as process:
+        process.kill()
+        process.wait(20)
+        with StateFile(tmp_path).lock():
+            pass
 
 
 def test_its_holder_may_enter_again(tmp_path: Path) -> None:
