@@ -24,7 +24,7 @@ from replicator_kuma.daemon.request import Request
 from replicator_kuma.replication import restart_cooldown, runner
 from replicator_kuma.replication.actions import Backup, Cycle, OwnCycle, Restore
 from replicator_kuma.replication.drill.kill import Killed
-from replicator_kuma.replication.instance import CycleResult, Instance, Progress, Run
+from replicator_kuma.replication.instance import CycleResult, Hint, Instance, Progress, Run
 
 logger = logging.getLogger(__name__)
 
@@ -55,14 +55,16 @@ class Jobs:
         """The automatic action of this instance, according to its role."""
         return Backup(reconcile=reconcile) if self._settings.leads else Restore(reconcile=reconcile)
 
-    def scheduled(self, action: OwnCycle, progress: Progress) -> CycleResult | None:
+    def scheduled(
+        self, action: OwnCycle, hint: Hint | None, progress: Progress
+    ) -> CycleResult | None:
         """Run an action that nobody waits for, `quietly`.
 
         If the start put off its reconcile because Kuma had just restarted, this one reconciles.
         """
         if self.owed and self.may_reconcile():
             action = replace(action, reconcile=True)
-        how = replace(self._instance.run, progress=progress, at_start=self.owed)
+        how = replace(self._instance.run, progress=progress, at_start=self.owed, hint=hint)
         return self.quietly(action, how)
 
     def handle(self, request: Request, progress: Progress) -> CycleResult | Killed:

@@ -45,11 +45,12 @@ from replicator_kuma.daemon.maintenance import Maintenance, maintenance_jobs
 from replicator_kuma.daemon.request import Request
 from replicator_kuma.daemon.schedule import Timetable
 from replicator_kuma.daemon.startup import Budget, Startup
+from replicator_kuma.daemon.wake import Wake
 from replicator_kuma.daemon.worker import Job, Worker
 from replicator_kuma.replication import other_processes
 from replicator_kuma.replication.actions import OwnCycle
 from replicator_kuma.replication.apply import after_live
-from replicator_kuma.replication.instance import Progress, Run
+from replicator_kuma.replication.instance import Hint, Progress, Run
 from replicator_kuma.replication.state.file import LOCK_FLAGS, acquire
 
 logger = logging.getLogger(__name__)
@@ -120,7 +121,7 @@ class Supervisor:
         self._check_up = check_up
         self._leaving = False
         self._asked = False
-        self._cycle_asked = False
+        self._wake = Wake()
         self._signals: list[int] = []
         run = Run(interrupted=lambda: self._leaving)
         budget = Budget(run.interrupted)
@@ -199,10 +200,12 @@ class Supervisor:
         while self._signals:
             if self._signals.pop(0) != signal.SIGUSR1:
                 return True
-            self._cycle_asked = True
+            self._wake.ask()
         # A running cycle may have read the rows already: the requested one comes after it.
-        if self._cycle_asked and self._hand_over(self._jobs.cycle()):
-            self._cycle_asked = False
+        if self._wake.asked:
+            hint = self._wake.take()
+            if not self._hand_over(self._jobs.cycle(), hint):
+                self._wake.ask(hint)
         return False
 
     def _on_schedule(self) -> None:
@@ -221,12 +224,12 @@ class Supervisor:
             self._timetable.advance()
         self._hand_over(self._jobs.cycle())
 
-    def _hand_over(self, action: OwnCycle) -> bool:
+    def _hand_over(self, action: OwnCycle, hint: Hint | None = None) -> bool:
         """Give the worker an action that nobody waits for: the schedule's or a signal's.
 
         False if another job still runs: then the action is skipped.
         """
-        job = Job("cycle", partial(self._jobs.scheduled, action), scheduled=True)
+        job = Job("cycle", partial(self._jobs.scheduled, action, hint), scheduled=True)
         return self._worker.submit(job, only_if_idle=True)
 
     def _beat(self) -> None:

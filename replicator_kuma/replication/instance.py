@@ -94,6 +94,15 @@ class Way(Enum):
 
 
 @dataclass(frozen=True)
+class Hint:
+    """A leader's word that it has published; anybody may have sent it, so only a listing counts."""
+
+    position: Position
+    snapshot: str
+    """restic's id, 64 hexadecimal digits"""
+
+
+@dataclass(frozen=True)
 class Run:
     """How one action is carried out: who watches it, who may end it, what a person allows."""
 
@@ -108,6 +117,8 @@ class Run:
     """no person asked for this cycle: it does not retry what failed in vain before"""
     at_start: bool = False
     """no person asked for this cycle, although it reconciles: it is the first one of `run`"""
+    hint: Hint | None = None
+    """what this cycle may look for first"""
 
 
 @dataclass
