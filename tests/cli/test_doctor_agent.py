@@ -173,8 +173,12 @@ def test_others_get_variables_or_a_word(world: World, place: Path, service: str)
     assert said.startswith(f"WARN {how}: no agent listens at {place}\n")
     if service == "child":
         assert "Restart replicator run: it loads the agent." in said
-        StateFile(world.replica / "replicator").change(transitions.agent_hung, digest())
+        state = StateFile(world.replica / "replicator")
+        state.change(transitions.agent_hung, digest())
         assert "It hung in Kuma before" in told(world)[0]
+        assert world.on_replica("agent").code == 2
+        assert world.on_replica("agent", "--again").code == 0
+        assert state.load().running.agent_hung == ""
     else:
         assert 'NODE_OPTIONS="--require /usr/local/lib/replicator-kuma/agent.cjs"' in said
         assert f'REPLICATOR_AGENT_SOCKET="{place}"' in said

@@ -31,7 +31,9 @@ def kuma_ended(instance: Instance, status: int) -> None:
     """
     state = instance.state.load()
     last = state.running.live_last
-    if last is None or signal_of(status) or not 0 <= time.time() - last.at < SOON:
+    if last is None or not last.begun or signal_of(status):
+        return
+    if not 0 <= time.time() - last.at < SOON:
         return
     why = f"{last.position}, exit code {status}"
     off = LiveOff(last.version, last.agent, why)

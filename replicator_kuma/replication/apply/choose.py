@@ -17,6 +17,9 @@ from replicator_kuma.replication.state.records import LiveOff
 log = logging.getLogger(__name__)
 
 _TRY_LIVE = "To use it all the same: REPLICATOR_APPLY=live."
+_TRY_AGAIN = (
+    "Live changes are tried again with another Kuma or agent, or by: replicator agent --again"
+)
 _START_ANEW = "Restart Kuma once by its replicator: its process then loads this agent."
 
 
@@ -77,7 +80,7 @@ def decide(
         return Choice(why_not="this Kuma was started without a user, and shows its set-up page")
     if off is not None and (off.version, off.agent) == (hello.version, hello.sha):
         why = f"Kuma ended by itself after a live change ({off.why})"
-        return Choice(why_not=why, hint="Live changes are tried again with another Kuma or agent.")
+        return Choice(why_not=why, hint=_TRY_AGAIN)
     if way is Way.AUTO and not proved(hello.version):
         why = f"live changes were not proved on Kuma {hello.version}"
         return Choice(why_not=why, hint=_TRY_LIVE)

@@ -155,7 +155,7 @@ class LiveApply:
     """seconds since the epoch"""
     position: Position
     begun: float
-    """when that Kuma's process began"""
+    """when that Kuma's process began; 0: Kuma has been started again since"""
     version: str
     """Kuma's"""
     agent: str

@@ -311,8 +311,11 @@ def kuma_stopped(state: State) -> State:
 
 
 def kuma_started(state: State) -> State:
-    """Kuma was started again, or its supervisor starts it."""
-    return replace(state, applying=replace(state.applying, stopped_by_me=False))
+    """Kuma was started again, or its supervisor starts it: it has read the rows by itself."""
+    running, last = state.running, state.running.live_last
+    if last is not None:
+        running = replace(running, live_last=replace(last, begun=0.0))
+    return replace(state, applying=replace(state.applying, stopped_by_me=False), running=running)
 
 
 def restarted(state: State, restart: Restart) -> State:
@@ -425,6 +428,12 @@ def doubt_over(state: State) -> State:
 def agent_hung(state: State, sha: str) -> State:
     """The agent with this file, SHA-256, stopped Kuma's process from answering."""
     return replace(state, running=replace(state.running, agent_hung=sha))
+
+
+def agent_again(state: State) -> State:
+    """A person wants live changes again, whatever happened to this agent before."""
+    running = replace(state.running, agent_hung="", live_off=None)
+    return replace(state, running=running)
 
 
 def attempt_failed(state: State, attempt: FailedAttempt) -> State:

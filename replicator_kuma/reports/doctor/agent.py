@@ -74,7 +74,10 @@ def _what_to_do(said: Settings, service: str, choice: Choice) -> str:
         return choice.hint
     if service == "child":
         if StateFile(said.state_dir).load().running.agent_hung == digest():
-            return "It hung in Kuma before: it is loaded again once replicator-kuma is upgraded."
+            return (
+                "It hung in Kuma before: it is loaded again once replicator-kuma is upgraded, or "
+                "by: replicator agent --again, then restart replicator run."
+            )
         return (
             f"Restart replicator run: it loads the agent. Is {SOCKET} the same for it and for this "
             "command? Kuma's log says why the agent cannot serve."

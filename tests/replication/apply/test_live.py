@@ -250,6 +250,13 @@ def test_another_end_long_after_it_judges_nothing(
     assert fleet.replica.state.load().running.live_off is None
 
 
+def test_an_end_of_a_kuma_that_was_started_since_judges_nothing(fleet: Fleet) -> None:
+    follow(fleet)
+    fleet.replica.start_kuma()
+    after_live.kuma_ended(fleet.replica, 1)
+    assert fleet.replica.state.load().running.live_off is None
+
+
 def test_an_end_right_after_it_is_tried_again_by_a_start(fleet: Fleet) -> None:
     follow(fleet)
     (kept,) = checkpoints.readable(fleet.replica.state.folder)

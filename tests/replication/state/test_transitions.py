@@ -217,6 +217,7 @@ CHANGES: dict[Callable[..., State], st.SearchStrategy[Any]] = {
             (transitions.reopened, (pendings, stands(st.none() | snapshots)), {}),
             (transitions.doubt_over, (), {}),
             (transitions.agent_hung, (digests,), {}),
+            (transitions.agent_again, (), {}),
             (transitions.job_noted, (jobs,), {}),
             (transitions.repository_kept, (repositories, st.frozensets(names)), {}),
             (transitions.drilled, (drills,), {}),
