@@ -292,7 +292,8 @@ class LiveKumaOnMariadb(LiveKuma):
     """The same on a database of a MariaDB server."""
 
     def __init__(self, folder: Path, database: Database, **environment: str) -> None:
-        super().__init__(folder, **database.environment, **environment)
+        super().__init__(folder)
+        self._environment = {**database.environment, **environment}
         self._server = database
 
     def execute(self, *statements: str | tuple[str, Sequence[Any]]) -> None:
