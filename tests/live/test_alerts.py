@@ -266,7 +266,7 @@ def test_another_monitor_under_the_same_id_begins_anew(watched: Watched, slow: b
     others = [b for b in kuma.wait_beats(monitor.id, 2) if b["important"]]
     assert len(others) == 1, "the first one"
     first = min(str(beat["time"]) for beat in kuma.wait_beats(monitor.id, 3))
-    assert first >= now, "no check of the old monitor"
+    assert first >= now[: len(first)], "no check of the old monitor"
     if stats:
         (sums,) = kuma.query(
             "SELECT sum(up + down) AS beats FROM stat_minutely WHERE monitor_id = ?", monitor.id
