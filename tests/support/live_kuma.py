@@ -164,7 +164,8 @@ class LiveKuma:
         self.url = f"http://127.0.0.1:{port}"
         node, *rest = kuma_command()
         environment = kuma_environment(self.data_dir, port)
-        environment |= {"REPLICATOR_AGENT_SOCKET": str(self.socket), **self._environment}
+        own = {"REPLICATOR_AGENT_SOCKET": str(self.socket), "REPLICATOR_FAST_START": "off"}
+        environment |= own | self._environment
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [node, "--require", str(self._agent), *rest],
