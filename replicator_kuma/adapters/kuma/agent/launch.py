@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from replicator_kuma.base.errors import KumaError
 from replicator_kuma.adapters.kuma.agent.versions import LIKE_THEM, PROVED
+from replicator_kuma.base.errors import KumaError
 from replicator_kuma.base.folders import Folder
 
 FILE = Path(__file__).with_name("agent.cjs")
