@@ -195,6 +195,14 @@ _ALL = (
         default="failures,applies,publishes,drills",
     ),
     Variable(
+        "REPLICATOR_SIGNAL_URL",
+        "a topic of an ntfy server, of its own: there the leader tells its replicas of each new "
+        "snapshot, and they look at once. The same on all of them; a token stands before the @ "
+        "(`https://tk_…@host/topic`)",
+        secret=True,
+        note="off: replicas look at their interval",
+    ),
+    Variable(
         "REPLICATOR_KUMA",
         "how Kuma is stopped and started: `child` (of `replicator run`), `docker`, `systemd`, "
         "`command`, `none`",

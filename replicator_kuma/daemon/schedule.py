@@ -7,6 +7,7 @@ their repository at the same time.
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 import time
 from collections.abc import Callable
@@ -28,7 +29,8 @@ class Timetable:
     """The instants at which cycles are due; seconds of ``clock``.
 
     They are one interval apart, each with a small jitter. The first comes 0.5 to 1.5 intervals
-    after the start, always the same for ``name``.
+    after the start, always the same for ``name``. `every` may change the interval at any time: the
+    instants of each interval are fixed by the start, so that a change does not gather instances.
     """
 
     def __init__(
@@ -41,7 +43,17 @@ class Timetable:
         self._interval = interval
         self._clock = clock
         self._chance = chance
-        self._slot = clock() + interval * (0.5 + steady_part(name))
+        self._start, self._part = clock(), 0.5 + steady_part(name)
+        self._slot = self._start + interval * self._part
+        self.due = self._jittered()
+
+    def every(self, interval: float) -> None:
+        """Go on with another interval: the next cycle is due at its next slot."""
+        if interval == self._interval:
+            return
+        self._interval = interval
+        passed = (self._clock() - self._start) / interval - self._part
+        self._slot = self._start + interval * (self._part + max(0, math.floor(passed) + 1))
         self.due = self._jittered()
 
     def advance(self) -> None:

@@ -155,7 +155,7 @@ def test_what_nobody_foresaw_is_told_by_its_kind_alone(
     def post(*_: object, **__: object) -> None:
         raise RuntimeError(f"cannot post with {TOKEN}")
 
-    monkeypatch.setattr("requests.post", post)
+    monkeypatch.setattr("requests.request", post)
     told = delivery("127.0.0.1:9")
     told.send(Kind.FAILURES, "a", "b")
     told.close(10)
