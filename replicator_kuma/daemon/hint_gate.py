@@ -50,6 +50,8 @@ class HintGate:
         self._after = after
         self._lock = threading.Lock()
         self._waiting: Hint | None = None
+        self._asked: Hint | None = None
+        """the hint for which a cycle was asked, until that has ended"""
         self._least = LEAST
         self._free_at = clock()
         self._seen: Position | None = None
@@ -82,9 +84,16 @@ class HintGate:
     def _look(self) -> None:
         held = self._holds()
         with self._lock:
-            hint, self._waiting = self._waiting, None
-            if hint is None or not (_above(hint, self._seen) and _above(hint, held)):
+            left = self._free_at - self._clock()
+            if left > 0:  # a hint has turned out to be false meanwhile
+                self._after(left, self._look)
                 return
+            hint, self._waiting = self._waiting, None
+            if hint is None or hint == self._asked:
+                return
+            if not (_above(hint, self._seen) and _above(hint, held)):
+                return
+            self._asked = hint
             self._free_at = self._clock() + self._least
         self._ask(hint)
 
@@ -94,6 +103,7 @@ class HintGate:
             self._failed = result is None
             found = result.position if result is not None else None
             if hint is not None:
+                self._asked = None if hint == self._asked else self._asked
                 true = found is not None and not _above(hint, found)
                 self._false = not true and not self._failed
                 self._least = LEAST if true else min(MOST, max(FALSE, 2 * self._least))

@@ -18,7 +18,7 @@ STEADY = 60.0
 """seconds after which a stream counts as one that lasts: the next pause is short again"""
 SAY_AFTER = 3
 """attempts in a row: a proxy that ends an idle stream is no news"""
-SAY_EVERY = 600.0
+SAY_EVERY = 3600.0
 EARLIER = 60
 """seconds: the first stream also brings what came shortly before it was asked for"""
 
@@ -82,11 +82,17 @@ class Subscription:
                 self._take(event)
                 if self._ending.is_set():
                     return 0.0
+            why = ""
         except Ended as error:
-            self._down(str(error))
+            why = str(error)
+        except Exception as error:  # such as no thread left: it is tried again
+            logger.debug("the stream of hints", exc_info=True)
+            why = type(error).__name__
         if self._clock() - began >= STEADY:
             self._attempts = 1
-        pause = min(LONGEST_PAUSE, 2.0 ** (self._attempts - 1))
+        self._down(why)
+        # not 2 ** attempts: a server may be away for days
+        pause = min(LONGEST_PAUSE, 2.0 ** min(self._attempts - 1, 10))
         return pause * (0.5 + self._chance())
 
     def _take(self, event: Event) -> None:

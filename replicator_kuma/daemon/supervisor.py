@@ -13,6 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -427,6 +428,8 @@ class Supervisor:
         def work(tell: Progress) -> dict[str, Any]:
             return self._jobs.handle(request, tell).as_dict()
 
-        job = Job(command, work, progress)
+        # many who want the instance's own cycle now get one
+        alike = replace(request, wait=None) if isinstance(request.action, OwnCycle) else None
+        job = Job(command, work, progress, like=alike)
         result: dict[str, Any] = self._worker.call(job, request.wait or 0.0)
         return result
