@@ -115,7 +115,7 @@ class Subscription:
             return
         self._said, self._said_at = True, now
         logger.warning(
-            "%s: %s (for %s). Snapshots are looked for at the interval until it sends hints again.",
+            "%s: %s (for %s). Until hints come, snapshots are looked for at the interval.",
             *(self._where, why, lasting(now - self.since)),
         )
 

@@ -46,7 +46,7 @@ class Topic(Loopback):
                 if not self.allowed() or (self.path, raw.get("topic")) != ("/", TOPIC):
                     self.say(403)
                     return
-                owner.publish(raw["message"], **raw)
+                owner.publish(**raw)
                 self.say(200)
 
             def get(self) -> None:
@@ -74,7 +74,7 @@ class Topic(Loopback):
         return f"http://{f'{self.token}@' if self.token else ''}{self.address}/{TOPIC}"
 
     def publish(self, message: str, **members: Any) -> None:
-        """A message of anybody who may write."""
+        """A message of anybody who may write; other members are those of a publish."""
         with self._changed:
             found = {
                 "id": f"m{len(self.messages):011d}",
