@@ -29,8 +29,7 @@ class Timetable:
     """The instants at which cycles are due; seconds of ``clock``.
 
     They are one interval apart, each with a small jitter. The first comes 0.5 to 1.5 intervals
-    after the start, always the same for ``name``. `every` may change the interval at any time: the
-    instants of each interval are fixed by the start, so that a change does not gather instances.
+    after the start, always the same for ``name``.
     """
 
     def __init__(
@@ -45,20 +44,28 @@ class Timetable:
         self._chance = chance
         self._start, self._part = clock(), 0.5 + steady_part(name)
         self._slot = self._start + interval * self._part
+        self._last = self._slot - interval
         self.due = self._jittered()
 
     def every(self, interval: float) -> None:
-        """Go on with another interval: the next cycle is due at its next slot."""
+        """Go on with another interval, which counts from the last cycle.
+
+        If that is over, the next one comes within an interval, always the same for a name: a change
+        at the same time for many instances must not gather them.
+        """
         if interval == self._interval:
             return
-        self._interval = interval
-        passed = (self._clock() - self._start) / interval - self._part
-        self._slot = self._start + interval * (self._part + max(0, math.floor(passed) + 1))
+        self._interval, now, before = interval, self._clock(), self._slot
+        self._slot = self._last + interval
+        if self._slot <= now:
+            passed = math.floor((now - self._start) / interval - self._part)
+            self._slot = min(before, self._start + interval * (self._part + passed + 1))
         self.due = self._jittered()
 
     def advance(self) -> None:
         """A cycle begins: go on to the next slot in the future; missed slots are skipped."""
         late = max(0.0, self._clock() - self._slot)
+        self._last = self._slot
         # by its jitter a cycle may come before its slot: that slot is used up anyway
         self._slot += self._interval * (1 + late // self._interval)
         self.due = self._jittered()

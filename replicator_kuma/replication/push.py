@@ -22,10 +22,15 @@ _LONGEST = 512
 
 def tell(instance: Instance, published: SnapshotRef) -> None:
     """Send the replicas a hint of this snapshot; returns at once, and raises nothing."""
-    hint = Hint(published.position, published.snapshot)
+    hint = hint_of(published)
     instance.signal.send(
         Kind.PUBLISHES, f"published {hint.position}", as_text(hint, instance.fleet)
     )
+
+
+def hint_of(published: SnapshotRef) -> Hint:
+    """The hint of a snapshot that was noted."""
+    return Hint(published.position, published.snapshot)
 
 
 def as_text(hint: Hint, fleet: str) -> str:

@@ -62,3 +62,13 @@ def in_words(service: Service, status: int) -> str:
     """What an HTTP status other than success means."""
     why = service.refusal(status) if 300 <= status < 500 else ""
     return f"HTTP {status}{why and f', {why}'}"
+
+
+def refused(service: Service, method: str, request: Request, timeout: float = 10.0) -> str:
+    """Make one request, and return in words why the service did not take it; "" if it did."""
+    try:
+        with answer(method, request, timeout) as response:
+            status = response.status_code
+    except Exception as error:
+        return failure(error, timeout)[0]
+    return "" if 200 <= status < 300 else in_words(service, status)

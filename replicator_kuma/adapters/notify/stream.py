@@ -64,16 +64,6 @@ def events(topic: Ntfy, since: str, silence: float = SILENCE) -> Iterator[Event]
         raise Ended(failure(error, silence)[0]) from None
 
 
-def refused(topic: Ntfy) -> str:
-    """Why the topic cannot be subscribed to, in words; "" if it can."""
-    try:
-        with answer("GET", topic.subscription("1s", once=True), CONNECT) as response:
-            status = response.status_code
-    except Exception as error:
-        return failure(error, CONNECT)[0]
-    return "" if status == 200 else in_words(topic, status)
-
-
 def lines(
     source: Source,
     clock: Callable[[], float] = time.monotonic,

@@ -13,8 +13,9 @@ from collections.abc import Iterator
 import pytest
 
 from replicator_kuma.adapters.notify import stream
+from replicator_kuma.adapters.notify.answers import refused
 from replicator_kuma.adapters.notify.ntfy import Ntfy
-from replicator_kuma.adapters.notify.stream import LONGEST, RATE, Ended, events, lines, refused
+from replicator_kuma.adapters.notify.stream import LONGEST, RATE, Ended, events, lines
 from tests.support.clock import Clock
 from tests.support.kuma_server import free_port
 from tests.support.ntfy import TOPIC, Topic
@@ -69,13 +70,14 @@ def test_a_dead_server_is_noticed(topic: Topic) -> None:
 def test_a_refusal_says_why(topic: Topic, status: int, words: str) -> None:
     where = Ntfy.at(topic.topic_url, variable="REPLICATOR_SIGNAL_URL")
     topic.refusals = [status, status]
+    once = where.subscription("1s", once=True)
     with pytest.raises(Ended, match=words) as caught:
         next(events(where, "1s"))
-    for shown in (str(caught.value), refused(where)):
+    for shown in (str(caught.value), refused(where, "GET", once)):
         assert words in shown
         assert "tk_hush" not in shown
         assert TOPIC not in shown
-    assert refused(where) == ""
+    assert refused(where, "GET", once) == ""
 
 
 def test_nobody_there_and_no_http() -> None:
