@@ -77,7 +77,7 @@ class Subscription:
         began = self._clock()
         self._attempts += 1
         try:
-            since = self._last or f"{int(began - self._begun) + EARLIER}s"
+            since = self._last or str(int(began - self._begun) + EARLIER) + "s"
             for event in self._listen(self._topic, since):
                 self._take(event)
                 if self._ending.is_set():
