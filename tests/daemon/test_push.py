@@ -20,6 +20,7 @@ from replicator_kuma.replication.push import as_text
 from tests.cli.harness import Run
 from tests.support import databases, weak_repository
 from tests.support.cycles import name_of, state_of
+from tests.support.mariadb import short_folder
 from tests.support.ntfy import TOPIC, Topic
 from tests.support.supervised import Running, Side
 from tests.support.tools import ROOT, restic_018
@@ -138,34 +139,37 @@ def test_a_flood_of_clients_is_one_cycle_for_all(tmp_path: Path, topic: Topic) -
     assert run.calls.count(CYCLE) == 2
 
 
-def test_an_edit_is_live_on_a_replica_that_looks_once_an_hour(tmp_path: Path, topic: Topic) -> None:
+def test_an_edit_is_live_on_a_replica_that_looks_once_an_hour(topic: Topic) -> None:
     """Real restic, and stand-ins for both Kumas; the leader notices by its own interval."""
     signal = {"REPLICATOR_SIGNAL_URL": topic.topic_url, "REPLICATOR_RESTORE_INTERVAL": "1h"}
-    signal["PYTHONPATH"] = str(ROOT)
-    weak_repository.make(tmp_path / "repository")
-    sides = []
-    for name, mode in (("leader", "BACKUP"), ("replica", "RESTORE")):
-        notes = tmp_path / f"{name}-notes"
-        side = Side(tmp_path, name, mode, restic_018(), notes=notes)
-        side.environment |= signal
-        (notes / "behaviour.json").write_text('{"agent": true}')
-        databases.build(side.database, monitors=2, wal=True)
-        sides.append(side)
-    leader, follower = sides
-    with Running(tmp_path, leader, follower) as fleet:
-        leader.run()
-        leader.wait_ready()
-        wait_until(lambda: fleet.positions() == ["1.1"], "the first snapshot", 60)
-        follower.run()
-        follower.wait_ready()
-        fleet.wait_applied("1.1")
-        wait_until(lambda: topic.open == 1, "the stream")
-        for number in (2, 3):
-            databases.edit(leader.database, f"UPDATE monitor SET name = 'edit {number}' WHERE id=1")
-            fleet.wait_applied(f"1.{number}")
-            assert name_of(follower.database, 1) == f"edit {number}"
-        state = state_of(follower.data_dir)
-        assert state.running.live_last is not None, "Kuma went on"
-        assert [code for code in fleet.stop() if code] == []
+    with short_folder() as folder:
+        weak_repository.make(folder / "repository")
+        sides = []
+        for name, mode in (("leader", "BACKUP"), ("replica", "RESTORE")):
+            notes = folder / f"{name}-notes"
+            side = Side(folder, name, mode, restic_018(), notes=notes)
+            side.environment |= signal | {"PYTHONPATH": str(ROOT)}
+            (notes / "behaviour.json").write_text('{"agent": true}')
+            databases.build(side.database, monitors=2, wal=True)
+            sides.append(side)
+        with Running(folder, *sides) as fleet:
+            _edits_arrive(fleet, topic)
     assert [message["priority"] for message in topic.messages] == [1, 1, 1]
-    assert all("topic" in message and not message.get("tags") for message in topic.messages)
+    assert not any(message.get("tags") for message in topic.messages)
+
+
+def _edits_arrive(fleet: Running, topic: Topic) -> None:
+    leader, follower = fleet.leader, fleet.replica
+    leader.run()
+    leader.wait_ready()
+    wait_until(lambda: fleet.positions() == ["1.1"], "the first snapshot", 60)
+    follower.run()
+    follower.wait_ready()
+    fleet.wait_applied("1.1")
+    wait_until(lambda: topic.open == 1, "the stream")
+    for number in (2, 3):
+        databases.edit(leader.database, f"UPDATE monitor SET name = 'edit {number}' WHERE id = 1")
+        fleet.wait_applied(f"1.{number}")
+        assert name_of(follower.database, 1) == f"edit {number}"
+    assert state_of(follower.data_dir).running.live_last is not None, "Kuma went on"
+    assert not any(fleet.stop())
