@@ -55,7 +55,7 @@ def events(topic: Ntfy, since: str, silence: float = SILENCE) -> Iterator[Event]
             if response.status_code != 200:
                 raise Ended(in_words(topic, response.status_code))
             for line in lines(response.raw):
-                if (event := _event(line)) is not None:
+                if (event := event_of(line)) is not None:
                     yield event
         raise Ended("the server ended the stream")
     except Ended:
@@ -86,7 +86,8 @@ def lines(
             began, got = clock(), 0
 
 
-def _event(line: bytes) -> Event | None:
+def event_of(line: bytes) -> Event | None:
+    """The event in a line; None for signs of life, and for whatever is no event."""
     try:
         raw: Any = json.loads(line)
     except (ValueError, RecursionError):
