@@ -44,6 +44,7 @@ QUICK_ONE_IN: dict[str, int] = {
     "tests/live/test_alerts.py": 12,
     "tests/live/test_doctored.py": 9,
     # minutes of a real Kuma or of memory; test_two_kumas.py stays
+    "tests/daemon/test_push_fleet.py": 0,
     "tests/live/test_fleet_of_three.py": 0,
     "tests/live/test_kills.py": 0,
     "tests/live/test_matrix.py": 0,
