@@ -91,11 +91,15 @@ class MemoryKuma(FileKuma):
         super().__init__(folder)
         self.agent = MemoryAgent(folder)
         self.agent.alive = lambda: self.up
+        self.reads = False
+        """it reads its rows at its start: what happens now is nothing that we do"""
 
     def start(self) -> None:
         if not self.up:
+            self.reads = True
             with contextlib.suppress(OSError, MemoryError, sqlite3.Error):
                 self.agent.read()
+            self.reads = False
         super().start()
 
     def stop(self) -> None:
