@@ -14,6 +14,11 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
+def never() -> bool:
+    """The answer of nobody who would end a piece of work before its end."""
+    return False
+
+
 @contextlib.contextmanager
 def beside(work: Callable[[], T]) -> Iterator[Future[T]]:
     """Run ``work`` in a thread during the block; the block's end waits for it."""

@@ -26,11 +26,12 @@ from replicator_kuma.adapters.kuma.readiness import (
 from replicator_kuma.adapters.repository.pair import SECOND, Pair
 from replicator_kuma.base.errors import DatabaseError, KumaError, ReplicatorError, SettingsError
 from replicator_kuma.base.processes import other_kuma
+from replicator_kuma.base.threads import never
 from replicator_kuma.base.times import lasting
 from replicator_kuma.config.settings import Mode, Settings
 from replicator_kuma.dump.transform.overrides import Overrides
 from replicator_kuma.dump.transform.policy import Policy
-from replicator_kuma.replication.instance import Instance, Run, Way, never
+from replicator_kuma.replication.instance import Instance, Run, Way
 from replicator_kuma.replication.restart_cooldown import Cooldown
 from replicator_kuma.replication.state.file import StateFile
 

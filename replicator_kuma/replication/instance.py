@@ -18,6 +18,7 @@ from replicator_kuma.adapters.repository import MaintainedRepository, Position, 
 from replicator_kuma.adapters.repository.pair import Pair
 from replicator_kuma.base.effects import effect
 from replicator_kuma.base.errors import Interrupted
+from replicator_kuma.base.threads import never
 from replicator_kuma.base.times import when
 from replicator_kuma.dump.manifest import Manifest
 from replicator_kuma.dump.plan import Summary
@@ -88,11 +89,6 @@ def silent(_message: str) -> None:
     """The progress of a cycle that nobody watches."""
 
 
-def never() -> bool:
-    """The `Run.interrupted` of a cycle that nothing interrupts."""
-    return False
-
-
 class Way(Enum):
     """REPLICATOR_APPLY: how a running Kuma gets new rows."""
 
@@ -110,6 +106,14 @@ class Hint:
     position: Position
     snapshot: str
     """restic's id, 64 hexadecimal digits"""
+
+
+@dataclass
+class HintLimit:
+    """When the snapshot that a hint names may be fetched again before a listing names it too."""
+
+    free_at: float = 0.0
+    """by time.monotonic"""
 
 
 @dataclass(frozen=True)
@@ -189,6 +193,8 @@ class Instance:
     started: float = field(default_factory=time.time)
     told: dict[str, str] = field(default_factory=dict)
     """kinds that this process told and could not note, by problem (`problems`); copies share it"""
+    hint_limit: HintLimit = field(default_factory=HintLimit)
+    """copies share it"""
     scratch: str = "work"
     """name of the folder of `work`"""
 

@@ -16,7 +16,7 @@ from replicator_kuma.base.errors import (
     describe,
 )
 from replicator_kuma.base.os_errors import refusal
-from replicator_kuma.replication import freshness, problems
+from replicator_kuma.replication import freshness, problems, published_dump
 from replicator_kuma.replication.apply import checkpoints
 from replicator_kuma.replication.instance import CycleResult, Instance, Run
 from replicator_kuma.replication.state import transitions
@@ -49,14 +49,15 @@ def run(instance: Instance, role: str, work: Work, how: Run, wait: float = 0.0) 
 
 
 def _with_room(instance: Instance, work: Work, how: Run) -> CycleResult:
-    """Run the cycle; if restic's cache has no room, delete the oldest checkpoints and retry."""
+    """Run the cycle; if restic's cache has no room, delete what can be spared and retry."""
     while True:
         try:
             return work(instance.look_for_store(), how)
         except CacheFull as error:
             hold = instance.state.load().following.hold
             spare = hold.kept if hold is not None else 0
-            if not checkpoints.make_room(instance.state.folder, error, spare):
+            folder = instance.state.folder
+            if not (published_dump.forget(folder) or checkpoints.make_room(folder, error, spare)):
                 raise
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from replicator_kuma.base.errors import ReplicatorError
 from replicator_kuma.base.state_directory import unusable
+from replicator_kuma.replication import published_dump
 from replicator_kuma.replication.apply.recovery import resolve_before_start
 from replicator_kuma.replication.drill import scratch
 from replicator_kuma.replication.hints import advise
@@ -53,6 +54,8 @@ def _begin(instance: Instance) -> State:
         state = _restart_kuma(instance)
     _forget_scratch(instance.state.folder)
     scratch.forget(instance)
+    if instance.leads is False:
+        published_dump.forget(instance.state.folder)
     empty_workspace(instance)
     return state
 

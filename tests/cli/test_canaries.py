@@ -115,11 +115,11 @@ class Heard(Side):
         return done
 
     def left(self) -> Iterator[tuple[Path, bytes]]:
-        """All files of the state directory; the rows from before an apply are kept in `kept/`."""
+        """All files of the state directory, but those that hold rows: `kept/` and `published/`."""
         state = self.data_dir / "replicator"
         for path in (path for path in state.rglob("*") if path.is_file()):
             assert path.stat().st_mode & 0o077 == 0 or "cache" in path.parts, path
-            if path.relative_to(state).parts[0] != "kept":
+            if path.relative_to(state).parts[0] not in ("kept", "published"):
                 yield path, path.read_bytes()
 
 

@@ -55,9 +55,10 @@ class WatchedRestic(FastRestic):
 
     published_one: Callable[[], None] = staticmethod(lambda: None)
 
-    def publish(self, folder: Path, label: Label) -> None:
-        super().publish(folder, label)
+    def publish(self, folder: Path, label: Label) -> str:
+        stored = super().publish(folder, label)
         self.published_one()
+        return stored
 
 
 class FaultyKuma(MemoryKuma):
@@ -117,10 +118,10 @@ class World:
 
     def _progress(self, message: str) -> None:
         phase = "fetch" if message.startswith("fetching") else _BEGINS.get(message)
-        if phase == "plan":
+        if phase in ("dump", "plan"):
             for thread in threading.enumerate():
                 if thread.name == "beside":
-                    thread.join()  # the live rows belong to the phase before
+                    thread.join()  # the listing, or the live rows: of the phase before
         if phase:
             self.begins(phase)
 

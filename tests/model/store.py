@@ -16,8 +16,15 @@ from typing import Any, NoReturn
 
 from replicator_kuma.adapters.database.sqlite.values import SqliteRepresentation
 from replicator_kuma.adapters.repository import Label, Limits, Listing, Snapshot
-from replicator_kuma.base.errors import PublishIncomplete, RepositoryUnreachable, SnapshotRefused
+from replicator_kuma.base.errors import (
+    Interrupted,
+    PublishIncomplete,
+    RepositoryUnreachable,
+    SnapshotNotFound,
+    SnapshotRefused,
+)
 from replicator_kuma.base.processes import Process
+from replicator_kuma.base.threads import never
 from replicator_kuma.dump.catalog import TABLES
 from replicator_kuma.dump.format import Dump, write_tables
 from replicator_kuma.dump.manifest import Manifest
@@ -218,7 +225,17 @@ def fingerprint(instance: Instance) -> str:
 def fetched(instance: Instance, snapshot: Snapshot, name: str) -> Dump:
     folder = instance.work / name
     instance.repository.fetch(snapshot, folder, lambda _name: True)
-    return Dump(folder, manifest_of(CONTENTS[snapshot.label.digest]))
+    return FetchedDump.whole(folder, snapshot.label.digest, name)
+
+
+class FetchedDump(Dump):
+    """In the place of `Dump` where a fetched one is opened: its only file holds its digest."""
+
+    @classmethod
+    def whole(cls, folder: Path, digest: str, name: str) -> Dump:
+        if (folder / "digest").read_text() != digest:
+            raise SnapshotRefused(f"{name} holds another dump than its tags say")
+        return Dump(folder, manifest_of(CONTENTS[digest]))
 
 
 def prepare(
@@ -305,7 +322,7 @@ class ShelfRepository:
             seen = seen[: len(seen) // 2]
         return Listing(seen)
 
-    def publish(self, folder: Path, label: Label) -> None:
+    def publish(self, folder: Path, label: Label) -> str:
         self._point("backup begins")
         restic = self._shelf.start(label)
         self._began(label)
@@ -313,7 +330,7 @@ class ShelfRepository:
         fate = self._choose(16)
         if fate < 12:
             self._shelf.end(restic, saved=True)
-            return
+            return restic.snapshot.id
         if fate == 12:
             self._shelf.end(restic, saved=True)
         elif fate == 13:
@@ -331,7 +348,15 @@ class ShelfRepository:
         into: Path,
         accept: Callable[[str], bool],
         limits: Limits = Limits(),  # noqa: B008
+        unwanted: Callable[[], bool] = never,
     ) -> None:
         self._point("fetch")
-        if any(s.partial for s in self._shelf.stored if s.snapshot.id == snapshot.id):
+        if unwanted():
+            raise Interrupted("nobody wants it")
+        found = [stored for stored in self._shelf.stored if stored.snapshot.id == snapshot.id]
+        if not found:
+            raise SnapshotNotFound(f"no snapshot {snapshot.id}")
+        if found[0].partial:
             raise SnapshotRefused("it lacks a table")
+        into.mkdir(exist_ok=True)
+        (into / "digest").write_text(found[0].snapshot.label.digest)

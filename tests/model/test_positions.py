@@ -11,13 +11,14 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 
-from replicator_kuma.adapters.repository import Snapshot
+from replicator_kuma.adapters.repository import Listing, Snapshot
 from replicator_kuma.base.errors import Fenced
 from replicator_kuma.replication.leader import cycle as leader
 from replicator_kuma.replication.leader import promote, publish
@@ -32,7 +33,7 @@ INTERLEAVINGS = int(os.environ.get("REPLICATOR_TEST_INTERLEAVINGS", by_tier(400,
 FIRST_SEED = int(os.environ.get("REPLICATOR_TEST_SEED", "0"))
 PARTS = 4
 """Tests that share them: each reports by itself"""
-ENOUGH = 600
+ENOUGH = 1000
 """Interleavings within which each known mutation must be found"""
 MEMORY = "/dev/shm"
 
@@ -155,6 +156,19 @@ def _two_writers_are_followed(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+def _a_hint_is_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hinted snapshot is followed, at the position that the hint says."""
+    listed = replica.listed
+
+    def trusting(instance: Any) -> Listing:
+        found, hint = listed(instance), instance.run.hint
+        named = [s for s in found if hint is not None and s.id == hint.snapshot]
+        told = [replace(s, label=replace(s.label, position=hint.position)) for s in named]
+        return Listing(told) or found
+
+    monkeypatch.setattr(replica, "listed", trusting)
+
+
 def _a_promote_opens_no_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     epoch = promote._epoch
     monkeypatch.setattr(promote, "_epoch", lambda *known: max(epoch(*known) - 1, 0))
@@ -168,6 +182,7 @@ def _a_promote_opens_no_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
         _intents_are_not_burned,
         _fenced_by_an_epoch_only,
         _two_writers_are_followed,
+        _a_hint_is_trusted,
         _a_promote_opens_no_epoch,
     ],
     ids=lambda mutation: mutation.__name__.strip("_"),

@@ -26,13 +26,14 @@ from replicator_kuma.adapters.notify import NullNotifier
 from replicator_kuma.adapters.repository import Label, Position
 from replicator_kuma.base import state_directory
 from replicator_kuma.base.errors import Fenced, ReplicatorError
+from replicator_kuma.replication import published_dump
 from replicator_kuma.replication.apply import prepare
-from replicator_kuma.replication.instance import CycleResult, Instance, Outcome, Run
+from replicator_kuma.replication.instance import CycleResult, Hint, Instance, Outcome, Run
 from replicator_kuma.replication.leader import cycle as leader
 from replicator_kuma.replication.leader import publish
 from replicator_kuma.replication.leader.cycle import Leader
 from replicator_kuma.replication.leader.promote import promote
-from replicator_kuma.replication.replica import drift, take
+from replicator_kuma.replication.replica import ahead, drift, take
 from replicator_kuma.replication.replica.cycle import cycle as restore_cycle
 from replicator_kuma.replication.state import codec, file
 from replicator_kuma.replication.state.file import StateFile
@@ -43,6 +44,8 @@ from tests.model.store import Choose, Disk, Point, Shelf, ShelfRepository, Store
 LONG = 20.0
 """Seconds until a step that never ends fails the test."""
 HOUR = 3600.0
+FAR = Position(9, 9)
+"""The position of hints that lie."""
 JUMPS = (0.0, HOUR, -HOUR, 400 * 86_400.0, -400 * 86_400.0)
 
 
@@ -246,8 +249,23 @@ class World:
                     return restore_cycle(instance)
                 case "restore --now":
                     return restore_cycle(instance, reconcile=True)
+                case "restore by a hint":
+                    return restore_cycle(instance.under(Run(hint=self._hint())))
                 case _:
                     return promote(instance.under(Run(force=what == "promote --force")))
+
+    def _hint(self) -> Hint:
+        """A true hint; or one that comes late, twice or too early, is a rival's, or a lie."""
+        known = self.shelf.stored + self.shelf.begun
+        kind = self.choose(6)
+        if not known or kind == 5:
+            return Hint(FAR, "f" * 12)
+        named = max(known, key=lambda stored: stored.snapshot.position)
+        if kind > 1:
+            named = known[self.choose(len(known))]
+        position = FAR if kind == 4 else named.snapshot.position
+        self.told.append(f"a hint names {position}, which is {named.snapshot.position}")
+        return Hint(position, named.snapshot.id)
 
     def _instance(self, disk: Disk, process: Process) -> Instance:
         repository = ShelfRepository(
@@ -386,12 +404,33 @@ def _remove(path: str | Path, ignore_errors: bool = False, **options: Any) -> No
         _rmtree(path, ignore_errors=ignore_errors, **options)
 
 
-@contextlib.contextmanager
-def _before(work: Callable[[], Any]) -> Iterator[Future[Any]]:
-    """In the place of the thread that reads the rows beside a fetch: they are read first."""
-    future: Future[Any] = Future()
-    future.set_result(work())
-    yield future
+class _Work(Future[Any]):
+    """In the place of a thread: work that is done at once, or when its end is waited for.
+
+    Whatever such threads do is one call or one read: side by side is one of the two orders.
+    """
+
+    def __init__(self, world: World, work: Callable[[], Any]) -> None:
+        super().__init__()
+        self._work: Callable[[], Any] | None = work
+        if world.choose(2) == 0:
+            self._do()
+
+    def _do(self) -> None:
+        work, self._work = self._work, None
+        if work is not None:
+            try:
+                self.set_result(work())
+            except Exception as error:  # a death ends the process, and this thread with it
+                self.set_exception(error)
+
+    def result(self, timeout: float | None = None) -> Any:
+        self._do()
+        return super().result(timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        self._do()
+        return super().exception(timeout)
 
 
 @contextlib.contextmanager
@@ -408,7 +447,16 @@ def stand_ins(world: World) -> Iterator[None]:
         cached = functools.cache(codec.encode)
         stack.enter_context(mock.patch.object(codec, "encode", cached))
         stack.enter_context(mock.patch.object(shutil, "rmtree", _remove))
-        stack.enter_context(mock.patch.object(take, "beside", _before))
+        for module in (take, leader):
+            stack.enter_context(
+                mock.patch.object(
+                    module, "beside", lambda work: contextlib.nullcontext(_Work(world, work))
+                )
+            )
+        stack.enter_context(
+            mock.patch.object(ahead, "started", lambda _name, work: _Work(world, work))
+        )
+        stack.enter_context(mock.patch.object(ahead, "Dump", store.FetchedDump))
         for name in ("observe", "observed_dump", "fingerprint"):
             for module in (leader, publish, prepare, drift):
                 if hasattr(module, name):
@@ -416,7 +464,8 @@ def stand_ins(world: World) -> Iterator[None]:
         stack.enter_context(mock.patch.object(take, "fetched", store.fetched))
         stack.enter_context(mock.patch.object(prepare, "prepare", store.prepare))
         stack.enter_context(mock.patch.object(take, "apply", store.apply))
-        stack.enter_context(mock.patch.object(publish, "_what_changed", return_value=None))
+        stack.enter_context(mock.patch.object(publish.Since, "plan", None))
+        stack.enter_context(mock.patch.object(published_dump, "keep"))
         stack.enter_context(mock.patch.object(publish, "as_replicas_do"))  # it has no folder
         yield
 
@@ -539,7 +588,14 @@ def _begin(world: World, disk: Disk) -> None:
             world.start(rivals[0], "backup")
     whats = {
         "BACKUP": ("backup", "backup --verify", "backup", "backup", "promote", "promote --force"),
-        "RESTORE": ("restore", "restore --now", "restore", "restore", "promote", "promote --force"),
+        "RESTORE": (
+            "restore",
+            "restore --now",
+            "restore by a hint",
+            "restore by a hint",
+            "promote",
+            "promote --force",
+        ),
     }[disk.mode]
     world.start(disk, whats[world.choose(len(whats))])
 

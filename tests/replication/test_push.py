@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from replicator_kuma.adapters.notify import Kind
 from replicator_kuma.adapters.repository import Position
 from replicator_kuma.base.errors import Fenced
 from replicator_kuma.replication.instance import Hint, Instance, Outcome
@@ -67,6 +68,27 @@ def test_each_publish_is_told_whatever_has_made_it(
     take_over(replica)
     assert hints_of(replica) == [newest(repository)] != told
     assert positions(repository) == ["1.1", "1.2", "1.3", "1.4", "2.1"]
+
+
+@pytest.mark.parametrize("told_by_restic", [True, False])
+def test_replicas_are_told_before_the_leader_lists_again(
+    leader: Instance, repository: FolderRepository, told_by_restic: bool
+) -> None:
+    """restic 0.14 does not tell the new snapshot's id; there the listing has to."""
+
+    class Signal(RecordingNotifier):
+        def send(self, kind: Kind, title: str, message: str, *, urgent: bool = False) -> None:
+            super().send(kind, title, message, urgent=urgent)
+            repository.calls.append("hint")
+
+    leader.signal = Signal()
+    if not told_by_restic:
+        publish = repository.publish
+        repository.publish = lambda *given: publish(*given)[:0]  # type: ignore[method-assign]
+    lead(leader)
+    last = ["hint", "snapshots"] if told_by_restic else ["snapshots", "hint"]
+    assert repository.calls == ["snapshots", "publish", *last]
+    assert hints_of(leader) == [newest(repository)]
 
 
 def test_a_fenced_leader_tells_nobody(

@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 from replicator_kuma.adapters.repository import Label, Position, Snapshot
-from replicator_kuma.replication.instance import CycleResult, Instance, Run
+from replicator_kuma.replication.instance import CycleResult, Hint, Instance, Run
 from replicator_kuma.replication.leader.cycle import Leader
 from replicator_kuma.replication.leader.promote import promote
 from replicator_kuma.replication.leader.rollback import rollback
@@ -88,9 +88,11 @@ def follow(
     *,
     reconcile: bool = False,
     allow_shrink: bool = False,
+    hint: Hint | None = None,
 ) -> CycleResult:
     with replica.state.lock():
-        return restore_cycle(replica, reconcile=reconcile, allow_shrink=allow_shrink)
+        told = replica.under(Run(hint=hint)) if hint else replica
+        return restore_cycle(told, reconcile=reconcile, allow_shrink=allow_shrink)
 
 
 def go_back(there: Instance, number: int | None = None, *, hold: bool = True) -> CycleResult:
@@ -144,7 +146,7 @@ def delete_monitor(database: Path, number: int) -> None:
 def left_behind(instance: Instance) -> list[str]:
     """What must not outlive a cycle: dumps, rows from before, staged files."""
     state = instance.state.folder
-    odd = [p for p in state.iterdir() if p.name not in ("state.json", "lock", "kept")]
+    odd = [p for p in state.iterdir() if p.name not in ("state.json", "lock", "kept", "published")]
     halves = [p for p in state.glob("kept/*") if not p.name.isdecimal()]
     ours = (p for name in (".replicator*", ".*.tmp") for p in instance.data_dir.rglob(name))
     staged = [p for p in ours if state not in p.parents]

@@ -12,11 +12,14 @@ from pathlib import Path
 from replicator_kuma.adapters.repository import Label, Limits, Listing, Snapshot
 from replicator_kuma.base.effects import effect
 from replicator_kuma.base.errors import (
+    Interrupted,
     ReplicatorError,
     RepositoryDamaged,
     RepositoryMissing,
+    SnapshotNotFound,
     SnapshotRefused,
 )
+from replicator_kuma.base.threads import never
 from tests.support.forked import DIED, forked
 
 
@@ -75,10 +78,11 @@ class FolderRepository:
         self._done("snapshots")
         return Listing(found, warnings=self.warnings)
 
-    def publish(self, folder: Path, label: Label) -> None:
+    def publish(self, folder: Path, label: Label) -> str:
         self._call("publish")
-        self.add(folder, label)
+        name = self.add(folder, label)
         self._done("publish")
+        return name
 
     def add(self, folder: Path, label: Label) -> str:
         """What a publish stores; also by a rival's hand."""
@@ -102,10 +106,15 @@ class FolderRepository:
         into: Path,
         accept: Callable[[str], bool],
         limits: Limits = Limits(),  # noqa: B008
+        unwanted: Callable[[], bool] = never,
     ) -> None:
         self._call("fetch")
         source = self.folder / snapshot.id
+        if not source.exists():
+            raise SnapshotNotFound(f"no snapshot {snapshot.short_id}")
         for path in sorted(source.rglob("*")):
+            if unwanted():
+                raise Interrupted("nobody wants it")
             name = str(path.relative_to(source))
             if path.is_file():
                 if not accept(name):

@@ -17,6 +17,7 @@ from replicator_kuma.base.errors import (
     SnapshotRefused,
 )
 from replicator_kuma.base.text import sized
+from replicator_kuma.base.threads import never
 
 __all__ = ["Label", "Limits", "Listing", "Position", "Repository", "Snapshot", "missing"]
 
@@ -81,8 +82,11 @@ class Repository(Protocol):
         Raises RepositoryMissing if nothing was initialised.
         """
 
-    def publish(self, folder: Path, label: Label) -> None:
-        """Store a dump folder under its label; raises unless it was a full success."""
+    def publish(self, folder: Path, label: Label) -> str:
+        """Store a dump folder under its label; raises unless it was a full success.
+
+        Returns the snapshot's id, or "" where the program does not tell it.
+        """
 
     def fetch(
         self,
@@ -90,11 +94,13 @@ class Repository(Protocol):
         into: Path,
         accept: Callable[[str], bool],
         limits: Limits = Limits(),
+        unwanted: Callable[[], bool] = never,
     ) -> None:
         """Write a snapshot's regular files, relative names as in the dump, below ``into`` (0600).
 
         One call, streamed. Raises SnapshotRefused for a member that is no regular file, that
-        ``accept`` refuses by name, that comes twice, or that exceeds ``limits``.
+        ``accept`` refuses by name, that comes twice, or that exceeds ``limits``. As soon as
+        ``unwanted`` says so it ends, and raises Interrupted.
         """
 
 

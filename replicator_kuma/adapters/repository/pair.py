@@ -31,7 +31,7 @@ from replicator_kuma.base.errors import (
     RepositoryUnreachable,
     SnapshotNotFound,
 )
-from replicator_kuma.base.threads import started
+from replicator_kuma.base.threads import never, started
 from replicator_kuma.base.times import lasting
 from replicator_kuma.dump.format import Dump
 
@@ -134,16 +134,18 @@ class Pair:
         if missing and not others:
             raise missing[0]
 
-    def publish(self, folder: Path, label: Label) -> None:
+    def publish(self, folder: Path, label: Label) -> str:
         """Store the dump in each that answered the last listing; raises if none stored it.
 
-        The ones that did not are in ``failed`` and ``away``.
+        The ones that did not are in ``failed`` and ``away``. Returns the id in the first of them.
         """
         self.failed = {}
         asked = [p for p in self.repositories if p.name not in self.away] or self.repositories
-        self._each(asked, lambda place: place.publish(folder, label))
-        if len(self.failed) == len(asked):
+        ids: list[str] = []
+        self._each(asked, lambda place: ids.append(place.publish(folder, label)))
+        if not ids:
             raise next(iter(self.failed.values()))
+        return ids[0]
 
     def complete(self, folder: Path, label: Label) -> None:
         """Store the dump in those that lag behind; failures are in ``failed``."""
@@ -195,6 +197,7 @@ class Pair:
         into: Path,
         accept: Callable[[str], bool],
         limits: Limits = _LIMITS,
+        unwanted: Callable[[], bool] = never,
     ) -> None:
         """Fetch from one that has it; if that fails or is wrong, from the other."""
         wanted = snapshot.key
@@ -207,7 +210,7 @@ class Pair:
         for place in having:
             try:
                 with named(place):
-                    place.fetch(self._listed[place.name][wanted], into, accept, limits)
+                    place.fetch(self._listed[place.name][wanted], into, accept, limits, unwanted)
                 if place is not having[-1]:  # the other place may have an intact copy
                     Dump.whole(into, snapshot.label.digest, str(snapshot.position))
                 return

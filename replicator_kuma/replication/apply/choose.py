@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from replicator_kuma.adapters.kuma.agent.client import PROTOCOL, AgentError, Hello, NoAgent
 from replicator_kuma.adapters.kuma.agent.versions import proved
 from replicator_kuma.base.errors import DatabaseError, KumaError
+from replicator_kuma.replication import restart_cooldown
 from replicator_kuma.replication.instance import Instance, Way
 from replicator_kuma.replication.state import transitions
 from replicator_kuma.replication.state.records import LiveOff
@@ -176,3 +177,14 @@ def identity(instance: Instance) -> str:
         return ""
     text = f"replicator-kuma {rows[0][0]}"
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
+
+
+def restart_wait(instance: Instance) -> restart_cooldown.Wait | None:
+    """How long an apply has to wait because Kuma was just restarted; None: it may begin now.
+
+    A live apply restarts nothing, and a person's command never waits. Raises KumaError.
+    """
+    unasked = instance.run.by_itself or instance.run.at_start
+    if not unasked or look(instance).hello is not None:
+        return None
+    return restart_cooldown.look(instance)

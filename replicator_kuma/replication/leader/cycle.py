@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
-from replicator_kuma.base.errors import DatabaseMissing, Fenced, ReplicatorError
+from replicator_kuma.adapters.repository import Listing
+from replicator_kuma.base.errors import DatabaseError, DatabaseMissing, Fenced, ReplicatorError
+from replicator_kuma.base.threads import beside
 from replicator_kuma.replication import second_repository
 from replicator_kuma.replication.apply.confirm import UNCONFIRMED
 from replicator_kuma.replication.apply.unconfirmed import recover
@@ -20,8 +24,19 @@ from replicator_kuma.replication.leader.decide import (
     own_publish,
     rivals,
 )
-from replicator_kuma.replication.leader.publish import ids_of, in_own_terms, next_position, publish
-from replicator_kuma.replication.observe import Observation, fingerprint, observe, observed_dump
+from replicator_kuma.replication.leader.publish import (
+    Candidate,
+    ids_of,
+    in_own_terms,
+    next_position,
+    publish,
+)
+from replicator_kuma.replication.observe import (
+    Observation,
+    fingerprint,
+    observe,
+    observed_dump,
+)
 from replicator_kuma.replication.shrink import meant_by_rollback
 from replicator_kuma.replication.snapshots import fetched
 from replicator_kuma.replication.state import transitions
@@ -53,13 +68,15 @@ class Leader:
         quiet = leading.published is not None and leading.publishing is None
         quiet = quiet and leading.fenced is None and leading.rollback_applied is None
         quiet = quiet and not state.lagging
-        mark = fingerprint(self.instance)
-        if quiet and not due and mark and mark == state.live.fingerprint:
-            return self._nothing(state)
-        observation = self.observe()
-        if quiet and not due and observation and self._agrees(state, observation):
-            return self._nothing(self.instance.state.change(transitions.unchanged, mark))
-        return self._compare(observation, mark, allow_shrink)
+        if quiet and not due:
+            mark = fingerprint(self.instance)
+            if mark and mark == state.live.fingerprint:
+                return self._nothing(state)
+            # most cycles end here: only hashing the rows writes nothing
+            observation = self.observe()
+            if observation and self._agrees(state, observation):
+                return self._nothing(self.instance.state.change(transitions.unchanged, mark))
+        return self._compare(allow_shrink)
 
     def _due(self, state: State) -> bool:
         """Whether to ask the repository now: at a supervisor's start, and then at intervals."""
@@ -86,20 +103,36 @@ class Leader:
         sentence = f"nothing changed since {published.position}"
         return CycleResult(Outcome.NOTHING, sentence, published.position, published.digest)
 
-    def _compare(
-        self, observation: Observation | None, unchanged: str, allow_shrink: bool
+    def _compare(self, allow_shrink: bool) -> CycleResult:
+        instance, candidate = self.instance, None
+
+        def dumped() -> Observation | None:
+            nonlocal candidate
+            if not instance.store.exists():
+                return None
+            candidate = Candidate.of(instance)
+            if not self._agrees(instance.state.load(), candidate.observation):
+                with contextlib.suppress(DatabaseError):  # raised again where it matters
+                    _ = candidate.checked
+            return candidate.observation
+
+        view, newest, state = self.ask(dumped, allow_shrink)
+        return self._decided(view, newest, state, candidate)
+
+    def _decided(
+        self, view: View, newest: SnapshotRef | None, state: State, candidate: Candidate | None
     ) -> CycleResult:
         instance = self.instance
-        view, newest, state = self.ask(observation, allow_shrink)
+        # from before the rows were read: Kuma may have written since
+        unchanged = candidate.mark if candidate else ""
         match decide(view, newest):
             case Step.TAKE_BACK:
                 return self._take_back(view)
             case Step.NOTHING:
-                # `unchanged` was computed before the rows were read: Kuma may have written since
                 noted = instance.state.change(transitions.level, unchanged)
                 return self._level(view, noted)
             case Step.PUBLISH:
-                if key := self.alike(view, newest):
+                if key := self.alike(view, newest, candidate):
                     noted = instance.state.change(transitions.equivalent, key, unchanged)
                     return self._level(view, noted)
                 back = view.back.key if view.back else None
@@ -109,21 +142,24 @@ class Leader:
                     view.newest,
                     shrinks=lambda seen, since: _shrinks(view, newest, seen, since),
                     guarded=next((s for s in view.snapshots if s.key == back), None),
+                    candidate=candidate,
                 )
             case Step.WAIT:
-                word = "; --allow-shrink is to be said again then" if allow_shrink else ""
+                word = "; --allow-shrink is to be said again then" if view.allow_shrink else ""
                 return CycleResult(Outcome.WAITING, f"nothing is published: {UNCONFIRMED}{word}")
 
     def ask(
-        self, observation: Observation | None, allow_shrink: bool
+        self, observed: Callable[[], Observation | None], allow_shrink: bool
     ) -> tuple[View, SnapshotRef | None, State]:
         """Ask the repository for its newest snapshot, and note it. Call within a cycle.
 
-        Raises Fenced, RepositoryLost and other RepositoryErrors.
+        ``observed`` reads the live rows meanwhile. Raises what it raises, Fenced, RepositoryLost
+        and other RepositoryErrors.
         """
         instance = self.instance
         instance.step("asking the repository")
-        view = self._view(observation, allow_shrink)
+        with beside(lambda: instance.repository.snapshots(instance.fleet)) as listing:
+            view = self._view(observed(), listing.result(), allow_shrink)
         try:
             newest = own_newest(view)
         except Fenced as error:
@@ -138,11 +174,14 @@ class Leader:
         warnings = second_repository.catch_up(self.instance, view.newest)
         return replace(self._nothing(state), warnings=warnings)
 
-    def alike(self, view: View, newest: SnapshotRef | None) -> str:
+    def alike(
+        self, view: View, newest: SnapshotRef | None, candidate: Candidate | None = None
+    ) -> str:
         """The key to remember if the rows differ from the newest snapshot's only by the engine.
 
         A leader that moved from SQLite to MariaDB holds the same dates in another form. That is
-        no change. Returns "" if rows differ, or if that cannot be known.
+        no change. Returns "" if rows differ, or if that cannot be known. ``candidate``: the live
+        rows, if they have been dumped.
         """
         instance, snapshot = self.instance, view.newest
         if newest is None or snapshot is None or view.state.leading.doubtful(newest):
@@ -151,7 +190,10 @@ class Leader:
             return ""
         instance.run.progress("comparing with the snapshot of another engine")
         try:
-            live, observation = observed_dump(instance, "alike")
+            if candidate is not None and candidate.dump is not None:
+                live, observation = candidate.dump, candidate.observation
+            else:
+                live, observation = observed_dump(instance, "alike")
             published = fetched(instance, snapshot, "other-engine")
             ours, theirs = live.manifest, published.manifest
             # a part that one side lacks is filled from the live rows: its equality proves nothing
@@ -159,7 +201,7 @@ class Leader:
                 ours.tables
             ) != set(theirs.tables):
                 return ""
-            same = in_own_terms(instance, published, live, observation).manifest
+            same = in_own_terms(instance, published, live, observation, "other-own").manifest
         except ReplicatorError as error:
             log.debug("cannot compare with %s: %s", newest.position, error)
             return ""
@@ -167,9 +209,10 @@ class Leader:
             return ""
         return newest.equivalence_key(same.digest)
 
-    def _view(self, observation: Observation | None, allow_shrink: bool) -> View:
+    def _view(
+        self, observation: Observation | None, snapshots: Listing, allow_shrink: bool
+    ) -> View:
         instance, manifest = self.instance, observation and observation.manifest
-        snapshots = instance.repository.snapshots(instance.fleet)
         state, limit = instance.state.load(), instance.shrink_limit
         monitors = observation.monitors if observation else 0
         return View(

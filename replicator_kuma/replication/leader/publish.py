@@ -16,6 +16,7 @@ from replicator_kuma.base.errors import (
     Fenced,
     ReplicatorError,
     RepositoryDamaged,
+    RowFault,
     SnapshotNotFound,
     SnapshotRefused,
 )
@@ -24,10 +25,16 @@ from replicator_kuma.dump.format import Dump
 from replicator_kuma.dump.plan import Plan, Summary, plan
 from replicator_kuma.dump.transform.policy import Policy
 from replicator_kuma.dump.transform.translate import translate
-from replicator_kuma.replication import push, second_repository
+from replicator_kuma.replication import published_dump, push, second_repository
 from replicator_kuma.replication.apply.prepare import terms_of
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
-from replicator_kuma.replication.observe import Lacking, Observation, fingerprint, observed_dump
+from replicator_kuma.replication.observe import (
+    Lacking,
+    Observation,
+    fingerprint,
+    observe,
+    observed_dump,
+)
 from replicator_kuma.replication.shrink import (
     FROM,
     carried,
@@ -56,6 +63,40 @@ def next_position(newest: SnapshotRef | None, burned: Position | None) -> Positi
     return position
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """The live rows, dumped: what a publish would store."""
+
+    instance: Instance
+    mark: str
+    """the instance's fingerprint before the rows were read"""
+    observation: Observation
+    dump: Dump | None
+    """None if ``fault`` is set; the observation can be compared all the same"""
+    fault: RowFault | None = None
+
+    @classmethod
+    def of(cls, instance: Instance) -> Candidate:
+        """Dump the instance. Raises DatabaseErrors, Interrupted."""
+        instance.step("dumping the tables")
+        mark = fingerprint(instance)
+        try:
+            dump, observation = observed_dump(instance, "dump", publishing=True)
+        except RowFault as fault:
+            return cls(instance, mark, observe(instance), None, fault)
+        return cls(instance, mark, observation, dump)
+
+    @cached_property
+    def checked(self) -> tuple[Dump, tuple[str, ...]]:
+        """The dump, checked as each replica will, and warnings. Raises DatabaseErrors."""
+        if self.dump is None:
+            assert self.fault is not None
+            raise self.fault
+        warnings = tuple(self.instance.store.check(self.instance.tables))
+        as_replicas_do(self.dump)
+        return self.dump, warnings
+
+
 def publish(
     instance: Instance,
     position: Position,
@@ -63,24 +104,23 @@ def publish(
     *,
     shrinks: Shrinks = lambda _observation, _since: False,
     guarded: Snapshot | None = None,
+    candidate: Candidate | None = None,
 ) -> CycleResult:
-    """Dump, note the intent, publish at ``position``, note it, notify. Raises ReplicatorErrors.
+    """Note the intent, publish the rows at ``position``, note it, notify. Raises ReplicatorErrors.
 
     The message says what changed since ``previous``, if that snapshot can be read. A publish that
     fails burns its position. A rival that was faster fences this leader. ``shrinks`` gets the
     dump, and may count how many monitors of ``guarded`` (else ``previous``) are gone. It returns
-    True if a person allowed that, and raises if nobody did.
+    True if a person allowed that, and raises if nobody did. ``candidate``: the dump of this
+    cycle, if there is one already.
     """
-    instance.step("dumping the tables")
-    mark = fingerprint(instance)
-    dump, observation = observed_dump(instance, "dump", publishing=True)
+    candidate = candidate or Candidate.of(instance)
+    (dump, amiss), observation = candidate.checked, candidate.observation
     if observation.unset:
         raise DatabaseUnset("Kuma has no user; nothing is published")
     since = Since(instance, dump, observation, previous)
     against = since if guarded is None else replace(since, previous=guarded, name="guarded")
     shrunk = shrinks(observation, against)
-    amiss = instance.store.check(instance.tables)
-    as_replicas_do(dump)
     state = instance.state.load()
     label = _label(instance, state, dump, observation, position)
     label = replace(label, shrunk=position if shrunk else carried(state, previous))
@@ -90,13 +130,14 @@ def publish(
         published,
         identities=(label.digest, since.identities[1]),
         files=count_files(label.digest, len(dump.manifest.files)),
-        fingerprint=mark,
+        fingerprint=candidate.mark,
         now=time.time(),
     )
-    push.tell(instance, published)
     lagging = second_repository.published(instance)
     odd = (*observation.dangling, *observation.lacking, *since.lost)
-    return _told(instance, label, since.summary, (*map(str, odd), *amiss, *lagging))
+    result = _told(instance, label, since.summary, (*map(str, odd), *amiss, *lagging))
+    published_dump.keep(instance.state.folder, dump)
+    return result
 
 
 def _label(
@@ -121,17 +162,25 @@ def _label(
 def _stored(
     instance: Instance, state: State, dump: Dump, label: Label, previous: Snapshot | None
 ) -> SnapshotRef:
-    """Note the intent, publish, check that nobody was faster; a failure burns the position."""
+    """Note the intent, publish, send the hint, check that nobody was faster.
+
+    A failure burns the position.
+    """
     intent = SnapshotRef.labelled(label)
     instance.step("publishing")
     instance.state.change(transitions.publishing, intent)
     try:
-        instance.repository.publish(dump.folder, label)
+        stored = instance.repository.publish(dump.folder, label)
     except ReplicatorError:
         # the snapshot may be there, in part or whole: never use its position for other content
         instance.state.change(transitions.publish_failed, intent)
         raise
-    return _confirm_alone(instance, state, intent, previous)
+    if stored:  # replicas look for themselves: they need not wait until we have looked
+        push.tell(instance, replace(intent, snapshot=stored))
+    listed = _confirm_alone(instance, state, intent, previous)
+    if not stored:
+        push.tell(instance, listed)
+    return listed
 
 
 def _told(
@@ -170,9 +219,9 @@ def ids_of(rivals: Sequence[Snapshot]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Since:
-    """The changes since the previous snapshot, which is fetched once, at the first question.
+    """The changes since the previous snapshot, whose dump this leader has kept or fetches once.
 
-    If only the message needs it, it is fetched after the publish: the publish must not wait.
+    If only the message needs it, that happens after the publish: the publish must not wait.
     """
 
     instance: Instance
@@ -191,7 +240,18 @@ class Since:
         """The changes; None if there is no previous snapshot. Raises ReplicatorErrors, OSError."""
         if self.previous is None:
             return None
-        return _what_changed(self.instance, self.dump, self.observation, self.previous, self.name)
+        self.instance.run.progress("comparing with the snapshot before")
+        before = in_own_terms(
+            self.instance, self.before, self.dump, self.observation, f"{self.name}-own"
+        )
+        return plan(before, self.dump, self.instance.work / f"{self.name}-changes")
+
+    @cached_property
+    def before(self) -> Dump:
+        """The dump of the previous snapshot. Raises ReplicatorErrors."""
+        assert self.previous is not None
+        kept = published_dump.kept(self.instance.state.folder, self.previous.label.digest)
+        return kept or fetched(self.instance, self.previous, self.name)
 
     @property
     def summary(self) -> Summary | None:
@@ -226,8 +286,7 @@ class Since:
         if known is not None or len(self.observation.lacking) * 2 < FROM:
             return known
         try:
-            assert self.plan is not None
-            return len(Dump.open(self.instance.work / self.name).manifest.files)
+            return len(self.before.manifest.files)
         except (RepositoryDamaged, SnapshotRefused, SnapshotNotFound):
             return None
 
@@ -253,23 +312,16 @@ class Since:
             return None
 
 
-def _what_changed(
-    instance: Instance, dump: Dump, observation: Observation, previous: Snapshot, name: str
-) -> Plan:
-    """The changes since a snapshot; fetches its dump into a folder of this name."""
-    instance.run.progress("comparing with the snapshot before")
-    before = in_own_terms(instance, fetched(instance, previous, name), dump, observation)
-    return plan(before, dump, instance.work / f"{name}-changes")
-
-
-def in_own_terms(instance: Instance, published: Dump, live: Dump, observation: Observation) -> Dump:
+def in_own_terms(
+    instance: Instance, published: Dump, live: Dump, observation: Observation, name: str
+) -> Dump:
     """A published dump as this leader's database, which may have changed since, would hold it.
 
-    Raises ReplicatorErrors if that cannot be known.
+    ``name``: of a new folder of the work folder. Raises ReplicatorErrors if that cannot be known.
     """
     policy = Policy(settings=observation.schema.settings, compatible=True)
     terms = replace(terms_of(instance, observation, policy), keeps_files=False)
-    return translate(published, live, terms, published.folder.with_suffix(".own")).dump
+    return translate(published, live, terms, instance.work / name).dump
 
 
 def _confirm_alone(

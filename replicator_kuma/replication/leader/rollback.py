@@ -29,7 +29,7 @@ def rollback(instance: Instance, wanted: str | None, at: float | None = None) ->
     with workspace(instance):
         recover(instance)
         leader = Leader(instance)
-        view, newest, _state = leader.ask(leader.observe(), allow_shrink=True)
+        view, newest, _state = leader.ask(leader.observe, allow_shrink=True)
         if newest is None or view.newest is None:
             raise SnapshotNotFound(
                 "this fleet has no snapshot to go back to", hint=SnapshotNotFound.none_yet

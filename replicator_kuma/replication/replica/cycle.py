@@ -13,6 +13,7 @@ from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from replicator_kuma.replication.mode_mismatch import Promoted, promoted
 from replicator_kuma.replication.observe import observe
 from replicator_kuma.replication.replica import drift
+from replicator_kuma.replication.replica.ahead import Ahead, ahead_of_listing
 from replicator_kuma.replication.replica.decide import newest_to_follow
 from replicator_kuma.replication.replica.hold import stay, take_and_hold
 from replicator_kuma.replication.replica.shrink_guard import UNGUARDED, Guard
@@ -37,7 +38,8 @@ def cycle(
     instance = instance.under(replace(instance.run, by_itself=not reconcile))
     with workspace(instance):
         recover(instance)
-        return follow(instance, listed(instance), reconcile, allow_shrink)
+        with ahead_of_listing(instance) as ahead:
+            return follow(instance, listed(instance), reconcile, allow_shrink, ahead)
 
 
 def listed(instance: Instance) -> Listing:
@@ -51,9 +53,18 @@ def listed(instance: Instance) -> Listing:
 
 
 def follow(
-    instance: Instance, snapshots: Listing, reconcile: bool, allow_shrink: bool = False
+    instance: Instance,
+    snapshots: Listing,
+    reconcile: bool,
+    allow_shrink: bool = False,
+    ahead: Ahead | None = None,
 ) -> CycleResult:
-    """Go to the newest listed snapshot, unless a hold is set. Call within a cycle."""
+    """Go to the newest listed snapshot, unless a hold is set. Call within a cycle.
+
+    ``ahead``: what a hint named, read beside the listing.
+    """
+    if ahead is not None:
+        ahead.listed(snapshots)
     state = instance.state.load()
     newest = newest_to_follow(state, instance.fleet, snapshots)
     if newest is None:
@@ -69,7 +80,7 @@ def follow(
         if by_mode and (result := _await_mode(instance, newest, by_mode)):
             return result
     guard = UNGUARDED if allow_shrink else Guard.of(instance, state, newest)
-    return stand(instance, newest, reconcile, guard)
+    return stand(instance, newest, reconcile, guard, ahead)
 
 
 def _await_mode(instance: Instance, newest: Snapshot, by_mode: Promoted) -> CycleResult | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import replace
 
@@ -15,12 +16,12 @@ from replicator_kuma.base.errors import (
 )
 from replicator_kuma.base.threads import beside
 from replicator_kuma.base.times import lasting
-from replicator_kuma.replication import restart_cooldown
 from replicator_kuma.replication.apply import checkpoints, failed_attempts, prepare
-from replicator_kuma.replication.apply.choose import look
+from replicator_kuma.replication.apply.choose import restart_wait
 from replicator_kuma.replication.apply.live import apply
 from replicator_kuma.replication.instance import WENT_ON, CycleResult, Instance, Outcome
 from replicator_kuma.replication.replica import drift
+from replicator_kuma.replication.replica.ahead import Ahead
 from replicator_kuma.replication.replica.decide import refuse_bad
 from replicator_kuma.replication.replica.shrink_guard import UNGUARDED, Guard
 from replicator_kuma.replication.schema_check import gate, require_schema
@@ -31,9 +32,16 @@ from replicator_kuma.replication.workspace import empty_workspace
 
 
 def stand(
-    instance: Instance, snapshot: Snapshot, reconcile: bool, guard: Guard = UNGUARDED
+    instance: Instance,
+    snapshot: Snapshot,
+    reconcile: bool,
+    guard: Guard = UNGUARDED,
+    ahead: Ahead | None = None,
 ) -> CycleResult:
-    """Check that this snapshot is applied and its rows unchanged; else take it. In a cycle."""
+    """Check that this snapshot is applied and its rows unchanged; else take it. In a cycle.
+
+    ``ahead``: what was read before the snapshot was listed.
+    """
     state = instance.state.load()
     if not reconcile:
         refuse_bad(state, snapshot)
@@ -44,19 +52,15 @@ def stand(
         return _compare(instance, snapshot, reconcile)
     aim = failed_attempts.aim(instance, SnapshotRef.of(snapshot), policy)
     failed_attempts.require_new(instance, aim)
-    return _in_turn(instance, snapshot) or take(instance, snapshot, guard)
+    return _in_turn(instance, snapshot) or take(instance, snapshot, guard, ahead=ahead)
 
 
 def _in_turn(instance: Instance, snapshot: Snapshot) -> CycleResult | None:
     """The result of a cycle that may not restart Kuma yet; None: it may.
 
-    Asked before the fetch, so it is not known yet whether the snapshot changes rows here. A
-    person's command never waits.
+    Asked before the usual fetch, so it is not known yet whether the snapshot changes rows here.
     """
-    unasked = instance.run.by_itself or instance.run.at_start
-    if not unasked or look(instance).hello is not None:
-        return None  # a live apply restarts nothing
-    wait = restart_cooldown.look(instance)
+    wait = restart_wait(instance)
     if wait is None:
         return None
     sentence = wait.sentence(snapshot.position)
@@ -79,7 +83,12 @@ def _compare(instance: Instance, newest: Snapshot, reconcile: bool) -> CycleResu
 
 
 def take(
-    instance: Instance, snapshot: Snapshot, guard: Guard = UNGUARDED, *, only_ask: bool = False
+    instance: Instance,
+    snapshot: Snapshot,
+    guard: Guard = UNGUARDED,
+    *,
+    only_ask: bool = False,
+    ahead: Ahead | None = None,
 ) -> CycleResult:
     """Fetch, plan, and apply where rows differ. Call within a cycle.
 
@@ -88,21 +97,26 @@ def take(
     """
     while True:
         try:
-            return _take(instance, snapshot, guard, only_ask)
+            return _take(instance, snapshot, guard, only_ask, ahead)
         except ReplicatorError as error:
             if not checkpoints.make_room(instance.state.folder, error):
                 raise
+            if ahead is not None:
+                ahead.close()
+                ahead = None
             empty_workspace(instance)
 
 
-def _take(instance: Instance, snapshot: Snapshot, guard: Guard, only_ask: bool) -> CycleResult:
+def _take(
+    instance: Instance, snapshot: Snapshot, guard: Guard, only_ask: bool, ahead: Ahead | None
+) -> CycleResult:
     try:
         guard.look(snapshot)
         if not instance.store.exists():
             if not instance.supervised:
                 raise DatabaseMissing(f"there is no database in {instance.data_dir}")
             return waiting(snapshot, "Kuma has made no database here yet")
-        planned = plan_of(instance, snapshot)
+        planned = plan_of(instance, snapshot, ahead)
         guard.weigh(snapshot, planned)
     except DatabaseMigrating as error:
         return waiting(snapshot, str(error))
@@ -154,13 +168,17 @@ def _carry_out(instance: Instance, snapshot: Snapshot, planned: prepare.Planned)
     return replace(result, changes=summary, warnings=odd, live=live)
 
 
-def plan_of(instance: Instance, snapshot: Snapshot) -> prepare.Planned:
+def plan_of(instance: Instance, snapshot: Snapshot, ahead: Ahead | None = None) -> prepare.Planned:
     """What the snapshot would change here; raises ReplicatorErrors."""
     gate(instance, snapshot)
     instance.step(f"fetching {snapshot.position}")
-    # the live rows are read while restic starts: both take about as long
-    with beside(lambda: prepare.observe_live(instance)) as seen:
-        wanted = fetched(instance, snapshot, "fetched")
+    with contextlib.ExitStack() as stack:
+        wanted = ahead.dump(snapshot) if ahead is not None else None
+        if ahead is not None:
+            seen = ahead.seen
+        else:  # the live rows are read while restic starts: both take about as long
+            seen = stack.enter_context(beside(lambda: prepare.observe_live(instance)))
+        wanted = wanted or fetched(instance, snapshot, "fetched")
         instance.step("comparing the rows")
         require_schema(instance, snapshot, seen.result().live, wanted)
         return prepare.prepare(instance, wanted, seen.result())

@@ -58,8 +58,10 @@ def test_what_goes_in_comes_out(empty: tuple[ResticRepository, Path], tmp_path: 
     make_dump(tmp_path / "dump", "older")
     repository.publish(tmp_path / "dump", label(1, epoch=2))
     content = make_dump(tmp_path / "dump", "newer")
-    repository.publish(tmp_path / "dump", label(12, leader="other, leader"))
+    told = repository.publish(tmp_path / "dump", label(12, leader="other, leader"))
     found = repository.snapshots("default")
+    # restic 0.14 tells a part of the id only
+    assert told == ("" if repository.version().startswith("0.14.") else found[0].id)
     assert [snapshot.position for snapshot in found] == [Position(1, 12), Position(2, 1)]
     assert found[0].label == label(12, leader="other, leader")
     assert all(len(snapshot.id) == 64 for snapshot in found)

@@ -173,6 +173,13 @@ def test_a_signal_ends_a_call_at_once(fake: Fake, dump: Path, tmp_path: Path) ->
             call()
 
 
+def test_a_fetch_that_nobody_wants_any_more_ends_at_once(fake: Fake, tmp_path: Path) -> None:
+    repository = fake(f"touch {tmp_path}/up; exec sleep 600", CALM)
+    with within(3), pytest.raises(Interrupted):
+        repository.fetch(SNAPSHOT, tmp_path / "into", any_name, unwanted=(tmp_path / "up").exists)
+    assert read_tree(tmp_path / "into") == {}
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "not json", "{}", "null", "[1]", '[{"id":', "[" * 100_000, "\\377\\376"],

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import threading
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import pytest
@@ -19,10 +21,11 @@ from replicator_kuma.base.errors import (
     ShrinkRefused,
     WrongPassword,
 )
+from replicator_kuma.replication import published_dump
 from replicator_kuma.replication.instance import Instance, Outcome
 from tests.support import cycles, databases
 from tests.support.compare import config_differences
-from tests.support.cycles import db, lead, positions, rename
+from tests.support.cycles import db, follow, lead, positions, rename
 from tests.support.folder_repository import FolderRepository, dies_in
 from tests.support.states import edit_state
 
@@ -97,9 +100,19 @@ def test_runtime_columns_and_links_saved_anew_are_nothing(
     assert positions(repository) == ["1.1"]
 
 
-def test_a_change_while_the_repository_is_asked_is_not_lost(
-    leader: Instance, repository: FolderRepository
-) -> None:
+def after_the_dump(leader: Instance, work: Callable[[], None]) -> None:
+    """Run ``work`` once, when the next cycle has read the rows and nothing is decided yet."""
+    check = leader.store.check
+
+    def checked(tables: Collection[str] | None = None) -> Sequence[str]:
+        leader.store.check = check  # type: ignore[method-assign]
+        work()
+        return check(tables)
+
+    leader.store.check = checked  # type: ignore[method-assign]
+
+
+def test_a_change_while_the_repository_is_asked_is_not_lost(leader: Instance) -> None:
     """What makes a check cheap is read before the rows are, never after."""
     lead(leader)
     prints = ["a"]
@@ -109,9 +122,76 @@ def test_a_change_while_the_repository_is_asked_is_not_lost(
         rename(db(leader), 3, "changed meanwhile")
         prints[0] = "b"
 
-    repository.before["snapshots"] = kuma_writes
+    after_the_dump(leader, kuma_writes)
     assert lead(leader, verify=True).outcome is Outcome.NOTHING
     assert lead(leader).outcome is Outcome.PUBLISHED
+
+
+def test_the_rows_are_read_while_the_repository_is_asked(
+    leader: Instance, repository: FolderRepository
+) -> None:
+    """Each waits for the other to begin: one after another, neither would go on."""
+    lead(leader)
+    both = threading.Barrier(2, timeout=30)
+
+    def meet() -> None:
+        both.wait()
+
+    rename(db(leader), 3, "new name")
+    after_the_dump(leader, meet)
+    repository.before["snapshots"] = meet
+    assert lead(leader).outcome is Outcome.PUBLISHED
+
+
+def test_what_changed_is_told_without_fetching_the_snapshot_before(
+    leader: Instance, repository: FolderRepository
+) -> None:
+    lead(leader)
+    repository.calls.clear()
+    for name in ("new name", "newer name"):
+        rename(db(leader), 3, name)
+        assert ": 1 monitor changed; now 12 monitors" in lead(leader).sentence
+    assert repository.calls == ["snapshots", "publish", "snapshots"] * 2
+    folder = leader.state.folder / "published"
+    modes = {path.stat().st_mode & 0o777 for path in (folder, *folder.rglob("*"))}
+    assert modes == {0o700, 0o600}
+
+
+@pytest.mark.parametrize("harm", ["gone", "altered", "of another publish", "too large"])
+def test_a_kept_dump_that_is_not_the_snapshot_before_is_fetched(
+    leader: Instance,
+    repository: FolderRepository,
+    harm: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if harm == "too large":
+        monkeypatch.setattr(published_dump, "MOST_BYTES", 1000)
+    lead(leader)
+    kept = leader.state.folder / "published"
+    if harm == "of another publish":
+        shutil.copytree(kept, tmp_path / "old")
+        rename(db(leader), 4, "other name")
+        lead(leader)
+    if harm != "altered":
+        shutil.rmtree(kept, ignore_errors=True)
+    if harm == "of another publish":
+        shutil.move(tmp_path / "old", kept)
+    if harm == "altered":
+        with (kept / "tables" / "tag.jsonl").open("a") as file:
+            file.write("[]\n")
+    repository.calls.clear()
+    rename(db(leader), 3, "new name")
+    assert ": 1 monitor changed; now 12 monitors" in lead(leader).sentence
+    assert repository.calls == ["snapshots", "publish", "snapshots", "fetch"]
+
+
+def test_an_instance_that_follows_keeps_no_published_dump(leader: Instance) -> None:
+    lead(leader)
+    assert (leader.state.folder / "published").exists()
+    leader.leads = False
+    follow(leader)
+    assert not (leader.state.folder / "published").exists()
 
 
 def test_dangling_references_are_warned_of(leader: Instance) -> None:
@@ -232,21 +312,25 @@ def test_an_orphaned_restic_ends_late(leader: Instance, repository: FolderReposi
     assert lead(leader).position == Position(1, 4)
 
 
-def test_monitors_that_go_while_the_repository_is_asked_are_seen(
+def test_what_is_judged_is_what_is_published(
     leader: Instance, repository: FolderRepository
 ) -> None:
-    """What is published is judged, not what was read before the repository was asked."""
+    """Monitors that go once the rows are read are the next cycle's matter."""
     lead(leader)
     rename(db(leader), 3, "new name")
-    repository.after["snapshots"] = lambda: databases.edit(
-        db(leader), "DELETE FROM monitor WHERE id > 2"
+    after_the_dump(leader, lambda: databases.edit(db(leader), "DELETE FROM monitor WHERE id > 2"))
+    result = lead(leader)
+    assert (result.position, repository.snapshots("default")[-1].label.monitors) == (
+        Position(1, 2),
+        12,
     )
     with pytest.raises(ShrinkRefused):
         lead(leader)
-    repository.after["snapshots"] = lambda: databases.edit(db(leader), "DELETE FROM user")
+    after_the_dump(leader, lambda: databases.edit(db(leader), "DELETE FROM user"))
+    assert lead(leader, allow_shrink=True).position == Position(1, 3)
     with pytest.raises(DatabaseUnset):
         lead(leader, allow_shrink=True)
-    assert positions(repository) == ["1.1"]
+    assert positions(repository) == ["1.1", "1.2", "1.3"]
 
 
 def test_a_lost_database_is_taken_back(leader: Instance) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from replicator_kuma.adapters.repository import Position
 from replicator_kuma.base.errors import ShrinkRefused
+from replicator_kuma.replication import published_dump
 from replicator_kuma.replication.actions import Backup
 from replicator_kuma.replication.instance import Instance, Outcome, Run
 from replicator_kuma.replication.runner import run
@@ -88,6 +89,7 @@ def test_an_edit_does_not_wait_until_the_snapshot_before_is_fetched(
     rename(db(leader), 3, "two")
     add_monitor(db(leader), 101)
     repository.calls.clear()
+    published_dump.forget(leader.state.folder)
     assert "1 monitor added, 1 changed" in lead(leader).sentence
     assert repository.calls == ["snapshots", "publish", "snapshots", "fetch"]
 
@@ -123,14 +125,22 @@ def published_by_another(leader: Instance) -> None:
     "edit",
     [another_in_its_place, one_less, one_more_in_between, forgotten, published_by_another],
 )
+@pytest.mark.parametrize("kept", [True, False])
 def test_the_snapshot_before_is_fetched_once_for_the_count_and_the_message(
-    leader: Instance, repository: FolderRepository, edit: Callable[[Instance], None]
+    leader: Instance,
+    repository: FolderRepository,
+    edit: Callable[[Instance], None],
+    kept: bool,
 ) -> None:
+    """Where the dump that was published last is still here, it is not fetched at all."""
     lead(leader)
     edit(leader)
     repository.calls.clear()
+    if not kept:
+        published_dump.forget(leader.state.folder)
     assert "monitor" in lead(leader).sentence.partition("; now")[0]
-    assert repository.calls == ["snapshots", "fetch", "publish", "snapshots"]
+    fetch = [] if kept else ["fetch"]
+    assert repository.calls == ["snapshots", *fetch, "publish", "snapshots"]
 
 
 def test_a_snapshot_before_that_is_damaged_does_not_stop_the_leader_and_the_log_says_so(
@@ -140,6 +150,7 @@ def test_a_snapshot_before_that_is_damaged_does_not_stop_the_leader_and_the_log_
     """Replicas count for themselves."""
     newest = repository.snapshots("default")[-1]
     (repository.folder / newest.id / "tables" / "tag.jsonl").write_text("[]\n")
+    published_dump.forget(leader.state.folder)
     rebuild(leader, same_ids=False)
     with caplog.at_level(logging.WARNING):
         assert lead(leader).position == Position(1, 2)

@@ -16,6 +16,7 @@ from replicator_kuma.base.errors import (
     RepositoryUnreachable,
     ShrinkRefused,
 )
+from replicator_kuma.replication import published_dump
 from replicator_kuma.replication.instance import Instance, Outcome
 from tests.support import cycles, databases
 from tests.support.cycles import (
@@ -147,6 +148,7 @@ def test_what_may_go_by_publishes_nothing_uncounted_and_burns_no_position(
     leader: Instance, replica: Instance, repository: FolderRepository, error: ReplicatorError
 ) -> None:
     rebuild(leader)
+    published_dump.forget(leader.state.folder)
     repository.fail["fetch"] = error
     with pytest.raises(type(error)):
         lead(leader)
@@ -161,6 +163,7 @@ def test_a_person_s_word_holds_where_the_snapshot_before_cannot_be_fetched(
     leader: Instance, replica: Instance, repository: FolderRepository
 ) -> None:
     rebuild(leader)
+    published_dump.forget(leader.state.folder)
     repository.fail["fetch"] = RepositoryUnreachable("a pack that never comes")
     assert lead(leader, allow_shrink=True).position == Position(1, 2)
     assert follow(replica).outcome is Outcome.APPLIED

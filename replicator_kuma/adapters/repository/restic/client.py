@@ -50,6 +50,7 @@ from replicator_kuma.base.errors import (
 from replicator_kuma.base.os_errors import remedy
 from replicator_kuma.base.secret_variables import Mask
 from replicator_kuma.base.state_directory import anchored
+from replicator_kuma.base.threads import never
 
 __all__ = ["ResticRepository", "Timeouts"]
 
@@ -176,7 +177,7 @@ class ResticRepository:
         found, warnings = listed(entries, fleet)
         return Listing(found, warnings=warnings)
 
-    def publish(self, folder: Path, label: Label) -> None:
+    def publish(self, folder: Path, label: Label) -> str:
         """Waits only for a lock: after any other failure the snapshot may exist or not."""
         if not folder.is_dir():
             raise RepositoryError(f"publish: {folder} is no folder")
@@ -186,6 +187,7 @@ class ResticRepository:
         output = self._exclusive("publish", backup, deadline, self._timeouts.lock, folder)
         if not output.ended.succeeded:
             raise self._failure("publish", output.ended, deadline).error
+        return _stored(output.stdout)
 
     def _exclusive(
         self,
@@ -226,20 +228,21 @@ class ResticRepository:
         into: Path,
         accept: Callable[[str], bool],
         limits: Limits = _LIMITS,
+        unwanted: Callable[[], bool] = never,
     ) -> None:
         """Leaves nothing after an error. A success does not prove that the dump is complete."""
         self._need_version()
         deadline = Deadline(self._timeouts.fetch)
 
         def dump() -> None:
-            self._dump(snapshot, into, accept, limits, deadline)
+            self._dump(snapshot, into, accept, limits, deadline, unwanted)
 
         try:
-            self._retry(dump, deadline)
+            self._retry(dump, deadline, unwanted)
         except RepositoryDamaged as error:
             # a prune may have moved the data: the next restic reads a new index
-            self._wait(error, _FIRST_PAUSE)
-            self._retry(dump, deadline)
+            self._wait(error, _FIRST_PAUSE, unwanted)
+            self._retry(dump, deadline, unwanted)
 
     def _dump(
         self,
@@ -248,13 +251,15 @@ class ResticRepository:
         accept: Callable[[str], bool],
         limits: Limits,
         deadline: Deadline,
+        unwanted: Callable[[], bool],
     ) -> None:
         what = f"fetch {snapshot.short_id}"
         if not _ID.fullmatch(snapshot.id):
             raise RepositoryError(f"{what}: this is no full id of a snapshot")
         broken: NotTar | None = None
         taken: Taken | None = None
-        with self._start(arguments.dump(snapshot.id, self._cache), deadline) as child:
+        call = arguments.dump(snapshot.id, self._cache)
+        with self._start(call, deadline, unwanted=unwanted) as child:
             try:
                 taken = extract(child, into, accept, limits)
             except NotTar as error:
@@ -368,14 +373,20 @@ class ResticRepository:
         first, later = self._timeouts.first_call, self._timeouts.listing
         return Deadline(later if self._answered else min(first, later))
 
-    def _start(self, call: Sequence[str], deadline: Deadline, cwd: Path | None = None) -> Child:
+    def _start(
+        self,
+        call: Sequence[str],
+        deadline: Deadline,
+        cwd: Path | None = None,
+        unwanted: Callable[[], bool] = never,
+    ) -> Child:
         try:
             return Child(
                 [self._binary, *call],
                 self._with_room_for_scratch(),
                 deadline,
                 cwd=cwd,
-                interrupted=self._interrupted,
+                interrupted=lambda: self._interrupted() or unwanted(),
                 hopeless=partial(hopeless, local=self._where.folder is not None),
             )
         except OSError as error:
@@ -410,7 +421,9 @@ class ResticRepository:
     def _failure(self, what: str, ended: Ended, deadline: Deadline) -> Failure:
         return classify(what, ended, deadline.seconds, self._mask, self._where)
 
-    def _retry(self, call: Callable[[], _T], deadline: Deadline) -> _T:
+    def _retry(
+        self, call: Callable[[], _T], deadline: Deadline, unwanted: Callable[[], bool] = never
+    ) -> _T:
         """The call's result; retries transient failures until the deadline."""
         pause = _FIRST_PAUSE
         for left in range(_ATTEMPTS - 1, -1, -1):
@@ -419,17 +432,29 @@ class ResticRepository:
             except Failure as failed:
                 if not (left and failed.transient) or deadline.remaining <= pause:
                     raise failed.error from None
-                self._wait(failed.error, pause)
+                self._wait(failed.error, pause, unwanted)
             pause = min(2 * pause, _LONGEST_PAUSE)
         raise AssertionError("unreachable")
 
-    def _wait(self, error: ReplicatorError, seconds: float) -> None:
+    def _wait(
+        self, error: ReplicatorError, seconds: float, unwanted: Callable[[], bool] = never
+    ) -> None:
         """Pause before a retry, in slices, so that a signal does not wait for us."""
         # with jitter: fifty instances see the end of an outage at the same time
         seconds *= random.uniform(1 - _JITTER, 1)
         self._on_retry(error, seconds)
         while seconds > 0:
-            if self._interrupted():
-                raise Interrupted(f"stopped by a signal before another attempt ({error})")
+            if self._interrupted() or unwanted():
+                raise Interrupted(f"stopped before another attempt ({error})")
             self._sleep(min(0.2, seconds))
             seconds -= 0.2
+
+
+def _stored(output: bytes) -> str:
+    """The id that ``restic backup --json`` tells; "" if it tells a part of it, as 0.14 does."""
+    for line in reversed(output.splitlines()):
+        with contextlib.suppress(ValueError, RecursionError):
+            told = json.loads(line)
+            if isinstance(told, dict) and _ID.fullmatch(str(told.get("snapshot_id"))):
+                return str(told["snapshot_id"])
+    return ""
