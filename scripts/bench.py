@@ -145,7 +145,8 @@ TARGETS = (
     Target("read + dump, as a multiple of sqlite3 .dump", "dump", "ratio", 3.0, unit="x"),
     Target("first apply", "apply", "apply", 4.0, 10_000),
     Target("first apply", "apply", "apply", 60.0, 180_000),
-    Target("one changed row, applied", "change", "apply", 1.5, 10_000),
+    Target("one changed row, published, without restic", "change", "publish ours", 1.2, 10_000),
+    Target("one changed row, applied, without restic", "change", "apply ours", 1.2, 10_000),
     *(
         Target(f"write lock of a live apply, {rows}", LOCK, name, seconds, size)
         for size, seconds in ((300, 0.05), (1_000, 0.1), (10_000, 0.5))

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from replicator_kuma.adapters.repository import Label, Limits, Listing, Repository, Snapshot
 from replicator_kuma.adapters.repository.restic.client import ResticRepository
+from replicator_kuma.base.threads import never
 from replicator_kuma.dump.catalog import TABLES
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from replicator_kuma.replication.leader.cycle import Leader
@@ -54,9 +55,9 @@ class TimedRepository:
         with self._timed():
             return self.inner.snapshots(fleet)
 
-    def publish(self, folder: Path, label: Label) -> None:
+    def publish(self, folder: Path, label: Label) -> str:
         with self._timed():
-            self.inner.publish(folder, label)
+            return self.inner.publish(folder, label)
 
     def fetch(
         self,
@@ -64,9 +65,10 @@ class TimedRepository:
         into: Path,
         accept: Callable[[str], bool],
         limits: Limits = Limits(),  # noqa: B008  (as the protocol has it)
+        unwanted: Callable[[], bool] = never,
     ) -> None:
         with self._timed():
-            self.inner.fetch(snapshot, into, accept, limits)
+            self.inner.fetch(snapshot, into, accept, limits, unwanted)
 
     @contextlib.contextmanager
     def _timed(self) -> Iterator[None]:
@@ -183,18 +185,20 @@ def apply(bench: Bench, runs: int) -> Figures:
 
 
 def change(bench: Bench, runs: int) -> Figures:
-    """One row changed on the leader: its publish, and the replica's apply."""
+    """One row changed on the leader: `backup --now`, and `restore --now` on the replica."""
     leader, replica = Leader(bench.instance("leader")), bench.instance("replica")
     figures: dict[str, list[float]] = {}
     for run in range(runs):
         bench.edit(f"edited {run} {time.time()}")
         for name, cycle, outcome in (
-            ("publish", leader.cycle, Outcome.PUBLISHED),
-            ("apply", partial(restore_cycle, replica), Outcome.APPLIED),
+            ("publish", partial(leader.cycle, verify=True), Outcome.PUBLISHED),
+            ("apply", partial(restore_cycle, replica, reconcile=True), Outcome.APPLIED),
         ):
             bench.repository.seconds = 0.0
             figures.setdefault(name, []).append(cycle_seconds(cycle, outcome))
             figures.setdefault(f"{name} restic", []).append(bench.repository.seconds)
+            ours = figures[name][-1] - bench.repository.seconds
+            figures.setdefault(f"{name} ours", []).append(ours)
     return {name: statistics.median(values) for name, values in figures.items()}
 
 
