@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,11 +24,15 @@ from replicator_kuma.base.errors import (
 )
 from replicator_kuma.replication import published_dump
 from replicator_kuma.replication.instance import Instance, Outcome
+from replicator_kuma.replication.leader import publish
+from replicator_kuma.replication.observe import Observed, observed_dump
 from tests.support import cycles, databases
 from tests.support.compare import config_differences
 from tests.support.cycles import db, follow, lead, positions, rename
 from tests.support.folder_repository import FolderRepository, dies_in
 from tests.support.states import edit_state
+
+AfterTheDump = Callable[[Callable[[], None]], None]
 
 
 def test_the_first_publish_is_1_1(leader: Instance, repository: FolderRepository) -> None:
@@ -100,19 +105,24 @@ def test_runtime_columns_and_links_saved_anew_are_nothing(
     assert positions(repository) == ["1.1"]
 
 
-def after_the_dump(leader: Instance, work: Callable[[], None]) -> None:
-    """Run ``work`` once, when the next cycle has read the rows and nothing is decided yet."""
-    check = leader.store.check
+@pytest.fixture
+def after_the_dump(monkeypatch: pytest.MonkeyPatch) -> AfterTheDump:
+    """Gets what is done once, when the next dump is made and nothing is decided yet."""
+    todo: list[Callable[[], None]] = []
 
-    def checked(tables: Collection[str] | None = None) -> Sequence[str]:
-        leader.store.check = check  # type: ignore[method-assign]
-        work()
-        return check(tables)
+    def dumped(*given: Any, **named: Any) -> Observed:
+        seen = observed_dump(*given, **named)
+        if todo:
+            todo.pop()()
+        return seen
 
-    leader.store.check = checked  # type: ignore[method-assign]
+    monkeypatch.setattr(publish, "observed_dump", dumped)
+    return todo.append
 
 
-def test_a_change_while_the_repository_is_asked_is_not_lost(leader: Instance) -> None:
+def test_a_change_while_the_repository_is_asked_is_not_lost(
+    leader: Instance, after_the_dump: AfterTheDump
+) -> None:
     """What makes a check cheap is read before the rows are, never after."""
     lead(leader)
     prints = ["a"]
@@ -122,13 +132,13 @@ def test_a_change_while_the_repository_is_asked_is_not_lost(leader: Instance) ->
         rename(db(leader), 3, "changed meanwhile")
         prints[0] = "b"
 
-    after_the_dump(leader, kuma_writes)
+    after_the_dump(kuma_writes)
     assert lead(leader, verify=True).outcome is Outcome.NOTHING
     assert lead(leader).outcome is Outcome.PUBLISHED
 
 
 def test_the_rows_are_read_while_the_repository_is_asked(
-    leader: Instance, repository: FolderRepository
+    leader: Instance, repository: FolderRepository, after_the_dump: AfterTheDump
 ) -> None:
     """Each waits for the other to begin: one after another, neither would go on."""
     lead(leader)
@@ -138,7 +148,7 @@ def test_the_rows_are_read_while_the_repository_is_asked(
         both.wait()
 
     rename(db(leader), 3, "new name")
-    after_the_dump(leader, meet)
+    after_the_dump(meet)
     repository.before["snapshots"] = meet
     assert lead(leader).outcome is Outcome.PUBLISHED
 
@@ -313,12 +323,12 @@ def test_an_orphaned_restic_ends_late(leader: Instance, repository: FolderReposi
 
 
 def test_what_is_judged_is_what_is_published(
-    leader: Instance, repository: FolderRepository
+    leader: Instance, repository: FolderRepository, after_the_dump: AfterTheDump
 ) -> None:
     """Monitors that go once the rows are read are the next cycle's matter."""
     lead(leader)
     rename(db(leader), 3, "new name")
-    after_the_dump(leader, lambda: databases.edit(db(leader), "DELETE FROM monitor WHERE id > 2"))
+    after_the_dump(lambda: databases.edit(db(leader), "DELETE FROM monitor WHERE id > 2"))
     result = lead(leader)
     assert (result.position, repository.snapshots("default")[-1].label.monitors) == (
         Position(1, 2),
@@ -326,7 +336,7 @@ def test_what_is_judged_is_what_is_published(
     )
     with pytest.raises(ShrinkRefused):
         lead(leader)
-    after_the_dump(leader, lambda: databases.edit(db(leader), "DELETE FROM user"))
+    after_the_dump(lambda: databases.edit(db(leader), "DELETE FROM user"))
     assert lead(leader, allow_shrink=True).position == Position(1, 3)
     with pytest.raises(DatabaseUnset):
         lead(leader, allow_shrink=True)
