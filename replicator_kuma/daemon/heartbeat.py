@@ -47,6 +47,8 @@ class Beat:
     """seconds since the epoch"""
     step: str = ""
     """what the job does now, in words"""
+    change_watch: str = ""
+    """`change_watch.WORKS`, or why it does not; empty where there is none"""
 
 
 _KINDS = {

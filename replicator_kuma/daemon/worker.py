@@ -64,7 +64,7 @@ class Worker:
         itself is queued only if there is no other job, and none waits.
         """
         with self._lock:
-            busy = only_if_idle and not all(each.maintenance for each in self._pending)
+            busy = only_if_idle and not self.takes_more
             if job.maintenance:
                 busy = bool(self._pending or self._waiting)
             if self._closed or busy:
@@ -105,6 +105,11 @@ class Worker:
             return all(each.scheduled for each in self._pending)
 
     @property
+    def takes_more(self) -> bool:
+        """Whether a job that waits for no other would come next."""
+        return all(each.maintenance for each in tuple(self._pending))
+
+    @property
     def idle(self) -> bool:
         return not self._pending
 
@@ -132,8 +137,8 @@ class Worker:
             except BaseException as error:
                 job.error = error
             finally:
-                self._after()
                 self.current, self.step, self.since = "", "", 0.0
                 with self._lock:
                     self._pending.remove(job)
                 job.done.set()
+                self._after()
