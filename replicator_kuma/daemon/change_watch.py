@@ -14,6 +14,7 @@ from collections.abc import Callable
 from replicator_kuma.adapters.database import Store, Watch
 from replicator_kuma.base.errors import ReplicatorError, describe
 from replicator_kuma.base.times import lasting
+from replicator_kuma.daemon.heartbeat import WORKS
 from replicator_kuma.dump.catalog import file_table
 from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.observe import file_stats, observe
@@ -37,7 +38,6 @@ FORGET = 8.0
 HEAL_EVERY = 60.0
 """the least seconds between two cycles that heal drift because of a look"""
 SAY_AFTER = 30.0
-WORKS = "works"
 
 
 class ChangeWatch:
@@ -65,7 +65,8 @@ class ChangeWatch:
         self._files: dict[str, tuple[int, ...]] | None = None
         self._files_at = 0.0
         self._stirred = True
-        self._pause = 0.0
+        self._vain = 0.0
+        """seconds after the last digest in vain"""
         self._digest_at = 0.0
         """when the rows may be looked at again"""
         self._in_vain_at = 0.0
@@ -84,8 +85,13 @@ class ChangeWatch:
     def stop(self) -> None:
         self._end.set()
 
+    @property
+    def pause(self) -> float:
+        """Seconds until the next look."""
+        return EVERY if self._first is None else SETTLING
+
     def _run(self) -> None:
-        while not self._end.wait(EVERY if self._first is None else SETTLING):
+        while not self._end.wait(self.pause):
             self.look()
         if self._watch is not None:
             self._watch.close()
@@ -112,7 +118,8 @@ class ChangeWatch:
             self._watch = self._store.watch(self._instance.tables)
         if self._rows_changed(self._watch, now) | self._files_changed(now):
             self._first, self._last = self._first or now, now
-        self._works()
+        if not self._stirred:
+            self._works()
         settled = now - self._last >= QUIET
         if self._first is None or now < self._not_before:
             return
@@ -132,14 +139,14 @@ class ChangeWatch:
         if digest and digest == self._digest:
             self._in_vain(now, cost)
             return False
-        self._digest, self._pause = digest, 0.0
+        self._digest, self._vain = digest, 0.0
         return True
 
     def _in_vain(self, now: float, cost: float = 0.0) -> None:
         """Wait 0.5, 1, 2 … 15 s: a monitor of type dns may write its row at each check."""
-        calm = now - self._in_vain_at > FORGET * self._pause
-        self._pause = SHORTEST if calm else min(2 * self._pause, LONGEST)
-        self._in_vain_at, self._digest_at = now, now + max(self._pause, SHARE * cost)
+        calm = now - self._in_vain_at > FORGET * self._vain
+        self._vain = SHORTEST if calm else min(2 * self._vain, LONGEST)
+        self._in_vain_at, self._digest_at = now, now + max(self._vain, SHARE * cost)
 
     def _files_changed(self, now: float) -> bool:
         if now < self._files_at:

@@ -23,6 +23,8 @@ LOCK = "supervisor.lock"
 ENDED = "supervisor.ended"
 START = "start"
 """the job that starts Kuma; it may go on after the cycle inside it has ended"""
+WORKS = "works"
+"""said of the change watch"""
 EVERY = 5.0
 STALE = 60.0
 KUMA_PATIENCE = 300.0
@@ -48,7 +50,7 @@ class Beat:
     step: str = ""
     """what the job does now, in words"""
     change_watch: str = ""
-    """`change_watch.WORKS`, or why it does not; empty where there is none"""
+    """`WORKS`, or why it does not; empty where there is none"""
 
 
 _KINDS = {

@@ -33,8 +33,6 @@ from tests.support.engines import Engine
 from tests.support.mariadb import Server
 from tests.support.tiers import by_tier
 
-DNS = "UPDATE monitor SET dns_last_result = concat('192.0.2.', {}) WHERE id = 5"
-
 
 def seen(watch: Watch, before: str) -> str:
     """The digest once it differs; fails where it does not within some looks of half a second."""
