@@ -41,7 +41,10 @@ SAY_AFTER = 30.0
 
 
 class ChangeWatch:
-    """The watch over one instance. ``ask`` is called in its thread, for each settled change."""
+    """The watch over one instance. ``ask`` is called in its thread, for each settled change.
+
+    All that is there at a look before `start` is no change: call it before a cycle reads the rows.
+    """
 
     def __init__(
         self,
@@ -80,6 +83,7 @@ class ChangeWatch:
         """`WORKS`, or why edits are found at the interval only; empty before the first look"""
 
     def start(self) -> None:
+        self._first = None
         threading.Thread(target=self._run, name="change watch", daemon=True).start()
 
     def stop(self) -> None:

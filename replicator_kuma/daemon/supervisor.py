@@ -134,13 +134,18 @@ class Supervisor:
             settings, service=service, run=run, repository_interrupted=budget.interrupts
         )
         self._jobs = Jobs(settings, self._instance, service)
-        self._startup = Startup(settings, self._instance, service, self._jobs, budget)
+        self._change_watch: ChangeWatch | None = None
+        if settings.leads or settings.strategy.heals:
+            free = self._jobs.database_free
+            self._change_watch = ChangeWatch(self._instance, free, self._wake.ask)
+        # what is edited after this look, and not read by the first cycle, calls for another one
+        look = self._change_watch.look if self._change_watch else lambda: None
+        self._startup = Startup(settings, self._instance, service, self._jobs, budget, look)
         self._worker = Worker(after=self._let_go)
         self._maintenance = Maintenance(
             maintenance_jobs(settings), self._instance, self._worker, self._jobs.locked
         )
         self._watch = Watch(self._look, WATCH_EVERY)
-        self._change_watch: ChangeWatch | None = None
         self._scheduler = schedule.Scheduler()
         self._timetable: Timetable | None = None
         self._jobs.until_next = lambda: self._timetable.left if self._timetable else None
@@ -229,9 +234,7 @@ class Supervisor:
 
     def _on_schedule(self) -> None:
         if self._timetable is None:
-            if self._settings.leads or self._settings.strategy.heals:
-                free, ask = self._jobs.database_free, self._wake.ask
-                self._change_watch = ChangeWatch(self._instance, free, ask)
+            if self._change_watch is not None:
                 self._change_watch.start()
             name = f"{self._settings.fleet} {self._settings.instance}"
             self._timetable = Timetable(self._settings.interval, name)
