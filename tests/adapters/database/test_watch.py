@@ -7,6 +7,8 @@ import os
 import random
 import shutil
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -315,6 +317,48 @@ def test_many_edits_among_many_heartbeats(tmp_path: Path) -> None:
         done, in_vain = play(kuma, rounds)
     assert done >= len(rounds) * 0.4
     assert in_vain <= 2 + len(rounds) * 0.07, "one for each thing that nobody can see through"
+
+
+WRITER = """
+import itertools, random, sqlite3, sys
+link = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=60)
+link.execute("PRAGMA synchronous = NORMAL")
+print("begun", flush=True)
+for number in range(int(sys.argv[2])):
+    for _ in range(random.randrange(30)):
+        link.execute(sys.argv[3])
+    link.execute("BEGIN")
+    link.execute("UPDATE tag SET color = ?, name = hex(randomblob(3000)) WHERE id = 1", (number,))
+    link.execute(sys.argv[3])
+    link.execute("COMMIT")
+    if random.random() < 0.02:
+        link.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+"""
+
+
+def test_looks_amid_the_commits_of_another_process(tmp_path: Path) -> None:
+    """Whatever a look comes upon: what could be read before it, it has noticed."""
+    with Kuma(tmp_path / "data") as kuma:
+        command = [sys.executable, "-c", WRITER, str(kuma.path), str(by_tier(300, 5_000)), BEAT]
+        color = "SELECT color FROM tag WHERE id = 1"
+        kuma.digest()
+        (known,) = kuma.link.execute(color).fetchall()
+        looks = hits = 0
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
+            assert writer.stdout is not None
+            writer.stdout.readline()
+            ended = False
+            while not ended:
+                ended = writer.poll() is not None  # one more look after its end
+                (now,) = kuma.link.execute(color).fetchall()
+                stirred = kuma.watch.stirred()
+                assert stirred or now == known, "missed"
+                if stirred:
+                    kuma.watch.digest()
+                    known, hits = now, hits + 1
+                looks += 1
+        assert hits > 10
+        assert looks > hits
 
 
 def test_without_dbstat_or_a_log_each_write_is_a_reason_to_read(
