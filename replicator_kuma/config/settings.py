@@ -125,7 +125,7 @@ class Settings:
     apply: str
     """auto, live or restart"""
     agent_socket: Path
-    fast_start: bool
+    fast_start: str
     ready_timeout: float
     log_format: str
     log_level: str
@@ -261,7 +261,7 @@ def _build(source: Source, needs: Collection[Need]) -> Settings:
         kuma_url=_kuma_url(source),
         apply=source.choice("REPLICATOR_APPLY", APPLIES),
         agent_socket=source.path("REPLICATOR_AGENT_SOCKET", state_dir / "agent.sock"),
-        fast_start=source.choice("REPLICATOR_FAST_START", SWITCH) == "on",
+        fast_start=source.choice("REPLICATOR_FAST_START", ("auto", *SWITCH)),
         ready_timeout=source.duration("REPLICATOR_READY_TIMEOUT"),
         log_format=source.choice("REPLICATOR_LOG_FORMAT", LOG_FORMATS),
         log_level=source.choice("REPLICATOR_LOG_LEVEL", LOG_LEVELS),

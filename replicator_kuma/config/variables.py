@@ -243,8 +243,9 @@ _ALL = (
     Variable(
         "REPLICATOR_FAST_START",
         "`on`: the agent starts the monitors of a started Kuma at most 12 a second, and 2 a second "
-        "for one host; `off`: Kuma starts them one after another, 0.65 s each",
-        default="off",
+        "for one host; `off`: Kuma starts them one after another, 0.65 s each; `auto`: `on` where "
+        "it was proved on this version of Kuma",
+        default="auto",
     ),
     Variable(
         "REPLICATOR_READY_TIMEOUT",

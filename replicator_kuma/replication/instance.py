@@ -40,6 +40,9 @@ class Outcome(Enum):
     """the cycle waits for something else (no snapshot yet, Kuma migrates)"""
 
 
+WENT_ON = ", without a restart of Kuma"
+
+
 @dataclass(frozen=True)
 class CycleResult:
     """A cycle's result. ``sentence`` is logged once. Errors are raised, never returned."""
@@ -52,6 +55,13 @@ class CycleResult:
     warnings: tuple[str, ...] = ()
     waits_until: float = 0.0
     """when the snapshot that this cycle put off may be applied, in seconds since the epoch"""
+    live: bool = False
+    """rows changed, and Kuma took them without a restart"""
+
+    @property
+    def went_on(self) -> str:
+        """For a sentence: that Kuma went on running; empty if it was restarted, or nothing new."""
+        return WENT_ON if self.live else ""
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON that `--json` prints (a documented contract: docs/json.md)."""

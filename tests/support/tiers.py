@@ -17,6 +17,7 @@ TIER = os.environ.get("REPLICATOR_TEST_TIER", "all")
 QUICK_ONE_IN: dict[str, int] = {
     # many points of one matrix
     "tests/faults/test_matrix.py": 9,
+    "tests/faults/test_live_matrix.py": 20,
     "tests/adapters/repository/test_restic_hang.py": 5,
     "tests/adapters/repository/test_restic_real.py": 3,
     "tests/adapters/repository/test_damage.py": 5,
