@@ -320,7 +320,7 @@ def test_many_edits_among_many_heartbeats(tmp_path: Path) -> None:
 
 
 WRITER = """
-import itertools, random, sqlite3, sys
+import random, sqlite3, sys, time
 link = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=60)
 link.execute("PRAGMA synchronous = NORMAL")
 print("begun", flush=True)
@@ -333,13 +333,14 @@ for number in range(int(sys.argv[2])):
     link.execute("COMMIT")
     if random.random() < 0.02:
         link.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    time.sleep(random.random() / 100)  # without a pause nobody else would get the lock
 """
 
 
 def test_looks_amid_the_commits_of_another_process(tmp_path: Path) -> None:
     """Whatever a look comes upon: what could be read before it, it has noticed."""
     with Kuma(tmp_path / "data") as kuma:
-        command = [sys.executable, "-c", WRITER, str(kuma.path), str(by_tier(300, 5_000)), BEAT]
+        command = [sys.executable, "-c", WRITER, str(kuma.path), str(by_tier(300, 3_000)), BEAT]
         color = "SELECT color FROM tag WHERE id = 1"
         kuma.digest()
         (known,) = kuma.link.execute(color).fetchall()

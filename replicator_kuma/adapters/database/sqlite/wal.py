@@ -156,31 +156,20 @@ class Tail:
             now = self._place(file, b"", 0, b"")
             calm = before is not None and not before.header and _untouched(before, now)
             return News() if calm else None
-        known = before is not None and before.log == _identity(os.fstat(file))
-        same = known and before is not None and before.header == header
-        start, last = (before.frames, before.last) if same and before else (0, b"")
-        old = None
-        if before is not None and before.header and not same:
-            old = _frames(file, before.header, before.frames)
+        log = _identity(os.fstat(file))
+        same = before is not None and (before.log, before.header) == (log, header)
+        start, last = (before.frames, before.last) if before is not None and same else (0, b"")
+        # the former log's: before the new frames, which are written over them
+        old = [] if before is None or same else _frames(file, before.header, before.frames)
         new = _frames(file, header, start)
         done = _committed(new)
         now = self._place(file, header, start + done, new[done - 1] if done else last)
-        if before is None or before.database[:2] != now.database[:2]:
-            return None
-        if not before.header:
-            whole = _untouched(before, now)
-        else:
-            whole = known and _stands(file, before)
-            if old is not None:
-                # its unseen frames lie behind those that we know, until the new log is as long
-                whole = whole and _next(before.header) == header[16:20]
-                whole = whole and len(new) < before.frames
-        if not whole:
+        if before is None or not _whole(file, before, now, len(new)):
             return None
         version = _version(file, header, start, new[:done])
-        if version is None and old:
+        if version is None:
             version = _version(file, before.header, before.frames, old)
-        pages = (int.from_bytes(frame[:4]) for frame in (*(old or ()), *new[:done]))
+        pages = (int.from_bytes(frame[:4]) for frame in (*old, *new[:done]))
         return News(frozenset(pages), version)
 
     def _opened(self) -> int | None:
@@ -221,6 +210,20 @@ class Tail:
 
 def _identity(found: os.stat_result) -> tuple[int, int]:
     return found.st_dev, found.st_ino
+
+
+def _whole(file: int, before: _Place, now: _Place, new: int) -> bool:
+    """Whether all is known that was committed between two looks; ``new``: frames in this log."""
+    if before.database[:2] != now.database[:2]:
+        return False
+    if not before.header:
+        return _untouched(before, now)
+    if before.log != now.log or not _stands(file, before):
+        return False
+    if before.header == now.header:
+        return True
+    # the log began anew: the unseen frames of the former one lie behind those that we know
+    return _next(before.header) == now.header[16:20] and new < before.frames
 
 
 def _untouched(before: _Place, now: _Place) -> bool:
