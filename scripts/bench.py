@@ -3,11 +3,13 @@
     make bench BENCH_ARGS='--sizes 100,1000 --only dump,idle'
     make bench BENCH_ARGS='--kuma'
     make bench BENCH_ARGS='--sizes= --live 300,1000'
+    make bench BENCH_ARGS='--sizes= --run 600'
 
 Each measure runs in a process of its own and is the median of several runs where they are cheap.
 What restic takes is told apart; the service that stands for Kuma does nothing, but with --kuma,
 which measures how long a real one does not answer, and with --live, which measures what a change
-costs a Kuma that runs: npm's build, then each that REPLICATOR_TEST_KUMA_DIRS names.
+costs a Kuma that runs: npm's build, then each that REPLICATOR_TEST_KUMA_DIRS names. With --run it
+measures what `replicator run` costs at rest, at 1,000 monitors.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ SIZES = (100, 300, 1_000, 10_000, 180_000)
 OUTAGE = "kuma"
 ENGINES = "mariadb"
 LIVE = "live"
+RUN = "run"
 LOCK = "lock"
 MODULES = {
     **dict.fromkeys(MEASURES, "scripts.bench_measures"),
@@ -123,6 +126,11 @@ LINES = (
     Line("Kuma's own stop + start", OUTAGE, "plain"),
     Line("a restore's outage, 100 changes", OUTAGE, "restore"),
     Line("  between Kuma's end and start", OUTAGE, "held"),
+    Line("a leader at rest, of a core", RUN, "leader", "%"),
+    Line("  control: nobody beats", RUN, "control", "%"),
+    Line("a replica at rest, of a core", RUN, "replica", "%"),
+    Line("resident memory of a leader", RUN, "leader MB", "MB"),
+    Line("resident memory of a replica", RUN, "replica MB", "MB"),
 )
 
 LIVE_LINES = (
@@ -162,6 +170,10 @@ TARGETS = (
         for measure in MODULES
     ),
     Target("outage beyond Kuma's own stop + start", OUTAGE, "beyond", 0.3),
+    Target("a leader at rest, of a core", RUN, "leader", 0.5, unit="%"),
+    Target("a replica at rest, of a core", RUN, "replica", 0.3, unit="%"),
+    Target("resident memory of a leader", RUN, "leader MB", 70.0, unit="MB"),
+    Target("resident memory of a replica", RUN, "replica MB", 70.0, unit="MB"),
 )
 LIVE_TARGETS = (
     Target("one edit: commit to its beat", LIVE, "one beats", 0.3, 300),
@@ -192,6 +204,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.kuma:
             results.setdefault(1_000, {})[OUTAGE] = _child(
                 "scripts.bench_kuma", OUTAGE, Path(folder) / OUTAGE, 1_000, options.runs
+            )
+        if options.run:
+            print(f"  1,000 monitors: {RUN}", file=sys.stderr, flush=True)
+            results.setdefault(1_000, {})[RUN] = _child(
+                "scripts.bench_run", RUN, Path(folder) / RUN, 1_000, options.run
             )
         live = dict(_live(Path(folder), options)) if options.live else {}
     if options.json:
@@ -230,6 +247,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--runs", type=int, default=3, help="runs of each measure (default 3)")
     parser.add_argument("--kuma", action="store_true", help="also restart a real Uptime Kuma")
+    parser.add_argument(
+        "--run", type=int, default=0, help="seconds for which an idle `replicator run` is measured"
+    )
     parser.add_argument("--live", type=_sizes, default=(), help="monitors of a Kuma that runs")
     parser.add_argument("--windows", type=int, default=5, help="windows of --live (default 5)")
     parser.add_argument(
@@ -319,7 +339,7 @@ def shown(figure: float | None, unit: str) -> str:
         return ""
     if unit == "s" and figure < 0.1:
         return f"{figure * 1000:.1f} ms"
-    return f"{figure:.{2 if unit in 'sx' and figure < 10 else 0 if figure > 100 else 1}f} {unit}"
+    return f"{figure:.{2 if unit in 'sx%' and figure < 10 else 0 if figure > 100 else 1}f} {unit}"
 
 
 def verdicts(results: Results, targets: Sequence[Target] = TARGETS) -> Iterable[str]:

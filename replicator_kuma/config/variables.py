@@ -91,7 +91,8 @@ _ALL = (
     ),
     Variable(
         "REPLICATOR_BACKUP_INTERVAL",
-        "how often a leader looks for changes: `30s`, `5m`, `1h30m`, `2d`",
+        "how often a leader has a cycle in any case: `30s`, `5m`, `1h30m`, `2d`. `run` notices an "
+        "edit within a second",
         default="5m",
         typed=True,
     ),

@@ -23,6 +23,8 @@ LOCK = "supervisor.lock"
 ENDED = "supervisor.ended"
 START = "start"
 """the job that starts Kuma; it may go on after the cycle inside it has ended"""
+WORKS = "works"
+"""said of the change watch"""
 EVERY = 5.0
 STALE = 60.0
 KUMA_PATIENCE = 300.0
@@ -52,6 +54,8 @@ class Beat:
     hints_since: float = 0.0
     hints_why: str = ""
     """why it is down"""
+    change_watch: str = ""
+    """`WORKS`, or why it does not; empty where there is none"""
 
 
 _KINDS = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -46,6 +47,8 @@ class Jobs:
         """when the waiting snapshot may be applied, by time.monotonic; None: none waits"""
         self.owed = False
         """the start left a snapshot waiting: the later cycle has to reconcile"""
+        self.database_free = threading.RLock()
+        """held while a job works on the database"""
         self._waited = False
         """the last cycle has logged that a snapshot waits"""
         self.until_next: Callable[[], float | None] = lambda: None
@@ -172,4 +175,5 @@ class Jobs:
                     if not said:
                         logger.info("waiting for another replicator that works on this instance")
                     said = True
+            stack.enter_context(self.database_free)
             yield

@@ -77,8 +77,11 @@ class Startup:
         kuma: SupervisedKuma,
         jobs: Jobs,
         budget: Budget,
+        look: Callable[[], None] = lambda: None,
     ) -> None:
+        """``look`` is called before a first cycle that reads the rows of a running Kuma."""
         self._settings = settings
+        self._look = look
         self._instance = instance
         self._kuma = kuma
         self._jobs = jobs
@@ -99,6 +102,7 @@ class Startup:
                 settled = self._bring_up(how)
             self._kuma.in_hand = False
             if not settled:
+                self._look()
                 self._jobs.quietly(self._cycle(), how)
         except Interrupted:
             logger.info("the start was interrupted")

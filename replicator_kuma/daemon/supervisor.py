@@ -40,6 +40,8 @@ from replicator_kuma.config import same_settings
 from replicator_kuma.config.build import build, signal_topic
 from replicator_kuma.config.settings import Mode, Settings, kuma_address
 from replicator_kuma.daemon import heartbeat
+from replicator_kuma.daemon.bell import Bell
+from replicator_kuma.daemon.change_watch import ChangeWatch
 from replicator_kuma.daemon.control import ControlServer
 from replicator_kuma.daemon.jobs import Jobs
 from replicator_kuma.daemon.maintenance import Maintenance, maintenance_jobs
@@ -58,6 +60,8 @@ from replicator_kuma.replication.state.file import LOCK_FLAGS, acquire
 logger = logging.getLogger(__name__)
 
 SLICE = 0.05
+LONGEST_WAIT = 1.0
+"""seconds in which the main loop looks at everything, should nobody ring"""
 WATCH_EVERY = 15.0
 AFTER_KUMA = 0.7
 """seconds for a running job once Kuma is gone: with it the whole exit stays below 1 s"""
@@ -123,7 +127,8 @@ class Supervisor:
         self._check_up = check_up
         self._leaving = False
         self._asked = False
-        self._wake = Wake()
+        self._bell = Bell()
+        self._wake = Wake(self._bell.ring)
         self._signals: list[int] = []
         run = Run(interrupted=lambda: self._leaving)
         budget = Budget(run.interrupted)
@@ -131,7 +136,13 @@ class Supervisor:
             settings, service=service, run=run, repository_interrupted=budget.interrupts
         )
         self._jobs = Jobs(settings, self._instance, service)
-        self._startup = Startup(settings, self._instance, service, self._jobs, budget)
+        self._change_watch: ChangeWatch | None = None
+        if settings.leads or settings.strategy.heals:
+            free = self._jobs.database_free
+            self._change_watch = ChangeWatch(self._instance, free, self._wake.ask)
+        # what is edited after this look, and not read by the first cycle, calls for another one
+        look = self._change_watch.look if self._change_watch else lambda: None
+        self._startup = Startup(settings, self._instance, service, self._jobs, budget, look)
         self._worker = Worker(after=self._let_go)
         self._maintenance = Maintenance(
             maintenance_jobs(settings), self._instance, self._worker, self._jobs.locked
@@ -155,7 +166,7 @@ class Supervisor:
         directory cannot be used, KumaError if Kuma cannot be started at all.
         """
         self._instance.state.prepare()
-        with self._alone(), self._handlers(), self._door():
+        with self._alone(), self._handlers(), self._bell.rung_by_signals(), self._door():
             role = "leader" if self._settings.mode is Mode.BACKUP else "replica"
             own = self._settings
             logger.info("%s of fleet %s, instance %s", role, own.fleet, own.instance)
@@ -171,6 +182,8 @@ class Supervisor:
                 self._watch.stop()
                 if self._push is not None:
                     self._push.stream.stop()
+                if self._change_watch is not None:
+                    self._change_watch.stop()
                 with contextlib.suppress(StateError):
                     heartbeat.remove(self._folder)
                 self._instance.say_the_rest(AFTER_ALL if self._asked else AFTER_OWN_END)
@@ -190,6 +203,7 @@ class Supervisor:
 
     def _let_go(self) -> None:
         self._kuma.in_hand = False
+        self._bell.ring()
 
     # --- the loop ---------------------------------------------------------------------------
 
@@ -205,15 +219,25 @@ class Supervisor:
                 self._on_schedule()
                 self._maintenance.tick()
             self._beat()
-            time.sleep(SLICE)
+            self._bell.wait(self._idle())
+
+    def _idle(self) -> float:
+        """Seconds in which there is nothing to do, unless somebody rings."""
+        until = [LONGEST_WAIT]
+        if self._timetable is not None:
+            until.append(self._timetable.left)
+        if self._jobs.again_at is not None and self._worker.idle:
+            until.append(self._jobs.again_at - time.monotonic())
+        return max(0.0, min(until))
 
     def _ending(self) -> bool:
         while self._signals:
             if self._signals.pop(0) != signal.SIGUSR1:
                 return True
             self._wake.ask()
-        # A running cycle may have read the rows already: the requested one comes after it.
-        if self._wake.asked:
+        # A running cycle may have read the rows already: the requested one comes after it, when
+        # the worker rings.
+        if self._wake.asked and self._worker.takes_more:
             hint = self._wake.take()
             if not self._hand_over(self._jobs.cycle(), hint):
                 self._wake.ask(hint)
@@ -221,6 +245,8 @@ class Supervisor:
 
     def _on_schedule(self) -> None:
         if self._timetable is None:
+            if self._change_watch is not None:
+                self._change_watch.start()
             name = f"{self._settings.fleet} {self._settings.instance}"
             self._timetable = Timetable(self._settings.interval, name)
             self._cycles = self._scheduler.every().second.do(self._scheduled_cycle)
@@ -260,6 +286,7 @@ class Supervisor:
             step=self._worker.step,
             next_cycle=self._next_cycle(),
             **(self._push.stream.beat() if self._push is not None else {}),
+            change_watch=self._change_watch.state if self._change_watch else "",
         )
         # On a full disk, or without its folder, Kuma goes on; the health check reports it.
         with contextlib.suppress(OSError, StateError):

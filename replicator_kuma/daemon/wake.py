@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 from replicator_kuma.replication.instance import Hint
 
@@ -13,8 +14,10 @@ class Wake:
     (An Event that a signal handler sets can deadlock.)
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ring: Callable[[], None] = lambda: None) -> None:
+        """``ring`` wakes whoever takes the requests."""
         self._asked: deque[Hint | None] = deque(maxlen=100)
+        self._ring = ring
 
     @property
     def asked(self) -> bool:
@@ -23,6 +26,7 @@ class Wake:
     def ask(self, hint: Hint | None = None) -> None:
         """Ask for a cycle that begins after this call."""
         self._asked.append(hint)
+        self._ring()
 
     def take(self) -> Hint | None:
         """Forget the requests that were made so far; the last hint among them."""

@@ -71,7 +71,7 @@ class Worker:
         itself is queued only if there is no other job, and none waits.
         """
         with self._lock:
-            busy = only_if_idle and not all(each.maintenance for each in self._pending)
+            busy = only_if_idle and not self.takes_more
             if job.maintenance:
                 busy = bool(self._pending or self._waiting)
             if self._closed or busy:
@@ -134,6 +134,11 @@ class Worker:
                 del self._to_begin[job.like]
 
     @property
+    def takes_more(self) -> bool:
+        """Whether a job that waits for no other would come next."""
+        return all(each.maintenance for each in tuple(self._pending))
+
+    @property
     def idle(self) -> bool:
         return not self._pending
 
@@ -164,8 +169,8 @@ class Worker:
             except BaseException as error:
                 job.error = error
             finally:
-                self._after()
                 self.current, self.step, self.since = "", "", 0.0
                 with self._lock:
                     self._pending.remove(job)
                 job.done.set()
+                self._after()

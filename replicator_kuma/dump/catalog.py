@@ -52,6 +52,11 @@ class Table:
     label: tuple[str, ...] = ("name",)
     """the columns to name a row by: the first that exists and is not empty is used"""
 
+    @property
+    def not_compared(self) -> frozenset[str]:
+        """The columns in which a change alone is no change."""
+        return self.runtime | self.quiet | (frozenset({"id"}) if self.unkeyed else frozenset())
+
 
 def _link(name: str, first: Reference, second: Reference) -> Table:
     return Table(

@@ -194,6 +194,9 @@ class Supervisor:
     step: str | None
     """what the job does now, in words"""
     next_cycle: Moment | None
+    change_watch: str | None
+    """`works`: edits are noticed within a second; else why they are found at the interval only;
+    null where nobody looks for them"""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from replicator_kuma.base.errors import Fenced
 from replicator_kuma.base.text import counted, sized
 from replicator_kuma.base.times import ago, shown, when
 from replicator_kuma.config.settings import Mode
-from replicator_kuma.daemon.heartbeat import START
+from replicator_kuma.daemon.heartbeat import START, WORKS
 from replicator_kuma.replication import mode_mismatch
 from replicator_kuma.replication.second_repository import called
 from replicator_kuma.reports import document
@@ -82,6 +82,10 @@ def _supervisor(told: document.Status) -> Iterator[tuple[str, str]]:
         yield "supervisor", "not running"
         return
     yield "supervisor", f"process {found.pid}, Kuma {found.kuma}"
+    if found.change_watch:
+        works = found.change_watch == WORKS
+        why = f"are found at the interval only: {found.change_watch}"
+        yield "edits", "are noticed within a second" if works else why
     # The heartbeat may be older than the state: if the state has a cycle's end, the cycle is over.
     # The start job goes on after its own cycle.
     last = told.last_cycle

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
+from replicator_kuma.adapters.database import Watch
 from replicator_kuma.adapters.database.sqlite.values import SqliteRepresentation
 from replicator_kuma.adapters.repository import Label, Limits, Listing, Snapshot
 from replicator_kuma.base.errors import (
@@ -126,6 +127,9 @@ class TinyStore:
 
     def purge_history(self) -> int:
         return 0
+
+    def watch(self, tables: Collection[str]) -> Watch:
+        raise NotImplementedError
 
     def fingerprint(self) -> str:
         return str(self.disk.version)

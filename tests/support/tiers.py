@@ -56,6 +56,7 @@ QUICK_ONE_IN: dict[str, int] = {
     "tests/e2e/test_migration.py": 0,
     "tests/e2e/test_two_engines.py": 0,
     "tests/e2e/test_two_kumas_restarted.py": 0,
+    "tests/e2e/test_watched_leader.py": 0,
     "tests/live/test_sidecar.py": 0,
     "tests/monitoring/test_table.py": 0,
     "tests/replication/apply/test_embedded_run.py": 0,

@@ -54,7 +54,7 @@ class UnknownStore:
     def _fail(self, *_arguments: Any, **_named: Any) -> NoReturn:
         raise self._error
 
-    choosing = read = write = exists = in_use = holders = check = check_writable = _fail
+    choosing = read = write = exists = in_use = holders = check = check_writable = watch = _fail
     fingerprint = purge_history = obstacles = rehearsal = scratch = forget_scratch = quieten = _fail
 
     @property

@@ -112,3 +112,5 @@ def supervisor(context: Context) -> Found:
         yield warn(trouble, "Look at its log.")
     else:
         yield ok(f"process {beat.pid}")
+    if beat.change_watch not in ("", heartbeat.WORKS):
+        yield warn(f"edits are found at the interval only: {beat.change_watch}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from replicator_kuma.adapters.database.mariadb.connection import (
@@ -73,13 +73,21 @@ class MariadbReader(SqlReader):
         )
 
     def fingerprint(self) -> str:
-        """See `Store.fingerprint`: the server hashes each row, and sends only the sums."""
+        return self.digest(TABLES, quiet=True)
+
+    def digest(self, tables: Collection[str], *, quiet: bool) -> str:
+        """A digest of the rows without runtime columns: the server hashes, and sends only sums.
+
+        Without ``quiet`` also without quiet columns, and without ids that do not last. Empty if a
+        row cannot be hashed.
+        """
         hasher = hashlib.sha256(repr(self.schema.migrations).encode())
-        for name in TABLES:
-            if name not in self.schema.tables:
+        for name, table in TABLES.items():
+            if name not in self.schema.tables or name not in tables:
                 continue
             columns = self.schema.tables[name].columns
-            kept = [columns[c] for c in sorted(set(columns) - TABLES[name].runtime)]
+            left_out = table.runtime if quiet else table.not_compared
+            kept = [columns[c] for c in sorted(set(columns) - left_out)]
             where = ""
             if name == "setting":
                 where = f"WHERE {key_filter(name, sorted(self.schema.settings))}"

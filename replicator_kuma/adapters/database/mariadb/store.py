@@ -21,6 +21,7 @@ from replicator_kuma.adapters.database.mariadb.connection import (
     quoted,
 )
 from replicator_kuma.adapters.database.mariadb.reader import _KUMA, MariadbReader, _tables
+from replicator_kuma.adapters.database.mariadb.watch import MariadbWatch
 from replicator_kuma.adapters.database.mariadb.writer import MariadbHistory, MariadbWriter
 from replicator_kuma.base.effects import effect
 from replicator_kuma.base.errors import (
@@ -82,10 +83,14 @@ class MariadbStore(Store):
         with self.connect() as link:
             return link.all(sql % tuple(map(literal, values)))
 
+    def opened(self) -> Link:
+        """A connection in autocommit, to be closed by the caller."""
+        return Link(self.login, *self._timeouts)
+
     @contextlib.contextmanager
     def connect(self) -> Iterator[Link]:
         """A connection in autocommit for the block."""
-        link = Link(self.login, *self._timeouts)
+        link = self.opened()
         try:
             yield link
         finally:
@@ -193,6 +198,9 @@ class MariadbStore(Store):
                 return reader.fingerprint()
         except (DatabaseMissing, DatabaseMigrating):
             return ""
+
+    def watch(self, tables: Collection[str]) -> MariadbWatch:
+        return MariadbWatch(self.opened, tables, self._settings)
 
     def check_writable(self) -> None:
         from replicator_kuma.adapters.database.mariadb.write_check import check

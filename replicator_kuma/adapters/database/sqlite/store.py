@@ -22,7 +22,13 @@ from replicator_kuma.adapters.database.sqlite.reader import (
     explained,
 )
 from replicator_kuma.adapters.database.sqlite.trusted_file import require_open, vouch
-from replicator_kuma.adapters.database.sqlite.wal import pages_of, pages_since, read_log
+from replicator_kuma.adapters.database.sqlite.wal import (
+    SETTLE_NS,
+    pages_of,
+    pages_since,
+    read_log,
+)
+from replicator_kuma.adapters.database.sqlite.watch import SqliteWatch
 from replicator_kuma.adapters.database.sqlite.writer import SqliteHistory, SqliteWriter
 from replicator_kuma.base.effects import effect
 from replicator_kuma.base.errors import (
@@ -40,8 +46,7 @@ _NO_FILE = (
     "Look what made it: Docker makes a folder where a file that it is to mount is not there. Mount "
     "the folder that holds kuma.db, and no single file."
 )
-_SETTLE_NS = 2_000_000_000
-"""A file changed within the last two seconds can change again without a new time stamp."""
+_SETTLE_NS = SETTLE_NS
 
 
 class SqliteStore:
@@ -273,6 +278,9 @@ class SqliteStore:
         if abs(time.time_ns() - newest) < _SETTLE_NS:
             return ""
         return ":".join(parts)
+
+    def watch(self, tables: Collection[str]) -> SqliteWatch:
+        return SqliteWatch(self.path, tables, self._settings, self.connect, self._readable)
 
     def purge_history(self) -> int:
         def run(sql: str, _table: str) -> int:
