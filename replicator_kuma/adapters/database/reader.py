@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from replicator_kuma.adapters.database import Row
 from replicator_kuma.adapters.database.history import History
 from replicator_kuma.adapters.database.sql import SelectSql, double_quoted
 from replicator_kuma.dump.catalog import Dangle
+from replicator_kuma.dump.format import Lines
 from replicator_kuma.dump.schema import Schema
 from replicator_kuma.dump.select import Dangling, Select
 
@@ -24,6 +25,10 @@ class SqlReader(ABC):
         self.schema = schema
         self._whole = set[str]()
         """tables of which no reference dangles at this instant"""
+
+    def lines(self, select: Select, *, faultless: bool) -> Iterator[Lines] | None:
+        """See `Source.lines`."""
+        return None
 
     @abstractmethod
     def query(self, sql: str) -> list[Row]:
