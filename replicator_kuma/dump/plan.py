@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,6 +69,14 @@ class Summary:
         if self.files:
             parts.append(f"{self.files} file{'s' * (self.files != 1)}")
         return "; ".join(parts) or "no change"
+
+    def plus(self, other: Summary) -> Summary:
+        """The numbers of both: a row that both change counts twice."""
+        tables = dict(self.tables)
+        for name, counts in other.tables.items():
+            pairs = zip(astuple(counts), astuple(tables.get(name, Counts())), strict=True)
+            tables[name] = Counts(*map(sum, pairs))
+        return Summary(tables, self.files + other.files)
 
     def as_dict(self) -> dict[str, Any]:
         tables = {name: asdict(c) for name, c in self.tables.items() if c.real}
