@@ -193,8 +193,10 @@ def change(bench: Bench, runs: int) -> Figures:
             ("apply", partial(restore_cycle, replica), Outcome.APPLIED),
         ):
             bench.repository.seconds = 0.0
-            figures.setdefault(name, []).append(cycle_seconds(cycle, outcome))
-            figures.setdefault(f"{name} restic", []).append(bench.repository.seconds)
+            seconds, restic = cycle_seconds(cycle, outcome), bench.repository.seconds
+            for figure, value in ((name, seconds), (f"{name} restic", restic)):
+                figures.setdefault(figure, []).append(value)
+            figures.setdefault(f"{name} alone", []).append(seconds - restic)
     return {name: statistics.median(values) for name, values in figures.items()}
 
 

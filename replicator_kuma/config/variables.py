@@ -193,7 +193,7 @@ _ALL = (
     Variable(
         "REPLICATOR_TELL",
         "of what messages are sent: `failures` (with recoveries, and drills that fail), "
-        "`applies`, `publishes`, `drills`",
+        "`applies` and `publishes` (once a minute at most, summed up), `drills`",
         default="failures,applies,publishes,drills",
     ),
     Variable(

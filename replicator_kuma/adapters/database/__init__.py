@@ -203,11 +203,14 @@ class Store(Protocol):
         """
         return []
 
-    def rehearsal(self, folder: Path) -> AbstractContextManager[Writer | None]:
+    def rehearsal(
+        self, folder: Path, written: Collection[str] | None = None
+    ) -> AbstractContextManager[Writer | None]:
         """A writer on a copy of the rows, triggers and rules; None if the engine makes no copy.
 
         The copy is in ``folder``, which is created, and deleted after the block. This database is
-        only read. Raises DatabaseError, OSError.
+        only read. ``written``: no row is deleted, and rows of these tables only are written. Then
+        rows that nothing can look at need not be copied. Raises DatabaseError, OSError.
         """
         return nullcontext()
 
