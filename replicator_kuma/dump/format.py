@@ -262,16 +262,17 @@ class Dump:
     def lines(self, table: str) -> Iterator[tuple[bytes, bytes]]:
         """Yield a table's (content, runtime) lines without line ends; `[]` for no runtime."""
         with ExitStack() as stack:
-            main = stack.enter_context(self._open(table, "tables"))
-            main.readline(MAX_LINE)
-            if not self.manifest.tables[table].runtime:
-                for line in main:
-                    yield line[:-1], b"[]"
-                return
+            yield from self.reader(table, stack)
+
+    def reader(self, table: str, stack: ExitStack) -> LineReader:
+        """The same lines; ``stack`` closes the files."""
+        main = stack.enter_context(self._open(table, "tables"))
+        main.readline(MAX_LINE)
+        runtime = None
+        if self.manifest.tables[table].runtime:
             runtime = stack.enter_context(self._open(table, "runtime"))
             runtime.readline(MAX_LINE)
-            for line, rest in zip(main, runtime, strict=True):
-                yield line[:-1], rest[:-1]
+        return LineReader(main, runtime)
 
     def _open(self, table: str, kind: str) -> BinaryIO:
         file = open_regular(self.folder / kind / f"{table}.jsonl")
@@ -324,6 +325,40 @@ class Dump:
                 begun = len(block) - block.rfind(b"\n") - 1 if end else begun + len(block)
         if hasher.hexdigest() != sha256 or count != rows or begun:
             raise SnapshotRefused(f"the snapshot's {kind}/{table} is not what its manifest says")
+
+
+class LineReader:
+    """See `Dump.lines`."""
+
+    def __init__(self, main: BinaryIO, runtime: BinaryIO | None) -> None:
+        self._main, self._runtime = main, runtime
+
+    def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
+        if self._runtime is None:
+            for line in self._main:
+                yield line[:-1], b"[]"
+            return
+        for line, rest in zip(self._main, self._runtime, strict=True):
+            yield line[:-1], rest[:-1]
+
+    def skip_alike(self, other: LineReader) -> None:
+        """Skip content lines that both have from here on, but for the last one; by blocks.
+
+        The runtime lines of these rows are not compared.
+        """
+        places = self._main.tell(), other._main.tell()
+        lines = size = read = found = 0
+        while (block := self._main.read(_BLOCK)) and block == other._main.read(_BLOCK):
+            end = block.rfind(b"\n", 0, max(0, block.rfind(b"\n"))) + 1  # before its last line
+            if end:
+                lines, size = found + block.count(b"\n", 0, end), read + end
+            found += block.count(b"\n")
+            read += len(block)
+        for reader, place in zip((self, other), places, strict=True):
+            reader._main.seek(place + size)
+            if reader._runtime is not None:
+                for _line in itertools.islice(reader._runtime, lines):
+                    pass
 
 
 def _columns(line: bytes) -> tuple[str, ...]:
