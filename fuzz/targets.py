@@ -21,7 +21,8 @@ from replicator_kuma.adapters.database.sqlite.store import SqliteStore
 from replicator_kuma.adapters.kuma.readiness import Readiness
 from replicator_kuma.adapters.kuma.readiness import classify as classify_answer
 from replicator_kuma.adapters.notify.ntfy import Ntfy
-from replicator_kuma.adapters.repository import Label, Limits
+from replicator_kuma.adapters.notify.stream import event_of, lines
+from replicator_kuma.adapters.repository import Label, Limits, Position
 from replicator_kuma.adapters.repository.restic.arguments import Version
 from replicator_kuma.adapters.repository.restic.client import ResticRepository
 from replicator_kuma.adapters.repository.restic.extract import NotTar, extract
@@ -47,6 +48,8 @@ from replicator_kuma.dump.schema import TableSchema
 from replicator_kuma.dump.transform.overrides import Overrides
 from replicator_kuma.dump.transform.policy import Policy
 from replicator_kuma.dump.transform.translate import Terms, translate
+from replicator_kuma.replication.instance import Hint
+from replicator_kuma.replication.push import as_text, parsed
 from tests.support.databases import build
 from tests.support.dumps import dump_of, signed
 
@@ -274,6 +277,16 @@ def messages(_world: World, data: bytes) -> None:
     assert json.loads(plain_json(text)) == text
 
 
+def hints(_world: World, data: bytes) -> None:
+    """A topic's stream, whose messages may be hints."""
+    events = filter(None, map(event_of, lines(io.BytesIO(data))))
+    for text in (event.message for event in events if event.message is not None):
+        hint = parsed(text, "default")
+        assert hint is None or parsed(as_text(hint, "default"), "default") == hint
+    with contextlib.suppress(UnicodeError):
+        parsed(data.decode(), "default")
+
+
 TARGETS: Mapping[str, Target] = {
     "manifest": manifest,
     "line": line,
@@ -285,6 +298,7 @@ TARGETS: Mapping[str, Target] = {
     "overrides": overrides,
     "db-config": db_config,
     "messages": messages,
+    "hints": hints,
 }
 
 
@@ -308,6 +322,10 @@ class Seeds:
             ],
             "db-config": lambda: [b'{"type":"mariadb","port":"3306","dbName":"k","username":"u"}'],
             "messages": lambda: [b"https://u:p@ntfy.example/topic?auth=QmVhcmVyIHRr"],
+            "hints": lambda: [
+                json.dumps({"event": "message", "id": "a", "message": text}).encode() + b"\n"
+                for text in (as_text(Hint(Position(1, 7), "a" * 64), "default"), "hello")
+            ],
         }
         return found[target]()
 

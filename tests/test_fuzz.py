@@ -34,6 +34,7 @@ FOUND: dict[str, list[bytes]] = {
         b'{"type":"mariadb","dbName":"k","username":"u","port":1e999}',
         b'{"type":"mariadb","dbName":"k","username":"u","port":null,"socketPath":"\\u0000"}',
     ],
+    "hints": [b'{"event":"message","id":"a","message":"' + b"[" * DEEP + b'"}\n', b"[" * DEEP],
     "messages": [b"https://ntfy.example/topic?a=\xbd", b"https://\xff@x/topic", b"https://[x/y"],
 }
 

@@ -143,7 +143,7 @@ def opened(
         try:
             yield instance
         finally:
-            instance.notifier.close()
+            instance.say_the_rest()
 
 
 @contextmanager

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from replicator_kuma.adapters.kuma.supervised import SupervisedKuma
     from replicator_kuma.adapters.kuma.throwaway import ThrowAway
     from replicator_kuma.adapters.notify import Notifier
+    from replicator_kuma.adapters.notify.ntfy import Ntfy
     from replicator_kuma.adapters.repository.restic.maintenance import KeptRepository
 
 logger = logging.getLogger(__name__)
@@ -227,6 +228,7 @@ def build(
         way=Way(settings.apply),
         agent=None if settings.apply == "restart" else build_agent(settings),
         notifier=build_notifier(settings),
+        signal=build_signal(settings),
         policy=policy,
         shrink_limit=settings.shrink_limit,
         find_store=lambda: build_store(settings),
@@ -267,6 +269,24 @@ def build_notifier(settings: Settings) -> Notifier:
         return NullNotifier()
     service = Ntfy.at(settings.ntfy_url, settings.ntfy_token or None)
     return Delivery(service, settings.instance, settings.tell)
+
+
+def signal_topic(settings: Settings) -> Ntfy | None:
+    """The topic of REPLICATOR_SIGNAL_URL; None if it is not set."""
+    from replicator_kuma.adapters.notify.ntfy import Ntfy
+
+    name = "REPLICATOR_SIGNAL_URL"
+    url = settings.signal_url
+    return Ntfy.at(url, variable=name, for_programs=True) if url else None
+
+
+def build_signal(settings: Settings) -> Notifier:
+    """What sends hints to the topic of REPLICATOR_SIGNAL_URL, whatever REPLICATOR_TELL says."""
+    from replicator_kuma.adapters.notify import NullNotifier
+    from replicator_kuma.adapters.notify.delivery import Delivery
+
+    topic = signal_topic(settings)
+    return Delivery(topic, settings.instance, newest_only=True) if topic else NullNotifier()
 
 
 def read_policy(settings: Settings) -> Callable[[], Policy]:

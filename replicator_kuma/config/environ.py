@@ -68,7 +68,7 @@ class Source:
         self.secrets = {name for name, variable in VARIABLES.items() if variable.secret}
         second = [f"{SECOND}{name}" for name in BACKEND_SECRETS]
         ours = ("REPLICATOR_REPOSITORY_2", "REPLICATOR_PASSWORD_2", "NTFY_URL", "NTFY_TOKEN")
-        for name in (*BACKEND_SECRETS, *second, *ours):
+        for name in (*BACKEND_SECRETS, *second, *ours, "REPLICATOR_SIGNAL_URL"):
             self._read_file(name)
         for name in _READ_BY_RESTIC:
             self._check_file(name)

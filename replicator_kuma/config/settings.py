@@ -125,7 +125,7 @@ class Settings:
     apply: str
     """auto, live or restart"""
     agent_socket: Path
-    fast_start: bool
+    fast_start: str
     ready_timeout: float
     log_format: str
     log_level: str
@@ -133,6 +133,8 @@ class Settings:
     ntfy_token: str = field(repr=False)
     tell: frozenset[Kind]
     """the kinds of messages that are sent"""
+    signal_url: str = field(repr=False)
+    """the topic of the hints; "" if there is none"""
     restic_environment: Mapping[str, str] = field(repr=False)
     """the whole environment of restic and its backends"""
     second_environment: Mapping[str, str] = field(repr=False)
@@ -261,13 +263,14 @@ def _build(source: Source, needs: Collection[Need]) -> Settings:
         kuma_url=_kuma_url(source),
         apply=source.choice("REPLICATOR_APPLY", APPLIES),
         agent_socket=source.path("REPLICATOR_AGENT_SOCKET", state_dir / "agent.sock"),
-        fast_start=source.choice("REPLICATOR_FAST_START", SWITCH) == "on",
+        fast_start=source.choice("REPLICATOR_FAST_START", ("auto", *SWITCH)),
         ready_timeout=source.duration("REPLICATOR_READY_TIMEOUT"),
         log_format=source.choice("REPLICATOR_LOG_FORMAT", LOG_FORMATS),
         log_level=source.choice("REPLICATOR_LOG_LEVEL", LOG_LEVELS),
-        ntfy_url=_ntfy_url(source),
+        ntfy_url=_topic_url(source, "NTFY_URL"),
         ntfy_token=source.text("NTFY_TOKEN"),
         tell=_tell(source),
+        signal_url=_topic_url(source, "REPLICATOR_SIGNAL_URL"),
         restic_environment=MappingProxyType(restic_environment(source.values)),
         second_environment=MappingProxyType(source.second()),
         kuma_environment=MappingProxyType(kuma_environment(source.values, data_dir)),
@@ -438,15 +441,15 @@ def _tell(source: Source) -> frozenset[Kind]:
     return frozenset(kinds[name] for name in names if name in kinds)
 
 
-def _ntfy_url(source: Source) -> str:
-    url = source.text("NTFY_URL").strip()
+def _topic_url(source: Source, name: str) -> str:
+    url = source.text(name).strip()
     if url:
         from replicator_kuma.adapters.notify.ntfy import Ntfy
 
         try:
-            Ntfy.at(url)
+            Ntfy.at(url, variable=name)
         except SettingsError as error:
-            source.problem("NTFY_URL", f"a topic's address ({error})")
+            source.problem(name, f"a topic's address ({error})")
     return url
 
 

@@ -197,6 +197,14 @@ _ALL = (
         default="failures,applies,publishes,drills",
     ),
     Variable(
+        "REPLICATOR_SIGNAL_URL",
+        "a topic of an ntfy server, of its own: there the leader tells its replicas of each new "
+        "snapshot, and they look at once. The same on all of them; a token stands before the @ "
+        "(`https://tk_…@host/topic`)",
+        secret=True,
+        note="off: replicas look at their interval",
+    ),
+    Variable(
         "REPLICATOR_KUMA",
         "how Kuma is stopped and started: `child` (of `replicator run`), `docker`, `systemd`, "
         "`command`, `none`",
@@ -244,8 +252,9 @@ _ALL = (
     Variable(
         "REPLICATOR_FAST_START",
         "`on`: the agent starts the monitors of a started Kuma at most 12 a second, and 2 a second "
-        "for one host; `off`: Kuma starts them one after another, 0.65 s each",
-        default="off",
+        "for one host; `off`: Kuma starts them one after another, 0.65 s each; `auto`: `on` where "
+        "it was proved on this version of Kuma",
+        default="auto",
     ),
     Variable(
         "REPLICATOR_READY_TIMEOUT",

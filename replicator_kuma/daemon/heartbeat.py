@@ -47,6 +47,11 @@ class Beat:
     """seconds since the epoch"""
     step: str = ""
     """what the job does now, in words"""
+    hints: str = ""
+    """a replica's stream of hints: up or down; "" where it reads none"""
+    hints_since: float = 0.0
+    hints_why: str = ""
+    """why it is down"""
 
 
 _KINDS = {

@@ -50,6 +50,8 @@ class Jobs:
         """the last cycle has logged that a snapshot waits"""
         self.until_next: Callable[[], float | None] = lambda: None
         """seconds until the next cycle; None while none is planned"""
+        self.ended: Callable[[Hint | None, CycleResult | None], None] = lambda _hint, _result: None
+        """gets the end of each cycle: the hint that it had, its result or None"""
 
     def cycle(self, *, reconcile: bool = False) -> OwnCycle:
         """The automatic action of this instance, according to its role."""
@@ -85,6 +87,7 @@ class Jobs:
     def run(self, action: Cycle, how: Run) -> CycleResult:
         """Run one action under the lock; note and log its end. Raises what the action raises."""
         planned, self.again_at = self.again_at, None
+        result: CycleResult | None = None
         try:
             with self.locked():
                 role = action.role(self._settings.role)
@@ -99,6 +102,7 @@ class Jobs:
             raise
         finally:
             self.owed = self.owed and self.again_at is not None
+            self.ended(how.hint, result)
         self._tell(result)
         return result
 

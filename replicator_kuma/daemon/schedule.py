@@ -7,6 +7,7 @@ their repository at the same time.
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 import time
 from collections.abc import Callable
@@ -41,12 +42,30 @@ class Timetable:
         self._interval = interval
         self._clock = clock
         self._chance = chance
-        self._slot = clock() + interval * (0.5 + steady_part(name))
+        self._start, self._part = clock(), 0.5 + steady_part(name)
+        self._slot = self._start + interval * self._part
+        self._last = self._slot - interval
+        self.due = self._jittered()
+
+    def every(self, interval: float) -> None:
+        """Go on with another interval, which counts from the last cycle.
+
+        If that is over, the next one comes within an interval, always the same for a name: a change
+        at the same time for many instances must not gather them.
+        """
+        if interval == self._interval:
+            return
+        self._interval, now, before = interval, self._clock(), self._slot
+        self._slot = self._last + interval
+        if self._slot <= now:
+            passed = math.floor((now - self._start) / interval - self._part)
+            self._slot = min(before, self._start + interval * (self._part + passed + 1))
         self.due = self._jittered()
 
     def advance(self) -> None:
         """A cycle begins: go on to the next slot in the future; missed slots are skipped."""
         late = max(0.0, self._clock() - self._slot)
+        self._last = self._slot
         # by its jitter a cycle may come before its slot: that slot is used up anyway
         self._slot += self._interval * (1 + late // self._interval)
         self.due = self._jittered()

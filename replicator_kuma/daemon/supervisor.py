@@ -13,6 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -36,12 +37,13 @@ from replicator_kuma.base.state_directory import unusable
 from replicator_kuma.base.text import killed_by
 from replicator_kuma.base.threads import within
 from replicator_kuma.config import same_settings
-from replicator_kuma.config.build import build
+from replicator_kuma.config.build import build, signal_topic
 from replicator_kuma.config.settings import Mode, Settings, kuma_address
 from replicator_kuma.daemon import heartbeat
 from replicator_kuma.daemon.control import ControlServer
 from replicator_kuma.daemon.jobs import Jobs
 from replicator_kuma.daemon.maintenance import Maintenance, maintenance_jobs
+from replicator_kuma.daemon.push import Push
 from replicator_kuma.daemon.request import Request
 from replicator_kuma.daemon.schedule import Timetable
 from replicator_kuma.daemon.startup import Budget, Startup
@@ -139,6 +141,11 @@ class Supervisor:
         self._timetable: Timetable | None = None
         self._jobs.until_next = lambda: self._timetable.left if self._timetable else None
         self._beat_at = 0.0
+        self._push: Push | None = None
+        topic = None if settings.leads else signal_topic(settings)
+        if topic is not None:
+            self._push = Push(topic, self._instance, self._wake.ask)
+            self._jobs.ended = self._push.looked
         self._fatal: BaseException | None = None
 
     def run(self) -> int:
@@ -153,6 +160,8 @@ class Supervisor:
             own = self._settings
             logger.info("%s of fleet %s, instance %s", role, own.fleet, own.instance)
             self._watch.start()
+            if self._push is not None:
+                self._push.stream.start()
             self._worker.start()
             self._worker.submit(Job(heartbeat.START, self._bring_up, scheduled=True))
             try:
@@ -160,9 +169,11 @@ class Supervisor:
             finally:
                 self._leaving = True
                 self._watch.stop()
+                if self._push is not None:
+                    self._push.stream.stop()
                 with contextlib.suppress(StateError):
                     heartbeat.remove(self._folder)
-                self._instance.notifier.close(AFTER_ALL if self._asked else AFTER_OWN_END)
+                self._instance.say_the_rest(AFTER_ALL if self._asked else AFTER_OWN_END)
 
     def _bring_up(self, progress: Progress) -> None:
         try:
@@ -213,6 +224,8 @@ class Supervisor:
             name = f"{self._settings.fleet} {self._settings.instance}"
             self._timetable = Timetable(self._settings.interval, name)
             self._cycles = self._scheduler.every().second.do(self._scheduled_cycle)
+        if self._push is not None:
+            self._timetable.every(self._push.interval(self._settings.interval))
         self._timetable.hold(self._cycles, datetime.now())
         self._scheduler.run_pending()
         again = self._jobs.again_at
@@ -246,6 +259,7 @@ class Supervisor:
             job_since=self._worker.since,
             step=self._worker.step,
             next_cycle=self._next_cycle(),
+            **(self._push.stream.beat() if self._push is not None else {}),
         )
         # On a full disk, or without its folder, Kuma goes on; the health check reports it.
         with contextlib.suppress(OSError, StateError):
@@ -414,6 +428,8 @@ class Supervisor:
         def work(tell: Progress) -> dict[str, Any]:
             return self._jobs.handle(request, tell).as_dict()
 
-        job = Job(command, work, progress)
+        # many who want the instance's own cycle now get one
+        alike = replace(request, wait=None) if isinstance(request.action, OwnCycle) else None
+        job = Job(command, work, progress, like=alike)
         result: dict[str, Any] = self._worker.call(job, request.wait or 0.0)
         return result

@@ -10,7 +10,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -33,6 +33,11 @@ class Job:
     """the supervisor's own job: a person's job waits behind it without a limit"""
     maintenance: bool = False
     """a step of a maintenance job: any other job goes before the next step"""
+    like: Hashable = None
+    """clients whose jobs are alike share the next one that begins; None: this is like no other"""
+    followers: list[Progress] = field(default_factory=list)
+    """progress functions of the clients that share it"""
+    begun: bool = False
     done: threading.Event = field(default_factory=threading.Event)
     result: Any = None
     error: BaseException | None = None
@@ -46,6 +51,8 @@ class Worker:
         self._after = after
         self._lock = threading.Lock()
         self._pending: list[Job] = []
+        self._to_begin: dict[Hashable, Job] = {}
+        """jobs that more clients may share, by `Job.like`"""
         self._waiting = 0
         self._closed = False
         self.current = ""
@@ -76,33 +83,55 @@ class Worker:
     def call(self, job: Job, wait: float) -> Any:
         """Run a job from another thread and return its result; raises its error.
 
-        Waits at most ``wait`` seconds for another person's job, then raises AlreadyRunning.
-        Raises Interrupted when the supervisor ends.
+        A job like it that has not begun yet does for both. Waits at most ``wait`` seconds for
+        another person's job, then raises AlreadyRunning. Raises Interrupted when the supervisor
+        ends.
         """
         deadline = time.monotonic() + wait
+        while True:
+            with self._lock:
+                shared = job if job.like is None else self._to_begin.setdefault(job.like, job)
+                if shared is not job:
+                    shared.followers.append(job.progress)
+            if shared is job:
+                self._queue_in_turn(job, deadline)
+            shared.done.wait()
+            if shared is job or shared.begun or time.monotonic() >= deadline:
+                break  # else its client had less patience
+        if shared.error is not None:
+            raise shared.error
+        return shared.result
+
+    def _queue_in_turn(self, job: Job, deadline: float) -> None:
+        """Queue a job once no other one is there; if that takes too long it ends with an error."""
         with self._lock:
             self._waiting += 1
-        try:
-            while not self.submit(job, only_if_idle=True):
-                if self._closed:
-                    raise Interrupted("the supervisor is ending")
-                if time.monotonic() >= deadline and not self._scheduled:
-                    busy = self.current or "another job"
-                    raise AlreadyRunning(f"the supervisor is busy ({busy})")
-                time.sleep(0.05)
-        finally:
-            with self._lock:
-                self._waiting -= 1
-        job.done.wait()
-        if job.error is not None:
-            raise job.error
-        return job.result
-
-    @property
-    def _scheduled(self) -> bool:
-        """Whether all current jobs are the supervisor's own."""
+        while not self.submit(job, only_if_idle=True):
+            if self._closed:
+                job.error = Interrupted("the supervisor is ending")
+            elif time.monotonic() >= deadline and not self._lets_wait(job):
+                busy = self.current or "another job"
+                job.error = AlreadyRunning(f"the supervisor is busy ({busy})")
+            if job.error is not None:
+                self._no_longer_shared(job)
+                job.done.set()
+                break
+            time.sleep(0.05)
         with self._lock:
-            return all(each.scheduled for each in self._pending)
+            self._waiting -= 1
+
+    def _lets_wait(self, job: Job) -> bool:
+        """Whether all current jobs are the supervisor's own, or like this one."""
+        with self._lock:
+            return all(
+                each.scheduled or (job.like is not None and each.like == job.like)
+                for each in self._pending
+            )
+
+    def _no_longer_shared(self, job: Job) -> None:
+        with self._lock:
+            if self._to_begin.get(job.like) is job:
+                del self._to_begin[job.like]
 
     @property
     def idle(self) -> bool:
@@ -119,11 +148,14 @@ class Worker:
 
     def _tell(self, job: Job, step: str) -> None:
         self.step = step
-        job.progress(step)
+        for progress in (job.progress, *job.followers):
+            progress(step)
 
     def _run(self) -> None:
         while True:
             job = self._queue.get()
+            self._no_longer_shared(job)
+            job.begun = True
             self.current, self.step, self.since = job.name, "", time.monotonic()
             try:
                 if self._closed:

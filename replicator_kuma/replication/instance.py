@@ -13,7 +13,7 @@ from typing import Any
 from replicator_kuma.adapters.database import Store
 from replicator_kuma.adapters.kuma import KumaService
 from replicator_kuma.adapters.kuma.agent.client import Agent
-from replicator_kuma.adapters.notify import Notifier
+from replicator_kuma.adapters.notify import Notifier, NullNotifier
 from replicator_kuma.adapters.repository import MaintainedRepository, Position, Repository
 from replicator_kuma.adapters.repository.pair import Pair
 from replicator_kuma.base.effects import effect
@@ -40,6 +40,9 @@ class Outcome(Enum):
     """the cycle waits for something else (no snapshot yet, Kuma migrates)"""
 
 
+WENT_ON = ", without a restart of Kuma"
+
+
 @dataclass(frozen=True)
 class CycleResult:
     """A cycle's result. ``sentence`` is logged once. Errors are raised, never returned."""
@@ -52,6 +55,13 @@ class CycleResult:
     warnings: tuple[str, ...] = ()
     waits_until: float = 0.0
     """when the snapshot that this cycle put off may be applied, in seconds since the epoch"""
+    live: bool = False
+    """rows changed, and Kuma took them without a restart"""
+
+    @property
+    def went_on(self) -> str:
+        """For a sentence: that Kuma went on running; empty if it was restarted, or nothing new."""
+        return WENT_ON if self.live else ""
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON that `--json` prints (a documented contract: docs/json.md)."""
@@ -137,6 +147,8 @@ class Instance:
     wait_ready: Callable[[], None]
     """blocks until Kuma is ready; raises KumaError"""
     notifier: Notifier
+    signal: Notifier = field(default_factory=NullNotifier)
+    """sends a leader's hints to the replicas (push.py)"""
     way: Way = Way.RESTART
     agent: Agent | None = None
     """the agent in Kuma's process, which may not answer; None: nobody asks it"""
@@ -230,6 +242,12 @@ class Instance:
         self.kuma.start()
         effect("Kuma started")
         self.state.change(transitions.kuma_started)
+
+    def say_the_rest(self, timeout: float = 2.0) -> None:
+        """Give unsent messages and hints at most ``timeout`` seconds together; the last call."""
+        until = time.monotonic() + timeout
+        self.notifier.close(timeout)
+        self.signal.close(max(0.0, until - time.monotonic()))
 
     def step(self, message: str) -> None:
         """Between two steps: raise Interrupted if asked to end, else report the next step."""

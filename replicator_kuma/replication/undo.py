@@ -33,7 +33,7 @@ from replicator_kuma.replication.apply.prepare import (
     remembered,
 )
 from replicator_kuma.replication.apply.unconfirmed import recover
-from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
+from replicator_kuma.replication.instance import WENT_ON, CycleResult, Instance, Outcome
 from replicator_kuma.replication.state import transitions
 from replicator_kuma.replication.state.hold_words import TO_GO_ON, holding
 from replicator_kuma.replication.state.records import Arrived, Hold, SnapshotRef
@@ -224,7 +224,7 @@ def _arrived(state: State, one: Checkpoint, live: Dump) -> Arrived:
 
 
 def _carry_out(there: Instance, planned: Planned, one: Checkpoint) -> CycleResult:
-    summary = planned.plan.summary
+    summary, live = planned.plan.summary, False
     if planned.plan.empty:
         if there.state.load().applying.pending is None:  # else Kuma has to confirm it first
             assert planned.undo is not None
@@ -235,11 +235,11 @@ def _carry_out(there: Instance, planned: Planned, one: Checkpoint) -> CycleResul
         there.store.check_writable()
         # without a snapshot's id: so no snapshot can be called bad for it
         stood = one.was or SnapshotRef(one.to, "", "")
-        apply(there, planned, replace(stood, snapshot=""))
+        live = apply(there, planned, replace(stood, snapshot=""))
     came = f"those of {one.was.position}" if one.was is not None else "the first ones"
     sentence = (
         f"put the rows from before {one.to} back, {came}, kept since {when(one.at)}: "
-        f"{summary.sentence()}"
+        f"{summary.sentence()}{WENT_ON if live else ''}"
     )
     position = one.was.position if one.was is not None else None
     change = Change(str(position) if position else "its own rows", summary)

@@ -213,6 +213,20 @@ class Changes:
 
 
 @dataclass(frozen=True)
+class Push:
+    """Hints of new snapshots: REPLICATOR_SIGNAL_URL."""
+
+    server: str
+    """its address"""
+    stream: str | None
+    """up or down: a replica's; null on a leader, and where `replicator run` does not run"""
+    since: Moment | None
+    """since when it is up or down"""
+    why: str | None
+    """why it is down"""
+
+
+@dataclass(frozen=True)
 class ForPeople:
     """What a person is told beside it. It is no member of the JSON."""
 
@@ -244,6 +258,10 @@ class Status:
     """why the newest snapshot is not known"""
     behind: int | None
     """snapshots newer than what is held; null when that is not known"""
+    behind_since: Moment | None
+    """when the first of them was made"""
+    push: Push | None
+    """null where no hints are sent or read"""
     promoted: Promoted | None
     fenced: str | None
     """why this leader publishes nothing"""

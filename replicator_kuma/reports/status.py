@@ -10,8 +10,8 @@ from replicator_kuma.adapters import repository
 from replicator_kuma.adapters.kuma.agent.client import NoAgent
 from replicator_kuma.adapters.kuma.agent.launch import digest
 from replicator_kuma.base.errors import KumaError, ReplicatorError
-from replicator_kuma.base.times import Moment, when
-from replicator_kuma.config.build import build_agent
+from replicator_kuma.base.times import Moment, moment_of, when
+from replicator_kuma.config.build import build_agent, signal_topic
 from replicator_kuma.config.settings import Mode, Settings
 from replicator_kuma.daemon import heartbeat
 from replicator_kuma.daemon.heartbeat import Beat
@@ -59,14 +59,16 @@ def status(settings: Settings, ask: Callable[[], Answer] | None = None) -> docum
     state = StateFile(settings.state_dir).load()
     role = settings.mode.value if settings.mode else state.outcome.role
     follows = role != Mode.BACKUP.value
-    supervisor = _supervisor(heartbeat.read(settings.state_dir))
-    answer, newest, behind = ask() if ask else None, None, None
+    beat = heartbeat.read(settings.state_dir)
+    supervisor = _supervisor(beat)
+    answer, newest, behind, since = ask() if ask else None, None, None, None
     if answer is not None and not answer.unknown:
         state = _with_away(_as_listed(state, answer.snapshots), answer.snapshots.away)
         newest = answer.snapshots[-1] if answer.snapshots else None
         held = state.following.applied if follows else state.leading.published
-        newer = {s.position for s in answer.snapshots if not held or s.position > held.position}
-        behind = len(newer)
+        newer = [s for s in answer.snapshots if not held or s.position > held.position]
+        behind = len({s.position for s in newer})
+        since = Moment.of(min((moment_of(s.time) for s in newer), default=0.0))
     leading, following, applying = state.leading, state.following, state.applying
     upkeep, outcome, pending = state.upkeep, state.outcome, state.applying.pending
     listed, hold = dict(applying.bad_listed), hold_words.told(state) if follows else None
@@ -84,6 +86,8 @@ def status(settings: Settings, ask: Callable[[], Answer] | None = None) -> docum
         newest_leader=newest.label.leader if newest else None,
         newest_unknown=answer.unknown or None if answer else None,
         behind=behind,
+        behind_since=since,
+        push=_push(settings, beat if supervisor else None),
         promoted=mode_mismatch.promoted(state) if follows and own else None,
         fenced=None if role in _REPLICAS else leading.fenced,
         shrink_refused=following.shrink or None if follows else None,
@@ -234,6 +238,16 @@ def _supervisor(beat: Beat | None) -> document.Supervisor | None:
     began = time.time() - (time.monotonic() - beat.job_since)
     since = Moment(began) if beat.job else None
     return part(document.Supervisor, beat, job_since=since)
+
+
+def _push(settings: Settings, beat: Beat | None) -> document.Push | None:
+    topic = signal_topic(settings)
+    if topic is None:
+        return None
+    if beat is None or not beat.hints:
+        return document.Push(topic.host, None, None, None)
+    since = Moment(time.time() - (time.monotonic() - beat.hints_since))
+    return document.Push(topic.host, beat.hints, since, beat.hints_why or None)
 
 
 def holding(hold: Hold | None) -> document.Holding | None:

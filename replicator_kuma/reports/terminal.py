@@ -34,6 +34,7 @@ def _told(told: document.Status) -> Iterator[tuple[str, str | None]]:
         yield "published", _snapshot(told.published)
     yield "applied", _snapshot(told.applied)
     yield "newest", _newest(told)
+    yield "hints", _hints(told.push, follows=told.follows)
     yield "engine", told.engine or "cannot be told"
     yield "changes", _changes(told.changes)
     yield "strategy", told.strategy
@@ -98,8 +99,21 @@ def _newest(told: document.Status) -> str:
         return f"unknown: {told.newest_unknown}"
     if told.newest is None:
         return "none in this fleet" if told.behind is not None else "not asked"
-    lag = f"{told.behind} ahead of this instance" if told.behind else "in place"
+    since = f" since {when(told.behind_since)}" if told.behind_since else ""
+    lag = f"{told.behind} ahead of this instance{since}" if told.behind else "in place"
     return f"{told.newest} of {told.newest_leader}, {shown(told.for_people.newest_time)}, {lag}"
+
+
+def _hints(push: document.Push | None, *, follows: bool) -> str:
+    if push is None:
+        return ""
+    if not follows:
+        return f"are sent to {push.server} at each publish"
+    if push.stream is None:
+        return f"come from {push.server}; nobody reads them now"
+    how = "is read" if push.stream == "up" else "gives no hints"
+    why = f": {push.why}" if push.why else ""
+    return f"{push.server} {how} since {when(push.since)}{why}"
 
 
 def _snapshot(held: document.Snapshot | None) -> str:

@@ -32,6 +32,8 @@ pytestmark = pytest.mark.restic
 PASSWORD_2 = "c4nary+wr0ng/p4ssword"
 TOKEN = "tk_c4naryt0kenc4naryt0ken"
 TOPIC = "c4nary-topic-that-nobody-guesses"
+SIGNAL_TOKEN = "tk_c4naryh1nt"
+SIGNALS = "c4nary-topic-of-hints"
 ROW = re.compile(rb"S3CRET-[A-Z2-7]{8}")
 """What `nasty.secret` makes: passwords and keys in rows of monitors."""
 OUTSIDE = {
@@ -41,6 +43,8 @@ OUTSIDE = {
     "the keys of a bucket": places.S3_SECRET,
     "the token of ntfy": TOKEN,
     "the topic of ntfy": TOPIC,
+    "the token of the hints": SIGNAL_TOKEN,
+    "the topic of the hints": SIGNALS,
     "MariaDB's password": mariadb.PASSWORD,
 }
 
@@ -97,6 +101,7 @@ class Heard(Side):
         self.environment |= {
             "NTFY_URL": f"http://{ntfy}/{TOPIC}",
             "NTFY_TOKEN": TOKEN,
+            "REPLICATOR_SIGNAL_URL": f"http://{SIGNAL_TOKEN}@{ntfy}/{SIGNALS}",
             **places.environment(repository),
             "RESTIC_PASSWORD": places.PASSWORD,
         }
@@ -182,11 +187,13 @@ def test_no_secret_leaves_its_place(tmp_path: Path, server: Server | None) -> No
         kept = [(path, found_in(data)) for path, data in side.left()]
         assert [(path, what) for path, what in kept if what] == []
         assert kept, "it has looked"
-    assert len(told.posts) >= 3
-    assert {post.headers["Authorization"] for post in told.posts} == {f"Bearer {TOKEN}"}
-    for sent in (post.body for post in told.posts):
-        assert sent.pop("topic") == TOPIC  # ntfy's own API has it there
-        assert found_in(json.dumps(sent).encode()) == []
+    posts = [post for post in told.posts if post.body]
+    sent = {(post.body.pop("topic"), post.headers["Authorization"]) for post in posts}
+    # ntfy's own API has the topic in the body
+    assert sent == {(TOPIC, f"Bearer {TOKEN}"), (SIGNALS, f"Bearer {SIGNAL_TOKEN}")}
+    assert len(posts) >= 6
+    for post in posts:
+        assert found_in(json.dumps(post.body).encode()) == []
 
 
 def test_the_search_finds_what_it_looks_for(tmp_path: Path) -> None:

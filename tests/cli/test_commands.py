@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -24,7 +25,8 @@ from replicator_kuma.daemon import heartbeat
 from replicator_kuma.daemon.control import ControlServer
 from replicator_kuma.daemon.heartbeat import Beat, trouble
 from replicator_kuma.daemon.request import Request
-from replicator_kuma.replication.instance import Run
+from replicator_kuma.replication.instance import Hint, Run
+from replicator_kuma.replication.push import parsed
 from replicator_kuma.replication.state.file import StateFile
 from replicator_kuma.replication.state.records import Pending, Restart, SnapshotRef
 from replicator_kuma.reports.doctor import setup
@@ -32,6 +34,7 @@ from replicator_kuma.reports.doctor.findings import Finding, Level, exit_code
 from tests.cli.conftest import World
 from tests.support.databases import edit, query
 from tests.support.memory import MEMORY
+from tests.support.ntfy import Topic
 from tests.support.states import edit_state, failing
 from tests.support.tools import ROOT
 
@@ -488,6 +491,23 @@ def test_doctor_finds_what_is_odd(world: World) -> None:
     assert "in the future" in texts["clock"]
     assert "does not come back" in texts["supervisor"]
     assert world.on_replica("doctor").code == 0
+
+
+@pytest.mark.parametrize("refusals", [[], [403]])
+def test_doctor_tries_the_hints(world: World, refusals: list[int]) -> None:
+    world.begin()
+    with contextlib.closing(Topic()) as topic:
+        world.monkeypatch.setenv("REPLICATOR_SIGNAL_URL", topic.topic_url)
+        topic.refusals = [*refusals]
+        [found] = findings(world)["hints"]
+        assert found["level"] == ("WARN" if refusals else "OK")
+        assert f"{'cannot' if refusals else 'can'} be read at {topic.address}" in found["message"]
+        assert ("does not accept" in found["message"]) == bool(refusals)
+        said = world.on_leader("doctor").out
+        assert f"OK   hints: hints can be sent at {topic.address}" in said
+    [message] = topic.messages
+    newest = world.repository.snapshots("default")[-1]
+    assert parsed(message["message"], "default") == Hint(newest.position, newest.id)
 
 
 def test_doctor_sees_two_leaders(world: World) -> None:

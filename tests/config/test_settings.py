@@ -105,6 +105,7 @@ def test_every_variable_is_read_or_passed_on() -> None:
         "REPLICATOR_CHECK_PARTS": "5",
         "NTFY_URL": "https://ntfy.example.com/topic",
         "NTFY_TOKEN": "tk_secret",
+        "REPLICATOR_SIGNAL_URL": "https://tk_3@ntfy.example.com/hints",
         "REPLICATOR_TELL": "failures, drills",
         "REPLICATOR_KUMA": "command",
         "REPLICATOR_KUMA_COMMAND": "node 'a b.js'",
@@ -143,6 +144,7 @@ def test_every_variable_is_read_or_passed_on() -> None:
     assert settings.second_environment["RESTIC_REPOSITORY"] == "/srv/second"
     assert settings.second_environment["RESTIC_PASSWORD"] == "battery staple"
     assert settings.housekeeping == Window.parse("fri 01:00-05:00")
+    assert settings.signal_url == "https://tk_3@ntfy.example.com/hints"
     assert (settings.ntfy_url, settings.ntfy_token) == (
         "https://ntfy.example.com/topic",
         "tk_secret",

@@ -73,6 +73,32 @@ def test_cycles_that_were_slept_over_are_not_made_up_for() -> None:
     assert table.due == clock.now + INTERVAL
 
 
+def test_another_interval_and_back_gathers_nobody() -> None:
+    """Twenty replicas whose stream comes and goes for all at the same time."""
+    clock, chance = Clock(), random.Random(8)
+    tables = [Timetable(INTERVAL, f"default kuma-{n}", clock, chance.random) for n in range(20)]
+    ran: list[list[float]] = [[] for _ in tables]
+    up = [(0, False), (7200, True), (7230, False), (7260, True), (14_400, False), (21_600, True)]
+    while clock.now < 28_800:
+        slow = [state for since, state in up if since <= clock.now][-1]
+        for table, cycles in zip(tables, ran, strict=True):
+            table.every(900.0 if slow else INTERVAL)
+            if table.left == 0:
+                cycles.append(clock.now)
+                table.advance()
+        clock.now += 1
+    for cycles in ran:
+        gaps = [(at, later - at) for at, later in itertools.pairwise(cycles)]
+        assert max(gap for _, gap in gaps) <= 900 * (1 + 2 * JITTER) + 1
+        slow_ones = [gap for at, gap in gaps if 7300 < at < 13_000]
+        assert min(slow_ones) >= 900 * (1 - 2 * JITTER) - 1
+        fast = [gap for at, gap in gaps if 14_400 < at < 21_000]
+        assert max(fast) <= INTERVAL * (1 + 2 * JITTER) + 1
+    for change in (14_400, 21_600):
+        firsts = sorted(next(at for at in cycles if at >= change) for cycles in ran)
+        assert max(sum(1 for at in firsts if a <= at < a + 10) for a in firsts) <= 5
+
+
 def test_the_wall_clock_moves_no_cycle() -> None:
     """Hours forth and back, at any time: cycles come by the monotonic clock alone."""
     clock, ran = Clock(), []

@@ -15,7 +15,7 @@ from replicator_kuma.adapters.kuma import (
     systemd,
 )
 from replicator_kuma.adapters.kuma.agent import client
-from replicator_kuma.adapters.notify import delivery
+from replicator_kuma.adapters.notify import delivery, stream
 from replicator_kuma.adapters.repository.restic.client import Timeouts
 from replicator_kuma.base.times import lasting
 from replicator_kuma.daemon import control, heartbeat, startup, supervisor
@@ -63,6 +63,11 @@ DEADLINES = (
         "ntfy: connecting, and each part of an answer (three attempts, beside the cycles)",
         delivery.TIMEOUT,
         "tests/adapters/notify/test_delivery.py::test_no_answer_in_time_is_a_failure",
+    ),
+    Deadline(
+        "the stream of hints: silence (ntfy sends a line each 45 s)",
+        stream.SILENCE,
+        "tests/adapters/notify/test_stream.py::test_a_dead_server_is_noticed",
     ),
     Deadline(
         "Kuma by HTTP: one whole look", readiness.PROBE_TIMEOUT, f"{_READY}test_an_answer_in_drops"

@@ -12,7 +12,7 @@ from replicator_kuma.replication.apply.recovery import PARTIAL
 from replicator_kuma.replication.instance import Outcome
 from replicator_kuma.replication.observe import observe
 from tests.faults.injections import NotMet, Point
-from tests.faults.world import LEADER, World
+from tests.faults.world import LEADER, REPLICA, World
 from tests.support import cycles, databases
 from tests.support.compare import assert_sound, config_differences
 from tests.support.fleet import NEW_LOGO, Start, assert_at_rest
@@ -95,6 +95,20 @@ def _killed(point: Point, world: World, must: bool) -> str:
     code = forked(work)
     assert code == -signal.SIGKILL or (code == 0 and not must), f"the phase never came: {code}"
     return KILLED
+
+
+def suffer(row: list[Point], start: Start, world: World) -> None:
+    """A fault a cycle; what holds after each, and the way out of all together."""
+    ended = ""
+    for point in row:
+        ended = meet(point, world, must=False)
+        if point.fault.kills:
+            world = world.reborn()
+        assert_nothing_half_done(start, world, ended, point.fault.name, loose=True)
+    seen = Seen(ended, "", recover(start, world, ended))
+    if seen.recovery == BY_HAND:
+        assert world.role == REPLICA, "a leader never needs a person for such a thing"
+    assert_settled(start, world)
 
 
 # --- what holds ---------------------------------------------------------------------------------

@@ -21,14 +21,7 @@ from typing import Any
 import pytest
 
 from tests.faults.injections import Fault, Injection, Point, points
-from tests.faults.outcome import (
-    BY_HAND,
-    Seen,
-    assert_nothing_half_done,
-    assert_settled,
-    meet,
-    recover,
-)
+from tests.faults.outcome import suffer
 from tests.faults.world import LEADER, PHASES, REPLICA, World, hear, world_of
 from tests.support.fleet import Start
 
@@ -99,20 +92,6 @@ def test_faults_do_not_add_up(start: Start, memory: Path, part: int) -> None:
             world = world_of(start, Path(folder) / "w", role, live=live)
             suffer(row, start, world)
         seed = chance.randrange(2**32)
-
-
-def suffer(row: list[Point], start: Start, world: World) -> None:
-    """A fault a cycle; what holds after each, and the way out of all together."""
-    ended = ""
-    for point in row:
-        ended = meet(point, world, must=False)
-        if point.fault.kills:
-            world = world.reborn()
-        assert_nothing_half_done(start, world, ended, point.fault.name, loose=True)
-    seen = Seen(ended, "", recover(start, world, ended))
-    if seen.recovery == BY_HAND:
-        assert world.role == REPLICA, "a leader never needs a person for such a thing"
-    assert_settled(start, world)
 
 
 @pytest.fixture(params=range(PARTS))

@@ -2,39 +2,17 @@
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.faults import matrix
-from tests.faults.injections import Point, need_mounts, points
+from tests.faults.injections import Point, points
 from tests.faults.outcome import experience
 from tests.faults.world import world_of
 from tests.support.fleet import Start
 
 POINTS = {point.key: point for point in points()}
-
-
-@pytest.fixture
-def mounted(folder: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
-    """Small file systems for the data, and for the state below it, where a fault needs them."""
-    point = POINTS[request.node.callspec.params["key"]]
-    need_mounts(point)
-    places = [folder / "w" / point.role, folder / "w" / point.role / "replicator"]
-    if not point.fault.mounts:
-        yield folder / "w"
-        return
-    for place in places:
-        place.mkdir(parents=True)
-        call = ["mount", "-t", "tmpfs", "-o", "size=6m,mode=700", "tmpfs", str(place)]
-        subprocess.run(call, check=True, timeout=10)
-    try:
-        yield folder / "w"
-    finally:
-        for place in reversed(places):
-            subprocess.run(["umount", "-l", str(place)], check=True, timeout=10)
 
 
 # a MemoryError between two files leaves the first to the garbage collector

@@ -54,7 +54,7 @@ def test_edits_of_a_person_and_of_an_apply(watched: Watched) -> None:
     assert failed == []
     assert applies > 50
     kuma.settled(rows=True)
-    kuma.execute(f"UPDATE monitor SET interval = 1 WHERE id IN ({', '.join(map(str, ids))})")
+    kuma.execute(f'UPDATE monitor SET "interval" = 1 WHERE id IN ({", ".join(map(str, ids))})')
     assert set(kuma.settled(rows=True)["changed"]) == set(ids)
     time.sleep(1.5)
     began = time.time()

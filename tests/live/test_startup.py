@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.kuma_server import KumaClient
 from tests.support.live_kuma import PASSWORD, USER, AgentError, LiveKuma, Watched, Web
+from tests.support.tools import kuma_version
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.kuma, pytest.mark.slow]
@@ -168,7 +169,8 @@ def test_a_fast_start_ends_long_before_kuma_s_own(tmp_path: Path, kuma_folder: P
                 # nobody has to listen there: a check that fails has begun, too
                 kuma.update(monitor, url=f"http://127.0.0.{2 + number % 5}:1/")
             slow = kuma.insert("monitor", **watched.row("/", type="docker", docker_host=1))
-        with LiveKuma(tmp_path, REPLICATOR_FAST_START="on") as kuma:
+        versions = f"0.9.9 {kuma_version(kuma_folder)}"
+        with LiveKuma(tmp_path, REPLICATOR_FAST_START=versions) as kuma:
             assert kuma.hello()["fast_start"] is True
             kuma.wait_beats(slow, 1)
             begun = {

@@ -75,8 +75,10 @@ def full(tmp_path: Path) -> dict[str, Any]:
         ),
     )
     beat = Beat(os.getpid(), time.monotonic(), "ready", 0.0, "cycle", time.monotonic(), now, "x")
+    beat = replace(beat, hints="down", hints_since=time.monotonic(), hints_why="no connection")
     heartbeat.write(file.folder, beat)
     environ = {"DATA_DIR": str(tmp_path), "REPLICATOR_MODE": "RESTORE"}
+    environ["REPLICATOR_SIGNAL_URL"] = "https://ntfy.example/hints"
     away = {"repository 2": RepositoryUnreachable("no route")}
     answer = Answer(Listing([newest], away=away))
     made: dict[str, Any] = as_json(status(Settings.load(environ), lambda: answer))
@@ -91,6 +93,8 @@ def test_a_document_with_all_parts_is_as_the_schema_says(full: dict[str, Any]) -
     assert faults(full) == []
     empty = {name for name, value in full.items() if value in (None, [])}
     assert empty == {"promoted", "fenced", "not_noted", "newest_unknown"}
+    assert full["push"]["server"] == "ntfy.example"
+    assert full["behind_since"] == "2031-05-02T10:00:00Z"
 
 
 @pytest.mark.parametrize(

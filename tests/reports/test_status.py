@@ -54,6 +54,28 @@ def settings(folder: Path, mode: str = "RESTORE", **environ: str) -> Settings:
     return Settings.load(environ)
 
 
+@pytest.mark.parametrize(
+    ("mode", "beat", "words"),
+    [
+        ("RESTORE", {"hints": "up"}, "ntfy.example is read since 20"),
+        ("RESTORE", {"hints": "down", "hints_why": "HTTP 403"}, "gives no hints since 20"),
+        ("RESTORE", {}, "come from ntfy.example; nobody reads them now"),
+        ("BACKUP", {}, "are sent to ntfy.example at each publish"),
+    ],
+)
+def test_whether_hints_come(tmp_path: Path, mode: str, beat: dict[str, str], words: str) -> None:
+    url = "https://u:hush@ntfy.example/secret-topic"
+    now = time.monotonic()
+    state = StateFile(tmp_path / "replicator")
+    state.prepare()
+    heartbeat.write(state.folder, Beat(os.getpid(), now, hints_since=now, **beat))  # type: ignore[arg-type]
+    told = lines(status(settings(tmp_path, mode, REPLICATOR_SIGNAL_URL=url)))["hints"]
+    assert words in told
+    assert told.endswith(beat.get("hints_why", told[-1]))
+    assert "hush" not in told
+    assert "hints" not in lines(status(settings(tmp_path, mode)))
+
+
 def lines(known: Status) -> dict[str, str]:
     return dict(terminal.lines(known))
 

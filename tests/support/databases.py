@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import cache
 from pathlib import Path
@@ -72,12 +72,14 @@ def _template(version: str, page_size: int, auto_vacuum: int, encoding: str) -> 
 
 def insert(connection: sqlite3.Connection, table: str, **row: Any) -> int:
     """One row; its id. Columns that are not named keep their default."""
-    names = ", ".join(quoted(name) for name in row)
-    marks = ", ".join("?" * len(row))
-    cursor = connection.execute(
-        f"INSERT INTO {quoted(table)} ({names}) VALUES ({marks})", tuple(row.values())
-    )
+    cursor = connection.execute(insertion(table, row), tuple(row.values()))
     return int(cursor.lastrowid or 0)
+
+
+def insertion(table: str, columns: Collection[str]) -> str:
+    """The statement that inserts a row of these columns, with a mark for each."""
+    names = ", ".join(map(quoted, columns))
+    return f"INSERT INTO {quoted(table)} ({names}) VALUES ({', '.join('?' * len(columns))})"
 
 
 def edit(path: Path, *statements: str | tuple[str, Sequence[Any]]) -> None:

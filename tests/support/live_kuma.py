@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any, Self
 
 import requests
+from pymysql.cursors import DictCursor
 
-from tests.support.databases import insert
+from tests.support.databases import insert, insertion, quoted
 from tests.support.kuma_server import (
     KumaClient,
     free_port,
@@ -28,7 +29,7 @@ from tests.support.kuma_server import (
     prepare_data_dir,
 )
 from tests.support.loopback import Loopback, Quiet
-from tests.support.mariadb import new_short_folder
+from tests.support.mariadb import Database, new_short_folder
 from tests.support.tools import ROOT, kuma_dir, kuma_version
 from tests.support.waiting import wait_until
 
@@ -163,7 +164,8 @@ class LiveKuma:
         self.url = f"http://127.0.0.1:{port}"
         node, *rest = kuma_command()
         environment = kuma_environment(self.data_dir, port)
-        environment |= {"REPLICATOR_AGENT_SOCKET": str(self.socket), **self._environment}
+        own = {"REPLICATOR_AGENT_SOCKET": str(self.socket), "REPLICATOR_FAST_START": "off"}
+        environment |= own | self._environment
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [node, "--require", str(self._agent), *rest],
@@ -251,7 +253,7 @@ class LiveKuma:
 
     def update(self, monitor: int, **columns: Any) -> None:
         """Edit a monitor's row."""
-        names = ", ".join(f"{name} = ?" for name in columns)
+        names = ", ".join(f"{quoted(name)} = ?" for name in columns)
         self.execute((f"UPDATE monitor SET {names} WHERE id = ?", [*columns.values(), monitor]))
 
     def query(self, sql: str, *values: Any) -> list[Row]:
@@ -285,6 +287,29 @@ class LiveKuma:
         log = self.data_dir / "error.log"
         found = re.split(r"^\[", log.read_text(), flags=re.MULTILINE) if log.exists() else []
         return [text for text in found if text and "DATE_ADD(NOW()" not in text]
+
+
+class LiveKumaOnMariadb(LiveKuma):
+    """The same on a database of a MariaDB server."""
+
+    def __init__(self, folder: Path, database: Database, **environment: str) -> None:
+        super().__init__(folder)
+        self._environment = {**database.environment, **environment}
+        self._server = database
+
+    def execute(self, *statements: str | tuple[str, Sequence[Any]]) -> None:
+        self._server.edit(*statements)
+
+    def insert(self, table: str, **row: Any) -> int:
+        with self._server.transaction() as cursor:
+            cursor.execute(insertion(table, row).replace("?", "%s"), tuple(row.values()))
+            return int(cursor.lastrowid)
+
+    def query(self, sql: str, *values: Any) -> list[Row]:
+        connection = self._server.connect(cursorclass=DictCursor)
+        with closing(connection), connection.cursor() as cursor:
+            cursor.execute(sql.replace("?", "%s"), values or None)
+            return list(cursor.fetchall())
 
 
 class Watched:

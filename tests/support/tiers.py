@@ -17,6 +17,7 @@ TIER = os.environ.get("REPLICATOR_TEST_TIER", "all")
 QUICK_ONE_IN: dict[str, int] = {
     # many points of one matrix
     "tests/faults/test_matrix.py": 9,
+    "tests/faults/test_live_matrix.py": 20,
     "tests/adapters/repository/test_restic_hang.py": 5,
     "tests/adapters/repository/test_restic_real.py": 3,
     "tests/adapters/repository/test_damage.py": 5,
@@ -43,6 +44,7 @@ QUICK_ONE_IN: dict[str, int] = {
     "tests/live/test_alerts.py": 12,
     "tests/live/test_doctored.py": 9,
     # minutes of a real Kuma or of memory; test_two_kumas.py stays
+    "tests/daemon/test_push_fleet.py": 0,
     "tests/live/test_fleet_of_three.py": 0,
     "tests/live/test_kills.py": 0,
     "tests/live/test_matrix.py": 0,

@@ -9,14 +9,11 @@ from collections import deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import TYPE_CHECKING
 
 from replicator_kuma.adapters.notify import Change, Kind, Request, Service
-from replicator_kuma.base.times import lasting, when
+from replicator_kuma.adapters.notify.answers import answer, failure, in_words
+from replicator_kuma.base.times import when
 from replicator_kuma.dump.plan import Summary
-
-if TYPE_CHECKING:
-    from requests import PreparedRequest
 
 logger = logging.getLogger(__name__)
 
@@ -57,9 +54,9 @@ class Delivery:
     """A notifier that hands messages of the kinds ``tell`` to one service.
 
     Changes of one kind are told every ``changes_every`` seconds at most: what comes in between
-    waits, and is summed up. A full queue loses its oldest message. A message gets three attempts.
-    A lost message is logged once, then every ten minutes while messages get lost, without any
-    secret.
+    waits, and is summed up. A full queue loses its oldest message. A message gets three attempts,
+    or fewer if ``newest_only`` and a newer one waits. A lost message is logged once, then every ten
+    minutes while messages get lost, without any secret.
     """
 
     def __init__(
@@ -68,6 +65,7 @@ class Delivery:
         instance: str,
         tell: Collection[Kind] = frozenset(Kind),
         *,
+        newest_only: bool = False,
         capacity: int = CAPACITY,
         timeout: float = TIMEOUT,
         retry_delays: Sequence[float] = RETRY_DELAYS,
@@ -77,7 +75,8 @@ class Delivery:
         self._instance = instance
         # a failed drill is a failure: its snapshot cannot be recovered from
         self._tell = {*tell, *((Kind.DRILLS,) if Kind.FAILURES in tell else ())}
-        self._capacity = capacity
+        self._newest_only = newest_only
+        self._capacity = 1 if newest_only else capacity
         self._timeout = timeout
         self._retry_delays = tuple(retry_delays)
         self._changes_every = changes_every
@@ -131,7 +130,7 @@ class Delivery:
             return
         if len(self._queue) >= self._capacity:
             self._queue.popleft()
-            self._lost += 1
+            self._lost += not self._newest_only
         self._queue.append(request)
 
     def _release(self, *, ends: bool = False) -> float | None:
@@ -187,41 +186,22 @@ class Delivery:
             if failed is None or not again or not delays:
                 return failed
             with self._changed:
-                if self._changed.wait_for(lambda: self._given_up, delays.pop(0)):
+                if self._changed.wait_for(self._moves_on, delays.pop(0)):
                     return failed
+
+    def _moves_on(self) -> bool:
+        return self._given_up or (self._newest_only and bool(self._queue))
 
     def _post(self, request: Request) -> tuple[str | None, bool]:
         """One attempt: why it failed (None: it did not), and whether a retry can help."""
-        import requests
-
-        def with_headers(prepared: PreparedRequest) -> PreparedRequest:
-            prepared.headers.update(request.headers)
-            return prepared
-
         try:
-            with requests.post(
-                request.url,
-                data=request.body,
-                # Set here, and not as `headers`: a ~/.netrc would replace an Authorization there.
-                auth=with_headers,
-                timeout=self._timeout,
-                # A redirected POST becomes a GET, whose 200 would look like success.
-                allow_redirects=False,
-                stream=True,
-            ) as response:
+            with answer("POST", request, self._timeout) as response:
                 status = response.status_code
-        except requests.Timeout:
-            return f"no answer within {lasting(self._timeout)}", True
-        except requests.exceptions.SSLError:
-            return "its certificate is not accepted", False
-        except requests.ConnectionError:
-            return "no connection", True
-        except Exception as error:  # its text may hold the URL
-            return type(error).__name__, False
+        except Exception as error:
+            return failure(error, self._timeout)
         if 200 <= status < 300:
             return None, False
-        why = self._service.refusal(status) if 300 <= status < 500 else ""
-        return f"HTTP {status}{why and f', {why}'}", status == 429 or status >= 500
+        return in_words(self._service, status), status == 429 or status >= 500
 
     def _note(self, failed: str | None) -> None:
         now = _now()

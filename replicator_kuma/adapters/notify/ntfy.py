@@ -1,4 +1,4 @@
-"""Builds a message as a request to ntfy (https://docs.ntfy.sh/publish); parses NTFY_URL."""
+"""The requests of a topic of ntfy: publish (https://docs.ntfy.sh/publish), subscribe; its URL."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import base64
 import json
 import re
 from dataclasses import dataclass, field
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
 from replicator_kuma.adapters.notify import Request
 from replicator_kuma.base.errors import SettingsError
@@ -15,7 +15,7 @@ from replicator_kuma.base.text import cut
 # ntfy turns a longer message into an attachment; only the screen limits a title.
 MAX_MESSAGE = 4000
 MAX_TITLE = 250
-PRIORITY, URGENT_PRIORITY = 3, 4
+MIN_PRIORITY, PRIORITY, URGENT_PRIORITY = 1, 3, 4
 
 _TOPIC = re.compile(r"[-_A-Za-z0-9]{1,64}\Z")
 
@@ -30,10 +30,21 @@ class Ntfy:
     topic: str = field(repr=False)
     authorization: str | None = field(default=None, repr=False)
     name: str = "ntfy"
+    variable: str = "NTFY_URL"
+    """the variable that has its URL"""
+    for_programs: bool = False
+    """no person waits for its messages: no phone is to ring"""
 
     @classmethod
-    def at(cls, url: str, token: str | None = None) -> Ntfy:
-        """The topic of NTFY_URL (https://[user:password@]host/topic[?auth=…]) and a token.
+    def at(
+        cls,
+        url: str,
+        token: str | None = None,
+        *,
+        variable: str = "NTFY_URL",
+        for_programs: bool = False,
+    ) -> Ntfy:
+        """The topic of a URL (https://[user:password@]host/topic[?auth=…]) and a token.
 
         The token wins over ``?auth=``, which wins over the login before the @ (name and password,
         or a tk_… alone). Raises SettingsError, which shows nothing of the URL.
@@ -46,20 +57,20 @@ class Ntfy:
         except ValueError:
             host = port = None
         if not host or parts.scheme not in ("http", "https"):
-            raise SettingsError("NTFY_URL must be like https://ntfy.sh/your-topic")
+            raise SettingsError(f"{variable} must be like https://ntfy.sh/your-topic")
         folder, _, topic = parts.path.rstrip("/").rpartition("/")
         if not _TOPIC.match(unquote(topic)):
             raise SettingsError(
-                "NTFY_URL must end with a topic (letters, digits, - and _), like /your-topic"
+                f"{variable} must end with a topic (letters, digits, - and _), like /your-topic"
             )
-        authorization, query = _take_auth(parts.query)
+        authorization, query = _take_auth(parts.query, variable)
         token = (token or "").strip()
         if not token.isascii() or not token.isprintable():
             raise SettingsError("NTFY_TOKEN is not an access token of ntfy (tk_…)")
         if token:
             authorization = f"Bearer {token}"
         elif authorization is None:
-            authorization = _login(unquote(parts.username or ""), unquote(parts.password or ""))
+            authorization = _basic(unquote(parts.username or ""), unquote(parts.password or ""))
         address = f"[{host}]" if ":" in host else host
         netloc = address if port is None else f"{address}:{port}"
         return cls(
@@ -67,6 +78,9 @@ class Ntfy:
             host=netloc,
             topic=unquote(topic),
             authorization=authorization,
+            name=f"ntfy of {variable}" if for_programs else "ntfy",
+            variable=variable,
+            for_programs=for_programs,
         )
 
     def request(self, title: str, message: str, *, urgent: bool = False) -> Request:
@@ -75,26 +89,44 @@ class Ntfy:
             "topic": self.topic,
             "title": cut(" ".join(title.split()), MAX_TITLE),
             "message": cut(message, MAX_MESSAGE),
-            "priority": URGENT_PRIORITY if urgent else PRIORITY,
+            "priority": URGENT_PRIORITY if urgent else self._priority,
         }
         if urgent:
             content["tags"] = ["warning"]
-        headers = {"Content-Type": "application/json"}
-        if self.authorization is not None:
-            headers["Authorization"] = self.authorization
+        headers = {"Content-Type": "application/json", **self._login}
         # Not escaped to ASCII: ntfy also limits the length of the JSON, to twice the message's.
         return Request(self.root, json.dumps(content, ensure_ascii=False).encode(), headers)
+
+    def subscription(self, since: str, *, once: bool = False) -> Request:
+        """The GET of the topic's messages, one JSON object a line, as they come.
+
+        ``since``: first those after this message's id, or of this last time (`90s`). ``once``: the
+        answer ends with those.
+        """
+        parts = urlsplit(self.root)
+        asked = [*parse_qsl(parts.query, keep_blank_values=True), ("since", since)]
+        query = urlencode([*asked, *([("poll", "1")] if once else [])])
+        url = urlunsplit(parts._replace(path=f"{parts.path}{quote(self.topic)}/json", query=query))
+        return Request(url, b"", {"Accept-Encoding": "identity", **self._login})
+
+    @property
+    def _login(self) -> dict[str, str]:
+        return {} if self.authorization is None else {"Authorization": self.authorization}
+
+    @property
+    def _priority(self) -> int:
+        return MIN_PRIORITY if self.for_programs else PRIORITY
 
     def refusal(self, status: int) -> str:
         """The meaning of an HTTP status from 300 to 499; "" if the number is enough."""
         if status in (401, 403):
             return "it does not accept the credentials for this topic"
         if status < 400:
-            return "it redirects: put the address that it names into NTFY_URL"
+            return f"it redirects: put the address that it names into {self.variable}"
         return ""
 
 
-def _login(user: str, password: str) -> str | None:
+def _basic(user: str, password: str) -> str | None:
     """The Authorization header for the login before the @ of a URL."""
     if not user and not password:
         return None
@@ -103,7 +135,7 @@ def _login(user: str, password: str) -> str | None:
     return f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
 
 
-def _take_auth(query: str) -> tuple[str | None, str]:
+def _take_auth(query: str, variable: str) -> tuple[str | None, str]:
     """The Authorization header from ?auth=, and the query without it.
 
     A query appears in access logs and in debug lines of the HTTP library; a header does not.
@@ -121,5 +153,5 @@ def _take_auth(query: str) -> tuple[str | None, str]:
         except ValueError:
             found = ""
         if not found.isprintable() or not found.lower().startswith(("basic ", "bearer ")):
-            raise SettingsError("The auth=… in NTFY_URL is not in ntfy's base64 form")
+            raise SettingsError(f"The auth=… in {variable} is not in ntfy's base64 form")
     return found, urlencode(rest)

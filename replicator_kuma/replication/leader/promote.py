@@ -217,7 +217,7 @@ def _take(
             raise
         log.warning("going on without %s: %s", newest.position, error)
         return f", with its own rows ({newest.position} could not be taken)", ()
-    return f", with the rows of {newest.position}", result.warnings
+    return f", with the rows of {newest.position}{result.went_on}", result.warnings
 
 
 def _require_one(state: State, newest: Snapshot, snapshots: Sequence[Snapshot], where: str) -> None:

@@ -24,7 +24,7 @@ from replicator_kuma.dump.format import Dump
 from replicator_kuma.dump.plan import Plan, Summary, plan
 from replicator_kuma.dump.transform.policy import Policy
 from replicator_kuma.dump.transform.translate import translate
-from replicator_kuma.replication import second_repository
+from replicator_kuma.replication import push, second_repository
 from replicator_kuma.replication.apply.prepare import terms_of
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from replicator_kuma.replication.observe import Lacking, Observation, fingerprint, observed_dump
@@ -93,6 +93,7 @@ def publish(
         fingerprint=mark,
         now=time.time(),
     )
+    push.tell(instance, published)
     lagging = second_repository.published(instance)
     odd = (*observation.dangling, *observation.lacking, *since.lost)
     return _told(instance, label, since.summary, (*map(str, odd), *amiss, *lagging))

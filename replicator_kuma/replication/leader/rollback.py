@@ -78,5 +78,5 @@ def _go(
     # the command allows all deletions, also of replaced monitors
     result = publish(instance, position, previous, shrinks=lambda _seen, _since: True)
     instance.state.change(transitions.leads_with, result.digest or "")
-    sentence = f"rolled back to {snapshot.position}: {result.sentence}"
+    sentence = f"rolled back to {snapshot.position}{taken.went_on}: {result.sentence}"
     return replace(result, sentence=sentence, warnings=(*taken.warnings, *result.warnings))

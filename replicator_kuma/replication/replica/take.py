@@ -19,7 +19,7 @@ from replicator_kuma.replication import restart_cooldown
 from replicator_kuma.replication.apply import checkpoints, failed_attempts, prepare
 from replicator_kuma.replication.apply.choose import look
 from replicator_kuma.replication.apply.live import apply
-from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
+from replicator_kuma.replication.instance import WENT_ON, CycleResult, Instance, Outcome
 from replicator_kuma.replication.replica import drift
 from replicator_kuma.replication.replica.decide import refuse_bad
 from replicator_kuma.replication.replica.shrink_guard import UNGUARDED, Guard
@@ -145,14 +145,14 @@ def _carry_out(instance: Instance, snapshot: Snapshot, planned: prepare.Planned)
     sentence = (
         f"applied {snapshot.position} of {snapshot.label.leader}{again}: {summary.sentence()}, "
         f"digest {snapshot.label.digest[:12]}, {lasting(time.monotonic() - started)}"
-        f"{', without a restart of Kuma' if live else ''}"
+        f"{WENT_ON if live else ''}"
     )
     sentence = "; ".join((sentence, *planned.came.brief))
     change = Change(str(snapshot.position), summary)
     instance.notifier.send(Kind.APPLIES, "restore", sentence, change=change)
     odd = (*map(str, planned.observation.dangling), *planned.came.notes)
     result = CycleResult(Outcome.APPLIED, sentence, snapshot.position, snapshot.label.digest)
-    return replace(result, changes=summary, warnings=odd)
+    return replace(result, changes=summary, warnings=odd, live=live)
 
 
 def plan_of(instance: Instance, snapshot: Snapshot) -> prepare.Planned:

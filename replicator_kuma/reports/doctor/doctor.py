@@ -34,6 +34,7 @@ CHEAP: tuple[tuple[str, Check], ...] = (
 
 CHECKS: tuple[tuple[str, Check], ...] = (
     *CHEAP,
+    ("hints", setup.hints),
     ("repository", repository.access),
     ("newest snapshot", repository.newest),
     ("clock", repository.clock),

@@ -6,11 +6,13 @@ import os
 import shutil
 
 from replicator_kuma.adapters.kuma.readiness import Readiness, probe
+from replicator_kuma.adapters.notify.answers import refused
 from replicator_kuma.base.errors import DatabaseError, DatabaseMissing, SettingsError, StateError
 from replicator_kuma.base.folders import Folder
 from replicator_kuma.base.state_directory import unusable
 from replicator_kuma.base.text import sized
 from replicator_kuma.config import build
+from replicator_kuma.replication import push
 from replicator_kuma.replication.state.file import StateFile
 from replicator_kuma.reports.doctor.findings import Context, Found, ok, warn
 
@@ -89,6 +91,30 @@ def notifications(context: Context) -> Found:
         yield ok("ntfy is set")
     else:
         yield warn("nobody is told of failures", "Set NTFY_URL.")
+
+
+def hints(context: Context) -> Found:
+    """Whether this instance may send hints, or read them. (A hint that comes twice is no harm.)"""
+    topic = build.signal_topic(context.settings)
+    if topic is None:
+        return
+    if context.leads:
+        published = StateFile(context.settings.state_dir).load().leading.published
+        if published is None:
+            yield ok(f"hints are sent to {topic.host} once something is published")
+            return
+        text = push.as_text(push.hint_of(published), context.settings.fleet)
+        title = f"{context.settings.instance}: published {published.position}"
+        does, why = "sent", refused(topic, "POST", topic.request(title, text))
+    else:
+        does, why = "read", refused(topic, "GET", topic.subscription("1s", once=True))
+    if why:
+        yield warn(
+            f"hints cannot be {does} at {topic.host}: {why}",
+            "Check REPLICATOR_SIGNAL_URL. Until then replicas look at their interval.",
+        )
+    else:
+        yield ok(f"hints can be {does} at {topic.host}")
 
 
 def kuma(context: Context) -> Found:

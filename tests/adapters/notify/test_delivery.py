@@ -113,6 +113,26 @@ def test_three_tries_are_enough(server: Server, caplog: pytest.LogCaptureFixture
     assert "HTTP 503 (1 notifications lost)" in caplog.text
 
 
+def test_where_only_the_newest_counts_it_goes_at_once(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What waits is replaced, and so is what would be tried again."""
+    server.statuses = [503]
+    told = delivery(server.address, newest_only=True, retry_delays=(3600.0,))
+    told.send(Kind.PUBLISHES, "1", "fails, and would come again in an hour")
+    wait_until(lambda: len(server.posts) == 1, "the first")
+    server.held.clear()
+    told.send(Kind.PUBLISHES, "2", "is on its way")
+    wait_until(lambda: len(server.posts) == 2, "the second")
+    for number in range(3, 50):
+        told.send(Kind.PUBLISHES, str(number), "waits")
+    server.held.set()
+    told.close(10)
+    titles = [post.body["title"] for post in server.posts]
+    assert titles == ["berlin: 1", "berlin: 2", "berlin: 49"]
+    assert "lost" not in "".join(caplog.messages[1:])
+
+
 def ntfy(address: str) -> Service:
     return Ntfy.at(f"http://me:hunter-0-two@{address}/{TOPIC}?auth=QmVhcmVyIHRrXzM")
 
@@ -157,7 +177,7 @@ def test_what_nobody_foresaw_is_told_by_its_kind_alone(
     def post(*_: object, **__: object) -> None:
         raise RuntimeError(f"cannot post with {TOKEN}")
 
-    monkeypatch.setattr("requests.post", post)
+    monkeypatch.setattr("requests.request", post)
     told = delivery("127.0.0.1:9")
     told.send(Kind.FAILURES, "a", "b")
     told.close(10)

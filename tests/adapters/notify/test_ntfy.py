@@ -119,6 +119,34 @@ def test_a_url_that_is_none_is_refused_unseen(url: str) -> None:
     assert TOPIC not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("url", "once", "asked"),
+    [
+        ("https://h/topic", False, "https://h/topic/json?since=a1"),
+        (
+            "https://h/sub/topic?x=1&auth=QmVhcmVyIHRrXzM",
+            False,
+            "https://h/sub/topic/json?x=1&since=a1",
+        ),
+        ("http://u:p@h:8080/topic", True, "http://h:8080/topic/json?since=a1&poll=1"),
+    ],
+)
+def test_a_subscription_has_its_secret_in_a_header(url: str, once: bool, asked: str) -> None:
+    topic = Ntfy.at(url)
+    request = topic.subscription("a1", once=once)
+    assert (request.url, request.body) == (asked, b"")
+    assert request.headers.get("Authorization") == topic.authorization
+    assert Ntfy.at(url).subscription("a b&c", once=once).url.count("since=a+b%26c") == 1
+
+
+def test_a_message_for_programs_rings_no_phone() -> None:
+    topic = Ntfy.at("https://h/topic", variable="REPLICATOR_SIGNAL_URL", for_programs=True)
+    content = json.loads(topic.request("title", "text").body)
+    assert (content["priority"], "tags" in content) == (1, False)
+    with pytest.raises(SettingsError, match=r"^REPLICATOR_SIGNAL_URL must"):
+        Ntfy.at("https://h/", variable="REPLICATOR_SIGNAL_URL")
+
+
 @pytest.mark.parametrize("token", ["tk_\nX: y", "tk_ä"])
 def test_a_token_that_is_none_is_refused_unseen(token: str) -> None:
     with pytest.raises(SettingsError, match="NTFY_TOKEN") as caught:

@@ -1,4 +1,4 @@
-"""A child where the machine has no descriptor left: nothing of it may stay behind."""
+"""A child at its edges: no descriptor left on the machine, an end in an unlucky moment."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from typing import Any, NoReturn
 
 import pytest
 
-from replicator_kuma.adapters.repository.restic.process import Child, Deadline
+from replicator_kuma.adapters.repository.restic.process import Child, Deadline, capture
+from tests.support.waiting import wait_until
 
 SLEEPS = (sys.executable, "-c", "import time; time.sleep(60)")
 
@@ -62,3 +63,17 @@ def test_a_program_ends_where_its_session_cannot_be_looked_at(
     assert children() <= others
     assert descriptors() == before
     assert time.monotonic() - began < 10
+
+
+def test_what_it_writes_right_before_its_end_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It writes and ends after a look at its silent pipes, and before the look at the process."""
+    real = Child._exited
+
+    def late(child: Child) -> bool:
+        wait_until(lambda: real(child), "it has ended")
+        return True
+
+    monkeypatch.setattr(Child, "_exited", late)
+    waits = "import time; time.sleep(0.5); print('[]')"
+    output = capture(Child((sys.executable, "-c", waits), os.environ, Deadline(20)), 1000)
+    assert (output.stdout, output.ended.code) == (b"[]\n", 0)

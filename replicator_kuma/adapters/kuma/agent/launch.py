@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from replicator_kuma.adapters.kuma.agent.versions import LIKE_THEM, PROVED
 from replicator_kuma.base.errors import KumaError
 from replicator_kuma.base.folders import Folder
 
@@ -17,14 +18,18 @@ _OPTIONS = "NODE_OPTIONS"
 
 
 def with_agent(
-    command: Sequence[str], environment: Mapping[str, str], socket: Path, *, fast_start: bool
+    command: Sequence[str], environment: Mapping[str, str], socket: Path, *, fast_start: str
 ) -> tuple[list[str], dict[str, str]]:
     """Kuma's command and environment, so that its process has the agent in it.
 
     Where the command is no node (`npm start`, a script), node is told by NODE_OPTIONS, which its
     children inherit: the agent does nothing in a process that is not Kuma's server.
+
+    ``fast_start``: on, off, or auto (on the versions on which it was proved).
     """
-    made = {**environment, SOCKET: str(socket), **({FAST_START: "on"} if fast_start else {})}
+    versions = " ".join(sorted(PROVED | LIKE_THEM))
+    made = {**environment, SOCKET: str(socket)}
+    made[FAST_START] = versions if fast_start == "auto" else fast_start
     if Path(command[0]).name in ("node", "nodejs"):
         return [command[0], "--require", str(FILE), *command[1:]], made
     made[_OPTIONS] = node_options(environment.get(_OPTIONS, ""), FILE)

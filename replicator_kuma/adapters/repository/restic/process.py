@@ -183,7 +183,8 @@ class Child:
                 if self._hopeless(self._errors.text()):
                     self.stop(Stop.HOPELESS)
                     return
-        if not events and self._exited():
+        # It may have written between the look at its pipes and its end: so look again.
+        if not events and self._exited() and not self._selector.select(0):
             # Another process holds the pipes; all output of the program has been read.
             for stream in self._streams():
                 self._forget(stream)
