@@ -39,8 +39,9 @@ class SqlReader(ABC):
 
     def dangling(self, select: Select) -> list[Dangling]:
         found = []
-        for reference, sql in self._sql(select).dangling():
-            if rows := self.query(sql)[0][0]:
+        for reference, values, rows_of_them in self._sql(select).dangling():
+            if self.query(values)[0][0]:
+                rows = self.query(rows_of_them)[0][0]
                 column, parent = reference.column, reference.table
                 found.append(Dangling(select.table, column, parent, rows, reference.dangle))
         if all(dangling.dangle is Dangle.KEEP for dangling in found):

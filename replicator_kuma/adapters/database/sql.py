@@ -68,15 +68,20 @@ class SelectSql:
             ]
         )
 
-    def dangling(self) -> Iterator[tuple[Reference, str]]:
-        """A count for each reference, of the rows where it points nowhere."""
+    def dangling(self) -> Iterator[tuple[Reference, str, str]]:
+        """Two counts for each reference: of the values that point nowhere, and of their rows.
+
+        The first one takes half of the time: many rows have the same value.
+        """
         table = self.quote(self.select.table)
         for reference in self.select.references:
-            column = f"t.{self.quote(reference.column)}"
+            column = self.quote(reference.column)
+            nowhere = f"t.{column} IS NOT NULL AND NOT {self._found(reference, 't')}"
+            values = f"(SELECT DISTINCT {column} FROM {table})"
             yield (
                 reference,
-                f"SELECT count(*) FROM {table} AS t WHERE {column} IS NOT NULL "
-                f"AND NOT {self._found(reference, 't')}",
+                f"SELECT count(*) FROM {values} AS t WHERE {nowhere}",
+                f"SELECT count(*) FROM {table} AS t WHERE {nowhere}",
             )
 
     def sweep(self) -> Iterator[str]:

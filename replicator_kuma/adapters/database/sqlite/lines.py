@@ -91,9 +91,10 @@ def made_lines(
 
 def _ties(connection: sqlite3.Connection, chosen: Select) -> bool:
     """Whether rows have the same key: `format` sorts those by their text."""
-    key = ", ".join(map(double_quoted, chosen.order))
-    sql = f"SELECT 1 FROM {double_quoted(chosen.table)} GROUP BY {key} HAVING count(*) > 1 LIMIT 1"
-    return connection.execute(sql).fetchone() is not None
+    table, key = double_quoted(chosen.table), ", ".join(map(double_quoted, chosen.order))
+    keys = f"(SELECT DISTINCT {key} FROM {table})"
+    sql = f"SELECT (SELECT count(*) FROM {table}) > (SELECT count(*) FROM {keys})"
+    return bool(connection.execute(sql).fetchone()[0])
 
 
 def faultless(connection: sqlite3.Connection, chosen: Select) -> bool:
