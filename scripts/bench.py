@@ -84,6 +84,7 @@ LINES = (
     Line("  of it restic", "change", "publish restic"),
     Line("one changed row: apply", "change", "apply"),
     Line("  of it restic", "change", "apply restic"),
+    Line("  without restic", "change", "apply alone"),
     Line("write lock of a live apply: one row", LOCK, "row"),
     Line("  CPU of this process", LOCK, "row CPU"),
     Line("  a bare transaction", LOCK, "row control"),
@@ -151,10 +152,12 @@ LIVE_LINES = (
 
 TARGETS = (
     Target("read + dump, as a multiple of sqlite3 .dump", "dump", "ratio", 3.0, unit="x"),
+    Target("read + dump, as a multiple of sqlite3 .dump", "dump", "ratio", 1.5, 180_000, unit="x"),
     Target("first apply", "apply", "apply", 4.0, 10_000),
     Target("first apply", "apply", "apply", 60.0, 180_000),
     Target("one changed row, published, without restic", "change", "publish ours", 1.2, 10_000),
     Target("one changed row, applied, without restic", "change", "apply ours", 1.2, 10_000),
+    Target("one changed row, applied, without restic", "change", "apply ours", 4.0, 180_000),
     *(
         Target(f"write lock of a live apply, {rows}", LOCK, name, seconds, size)
         for size, seconds in ((300, 0.05), (1_000, 0.1), (10_000, 0.5))

@@ -459,6 +459,8 @@ def _care(source: Source) -> Care:
     return Care(
         Keep(
             None if everything else source.number("REPLICATOR_KEEP_LAST", 1, 100_000),
+            source.number("REPLICATOR_KEEP_HOURS", 0, 100_000),
+            source.number("REPLICATOR_KEEP_HOURLY", 0, 100_000),
             source.number("REPLICATOR_KEEP_DAILY", 0, 100_000),
             source.number("REPLICATOR_KEEP_MONTHLY", 0, 100_000),
         ),

@@ -176,6 +176,8 @@ _ALL = (
         "leader: how many snapshots stay, the newest first (`off`: all)",
         default="50",
     ),
+    Variable("REPLICATOR_KEEP_HOURS", "all of so many hours before the newest one, too", "24"),
+    Variable("REPLICATOR_KEEP_HOURLY", "then one an hour, for so many hours that have some", "168"),
     Variable("REPLICATOR_KEEP_DAILY", "then one a day, for so many days that have some", "30"),
     Variable("REPLICATOR_KEEP_MONTHLY", "then one a month, for so many months", "12"),
     Variable(
@@ -192,7 +194,7 @@ _ALL = (
     Variable(
         "REPLICATOR_TELL",
         "of what messages are sent: `failures` (with recoveries, and drills that fail), "
-        "`applies`, `publishes`, `drills`",
+        "`applies` and `publishes` (once a minute at most, summed up), `drills`",
         default="failures,applies,publishes,drills",
     ),
     Variable(

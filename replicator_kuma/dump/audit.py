@@ -81,11 +81,16 @@ def _linked(chosen: Select, rows: Rows) -> Rows:
         yield row
 
 
-def _filled(chosen: Select, rows: Rows) -> Rows:
-    """Check the columns that are NOT NULL in every Kuma; a hand-made table may lack the rule."""
+def never_empty(chosen: Select) -> list[str]:
+    """The columns that are NOT NULL in every Kuma, without the id."""
     known = COLUMNS.get(chosen.table, {})
     must = {name for name, column in known.items() if column.notnull} - _MAY_BE_EMPTY
-    needed = [name for name in chosen.columns if name in must]
+    return [name for name in chosen.columns if name in must]
+
+
+def _filled(chosen: Select, rows: Rows) -> Rows:
+    """Check the columns that may not be empty; a hand-made table may lack the rule."""
+    needed = never_empty(chosen)
     if not needed:
         yield from rows
         return

@@ -16,11 +16,11 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from replicator_kuma.base.errors import RowFault, SnapshotRefused
 from replicator_kuma.base.text import sized
@@ -47,6 +47,21 @@ COLUMN = re.compile(r"[A-Za-z0-9_]{1,64}")
 _BATCH_ROWS, _BATCH_BYTES = 64, 1 << 16
 """How many rows, and about how many bytes, are encoded at once: memory stays small."""
 
+_BLOCK = 1 << 20
+
+
+class Lines(NamedTuple):
+    """Some rows of a table as canonical lines, each with its line end."""
+
+    rows: int
+    content: bytes
+    runtime: bytes
+    """without meaning where the table has no runtime columns"""
+
+
+class NotMade(Exception):
+    """A source cannot make the lines of a table, and says so after some of them."""
+
 
 class Source(Protocol):
     """Where rows come from (a `database.Reader`)."""
@@ -56,12 +71,13 @@ class Source(Protocol):
 
     def rows(self, select: Select) -> Iterator[tuple[Any, ...]]: ...
 
+    def lines(self, select: Select, *, faultless: bool) -> Iterator[Lines] | None:
+        """The lines of `rows`, if the source makes them faster itself; the iterator may end early
+        with NotMade.
 
-class _TooLong(Exception):
-    """A row is too long to be written; ``number`` is its index in the batch."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
+        ``faultless``: None also where a row may be one that `audit.audited` refuses.
+        """
+        return None
 
 
 class _Sink:
@@ -74,17 +90,10 @@ class _Sink:
             path.parent.mkdir(mode=0o700, exist_ok=True)
             self._file = stack.enter_context(create(path))
 
-    def write_rows(self, rows: Sequence[Sequence[values.Value]]) -> int:
-        """Write the lines of one or more rows; return the number of bytes. Raises _TooLong."""
-        lines = values.encode_rows(rows)
-        if len(lines) > MAX_LINE:
-            lengths = [len(line) for line in lines.split(b"\n")]
-            if max(lengths) >= MAX_LINE:
-                raise _TooLong(lengths.index(max(lengths)))
+    def write(self, lines: bytes) -> None:
         self._hash.update(lines)
         if self._file is not None:
             self._file.write(lines)
-        return len(lines)
 
     def hexdigest(self) -> str:
         return self._hash.hexdigest()
@@ -107,12 +116,24 @@ def write_tables(
     named: set[str] = set()
     for table in tables:
         chosen = select(source.schema, table)
+        column = FILE_COLUMNS.get(table)
+        naming = column in chosen.content
+        # the rows that name files are looked at one by one
+        lines = None if naming else source.lines(chosen, faultless=audit is not None)
+        if lines is not None:
+            try:
+                entries[table] = _write_table(folder, chosen, lines)
+                continue
+            except NotMade:
+                if folder is not None:
+                    for kind in ("tables", "runtime"):
+                        (folder / kind / f"{table}.jsonl").unlink(missing_ok=True)
         rows = source.rows(chosen)
         if audit is not None:
             rows = audit(chosen, rows)
-        if (column := FILE_COLUMNS.get(table)) in chosen.content:
-            rows = _naming(rows, table, chosen.content.index(column), named)
-        entries[table] = _write_table(folder, chosen, rows)
+        if naming:
+            rows = _naming(rows, table, chosen.content.index(str(column)), named)
+        entries[table] = _write_table(folder, chosen, _encoded(chosen, rows))
     return entries, frozenset(named)
 
 
@@ -124,42 +145,51 @@ def _naming(
         yield row
 
 
-def _write_table(
-    folder: Path | None, chosen: Select, rows: Iterator[tuple[Any, ...]]
-) -> TableEntry:
-    split, name, count = len(chosen.content), f"{chosen.table}.jsonl", 0
+def _write_table(folder: Path | None, chosen: Select, lines: Iterable[Lines]) -> TableEntry:
+    name, count = f"{chosen.table}.jsonl", 0
     with ExitStack() as stack:
         main = _Sink(folder and folder / "tables" / name, stack)
-        main.write_rows([chosen.content])
+        main.write(values.encode_rows([chosen.content]))
         runtime = None
         if chosen.runtime:
             runtime = _Sink(folder and folder / "runtime" / name, stack)
-            runtime.write_rows([chosen.runtime])
-        if chosen.unkeyed:
-            rows = _untied(rows, len(chosen.order), split)
-        size = 1
-        while batch := list(itertools.islice(rows, size)):
-            count += len(batch)
-            try:
-                if runtime is None:
-                    length = main.write_rows(batch)
-                else:
-                    length = main.write_rows([row[:split] for row in batch])
-                    length += runtime.write_rows([row[split:] for row in batch])
-            except _TooLong as error:
-                raise _too_long(chosen, batch[error.number]) from None
-            size = min(_BATCH_ROWS, 1 + _BATCH_BYTES * len(batch) // length)
+            runtime.write(values.encode_rows([chosen.runtime]))
+        for batch in lines:
+            if max(len(batch.content), len(batch.runtime)) > MAX_LINE:
+                _refuse_long(chosen, batch)
+            count += batch.rows
+            main.write(batch.content)
+            if runtime is not None:
+                runtime.write(batch.runtime)
         return TableEntry(count, main.hexdigest(), runtime.hexdigest() if runtime else "")
 
 
-def _too_long(chosen: Select, row: tuple[Any, ...]) -> RowFault:
-    name = describe_row(chosen.table, chosen.columns, row)
-    sizes = {c: len(v) for c, v in zip(chosen.columns, row, strict=True) if isinstance(v, str)}
-    longest = max(sizes, key=lambda column: sizes[column], default="")
-    return RowFault(
-        f"{name}: it has more than {sized(MAX_LINE)}, most of them in {longest}: no replica would "
-        "take it"
-    )
+def _encoded(chosen: Select, rows: Iterator[tuple[Any, ...]]) -> Iterator[Lines]:
+    split, size = len(chosen.content), 1
+    if chosen.unkeyed:
+        rows = _untied(rows, len(chosen.order), split)
+    while batch := list(itertools.islice(rows, size)):
+        content = values.encode_rows([row[:split] for row in batch] if chosen.runtime else batch)
+        runtime = values.encode_rows([row[split:] for row in batch]) if chosen.runtime else b""
+        length = len(content) + len(runtime)
+        size = min(_BATCH_ROWS, 1 + _BATCH_BYTES * len(batch) // length)
+        yield Lines(len(batch), content, runtime)
+
+
+def _refuse_long(chosen: Select, batch: Lines) -> None:
+    """Raise RowFault for the first row with a line that nobody would read again."""
+    runtime = batch.runtime if chosen.runtime else b"[]\n" * batch.rows
+    for lines in zip(batch.content.split(b"\n"), runtime.split(b"\n"), strict=True):
+        if max(map(len, lines)) < MAX_LINE:
+            continue
+        row = tuple(itertools.chain(*map(values.decode, lines)))
+        name = describe_row(chosen.table, chosen.columns, row)
+        sizes = {c: len(v) for c, v in zip(chosen.columns, row, strict=True) if isinstance(v, str)}
+        longest = max(sizes, key=lambda column: sizes[column], default="")
+        raise RowFault(
+            f"{name}: it has more than {sized(MAX_LINE)}, most of them in {longest}: no replica "
+            "would take it"
+        )
 
 
 def _untied(rows: Iterator[tuple[Any, ...]], key: int, split: int) -> Iterator[tuple[Any, ...]]:
@@ -232,16 +262,17 @@ class Dump:
     def lines(self, table: str) -> Iterator[tuple[bytes, bytes]]:
         """Yield a table's (content, runtime) lines without line ends; `[]` for no runtime."""
         with ExitStack() as stack:
-            main = stack.enter_context(self._open(table, "tables"))
-            main.readline(MAX_LINE)
-            if not self.manifest.tables[table].runtime:
-                for line in main:
-                    yield line[:-1], b"[]"
-                return
+            yield from self.reader(table, stack)
+
+    def reader(self, table: str, stack: ExitStack) -> LineReader:
+        """The same lines; ``stack`` closes the files."""
+        main = stack.enter_context(self._open(table, "tables"))
+        main.readline(MAX_LINE)
+        runtime = None
+        if self.manifest.tables[table].runtime:
             runtime = stack.enter_context(self._open(table, "runtime"))
             runtime.readline(MAX_LINE)
-            for line, rest in zip(main, runtime, strict=True):
-                yield line[:-1], rest[:-1]
+        return LineReader(main, runtime)
 
     def _open(self, table: str, kind: str) -> BinaryIO:
         file = open_regular(self.folder / kind / f"{table}.jsonl")
@@ -283,15 +314,51 @@ class Dump:
             )
 
     def _verify_lines(self, table: str, kind: str, sha256: str, rows: int) -> None:
-        hasher, count, last = hashlib.sha256(), -1, b"\n"
+        hasher, count, begun = hashlib.sha256(), -1, 0
         with self._open(table, kind) as file:
-            while last := file.readline(MAX_LINE):
-                hasher.update(last)
-                count += 1
-                if last[-1:] != b"\n":
+            while block := file.read(min(_BLOCK, MAX_LINE)):
+                hasher.update(block)
+                count += block.count(b"\n")
+                end = block.find(b"\n") + 1
+                if begun + (end or len(block)) > MAX_LINE:
                     break
-        if hasher.hexdigest() != sha256 or count != rows or last:
+                begun = len(block) - block.rfind(b"\n") - 1 if end else begun + len(block)
+        if hasher.hexdigest() != sha256 or count != rows or begun:
             raise SnapshotRefused(f"the snapshot's {kind}/{table} is not what its manifest says")
+
+
+class LineReader:
+    """See `Dump.lines`."""
+
+    def __init__(self, main: BinaryIO, runtime: BinaryIO | None) -> None:
+        self._main, self._runtime = main, runtime
+
+    def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
+        if self._runtime is None:
+            for line in self._main:
+                yield line[:-1], b"[]"
+            return
+        for line, rest in zip(self._main, self._runtime, strict=True):
+            yield line[:-1], rest[:-1]
+
+    def skip_alike(self, other: LineReader) -> None:
+        """Skip content lines that both have from here on, but for the last one; by blocks.
+
+        The runtime lines of these rows are not compared.
+        """
+        places = self._main.tell(), other._main.tell()
+        lines = size = read = found = 0
+        while (block := self._main.read(_BLOCK)) and block == other._main.read(_BLOCK):
+            end = block.rfind(b"\n", 0, max(0, block.rfind(b"\n"))) + 1  # before its last line
+            if end:
+                lines, size = found + block.count(b"\n", 0, end), read + end
+            found += block.count(b"\n")
+            read += len(block)
+        for reader, place in zip((self, other), places, strict=True):
+            reader._main.seek(place + size)
+            if reader._runtime is not None:
+                for _line in itertools.islice(reader._runtime, lines):
+                    pass
 
 
 def _columns(line: bytes) -> tuple[str, ...]:

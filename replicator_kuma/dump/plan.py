@@ -15,7 +15,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from contextlib import ExitStack
+from dataclasses import asdict, astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,13 +25,15 @@ from replicator_kuma.dump import values
 from replicator_kuma.dump.catalog import TABLES
 from replicator_kuma.dump.dates import moment
 from replicator_kuma.dump.files import create
-from replicator_kuma.dump.format import Dump
+from replicator_kuma.dump.format import Dump, LineReader
 from replicator_kuma.dump.manifest import Manifest
 from replicator_kuma.dump.row_names import noun
 
 _END: tuple[Any, ...] = ()
 _FIRST_TEXT = re.compile(rb'\[("(?:[^"\\]++|\\.)*+"),')
 _LONGEST_KEY = 1000
+_ALIKE = 100
+"""After so many lines that are alike, the next ones are compared by blocks."""
 _CHECKED_ROWS, _CHECKED_BYTES = 64, 1 << 16
 
 
@@ -69,6 +72,14 @@ class Summary:
         if self.files:
             parts.append(f"{self.files} file{'s' * (self.files != 1)}")
         return "; ".join(parts) or "no change"
+
+    def plus(self, other: Summary) -> Summary:
+        """The numbers of both: a row that both change counts twice."""
+        tables = dict(self.tables)
+        for name, counts in other.tables.items():
+            pairs = zip(astuple(counts), astuple(tables.get(name, Counts())), strict=True)
+            tables[name] = Counts(*map(sum, pairs))
+        return Summary(tables, self.files + other.files)
 
     def as_dict(self) -> dict[str, Any]:
         tables = {name: asdict(c) for name, c in self.tables.items() if c.real}
@@ -226,7 +237,15 @@ class _Merge:
         return TablePlan(self.table.name, self.content, self.runtime, counts)
 
     def _merge(self) -> None:
-        ours, theirs = self.live.lines(self.table.name), self.wanted.lines(self.table.name)
+        with ExitStack() as stack:
+            self._compare(*(d.reader(self.table.name, stack) for d in (self.live, self.wanted)))
+        self._check()
+
+    def _compare(self, mine: LineReader, other: LineReader) -> None:
+        # where a runtime column alone is no change, lines that are alike need not be looked at
+        skips = not self.table.unkeyed and not self.quiet
+        alike = _ALIKE
+        ours, theirs = iter(mine), iter(other)
         a, b = next(ours, _END), next(theirs, _END)
         before: Any = _END
         last: Any = None
@@ -234,8 +253,13 @@ class _Merge:
             if a and b and a[0] == b[0]:
                 if a[1] != b[1]:
                     self._moved(a, b)
+                alike += 1
+                if skips and alike >= _ALIKE:
+                    alike = 0
+                    mine.skip_alike(other)
                 a, before, last, b = next(ours, _END), b, None, next(theirs, _END)
                 continue
+            alike = 0
             x, y = self._key(a), self._key(b)
             if b and before and not (last or self._key(before)) < y:
                 raise SnapshotRefused(f"the snapshot's {self.table.name} is not in order")
@@ -249,7 +273,6 @@ class _Merge:
                 op = "*" if self._reborn(a, b) else "~"
                 self._write(op, self._id(b), *self._checked(b), a[0])
                 a, before, last, b = next(ours, _END), b, y, next(theirs, _END)
-        self._check()
 
     def _moved(self, a: tuple[bytes, bytes], b: tuple[bytes, bytes]) -> None:
         """Write a changed id or quiet column; the content is equal. Skip other runtime columns."""

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from replicator_kuma.adapters.notify import Kind
+from replicator_kuma.adapters.notify import Change, Kind
 from replicator_kuma.base.errors import (
     Interrupted,
     KeptDamaged,
@@ -241,7 +241,8 @@ def _carry_out(there: Instance, planned: Planned, one: Checkpoint) -> CycleResul
         f"put the rows from before {one.to} back, {came}, kept since {when(one.at)}: "
         f"{summary.sentence()}{WENT_ON if live else ''}"
     )
-    there.notifier.send(Kind.APPLIES, "undo", sentence)
     position = one.was.position if one.was is not None else None
+    change = Change(str(position) if position else "its own rows", summary)
+    there.notifier.send(Kind.APPLIES, "undo", sentence, change=change)
     digest = planned.wanted.manifest.digest
     return CycleResult(Outcome.APPLIED, sentence, position, digest, summary)

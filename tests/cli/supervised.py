@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from replicator_kuma.adapters.notify import Kind
+from replicator_kuma.adapters.notify import Change, Kind
 from replicator_kuma.adapters.repository import Position
 from replicator_kuma.base import errors
 from replicator_kuma.base.errors import Interrupted, KumaError
@@ -47,7 +47,15 @@ def note(what: str) -> None:
 
 
 class NotingNotifier:
-    def send(self, kind: Kind, title: str, message: str, *, urgent: bool = False) -> None:
+    def send(
+        self,
+        kind: Kind,
+        title: str,
+        message: str,
+        *,
+        urgent: bool = False,
+        change: Change | None = None,
+    ) -> None:
         note(f"notify {title}")
 
     def close(self, timeout: float = 2.0) -> None:

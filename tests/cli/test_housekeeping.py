@@ -31,8 +31,8 @@ def there(world: World) -> list[int]:
 def kept(world: World) -> World:
     """A leader that has published four times, and keeps two."""
     world.monkeypatch.setenv("REPLICATOR_KEEP_LAST", "2")
-    world.monkeypatch.setenv("REPLICATOR_KEEP_DAILY", "0")
-    world.monkeypatch.setenv("REPLICATOR_KEEP_MONTHLY", "0")
+    for kind in ("HOURS", "HOURLY", "DAILY", "MONTHLY"):
+        world.monkeypatch.setenv(f"REPLICATOR_KEEP_{kind}", "0")
     assert world.on_leader("init").code == 0
     for number in range(4):
         edit(world.leader / "kuma.db", f"UPDATE monitor SET name = 'n{number}' WHERE id = 1")

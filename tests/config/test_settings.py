@@ -52,7 +52,7 @@ def test_defaults() -> None:
     assert settings.kuma_url == "http://127.0.0.1:3001"
     assert settings.kuma_service(supervised=True) == "child"
     assert settings.kuma_service(supervised=False) == "none"
-    assert settings.care == Care(Keep(50, 30, 12), 30)
+    assert settings.care == Care(Keep(50, 24, 168, 30, 12), 30)
     assert settings.housekeeping == Window.parse("01:00-05:00")
     assert settings.warnings == ()
 
@@ -98,6 +98,8 @@ def test_every_variable_is_read_or_passed_on() -> None:
         "REPLICATOR_PASSWORD_2": "battery staple",
         "REPLICATOR_HOUSEKEEPING_SCHEDULE": "fri 01:00-05:00",
         "REPLICATOR_KEEP_LAST": "7",
+        "REPLICATOR_KEEP_HOURS": "6",
+        "REPLICATOR_KEEP_HOURLY": "9",
         "REPLICATOR_KEEP_DAILY": "0",
         "REPLICATOR_KEEP_MONTHLY": "3",
         "REPLICATOR_CHECK_PARTS": "5",
@@ -138,7 +140,7 @@ def test_every_variable_is_read_or_passed_on() -> None:
     assert (settings.compatible, settings.truncate) == (True, True)
     assert settings.shrink_limit == Limit(25)
     assert (str(settings.drill_schedule), settings.drill_kuma) == ("fri 01:00-05:00", True)
-    assert settings.care == Care(Keep(7, 0, 3), 5)
+    assert settings.care == Care(Keep(7, 6, 9, 0, 3), 5)
     assert settings.second_environment["RESTIC_REPOSITORY"] == "/srv/second"
     assert settings.second_environment["RESTIC_PASSWORD"] == "battery staple"
     assert settings.housekeeping == Window.parse("fri 01:00-05:00")

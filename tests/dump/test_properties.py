@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import sqlite3
 import tempfile
@@ -9,17 +10,21 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from replicator_kuma.adapters.database.sqlite.store import SqliteStore
+from replicator_kuma.dump import format as formats
+from replicator_kuma.dump import plan as plans
 from replicator_kuma.dump.catalog import TABLES
+from replicator_kuma.dump.format import Dump, LineReader
 from replicator_kuma.dump.plan import Plan, plan
 from replicator_kuma.dump.select import select
 from replicator_kuma.replication.apply.transaction import execute, verify
 from tests.support import compare
-from tests.support.databases import create, edit, query, quoted
+from tests.support.databases import build, create, edit, query, quoted
 from tests.support.dumps import digest_of, dump_of
 
 Rows = dict[str, list[dict[str, Any]]]
@@ -210,3 +215,46 @@ def test_digest_knows_every_float_and_no_spelling_of_it(number: float) -> None:
         assert digest(float(f"{number:.17e}")) == expected
         neighbour = math.nextafter(number, 1.0)
         assert (digest(neighbour) == expected) == (neighbour == number)
+
+
+@functools.cache
+def _forty() -> bytes:
+    with tempfile.TemporaryDirectory() as name:
+        return build(Path(name) / "kuma.db", monitors=40).read_bytes()
+
+
+EDITS = {
+    "delete": "DELETE FROM monitor WHERE id = ?",
+    "rename": "UPDATE monitor SET name = name || 'x' WHERE id = ?",
+    "runtime": "UPDATE monitor SET dns_last_result = 'x' WHERE id = ?",
+    "add": "INSERT OR IGNORE INTO monitor (id, created_date, timeout) VALUES (? + 20, '2026', 1)",
+}
+edits = st.lists(st.tuples(st.sampled_from(sorted(EDITS)), st.integers(1, 40)), max_size=4)
+
+
+@given(edits, edits, st.sampled_from([40, 500, 3_000, 100_000]))
+def test_a_plan_is_the_same_if_equal_lines_are_compared_by_blocks(
+    here: list[tuple[str, int]], there: list[tuple[str, int]], block: int
+) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        live, wanted = (
+            _edited(Path(name) / side, changes) for side, changes in (("a", here), ("b", there))
+        )
+        with mock.patch.object(LineReader, "skip_alike"):
+            expected = plan(live, wanted, Path(name) / "line by line")
+        with mock.patch.object(plans, "_ALIKE", 1), mock.patch.object(formats, "_BLOCK", block):
+            found = plan(live, wanted, Path(name) / "by blocks")
+        assert found.tables == expected.tables
+        lines, wanted_lines = (
+            {file.name: file.read_bytes() for file in made.folder.iterdir()}
+            for made in (found, expected)
+        )
+        assert lines == wanted_lines
+
+
+def _edited(folder: Path, changes: list[tuple[str, int]]) -> Dump:
+    folder.mkdir()
+    path = folder / "kuma.db"
+    path.write_bytes(_forty())
+    edit(path, *((EDITS[kind], (number,)) for kind, number in changes))
+    return dump_of(path, folder / "dump")

@@ -138,6 +138,9 @@ class TinyStore:
         if self._written is not None and (keys is None or 1 in keys):
             yield 1, self._written
 
+    def lines(self, select: Select, *, faultless: bool) -> None:
+        return None
+
     def dangling(self, select: Select) -> list[Dangling]:
         return []
 

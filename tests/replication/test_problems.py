@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from replicator_kuma.adapters.notify import Kind
+from replicator_kuma.adapters.notify import Change, Kind
 from replicator_kuma.base.errors import (
     DrillFailed,
     ReplicatorError,
@@ -36,7 +36,15 @@ class Paper:
         self.path = path
         path.touch()
 
-    def send(self, kind: Kind, title: str, message: str, *, urgent: bool = False) -> None:
+    def send(
+        self,
+        kind: Kind,
+        title: str,
+        message: str,
+        *,
+        urgent: bool = False,
+        change: Change | None = None,
+    ) -> None:
         self._write(f"{title}: {message}")
 
     def close(self, timeout: float = 2.0) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from replicator_kuma.adapters.notify import Kind
+from replicator_kuma.adapters.notify import Change, Kind
 from replicator_kuma.base.errors import (
     MachineError,
     RepositoryLocked,
@@ -29,7 +29,15 @@ class Told:
     def __init__(self) -> None:
         self.titles: list[str] = []
 
-    def send(self, kind: Kind, title: str, message: str, *, urgent: bool = False) -> None:
+    def send(
+        self,
+        kind: Kind,
+        title: str,
+        message: str,
+        *,
+        urgent: bool = False,
+        change: Change | None = None,
+    ) -> None:
         self.titles.append(title)
 
     def close(self, timeout: float = 2.0) -> None:

@@ -287,7 +287,7 @@ def test_where_the_one_that_is_ahead_is_damaged_it_is_named(leader: Member) -> N
 
 
 def test_what_housekeeping_found_in_one_that_was_taken_away_is_forgotten(leader: Member) -> None:
-    care = Care(Keep(2, 0, 0), 3)
+    care = Care(Keep(2, 0, 0, 0, 0), 3)
     for names in (BOTH, ("one",)):
         leader.uses(*names)
         run_now(leader.instance, "housekeeping", housekeeping.steps(leader.instance, care))

@@ -413,7 +413,7 @@ def test_where_no_copy_can_be_used_the_rows_stay(
 
 
 def test_housekeeping_keeps_both_in_order(fleet: TwoRepositories, leader: Member) -> None:
-    care = Care(Keep(2, 0, 0), 3)
+    care = Care(Keep(2, 0, 0, 0, 0), 3)
     for number in range(3):
         leader.publish(f"name {number}")
     leader.reaches(second=False)

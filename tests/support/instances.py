@@ -9,7 +9,7 @@ from pathlib import Path
 
 from replicator_kuma.adapters.database import Store
 from replicator_kuma.adapters.database.sqlite.store import SqliteStore
-from replicator_kuma.adapters.notify import Kind
+from replicator_kuma.adapters.notify import Change, Kind
 from replicator_kuma.adapters.repository import Repository
 from replicator_kuma.adapters.repository.pair import Pair
 from replicator_kuma.base.errors import KumaError
@@ -107,7 +107,15 @@ class RecordingNotifier:
     def __init__(self) -> None:
         self.sent: list[str] = []
 
-    def send(self, kind: Kind, title: str, message: str, *, urgent: bool = False) -> None:
+    def send(
+        self,
+        kind: Kind,
+        title: str,
+        message: str,
+        *,
+        urgent: bool = False,
+        change: Change | None = None,
+    ) -> None:
         self.sent.append(f"{title}: {message}")
 
     def close(self, timeout: float = 2.0) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from replicator_kuma.base.processes import Process
 from replicator_kuma.dump.catalog import TABLES
+from replicator_kuma.dump.format import Lines
 from replicator_kuma.dump.schema import Schema
 from replicator_kuma.dump.select import Dangling, Select
 from replicator_kuma.dump.transform.represent import Representation
@@ -48,6 +49,9 @@ class Reader(Protocol):
         ``keys``, at most a few hundred, ask for these rows only (`id`, or `key` of setting).
         Raises DatabaseError.
         """
+
+    def lines(self, select: Select, *, faultless: bool) -> Iterator[Lines] | None:
+        """See `dump.format.Source.lines`. Raises DatabaseError."""
 
     def dangling(self, select: Select) -> list[Dangling]:
         """Dangling references of ``select``'s table, and how `rows` treats them."""
@@ -224,11 +228,14 @@ class Store(Protocol):
         """
         return []
 
-    def rehearsal(self, folder: Path) -> AbstractContextManager[Writer | None]:
+    def rehearsal(
+        self, folder: Path, written: Collection[str] | None = None
+    ) -> AbstractContextManager[Writer | None]:
         """A writer on a copy of the rows, triggers and rules; None if the engine makes no copy.
 
         The copy is in ``folder``, which is created, and deleted after the block. This database is
-        only read. Raises DatabaseError, OSError.
+        only read. ``written``: no row is deleted, and rows of these tables only are written. Then
+        rows that nothing can look at need not be copied. Raises DatabaseError, OSError.
         """
         return nullcontext()
 

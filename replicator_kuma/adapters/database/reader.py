@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from replicator_kuma.adapters.database import Row
 from replicator_kuma.adapters.database.history import History
 from replicator_kuma.adapters.database.sql import SelectSql, double_quoted
 from replicator_kuma.dump.catalog import Dangle
+from replicator_kuma.dump.format import Lines
 from replicator_kuma.dump.schema import Schema
 from replicator_kuma.dump.select import Dangling, Select
 
@@ -25,6 +26,10 @@ class SqlReader(ABC):
         self._whole = set[str]()
         """tables of which no reference dangles at this instant"""
 
+    def lines(self, select: Select, *, faultless: bool) -> Iterator[Lines] | None:
+        """See `Source.lines`."""
+        return None
+
     @abstractmethod
     def query(self, sql: str) -> list[Row]:
         """All rows of a statement whose result is small."""
@@ -34,8 +39,9 @@ class SqlReader(ABC):
 
     def dangling(self, select: Select) -> list[Dangling]:
         found = []
-        for reference, sql in self._sql(select).dangling():
-            if rows := self.query(sql)[0][0]:
+        for reference, values, rows_of_them in self._sql(select).dangling():
+            if self.query(values)[0][0]:
+                rows = self.query(rows_of_them)[0][0]
                 column, parent = reference.column, reference.table
                 found.append(Dangling(select.table, column, parent, rows, reference.dangle))
         if all(dangling.dangle is Dangle.KEEP for dangling in found):

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
+from replicator_kuma.dump.plan import Summary
+
 
 class Kind(Enum):
     """What a message is about: REPLICATOR_TELL chooses by these."""
@@ -21,6 +23,16 @@ class Kind(Enum):
     PUBLISHES = "publishes"
     DRILLS = "drills"
     """a drill fails, or drills succeed again; also sent with `failures`"""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a publish or an apply did, for the message that sums several up."""
+
+    position: str
+    """the position that is there now"""
+    summary: Summary | None = None
+    """None: nobody knows"""
 
 
 @dataclass(frozen=True)
@@ -51,8 +63,20 @@ class Service(Protocol):
 
 
 class Notifier(Protocol):
-    def send(self, kind: Kind, title: str, message: str, *, urgent: bool = False) -> None:
-        """Queue a message; returns at once, also if the server is dead. Never raises."""
+    def send(
+        self,
+        kind: Kind,
+        title: str,
+        message: str,
+        *,
+        urgent: bool = False,
+        change: Change | None = None,
+    ) -> None:
+        """Queue a message; returns at once, also if the server is dead. Never raises.
+
+        Messages of one kind that tell of a ``change`` go out once a minute at most. Several are
+        summed up in one; none is lost.
+        """
 
     def close(self, timeout: float = 2.0) -> None:
         """Give unsent messages at most ``timeout`` seconds, then drop them."""
@@ -61,7 +85,15 @@ class Notifier(Protocol):
 class NullNotifier:
     """Tells nobody."""
 
-    def send(self, kind: Kind, title: str, message: str, *, urgent: bool = False) -> None:
+    def send(
+        self,
+        kind: Kind,
+        title: str,
+        message: str,
+        *,
+        urgent: bool = False,
+        change: Change | None = None,
+    ) -> None:
         """Nothing."""
 
     def close(self, timeout: float = 2.0) -> None:

@@ -7,9 +7,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import reduce
 
-from replicator_kuma.adapters.notify import Kind, Request, Service
+from replicator_kuma.adapters.notify import Change, Kind, Request, Service
 from replicator_kuma.adapters.notify.answers import answer, failure, in_words
+from replicator_kuma.base.times import when
+from replicator_kuma.dump.plan import Summary
 
 logger = logging.getLogger(__name__)
 
@@ -17,16 +21,42 @@ CAPACITY = 100
 TIMEOUT = 5.0
 RETRY_DELAYS = (1.0, 5.0)
 SAY_EVERY = 600.0
+CHANGES_EVERY = 60.0
+"""Seconds between two messages of one kind that tell of changes."""
 
 _now = time.monotonic
+
+
+@dataclass(frozen=True)
+class _Told:
+    """A change whose message waits; ``at`` is seconds since the epoch."""
+
+    at: float
+    title: str
+    message: str
+    change: Change
+
+
+def _summed(waiting: Sequence[_Told]) -> tuple[str, str]:
+    """Title and text of one message for one or more changes."""
+    last = waiting[-1]
+    if len(waiting) == 1:
+        return last.title, last.message
+    found = [told.change.summary for told in waiting]
+    known = [summary for summary in found if summary is not None]
+    what = f": {reduce(Summary.plus, known).sentence()}" if len(known) == len(found) else ""
+    since = when(waiting[0].at)
+    message = f"{len(waiting)} changes since {since}{what}; now at {last.change.position}"
+    return last.title, message
 
 
 class Delivery:
     """A notifier that hands messages of the kinds ``tell`` to one service.
 
-    A full queue loses its oldest message. A message gets three attempts, or fewer if
-    ``newest_only`` and a newer one waits. A lost message is logged once, then every ten minutes
-    while messages get lost, without any secret.
+    Changes of one kind are told every ``changes_every`` seconds at most: what comes in between
+    waits, and is summed up. A full queue loses its oldest message. A message gets three attempts,
+    or fewer if ``newest_only`` and a newer one waits. A lost message is logged once, then every ten
+    minutes while messages get lost, without any secret.
     """
 
     def __init__(
@@ -39,6 +69,7 @@ class Delivery:
         capacity: int = CAPACITY,
         timeout: float = TIMEOUT,
         retry_delays: Sequence[float] = RETRY_DELAYS,
+        changes_every: float = CHANGES_EVERY,
     ) -> None:
         self._service = service
         self._instance = instance
@@ -48,6 +79,10 @@ class Delivery:
         self._capacity = 1 if newest_only else capacity
         self._timeout = timeout
         self._retry_delays = tuple(retry_delays)
+        self._changes_every = changes_every
+        self._waiting: dict[Kind, list[_Told]] = {}
+        self._due: dict[Kind, float] = {}
+        """when a message of a kind may tell of changes again, on the monotonic clock"""
         self._changed = threading.Condition()
         self._queue: deque[Request] = deque()
         self._thread: threading.Thread | None = None
@@ -57,30 +92,64 @@ class Delivery:
         self._lost = 0
         self._said_at: float | None = None
 
-    def send(self, kind: Kind, title: str, message: str, *, urgent: bool = False) -> None:
+    def send(
+        self,
+        kind: Kind,
+        title: str,
+        message: str,
+        *,
+        urgent: bool = False,
+        change: Change | None = None,
+    ) -> None:
         """Queue a message of a chosen kind; its title gets the instance's name in front."""
         if kind not in self._tell:
             return
         try:
-            request = self._service.request(f"{self._instance}: {title}", message, urgent=urgent)
             with self._changed:
                 if self._closed:
                     return
-                if len(self._queue) >= self._capacity:
-                    self._queue.popleft()
-                    self._lost += not self._newest_only
-                self._queue.append(request)
+                if change is None:
+                    self._queue_up(title, message, urgent=urgent)
+                else:
+                    waiting = self._waiting.setdefault(kind, [])
+                    waiting.append(_Told(time.time(), title, message, change))
+                    self._release()
                 self._changed.notify_all()
                 if self._thread is None or not self._thread.is_alive():
                     name = self._service.name
                     self._thread = threading.Thread(target=self._work, name=name, daemon=True)
                     self._thread.start()
-        except Exception as error:  # such as a thread that cannot start, a title that is no text
+        except Exception as error:  # such as a thread that cannot start
             logger.warning("A notification was lost: %s", type(error).__name__)
+
+    def _queue_up(self, title: str, message: str, *, urgent: bool = False) -> None:
+        try:
+            request = self._service.request(f"{self._instance}: {title}", message, urgent=urgent)
+        except Exception as error:  # such as a title that is no text
+            logger.warning("A notification was lost: %s", type(error).__name__)
+            return
+        if len(self._queue) >= self._capacity:
+            self._queue.popleft()
+            self._lost += not self._newest_only
+        self._queue.append(request)
+
+    def _release(self, *, ends: bool = False) -> float | None:
+        """Queue the changes that are due, or all if it ``ends``.
+
+        Returns the seconds until others are due; None: none waits.
+        """
+        now = time.monotonic()
+        for kind, waiting in self._waiting.items():
+            if waiting and (ends or now >= self._due.get(kind, now)):
+                self._due[kind] = now + self._changes_every
+                told, waiting[:] = [*waiting], []
+                self._queue_up(*_summed(told))
+        return min((self._due[kind] - now for kind, w in self._waiting.items() if w), default=None)
 
     def close(self, timeout: float = 2.0) -> None:
         """Wait at most ``timeout`` seconds until all messages are sent or lost; drop the rest."""
         with self._changed:
+            self._release(ends=True)
             self._closed = True
             self._changed.notify_all()
             self._changed.wait_for(lambda: not (self._queue or self._busy), max(0.0, timeout))
@@ -94,9 +163,12 @@ class Delivery:
     def _work(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._queue or self._closed)
-                if not self._queue:
-                    return
+                while not self._queue:
+                    if self._closed:
+                        return
+                    wait = self._release()
+                    if not self._queue:
+                        self._changed.wait(wait)
                 request = self._queue.popleft()
                 self._busy = True
             try:

@@ -14,7 +14,7 @@ from typing import Any
 from replicator_kuma.base.errors import SnapshotRefused
 from replicator_kuma.dump.catalog import FILE_COLUMNS, TABLES, file_table, files_of
 from replicator_kuma.dump.files import link_or_copy
-from replicator_kuma.dump.format import Dump, write_tables
+from replicator_kuma.dump.format import Dump, Source, write_tables
 from replicator_kuma.dump.manifest import Manifest, TableEntry, write_manifest
 from replicator_kuma.dump.parse import parsed
 from replicator_kuma.dump.schema import Schema
@@ -65,7 +65,7 @@ def translate(wanted: Dump, live: Dump, terms: Terms, folder: Path) -> Translate
     return _Translation(wanted, live, terms, folder).run()
 
 
-class _Translation:
+class _Translation(Source):
     def __init__(self, wanted: Dump, live: Dump, terms: Terms, folder: Path) -> None:
         self.wanted, self.live, self.terms, self.folder = wanted, live, terms, folder
         self.foreign = wanted.manifest.engine != live.manifest.engine
@@ -85,7 +85,6 @@ class _Translation:
 
     @property
     def schema(self) -> Schema:
-        """Makes this a `format.Source`."""
         return self.terms.schema
 
     def run(self) -> Translated:

@@ -1,4 +1,7 @@
-"""Checkpoints: the rows that the last five confirmed applies replaced; `undo` puts them back.
+"""Checkpoints: the rows that confirmed applies replaced; `undo` puts them back.
+
+Kept are those of the last five applies, and of the first apply of each hour of a day. So an undo
+reaches the rows from before a long series of changes.
 
     kept/12/rows/       a dump; until its apply was confirmed, this folder was `before/`
     kept/12/note.json   the time, the positions before and after, what changed
@@ -31,10 +34,11 @@ from replicator_kuma.replication.state.records import Arrived, Pending, Snapshot
 from replicator_kuma.replication.state.state import State
 
 MOST = 5
-"""How many checkpoints of applies are kept, and also how many of undos."""
+"""How many checkpoints of the last applies are kept, and also how many of undos."""
 MOST_BYTES = 1024**3
 """The most bytes that all checkpoints may use together; the newest one is always kept."""
 
+_HOUR, _DAY = 3600, 86400
 _NOTE, _ROWS, _PART, _GONE = "note.json", "rows", ".part", ".gone"
 _NO_NOTE = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
 _TIMES = (1.0, 253402300799.0)
@@ -281,14 +285,26 @@ def _prune(state: Path) -> None:
         # kept as long as an intact one: an undo has to say that it is damaged
         if isinstance(lost, Damaged) and len(newer) >= MOST:
             _remove(state, lost.number)
-    applies = [one for one in found if not one.undoes][-MOST:]
-    undos = [one for one in found if one.undoes][-MOST:]
-    stays = [one for one in found if one in applies or one in undos]
+    stays = _staying(found)
     for one in found:
         if one not in stays:
             _remove(state, one.number)
     while len(stays) > 1 and sum(one.bytes for one in stays) > MOST_BYTES:
         _remove(state, stays.pop(0).number)
+
+
+def _staying(found: Sequence[Checkpoint]) -> list[Checkpoint]:
+    """The checkpoints to keep, of all that can be read, oldest first; a pure function.
+
+    An hour is represented by its oldest one: that has the rows from before all its applies.
+    """
+    applies = [one for one in found if not one.undoes]
+    stays = {one.number for one in (*applies[-MOST:], *[o for o in found if o.undoes][-MOST:])}
+    hours = dict[int, int]()
+    for one in reversed(applies):
+        if abs(applies[-1].at - one.at) < _DAY:
+            hours[int(one.at // _HOUR)] = one.number
+    return [one for one in found if one.number in stays or one.number in hours.values()]
 
 
 def _remove(state: Path, number: int) -> None:

@@ -162,9 +162,10 @@ def rehearse(instance: Instance, planned: Planned) -> None:
     try:
         # SQLite opens its path more than once: a random name keeps others from replacing the file
         folder = instance.work / secrets.token_hex(8)
-        with instance.store.rehearsal(folder) as writer:
+        takes = any(_takes_rows(table) for table in todo.tables)
+        with instance.store.rehearsal(folder, None if takes else _written(todo)) as writer:
             if writer is not None:
-                for name in planned.live.manifest.tables:
+                for name in {found.table for found in planned.observation.dangling}:
                     writer.sweep(select(writer.schema, name))
                 execute(writer, todo)
                 verify(writer, todo, wanted)
@@ -233,7 +234,7 @@ def verify(writer: Writer, todo: Plan, wanted: Manifest) -> None:
     """
     acts = bool(writer.triggers())
     alone = not acts and not any(_takes_rows(table) for table in todo.tables)
-    tables = [t.name for t in todo.tables if not alone or t.counts.real or t.counts.moved]
+    tables = _written(todo) if alone else [table.name for table in todo.tables]
     if broken := writer.broken_references(tables):
         raise SnapshotRefused(f"the snapshot holds references to missing rows: {broken[0]}")
     if todo.size > READ_BACK_ROWS or acts:
@@ -249,6 +250,11 @@ def verify(writer: Writer, todo: Plan, wanted: Manifest) -> None:
             "nothing was changed"
         )
     effect("rows read back")
+
+
+def _written(todo: Plan) -> list[str]:
+    """The tables of which the plan writes rows."""
+    return [table.name for table in todo.tables if table.counts.real or table.counts.moved]
 
 
 def _takes_rows(table: TablePlan) -> bool:
@@ -270,7 +276,7 @@ def _holds_old(writer: Writer, todo: Plan) -> bool:
 
 
 def _reads_back(writer: Writer, todo: Plan, table: TablePlan) -> bool:
-    new = {c.key: _written(c) for c in todo.changes(table) if c.new is not None}
+    new = {c.key: _new_values(c) for c in todo.changes(table) if c.new is not None}
     return _are(writer, table, new, [c.key for c in todo.changes(table) if c.key not in new])
 
 
@@ -288,7 +294,7 @@ def _are(
     return found == {key: encode(row) for key, row in rows.items()}
 
 
-def _written(change: Change) -> tuple[Any, ...]:
+def _new_values(change: Change) -> tuple[Any, ...]:
     """The values that a change wrote; an updated row keeps its runtime columns."""
     new = change.new or ()
     return new if change.op in ("~", "=~") else (*new, *(change.runtime or ()))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from replicator_kuma.adapters.notify import Kind
+from replicator_kuma.adapters.notify import Change, Kind
 from replicator_kuma.adapters.repository import Label, Limits, Position, Snapshot, missing
 from replicator_kuma.base.errors import (
     DatabaseError,
@@ -192,7 +192,8 @@ def _told(
         f"{counted(label.monitors, 'monitor')}, "
         f"{counted(label.rows, 'row')}, digest {label.digest[:12]}"
     )
-    instance.notifier.send(Kind.PUBLISHES, "backup", sentence)
+    change = Change(str(label.position), summary)
+    instance.notifier.send(Kind.PUBLISHES, "backup", sentence, change=change)
     return CycleResult(
         Outcome.PUBLISHED, sentence, label.position, label.digest, summary, warnings=warnings
     )

@@ -1,4 +1,8 @@
-"""Chooses by position which snapshots to delete; a pure function. Times only give the days."""
+"""Chooses by position which snapshots to delete; a pure function.
+
+Times are the snapshots' own, from the leader's clock. They only give hours, days and months, and
+how long before the newest position a snapshot was made.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +11,20 @@ from dataclasses import dataclass
 
 from replicator_kuma.adapters.repository import Position, Snapshot
 
-_DAY, _MONTH = len("2031-01-31"), len("2031-01")
+_HOUR, _DAY, _MONTH = len("2031-01-31T23"), len("2031-01-31"), len("2031-01")
 
 
 @dataclass(frozen=True)
 class Keep:
-    """How many positions stay: the last ones, then one a day, then one a month.
+    """How many positions stay: the last ones; then one an hour, one a day, one a month.
 
-    ``last`` is at least 1; None keeps all.
+    ``last`` is at least 1; None keeps all. Of the last ``hours`` hours before the newest position
+    all stay too.
     """
 
     last: int | None = 50
+    hours: int = 24
+    hourly: int = 168
     daily: int = 30
     monthly: int = 12
 
@@ -37,8 +44,8 @@ class Care:
 def superfluous(snapshots: Sequence[Snapshot], keep: Keep, below: Position) -> list[Snapshot]:
     """The snapshots of one fleet that may be deleted, all below ``below``, by position.
 
-    Only days and months with snapshots count, newest positions first. The highest position of
-    each is kept. The newest position is always kept. If the newest epoch has two writers, all
+    Only hours, days and months with snapshots count, newest positions first. The highest position
+    of each is kept. The newest position is always kept. If the newest epoch has two writers, all
     are kept: they show replicas that something is wrong.
     """
     if keep.last is None or not snapshots:
@@ -50,6 +57,9 @@ def superfluous(snapshots: Sequence[Snapshot], keep: Keep, below: Position) -> l
         return []
     positions = list(dict.fromkeys(s.position for s in ordered))
     kept = set(positions[: max(1, keep.last)])
+    since = ordered[0].moment - keep.hours * 3600
+    kept |= {s.position for s in ordered if keep.hours and s.moment >= since}
+    kept |= _newest_of_each(ordered, _HOUR, keep.hourly)
     kept |= _newest_of_each(ordered, _DAY, keep.daily)
     kept |= _newest_of_each(ordered, _MONTH, keep.monthly)
     going = [s for s in ordered if s.position not in kept and s.position < min(below, newest)]
@@ -57,7 +67,7 @@ def superfluous(snapshots: Sequence[Snapshot], keep: Keep, below: Position) -> l
 
 
 def _newest_of_each(ordered: Sequence[Snapshot], length: int, count: int) -> set[Position]:
-    """The highest position of each of the newest ``count`` days or months with snapshots."""
+    """The highest position of each of the newest ``count`` hours, days or months that have one."""
     found: dict[str, Position] = {}
     for snapshot in ordered:
         found.setdefault(snapshot.time[:length], snapshot.position)

@@ -6,7 +6,7 @@ import contextlib
 import time
 from dataclasses import replace
 
-from replicator_kuma.adapters.notify import Kind
+from replicator_kuma.adapters.notify import Change, Kind
 from replicator_kuma.adapters.repository import Snapshot
 from replicator_kuma.base.errors import (
     DatabaseMigrating,
@@ -162,7 +162,8 @@ def _carry_out(instance: Instance, snapshot: Snapshot, planned: prepare.Planned)
         f"{WENT_ON if live else ''}"
     )
     sentence = "; ".join((sentence, *planned.came.brief))
-    instance.notifier.send(Kind.APPLIES, "restore", sentence)
+    change = Change(str(snapshot.position), summary)
+    instance.notifier.send(Kind.APPLIES, "restore", sentence, change=change)
     odd = (*map(str, planned.observation.dangling), *planned.came.notes)
     result = CycleResult(Outcome.APPLIED, sentence, snapshot.position, snapshot.label.digest)
     return replace(result, changes=summary, warnings=odd, live=live)

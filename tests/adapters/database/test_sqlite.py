@@ -19,7 +19,7 @@ from replicator_kuma.adapters.database.sqlite import store as module
 from replicator_kuma.adapters.database.sqlite.store import SqliteStore
 from replicator_kuma.adapters.database.sqlite.writer import SqliteHistory
 from replicator_kuma.base.errors import DatabaseError, DatabaseLocked, DatabaseMissing
-from replicator_kuma.dump.catalog import HISTORY
+from replicator_kuma.dump.catalog import HISTORY, TABLES
 from replicator_kuma.dump.select import select
 from tests.support.databases import build, edit, query
 from tests.support.dumps import digest_of
@@ -462,3 +462,24 @@ def test_what_stands_in_the_way_of_the_wal_is_not_a_missing_database(database: P
         pass
     assert not isinstance(caught.value, DatabaseMissing)
     assert "DATA_DIR" not in caught.value.hint
+
+
+def test_a_trial_gets_the_rows_that_a_change_can_touch(
+    store: SqliteStore, database: Path, tmp_path: Path
+) -> None:
+    """What is written and what that refers to; all that a trigger may read, and for deletions."""
+
+    def copied(name: str, *written: str) -> set[str]:
+        folder = tmp_path / name
+        with store.rehearsal(folder, written or None) as writer:
+            assert writer is not None
+            return {table for table in ours if writer.count(table)}
+
+    ours = {name for name in TABLES if query(database, f'SELECT 1 FROM "{name}"')}
+    referred = {"user", "proxy", "docker_host", "remote_browser"} & ours
+    assert len(referred) > 1
+    assert copied("monitors", "monitor") == {"monitor", *referred}
+    assert copied("links", "monitor_tag") == {"monitor_tag", "tag", "monitor", *referred}
+    assert copied("deletions") == ours
+    edit(database, "CREATE TRIGGER acts AFTER UPDATE ON monitor BEGIN SELECT 1; END")
+    assert copied("trigger", "monitor") == ours

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import socket
 import threading
 import time
@@ -16,12 +17,13 @@ from typing import Any
 
 import pytest
 
-from replicator_kuma.adapters.notify import Kind, Notifier, NullNotifier, Request, Service
+from replicator_kuma.adapters.notify import Change, Kind, Notifier, NullNotifier, Request, Service
 from replicator_kuma.adapters.notify.delivery import Delivery
 from replicator_kuma.adapters.notify.ntfy import Ntfy
 from replicator_kuma.base.text import cut
 from replicator_kuma.config.build import build_notifier
 from replicator_kuma.config.settings import Settings
+from replicator_kuma.dump.plan import Counts, Summary
 from tests.adapters.notify.server import TOPIC, Server
 from tests.support.kuma_server import free_port
 from tests.support.waiting import wait_until
@@ -231,6 +233,43 @@ def test_no_answer_in_time_is_a_failure(caplog: pytest.LogCaptureFixture) -> Non
         told.send(Kind.FAILURES, "a", "b")
         told.close(10)
     assert "no answer within 0.1 s" in caplog.text
+
+
+def changed(told: Delivery, position: str, summary: Summary | None) -> None:
+    change = Change(position, summary)
+    told.send(Kind.APPLIES, "restore", f"applied {position}", change=change)
+
+
+def test_changes_that_come_fast_are_one_message(server: Server) -> None:
+    """The first is told at once, the others together when their time has come; failures at once."""
+    told = delivery(server.address, changes_every=1.5)
+    changed(told, "1.6", Summary())
+    changed(told, "1.7", Summary({"monitor": Counts(added=2)}))
+    changed(told, "1.8", Summary({"monitor": Counts(changed=1), "tag": Counts(deleted=1)}, files=1))
+    changed(told, "1.9", Summary({"monitor": Counts(added=1)}))
+    told.send(Kind.FAILURES, "restore fails", "no answer", urgent=True)
+    wait_until(lambda: len(server.posts) == 3, "the sum is told without a further change")
+    first, failure, both = (post.body["message"] for post in server.posts)
+    assert (first, failure) == ("applied 1.6", "no answer")
+    assert re.fullmatch(
+        r"3 changes since \S+Z: 3 monitors added, 1 changed; 1 tag deleted; 1 file; now at 1\.9",
+        both,
+    )
+    told.close()
+    assert len(server.posts) == 3
+
+
+def test_changes_that_wait_are_told_at_the_end_and_once(server: Server) -> None:
+    told = delivery(server.address, changes_every=3600)
+    for position in ("1.1", "1.2", "1.3"):
+        changed(told, position, None)
+    told.send(Kind.PUBLISHES, "backup", "published 1.1", change=Change("1.1"))
+    told.send(Kind.PUBLISHES, "backup", "published 1.2", change=Change("1.2"))
+    told.close()
+    told.close()
+    first, second, both, last = (post.body["message"] for post in server.posts)
+    assert (first, second, last) == ("applied 1.1", "published 1.1", "published 1.2")
+    assert re.fullmatch(r"2 changes since \S+Z; now at 1\.3", both)
 
 
 def test_a_full_queue_loses_its_oldest(server: Server) -> None:

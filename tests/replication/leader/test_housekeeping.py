@@ -24,7 +24,7 @@ from tests.support.folder_repository import FolderRepository
 from tests.support.instances import sent_by
 from tests.support.states import edit_state
 
-FEW = Care(Keep(2, 0, 0), 3)
+FEW = Care(Keep(2, 0, 0, 0, 0), 3)
 
 
 def tidy(instance: Instance, care: Care = FEW, done: Done | None = None) -> str:

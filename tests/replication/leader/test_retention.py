@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from datetime import date
 
 import pytest
 from hypothesis import given
@@ -25,12 +26,13 @@ def made(epoch: int, sequence: int, day: str, writer: str = "w") -> Snapshot:
     return Snapshot(f"{epoch:032x}{sequence:032x}", label, f"{day}T10:00:00.5+01:00")
 
 
-days = st.dates().map(str)
+days = st.dates(date(2000, 1, 1)).map(str)
 fleets = st.builds(
     lambda items: [made(e, s, day, f"w{e}") for (e, s), day in items.items()],
     st.dictionaries(st.tuples(st.integers(1, 3), st.integers(1, 40)), days, max_size=40),
 )
-keeps = st.builds(Keep, st.integers(1, 6), st.integers(0, 5), st.integers(0, 4))
+few = st.integers(0, 5)
+keeps = st.builds(Keep, st.integers(1, 6), st.integers(0, 50), few, few, few)
 
 
 def gone(snapshots: list[Snapshot], keep: Keep, below: Position = ABOVE) -> set[Position]:
@@ -55,11 +57,10 @@ def test_what_stays_stays_the_next_time(snapshots: list[Snapshot], keep: Keep) -
     assert gone(left, keep) == set()
 
 
-@given(fleets, keeps, st.integers(0, 3), st.integers(0, 3), st.integers(0, 3))
-def test_who_keeps_more_loses_no_more(
-    snapshots: list[Snapshot], keep: Keep, last: int, daily: int, monthly: int
-) -> None:
-    more = Keep((keep.last or 1) + last, keep.daily + daily, keep.monthly + monthly)
+@given(fleets, keeps, keeps)
+def test_who_keeps_more_loses_no_more(snapshots: list[Snapshot], keep: Keep, plus: Keep) -> None:
+    both = (dataclasses.astuple(each) for each in (keep, plus))
+    more = Keep(*map(sum, zip(*both, strict=True)))
     assert gone(snapshots, more) <= gone(snapshots, keep)
 
 
@@ -86,11 +87,11 @@ def test_one_a_day_and_one_a_month_stay_by_their_highest_position() -> None:
         made(1, 6, "2031-03-09"),
         made(1, 7, "2031-03-10"),
     ]
-    assert gone(snapshots, Keep(1, 0, 0)) == {Position(1, n) for n in range(1, 7)}
+    assert gone(snapshots, Keep(1, 0, 0, 0, 0)) == {Position(1, n) for n in range(1, 7)}
     # days: 03-10 (7), 03-09 (6), 02-02 (5); months: 03 (7), 02 (5), 01 (2)
-    assert gone(snapshots, Keep(1, 3, 0)) == {Position(1, n) for n in (1, 2, 3, 4)}
-    assert gone(snapshots, Keep(1, 0, 3)) == {Position(1, n) for n in (1, 3, 4, 6)}
-    assert gone(snapshots, Keep(1, 3, 3)) == {Position(1, n) for n in (1, 3, 4)}
+    assert gone(snapshots, Keep(1, 0, 0, 3, 0)) == {Position(1, n) for n in (1, 2, 3, 4)}
+    assert gone(snapshots, Keep(1, 0, 0, 0, 3)) == {Position(1, n) for n in (1, 3, 4, 6)}
+    assert gone(snapshots, Keep(1, 0, 0, 3, 3)) == {Position(1, n) for n in (1, 3, 4)}
 
 
 def test_the_defaults_keep_fifty_and_a_month_of_days_and_a_year_of_months() -> None:
@@ -100,25 +101,27 @@ def test_the_defaults_keep_fifty_and_a_month_of_days_and_a_year_of_months() -> N
         for day in range(1, 29)
     ]
     left = len(snapshots) - len(gone(snapshots, Keep()))
+    assert left == 168 + 6  # an hour of each day: days and some months are among them
+    left = len(snapshots) - len(gone(snapshots, Keep(hourly=0)))
     assert left == 50 + 10  # the days are among the fifty, and so are two of the months
 
 
 def test_a_day_from_a_wrong_clock_counts_by_its_position() -> None:
     snapshots = [made(1, 1, "2099-01-01"), made(1, 2, "2031-01-01"), made(1, 3, "2031-01-02")]
-    assert gone(snapshots, Keep(1, 2, 0)) == {Position(1, 1)}
+    assert gone(snapshots, Keep(1, 0, 0, 2, 0)) == {Position(1, 1)}
 
 
 def test_nothing_goes_while_the_newest_epoch_has_two_writers() -> None:
     snapshots = [made(1, n, "2031-01-01") for n in range(1, 9)]
-    assert gone(snapshots, Keep(1, 0, 0))
+    assert gone(snapshots, Keep(1, 0, 0, 0, 0))
     snapshots[5] = made(1, 6, "2031-01-01", "another")
-    assert gone(snapshots, Keep(1, 0, 0)) == set()
+    assert gone(snapshots, Keep(1, 0, 0, 0, 0)) == set()
     snapshots.append(made(2, 1, "2031-01-01"))
-    assert gone(snapshots, Keep(1, 0, 0)) == {Position(1, n) for n in range(1, 9)}
+    assert gone(snapshots, Keep(1, 0, 0, 0, 0)) == {Position(1, n) for n in range(1, 9)}
 
 
 def test_off_keeps_all() -> None:
-    assert gone([made(1, n, "2031-01-01") for n in range(1, 99)], Keep(None, 0, 0)) == set()
+    assert gone([made(1, n, "2031-01-01") for n in range(1, 99)], Keep(None, 0, 0, 0, 0)) == set()
 
 
 def noted(snapshot: Snapshot, **more: object) -> State:
@@ -128,7 +131,7 @@ def noted(snapshot: Snapshot, **more: object) -> State:
 
 def test_only_the_leader_that_noted_the_newest_removes_anything() -> None:
     snapshots = Listing(made(1, n, "2031-01-01") for n in range(1, 6))
-    few = Keep(2, 0, 0)
+    few = Keep(2, 0, 0, 0, 0)
     found, why = going("leader", noted(snapshots[-1]), {"one": snapshots}, few)
     assert ([s.position.sequence for s in found["one"]], why) == ([1, 2, 3], "")
     with pytest.raises(Fenced):
@@ -146,7 +149,7 @@ def test_only_the_leader_that_noted_the_newest_removes_anything() -> None:
 def test_what_lies_in_part_above_the_noted_position_is_not_touched() -> None:
     snapshots = Listing(made(1, n, "2031-01-01") for n in range(1, 6))
     state = noted(snapshots[3], burned=snapshots[4].position)
-    found, why = going("leader", state, {"one": snapshots}, Keep(1, 0, 0))
+    found, why = going("leader", state, {"one": snapshots}, Keep(1, 0, 0, 0, 0))
     assert found == {"one": []}
     assert why
 
@@ -154,6 +157,6 @@ def test_what_lies_in_part_above_the_noted_position_is_not_touched() -> None:
 def test_of_two_repositories_each_keeps_its_own_newest() -> None:
     snapshots = Listing(made(1, n, "2031-01-01") for n in range(1, 9))
     listed = {"one": snapshots, "two": Listing(snapshots[:3])}
-    found, _why = going("leader", noted(snapshots[-1]), listed, Keep(2, 0, 0))
+    found, _why = going("leader", noted(snapshots[-1]), listed, Keep(2, 0, 0, 0, 0))
     assert [s.position.sequence for s in found["one"]] == [1, 2, 3, 4, 5, 6]
     assert [s.position.sequence for s in found["two"]] == [1, 2]

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 from replicator_kuma.adapters.database.migrations import read_migrations
 from replicator_kuma.adapters.database.reader import SqlReader
-from replicator_kuma.adapters.database.sql import double_quoted
+from replicator_kuma.adapters.database.sql import SelectSql, double_quoted
+from replicator_kuma.adapters.database.sqlite import lines
 from replicator_kuma.base.errors import (
     DatabaseCorrupt,
     DatabaseError,
     DatabaseLocked,
 )
 from replicator_kuma.dump.catalog import LOCAL, SETTINGS, TABLES
+from replicator_kuma.dump.format import Lines
 from replicator_kuma.dump.schema import Column, Schema, TableSchema
 from replicator_kuma.dump.select import Select
+
+T = TypeVar("T")
 
 _NOT_OURS = (
     "Look at the rights of kuma.db, of its -wal and -shm and of their folder, and whether they are "
@@ -68,6 +73,11 @@ def _translate(error: sqlite3.DatabaseError) -> DatabaseError:
     return DatabaseError(f"Kuma's database: {error}")
 
 
+def _explained(made: Iterator[T]) -> Iterator[T]:
+    with explained():
+        yield from made
+
+
 class SqliteReader(SqlReader):
     """Reads through one connection that is inside a transaction."""
 
@@ -110,6 +120,30 @@ class SqliteReader(SqlReader):
                 for number, row in enumerate(cursor.execute(sql, wanted or ())):
                     if number >= done:
                         yield row
+
+    def lines(self, select: Select, *, faultless: bool) -> Iterator[Lines] | None:
+        with explained():
+            if not self._lines_as_python or (
+                faultless and not lines.faultless(self._connection, select)
+            ):
+                return None
+            whole, sql = select.table in self._whole, self._sql(select)
+            made = lines.made_lines(self._connection, sql, whole=whole, row=self._row(sql, whole))
+        return None if made is None else _explained(made)
+
+    def _row(self, sql: SelectSql, whole: bool) -> Callable[[int], tuple[Any, ...]]:
+        statement = sql.rows("t._rowid_ = ?", whole=whole)
+
+        def row(rowid: int) -> tuple[Any, ...]:
+            with self._raw_text():
+                found: tuple[Any, ...] = self._connection.execute(statement, (rowid,)).fetchone()
+                return found
+
+        return row
+
+    @functools.cached_property
+    def _lines_as_python(self) -> bool:
+        return lines.as_python(self._connection)
 
     @contextlib.contextmanager
     def _raw_text(self) -> Iterator[None]:

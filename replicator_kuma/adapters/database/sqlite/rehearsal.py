@@ -32,7 +32,9 @@ class _RowsAtFault(Exception):
 
 
 @contextlib.contextmanager
-def rehearsal(live: Path, settings: frozenset[str], folder: Path) -> Iterator[SqliteWriter | None]:
+def rehearsal(
+    live: Path, settings: frozenset[str], folder: Path, written: Collection[str] | None
+) -> Iterator[SqliteWriter | None]:
     """See `Store.rehearsal`; ``live`` is the database file."""
     folder.mkdir(mode=0o700)
     try:
@@ -43,7 +45,7 @@ def rehearsal(live: Path, settings: frozenset[str], folder: Path) -> Iterator[Sq
         with contextlib.closing(opened) as connection:
             try:
                 with explained():
-                    _fill(connection, live)
+                    _fill(connection, live, written)
                     connection.execute("BEGIN")
                 writer = SqliteWriter(connection, settings, str)
             except _RowsAtFault as error:
@@ -54,7 +56,7 @@ def rehearsal(live: Path, settings: frozenset[str], folder: Path) -> Iterator[Sq
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _fill(connection: sqlite3.Connection, live: Path) -> None:
+def _fill(connection: sqlite3.Connection, live: Path, written: Collection[str] | None) -> None:
     """Copy tables with their rows first; then triggers, views and indexes, which act on rows."""
     for pragma in ("synchronous = OFF", "foreign_keys = OFF"):
         connection.execute(f"PRAGMA {pragma}")
@@ -68,16 +70,30 @@ def _fill(connection: sqlite3.Connection, live: Path) -> None:
         "'sqlite\\_%' ESCAPE '\\' ORDER BY type <> 'table', type <> 'index', type <> 'view', rowid"
     ).fetchall()
     acts = any(kind == "trigger" for kind, _name, _sql in found)
+    ours = TABLES if acts or written is None else _with_parents(connection, written)
     for kind, name, sql in found:
         # an unknown table may need a module that SQLite lacks; a trigger that needs it will fail
         known = name in TABLES or kind == "trigger"
         with contextlib.nullcontext() if known else contextlib.suppress(sqlite3.Error):
             connection.execute(sql)
-            if kind == "table" and (name in TABLES or (acts and name not in LOCAL)):
+            if kind == "table" and (name in ours or (acts and name not in {*TABLES, *LOCAL})):
                 _copy_rows(connection, name, whole=name in TABLES)
     connection.execute("COMMIT")
     connection.execute("DETACH live")
     connection.execute("PRAGMA ignore_check_constraints = OFF")
+
+
+def _with_parents(connection: sqlite3.Connection, tables: Collection[str]) -> set[str]:
+    """These tables, and all that their rows refer to, by the catalog and by what is declared."""
+    found, waiting = set[str](), [*tables]
+    while waiting:
+        table = waiting.pop()
+        if table not in found:
+            found.add(table)
+            waiting += (reference.table for reference in TABLES[table].references)
+            declared = connection.execute(f"PRAGMA live.foreign_key_list({double_quoted(table)})")
+            waiting += (parent for _id, _seq, parent, *_rest in declared if parent in TABLES)
+    return found
 
 
 def _copy_rows(connection: sqlite3.Connection, name: str, *, whole: bool) -> None:

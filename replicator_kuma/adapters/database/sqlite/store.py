@@ -299,10 +299,12 @@ class SqliteStore:
         with self.read() as reader:
             return obstacles(reader, tables)
 
-    def rehearsal(self, folder: Path) -> contextlib.AbstractContextManager[SqliteWriter | None]:
+    def rehearsal(
+        self, folder: Path, written: Collection[str] | None = None
+    ) -> contextlib.AbstractContextManager[SqliteWriter | None]:
         from replicator_kuma.adapters.database.sqlite.rehearsal import rehearsal
 
-        return rehearsal(self.path, self._settings, folder)
+        return rehearsal(self.path, self._settings, folder, written)
 
     @contextlib.contextmanager
     def scratch(self, data_dir: Path) -> Iterator[SqliteStore]:
