@@ -20,7 +20,6 @@ from pathlib import Path
 from scripts.bench_measures import Figures
 from scripts.soak_server import make_server
 from tests.adapters.repository.places import S3_KEY, S3_SECRET
-from tests.support import weak_repository
 from tests.support.live_fleet import all_begun, end
 from tests.support.ntfy import Topic
 from tests.support.picture import Target
@@ -68,21 +67,21 @@ class Pair:
         if push:
             topic = self._stack.enter_context(closing(Topic()))
             common["REPLICATOR_SIGNAL_URL"] = topic.topic_url
+        self._often = 20 if push else 600
         if url:
             keys = {"AWS_ACCESS_KEY_ID": S3_KEY, "AWS_SECRET_ACCESS_KEY": S3_SECRET}
             common |= {"RESTIC_REPOSITORY": url, **keys}
-        else:
-            weak_repository.make(folder / "repository")
         for side in (self.leader, self.replica):
             side.environment |= common
             self._stack.callback(end, side)
 
     def __enter__(self) -> Pair:
         try:
+            self.leader.command("init")
             self.leader.set_up()
             with closing(self.leader.page()) as page:
                 for number in range(1, self._monitors + 1):
-                    page.add_monitor(f"m{number}", self._url(number, 0), interval=20)
+                    page.add_monitor(f"m{number}", self._url(number, 0), interval=self._often)
                 self.replica.run()
                 self.replica.wait_ready()
                 wait_until(lambda: self._holds(self._monitors), "all monitors arrive", LONGEST)
@@ -162,7 +161,7 @@ def lag(folder: Path, monitors: int, edits: int) -> Figures:
     server = make_server("s3", folder / "pushed")
     server.start()
     try:
-        with Pair(folder / "stored", monitors, push=True, poll="1h", url=server.url) as pair:
+        with Pair(folder / "stored", monitors, push=True, poll="1h", url=f"{server.url}-2") as pair:
             figures |= _told("S3", [*pair.edits(edits)])
     finally:
         server.stop()
