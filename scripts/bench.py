@@ -84,7 +84,7 @@ LINES = (
     Line("  of it restic", "change", "publish restic"),
     Line("one changed row: apply", "change", "apply"),
     Line("  of it restic", "change", "apply restic"),
-    Line("  without restic", "change", "apply alone"),
+    Line("  without restic", "change", "apply ours"),
     Line("write lock of a live apply: one row", LOCK, "row"),
     Line("  CPU of this process", LOCK, "row CPU"),
     Line("  a bare transaction", LOCK, "row control"),

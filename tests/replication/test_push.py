@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from replicator_kuma.adapters.notify import Kind
+from replicator_kuma.adapters.notify import Change, Kind
 from replicator_kuma.adapters.repository import Position
 from replicator_kuma.base.errors import Fenced
 from replicator_kuma.replication.instance import Hint, Instance, Outcome
@@ -77,8 +77,16 @@ def test_replicas_are_told_before_the_leader_lists_again(
     """restic 0.14 does not tell the new snapshot's id; there the listing has to."""
 
     class Signal(RecordingNotifier):
-        def send(self, kind: Kind, title: str, message: str, *, urgent: bool = False) -> None:
-            super().send(kind, title, message, urgent=urgent)
+        def send(
+            self,
+            kind: Kind,
+            title: str,
+            message: str,
+            *,
+            urgent: bool = False,
+            change: Change | None = None,
+        ) -> None:
+            super().send(kind, title, message, urgent=urgent, change=change)
             repository.calls.append("hint")
 
     leader.signal = Signal()
