@@ -78,7 +78,7 @@ def _write(instance: Instance, planned: Planned) -> None:
     again right before it, and in it only tables that may have been written since. If the
     database's fingerprint proves that nobody has written, no row is read again.
     """
-    opened, few = False, planned.plan.size <= READ_BACK_ROWS
+    begun, few = False, planned.plan.size <= READ_BACK_ROWS
     todo = planned.plan.hold() if few else planned.plan
     rows, known = planned.live.manifest, planned.observation.fingerprint
     dangling = {found.table for found in planned.observation.dangling}
@@ -100,7 +100,6 @@ def _write(instance: Instance, planned: Planned) -> None:
     try:
         effect("opening the transaction")
         with instance.store.write(look, monitors(todo) if few else None) as writer:
-            opened = True
             again = set(rows.tables).difference(writer.unchanged)
             if again and known and writer.fingerprint() == known:
                 again.clear()
@@ -109,10 +108,11 @@ def _write(instance: Instance, planned: Planned) -> None:
                     writer.sweep(select(writer.schema, name))
             if not _same(rows, writer, again) or (few and not _holds_old(writer, todo)):
                 raise _Changed
+            begun = True
             execute(writer, todo, back=pending.rollback)
             verify(writer, todo, planned.wanted.manifest)
     except Exception:
-        if not opened:  # a server that does not answer now would leave it in doubt
+        if not begun:  # a server that does not answer now would leave it in doubt
             with contextlib.suppress(StateError):  # the first error is the one to tell
                 instance.state.change(transitions.pending_is, pending)
         raise
