@@ -421,8 +421,11 @@ class _Work(Future[Any]):
         if work is not None:
             try:
                 self.set_result(work())
-            except Exception as error:  # a death ends the process, and this thread with it
+            except Exception as error:
                 self.set_exception(error)
+            except BaseException as death:  # it ends the process, and this thread with it
+                self.set_exception(death)
+                raise
 
     def result(self, timeout: float | None = None) -> Any:
         self._do()
