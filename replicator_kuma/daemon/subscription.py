@@ -88,6 +88,8 @@ class Subscription:
         except Exception as error:  # such as no thread left: it is tried again
             logger.debug("the stream of hints", exc_info=True)
             why = type(error).__name__
+        if self._ending.is_set():
+            return 0.0  # its end is no news: the server may be gone with us
         if self._clock() - began >= STEADY:
             self._attempts = 1
         self._down(why)

@@ -114,6 +114,18 @@ def test_a_server_that_ends_each_stream_at_once(caplog: pytest.LogCaptureFixture
     assert len(caplog.messages) <= 2 * 24
 
 
+def test_who_was_asked_to_end_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    def ends(_topic: Ntfy, _since: str) -> Iterator[Event]:
+        yield from ()
+        subscribed.stop()
+        raise Ended("the server ended the stream")
+
+    subscribed = Subscription(WHERE, lambda _text: None, ends)
+    for _ in range(5):
+        assert subscribed.once() == 0.0
+    assert caplog.messages == []
+
+
 def test_a_first_stream_that_comes_late_asks_for_all_since_the_start() -> None:
     scripted = Scripted(Clock(), lambda now: None if now < 500 else 1.0)
     scripted.run(600)
