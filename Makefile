@@ -58,7 +58,7 @@ bench: tools ## measure dump, apply and idle checks at five sizes
 demo: tools ## run a real leader and a real replica and show an edit arrive
 	$(PY) -m scripts.demo $(DEMO_ARGS)
 
-containers-test: tools ## build the image, run both compose files against one repository
+containers-test: tools ## build the image, run all compose files and the try-out
 	scripts/containers-test
 
 fuzz: venv ## fuzz what reads a snapshot, FUZZ_SECONDS (10) a target; FUZZ_TARGETS for some only

@@ -20,8 +20,10 @@ from replicator_kuma.adapters.database.mariadb.values import MariadbRepresentati
 from replicator_kuma.adapters.database.sqlite.store import SqliteStore
 from replicator_kuma.adapters.kuma.readiness import Readiness
 from replicator_kuma.adapters.kuma.readiness import classify as classify_answer
+from replicator_kuma.adapters.notify import CycleEnd, Message, where
 from replicator_kuma.adapters.notify.ntfy import Ntfy
 from replicator_kuma.adapters.notify.stream import event_of, lines
+from replicator_kuma.adapters.notify.targets import read as read_targets
 from replicator_kuma.adapters.repository import Label, Limits, Position
 from replicator_kuma.adapters.repository.restic.arguments import Version
 from replicator_kuma.adapters.repository.restic.client import ResticRepository
@@ -267,12 +269,22 @@ def db_config(world: World, data: bytes) -> None:
 
 
 def messages(_world: World, data: bytes) -> None:
-    """NTFY_URL, and any text on its way to a message, a log and JSON."""
+    """NTFY_URL and REPLICATOR_NOTIFY, and any text on its way to a message, a log and JSON."""
     text = data.decode("utf-8", "surrogateescape")
     with contextlib.suppress(SettingsError):
         assert Ntfy.at(text).host
-    sent = json.loads(Ntfy("https://h/", "h", "topic").request(text, text).body)
+    sent = json.loads(Ntfy("https://h/", "h", "topic").request(Message(text, text)).body)
     assert len(sent["message"].encode()) <= 4000
+    told = read_targets(text)
+    for service in told.services:
+        assert service.request(Message(text, text)) is not None
+    for ping in told.pings:
+        ping.ended(CycleEnd(True, text))
+    for made in (*told.services, *told.pings):
+        harmless(where(made))
+        made.trial()
+    for problem in told.problems:
+        harmless(problem)
     harmless(plain(text) or "empty")
     assert json.loads(plain_json(text)) == text
 

@@ -130,6 +130,8 @@ LINES = (
     Line("a leader at rest, of a core", RUN, "leader", "%"),
     Line("  control: nobody beats", RUN, "control", "%"),
     Line("a replica at rest, of a core", RUN, "replica", "%"),
+    Line("a leader with the page and 5 peers, of a core", RUN, "with the page and peers", "%"),
+    Line("  its resident memory", RUN, "with the page and peers MB", "MB"),
     Line("resident memory of a leader", RUN, "leader MB", "MB"),
     Line("resident memory of a replica", RUN, "replica MB", "MB"),
 )

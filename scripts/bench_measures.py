@@ -70,6 +70,16 @@ class TimedRepository:
         with self._timed():
             self.inner.fetch(snapshot, into, accept, limits, unwanted)
 
+    def read(
+        self,
+        snapshot: Snapshot,
+        name: str,
+        limit: int,
+        unwanted: Callable[[], bool] = never,
+    ) -> bytes:
+        with self._timed():
+            return self.inner.read(snapshot, name, limit, unwanted)
+
     @contextlib.contextmanager
     def _timed(self) -> Iterator[None]:
         began = time.perf_counter()

@@ -11,7 +11,7 @@ import os
 import sqlite3
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing import Process
@@ -19,10 +19,12 @@ from pathlib import Path
 
 from scripts.bench_measures import Figures
 from tests.support import databases, weak_repository
+from tests.support.kuma_server import free_port
 from tests.support.supervised import Side
 from tests.support.tools import restic_018
 from tests.support.waiting import wait_until
 
+PEERS = 5
 BEATS = 50
 """a second: 1,000 monitors at 20 s; with statistics some 490 frames of the log"""
 _TICK = os.sysconf("SC_CLK_TCK")
@@ -31,14 +33,15 @@ _STATISTICS = (("stat_minutely", 60), ("stat_hourly", 3_600), ("stat_daily", 86_
 
 def measure(folder: Path, monitors: int, seconds: int) -> Figures:
     figures: Figures = {}
-    for name, place, mode, beats in (
-        ("leader", "fleet", "BACKUP", BEATS),
-        ("replica", "fleet", "RESTORE", BEATS),
-        ("control", "other", "BACKUP", 0),
+    for name, place, mode, beats, peers in (
+        ("leader", "fleet", "BACKUP", BEATS, 0),
+        ("replica", "fleet", "RESTORE", BEATS, 0),
+        ("with the page and peers", "seen", "BACKUP", BEATS, PEERS),
+        ("control", "other", "BACKUP", 0, 0),
     ):
-        side = _side(folder / place, name, mode)
+        side = _side(folder / place, name.replace(" ", "-"), mode)
         databases.build(side.database, monitors=monitors, heartbeats=5, wal=True)
-        with _beating(side.database, monitors, beats):
+        with _beating(side.database, monitors, beats), _seen_by(side, monitors, peers):
             try:
                 side.run()
                 wait_until(partial(_watches, side), f"the {name} is at rest", 120, 0.5)
@@ -49,6 +52,39 @@ def measure(folder: Path, monitors: int, seconds: int) -> Figures:
             finally:
                 side.stop()
     return figures
+
+
+@contextmanager
+def _seen_by(side: Side, monitors: int, peers: int) -> Iterator[None]:
+    """So many instances that exchange states with this one, for the block."""
+    others = {}
+    for number in range(1, peers + 1):
+        other = _side(side.data_dir.parent, f"peer-{number}", "RESTORE")
+        databases.build(other.database, monitors=monitors, heartbeats=5, wal=True)
+        others[other] = free_port()
+    if others:
+        here = free_port()
+        _exchanges(side, here, {other.name: port for other, port in others.items()})
+        for other, port in others.items():
+            _exchanges(other, port, {side.name: here})
+    try:
+        for other in others:
+            other.run()
+        for other in others:
+            wait_until(partial(_watches, other), f"the {other.name} is at rest", 120, 0.5)
+        yield
+    finally:
+        for other in others:
+            other.stop()
+
+
+def _exchanges(side: Side, port: int, peers: Mapping[str, int]) -> None:
+    named = (f"{name}=http://127.0.0.1:{there}" for name, there in peers.items())
+    side.environment |= {
+        "REPLICATOR_HTTP": f"127.0.0.1:{port}",
+        "REPLICATOR_HTTP_TOKEN": "what-they-all-share",
+        "REPLICATOR_PEERS": ",".join(named),
+    }
 
 
 def _side(folder: Path, name: str, mode: str) -> Side:

@@ -1,4 +1,6 @@
-"""Writes requirements/image.txt: what the image installs, each wheel by its SHA-256.
+"""Writes requirements/: what the image installs, each wheel by its SHA-256.
+
+image.txt is in each image, litestream.txt in that with LITESTREAM=on.
 
     python -m scripts.pins
 
@@ -9,6 +11,7 @@ and downloads nothing but metadata. A version must be the same everywhere; a whe
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -18,12 +21,14 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-PINS = ROOT / "requirements" / "image.txt"
+FOLDER = ROOT / "requirements"
+PINS = FOLDER / "image.txt"
+LITESTREAM = FOLDER / "litestream.txt"
 PYTHONS = ("3.11", "3.12", "3.13")
 """of Debian 12, Ubuntu 24.04 and Debian 13, on which images of Uptime Kuma stand"""
 PROCESSORS = ("x86_64", "aarch64")
 HEAD = """\
-# What the image installs, each wheel by its SHA-256; made by: make pins
+# What the image installs{where}, each wheel by its SHA-256; made by: make pins
 # Python {pythons}; amd64 and arm64.
 """
 
@@ -32,8 +37,9 @@ def needs(pyproject: Path) -> list[str]:
     """What is to be installed, dependencies of dependencies aside: build requirements included."""
     raw = tomllib.loads(pyproject.read_text())
     project = raw["project"]
-    extra = project["optional-dependencies"]["mariadb"]
-    return [*raw["build-system"]["requires"], *project["dependencies"], *extra]
+    extras = project["optional-dependencies"]
+    needed = [*raw["build-system"]["requires"], *project["dependencies"]]
+    return [*needed, *extras["mariadb"], *extras["web"], *extras["notify"]]
 
 
 def report(wanted: Iterable[str], python: str, processor: str) -> dict[str, Any]:
@@ -56,7 +62,7 @@ def pins(reports: Iterable[Mapping[str, Any]]) -> str:
     sums: dict[str, set[str]] = {}
     for each in reports:
         for item in each["install"]:
-            name = item["metadata"]["name"].lower().replace("_", "-")
+            name = re.sub(r"[-_.]+", "-", item["metadata"]["name"].lower())  # as PEP 503 has it
             version = item["metadata"]["version"]
             if versions.setdefault(name, version) != version:
                 raise ValueError(f"{name} is {versions[name]} in one place, {version} in another")
@@ -70,12 +76,22 @@ def pins(reports: Iterable[Mapping[str, Any]]) -> str:
     return "".join(lines)
 
 
+def optional(pyproject: Path) -> list[str]:
+    """What only an image with LITESTREAM=on has."""
+    extras = tomllib.loads(pyproject.read_text())["project"]["optional-dependencies"]
+    return [*extras["litestream"]]
+
+
 def main() -> None:
-    wanted = needs(ROOT / "pyproject.toml")
-    found = [report(wanted, python, processor) for python in PYTHONS for processor in PROCESSORS]
-    PINS.parent.mkdir(exist_ok=True)
-    PINS.write_text(HEAD.format(pythons=", ".join(PYTHONS)) + pins(found))
-    print(f"{PINS.relative_to(ROOT)}: {PINS.read_text().count('==')} packages")
+    project = ROOT / "pyproject.toml"
+    FOLDER.mkdir(exist_ok=True)
+    for file, wanted, where in (
+        (PINS, needs(project), ""),
+        (LITESTREAM, optional(project), " with LITESTREAM=on"),
+    ):
+        found = [report(wanted, python, one) for python in PYTHONS for one in PROCESSORS]
+        file.write_text(HEAD.format(pythons=", ".join(PYTHONS), where=where) + pins(found))
+        print(f"{file.relative_to(ROOT)}: {file.read_text().count('==')} packages")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """`make soak`: a leader and three replicas, for minutes, with edits, kills and outages.
 
 Real `replicator run` processes, a real restic, and a real server: rest-server, then S3 by rclone.
+With --push edits are noticed, replicas are told through a topic, and the intervals are long.
 At the end all rows are equal, each published snapshot is a state that the leader's rows had, in
 the order of the edits, and while nothing fails each change is one snapshot. Prints its seed and a
 summary.
@@ -16,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,11 +26,16 @@ from scripts.soak_fleet import Fleet
 from scripts.soak_server import Server, make_server
 from tests.adapters.repository.places import connect
 from tests.support.compare import damage, orphans
+from tests.support.ntfy import Topic
 from tests.support.tools import restic_018
 from tests.support.waiting import wait_until
 
 SERVERS = ("rest", "s3")
 CALM_EDITS = 4
+BURST = 5
+"""edits, one right after another"""
+ROOM = 15.0
+"""seconds without a cycle of the interval: else that may publish the half of a burst"""
 SETTLE = 240.0
 START = time.monotonic()
 
@@ -55,10 +62,12 @@ class Tally:
         return self.kills + self.kuma_kills + self.outages
 
 
-def storm(fleet: Fleet, server: Server, chance: random.Random, minutes: float) -> Tally:
+def storm(
+    fleet: Fleet, server: Server, chance: random.Random, minutes: float, topic: Topic | None
+) -> Tally:
     """Edits, kills and outages until the time is up; then the server answers again."""
     tally, end = Tally(), time.monotonic() + 60 * minutes
-    next_edit = next_kill = next_kuma_kill = next_turn = time.monotonic() + 2
+    next_edit = next_kill = next_kuma_kill = next_turn = next_drop = time.monotonic() + 2
     while (now := time.monotonic()) < end:
         if now >= next_edit:
             fleet.edit(chance)
@@ -68,6 +77,9 @@ def storm(fleet: Fleet, server: Server, chance: random.Random, minutes: float) -
             fleet.kill(chance)
             tally.kills += 1
             next_kill = now + chance.uniform(4, 15)
+        if topic is not None and now >= next_drop:
+            topic.drop()
+            next_drop = now + chance.uniform(3, 20)
         if now >= next_kuma_kill:
             tally.kuma_kills += fleet.kill_kuma(chance)
             next_kuma_kill = now + chance.uniform(0.3, 5)
@@ -115,23 +127,26 @@ def check_history(fleet: Fleet, tally: Tally, listed: list[Snapshot]) -> int:
     return repeats
 
 
-def calm(fleet: Fleet, chance: random.Random, listing: Listing) -> None:
-    """While nothing fails, each change is one snapshot, on all replicas."""
+def calm(fleet: Fleet, chance: random.Random, listing: Listing, burst: int) -> None:
+    """While nothing fails, each burst of edits is one snapshot, on all replicas."""
     for _ in range(CALM_EDITS):
         before = len(listing())
-        fleet.edit(chance)
+        if burst > 1:
+            wait_until(lambda: fleet.seconds_to_cycle() > ROOM, "no cycle is near", SETTLE)
+        for _edit in range(burst):
+            fleet.edit(chance)
         settle(fleet)
         assert len(listing()) == before + 1, "one change, one snapshot"
         wait_until(lambda: not fleet.stale(), "Kuma's memory to equal its rows", SETTLE, every=0.3)
 
 
-def soak(kind: str, seed: int, minutes: float, folder: Path) -> None:
+def soak(kind: str, seed: int, minutes: float, folder: Path, topic: Topic | None) -> None:
     """One storm at one server; raises AssertionError or TimeoutError."""
     chance = random.Random(seed)
     server = make_server(kind, folder)
     server.start()
     try:
-        fleet = Fleet(folder, server.url)
+        fleet = Fleet(folder, server.url, topic.topic_url if topic else "")
         repository = connect(restic_018(), server.url, folder)
 
         def listing() -> list[Snapshot]:
@@ -141,12 +156,12 @@ def soak(kind: str, seed: int, minutes: float, folder: Path) -> None:
             fleet.start()
             settle(fleet)
             say(f"{kind}: four replicators are up and equal; {minutes:g} minutes of storm")
-            tally = storm(fleet, server, chance, minutes)
+            tally = storm(fleet, server, chance, minutes, topic)
             seconds = settle(fleet)
             listed = listing()
             repeats = check_history(fleet, tally, listed)
             assert fleet.bad() == [], "a kill was taken for a judgement on a snapshot"
-            calm(fleet, chance, listing)
+            calm(fleet, chance, listing, BURST if topic else 1)
             live, restarts = fleet.applies()
             assert live, "no change was live"
             fleet.stop()
@@ -171,6 +186,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=float(os.environ.get("SOAK_MINUTES", 10)))
     parser.add_argument("--server", choices=SERVERS, action="append")
+    parser.add_argument("--push", action="store_true", help="hints, and long intervals")
     parser.add_argument("--keep", type=Path, help="a folder that keeps logs and data")
     options = parser.parse_args()
     seed = int(os.environ.get("REPLICATOR_TEST_SEED") or random.SystemRandom().randrange(2**32))
@@ -179,7 +195,8 @@ def main() -> int:
         for kind in options.server or SERVERS:
             folder = (options.keep or Path(made)) / kind
             folder.mkdir(parents=True)
-            soak(kind, seed, options.minutes, folder)
+            with closing(Topic()) if options.push else nullcontext() as topic:
+                soak(kind, seed, options.minutes, folder, topic)
     say("nothing lost")
     return 0
 

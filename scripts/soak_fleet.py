@@ -9,6 +9,7 @@ import random
 import signal
 import sqlite3
 import time
+from datetime import datetime
 from pathlib import Path
 
 from replicator_kuma.adapters.kuma.agent.client import Agent
@@ -28,12 +29,18 @@ from tests.support.tools import ROOT, restic_014, restic_018
 MONITORS = 40
 REPLICAS = 3
 EVERY = "2s"
+SAFETY = "60s"
+"""where edits are noticed and replicas are told: nothing waits for it but what an outage delayed"""
 
 
 class Fleet:
-    """``edit`` changes the leader's rows and remembers what they are; ``look`` watches replicas."""
+    """``edit`` changes the leader's rows and remembers what they are; ``look`` watches replicas.
 
-    def __init__(self, folder: Path, url: str) -> None:
+    ``topic``: hints go by it, and the intervals are long; else the intervals do all.
+    """
+
+    def __init__(self, folder: Path, url: str, topic: str = "") -> None:
+        self._topic = topic
         self.leader = self._side(folder, "leader", "BACKUP", url)
         self.replicas = [
             self._side(folder, f"replica-{n + 1}", "RESTORE", url) for n in range(REPLICAS)
@@ -72,8 +79,9 @@ class Fleet:
             RESTIC_PASSWORD_FILE="",
             AWS_ACCESS_KEY_ID=S3_KEY,
             AWS_SECRET_ACCESS_KEY=S3_SECRET,
-            REPLICATOR_BACKUP_INTERVAL=EVERY,
-            REPLICATOR_RESTORE_INTERVAL=EVERY,
+            REPLICATOR_BACKUP_INTERVAL=SAFETY if self._topic else EVERY,
+            REPLICATOR_RESTORE_INTERVAL=SAFETY if self._topic else EVERY,
+            REPLICATOR_SIGNAL_URL=self._topic,
             REPLICATOR_HOUSEKEEPING_SCHEDULE="off",
         )
 
@@ -130,6 +138,12 @@ class Fleet:
     def place(self, wanted: str) -> int:
         """After which edit the leader held this; raises ValueError where it never did."""
         return self._digests.index(wanted)
+
+    def seconds_to_cycle(self) -> float:
+        """Seconds until the leader's next cycle at its interval; 0 while none is planned."""
+        told = self.leader.json("status", "--offline")["supervisor"]
+        due = told and told["next_cycle"]
+        return datetime.fromisoformat(due).timestamp() - time.time() if due else 0.0
 
     # --- looks ------------------------------------------------------------------------------
 

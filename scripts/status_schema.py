@@ -1,6 +1,7 @@
-"""Prints the JSON Schema of `replicator status --json`; with --write, writes it into docs/.
+"""Prints the JSON Schema of `replicator status --json`; with --write, writes all schemas.
 
-It is made of the types in replicator_kuma/reports/document.py, and the texts there.
+Each is made of the types of its document, and the texts there: docs/status.schema.json, and what
+`/schema/NAME.json` serves, in replicator_kuma/reports/http/schema/.
 """
 
 from __future__ import annotations
@@ -19,14 +20,33 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from replicator_kuma.adapters.repository import Position
 from replicator_kuma.base.times import Moment
 from replicator_kuma.reports.document import Status
+from replicator_kuma.reports.fleet.documents import Fleet, Monitors
+from replicator_kuma.reports.http.documents import ChangeSet, Failure, ListedHere
+from replicator_kuma.reports.http.summary import Summary
+from replicator_kuma.reports.http.view import Beats
 
-PATH = Path(__file__).resolve().parents[1] / "docs" / "status.schema.json"
+ROOT = Path(__file__).resolve().parents[1]
+PATH = ROOT / "docs" / "status.schema.json"
+SERVED = ROOT / "replicator_kuma" / "reports" / "http" / "schema"
+_SERVED: dict[str, tuple[str, type]] = {
+    "monitors": ("What an instance tells its peers", Monitors),
+    "fleet": ("A fleet as one instance sees it", Fleet),
+    "summary": ("An instance and its fleet in a few values", Summary),
+    "beats": ("Heartbeats of one monitor", Beats),
+    "error": ("An answer that is none", Failure),
+}
+_LISTS: dict[str, tuple[str, type]] = {
+    "snapshots": ("The snapshots of a fleet", ListedHere),
+    "log": ("What changed from snapshot to snapshot", ChangeSet),
+}
 
+_NULL = {"type": "null"}
 _SIMPLE: dict[Any, dict[str, Any]] = {
     str: {"type": "string"},
     int: {"type": "integer"},
     float: {"type": "number"},
     bool: {"type": "boolean"},
+    types.NoneType: _NULL,
     Position: {"type": "string", "pattern": r"^[1-9]\d*\.[1-9]\d*$"},
     Moment: {"type": "string", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$"},
 }
@@ -35,8 +55,24 @@ _SIMPLE: dict[Any, dict[str, Any]] = {
 def schema() -> str:
     """The whole, as the file has it."""
     parts: dict[str, Any] = {}
-    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "An instance"}
-    return json.dumps({**head, **_part(Status, parts), "$defs": parts}, indent=2) + "\n"
+    return _whole("An instance", _part(Status, parts), parts)
+
+
+def served() -> dict[str, str]:
+    """The schemas that the API serves, by their names."""
+    found = {"status": schema()}
+    for name, (title, kind) in _SERVED.items():
+        parts: dict[str, Any] = {}
+        found[name] = _whole(title, _part(kind, parts), parts)
+    for name, (title, kind) in _LISTS.items():
+        parts = {}
+        found[name] = _whole(title, {"type": "array", "items": _of(kind, parts)}, parts)
+    return found
+
+
+def _whole(title: str, made: dict[str, Any], parts: dict[str, Any]) -> str:
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": title}
+    return json.dumps({**head, **made, "$defs": parts}, indent=2) + "\n"
 
 
 def _part(kind: type, parts: dict[str, Any]) -> dict[str, Any]:
@@ -64,10 +100,10 @@ def _of(hint: Any, parts: dict[str, Any]) -> dict[str, Any]:
             parts[hint.__name__] = _part(hint, parts)
         return {"$ref": f"#/$defs/{hint.__name__}"}
     if origin is types.UnionType:
-        made = _of(arguments[0], parts)
-        if "type" in made:
-            return {**made, "type": [made["type"], "null"]}
-        return {"anyOf": [made, {"type": "null"}]}
+        made = [_of(argument, parts) for argument in arguments]
+        if len(made) == 2 and "type" in made[0] and made[1] == _NULL:
+            return {**made[0], "type": [made[0]["type"], "null"]}
+        return {"anyOf": made}
     if origin is Literal:
         return {"enum": list(arguments)}
     if origin is tuple:
@@ -93,9 +129,12 @@ def _texts(kind: type) -> dict[str, str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", action="store_true", help=f"write {PATH.name}")
+    parser.add_argument("--write", action="store_true", help="write all of them")
     if parser.parse_args().write:
         PATH.write_text(schema())
+        SERVED.mkdir(exist_ok=True)
+        for name, text in served().items():
+            (SERVED / f"{name}.json").write_text(text)
     else:
         sys.stdout.write(schema())
     return 0

@@ -65,12 +65,15 @@ def test_a_container_has_what_kuma_was_seen_to_need(role: str) -> None:
     assert service["cap_add"] == wanted
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert not {"privileged", "pid", "ipc", "network_mode", "devices"} & service.keys()
-    assert service["ports"] == ["${KUMA_PORT:-3001}:3001"]  # instances watch one another
+    assert service["ports"] == [
+        "${KUMA_PORT:-3001}:3001",  # instances watch one another
+        "${HTTP_PORT:-127.0.0.1:8067}:8067",
+    ]
 
 
 def test_beside_the_official_image_only_folders_are_shared() -> None:
     """`make containers-test` runs it."""
-    services = read(ROOT / "docs" / "docker-compose.sidecar.yml")["services"]
+    services = read(ROOT / "deploy" / "compose" / "sidecar.yml")["services"]
     agent, kuma, replicator = (services[name] for name in ("agent", "kuma", "replicator"))
     assert kuma["image"].startswith("louislam/uptime-kuma:")
     assert kuma["depends_on"] == {"agent": {"condition": "service_completed_successfully"}}

@@ -35,7 +35,13 @@ FOUND: dict[str, list[bytes]] = {
         b'{"type":"mariadb","dbName":"k","username":"u","port":null,"socketPath":"\\u0000"}',
     ],
     "hints": [b'{"event":"message","id":"a","message":"' + b"[" * DEEP + b'"}\n', b"[" * DEEP],
-    "messages": [b"https://ntfy.example/topic?a=\xbd", b"https://\xff@x/topic", b"https://[x/y"],
+    "messages": [
+        b"https://ntfy.example/topic?a=\xbd",
+        b"https://\xff@x/topic",
+        b"https://[x/y",
+        b"gotify://h:1/f/T%00 webhook+https://u:%ff@h/x#%ff kuma+https://h/api/push/T?\xbd=%ff",
+        b"ntfys://tk_1@h/t ping+https://h/x?a=1#2 tgram://a%00b/c \x1b://[2J",
+    ],
 }
 
 tokens = st.sampled_from(

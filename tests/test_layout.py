@@ -74,13 +74,20 @@ def test_a_dump_is_pure() -> None:
         assert not {"time", "datetime", "os.environ", "subprocess", "socket"} & set(imports(path))
 
 
-def test_processes_are_started_for_restic_and_for_kuma_only() -> None:
+def test_processes_are_started_for_restic_kuma_litestream_and_to_read_pages_only() -> None:
     starters = {
-        module_of(path).split(".")[1:3][-1]
+        module_of(path).removeprefix("replicator_kuma.")
         for path in SOURCES
         if any(name.split(".")[0] == "subprocess" for name in imports(path))
     }
-    assert starters <= {"repository", "kuma"}
+    folders = ("adapters.repository.", "adapters.kuma.", "adapters.litestream.")
+    others = {name for name in starters if not name.startswith(folders)}
+    ends_only = "base.processes"
+    assert others == {"adapters.database.sqlite.pages", ends_only}
+    called = {
+        ast.unparse(n.func) for n in nodes(PACKAGE / "base/processes.py") if isinstance(n, ast.Call)
+    }
+    assert not [name for name in called if name.startswith("subprocess.")]
 
 
 def test_only_settings_read_the_environment() -> None:

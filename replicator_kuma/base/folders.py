@@ -34,6 +34,7 @@ FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PATH = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 """only to look at a file: closing such a descriptor drops no lock of SQLite"""
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_OVER = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 NONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)
 _MOST_LINKS = 40  # as the kernel's own limit
@@ -251,6 +252,23 @@ class Folder:
                 raise
             if durable:
                 os.fsync(folder.descriptor)
+
+    def write_over(self, name: str, content: bytes) -> None:
+        """Write over the first bytes of a file, without a sync. Most disks need no room for that.
+
+        A reader may meet the old bytes, the new ones, or both. Raises OSError, also where there is
+        no such file, and HardLinkRefused for one that has another name.
+        """
+        with self._parent(name) as (folder, last):
+            descriptor = os.open(last, _OVER, dir_fd=folder.descriptor)
+            try:
+                found = os.fstat(descriptor)
+                if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+                    raise HardLinkRefused(f"{folder.shown}/{last}")
+                while content:
+                    content = content[os.write(descriptor, content) :]
+            finally:
+                os.close(descriptor)
 
     def create(self, name: str) -> None:
         """Create an empty file; raises FileExistsError if the name exists, also as a link."""

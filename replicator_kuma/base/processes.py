@@ -1,4 +1,4 @@
-"""Other processes in this machine's /proc, and which of them listen at a TCP port.
+"""Other processes in this machine's /proc, which of them listen at a TCP port, and a child's end.
 
 A process of another pid namespace (another container) or machine is not visible.
 """
@@ -10,6 +10,7 @@ import itertools
 import os
 import pwd
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -184,6 +185,20 @@ def other_kuma(host: str, port: int, child: int) -> Process | None:
     if any(belongs_to(one, child) for one in found):
         return None
     return next((one for one in found if one.serves_kuma and began_before(one, ours)), None)
+
+
+def end_child(process: subprocess.Popen[bytes], grace: float) -> None:
+    """Ask a child to end by SIGTERM, kill it after ``grace`` seconds, and wait for its end.
+
+    Only the child itself is signalled. Harmless if it has ended.
+    """
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(grace)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def _addresses(host: str, port: int) -> set[str]:

@@ -21,6 +21,10 @@ from replicator_kuma.base.folders import ANCHOR, FOLDER, Folder
 from replicator_kuma.base.text import name_folder
 
 _NO_MORE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+KEPT_BYTES = 256 * 1024**2
+"""What may be kept of one kind to save time, however full the disk is."""
+_SHARE = 20
+"""More than that may be kept as one part of so many of what is free on the disk."""
 _anchors: dict[str, int] = {}
 _lock = threading.Lock()
 
@@ -56,6 +60,12 @@ def anchored(path: Path, *, make: bool = False) -> Path:
         if error.errno in _NO_MORE:  # the machine's fault (`os_errors.refusal`), not the folder's
             raise
         raise unusable(f"cannot use the state directory {path}", error) from error
+
+
+def affordable(state: Path, size: int) -> bool:
+    """Whether the state directory may keep so many bytes that only save time. Raises OSError."""
+    disk = os.statvfs(state)
+    return size <= max(KEPT_BYTES, disk.f_bavail * disk.f_frsize // _SHARE)
 
 
 def unusable(what: str, error: OSError) -> StateError:

@@ -18,6 +18,7 @@ _UNITS = (
 """Largest first: the letter, its seconds, the shown form, other forms that people type."""
 LONGEST = 366 * 86_400
 """seconds: the longest duration that may be typed"""
+_MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 _FORM = "%Y-%m-%dT%H:%M:%SZ"
 EXPECTED = 'a time like 2031-05-01T10:00:00Z, "2031-05-01 10:00", 2031-05-01 or "2h ago"'
 
@@ -53,6 +54,8 @@ def _short(duration: str) -> str:
 class Moment(float):
     """Seconds since the epoch, in a document; `when` shows it."""
 
+    __slots__ = ()  # a fleet holds tens of thousands of them
+
     @classmethod
     def of(cls, seconds: float) -> Moment | None:
         """The moment; None for 0, which means never."""
@@ -67,11 +70,13 @@ def ago(seconds: float) -> str:
 def lasting(seconds: float) -> str:
     """A duration in words, its two largest parts; below ten seconds with a tenth.
 
-    "2 h 5 min", "3 min 20 s", "1.4 s", "0 s".
+    From an hour on in whole minutes: "2 h 5 min", "3 min 20 s", "1.4 s", "0 s".
     """
     if seconds < 9.95:
         return f"{max(0, round(seconds, 1)):g} s"
     left = round(seconds)
+    if left >= 3_600:
+        left -= left % 60
     parts = []
     for _letter, unit, name, _words in _UNITS:
         number, left = divmod(left, unit)
@@ -80,11 +85,30 @@ def lasting(seconds: float) -> str:
     return " ".join(parts[:2])
 
 
+def roughly(seconds: float) -> str:
+    """The same in whole minutes, or tens of seconds: its text stays the same for a while."""
+    step = 10 if seconds < 60 else 60
+    return lasting(max(step, seconds // step * step))
+
+
 def when(moment: float | None) -> str | None:
     """Seconds since the epoch as `2031-05-01T10:00:00Z`; None for 0 and None (never)."""
     if not moment:
         return None
     return datetime.fromtimestamp(moment, UTC).strftime(_FORM)
+
+
+def when_short(moment: float, now: float) -> str:
+    """The same for who knows today's date: `10:00:00Z` of today, `26 Nov 08:18Z` of another day.
+
+    Of another year: `26 Nov 2030 08:18Z`. Days begin and end in UTC.
+    """
+    then, today = datetime.fromtimestamp(moment, UTC), datetime.fromtimestamp(now, UTC)
+    if then.date() == today.date():
+        return then.strftime("%H:%M:%SZ")
+    year = "" if then.year == today.year else f" {then.year}"
+    # not %b: that is the locale's
+    return f"{then.day} {_MONTHS[then.month - 1]}{year} {then.strftime('%H:%MZ')}"
 
 
 def shown(text: str) -> str:

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from replicator_kuma.replication.instance import Instance
 
 
+LOADING = 15.0
+"""seconds that Apprise may take to load before a command ends: it would lose the message"""
+
+
 def one_cycle(
     voice: Voice,
     overrides: Mapping[str, str],
@@ -49,7 +53,8 @@ def one_cycle(
             with opened(settings, progress, force=force) as instance:
                 role = action.role(settings.role)
                 how = replace(instance.run, restart=restart)
-                result = runner.run(instance, role, action.run, how, wait).as_dict()
+                ended = runner.run(instance, role, action.run, how, wait, own=action.own)
+                result = ended.as_dict()
     # one of a leader's two repositories may lag: each command that publishes says so again
     lagging = memory.load().lagging if action.leads or action.makes_leader else ""
     result = {**result, "warnings": _with(result["warnings"], lagging)}
@@ -135,6 +140,7 @@ def opened(
     settings: Settings, progress: Callable[[str], None], *, force: bool = False
 ) -> Iterator[Instance]:
     """The instance for a command that works in this process; sends its messages at the end."""
+    from replicator_kuma.adapters.notify.by_apprise import loaded
     from replicator_kuma.config.build import build
     from replicator_kuma.replication.instance import Run
 
@@ -143,6 +149,7 @@ def opened(
         try:
             yield instance
         finally:
+            loaded(LOADING)
             instance.say_the_rest()
 
 

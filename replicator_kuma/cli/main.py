@@ -31,7 +31,9 @@ COMMANDS = (
     "snapshots",
     "diff",
     "status",
+    "fleet",
     "doctor",
+    "notify",
     "promote",
     "undo",
     "rollback",
@@ -63,7 +65,7 @@ class _Commands(click.Group):
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="""\b
-Settings come from the environment (the README has the table); options win over it.
+Settings come from the environment (docs/settings.md has the table); options win over it.
 Shell completion, for bash (zsh and fish alike):
   eval "$(_REPLICATOR_COMPLETE=bash_source replicator)"
 """,

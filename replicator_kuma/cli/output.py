@@ -49,6 +49,16 @@ class Voice:
         if self.json:
             click.echo(plain_json(value, indent=2))
 
+    def event(self, value: Any) -> None:
+        """Print a value as one line of JSON if --json is given: of a command that goes on."""
+        if self.json:
+            click.echo(plain_json(value))
+            sys.stdout.flush()
+
+    def redraw(self) -> None:
+        """Begin again at the top of an empty terminal."""
+        click.echo("\x1b[H\x1b[J", nl=False)
+
     def warn(self, text: str) -> None:
         """Print a warning that must be seen, in cron's mail too."""
         if not self.quiet:

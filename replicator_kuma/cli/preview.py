@@ -35,8 +35,8 @@ def show_preview(
     """
     from replicator_kuma.cli.dispatch import opened
     from replicator_kuma.dump import change_words
+    from replicator_kuma.replication.change_sets import snapshot_as_dict
     from replicator_kuma.replication.replica.preview import preview as previewed
-    from replicator_kuma.reports.changes import snapshot_as_dict
     from replicator_kuma.reports.document import as_json
     from replicator_kuma.reports.status import holding
 

@@ -25,12 +25,14 @@ from replicator_kuma.adapters.kuma.readiness import (
 )
 from replicator_kuma.adapters.repository.pair import SECOND, Pair
 from replicator_kuma.base.errors import DatabaseError, KumaError, ReplicatorError, SettingsError
+from replicator_kuma.base.events import as_event
 from replicator_kuma.base.processes import other_kuma
 from replicator_kuma.base.threads import never
 from replicator_kuma.base.times import lasting
 from replicator_kuma.config.settings import Mode, Settings
 from replicator_kuma.dump.transform.overrides import Overrides
 from replicator_kuma.dump.transform.policy import Policy
+from replicator_kuma.replication.change_log import ChangeLog
 from replicator_kuma.replication.instance import Instance, Run, Way
 from replicator_kuma.replication.restart_cooldown import Cooldown
 from replicator_kuma.replication.state.file import StateFile
@@ -40,9 +42,13 @@ if TYPE_CHECKING:
     from replicator_kuma.adapters.kuma.embedded_mariadb import EmbeddedDatabase
     from replicator_kuma.adapters.kuma.supervised import SupervisedKuma
     from replicator_kuma.adapters.kuma.throwaway import ThrowAway
-    from replicator_kuma.adapters.notify import Notifier
+    from replicator_kuma.adapters.litestream.restore import Replica
+    from replicator_kuma.adapters.notify import Notifier, Pings
     from replicator_kuma.adapters.notify.ntfy import Ntfy
+    from replicator_kuma.adapters.notify.targets import Targets
     from replicator_kuma.adapters.repository.restic.maintenance import KeptRepository
+
+DATABASE = "kuma.db"
 
 logger = logging.getLogger(__name__)
 
@@ -73,9 +79,27 @@ def _with_agent(
     with contextlib.suppress(ReplicatorError):
         hung = StateFile(settings.state_dir).load().running.agent_hung
         if hung and hung == digest():
-            logger.warning("Uptime Kuma starts without the agent, in which it hung before")
+            logger.warning(
+                "Uptime Kuma starts without the agent, in which it hung before",
+                extra=as_event("kuma_without_agent"),
+            )
             return command, environment
     return with_agent(command, environment, settings.agent_socket, fast_start=settings.fast_start)
+
+
+def build_replica(settings: Settings, folder: Path) -> Replica | None:
+    """Litestream's replica of this instance; None without REPLICATOR_LITESTREAM_URL.
+
+    ``folder`` is for its files. Raises HistoryError if Litestream is not installed.
+    """
+    from replicator_kuma.adapters.litestream import program
+    from replicator_kuma.adapters.litestream.restore import Replica
+
+    above, place = settings.history, settings.history_place
+    if above is None or place is None:
+        return None
+    environment = settings.history_environment
+    return Replica(program.find(), environment, place, above, settings.data_dir / DATABASE, folder)
 
 
 def build_service(settings: Settings) -> KumaService:
@@ -230,6 +254,7 @@ def build(
         agent=None if settings.apply == "restart" else build_agent(settings),
         notifier=build_notifier(settings),
         signal=build_signal(settings),
+        pings=build_pings(settings),
         policy=policy,
         shrink_limit=settings.shrink_limit,
         find_store=lambda: build_store(settings),
@@ -242,7 +267,9 @@ def build(
         database_up=_database_up(settings, kuma),
         run=run,
         leads=settings.leads,
+        change_log=ChangeLog(settings.state_dir) if settings.http else None,
         supervised=service is not None,
+        forgetful=settings.forgetful,
     )
 
 
@@ -257,19 +284,45 @@ def build_agent(settings: Settings) -> Agent:
     return Agent(settings.agent_socket, owners)
 
 
+def targets_of(settings: Settings) -> Targets:
+    """Who gets messages and pings, by NTFY_URL, NTFY_TOKEN and REPLICATOR_NOTIFY.
+
+    Raises SettingsError.
+    """
+    from replicator_kuma.adapters.notify import targets
+    from replicator_kuma.adapters.notify.ntfy import Ntfy
+
+    first = [Ntfy.at(settings.ntfy_url, settings.ntfy_token or None)] if settings.ntfy_url else []
+    found = targets.read(settings.notify, first)
+    if found.problems:
+        raise SettingsError("; ".join(found.problems))
+    return found
+
+
 def build_notifier(settings: Settings) -> Notifier:
-    """The notifier of NTFY_URL, NTFY_TOKEN and REPLICATOR_TELL; without a URL it sends nothing.
+    """What sends each service the messages that REPLICATOR_TELL chooses; without one, nothing.
 
     Raises SettingsError.
     """
     from replicator_kuma.adapters.notify import NullNotifier
     from replicator_kuma.adapters.notify.delivery import Delivery
-    from replicator_kuma.adapters.notify.ntfy import Ntfy
+    from replicator_kuma.adapters.notify.several import SeveralNotifiers
 
-    if not settings.ntfy_url:
+    services = targets_of(settings).services
+    if not services:
         return NullNotifier()
-    service = Ntfy.at(settings.ntfy_url, settings.ntfy_token or None)
-    return Delivery(service, settings.instance, settings.tell)
+    name, tell = settings.instance, settings.tell
+    return SeveralNotifiers([Delivery(service, name, tell) for service in services])
+
+
+def build_pings(settings: Settings) -> Pings:
+    """What pings each target of pings at each cycle; without one, nobody. Raises SettingsError."""
+    from replicator_kuma.adapters.notify import NoPings
+    from replicator_kuma.adapters.notify.pinging import Pinging
+    from replicator_kuma.adapters.notify.several import SeveralPings
+
+    targets = targets_of(settings).pings
+    return SeveralPings([Pinging(target) for target in targets]) if targets else NoPings()
 
 
 def signal_topic(settings: Settings) -> Ntfy | None:
@@ -389,4 +442,7 @@ def _setup(settings: Settings, kuma: KumaService) -> str:
 def _say(state: Readiness) -> None:
     logger.debug("Uptime Kuma: %s", state.value)
     if state is Readiness.MIGRATING:
-        logger.info("Uptime Kuma migrates its database: it is not stopped before it has finished")
+        logger.info(
+            "Uptime Kuma migrates its database: it is not stopped before it has finished",
+            extra=as_event("kuma_migrates"),
+        )

@@ -45,7 +45,7 @@ _RCLONE_CHOOSES = re.compile(
 )
 """Variables that make rclone skip files or only print its work: a snapshot would be missing."""
 _SHELL = ("PWD", "OLDPWD", "SHLVL", "_")
-_OWN = ("REPLICATOR_", "RESTORE_", "NTFY_", "UPTIME_KUMA_")
+_OWN = ("REPLICATOR_", "RESTORE_", "NTFY_", "LITESTREAM_", "UPTIME_KUMA_")
 _PASSWORD_TOOLS = (
     *("CREDENTIALS_DIRECTORY", "GNUPGHOME", "GPG_", "PASSWORD_STORE_", "VAULT_", "OP_", "BWS_"),
     *("BW_", "BITWARDENCLI_", "AGE_", "SOPS_", "INFISICAL_", "DOPPLER_"),
@@ -106,6 +106,42 @@ def second_environment(values: Mapping[str, str]) -> dict[str, str]:
 def for_second(name: str) -> bool:
     """Whether a variable belongs to the second repository."""
     return name.startswith(SECOND) and name.removeprefix(SECOND).startswith(_BACKEND)
+
+
+_STORES = {
+    "file": {},
+    "sftp": {},
+    "s3": {},
+    "b2": {"B2_ACCOUNT_ID": "AWS_ACCESS_KEY_ID", "B2_ACCOUNT_KEY": "AWS_SECRET_ACCESS_KEY"},
+    "abs": {
+        "AZURE_ACCOUNT_KEY": "LITESTREAM_AZURE_ACCOUNT_KEY",
+        "AZURE_ACCOUNT_SAS": "LITESTREAM_AZURE_SAS_TOKEN",
+    },
+    "gs": {},
+}
+"""By the kind of Litestream's store: restic's names of its secrets, and Litestream's."""
+_STORE_GROUPS = {"s3": "AWS_", "abs": "AZURE_", "gs": "GOOGLE_"}
+"""By the kind of store: the variables that its client reads by itself, such as a role's token."""
+
+
+def litestream_environment(values: Mapping[str, str], kind: str) -> dict[str, str]:
+    """The environment of Litestream: what opens this kind of store, and nothing of another.
+
+    Amazon's SDK in Litestream 0.5 takes no AWS_CA_BUNDLE ("unable to add custom RootCAs") and does
+    not start with one: Go's own name for such a file does the same.
+    """
+    group = _STORE_GROUPS.get(kind)
+    found = {
+        name: _absolute(name, value)
+        for name, value in values.items()
+        if (name in _SYSTEM and name != "SSH_AUTH_SOCK")
+        or (group is not None and name.startswith(group))
+    }
+    if roots := found.pop("AWS_CA_BUNDLE", ""):
+        found["SSL_CERT_FILE"] = _absolute("SSL_CERT_FILE", roots)
+    return found | {
+        theirs: values[ours] for ours, theirs in _STORES[kind].items() if ours in values
+    }
 
 
 def _absolute(name: str, value: str) -> str:

@@ -1,4 +1,4 @@
-"""Reads the variables and the files of secrets, and collects the problems that it finds.
+"""Reads the variables, their file and the files of secrets, and collects the problems it finds.
 
 An empty variable counts as unset: compose files write ``NAME=`` for an unset one.
 """
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from replicator_kuma.base.times import parse_duration
 from replicator_kuma.base.windows import Window
+from replicator_kuma.config import earlier_versions, env_file
 from replicator_kuma.config.child_environments import (
     SECOND,
     for_second,
@@ -42,7 +43,7 @@ _SPACE = (
 _READ_BY_RESTIC = ("RESTIC_PASSWORD", "RESTIC_REPOSITORY")
 
 
-def _as_restic_reads(raw: bytes) -> str:
+def as_restic_reads(raw: bytes) -> str:
     """A file's text without its byte order mark and outer white space; raises UnicodeError.
 
     restic reads its password files the same way (internal/textfile, then strings.TrimSpace).
@@ -57,27 +58,73 @@ def _place(environment: Mapping[str, str]) -> str | None:
 
 
 class Source:
-    """The variables, each NAME_FILE read and empty ones dropped, and the problems so far."""
+    """The variables, each NAME_FILE read and empty ones dropped, and the problems so far.
+
+    They are those of the environment, then those of the file of REPLICATOR_ENV_FILE.
+    """
 
     def __init__(self, environ: Mapping[str, str], overrides: Mapping[str, str]) -> None:
         self.values = {name: value for name, value in environ.items() if value}
         self.problems: list[str] = []
+        self.secrets = {name for name, variable in VARIABLES.items() if variable.secret}
+        from_file = self._add_env_file()
         for name, value in overrides.items():
             self.values[name] = value
             self.values.pop(f"{name}_FILE", None)
-        self.secrets = {name for name, variable in VARIABLES.items() if variable.secret}
         second = [f"{SECOND}{name}" for name in BACKEND_SECRETS]
-        ours = ("REPLICATOR_REPOSITORY_2", "REPLICATOR_PASSWORD_2", "NTFY_URL", "NTFY_TOKEN")
-        for name in (*BACKEND_SECRETS, *second, *ours, "REPLICATOR_SIGNAL_URL"):
+        ours = ("REPLICATOR_REPOSITORY_2", "REPLICATOR_PASSWORD_2", "REPLICATOR_SIGNAL_URL")
+        history = ("REPLICATOR_LITESTREAM_URL",)
+        told = ("NTFY_URL", "NTFY_TOKEN", "REPLICATOR_NOTIFY", "REPLICATOR_HTTP_TOKEN")
+        for name in (*BACKEND_SECRETS, *second, *ours, *history, *told):
             self._read_file(name)
         for name in _READ_BY_RESTIC:
             self._check_file(name)
-        self.warnings = [*self._unknown(), *self._odd_values()]
+        # In the environment too, where the manifests of deploy/kubernetes put this one.
+        self._refuse_placeholders(dict.fromkeys((*from_file, *history)))
+        earlier = earlier_versions.warnings(self.values)
+        self.warnings = [*earlier, *self._unknown(), *self._odd_values()]
+
+    def _add_env_file(self) -> Collection[str]:
+        """Add the variables of the file that REPLICATOR_ENV_FILE names; returns their names."""
+        path = self.values.get(env_file.NAME)
+        if path is None:
+            return ()
+        try:
+            text = Path(path).read_bytes().decode("utf-8-sig")
+            found = env_file.added(self.values, text)
+        except OSError as error:
+            self.problem(env_file.NAME, f"a readable file ({error.strerror})")
+        except UnicodeError:
+            self.problem(env_file.NAME, "a readable file (not UTF-8 text)")
+        except ValueError as error:
+            self.problem(env_file.NAME, f"a file of lines NAME=value ({error})")
+        else:
+            self.values.update(found)
+            return found
+        return ()
+
+    def _refuse_placeholders(self, names: Collection[str]) -> None:
+        for name in names:
+            if self.unedited(name):
+                self.problem(name, f"a value of your own, not {env_file.UNEDITED!r}")
+
+    def unedited(self, name: str) -> bool:
+        """Whether a value still has what the examples have in its place."""
+        return env_file.UNEDITED in self.values.get(name, "")
 
     def problem(self, name: str, expected: str) -> None:
         value = self.values.get(name, "")
         shown = "(secret)" if value and name in self.secrets else repr(value) if value else "unset"
         self.problems.append(f"{name} is {shown}: expected {expected}")
+
+    def message(self) -> str:
+        """All problems in one text, warnings beside them."""
+        if len(self.problems) == 1 and not self.warnings:
+            return self.problems[0]
+        count = len(self.problems)
+        title = "1 setting is wrong" if count == 1 else f"{count} settings are wrong"
+        notes = (f"(note: {line})" for line in self.warnings)
+        return "\n  ".join([f"{title}:", *self.problems, *notes])
 
     def _file(self, name: str) -> str | None:
         """The text of the file that NAME_FILE names; None if it is unset or has a problem."""
@@ -88,7 +135,7 @@ class Source:
             self.problems.append(f"{name} and {name}_FILE are both set: expected one of them")
             return None
         try:
-            text = _as_restic_reads(Path(path).read_bytes())
+            text = as_restic_reads(Path(path).read_bytes())
         except (OSError, UnicodeError) as error:
             if isinstance(error, UnicodeError) and name in _READ_BY_RESTIC:
                 return ""  # restic accepts any bytes as a password

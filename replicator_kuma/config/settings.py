@@ -1,7 +1,7 @@
 """Settings, read once from the environment; nothing else in the project reads the environment.
 
 All problems come in one SettingsError, each with its name, its value (never a secret's) and what
-was expected (source.py).
+was expected (environ.py). Long because one file shows all settings and how each is read.
 """
 
 from __future__ import annotations
@@ -15,15 +15,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
+from replicator_kuma.adapters.litestream import place as litestream
+from replicator_kuma.adapters.litestream.place import Place
 from replicator_kuma.adapters.notify import Kind
+from replicator_kuma.adapters.peers import Peer
 from replicator_kuma.base.errors import SettingsError
 from replicator_kuma.base.windows import Window
+from replicator_kuma.config import env_file
 from replicator_kuma.config.child_environments import (
     kuma_environment,
+    litestream_environment,
     restic_environment,
     tool_environment,
 )
+from replicator_kuma.config.earlier_versions import OTHERS_WERE_RESTORE, topic_expected
 from replicator_kuma.config.environ import PASSWORDS, Source
+from replicator_kuma.config.listen import EXPECTED, OPEN, SHORTEST_TOKEN, Listen, usable_token
+from replicator_kuma.config.peers import peers_of
 from replicator_kuma.replication.leader.retention import Care, Keep
 from replicator_kuma.replication.shrink import Limit
 
@@ -35,7 +43,7 @@ LOCAL_ENTITIES = ("proxy", "remote_browser", "docker_host", "notification")
 NOTIFICATIONS = frozenset({"notification", "monitor_notification"})
 SCHEMAS = ("strict", "compatible")
 MISFITS = ("refuse", "truncate")
-DRILLS = ("load", "kuma")
+DRILLS = ("load", "kuma", "kill")
 APPLIES = ("auto", "live", "restart")
 SWITCH = ("off", "on")
 
@@ -104,8 +112,8 @@ class Settings:
     setting_keys: frozenset[str]
     """REPLICATOR_SETTINGS: the keys of `setting` that are replicated"""
     drill_schedule: Window
-    drill_kuma: bool
-    """REPLICATOR_DRILL: whether a scheduled drill boots a throw-away Kuma"""
+    drill: str
+    """REPLICATOR_DRILL, what a scheduled drill does: load, kuma or kill"""
     care: Care
     """what housekeeping keeps and checks"""
     housekeeping: Window
@@ -131,10 +139,26 @@ class Settings:
     log_level: str
     ntfy_url: str = field(repr=False)
     ntfy_token: str = field(repr=False)
+    notify: str = field(repr=False)
+    """the addresses of REPLICATOR_NOTIFY"""
     tell: frozenset[Kind]
     """the kinds of messages that are sent"""
     signal_url: str = field(repr=False)
     """the topic of the hints; "" if there is none"""
+    peers: tuple[Peer, ...]
+    """the other instances of the fleet, as far as they are named here"""
+    history: Place | None = field(repr=False)
+    """REPLICATOR_LITESTREAM_URL; None: Litestream does not run"""
+    history_stop: float
+    """seconds that the end of `run` gives Litestream"""
+    history_environment: Mapping[str, str] = field(repr=False)
+    """the whole environment of Litestream; empty without one"""
+    http: Listen | None
+    """where the HTTP server listens; None: nowhere"""
+    http_token: str = field(repr=False)
+    """what its clients and the peers have to say; "": none is set, or it is open knowingly"""
+    http_open: bool
+    """REPLICATOR_HTTP_TOKEN=none: it may be open beyond loopback"""
     restic_environment: Mapping[str, str] = field(repr=False)
     """the whole environment of restic and its backends"""
     second_environment: Mapping[str, str] = field(repr=False)
@@ -161,6 +185,19 @@ class Settings:
         return None if self.mode is None else not self.mode.replica
 
     @property
+    def history_place(self) -> Place | None:
+        """The folder of this instance in Litestream's store."""
+        return None if self.history is None else self.history.below(self.fleet, self.instance)
+
+    @property
+    def forgetful(self) -> bool:
+        """Whether the state directory is lost together with a disk that Litestream replaces."""
+        if self.history is None:
+            return False
+        data = os.path.realpath(self.data_dir)
+        return os.path.commonpath((data, os.path.realpath(self.state_dir))) == data
+
+    @property
     def interval(self) -> float:
         return self.backup_interval if self.mode is Mode.BACKUP else self.restore_interval
 
@@ -185,7 +222,7 @@ class Settings:
         source = Source(os.environ if environ is None else environ, overrides)
         settings = _build(source, needs)
         if source.problems:
-            raise SettingsError(_message(source.problems, source.warnings))
+            raise SettingsError(source.message())
         return settings
 
     @classmethod
@@ -202,14 +239,8 @@ class Settings:
 
     @classmethod
     def _of(cls, names: Collection[str], overrides: Mapping[str, str]) -> Settings:
-        return cls.load({name: os.environ[name] for name in names if name in os.environ}, overrides)
-
-
-def _message(problems: list[str], warnings: list[str]) -> str:
-    if len(problems) == 1 and not warnings:
-        return problems[0]
-    title = "1 setting is wrong" if len(problems) == 1 else f"{len(problems)} settings are wrong"
-    return "\n  ".join([f"{title}:", *problems, *(f"(note: {line})" for line in warnings)])
+        environ = {**env_file.added_if_readable(os.environ), **os.environ}
+        return cls.load({name: environ[name] for name in names if name in environ}, overrides)
 
 
 def _no_folder(path: Path) -> str | None:
@@ -225,6 +256,7 @@ def _build(source: Source, needs: Collection[Need]) -> Settings:
     include, exclude = _tables(source, mode, strategy)
     overrides = "REPLICATOR_OVERRIDES"
     state_dir = source.path("REPLICATOR_STATE_DIR", data_dir / "replicator")
+    instance = _instance(source)
     if Need.REPOSITORY in needs:
         _need_repository(source)
     if Need.DATA in needs and data_dir.is_absolute() and (why := _no_folder(data_dir)) is not None:
@@ -232,7 +264,7 @@ def _build(source: Source, needs: Collection[Need]) -> Settings:
     return Settings(
         mode=mode,
         fleet=_fleet(source),
-        instance=_instance(source),
+        instance=instance,
         data_dir=data_dir,
         state_dir=state_dir,
         backup_interval=source.duration("REPLICATOR_BACKUP_INTERVAL"),
@@ -248,7 +280,7 @@ def _build(source: Source, needs: Collection[Need]) -> Settings:
         shrink_limit=_shrink_limit(source),
         setting_keys=_setting_keys(source),
         drill_schedule=source.window("REPLICATOR_DRILL_SCHEDULE"),
-        drill_kuma=source.choice("REPLICATOR_DRILL", DRILLS) == "kuma",
+        drill=source.choice("REPLICATOR_DRILL", DRILLS),
         care=_care(source),
         housekeeping=source.window("REPLICATOR_HOUSEKEEPING_SCHEDULE"),
         restic=source.text("REPLICATOR_RESTIC"),
@@ -269,8 +301,18 @@ def _build(source: Source, needs: Collection[Need]) -> Settings:
         log_level=source.choice("REPLICATOR_LOG_LEVEL", LOG_LEVELS),
         ntfy_url=_topic_url(source, "NTFY_URL"),
         ntfy_token=source.text("NTFY_TOKEN"),
+        notify=_notify(source),
         tell=_tell(source),
         signal_url=_topic_url(source, "REPLICATOR_SIGNAL_URL"),
+        peers=peers_of(source, instance),
+        history=(history := _history(source)),
+        history_stop=source.duration("REPLICATOR_LITESTREAM_STOP"),
+        history_environment=MappingProxyType(
+            litestream_environment(source.values, history.kind) if history else {}
+        ),
+        http=_http(source),
+        http_token=_http_token(source),
+        http_open=source.text("REPLICATOR_HTTP_TOKEN") == OPEN,
         restic_environment=MappingProxyType(restic_environment(source.values)),
         second_environment=MappingProxyType(source.second()),
         kuma_environment=MappingProxyType(kuma_environment(source.values, data_dir)),
@@ -287,7 +329,8 @@ def _mode(source: Source, needs: Collection[Need]) -> Mode | None:
     if value or Need.ROLE in needs:
         source.problem(
             "REPLICATOR_MODE",
-            "BACKUP (the leader), RESTORE (a replica) or RESTORE_LOCAL_ENTITY_REPLICATION",
+            "BACKUP (the leader), RESTORE (a replica) or RESTORE_LOCAL_ENTITY_REPLICATION; "
+            + OTHERS_WERE_RESTORE,
         )
     return None
 
@@ -441,9 +484,20 @@ def _tell(source: Source) -> frozenset[Kind]:
     return frozenset(kinds[name] for name in names if name in kinds)
 
 
+def _notify(source: Source) -> str:
+    text = source.text("REPLICATOR_NOTIFY").strip()
+    if text:
+        from replicator_kuma.adapters.notify import targets
+
+        source.problems += targets.read(text).problems
+    return text
+
+
 def _topic_url(source: Source, name: str) -> str:
     url = source.text(name).strip()
-    if url:
+    if url and (expected := topic_expected(url)):
+        source.problem(name, expected)
+    elif url:
         from replicator_kuma.adapters.notify.ntfy import Ntfy
 
         try:
@@ -451,6 +505,39 @@ def _topic_url(source: Source, name: str) -> str:
         except SettingsError as error:
             source.problem(name, f"a topic's address ({error})")
     return url
+
+
+def _history(source: Source) -> Place | None:
+    name = "REPLICATOR_LITESTREAM_URL"
+    text = source.text(name).strip()
+    if not text or source.unedited(name):
+        return None
+    region = source.values.get("AWS_REGION") or source.values.get("AWS_DEFAULT_REGION", "")
+    try:
+        return litestream.parse(text, region, source.values.get("AZURE_ACCOUNT_NAME", ""))
+    except ValueError as error:
+        source.problem(name, f"a store ({error}), like {litestream.EXPECTED}")
+        return None
+
+
+def _http(source: Source) -> Listen | None:
+    try:
+        return Listen.parse(source.text("REPLICATOR_HTTP"))
+    except ValueError:
+        source.problem("REPLICATOR_HTTP", EXPECTED)
+        return None
+
+
+def _http_token(source: Source) -> str:
+    token = source.text("REPLICATOR_HTTP_TOKEN")
+    if token in ("", OPEN):
+        return ""
+    if not usable_token(token):
+        source.problem(
+            "REPLICATOR_HTTP_TOKEN",
+            f"{SHORTEST_TOKEN} or more visible ASCII characters (openssl rand -hex 24), or {OPEN}",
+        )
+    return token
 
 
 def _care(source: Source) -> Care:

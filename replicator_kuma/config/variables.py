@@ -1,6 +1,6 @@
-"""The environment variables as data, for the settings, the options and the README.
+"""The environment variables as data, for the settings, the options and docs/settings.md.
 
-``python -m replicator_kuma.config.variables`` prints the README's table.
+``python -m replicator_kuma.config.variables`` prints the table of docs/settings.md.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Variable:
     typed: bool = False
     """there is a command-line option for it, too"""
     note: str = ""
-    """what the README shows instead of the default"""
+    """what the table shows instead of the default"""
 
     @property
     def shown_default(self) -> str:
@@ -43,6 +43,12 @@ _ALL = (
         "own. Anything else is an error: a leader with a typo must never be restored over",
         typed=True,
         note="required",
+    ),
+    Variable(
+        "REPLICATOR_ENV_FILE",
+        "a file of lines `NAME=value` with any of these variables and those of restic's backends; "
+        "what the environment sets wins. What stands there is not in the container's environment, "
+        "which `docker inspect` shows. The compose files give it their `.env`",
     ),
     Variable(
         "REPLICATOR_FLEET",
@@ -79,6 +85,21 @@ _ALL = (
         secret=True,
     ),
     Variable("REPLICATOR_PASSWORD_2", "its password", secret=True),
+    Variable(
+        "REPLICATOR_LITESTREAM_URL",
+        "in `run`: where Litestream streams all of kuma.db, history included, and from where it is "
+        "restored if there is no database: `s3://bucket/folder?endpoint=https://host`, "
+        "`b2://…`, `sftp://…`, `abs://…`, `gs://…`, `file:///folder` (docs/litestream.md). The "
+        "keys are restic's (`AWS_…`, `B2_…`, `AZURE_…`, `GOOGLE_…`). `/<fleet>/<instance>` is "
+        "appended. It needs the extra `litestream`",
+        secret=True,
+        note="off",
+    ),
+    Variable(
+        "REPLICATOR_LITESTREAM_STOP",
+        "how long the end of `run` waits, once Kuma has ended, until Litestream has sent the rest",
+        default="5s",
+    ),
     Variable(
         "DATA_DIR", "Kuma's data directory, Kuma's own variable", default="/app/data", typed=True
     ),
@@ -162,7 +183,8 @@ _ALL = (
     Variable(
         "REPLICATOR_DRILL",
         "what that drill does: `load` loads and checks the rows; `kuma` boots a throw-away "
-        "Uptime Kuma on them too (SQLite only)",
+        "Uptime Kuma on them too (SQLite only); `kill` is another one: it ends the real Uptime "
+        "Kuma by SIGKILL, and sees that it monitors again",
         default="load",
     ),
     Variable(
@@ -192,6 +214,14 @@ _ALL = (
     ),
     Variable("NTFY_TOKEN", "an access token for it", secret=True),
     Variable(
+        "REPLICATOR_NOTIFY",
+        "who else is told, as addresses with blanks or new lines between them: `ntfys://`, "
+        "`gotifys://`, `webhook+https://`, each that Apprise knows (`mailtos://`, `tgram://`, …); "
+        "and who is pinged after each cycle: `kuma+https://` (a push monitor), `ping+https://` "
+        "(Healthchecks): docs/notifications.md",
+        secret=True,
+    ),
+    Variable(
         "REPLICATOR_TELL",
         "of what messages are sent: `failures` (with recoveries, and drills that fail), "
         "`applies` and `publishes` (once a minute at most, summed up), `drills`",
@@ -204,6 +234,14 @@ _ALL = (
         "(`https://tk_…@host/topic`)",
         secret=True,
         note="off: replicas look at their interval",
+    ),
+    Variable(
+        "REPLICATOR_PEERS",
+        "the other instances of the fleet, `fra-1=https://…,nyc-1=https://…`, by the names of "
+        "their `REPLICATOR_INSTANCE`. `run` tells them the states of its monitors and hears theirs "
+        "(docs/fleet.md). Plain `http://` only to loopback, private addresses and names without a "
+        "dot; elsewhere it has to be written `http+insecure://`",
+        note="none",
     ),
     Variable(
         "REPLICATOR_KUMA",
@@ -262,9 +300,25 @@ _ALL = (
         "how long a started Kuma may take until it answers; a migration has no limit",
         default="2m",
     ),
+    Variable(
+        "REPLICATOR_HTTP",
+        "in `run`: where the page, the API, health and metrics are served: `127.0.0.1:8067`, "
+        "`0.0.0.0:8067`, `[::1]:8067`. It needs the extra `web`, which the image has",
+        default="off",
+    ),
+    Variable(
+        "REPLICATOR_HTTP_TOKEN",
+        "who asks there needs this token, of 16 characters at least (but for probes and the "
+        "badge), and so each instance of a fleet shows it to the others: the same on all. An "
+        "address that other machines reach needs one; `none` opens it to everybody, knowingly",
+        secret=True,
+    ),
     Variable("REPLICATOR_RESTIC", "restic's program, 0.14 or later", default="restic", typed=True),
     Variable(
-        "REPLICATOR_LOG_FORMAT", "`text`, or `json`: one object a line", default="text", typed=True
+        "REPLICATOR_LOG_FORMAT",
+        "of `run`: `text`, or `json`: one object a line, for a collector (docs/logs.md)",
+        default="text",
+        typed=True,
     ),
     Variable(
         "REPLICATOR_LOG_LEVEL", "`debug`, `info`, `warning`, `error`", default="info", typed=True
@@ -272,7 +326,7 @@ _ALL = (
 )
 
 VARIABLES: Mapping[str, Variable] = {variable.name: variable for variable in _ALL}
-"""Every variable of the replicator itself, in the order of the README's table."""
+"""Every variable of the replicator itself, in the order of the table of docs/settings.md."""
 
 BACKEND_SECRETS = (
     *("RESTIC_REST_USERNAME", "RESTIC_REST_PASSWORD"),
@@ -291,7 +345,7 @@ backends' own libraries and are passed through untouched.
 
 
 def markdown() -> str:
-    """The README's table of variables."""
+    """The table of variables of docs/settings.md."""
     lines = ["| variable | default | option | means |", "|---|---|---|---|"]
     for variable in VARIABLES.values():
         name = f"`{variable.name}`" + (", also `…_FILE`" if variable.secret else "")

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from replicator_kuma.adapters.database import Store, Watch
 from replicator_kuma.base.errors import ReplicatorError, describe
+from replicator_kuma.base.events import as_event
 from replicator_kuma.base.times import lasting
 from replicator_kuma.daemon.heartbeat import WORKS
 from replicator_kuma.dump.catalog import file_table
@@ -181,13 +182,18 @@ class ChangeWatch:
 
     def _works(self) -> None:
         if self._said:
-            logger.info("edits are noticed at once again")
+            logger.info("edits are noticed at once again", extra=as_event("edits_noticed"))
         self.state, self._failing_since, self._said = WORKS, 0.0, False
 
     def _failed(self, error: Exception) -> None:
         """Note why nobody can look now; say it once if that lasts."""
         if not isinstance(error, ReplicatorError) and not self._failing_since:
-            logger.error("the change watch: %s", describe(error), exc_info=error)
+            logger.error(
+                "the change watch: %s",
+                describe(error),
+                exc_info=error,
+                extra=as_event("edits_unnoticed"),
+            )
         now = self._clock()
         self._failing_since = self._failing_since or now
         self._stirred, self.state = True, describe(error)
@@ -198,4 +204,5 @@ class ChangeWatch:
                 "edits cannot be noticed for %s, and are found at the interval only: %s",
                 lasting(now - self._failing_since),
                 self.state,
+                extra=as_event("edits_unnoticed"),
             )

@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 
 from replicator_kuma.base import errors
 from replicator_kuma.base.errors import AlreadyRunning, MachineError, ReplicatorError, StateError
+from replicator_kuma.base.events import as_event
 from replicator_kuma.base.state_directory import below, unusable
 from replicator_kuma.replication.instance import Progress
 
@@ -139,7 +140,10 @@ class ControlServer:
         with contextlib.ExitStack() as on_refusal:
             on_refusal.enter_context(connection)
             if not _is_ours(connection):
-                logger.warning("refused a client of another user on the control socket")
+                logger.warning(
+                    "refused a client of another user on the control socket",
+                    extra=as_event("client_refused"),
+                )
                 return
             if not self._places.acquire(blocking=False):
                 busy = AlreadyRunning(
@@ -172,7 +176,7 @@ class ControlServer:
                 line.send({"result": result})
             except Exception as error:
                 if not isinstance(error, ReplicatorError):
-                    logger.exception("a client's request failed")
+                    logger.exception("a client's request failed", extra=as_event("bug"))
                 line.send_error(error)
 
 

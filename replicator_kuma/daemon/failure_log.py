@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from replicator_kuma.base.errors import ReplicatorError, describe
+from replicator_kuma.base.events import as_event
 from replicator_kuma.base.text import counted
 from replicator_kuma.base.times import lasting
 
@@ -24,6 +25,10 @@ class _Kind:
     count: int = 0
     since: float = 0.0
     said_at: float = 0.0
+
+
+def _members(error: ReplicatorError) -> dict[str, str | int]:
+    return {"error": type(error).__name__, "exit_code": error.exit_code}
 
 
 class FailureLog:
@@ -59,9 +64,16 @@ class FailureLog:
         again = f" ({kind.count} times in {lasting(now - kind.since)})" if kind.count > 1 else ""
         if isinstance(error, ReplicatorError):
             next_try = f"; {then}" if then else ""
-            logger.error("%s%s%s. %s", describe(error), again, next_try, error.hint)
+            logger.error(
+                "%s%s%s. %s",
+                describe(error),
+                again,
+                next_try,
+                error.hint,
+                extra=as_event("cycle_failed", **_members(error)),
+            )
         else:
-            logger.error("%s%s", describe(error), again, exc_info=error)
+            logger.error("%s%s", describe(error), again, exc_info=error, extra=as_event("bug"))
 
     def succeeded(self) -> None:
         """Log the recovery, if a failure was logged before."""
@@ -69,5 +81,10 @@ class FailureLog:
             return
         count = sum(kind.count for kind in self._kinds.values())
         failures = counted(count, "failure")
-        logger.info("works again after %s, %s", lasting(self._clock() - self._since), failures)
+        logger.info(
+            "works again after %s, %s",
+            lasting(self._clock() - self._since),
+            failures,
+            extra=as_event("cycle_works"),
+        )
         self._kinds.clear()

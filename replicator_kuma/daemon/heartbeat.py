@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import fcntl
 import json
 import os
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from replicator_kuma.base import state_directory
 from replicator_kuma.base.folders import Folder
+from replicator_kuma.base.times import when
 
 NAME = "supervisor.json"
 LOCK = "supervisor.lock"
@@ -54,6 +56,14 @@ class Beat:
     hints_since: float = 0.0
     hints_why: str = ""
     """why it is down"""
+    history: str = ""
+    """streams, begins, behind or down: Litestream; "" where none runs"""
+    history_sent_at: float = 0.0
+    """up to when its store has all, in seconds since the epoch; 0: not yet"""
+    history_why: str = ""
+    """why it could not send"""
+    history_restarts: int = 0
+    history_pid: int = 0
     change_watch: str = ""
     """`WORKS`, or why it does not; empty where there is none"""
 
@@ -65,10 +75,20 @@ _KINDS = {
 
 
 def write(folder: Path, beat: Beat) -> None:
-    """Replace the file, without a sync: after a power loss it is useless. Raises OSError."""
+    """Replace the file, without a sync: after a power loss it is useless. Raises OSError.
+
+    On a full disk the file that is there is written over: a supervisor that goes on would seem to
+    have ended after a minute.
+    """
     text = json.dumps(dataclasses.asdict(beat)).encode()
     with Folder.open(folder) as here:
-        here.write(NAME, lambda file: file.write(text), durable=False)
+        try:
+            here.write(NAME, lambda file: file.write(text), durable=False)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            found = here.stat(NAME)
+            here.write_over(NAME, text.ljust(found.st_size if found is not None else 0))
 
 
 def remove(folder: Path) -> None:
@@ -124,6 +144,18 @@ def lost(folder: Path) -> bool:
             fcntl.flock(stack.enter_context(file), fcntl.LOCK_SH | fcntl.LOCK_NB)
         return True
     return False
+
+
+def without_a_word(folder: Path) -> str | None:
+    """That the supervisor before this one was killed, in words; None: it ended in order.
+
+    Call with its lock, before the first `write`.
+    """
+    beat = read(folder)
+    if beat is None:
+        return None
+    seen = when(seen_at(folder))
+    return f"replicator run (process {beat.pid}) ended without a word; last sign of life {seen}"
 
 
 def alive(beat: Beat | None, now: float | None = None) -> bool:

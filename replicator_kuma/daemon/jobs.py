@@ -17,11 +17,13 @@ from replicator_kuma.base.errors import (
     SettingsError,
     StateError,
 )
+from replicator_kuma.base.events import as_event
 from replicator_kuma.base.times import lasting
 from replicator_kuma.config import same_settings
 from replicator_kuma.config.settings import Settings
 from replicator_kuma.daemon.failure_log import FailureLog
 from replicator_kuma.daemon.request import Request
+from replicator_kuma.daemon.wake import Asked
 from replicator_kuma.replication import restart_cooldown, runner
 from replicator_kuma.replication.actions import Backup, Cycle, OwnCycle, Restore
 from replicator_kuma.replication.drill.kill import Killed
@@ -60,16 +62,14 @@ class Jobs:
         """The automatic action of this instance, according to its role."""
         return Backup(reconcile=reconcile) if self._settings.leads else Restore(reconcile=reconcile)
 
-    def scheduled(
-        self, action: OwnCycle, hint: Hint | None, progress: Progress
-    ) -> CycleResult | None:
+    def scheduled(self, action: OwnCycle, asked: Asked, progress: Progress) -> CycleResult | None:
         """Run an action that nobody waits for, `quietly`.
 
         If the start put off its reconcile because Kuma had just restarted, this one reconciles.
         """
         if self.owed and self.may_reconcile():
             action = replace(action, reconcile=True)
-        how = replace(self._instance.run, progress=progress, at_start=self.owed, hint=hint)
+        how = replace(self._instance.run, progress=progress, at_start=self.owed, **asked._asdict())
         return self.quietly(action, how)
 
     def handle(self, request: Request, progress: Progress) -> CycleResult | Killed:
@@ -84,7 +84,7 @@ class Jobs:
             return self.run(action, how)
         url, patience = self._settings.kuma_url, self._settings.ready_timeout
         found = action.run(self._instance.under(how), self._kuma, url, patience)
-        logger.info("%s", found.sentence)
+        logger.info("%s", found.sentence, extra=as_event("kuma_restarted"))
         return found
 
     def run(self, action: Cycle, how: Run) -> CycleResult:
@@ -94,7 +94,7 @@ class Jobs:
         try:
             with self.locked():
                 role = action.role(self._settings.role)
-                result = runner.run(self._instance, role, action.run, how)
+                result = runner.run(self._instance, role, action.run, how, own=action.own)
             if result.waits_until:
                 seconds = min(max(result.waits_until - time.time(), 0.0), restart_cooldown.LONGEST)
                 self.again_at = time.monotonic() + seconds + A_MOMENT
@@ -115,16 +115,25 @@ class Jobs:
             self.failures.succeeded()
         quiet = result.outcome.value == "nothing" or (waits and self._waited)
         self._waited = waits
-        logger.log(logging.DEBUG if quiet else logging.INFO, "%s", result.sentence)
+        at = str(result.position) if result.position else None
+        logger.log(
+            logging.DEBUG if quiet else logging.INFO,
+            "%s",
+            result.sentence,
+            extra=as_event("cycle", outcome=result.outcome.value, position=at),
+        )
         for warning in result.warnings:
-            logger.warning("%s", warning)
+            logger.warning("%s", warning, extra=as_event("cycle_warning"))
 
     def quietly(self, action: Cycle, how: Run) -> CycleResult | None:
         """The same, but errors are logged, not raised; returns None then."""
         try:
             return self.run(action, how)
         except Interrupted:
-            logger.info("the cycle was interrupted; the next one goes on")
+            logger.info(
+                "the cycle was interrupted; the next one goes on",
+                extra=as_event("cycle_interrupted"),
+            )
         except Exception as error:  # a job must never raise: schedule would run it in a hot loop
             self.failures.failed(error, self._then(error))
         return None
@@ -173,7 +182,10 @@ class Jobs:
                     break
                 except AlreadyRunning:
                     if not said:
-                        logger.info("waiting for another replicator that works on this instance")
+                        logger.info(
+                            "waiting for another replicator that works on this instance",
+                            extra=as_event("lock_waits"),
+                        )
                     said = True
             stack.enter_context(self.database_free)
             yield

@@ -17,15 +17,17 @@ from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
+from replicator_kuma.adapters.kuma.supervised import SupervisedKuma
 from replicator_kuma.adapters.notify import Kind
 from replicator_kuma.base.errors import Fenced, Interrupted, ReplicatorError, StateError, describe
+from replicator_kuma.base.events import as_event
 from replicator_kuma.base.windows import Window
 from replicator_kuma.config.build import build_throwaway
 from replicator_kuma.config.settings import Settings
 from replicator_kuma.daemon.worker import Job, Worker
 from replicator_kuma.replication import problems
 from replicator_kuma.replication.actions import Action
-from replicator_kuma.replication.drill import drill
+from replicator_kuma.replication.drill import drill, kill
 from replicator_kuma.replication.instance import Instance, Progress, Steps
 from replicator_kuma.replication.leader import housekeeping
 from replicator_kuma.replication.state import transitions
@@ -72,6 +74,20 @@ class Drill(Action):
 
 
 @dataclass(frozen=True)
+class KillDrill(Action):
+    """End Uptime Kuma by SIGKILL, and see that it monitors again: REPLICATOR_DRILL=kill."""
+
+    command = "drill"
+
+    kuma: SupervisedKuma
+
+    def steps(self, instance: Instance, settings: Settings) -> Steps:
+        """As a maintenance job of `replicator run`, which notes and tells how it went."""
+        url, patience = settings.kuma_url, settings.ready_timeout
+        return (yield from kill.steps(instance, self.kuma, url, patience))
+
+
+@dataclass(frozen=True)
 class Housekeeping(Action):
     """Delete a leader's old snapshots, and check a part of its repositories."""
 
@@ -104,10 +120,10 @@ class MaintenanceJob:
     work: Callable[[Instance], Steps]
 
 
-def maintenance_jobs(settings: Settings) -> tuple[MaintenanceJob, ...]:
-    """The maintenance jobs of `replicator run`, each with its window."""
+def maintenance_jobs(settings: Settings, kuma: SupervisedKuma) -> tuple[MaintenanceJob, ...]:
+    """The maintenance jobs of `replicator run`, which has ``kuma``, each with its window."""
     planned = (
-        (Drill(kuma=settings.drill_kuma), settings.drill_schedule),
+        (_drill(settings, kuma), settings.drill_schedule),
         (Housekeeping(), settings.housekeeping),
     )
     return tuple(
@@ -115,6 +131,10 @@ def maintenance_jobs(settings: Settings) -> tuple[MaintenanceJob, ...]:
         for action, window in planned
         if action.leads in (None, settings.leads)
     )
+
+
+def _drill(settings: Settings, kuma: SupervisedKuma) -> Drill | KillDrill:
+    return KillDrill(kuma) if settings.drill == "kill" else Drill(kuma=settings.drill == "kuma")
 
 
 def due(noted: JobRecord, window: Window, now: datetime, random: Random) -> float:
@@ -274,11 +294,19 @@ class Maintenance:
 
 def _say(name: str, end: str | Exception) -> None:
     if isinstance(end, ReplicatorError):
-        logger.error("%s failed: %s. %s", name, describe(end), end.hint)
+        logger.error(
+            "%s failed: %s. %s",
+            name,
+            describe(end),
+            end.hint,
+            extra=as_event(
+                "job_failed", job=name, error=type(end).__name__, exit_code=end.exit_code
+            ),
+        )
     elif isinstance(end, Exception):
-        logger.error("%s failed: %s", name, describe(end), exc_info=end)
+        logger.error("%s failed: %s", name, describe(end), exc_info=end, extra=as_event("bug"))
     else:
-        logger.info("%s: %s", name, end)
+        logger.info("%s: %s", name, end, extra=as_event("job_done", job=name))
 
 
 def _note_end(instance: Instance, name: str, end: str | Exception, after: JobRecord) -> None:

@@ -11,11 +11,13 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from typing import Protocol
 
 from replicator_kuma.adapters.kuma.supervised import SupervisedKuma
 from replicator_kuma.adapters.notify import Kind
 from replicator_kuma.base.errors import (
     DatabaseMigrating,
+    DatabaseMissing,
     DatabaseUnreachable,
     Interrupted,
     KumaError,
@@ -24,6 +26,7 @@ from replicator_kuma.base.errors import (
     TableMissing,
     describe,
 )
+from replicator_kuma.base.events import as_event
 from replicator_kuma.base.times import lasting
 from replicator_kuma.config.settings import Settings, kuma_address
 from replicator_kuma.daemon.jobs import Jobs
@@ -67,6 +70,16 @@ class Budget:
             self._end = None
 
 
+class History(Protocol):
+    """What Litestream does at the start of a run."""
+
+    def prepare(self, instance: Instance) -> bool:
+        """Restore a lost database; returns whether it did. Raises what bars Kuma's start."""
+
+    def start(self) -> None:
+        """Begin to stream."""
+
+
 class Startup:
     """Brings one supervised instance up, once."""
 
@@ -90,11 +103,13 @@ class Startup:
         """the schema of Kuma's database before its first start, until Kuma is ready"""
         self.over = False
         """Kuma's start is over, with any result"""
+        self.history: History | None = None
+        """Litestream, if it is to run"""
 
     def bring_up(self, progress: Progress) -> None:
         """Recover interrupted work, start Kuma, and bring its rows up to date.
 
-        Raises only if Kuma could not be started at all.
+        Raises only if Kuma could not be started at all, or would begin without its history.
         """
         how = replace(self._instance.run, progress=progress, at_start=True)
         try:
@@ -105,13 +120,14 @@ class Startup:
                 self._look()
                 self._jobs.quietly(self._cycle(), how)
         except Interrupted:
-            logger.info("the start was interrupted")
+            logger.info("the start was interrupted", extra=as_event("start_interrupted"))
         finally:
             self._jobs.owed = self._jobs.again_at is not None
             self.over = True
 
     def _bring_up(self, how: Run) -> bool:
         self._require_alone()
+        restored = self.history is not None and self.history.prepare(self._instance.under(how))
         self._attempt("recovery", lambda: after_live.try_again_by_start(self._instance))
         self._attempt("recovery", lambda: resolve_before_start(self._instance))
         if self._instance.store.embedded:
@@ -124,10 +140,13 @@ class Startup:
         # A replica gets new rows before Kuma shows the old ones. A leader starts Kuma first,
         # unless its disk was lost: then its rows come from the repository.
         self._schema = self._look_schema()  # the cycle may start Kuma
-        if has_database != self._settings.leads:
+        # A leader whose rows were restored takes its files before Kuma shows pages without them.
+        if restored or has_database != self._settings.leads:
             first = self._cycle_before_start(how)
         if not has_database and (not self._settings.leads or (first and first.position)):
             self._kuma.first_start = self._without_setup_page()
+        if self.history is not None:
+            self.history.start()
         self._kuma.start()
         self._confirm_ready()
         return first is not None and has_database
@@ -155,11 +174,18 @@ class Startup:
             logger.warning(
                 "the repository gave no answer within %s: Uptime Kuma starts first",
                 lasting(START_BUDGET),
+                extra=as_event("repository_slow"),
             )
         except Interrupted:
             raise
         except Exception as error:
-            self._jobs.failures.failed(error)
+            if not isinstance(error, DatabaseMissing) or self._has_database():
+                self._jobs.failures.failed(error)
+            else:
+                logger.info(
+                    "there is no database yet: Uptime Kuma makes one",
+                    extra=as_event("database_made"),
+                )
         return None
 
     def _has_database(self) -> bool:
@@ -225,7 +251,7 @@ class Startup:
             self._not_ready(error)
             return
         self._jobs.ready = True
-        logger.info("Uptime Kuma is ready")
+        logger.info("Uptime Kuma is ready", extra=as_event("kuma_ready"))
         if not self._instance.store.embedded:
             self._attempt("confirmation", lambda: confirm_started(self._instance))
 
@@ -233,7 +259,7 @@ class Startup:
         from replicator_kuma.adapters.kuma.readiness import NotReady, Readiness
 
         if isinstance(error, NotReady) and error.state is Readiness.SETUP:
-            logger.info("Uptime Kuma waits on its set-up page")
+            logger.info("Uptime Kuma waits on its set-up page", extra=as_event("kuma_unset"))
             return
         try:
             # Always raises: either Kuma runs again on the old rows, or nothing can be put back.
@@ -253,5 +279,5 @@ class Startup:
         except Interrupted:
             raise
         except Exception as error:
-            logger.error("%s failed", what)
+            logger.error("%s failed", what, extra=as_event("start_failed"))
             self._jobs.failures.failed(error)

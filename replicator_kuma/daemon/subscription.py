@@ -11,6 +11,7 @@ from typing import Any
 
 from replicator_kuma.adapters.notify.ntfy import Ntfy
 from replicator_kuma.adapters.notify.stream import Ended, Event, events
+from replicator_kuma.base.events import as_event
 from replicator_kuma.base.times import lasting
 
 LONGEST_PAUSE = 60.0
@@ -101,7 +102,7 @@ class Subscription:
         if not self.up:
             self.up, self.since, self.why = True, self._clock(), ""
             if self._said:
-                logger.info("%s sends hints again", self._where)
+                logger.info("%s sends hints again", self._where, extra=as_event("hints_work"))
             self._said = False
         if event.message is not None:
             self._last = event.id
@@ -119,6 +120,7 @@ class Subscription:
         logger.warning(
             "%s: %s (for %s). Until hints come, snapshots are looked for at the interval.",
             *(self._where, why, lasting(now - self.since)),
+            extra=as_event("hints_failed"),
         )
 
     @property

@@ -2,6 +2,8 @@
 
 The main loop never waits for anything: the worker runs the cycles, a watch polls Kuma. Signal
 handlers set a plain flag, since an Event set in a handler can deadlock.
+
+Long because one place decides when `run` ends, whoever wants it to.
 """
 
 from __future__ import annotations
@@ -12,11 +14,12 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import schedule
@@ -25,6 +28,7 @@ from replicator_kuma.adapters.kuma.child import ChildKuma
 from replicator_kuma.adapters.kuma.process import exit_status, signal_of
 from replicator_kuma.adapters.kuma.readiness import PROBE_TIMEOUT, Readiness, probe, taken
 from replicator_kuma.adapters.kuma.supervised import SupervisedKuma
+from replicator_kuma.adapters.notify import Kind
 from replicator_kuma.base.errors import (
     AlreadyRunning,
     DatabaseMigrating,
@@ -33,6 +37,7 @@ from replicator_kuma.base.errors import (
     StateError,
     describe,
 )
+from replicator_kuma.base.events import as_event
 from replicator_kuma.base.state_directory import unusable
 from replicator_kuma.base.text import killed_by
 from replicator_kuma.base.threads import within
@@ -48,13 +53,15 @@ from replicator_kuma.daemon.maintenance import Maintenance, maintenance_jobs
 from replicator_kuma.daemon.push import Push
 from replicator_kuma.daemon.request import Request
 from replicator_kuma.daemon.schedule import Timetable
+from replicator_kuma.daemon.side_processes import SideProcesses
+from replicator_kuma.daemon.side_service import SideService
 from replicator_kuma.daemon.startup import Budget, Startup
-from replicator_kuma.daemon.wake import Wake
+from replicator_kuma.daemon.wake import Asked, Wake
 from replicator_kuma.daemon.worker import Job, Worker
 from replicator_kuma.replication import other_processes
 from replicator_kuma.replication.actions import OwnCycle
 from replicator_kuma.replication.apply import after_live
-from replicator_kuma.replication.instance import Hint, Progress, Run
+from replicator_kuma.replication.instance import Progress, Run
 from replicator_kuma.replication.state.file import LOCK_FLAGS, acquire
 
 logger = logging.getLogger(__name__)
@@ -78,6 +85,8 @@ AN_ANSWER = 1.0
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
+Question = Callable[[Mapping[str, Any]], dict[str, Any]]
+"""answers a client's request that changes nothing (its options): at once, beside any job"""
 CheckUp = Callable[[Callable[[], bool]], None]
 """logs the problems that it finds; calls its argument to see whether the run is ending"""
 
@@ -120,11 +129,15 @@ class Supervisor:
         settings: Settings,
         service: SupervisedKuma,
         check_up: CheckUp = lambda _interrupted: None,
+        beside: Sequence[SideService] = (),
+        questions: Mapping[str, Question] = MappingProxyType({}),
     ) -> None:
-        """``check_up`` logs problems of this instance, once Kuma runs."""
+        """``check_up`` logs problems of this instance, once Kuma runs; ``questions`` by command."""
         self._settings = settings
         self._kuma = service
         self._check_up = check_up
+        self._beside = beside
+        self._questions = questions
         self._leaving = False
         self._asked = False
         self._bell = Bell()
@@ -139,13 +152,13 @@ class Supervisor:
         self._change_watch: ChangeWatch | None = None
         if settings.leads or settings.strategy.heals:
             free = self._jobs.database_free
-            self._change_watch = ChangeWatch(self._instance, free, self._wake.ask)
+            self._change_watch = ChangeWatch(self._instance, free, self._edited)
         # what is edited after this look, and not read by the first cycle, calls for another one
         look = self._change_watch.look if self._change_watch else lambda: None
         self._startup = Startup(settings, self._instance, service, self._jobs, budget, look)
         self._worker = Worker(after=self._let_go)
         self._maintenance = Maintenance(
-            maintenance_jobs(settings), self._instance, self._worker, self._jobs.locked
+            maintenance_jobs(settings, service), self._instance, self._worker, self._jobs.locked
         )
         self._watch = Watch(self._look, WATCH_EVERY)
         self._scheduler = schedule.Scheduler()
@@ -157,19 +170,37 @@ class Supervisor:
         if topic is not None:
             self._push = Push(topic, self._instance, self._wake.ask)
             self._jobs.ended = self._push.looked
+        self._side = SideProcesses(settings, self._instance, service)
         self._fatal: BaseException | None = None
+        self._killed: str | None = None  # that the run before this one was, in words
 
     def run(self) -> int:
         """Run until a signal or Kuma's end; returns the exit code.
 
         Raises AlreadyRunning if another supervisor uses this state directory, StateError if the
-        directory cannot be used, KumaError if Kuma cannot be started at all.
+        directory cannot be used, KumaError if Kuma cannot be started at all, HistoryError if its
+        history cannot be restored, and what a side service raises that cannot begin.
         """
         self._instance.state.prepare()
-        with self._alone(), self._handlers(), self._bell.rung_by_signals(), self._door():
+        self._side.prepare(self._folder)
+        self._startup.history = self._side.stream
+        with (
+            self._alone(),
+            self._handlers(),
+            self._bell.rung_by_signals(),
+            self._door(),
+            self._side_services(),
+        ):
+            self._killed = heartbeat.without_a_word(self._folder)
             role = "leader" if self._settings.mode is Mode.BACKUP else "replica"
             own = self._settings
-            logger.info("%s of fleet %s, instance %s", role, own.fleet, own.instance)
+            logger.info(
+                "%s of fleet %s, instance %s",
+                role,
+                own.fleet,
+                own.instance,
+                extra=as_event("run_begins"),
+            )
             self._watch.start()
             if self._push is not None:
                 self._push.stream.start()
@@ -184,6 +215,7 @@ class Supervisor:
                     self._push.stream.stop()
                 if self._change_watch is not None:
                     self._change_watch.stop()
+                self._side.end()
                 with contextlib.suppress(StateError):
                     heartbeat.remove(self._folder)
                 self._instance.say_the_rest(AFTER_ALL if self._asked else AFTER_OWN_END)
@@ -192,6 +224,7 @@ class Supervisor:
         try:
             self._startup.bring_up(progress)
             if not self._leaving:
+                self._tell_of_a_kill()
                 self._check_up(lambda: self._leaving)
         except Exception as error:
             if not self._kuma.started:
@@ -199,7 +232,18 @@ class Supervisor:
                 return
             # Kuma runs: if we ended now, it would be left behind
             bug = None if isinstance(error, ReplicatorError) else error
-            logger.error("the start did not end well: %s", describe(error), exc_info=bug)
+            logger.error(
+                "the start did not end well: %s",
+                describe(error),
+                exc_info=bug,
+                extra=as_event("start_failed"),
+            )
+
+    def _tell_of_a_kill(self) -> None:
+        if self._killed is not None:  # it could not say so itself
+            again = f"{self._killed}. It was killed, or its machine. It runs again."
+            logger.warning("%s", again, extra=as_event("run_was_killed"))
+            self._instance.notifier.send(Kind.FAILURES, "runs again after a kill", again)
 
     def _let_go(self) -> None:
         self._kuma.in_hand = False
@@ -218,6 +262,7 @@ class Supervisor:
             if self._startup.over:
                 self._on_schedule()
                 self._maintenance.tick()
+                self._side.tick(self._worker, self._jobs)
             self._beat()
             self._bell.wait(self._idle())
 
@@ -238,9 +283,9 @@ class Supervisor:
         # A running cycle may have read the rows already: the requested one comes after it, when
         # the worker rings.
         if self._wake.asked and self._worker.takes_more:
-            hint = self._wake.take()
-            if not self._hand_over(self._jobs.cycle(), hint):
-                self._wake.ask(hint)
+            asked = self._wake.take()
+            if not self._hand_over(self._jobs.cycle(), asked):
+                self._wake.ask(asked.hint, edited=asked.edited)
         return False
 
     def _on_schedule(self) -> None:
@@ -263,12 +308,15 @@ class Supervisor:
             self._timetable.advance()
         self._hand_over(self._jobs.cycle())
 
-    def _hand_over(self, action: OwnCycle, hint: Hint | None = None) -> bool:
+    def _edited(self) -> None:
+        self._wake.ask(edited=True)
+
+    def _hand_over(self, action: OwnCycle, asked: Asked = Asked()) -> bool:  # noqa: B008
         """Give the worker an action that nobody waits for: the schedule's or a signal's.
 
         False if another job still runs: then the action is skipped.
         """
-        job = Job("cycle", partial(self._jobs.scheduled, action, hint), scheduled=True)
+        job = Job("cycle", partial(self._jobs.scheduled, action, asked), scheduled=True)
         return self._worker.submit(job, only_if_idle=True)
 
     def _beat(self) -> None:
@@ -286,9 +334,10 @@ class Supervisor:
             step=self._worker.step,
             next_cycle=self._next_cycle(),
             **(self._push.stream.beat() if self._push is not None else {}),
+            **self._side.beat(),
             change_watch=self._change_watch.state if self._change_watch else "",
         )
-        # On a full disk, or without its folder, Kuma goes on; the health check reports it.
+        # Without its folder Kuma goes on; the health check reports it.
         with contextlib.suppress(OSError, StateError):
             heartbeat.write(self._folder, beat)
 
@@ -331,11 +380,16 @@ class Supervisor:
         code = exit_status(child.exit_code or 0) if child else 0
         if self._kuma.stopped_by_us:
             code = KumaError.exit_code
-            logger.error("Uptime Kuma was stopped and could not be started again")
+            logger.error(
+                "Uptime Kuma was stopped and could not be started again",
+                extra=as_event("kuma_ended"),
+            )
         else:
             killed = signal_of(code)
             how = killed_by(killed) if killed else f"ended by itself, with exit code {code}"
-            logger.error("Uptime Kuma %s", f"was {how}" if killed else how)
+            logger.error(
+                "Uptime Kuma %s", f"was {how}" if killed else how, extra=as_event("kuma_ended")
+            )
             with contextlib.suppress(StateError):
                 after_live.kuma_ended(self._instance, code)
             # the child's own address: a proxy may listen at the other one
@@ -343,7 +397,9 @@ class Supervisor:
             if not killed and taken(own):
                 # Some versions of Kuma exit with 0 then, and nothing would start it again.
                 code = code or KumaError.exit_code
-                logger.error("%s", other_processes.taken_words(own))
+                logger.error(
+                    "%s", other_processes.taken_words(own), extra=as_event("kuma_elsewhere")
+                )
         self._interrupt()
         self._worker.close(AFTER_KUMA)
         if child:
@@ -351,7 +407,7 @@ class Supervisor:
         return code
 
     def _leave(self) -> int:
-        logger.info("asked to end")
+        logger.info("asked to end", extra=as_event("run_ends"))
         self._asked = True
         self._interrupt()
         child = self._kuma.child
@@ -377,7 +433,10 @@ class Supervisor:
             if asked != child.pid:
                 if self._migrates(time.monotonic() < until):
                     if not said:
-                        logger.warning("Uptime Kuma migrates its database: waiting for its end")
+                        logger.warning(
+                            "Uptime Kuma migrates its database: waiting for its end",
+                            extra=as_event("kuma_migrates"),
+                        )
                     said = True
                 else:
                     asked = child.pid
@@ -393,7 +452,7 @@ class Supervisor:
                 self._beat()
                 time.sleep(SLICE)
         except KumaError as error:
-            logger.error("%s", describe(error))
+            logger.error("%s", describe(error), extra=as_event("kuma_stop_failed"))
 
     def _migrates(self, patient: bool) -> bool:
         """Whether Kuma is migrating: if it is ended then, it never starts again.
@@ -445,11 +504,21 @@ class Supervisor:
             server.start()
             yield
 
+    @contextlib.contextmanager
+    def _side_services(self) -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            for service in self._beside:
+                stack.callback(service.stop)
+                service.start()
+            yield
+
     def _handle(
         self, command: str, options: Mapping[str, Any], progress: Progress
     ) -> dict[str, Any]:
         if command == same_settings.COMMAND:
             return same_settings.answer(self._settings, options)
+        if (question := self._questions.get(command)) is not None:
+            return question(options)
         request = Request.of(command, options)
 
         def work(tell: Progress) -> dict[str, Any]:

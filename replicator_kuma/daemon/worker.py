@@ -95,7 +95,9 @@ class Worker:
                     shared.followers.append(job.progress)
             if shared is job:
                 self._queue_in_turn(job, deadline)
-            shared.done.wait()
+                job.done.wait()
+            else:
+                self._follow(shared, job, deadline)
             if shared is job or shared.begun or time.monotonic() >= deadline:
                 break  # else its client had less patience
         if shared.error is not None:
@@ -109,9 +111,8 @@ class Worker:
         while not self.submit(job, only_if_idle=True):
             if self._closed:
                 job.error = Interrupted("the supervisor is ending")
-            elif time.monotonic() >= deadline and not self._lets_wait(job):
-                busy = self.current or "another job"
-                job.error = AlreadyRunning(f"the supervisor is busy ({busy})")
+            elif self._waited_enough(job, deadline):
+                job.error = self._busy()
             if job.error is not None:
                 self._no_longer_shared(job)
                 job.done.set()
@@ -119,6 +120,23 @@ class Worker:
             time.sleep(0.05)
         with self._lock:
             self._waiting -= 1
+
+    def _follow(self, shared: Job, own: Job, deadline: float) -> None:
+        """Wait for the end of a job that stands for our own; raises AlreadyRunning.
+
+        Its client may wait longer for its begin than we do.
+        """
+        while not shared.done.wait(max(0.05, deadline - time.monotonic())):
+            if not shared.begun and self._waited_enough(own, deadline):
+                with self._lock:
+                    shared.followers.remove(own.progress)
+                raise self._busy()
+
+    def _waited_enough(self, job: Job, deadline: float) -> bool:
+        return time.monotonic() >= deadline and not self._lets_wait(job)
+
+    def _busy(self) -> AlreadyRunning:
+        return AlreadyRunning(f"the supervisor is busy ({self.current or 'another job'})")
 
     def _lets_wait(self, job: Job) -> bool:
         """Whether all current jobs are the supervisor's own, or like this one."""

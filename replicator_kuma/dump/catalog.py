@@ -126,7 +126,11 @@ HISTORY = (
 """Local tables whose rows belong to a monitor by ``monitor_id``."""
 
 LOCAL = frozenset(
-    {*HISTORY, "domain_expiry", "knex_migrations", "knex_migrations_lock", "sqlite_sequence"}
+    {
+        *HISTORY,
+        *("domain_expiry", "knex_migrations", "knex_migrations_lock", "sqlite_sequence"),
+        *("_litestream_lock", "_litestream_seq"),  # Litestream makes them where it streams
+    }
 )
 """Tables that belong to the instance and are never replicated."""
 

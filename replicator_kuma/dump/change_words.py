@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from replicator_kuma.dump.mask import shown
@@ -30,13 +30,17 @@ def changes(plan: Plan) -> Iterator[dict[str, Any]]:
 
 def lines(plan: Plan) -> Iterator[str]:
     """The same for people: one line a change."""
-    for change in changes(plan):
-        table, name, action = change["table"], change["name"], change["action"]
-        row = ("file",) if table == "file" else (noun(table, 1), row_key(change["key"]))
-        what = " ".join(filter(None, (*row, name, action)))
-        columns = change["columns"].items() if action in {"changed", "replaced"} else ()
-        detail = ", ".join(f"{column} {old} → {new}" for column, (old, new) in columns)
-        yield f"{what}: {detail}" if detail else what
+    return map(line, changes(plan))
+
+
+def line(change: Mapping[str, Any]) -> str:
+    """A change, as `changes` gives it and `--json` prints it, for people."""
+    table, name, action = change["table"], change["name"], change["action"]
+    row = ("file",) if table == "file" else (noun(table, 1), row_key(change["key"]))
+    what = " ".join(filter(None, (*row, name, action)))
+    columns = change["columns"].items() if action in {"changed", "replaced"} else ()
+    detail = ", ".join(f"{column} {old} → {new}" for column, (old, new) in columns)
+    return f"{what}: {detail}" if detail else what
 
 
 def _columns(table: TablePlan, change: Change) -> dict[str, list[str]]:

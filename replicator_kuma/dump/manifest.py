@@ -15,6 +15,8 @@ from replicator_kuma.dump.files import create, open_regular
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+PATCH = "patch"
+"""The member of a manifest that holds a patch (dump/patch.py)."""
 MAX_MANIFEST = 8 * 1024**2
 MAX_ROWS = 2_000_000
 """The limit for one table, to bound memory: ten times the rows of a Kuma with 180,000 monitors."""
@@ -46,6 +48,20 @@ class Manifest:
         return digest(self.tables, self.files)
 
     @property
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 of each file of the dump but the manifest, by its name in the folder."""
+        return {
+            **{f"tables/{name}.jsonl": entry.sha256 for name, entry in self.tables.items()},
+            **{f"runtime/{name}.jsonl": e.runtime for name, e in self.tables.items() if e.runtime},
+            **{f"files/{name}": sha256 for name, sha256 in self.files.items()},
+        }
+
+    @property
+    def exact(self) -> str:
+        """SHA-256, in hex, over all files but the manifest: unlike `digest`, also over runtime/."""
+        return _hashed(self.hashes)
+
+    @property
     def rows(self) -> int:
         return sum(entry.rows for entry in self.tables.values())
 
@@ -68,13 +84,25 @@ class Manifest:
 
 def digest(tables: Mapping[str, TableEntry], files: Mapping[str, str]) -> str:
     """SHA-256, in hex, over the content of tables and files."""
-    content = {"files": dict(files), "tables": {n: e.sha256 for n, e in tables.items()}}
+    return _hashed({"files": dict(files), "tables": {n: e.sha256 for n, e in tables.items()}})
+
+
+def _hashed(content: Mapping[str, Any]) -> str:
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write the manifest last: a folder without one is no dump. Raises OSError."""
+    with create(folder / MANIFEST) as file:
+        file.write(manifest_text(manifest))
+
+
+def manifest_text(manifest: Manifest, patch: Mapping[str, Any] | None = None) -> bytes:
+    """The content of a manifest's file; ``patch`` is what `patch.between` found.
+
+    A patch is outside the digest, and versions that do not know it ignore it.
+    """
     content = {
         "format": FORMAT,
         "digest": manifest.digest,
@@ -90,9 +118,9 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         "files": dict(sorted(manifest.files.items())),
         "settings": sorted(manifest.settings),
     }
-    text = json.dumps(content, indent=1, sort_keys=True) + "\n"
-    with create(folder / MANIFEST) as file:
-        file.write(text.encode())
+    if patch is not None:
+        content[PATCH] = patch
+    return (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()
 
 
 def read_manifest(path: Path) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from replicator_kuma.base.errors import (
     SnapshotNotFound,
     Unpublished,
 )
+from replicator_kuma.base.events import as_event
 from replicator_kuma.base.json_members import FLAG, MOMENT, NUMBER, OTHER, TEXT, Kind, check
 from replicator_kuma.replication import mode_mismatch
 from replicator_kuma.replication.instance import CycleResult, Instance, Run
@@ -82,6 +83,11 @@ class Cycle(Action, ABC):
     asks_repository: ClassVar[bool] = True
     makes_leader: ClassVar[bool] = False
 
+    @property
+    def own(self) -> bool:
+        """Whether the instance does it by itself, again and again."""
+        return False
+
     def role(self, mode: str) -> str:
         """The role in which it works if REPLICATOR_MODE is ``mode``."""
         return LEADER if self.makes_leader else mode
@@ -117,6 +123,10 @@ class Backup(Cycle):
     reconcile: bool = False
     """ask the repository in any case"""
 
+    @property
+    def own(self) -> bool:
+        return True
+
     def run(self, instance: Instance, run: Run) -> CycleResult:
         try:
             return self._cycle(instance.under(run))
@@ -124,7 +134,7 @@ class Backup(Cycle):
             if instance.state.load().knows_fleet or not instance.supervised:
                 raise
             if instance.repository.init():
-                logger.info("created the repository")
+                logger.info("created the repository", extra=as_event("repository_created"))
             return self._cycle(instance.under(run))
 
     def _cycle(self, instance: Instance) -> CycleResult:
@@ -148,6 +158,10 @@ class Restore(Cycle):
     """seconds since the epoch: the snapshot that was the newest then"""
     resume: bool = field(default=False, init=False)
     allow_shrink: bool = False
+
+    @property
+    def own(self) -> bool:
+        return self.snapshot is None and self.at is None
 
     def run(self, instance: Instance, run: Run) -> CycleResult:
         from replicator_kuma.replication.replica.cycle import cycle, go_to

@@ -13,21 +13,25 @@ from typing import Any
 from replicator_kuma.adapters.database import Store
 from replicator_kuma.adapters.kuma import KumaService
 from replicator_kuma.adapters.kuma.agent.client import Agent
-from replicator_kuma.adapters.notify import Notifier, NullNotifier
-from replicator_kuma.adapters.repository import MaintainedRepository, Position, Repository
+from replicator_kuma.adapters.notify import NoPings, Notifier, NullNotifier, Pings
+from replicator_kuma.adapters.repository import Listing, MaintainedRepository, Position, Repository
 from replicator_kuma.adapters.repository.pair import Pair
+from replicator_kuma.base.counters import COUNTED, KUMA_DOWN, KUMA_RESTARTS
 from replicator_kuma.base.effects import effect
-from replicator_kuma.base.errors import Interrupted
+from replicator_kuma.base.errors import HoldWouldNotLast, Interrupted
 from replicator_kuma.base.threads import never
 from replicator_kuma.base.times import when
 from replicator_kuma.dump.manifest import Manifest
 from replicator_kuma.dump.plan import Summary
 from replicator_kuma.dump.transform.overrides import Overrides
 from replicator_kuma.dump.transform.policy import Policy
+from replicator_kuma.replication.change_log import ChangeLog
 from replicator_kuma.replication.restart_cooldown import Cooldown
 from replicator_kuma.replication.shrink import HALF, Limit
 from replicator_kuma.replication.state import transitions
 from replicator_kuma.replication.state.file import StateFile
+
+_WORK = "work"
 
 
 class Outcome(Enum):
@@ -85,6 +89,11 @@ Progress = Callable[[str], None]
 """gets a message as each step begins"""
 
 
+def nothing_streamed() -> int:
+    """The count of an instance without Litestream."""
+    return 0
+
+
 def silent(_message: str) -> None:
     """The progress of a cycle that nobody watches."""
 
@@ -116,6 +125,21 @@ class HintLimit:
     """by time.monotonic"""
 
 
+@dataclass
+class KumaOff:
+    """Since when we have Kuma stopped."""
+
+    since: float | None = None
+    """by time.monotonic; None: we have not stopped it"""
+
+    def over(self) -> None:
+        """Count that it was started again."""
+        if self.since is not None:
+            COUNTED.add(KUMA_RESTARTS)
+            COUNTED.add(KUMA_DOWN, time.monotonic() - self.since)
+            self.since = None
+
+
 @dataclass(frozen=True)
 class Run:
     """How one action is carried out: who watches it, who may end it, what a person allows."""
@@ -133,6 +157,8 @@ class Run:
     """no person asked for this cycle, although it reconciles: it is the first one of `run`"""
     hint: Hint | None = None
     """what this cycle may look for first"""
+    edited: bool = False
+    """the change watch has seen other rows: a leader need not compare before it dumps them"""
 
 
 @dataclass
@@ -153,6 +179,8 @@ class Instance:
     notifier: Notifier
     signal: Notifier = field(default_factory=NullNotifier)
     """sends a leader's hints to the replicas (push.py)"""
+    pings: Pings = field(default_factory=NoPings)
+    """tells the begin and the end of cycles (pings.py)"""
     way: Way = Way.RESTART
     agent: Agent | None = None
     """the agent in Kuma's process, which may not answer; None: nobody asks it"""
@@ -195,7 +223,17 @@ class Instance:
     """kinds that this process told and could not note, by problem (`problems`); copies share it"""
     hint_limit: HintLimit = field(default_factory=HintLimit)
     """copies share it"""
-    scratch: str = "work"
+    kuma_off: KumaOff = field(default_factory=KumaOff)
+    """copies share it"""
+    change_log: ChangeLog | None = None
+    """keeps what cycles see of the repository for the page and the API; None: nobody asks"""
+    forgetful: bool = False
+    """what it remembers is lost together with a disk whose rows Litestream brings back"""
+    committed: Callable[[], int] = nothing_streamed
+    """the last transaction of the database, by Litestream's count; 0: nobody counts"""
+    streamed_by: Callable[[], int | None] = lambda: None
+    """the id of our own Litestream's process"""
+    scratch: str = _WORK
     """name of the folder of `work`"""
 
     @property
@@ -203,9 +241,25 @@ class Instance:
         """Scratch folder for dumps, in the state directory; emptied at the start of each cycle."""
         return self.state.folder / self.scratch
 
+    @property
+    def previews(self) -> bool:
+        """Whether this only looks, without the lock: it keeps nothing."""
+        return self.scratch != _WORK
+
     def under(self, run: Run) -> Instance:
         """A copy of this instance for one action, carried out as ``run`` says."""
         return replace(self, run=run)
+
+    def require_lasting_hold(self) -> None:
+        """Raise HoldWouldNotLast if a hold would be lost with a disk that Litestream replaces.
+
+        The replica would then follow the newest snapshot without a word.
+        """
+        if self.forgetful:
+            raise HoldWouldNotLast(
+                "this replica cannot be held at a position: REPLICATOR_LITESTREAM_URL is set, and "
+                f"the hold would be noted in {self.state.name}, which is lost with DATA_DIR"
+            )
 
     def look_for_store(self) -> Instance:
         """Find the database that Kuma uses now; raises SettingsError, DatabaseError."""
@@ -225,6 +279,13 @@ class Instance:
             leads=True,
         )
 
+    def listed(self) -> Listing:
+        """Ask the repository for the fleet's snapshots; raises RepositoryErrors."""
+        found = self.repository.snapshots(self.fleet)
+        if self.change_log is not None:
+            self.change_log.listed(found)
+        return found
+
     def choosing(self, before: Manifest) -> Instance:
         """A copy of this instance with the tables and settings that ``before`` holds.
 
@@ -240,20 +301,22 @@ class Instance:
         """
         effect("stopping Kuma")
         self.kuma.stop()
+        self.kuma_off.since = time.monotonic()
         effect("Kuma stopped")
 
     def start_kuma(self) -> None:
         """Start Kuma, and note that it is no longer stopped by us; raises KumaError."""
         effect("starting Kuma")
         self.kuma.start()
+        self.kuma_off.over()
         effect("Kuma started")
         self.state.change(transitions.kuma_started)
 
     def say_the_rest(self, timeout: float = 2.0) -> None:
-        """Give unsent messages and hints at most ``timeout`` seconds together; the last call."""
+        """Give all that is unsent at most ``timeout`` seconds together; the last call."""
         until = time.monotonic() + timeout
-        self.notifier.close(timeout)
-        self.signal.close(max(0.0, until - time.monotonic()))
+        for each in (self.notifier, self.signal, self.pings):
+            each.close(max(0.0, until - time.monotonic()))
 
     def step(self, message: str) -> None:
         """Between two steps: raise Interrupted if asked to end, else report the next step."""

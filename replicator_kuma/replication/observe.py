@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from replicator_kuma.adapters.database import Reader
+from replicator_kuma.adapters.database import Reader, notes_of
+from replicator_kuma.base.counters import COUNTED, ROWS
 from replicator_kuma.base.errors import DatabaseError
 from replicator_kuma.base.folders import Folder, HardLinkRefused, LinkRefused
 from replicator_kuma.base.state_directory import unusable
@@ -22,6 +23,7 @@ from replicator_kuma.dump.format import Dump, write_tables
 from replicator_kuma.dump.manifest import Manifest, TableEntry, write_manifest
 from replicator_kuma.dump.schema import Schema
 from replicator_kuma.dump.select import Dangling, select
+from replicator_kuma.replication import last_dump
 from replicator_kuma.replication.instance import Instance
 
 _TRIES = 3
@@ -93,6 +95,10 @@ def observe(
             if target is not None and folder is not None:
                 write_manifest(target, observation.manifest)
                 target.rename(folder)
+                with contextlib.suppress(FileNotFoundError):
+                    notes_of(target).rename(notes_of(folder))
+            for table, entry in observation.manifest.tables.items():
+                COUNTED.set(ROWS, entry.rows, table=table)
             return observation
     raise DatabaseError(
         "the files that Kuma's rows name changed all the time they were read",
@@ -113,6 +119,8 @@ def observed_dump(
     """The instance's dump in a new scratch folder of the work folder."""
     folder = instance.work / name
     observation = observe(instance, folder, marked=marked, publishing=publishing)
+    if not instance.previews:
+        last_dump.keep(instance.state.folder, folder)
     return Observed(Dump(folder, observation.manifest), observation)
 
 
@@ -128,11 +136,14 @@ def write_audited(
 def _observe_once(
     instance: Instance, folder: Path | None, marked: bool, publishing: bool
 ) -> Observation:
-    with instance.store.read() as reader:
+    with instance.store.read(last_dump.earlier(instance.state.folder, folder)) as reader:
         names = reader.schema.require(instance.tables)
         # first: if no reference dangles, reading is faster
         dangling = tuple(d for n in names for d in reader.dangling(select(reader.schema, n)))
         entries, named = (write_audited if publishing else write_tables)(folder, reader, names)
+        if folder is not None:
+            with contextlib.suppress(OSError):  # a full disk: the next read takes longer
+                reader.remember(folder, entries)
         users, monitors = reader.count("user"), reader.count("monitor")
         schema = reader.schema
         fingerprint = reader.fingerprint() if marked else ""

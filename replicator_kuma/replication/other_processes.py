@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from replicator_kuma.adapters.kuma.readiness import Readiness, probe, shown
 from replicator_kuma.adapters.kuma.readiness import place as place_of
 from replicator_kuma.base.errors import DatabaseError, DatabaseMigrating, KumaError, ReplicatorError
+from replicator_kuma.base.events import as_event
 from replicator_kuma.base.processes import Listener, Process, listeners
 from replicator_kuma.base.times import lasting
 from replicator_kuma.replication.instance import Instance
@@ -44,9 +45,17 @@ def by_kuma(instance: Instance, *, was_up: bool = False) -> str:
         found = instance.store.holders()
         over = time.monotonic() >= end
         if (found or over) and _ruled_out(instance, found, was_up=was_up):
-            who = _words(found) or "a process that cannot be seen from here"
+            others = tuple(holder for holder in found if holder.pid != instance.streamed_by())
+            who = _words(others) or "a process that cannot be seen from here"
+            if found and not others:  # our own Litestream alone, which has it open for ever
+                return ""
             level = logging.DEBUG if who in _told else logging.INFO
-            log.log(level, "%s has Kuma's database open, and is no Kuma: writing beside it", who)
+            log.log(
+                level,
+                "%s has Kuma's database open, and is no Kuma: writing beside it",
+                who,
+                extra=as_event("database_shared"),
+            )
             _told.add(who)
             return ""
         if over:
@@ -124,7 +133,9 @@ def require_alone(instance: Instance, place: Address) -> None:
         if time.monotonic() >= end:
             raise error
         if not said:
-            log.warning("%s; waiting %s for its end", error, lasting(PATIENCE))
+            log.warning(
+                "%s; waiting %s for its end", error, lasting(PATIENCE), extra=as_event("other_kuma")
+            )
         said = True
         instance.step("waiting for the end of another Uptime Kuma")
         time.sleep(0.2)

@@ -18,6 +18,7 @@ from replicator_kuma.base.errors import (
     RepositoryUnreachable,
     SnapshotRefused,
 )
+from replicator_kuma.base.events import as_event
 from replicator_kuma.base.times import lasting
 from replicator_kuma.dump.format import accepts
 from replicator_kuma.replication import problems
@@ -72,7 +73,12 @@ def look_who_is_away(instance: Instance) -> None:
 def _tell_back(instance: Instance, was: Problem) -> None:
     if instance.pair is not None:  # None: the second one was removed
         name = called(was.what.removeprefix(AWAY))
-        log.info("%s answers again, after %s", name, lasting(time.time() - was.since))
+        log.info(
+            "%s answers again, after %s",
+            name,
+            lasting(time.time() - was.since),
+            extra=as_event("repository_back"),
+        )
 
 
 def why_away(name: str, error: ReplicatorError) -> str:
@@ -107,7 +113,12 @@ def catch_up(instance: Instance, newest: Snapshot | None) -> tuple[str, ...]:
             pair.failed = {place.name: error for place in behind}
         for place in behind:
             if place.name not in pair.failed:
-                log.info("%s has caught up with %s", place.name, newest.position)
+                log.info(
+                    "%s has caught up with %s",
+                    place.name,
+                    newest.position,
+                    extra=as_event("repository_level"),
+                )
     elif instance.state.load().lagging and not pair.away:
         instance.step("reading both copies")
         pair.verify(newest, instance.work / "copies", accepts)

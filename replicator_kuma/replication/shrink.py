@@ -159,8 +159,8 @@ def identities(dump: Dump, first: int) -> tuple[str, str]:
     for number, (line, _runtime) in enumerate(dump.lines("monitor")):
         if number == first:
             part = seen.hexdigest()
-        date = [] if born is None else values.decode(line)[born : born + 1]
-        seen.update(b"%b %b\n" % (line[1 : line.index(b",")], values.encode(date)))
+        date = b"" if born is None else values.raw(line, born)
+        seen.update(b"%b [%b]\n" % (line[1 : line.index(b",")], date))
     return part or seen.hexdigest(), seen.hexdigest()
 
 

@@ -9,6 +9,13 @@ from replicator_kuma.dump.format import Dump, accepts
 from replicator_kuma.replication.instance import Instance
 
 
+def of_earlier(snapshots: Listing) -> str:
+    """The rest of the sentence that a fleet has no snapshot, where v1 or v2 left some; else ""."""
+    if snapshots.earlier is None:
+        return ""
+    return f"; {snapshots.earlier} (move the leader first: docs/moving.md)"
+
+
 def find(snapshots: Listing, wanted: str) -> Snapshot:
     """The snapshot that a person names by an id, the beginning of an id, or a position."""
     found = [

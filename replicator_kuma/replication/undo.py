@@ -18,6 +18,7 @@ from replicator_kuma.base.errors import (
     SettingsError,
     SnapshotRefused,
 )
+from replicator_kuma.base.events import as_event
 from replicator_kuma.base.times import when
 from replicator_kuma.dump.format import Dump
 from replicator_kuma.dump.plan import Plan
@@ -57,6 +58,8 @@ def undo(instance: Instance, number: int | None = None, *, hold: bool = True) ->
     ``number`` names a checkpoint instead. ``hold``: this is a replica, and it then follows no newer
     snapshot. Call with the lock held. Raises ReplicatorErrors, with the rows unchanged.
     """
+    if hold:
+        instance.require_lasting_hold()
     with workspace(instance):
         recover(instance)
         there, planned, one = _choose(instance, number, leads=not hold)
@@ -112,7 +115,11 @@ def _choose(
         there, planned, one = _prepare(instance, following)
         if not planned.plan.empty:
             return there, planned, one
-        log.info("the rows here equal those kept as %d: going one further back", one.number)
+        log.info(
+            "the rows here equal those kept as %d: going one further back",
+            one.number,
+            extra=as_event("undo_further"),
+        )
         left = [other for other in left if other.number < one.number]
     raise _nothing(found, eligible)
 

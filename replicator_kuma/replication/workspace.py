@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from replicator_kuma.base.errors import ReplicatorError
+from replicator_kuma.base.events import as_event
 from replicator_kuma.base.state_directory import unusable
-from replicator_kuma.replication import published_dump
 from replicator_kuma.replication.apply.recovery import resolve_before_start
 from replicator_kuma.replication.drill import scratch
 from replicator_kuma.replication.hints import advise
@@ -54,8 +54,6 @@ def _begin(instance: Instance) -> State:
         state = _restart_kuma(instance)
     _forget_scratch(instance.state.folder)
     scratch.forget(instance)
-    if instance.leads is False:
-        published_dump.forget(instance.state.folder)
     empty_workspace(instance)
     return state
 
@@ -90,7 +88,10 @@ def _restart_kuma(instance: Instance) -> State:
     if not state.applying.stopped_by_me:
         return state
     if instance.kuma.manages and not instance.kuma.owned:
-        log.warning("an earlier run stopped Kuma and did not start it again: starting it")
+        log.warning(
+            "an earlier run stopped Kuma and did not start it again: starting it",
+            extra=as_event("kuma_started_again"),
+        )
         instance.start_kuma()
     return instance.state.change(transitions.kuma_started)
 

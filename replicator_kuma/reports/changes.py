@@ -4,95 +4,16 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
 
 from replicator_kuma.adapters.repository import Position, Snapshot
-from replicator_kuma.base.errors import (
-    ReplicatorError,
-    RepositoryDamaged,
-    SnapshotNotFound,
-    SnapshotRefused,
-)
-from replicator_kuma.base.text import counted
-from replicator_kuma.base.times import shown
-from replicator_kuma.dump import change_words
-from replicator_kuma.dump.format import Dump
-from replicator_kuma.dump.plan import Plan, plan
-from replicator_kuma.dump.transform.version_names import named
+from replicator_kuma.base.errors import RepositoryDamaged, SnapshotNotFound, SnapshotRefused
+from replicator_kuma.replication.change_sets import UNREAD, Entry, Read, compared, first
 from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.snapshots import fetched
 
 _PASSED_OVER = (SnapshotRefused, RepositoryDamaged, SnapshotNotFound)
 """Errors of one snapshot, which is skipped; any other error is the repository's."""
-_UNREAD = "cannot be read"
-
-
-def snapshot_as_dict(snapshot: Snapshot) -> dict[str, Any]:
-    """A snapshot in the form of `--json` (docs/json.md)."""
-    label = snapshot.label
-    return {
-        "position": str(label.position),
-        "time": shown(snapshot.time),
-        "leader": label.leader,
-        "digest": label.digest,
-        "schema": label.schema,
-        "rows": label.rows,
-        "monitors": label.monitors,
-        "writer": label.writer,
-        "id": snapshot.id,
-    }
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One snapshot and its changes. ``plan``'s files are deleted when the next entry is read."""
-
-    snapshot: Snapshot
-    since: Snapshot | None = None
-    """the older snapshot that it was compared with; None if there was none"""
-    plan: Plan | None = None
-    notes: tuple[str, ...] = ()
-
-    @property
-    def sentence(self) -> str:
-        """What changed, in numbers."""
-        if self.plan is not None:
-            return self.plan.summary.sentence()
-        if self.since is not None:
-            return "rows cannot be compared"
-        label = self.snapshot.label
-        return f"{counted(label.monitors, 'monitor')}, {counted(label.rows, 'row')}"
-
-    @property
-    def readable(self) -> bool:
-        """Whether the snapshot could be fetched and is whole."""
-        return not any(note.startswith(_UNREAD) for note in self.notes)
-
-    def as_dict(self) -> dict[str, Any]:
-        """An entry of `replicator log --json`, without its ``changes`` (docs/json.md)."""
-        return {
-            "snapshot": snapshot_as_dict(self.snapshot),
-            "since": str(self.since.position) if self.since is not None else None,
-            "readable": self.readable,
-            "sentence": self.sentence,
-            "changes_by_table": self.plan.summary.as_dict() if self.plan is not None else None,
-            "notes": list(self.notes),
-        }
-
-    def changes(self) -> Iterator[dict[str, Any]]:
-        """One dict a row change, secrets masked, monitors first."""
-        return change_words.changes(self.plan) if self.plan is not None else iter(())
-
-    def lines(self) -> Iterator[str]:
-        """One line a row change, for people."""
-        return change_words.lines(self.plan) if self.plan is not None else iter(())
-
-
-@dataclass(frozen=True)
-class _Read:
-    snapshot: Snapshot
-    dump: Dump
 
 
 def entries(
@@ -105,7 +26,7 @@ def entries(
 
     Each snapshot is fetched once, and at most two are in the work folder. A snapshot that cannot
     be read becomes an entry that says so; the next newer one is then compared with an older one.
-    Raises RepositoryErrors, StateError.
+    An entry's plan is deleted when the next entry is read. Raises RepositoryErrors, StateError.
     """
     found = _all(instance, snapshots, since)
     for number, entry in enumerate(found, 1):
@@ -117,7 +38,7 @@ def entries(
 def _all(
     instance: Instance, snapshots: Sequence[Snapshot], since: Position | None
 ) -> Iterator[Entry]:
-    newer: _Read | None = None
+    newer: Read | None = None
     unread: list[Entry] = []
     for snapshot in reversed(snapshots):
         wanted = since is None or snapshot.position > since
@@ -131,93 +52,31 @@ def _all(
                 unread.append(read)
             continue
         if newer is not None:
-            yield _compared(instance, newer, read)
+            yield compared(newer, read, _changes(instance, newer))
             yield from unread
             _forget(instance, newer)
         newer, unread = read, []
         if not wanted:
             return
     if newer is not None:
-        yield _first(newer, bool(unread))
+        older = "no older one can be read" if unread else "the oldest snapshot that is kept"
+        yield first(newer, older)
         yield from unread
 
 
-def _read(instance: Instance, snapshot: Snapshot) -> _Read | Entry:
+def _read(instance: Instance, snapshot: Snapshot) -> Read | Entry:
     instance.step(f"fetching {snapshot.position}")
     try:
-        return _Read(snapshot, fetched(instance, snapshot, snapshot.id))
+        return Read(snapshot, fetched(instance, snapshot, snapshot.id))
     except _PASSED_OVER as error:
         shutil.rmtree(instance.work / snapshot.id, ignore_errors=True)
-        return Entry(snapshot, notes=(f"{_UNREAD}: {error}",))
+        return Entry(snapshot, notes=(f"{UNREAD}: {error}",))
 
 
-def _forget(instance: Instance, read: _Read) -> None:
+def _forget(instance: Instance, read: Read) -> None:
     shutil.rmtree(read.dump.folder, ignore_errors=True)
     shutil.rmtree(_changes(instance, read), ignore_errors=True)
 
 
-def _changes(instance: Instance, read: _Read) -> Any:
+def _changes(instance: Instance, read: Read) -> Path:
     return instance.work / f"{read.snapshot.id}.changes"
-
-
-def _first(read: _Read, unread: bool) -> Entry:
-    older = "no older one can be read" if unread else "the oldest snapshot that is kept"
-    return Entry(read.snapshot, notes=(*_marks(read.snapshot), older))
-
-
-def _compared(instance: Instance, newer: _Read, older: _Read) -> Entry:
-    """The entry of ``newer``: the tables that both snapshots have, compared."""
-    notes = [*_marks(newer.snapshot), *_differences(newer, older)]
-    same = set(older.dump.manifest.tables) & set(newer.dump.manifest.tables)
-    for name in sorted(same):
-        if other := _other_columns(newer.dump, older.dump, name):
-            notes.append(f"{name} is not compared, it has other columns: {', '.join(other)}")
-            same.discard(name)
-    before = Dump(older.dump.folder, older.dump.manifest.only(same))
-    try:
-        made = plan(before, newer.dump, _changes(instance, newer))
-    except ReplicatorError as error:
-        notes.append(f"rows cannot be compared: {error}")
-        return Entry(newer.snapshot, older.snapshot, None, tuple(notes))
-    tables = tuple(sorted(made.tables, key=lambda table: not table.name.startswith("monitor")))
-    return Entry(newer.snapshot, older.snapshot, replace(made, tables=tables), tuple(notes))
-
-
-def _marks(snapshot: Snapshot) -> Iterator[str]:
-    if snapshot.label.shrunk == snapshot.position:
-        yield "deleting monitors was allowed (rollback or --allow-shrink)"
-
-
-def _differences(newer: _Read, older: _Read) -> Iterator[str]:
-    """Sentences on what differs between two snapshots besides their rows."""
-    ours, theirs = newer.snapshot.label, older.snapshot.label
-    if ours.position == theirs.position:
-        yield f"two snapshots are {ours.position}, of {theirs.leader} and {ours.leader}"
-    if ours.writer != theirs.writer:
-        yield f"another writer: {theirs.leader} had published before"
-    if ours.schema != theirs.schema:
-        before, now = (named(label.schema) or label.schema for label in (theirs, ours))
-        yield f"another schema: that of Uptime Kuma {now}, {before} before"
-    if ours.engine != theirs.engine:
-        yield f"another engine: {ours.engine}, {theirs.engine} before; the form of dates may differ"
-    tables = set(newer.dump.manifest.tables), set(older.dump.manifest.tables)
-    for what, names in (
-        ("not published before", tables[0] - tables[1]),
-        ("not published any more", tables[1] - tables[0]),
-    ):
-        if names:
-            yield f"{what}: {', '.join(sorted(names))}"
-    if newer.dump.manifest.settings != older.dump.manifest.settings:
-        yield "another choice of settings' keys"
-
-
-def _other_columns(newer: Dump, older: Dump, table: str) -> list[str]:
-    """The columns of a table that only one dump has: `+name` for the newer, `-name` the older."""
-    found: list[str] = []
-    runtime = bool(newer.manifest.tables[table].runtime), bool(older.manifest.tables[table].runtime)
-    kinds = ["tables", "runtime"] if all(runtime) else ["tables"]
-    for kind in kinds:
-        now, before = newer.columns(table, kind), older.columns(table, kind)
-        found += [f"+{name}" for name in now if name not in before]
-        found += [f"-{name}" for name in before if name not in now]
-    return found or (["runtime"] if runtime[0] != runtime[1] else [])

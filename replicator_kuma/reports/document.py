@@ -7,6 +7,7 @@ below the members. Sentences are facts too: a rendering shows them as they are.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal, TypeVar
@@ -230,10 +231,29 @@ class Push:
 
 
 @dataclass(frozen=True)
+class History:
+    """Litestream beside `replicator run`: REPLICATOR_LITESTREAM_URL."""
+
+    store: str
+    """where it streams to: the folder of this instance, without secrets"""
+    stream: str | None
+    """streams, begins, behind (a minute without a complete upload) or down; null where
+    `replicator run` does not run"""
+    sent_at: Moment | None
+    """up to when the store has all that was committed"""
+    why: str | None
+    """why it could not send"""
+    restarts: int
+    """how often Litestream ended by itself since the start of `replicator run`"""
+
+
+@dataclass(frozen=True)
 class ForPeople:
     """What a person is told beside it. It is no member of the JSON."""
 
     newest_time: str = ""
+    earlier: str = ""
+    """what v1 or v2 left in the repository, while this fleet has no snapshot there"""
     holding: str = ""
     waits: str = ""
     unconfirmed: str = ""
@@ -263,8 +283,17 @@ class Status:
     """snapshots newer than what is held; null when that is not known"""
     behind_since: Moment | None
     """when the first of them was made"""
+    sentence: str
+    """what a person should know of it first: what needs a hand, or that nothing does"""
+    newest_seen: Position | None
+    """the newest snapshot of the last cycle that listed the repository"""
+    newest_seen_at: Moment | None
+    """when the repository gave the listing that is known; to the minute, where nobody asked it
+    now"""
     push: Push | None
     """null where no hints are sent or read"""
+    history: History | None
+    """null where nothing is streamed"""
     promoted: Promoted | None
     fenced: str | None
     """why this leader publishes nothing"""
@@ -308,7 +337,7 @@ class Status:
     problems: tuple[Problem, ...]
     """all that is open, by `what`"""
     supervisor: Supervisor | None
-    for_people: ForPeople = field(metadata={"json": False})
+    for_people: ForPeople = field(default_factory=ForPeople, metadata={"json": False})
 
     @property
     def follows(self) -> bool:
@@ -334,7 +363,15 @@ def as_json(value: Any) -> Any:
         return when(value)
     if isinstance(value, Position):
         return str(value)
-    if is_dataclass(value):
-        printed = (f.name for f in fields(value) if f.metadata.get("json", True))
+    kind: Any = type(value)
+    if (printed := _printed(kind)) is not None:
         return {name: as_json(getattr(value, name)) for name in printed}
     return [as_json(item) for item in value] if isinstance(value, tuple) else value
+
+
+@functools.cache
+def _printed(kind: Any) -> tuple[str, ...] | None:
+    """The members of a part that its JSON has; None: this is no part."""
+    if not is_dataclass(kind):
+        return None
+    return tuple(f.name for f in fields(kind) if f.metadata.get("json", True))

@@ -1,7 +1,7 @@
 """Tells other programs whether an instance works (`health`) and whether it replicates (`fresh`).
 
-`health` is for a container's health check, which restarts an unhealthy container. `fresh` is for a
-monitor: a restart does not help while the repository is away.
+`health` is for a container's health check, and `stuck` for whoever restarts a container by it.
+`fresh` is for a monitor: a restart does not help while the repository is away.
 
 Under `replicator run` the supervisor's heartbeat decides. If no supervisor has ever run, or if a
 cycle has ended after its last heartbeat, the last cycle decides: cron runs the cycles then.
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from replicator_kuma.base.errors import StateError
@@ -38,12 +39,27 @@ def health(settings: Settings, max_age: float | None = None) -> str | None:
     except StateError as error:
         return trouble or str(error)
     if not supervised or (trouble and _is_history(state, folder)):
-        trouble = _by_cycles(state, folder)
+        trouble = _by_cycles(state)
+    trouble = trouble or no_room(folder)
     if not trouble and max_age is not None and state.outcome.last is not None:
         trouble = freshness.late(state, max_age, time.time())
     if trouble:
         return trouble
     return state.upkeep.drill_failed.sentence if state.upkeep.drill_failed is not None else None
+
+
+def stuck(settings: Settings) -> str | None:
+    """Why a restart of this `replicator run` would help; None: it would not. Reads a small file.
+
+    A drill that failed, a full disk and a Kuma that somebody else starts are no reasons: each
+    restart would be an outage for nothing. On a full disk the heartbeat may tell nothing.
+    """
+    if no_room(settings.state_dir):
+        return None
+    beat = heartbeat.read(settings.state_dir)
+    if beat is not None and settings.kuma_service(supervised=True) != "child":
+        beat = replace(beat, kuma_bad_since=0.0)
+    return heartbeat.trouble(beat)
 
 
 def fresh(settings: Settings, max_age: float | None = None) -> Freshness:
@@ -74,19 +90,20 @@ def _is_history(state: State, folder: Path) -> bool:
 
 def _supervisor(folder: Path) -> str | None:
     trouble = heartbeat.trouble(heartbeat.read(folder))
-    # A supervisor that cannot write its heartbeat looks like one that is gone.
+    # A supervisor that cannot write its heartbeat (some disks need room to write over a file)
+    # looks like one that is gone.
     if trouble is not None and _free(folder) < heartbeat.ROOM:
         return f"{trouble}, and no space is left in {folder}"
     return trouble
 
 
-def _by_cycles(state: State, folder: Path) -> str | None:
+def _by_cycles(state: State) -> str | None:
     """Why the last cycle failed; None if it went well. It decides where no supervisor runs."""
     if state.outcome.last is None:
         return "replicator run is not running here, and no cycle has ended yet"
     if not state.outcome.last.ok:
         return f"the last cycle failed: {state.outcome.last.sentence}"
-    return no_room(folder)
+    return None
 
 
 def no_room(folder: Path) -> str | None:

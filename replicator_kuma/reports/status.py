@@ -31,6 +31,7 @@ from replicator_kuma.replication.state.records import (
     LAGGING,
     Hold,
     JobRecord,
+    NewestSeen,
     Problem,
     SnapshotRef,
 )
@@ -38,6 +39,7 @@ from replicator_kuma.replication.state.state import State
 from replicator_kuma.reports import document
 from replicator_kuma.reports.document import Snapshot, part
 from replicator_kuma.reports.health import no_room
+from replicator_kuma.reports.sentence import held_by, told
 
 _REPLICAS = {mode.value for mode in Mode if mode.replica}
 
@@ -49,6 +51,8 @@ class Answer:
     snapshots: repository.Listing = field(default_factory=repository.Listing)
     unknown: str = ""
     """why there is no listing"""
+    at: float | None = None
+    """when the listing was made, in seconds since the epoch; None: just now"""
 
 
 def status(settings: Settings, ask: Callable[[], Answer] | None = None) -> document.Status:
@@ -65,7 +69,8 @@ def status(settings: Settings, ask: Callable[[], Answer] | None = None) -> docum
     if answer is not None and not answer.unknown:
         state = _with_away(_as_listed(state, answer.snapshots), answer.snapshots.away)
         newest = answer.snapshots[-1] if answer.snapshots else None
-        held = state.following.applied if follows else state.leading.published
+        held = held_by(state, follows=follows)
+        state = transitions.saw(state, NewestSeen.of(answer.snapshots, held, time.time()))
         newer = [s for s in answer.snapshots if not held or s.position > held.position]
         behind = len({s.position for s in newer})
         since = Moment.of(min((moment_of(s.time) for s in newer), default=0.0))
@@ -73,6 +78,7 @@ def status(settings: Settings, ask: Callable[[], Answer] | None = None) -> docum
     upkeep, outcome, pending = state.upkeep, state.outcome, state.applying.pending
     listed, hold = dict(applying.bad_listed), hold_words.told(state) if follows else None
     published, drill = leading.published, upkeep.drill
+    seen = outcome.newest_seen
     own = newest is None or (published and published.position == newest.position)
     # no cycle waits longer than LONGEST: beyond it, the clock was set
     waits = follows and 0 < applying.waits_until - time.time() <= restart_cooldown.LONGEST
@@ -87,7 +93,11 @@ def status(settings: Settings, ask: Callable[[], Answer] | None = None) -> docum
         newest_unknown=answer.unknown or None if answer else None,
         behind=behind,
         behind_since=since,
+        sentence=told(state, settings.instance, follows=follows).sentence,
+        newest_seen=seen.position if seen else None,
+        newest_seen_at=_seen_at(answer) or (Moment.of(seen.at) if seen else None),
         push=_push(settings, beat if supervisor else None),
+        history=_history(settings, beat if supervisor else None),
         promoted=mode_mismatch.promoted(state) if follows and own else None,
         fenced=None if role in _REPLICAS else leading.fenced,
         shrink_refused=following.shrink or None if follows else None,
@@ -122,12 +132,19 @@ def status(settings: Settings, ask: Callable[[], Answer] | None = None) -> docum
         supervisor=supervisor,
         for_people=document.ForPeople(
             newest_time=newest.time if newest else "",
+            earlier=str(answer.snapshots.earlier or "") if answer else "",
             holding=f"{hold_words.held_words(hold)}; {hold_words.TO_GO_ON}" if hold else "",
             waits=_waits_words(state) if waits else "",
             unconfirmed=_unconfirmed_words(state),
             left_stopped=applying.stopped_by_me and supervisor is None,
         ),
     )
+
+
+def _seen_at(answer: Answer | None) -> Moment | None:
+    if answer is None or answer.unknown:
+        return None
+    return Moment(time.time() if answer.at is None else answer.at)
 
 
 def _is_open(problem: Problem, state: State, follows: bool) -> bool:
@@ -248,6 +265,16 @@ def _push(settings: Settings, beat: Beat | None) -> document.Push | None:
         return document.Push(topic.host, None, None, None)
     since = Moment(time.time() - (time.monotonic() - beat.hints_since))
     return document.Push(topic.host, beat.hints, since, beat.hints_why or None)
+
+
+def _history(settings: Settings, beat: Beat | None) -> document.History | None:
+    place = settings.history_place
+    if place is None:
+        return None
+    if beat is None or not beat.history:
+        return document.History(place.shown, None, None, None, 0)
+    sent, why = Moment.of(beat.history_sent_at), beat.history_why or None
+    return document.History(place.shown, beat.history, sent, why, beat.history_restarts)
 
 
 def holding(hold: Hold | None) -> document.Holding | None:

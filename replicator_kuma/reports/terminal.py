@@ -35,6 +35,7 @@ def _told(told: document.Status) -> Iterator[tuple[str, str | None]]:
     yield "applied", _snapshot(told.applied)
     yield "newest", _newest(told)
     yield "hints", _hints(told.push, follows=told.follows)
+    yield "history", _history(told.history)
     yield "engine", told.engine or "cannot be told"
     yield "changes", _changes(told.changes)
     yield "strategy", told.strategy
@@ -69,7 +70,7 @@ def _told(told: document.Status) -> Iterator[tuple[str, str | None]]:
         yield "repositories", f"read from one of two: {'; '.join(parts)}"
     yield "lagging", told.lagging
     for place in told.repositories:
-        yield place.name, _repository(place)
+        yield place.name, repository_words(place)
     for job in told.chores:
         if job.at or job.due:  # else it is off, and never ran
             yield f"{job.name} job", _job(job)
@@ -102,7 +103,10 @@ def _newest(told: document.Status) -> str:
     if told.newest_unknown:
         return f"unknown: {told.newest_unknown}"
     if told.newest is None:
-        return "none in this fleet" if told.behind is not None else "not asked"
+        if told.behind is None:
+            return "not asked"
+        earlier = told.for_people.earlier
+        return f"none in this fleet; {earlier}: docs/moving.md" if earlier else "none in this fleet"
     since = f" since {when(told.behind_since)}" if told.behind_since else ""
     lag = f"{told.behind} ahead of this instance{since}" if told.behind else "in place"
     return f"{told.newest} of {told.newest_leader}, {shown(told.for_people.newest_time)}, {lag}"
@@ -118,6 +122,21 @@ def _hints(push: document.Push | None, *, follows: bool) -> str:
     how = "is read" if push.stream == "up" else "gives no hints"
     why = f": {push.why}" if push.why else ""
     return f"{push.server} {how} since {when(push.since)}{why}"
+
+
+def _history(history: document.History | None) -> str:
+    if history is None:
+        return ""
+    if history.stream is None:
+        return f"is streamed to {history.store} by replicator run, which does not run"
+    sent = f"all until {when(history.sent_at)}" if history.sent_at else "nothing yet"
+    why = f"; now: {history.why}" if history.why else ""
+    again = (
+        f"; Litestream started again {counted(history.restarts, 'time')}"
+        if history.restarts
+        else ""
+    )
+    return f"{sent} is in {history.store}{why}{again}"
 
 
 def _snapshot(held: document.Snapshot | None) -> str:
@@ -161,7 +180,8 @@ def _job(job: document.Job) -> str:
     return f"{went}; next {when(job.due)}" if job.due else went
 
 
-def _repository(place: document.Repository) -> str:
+def repository_words(place: document.Repository) -> str:
+    """What housekeeping found in a repository."""
     if place.damaged:
         return f"DAMAGED: {place.damaged}"
     parts = [

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from replicator_kuma.adapters.notify import Message
 from replicator_kuma.adapters.notify.ntfy import Ntfy
 from replicator_kuma.base.text import plain, plain_json, plain_line, sized
 from replicator_kuma.cli.output import Voice
@@ -73,7 +74,7 @@ def test_every_way_out_is_plain(attack: str, capsys: pytest.CaptureFixture[str])
     Voice(json=True).data({attack: attack})
     out, err = capsys.readouterr()
     assert not harmful(out + err)
-    message = json.loads(Ntfy("https://h/", "h", "topic").request(attack, attack).body)
+    message = json.loads(Ntfy("https://h/", "h", "topic").request(Message(attack, attack)).body)
     assert not harmful(message["title"] + message["message"])
 
 

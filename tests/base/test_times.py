@@ -7,7 +7,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from replicator_kuma.base.times import Moment, ago, lasting, moment_of, parse_moment, shown, when
+from replicator_kuma.base.times import (
+    Moment,
+    ago,
+    lasting,
+    moment_of,
+    parse_moment,
+    shown,
+    when,
+    when_short,
+)
 
 
 @pytest.fixture(params=["UTC", "Asia/Tokyo", "America/New_York"])
@@ -40,6 +49,18 @@ def test_what_is_no_time_is_shown_as_it_is() -> None:
     assert shown("yesterday") == "yesterday"
 
 
+def test_a_short_moment_names_the_day_where_it_is_another() -> None:
+    now = moment_of("2031-05-01T10:00:00Z")
+    short = {
+        "2031-05-01T00:00:00Z": "00:00:00Z",
+        "2031-05-01T23:59:59Z": "23:59:59Z",
+        "2031-04-30T23:59:59Z": "30 Apr 23:59Z",
+        "2031-05-02T08:18:00Z": "2 May 08:18Z",
+        "2030-12-31T08:18:00Z": "31 Dec 2030 08:18Z",
+    }
+    assert {text: when_short(moment_of(text), now) for text in short} == short
+
+
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [
@@ -52,6 +73,9 @@ def test_what_is_no_time_is_shown_as_it_is() -> None:
         (200, "3 min 20 s"),
         (7_500, "2 h 5 min"),
         (7_200, "2 h"),
+        (7_201, "2 h"),
+        (90_001, "1 d 1 h"),
+        (86_459, "1 d"),
         (90_061, "1 d 1 h"),
         (-5, "0 s"),
     ],

@@ -63,6 +63,17 @@ class Run(Side):
         temporary.write_text(json.dumps(script))
         temporary.replace(self.folder / f"{task}.json")
 
+    @contextlib.contextmanager
+    def held(self, task: str, **script: Any) -> Iterator[None]:
+        """What a task does from now on; it does not end before the block ends."""
+        released = self.folder / f"{task}.released"
+        released.unlink(missing_ok=True)
+        self.script(task, hold=60, **script)
+        try:
+            yield
+        finally:
+            released.touch()
+
     def start(self, *arguments: str) -> Self:
         """The scripted supervisor; with arguments the real command."""
         self.run(*arguments)
@@ -107,7 +118,7 @@ class Run(Side):
         """When a call was noted last, on the monotonic clock."""
         return [float(line.split(" ")[0]) for line in self._lines() if line.endswith(call)][-1]
 
-    def until(self, call: str, times: int = 1, deadline: float = 20.0) -> None:
+    def until(self, call: str, times: int = 1, deadline: float = 60.0) -> None:
         """Wait until something was noted that often."""
 
         def there() -> bool:
@@ -121,7 +132,7 @@ class Run(Side):
         except TimeoutError as error:
             raise AssertionError(f"{error}: {self.calls}\n{self.log}") from error
 
-    def logged(self, text: str, deadline: float = 20.0) -> None:
+    def logged(self, text: str, deadline: float = 60.0) -> None:
         wait_until(lambda: text in self.log, f"{text!r} in the log", deadline)
 
     def end(self, number: int = signal.SIGTERM) -> tuple[int, float]:

@@ -1,8 +1,9 @@
 """A supervisor in a process of its own whose actions follow a script: «replicator run» for tests.
 
 Each notes its call, then does what <its name>.json beside the notes says: hold (seconds,
-interruptible), repository (the holding is a call of restic: the start's budget ends it),
-stop, start, start_after_interrupt (Kuma), error (class name), outcome, waits (seconds).
+interruptible, over once <its name>.released exists), repository (the holding is a call of restic:
+the start's budget ends it), stop, start, start_after_interrupt (Kuma), error (class name),
+outcome, waits (seconds).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from replicator_kuma.adapters.notify import Change, Kind
 from replicator_kuma.adapters.repository import Position
 from replicator_kuma.base import errors
 from replicator_kuma.base.errors import Interrupted, KumaError
+from replicator_kuma.cli.commands.run import supervise
 from replicator_kuma.config.build import build, build_supervised
 from replicator_kuma.config.settings import Need, Settings
 from replicator_kuma.daemon import heartbeat, log, startup, supervisor
@@ -35,7 +37,6 @@ from replicator_kuma.replication.actions import (
     Undo,
 )
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome, Run
-from replicator_kuma.reports.doctor.doctor import log_problems
 from tests.support.states import edit_state
 
 FOLDER = Path(os.environ["SCRIPT"])
@@ -81,7 +82,8 @@ class Script:
             note("stopped")
         end = time.monotonic() + script.get("hold", 0)
         asks = self.repository_interrupted if script.get("repository") else instance.run.interrupted
-        while time.monotonic() < end:
+        released = FOLDER / f"{what}.released"
+        while time.monotonic() < end and not released.exists():
             if asks():
                 note(f"{what} interrupted")
                 if script.get("start_after_interrupt"):
@@ -158,7 +160,8 @@ def main() -> int:
     script.take_over()
     patch.object(supervisor, "build", scripted).start()
     try:
-        return supervisor.Supervisor(settings, service, partial(log_problems, settings)).run()
+        questions = {"fleet": lambda _options: json.loads((FOLDER / "fleet.json").read_text())}
+        return supervise(settings, service, questions)
     except errors.ReplicatorError as error:
         sys.stderr.write(f"{error}. {error.hint}\n")
         return error.exit_code

@@ -19,12 +19,17 @@ from pathlib import Path
 
 import pytest
 
+from replicator_kuma.config.settings import Settings
+from replicator_kuma.reports.http.web import Web
 from tests.adapters.notify.server import Server as Ntfy
 from tests.adapters.repository import places
+from tests.reports.http.conftest import Client
 from tests.support import databases, mariadb
+from tests.support.kuma_server import free_port
 from tests.support.mariadb import Server
 from tests.support.mariadb_build import create
 from tests.support.supervised import Side
+from tests.support.targets import APP_TOKEN, CHECK, PUSH_TOKEN
 from tests.support.tools import restic_018
 
 pytestmark = pytest.mark.restic
@@ -34,6 +39,14 @@ TOKEN = "tk_c4naryt0kenc4naryt0ken"
 TOPIC = "c4nary-topic-that-nobody-guesses"
 SIGNAL_TOKEN = "tk_c4naryh1nt"
 SIGNALS = "c4nary-topic-of-hints"
+HTTP_TOKEN = "c4nary-token-of-http"
+PATHS = (
+    *("/healthz", "/readyz", "/api/v1/status", "/api/v1/snapshots", "/api/v1/log", "/metrics"),
+    *("/api/v1/monitors", "/api/v1/fleet", "/api/v1/summary", "/api/v1/beats/1", "/nowhere"),
+    *("/api/v1/exchange", "/badge/state.svg", "/schema/status.json", "/"),
+)
+HOOK_SECRET = "c4nary-key-of-a-webhook"
+APPRISE_SECRET = "c4nary-t0ken-in-an-address"
 ROW = re.compile(rb"S3CRET-[A-Z2-7]{8}")
 """What `nasty.secret` makes: passwords and keys in rows of monitors."""
 OUTSIDE = {
@@ -46,6 +59,12 @@ OUTSIDE = {
     "the token of the hints": SIGNAL_TOKEN,
     "the topic of the hints": SIGNALS,
     "MariaDB's password": mariadb.PASSWORD,
+    "the token of HTTP": HTTP_TOKEN,
+    "the token of Gotify": APP_TOKEN,
+    "the address of a check": CHECK,
+    "the token of a push monitor": PUSH_TOKEN,
+    "the key of a webhook": HOOK_SECRET,
+    "the token of a service of Apprise": APPRISE_SECRET,
 }
 
 
@@ -101,10 +120,19 @@ class Heard(Side):
         self.environment |= {
             "NTFY_URL": f"http://{ntfy}/{TOPIC}",
             "NTFY_TOKEN": TOKEN,
+            "REPLICATOR_PEERS": f"other=http://{ntfy}",
             "REPLICATOR_SIGNAL_URL": f"http://{SIGNAL_TOKEN}@{ntfy}/{SIGNALS}",
             **places.environment(repository),
             "RESTIC_PASSWORD": places.PASSWORD,
+            "REPLICATOR_HTTP": "127.0.0.1:8067",  # its cycles keep what they see
+            "REPLICATOR_HTTP_TOKEN": HTTP_TOKEN,
         }
+        refuses = f"127.0.0.1:{free_port()}"
+        self.environment["REPLICATOR_NOTIFY"] = (
+            f"gotify://{refuses}/{APP_TOKEN} webhook+http://{refuses}/x#{HOOK_SECRET}\n"
+            f"json://{refuses}/{APPRISE_SECRET} nosuch://{APPRISE_SECRET}\n"
+            f"ping+http://{refuses}/{CHECK} kuma+http://{ntfy}/api/push/{PUSH_TOKEN}"
+        )
         self.shown: list[str] = []
 
     def command(
@@ -115,11 +143,11 @@ class Heard(Side):
         return done
 
     def left(self) -> Iterator[tuple[Path, bytes]]:
-        """All files of the state directory, but those that hold rows: `kept/` and `published/`."""
+        """All files of the state directory, but those that hold rows: as `kept/` does."""
         state = self.data_dir / "replicator"
         for path in (path for path in state.rglob("*") if path.is_file()):
             assert path.stat().st_mode & 0o077 == 0 or "cache" in path.parts, path
-            if path.relative_to(state).parts[0] not in ("kept", "published"):
+            if path.relative_to(state).parts[0] not in ("kept", "published", "last-read"):
                 yield path, path.read_bytes()
 
 
@@ -140,6 +168,9 @@ def _commands(leader: Heard, replica: Heard) -> None:
     leader.command("init", "-v")
     leader.command("backup", "-v")
     leader.command("doctor", "--json")
+    leader.command("notify", "--test", check=False)
+    wrong = f"{APP_TOKEN}:// gotify://{APP_TOKEN} https://h/{CHECK} kuma+https://h/{PUSH_TOKEN}"
+    leader.command("notify", check=False, REPLICATOR_NOTIFY=wrong.replace(APP_TOKEN, CHECK))
     edits: Sequence[str] = (
         "UPDATE monitor SET basic_auth_pass = 'S3CRET-AAAAAAAA' WHERE id = 1",
         'UPDATE notification SET config = \'{"token": "S3CRET-BBBBBBBB"}\' WHERE id = 1',
@@ -159,6 +190,28 @@ def _commands(leader: Heard, replica: Heard) -> None:
     replica.command("doctor", check=False, RESTIC_REPOSITORY=broken)
     replica.command("status", check=False, NTFY_URL=f"http://u:{PASSWORD_2}@[x/{TOPIC}")
     replica.command("promote", "-v")
+    # what answers there is another server, which says 4xx or the like
+    replica.command("fleet", "-v", check=False)
+    replica.command("fleet", "--json", check=False)
+    replica.command(
+        "fleet", check=False, REPLICATOR_PEERS=f"x=https://me:{HTTP_TOKEN}@other.example"
+    )
+
+
+def _served(side: Heard) -> list[bytes]:
+    """What each resource answers: all headers and bodies."""
+    web = Web(Settings.load({**side.environment, "REPLICATOR_HTTP": "127.0.0.1:0"}), None)
+    web.start()
+    try:
+        client, found = Client(web.address.port), []
+        asked = {"Authorization": f"Bearer {HTTP_TOKEN}"}
+        for rule in sorted(PATHS):
+            for headers in (asked, {}, {"Authorization": "Bearer x"}):
+                answer = client.get(rule, headers)
+                found.append(str(answer.headers).encode() + answer.body)
+        return found
+    finally:
+        web.stop()
 
 
 @pytest.fixture
@@ -174,6 +227,7 @@ def test_no_secret_leaves_its_place(tmp_path: Path, server: Server | None) -> No
     ):
         leader, replica = _sides(tmp_path, address, told, server)
         _commands(leader, replica)
+        shown = [*_served(leader), *_served(replica)]
         modes = {
             side.data_dir.joinpath("replicator").stat().st_mode & 0o777
             for side in (leader, replica)
@@ -187,11 +241,20 @@ def test_no_secret_leaves_its_place(tmp_path: Path, server: Server | None) -> No
         kept = [(path, found_in(data)) for path, data in side.left()]
         assert [(path, what) for path, what in kept if what] == []
         assert kept, "it has looked"
+    assert any(b"basic_auth_pass" in answer for answer in shown), "it has shown changes"
+    for answer in shown:
+        assert found_in(answer) == [], answer
     posts = [post for post in told.posts if post.body]
     sent = {(post.body.pop("topic"), post.headers["Authorization"]) for post in posts}
     # ntfy's own API has the topic in the body
     assert sent == {(TOPIC, f"Bearer {TOKEN}"), (SIGNALS, f"Bearer {SIGNAL_TOKEN}")}
     assert len(posts) >= 6
+    beats = [post for post in told.posts if post.path.startswith("GET /api/push/")]
+    assert {"up", "down"} == {re.findall("status=([a-z]+)", post.path)[0] for post in beats}
+    said = "".join(text for side in (leader, replica) for text in side.shown)
+    for name in ("gotify", "webhook", "ping"):
+        assert re.search(rf"{name} at 127\.0\.0\.1:\d+: no connection", said), name
+    assert "json: A Connection error occurred" in said
     for post in posts:
         assert found_in(json.dumps(post.body).encode()) == []
 

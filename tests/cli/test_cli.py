@@ -186,7 +186,7 @@ def test_progress_at_a_terminal_comes_late(monkeypatch: pytest.MonkeyPatch) -> N
     with output.Voice().progress() as progress:
         progress("quick")
         progress("slow")
-        wait_until(lambda: said, "progress", 10)
+        wait_until(lambda: said, "progress")
         progress("later")
     assert said == ["slow …", "later …"]
 

@@ -460,7 +460,10 @@ def test_doctor_finds_nothing_wrong(world: World) -> None:
     done = world.on_replica("doctor")
     assert (done.code, "FAIL" in done.out) == (0, False)
     assert "OK   schema: Uptime Kuma 2" in done.out
-    assert "WARN notifications: nobody is told of failures\n     Set NTFY_URL.\n" in done.out
+    assert (
+        "WARN notifications: nobody is told of failures\n     Set NTFY_URL or REPLICATOR_NOTIFY.\n"
+        in done.out
+    )
     assert world.on_replica("doctor", "-q").out == ""
 
 
@@ -470,24 +473,27 @@ def test_doctor_finds_what_is_odd(world: World) -> None:
     edit(
         world.replica / "kuma.db",
         "CREATE TABLE tomorrow (id INTEGER PRIMARY KEY)",
+        "CREATE TABLE _litestream_seq (id INTEGER PRIMARY KEY, seq INTEGER)",
         "INSERT INTO setting (key, value) VALUES ('tomorrowsKey', '1')",
         "INSERT INTO monitor_tag (monitor_id, tag_id, value) VALUES (9999, 1, '')",
         "INSERT INTO knex_migrations (name, batch) VALUES ('2099-01-01-0000-tomorrow.js', 99)",
     )
-    world.monkeypatch.setenv("NTFY_URL", "https://ntfy.example.com/topic")
+    world.monkeypatch.setenv("NTFY_URL", "http://127.0.0.1:9/topic")
     world.monkeypatch.setenv("REPLICATOR_FLEED", "x")
     world.monkeypatch.setattr(setup, "LEAST_SPACE", 1 << 62)
     now_beat(world.replica / "replicator", kuma="other", kuma_bad_since=0.001)
     found = findings(world)
     texts = {name: " ".join(entry["message"] for entry in found[name]) for name in found}
     assert "tomorrow" in texts["unknown tables"]
+    assert "_litestream" not in texts["unknown tables"]  # it makes them where it streams
     assert "tomorrowsKey" in texts["unknown settings"]
     assert "monitor_tag.monitor_id" in texts["references"]
     assert "has not met" in texts["schema"]
     assert "snapshot x is ignored" in texts["repository"]
     assert "did you mean REPLICATOR_FLEET?" in texts["settings"]
     assert "iB left" in texts["state directory"]
-    assert "ntfy is set" in texts["notifications"]
+    assert "told: ntfy" in texts["notifications"]
+    assert "ntfy at 127.0.0.1:9: no connection" in texts["notification targets"]
     assert "in the future" in texts["clock"]
     assert "does not come back" in texts["supervisor"]
     assert world.on_replica("doctor").code == 0

@@ -70,7 +70,7 @@ def test_i_deleted_the_wrong_monitors(fleet: World) -> None:
     out = shown(fleet.on_leader(*log))
     assert out.splitlines()[0].startswith("1.4  2031-01-01T00:00:00Z  alpha, writer ")
     assert out.splitlines()[1].startswith("  8 monitors deleted")
-    assert "deleting monitors was allowed (rollback or --allow-shrink)" in out
+    assert "published by a rollback, or with --allow-shrink: monitors may go" in out
     assert "name «two» → «three»" in out
     assert "8 monitors added" in shown(fleet.on_leader(*dry))
     assert fleet.on_replica("rollback", *rollback[1:]).code == 3

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from replicator_kuma.adapters.notify import Kind
+from replicator_kuma.adapters.peers import Peer
 from replicator_kuma.base.errors import SettingsError
 from replicator_kuma.base.times import parse_duration
 from replicator_kuma.base.windows import Window
-from replicator_kuma.config import variables
+from replicator_kuma.config import env_file, variables
 from replicator_kuma.config.settings import Mode, Need, Settings, Strategy
 from replicator_kuma.dump.catalog import SETTINGS, SETTINGS_NEVER
 from replicator_kuma.replication.leader.retention import Care, Keep
@@ -47,7 +48,7 @@ def test_defaults() -> None:
     assert settings.local == frozenset()
     assert settings.overrides is None
     assert (settings.compatible, settings.truncate) == (False, False)
-    assert (settings.drill_schedule.off, settings.drill_kuma) == (True, False)
+    assert (settings.drill_schedule.off, settings.drill) == (True, "load")
     assert settings.kuma_command == ("node", "server/server.js")
     assert settings.kuma_url == "http://127.0.0.1:3001"
     assert settings.kuma_service(supervised=True) == "child"
@@ -106,7 +107,12 @@ def test_every_variable_is_read_or_passed_on() -> None:
         "NTFY_URL": "https://ntfy.example.com/topic",
         "NTFY_TOKEN": "tk_secret",
         "REPLICATOR_SIGNAL_URL": "https://tk_3@ntfy.example.com/hints",
+        "REPLICATOR_NOTIFY": "gotifys://h.example/A.token\nping+https://hc.example/uuid ",
         "REPLICATOR_TELL": "failures, drills",
+        "REPLICATOR_PEERS": "fra-1=https://fra.example.com/kuma/, nyc-1=http://10.0.0.2:8067",
+        "REPLICATOR_HTTP_TOKEN": "shown-by-each-to-all",
+        "REPLICATOR_LITESTREAM_URL": "s3:https://cellar.example/bucket/kuma",
+        "REPLICATOR_LITESTREAM_STOP": "25s",
         "REPLICATOR_KUMA": "command",
         "REPLICATOR_KUMA_COMMAND": "node 'a b.js'",
         "REPLICATOR_KUMA_DIR": "/kuma",
@@ -120,6 +126,7 @@ def test_every_variable_is_read_or_passed_on() -> None:
         "REPLICATOR_APPLY": "live",
         "REPLICATOR_AGENT_SOCKET": "/run/kuma/agent.sock",
         "REPLICATOR_FAST_START": "on",
+        "REPLICATOR_HTTP": "[::]:8067",
         "REPLICATOR_RESTIC": "/opt/restic",
         "REPLICATOR_LOG_FORMAT": "json",
         "REPLICATOR_LOG_LEVEL": "DEBUG",
@@ -139,12 +146,24 @@ def test_every_variable_is_read_or_passed_on() -> None:
     assert settings.overrides == Path("/etc/overrides.toml")
     assert (settings.compatible, settings.truncate) == (True, True)
     assert settings.shrink_limit == Limit(25)
-    assert (str(settings.drill_schedule), settings.drill_kuma) == ("fri 01:00-05:00", True)
+    assert (str(settings.drill_schedule), settings.drill) == ("fri 01:00-05:00", "kuma")
     assert settings.care == Care(Keep(7, 6, 9, 0, 3), 5)
     assert settings.second_environment["RESTIC_REPOSITORY"] == "/srv/second"
     assert settings.second_environment["RESTIC_PASSWORD"] == "battery staple"
     assert settings.housekeeping == Window.parse("fri 01:00-05:00")
     assert settings.signal_url == "https://tk_3@ntfy.example.com/hints"
+    assert settings.peers == (
+        Peer("fra-1", "https://fra.example.com/kuma"),
+        Peer("nyc-1", "http://10.0.0.2:8067"),
+    )
+    history = settings.history_place
+    assert history is not None
+    assert history.shown == (
+        "s3://bucket/kuma/blue/Z%C3%BCrich%201?endpoint=https://cellar.example"
+    )
+    assert settings.history_stop == 25.0
+    assert settings.http_token == "shown-by-each-to-all"
+    assert settings.notify == "gotifys://h.example/A.token\nping+https://hc.example/uuid"
     assert (settings.ntfy_url, settings.ntfy_token) == (
         "https://ntfy.example.com/topic",
         "tk_secret",
@@ -160,9 +179,10 @@ def test_every_variable_is_read_or_passed_on() -> None:
     assert settings.kuma_status_command == "is it"
     assert settings.kuma_url == "https://kuma.example.com"
     assert settings.ready_timeout == 300.0
+    assert (str(settings.http), settings.http_token) == ("[::]:8067", "shown-by-each-to-all")
     assert settings.restic == "/opt/restic"
     assert (settings.log_format, settings.log_level) == ("json", "debug")
-    tested = {*values, *GOOD, "REPLICATOR_TABLES"}
+    tested = {*values, *GOOD, "REPLICATOR_TABLES", env_file.NAME}  # test_env_file.py
     assert set(variables.VARIABLES) <= tested
 
 
@@ -170,7 +190,7 @@ def test_a_drill_is_by_a_window_and_does_something_known() -> None:
     wrong = {"REPLICATOR_DRILL_SCHEDULE": "on fridays", "REPLICATOR_DRILL": "all"}
     said = refused(wrong)
     assert "'on fridays' is no window" in said
-    assert "REPLICATOR_DRILL is 'all': expected one of load, kuma" in said
+    assert "REPLICATOR_DRILL is 'all': expected one of load, kuma, kill" in said
 
 
 @pytest.mark.parametrize("value", ["", "backup", "BACKUP ", "RESTOR", "LEADER"])
@@ -596,3 +616,103 @@ def test_a_second_repository_without_a_name_is_said() -> None:
     (warning,) = Settings.load({**GOOD, "REPLICATOR_PASSWORD_2": "x"}).warnings
     assert "REPLICATOR_REPOSITORY_2" in warning
     assert Settings.load(GOOD).second_environment == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("fra-1", "expected name=https://"),
+        ("=https://fra.example.com", "expected name=https://"),
+        ("fra-1=ftp://fra.example.com", "'fra-1': expected an address like https://"),
+        ("fra-1=https://", "'fra-1': expected an address like https://"),
+        ("fra-1=https://fra.example.com:port", "'fra-1': expected an address like https://"),
+        ("fra-1=http://fra.example.com", "'fra-1': expected https:// (or http+insecure://"),
+        ("fra-1=http://8.8.8.8", "'fra-1': expected https:// (or http+insecure://"),
+        ("fra-1=http://[2a00::1]:8067", "'fra-1': expected https:// (or http+insecure://"),
+        ("fra-1=https://me:hunter2@fra.example.com", "an address without a login"),
+        ("fra-1=https://fra.example.com?token=hunter2", "an address without a login"),
+        ("here=https://fra.example.com", "'here' is this one's own name"),
+        ("fra-1=https://a.example.com,fra-1=https://b.example.com", "'fra-1' is there twice"),
+    ],
+)
+def test_peers_that_are_none_are_refused(text: str, said: str) -> None:
+    message = refused({**GOOD, "REPLICATOR_INSTANCE": "here", "REPLICATOR_PEERS": text})
+    assert said in message
+    assert message.startswith("REPLICATOR_PEERS")
+    assert "hunter2" not in message
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("http://127.0.0.1:8067", "http://[::1]:8067", "http://localhost", "http://kuma-2:8067"),
+        *("http://192.168.1.7", "http://172.20.0.3", "http://[fd00::7]:8067", "http://[fe80::1]"),
+        *("http://100.64.0.9", "https://fra.example.com", "https://example.com/kuma"),
+    ],
+)
+def test_peers_nearby_need_no_tls(address: str) -> None:
+    settings = Settings.load({**GOOD, "REPLICATOR_PEERS": f"fra-1={address}"})
+    assert settings.peers == (Peer("fra-1", address),)
+
+
+def test_a_peer_by_an_unsafe_way_has_to_be_called_so() -> None:
+    asked = {**GOOD, "REPLICATOR_PEERS": "fra-1=http+insecure://fra.example.com:8067"}
+    assert Settings.load(asked).peers == (Peer("fra-1", "http://fra.example.com:8067"),)
+
+
+@pytest.mark.parametrize(
+    ("given", "shown", "loopback"),
+    [
+        ("127.0.0.1:8067", "127.0.0.1:8067", True),
+        ("localhost:80", "127.0.0.1:80", True),
+        ("127.8.9.10:1", "127.8.9.10:1", True),
+        ("0.0.0.0:8067", "0.0.0.0:8067", False),
+        ("[::1]:8067", "[::1]:8067", True),
+        ("[::]:8067", "[::]:8067", False),
+        ("192.0.2.1:65535", "192.0.2.1:65535", False),
+    ],
+)
+def test_where_the_server_listens(given: str, shown: str, loopback: bool) -> None:
+    found = Settings.load({**GOOD, "REPLICATOR_HTTP": given}).http
+    assert found is not None
+    assert (str(found), found.loopback) == (shown, loopback)
+
+
+@pytest.mark.parametrize("given", ["", "off", "OFF"])
+def test_it_listens_nowhere_unless_asked(given: str) -> None:
+    assert Settings.load({**GOOD, "REPLICATOR_HTTP": given}).http is None
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *("8067", ":8067", "on", "127.0.0.1", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:65536"),
+        *("::1:8067", "[127.0.0.1]:80", "[127.0.0.1:80", "[]:80", "[fe80::1%eth0]:80", "1.2.3:80"),
+        *("host.example:80", "http://127.0.0.1:8067", "127.0.0.1:8067/"),
+    ],
+)
+def test_what_is_no_address_is_refused(given: str) -> None:
+    assert "REPLICATOR_HTTP is" in refused({"REPLICATOR_HTTP": given})
+
+
+def test_the_token_is_read_and_never_shown(tmp_path: Path) -> None:
+    token = "0123456789abcdef"
+    (tmp_path / "token").write_text(f"{token}\n")
+    for environ in (
+        {"REPLICATOR_HTTP_TOKEN": token},
+        {"REPLICATOR_HTTP_TOKEN_FILE": str(tmp_path / "token")},
+    ):
+        found = Settings.load({**GOOD, **environ})
+        assert (found.http_token, found.http_open) == (token, False)
+        assert token not in repr(found)
+        assert token not in str(found.kuma_environment) + str(found.tool_environment)
+        assert token not in str(found.restic_environment)
+    found = Settings.load({**GOOD, "REPLICATOR_HTTP_TOKEN": "none"})
+    assert (found.http_token, found.http_open) == ("", True)
+
+
+@pytest.mark.parametrize("token", ["short", "0123456789abcde", "0123456789 abcdef", "é" * 20])
+def test_a_token_that_can_be_guessed_or_not_sent_is_refused(token: str) -> None:
+    said = refused({"REPLICATOR_HTTP_TOKEN": token})
+    assert "REPLICATOR_HTTP_TOKEN is (secret): expected 16 or more" in said
+    assert token not in said

@@ -13,6 +13,7 @@ from typing import Any
 from tests.support.tools import ROOT
 
 IMAGE = os.environ.get("REPLICATOR_TEST_IMAGE", "")
+LITESTREAM_IMAGE = os.environ.get("REPLICATOR_TEST_LITESTREAM_IMAGE", "")
 BASE_IMAGE = os.environ.get("REPLICATOR_TEST_BASE_IMAGE", "")
 
 
@@ -26,12 +27,19 @@ def podman(*arguments: str, deadline: float = 120.0) -> str:
 
 
 def compose(
-    files: list[Path], *arguments: str, environment: dict[str, str], deadline: float = 180.0
+    files: list[Path],
+    *arguments: str,
+    environment: dict[str, str],
+    deadline: float = 180.0,
+    given: bytes = b"",
 ) -> str:
-    """Runs podman-compose of the virtual environment on files; raises PodmanError."""
+    """Runs podman-compose of the virtual environment on files; raises PodmanError.
+
+    ``given``: what it reads from its standard input.
+    """
     options = [option for file in files for option in ("-f", str(file))]
     program = str(Path(sys.executable).with_name("podman-compose"))
-    return _run([program, *options, *arguments], deadline, environment)
+    return _run([program, *options, *arguments], deadline, environment, given)
 
 
 def inspect(container: str) -> dict[str, Any]:
@@ -56,12 +64,17 @@ def logs(container: str) -> str:
     return done.stdout + done.stderr
 
 
-def _run(command: list[str], deadline: float, environment: dict[str, str] | None = None) -> str:
+def _run(
+    command: list[str],
+    deadline: float,
+    environment: dict[str, str] | None = None,
+    given: bytes = b"",
+) -> str:
     done = subprocess.run(
         command,
         cwd=ROOT,
         env=os.environ | (environment or {}),
-        stdin=subprocess.DEVNULL,
+        input=given.decode(),
         capture_output=True,
         text=True,
         timeout=deadline,

@@ -6,6 +6,7 @@ import json
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.containers.podman import IMAGE, PodmanError, compose, inspect, logs, podman
 from tests.support.kuma_server import KumaClient, free_port, is_ready
@@ -15,6 +16,7 @@ from tests.support.waiting import wait_until
 USER, PASSWORD = "admin", "containers-0-password"
 REPOSITORY_PASSWORD = "containers-0-repository"
 KUMA = "http://127.0.0.1:3001/"
+SIDECAR = ROOT / "deploy" / "compose" / "sidecar.yml"
 LOGO = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGA"
     "WjR9awAAAABJRU5ErkJggg=="
@@ -38,25 +40,31 @@ class Service:
         return podman("exec", self.container, "replicator", *arguments, deadline=deadline)
 
 
-def bring_up(role: str, folder: Path, repository: Path, *mounts: str, beside: str = "") -> Service:
-    """Brings docker-compose.<role>.yml up, with a local repository instead of S3.
+def bring_up(
+    role: str,
+    folder: Path,
+    repository: Path | None,
+    *mounts: str,
+    beside: str = "",
+    image: str = IMAGE,
+    project: str = "",
+    more: str = "",
+) -> Service:
+    """Brings a compose file up, with an .env that names a local repository.
 
-    ``beside``: the image of a Kuma that has a container of its own there.
+    ``beside``: the image of a Kuma that has a container of its own there. ``more``: lines of .env,
+    which name the repository where that is no folder. ``project``: where the file's own name is
+    that of another service.
     """
-    secrets = folder / f"{role}-secrets"
-    secrets.mkdir()
-    for name in ("restic-password", "aws-access-key-id", "aws-secret-access-key"):
-        (secrets / name).write_text(REPOSITORY_PASSWORD)
+    settings = folder / f"{role}.env"
+    settings.write_text(
+        f"REPLICATOR_INSTANCE={role}\nRESTIC_REPOSITORY=/repository\n"
+        f"RESTIC_PASSWORD={REPOSITORY_PASSWORD}\nAWS_SECRET_ACCESS_KEY={REPOSITORY_PASSWORD}\n"
+        f"REPLICATOR_BACKUP_INTERVAL=5s\nREPLICATOR_RESTORE_INTERVAL=5s\n{more}"
+    )
     override = folder / f"{role}.yml"
-    replicator = {
-        "image": IMAGE,
-        "volumes": [f"{repository}:/repository", *mounts],
-        "environment": {
-            "RESTIC_REPOSITORY": "/repository",
-            "REPLICATOR_BACKUP_INTERVAL": "5s",
-            "REPLICATOR_RESTORE_INTERVAL": "5s",
-        },
-    }
+    volumes = [*mounts, f"{repository}:/repository"] if repository else list(mounts)
+    replicator: dict[str, Any] = {"image": image, "volumes": volumes}
     services = {"kuma": replicator}
     if beside:
         services = {
@@ -64,19 +72,29 @@ def bring_up(role: str, folder: Path, repository: Path, *mounts: str, beside: st
             "kuma": {"image": beside},
             "replicator": replicator,
         }
-    named = {file.name: {"file": str(file)} for file in secrets.iterdir()}
-    override.write_text(json.dumps({"services": services, "secrets": named}))  # JSON is YAML
-    port, project = free_port(), f"replicator-{role}"
+    secrets = {"env": {"file": str(settings)}}
+    override.write_text(json.dumps({"services": services, "secrets": secrets}))  # JSON is YAML
+    port, page, project = free_port(), free_port(), project or f"replicator-{role}"
     service = Service(
-        files=[ROOT / ("docs" if beside else "") / f"docker-compose.{role}.yml", override],
-        environment={"KUMA_PORT": f"127.0.0.1:{port}", "UPTIME_KUMA_DB_TYPE": "sqlite"},
+        files=[SIDECAR if beside else ROOT / f"docker-compose.{role}.yml", override],
+        environment={
+            "KUMA_PORT": f"127.0.0.1:{port}",
+            "HTTP_PORT": f"127.0.0.1:{page}",
+            "UPTIME_KUMA_DB_TYPE": "sqlite",
+            "COMPOSE_PROJECT_NAME": project,
+        },
         container=f"{project}_{'replicator' if beside else 'kuma'}_1",
         url=f"http://127.0.0.1:{port}",
         kuma=f"{project}_kuma_1",
     )
     take_down(service)  # what an interrupted run left
-    compose(service.files, "up", "-d", "--no-build", environment=service.environment)
+    start(service)
     return service
+
+
+def start(service: Service) -> None:
+    """As an operator brings it up, with an image that is there."""
+    compose(service.files, "up", "-d", "--no-build", environment=service.environment)
 
 
 def take_down(service: Service) -> None:

@@ -15,6 +15,7 @@ from tests.containers.podman import (
     BASE_IMAGE,
     IMAGE,
     PodmanError,
+    compose,
     inspect,
     logs,
     podman,
@@ -34,6 +35,7 @@ from tests.containers.services import (
     wait_ready,
 )
 from tests.support.kuma_server import KumaClient, free_port, is_ready
+from tests.support.tools import ROOT
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.containers
@@ -198,11 +200,43 @@ def test_both_are_healthy(leader: Service, replica: Service) -> None:
         podman("healthcheck", "run", service.container)
 
 
-def test_secrets_are_in_no_log(leader: Service, replica: Service) -> None:
+def test_status_and_doctor_answer_as_the_readme_types_them(replica: Service) -> None:
+    typed = ["exec", "kuma", "replicator"]
+    said = compose(replica.files, *typed, "status", environment=replica.environment)
+    assert "replica" in said.splitlines()[0]
+    compose(replica.files, *typed, "doctor", environment=replica.environment)
+
+
+def test_the_trial_of_the_log_s_page_is_in_the_container_s_log(leader: Service) -> None:
+    """docs/logs.md: so Fluent Bit gets it, and `logs` shows it beside our own lines."""
+    trial = (ROOT / "deploy" / "fluent-bit" / "trial.jsonl").read_bytes()
+    typed = ["exec", "-T", "kuma", "tee", "/proc/1/fd/2"]
+    compose(leader.files, *typed, environment=leader.environment, given=trial)
+    for line in trial.decode().splitlines():
+        wait_until(lambda line=line: line in logs(leader.container), "the trial's line")  # type: ignore[misc]
+    compose(leader.files, "logs", "--tail", "50", "kuma", environment=leader.environment)
+
+
+EVERYBODY_S = r"""
+    for process in /proc/[0-9]*; do
+        has=$(cat $process/environ $process/cmdline 2>/dev/null | tr '\0' ' ')
+        name=$(cat $process/comm 2>/dev/null)
+        test -z "$name" -o "$name" = restic || echo "$name: $has"
+    done
+"""
+"""Environments and command lines of all processes but restic, which is given what it needs. What
+the replicator itself was started with nobody can read (it is not dumpable): podman knows it."""
+
+
+def test_secrets_are_in_no_log_and_no_environment(leader: Service, replica: Service) -> None:
     for service in (leader, replica):
         output = logs(service.container)
         assert REPOSITORY_PASSWORD not in output
         assert PASSWORD not in output
+        assert REPOSITORY_PASSWORD not in json.dumps(inspect(service.container))
+        seen = podman("exec", service.container, "sh", "-c", EVERYBODY_S)
+        assert "server/server.js" in seen
+        assert REPOSITORY_PASSWORD not in seen
 
 
 def test_both_stop_gracefully_within_kuma_s_time_and_a_second(

@@ -1,4 +1,4 @@
-"""docs/docker-compose.sidecar.yml: the official image with nothing added, the replicator beside it.
+"""deploy/compose/sidecar.yml: the official image with nothing added, the replicator beside it.
 
 The tests stand in an order: each goes on from the one before.
 """

@@ -213,7 +213,7 @@ def test_whatever_a_person_asks_for_goes_before_the_next_step(tmp_path: Path) ->
     def work(_instance: Instance) -> Steps:
         order.append("first")
         inside.set()
-        go.wait(10)
+        go.wait(60)
         yield
         order.append("second")
         return "done"
@@ -240,7 +240,7 @@ def test_a_cycle_that_is_due_does_not_wait_for_another_interval(tmp_path: Path) 
 
     def work(_instance: Instance) -> Steps:
         inside.set()
-        go.wait(10)
+        go.wait(60)
         yield
         return "done"
 
@@ -252,7 +252,7 @@ def test_a_cycle_that_is_due_does_not_wait_for_another_interval(tmp_path: Path) 
     cycle = Job("cycle", lambda _tell: ran.set(), scheduled=True)
     assert house.worker.submit(cycle, only_if_idle=True)
     go.set()
-    assert ran.wait(10)
+    assert ran.wait(60)
 
 
 def test_an_interrupted_chore_is_begun_again_and_nobody_is_told(tmp_path: Path) -> None:

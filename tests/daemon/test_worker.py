@@ -71,18 +71,19 @@ def test_all_get_the_error_of_the_one_cycle() -> None:
     assert {str(other.exception(20)) for other in others} == {office.begun[1]}
 
 
-def test_who_waits_longer_does_not_end_with_who_has_no_patience() -> None:
+@pytest.mark.parametrize("first", ["hasty", "patient"])
+def test_who_waits_longer_does_not_end_with_who_has_no_patience(first: str) -> None:
     office = Office()
     another = office.client(None, "another person's")
     wait_until(lambda: office.begun, "it begins")
-    held = office.worker._lock
-    with held:
-        hasty = office.client("restore", "hasty")
-        patient = office.client("restore", "patient", wait=60.0)
-    assert isinstance(hasty.exception(20), AlreadyRunning)
-    assert not patient.done()
+    waits = {"hasty": 1.0, "patient": 60.0}
+    clients = {first: office.client("restore", first, waits.pop(first))}
+    wait_until(lambda: office.worker._to_begin, "the second one shares its job")
+    clients |= {name: office.client("restore", name, wait) for name, wait in waits.items()}
+    assert isinstance(clients["hasty"].exception(20), AlreadyRunning)
+    assert not clients["patient"].done()
     office.may_end.release(2)
-    assert patient.result(20) == "result of patient"
+    assert clients["patient"].result(20) == "result of patient"
     assert another.result(20) == "result of another person's"
 
 

@@ -192,6 +192,16 @@ def test_any_row_round_trips_as_canonical(row: tuple[Any, ...]) -> None:
     assert values.encode(found) == line
 
 
+@given(st.lists(anything, min_size=1, max_size=8), st.integers(0, 9))
+def test_one_value_of_a_line_is_found_without_the_rest(row: list[Any], column: int) -> None:
+    line = values.encode(row)
+    if column < len(row):
+        assert values.raw(line, column) == values.encode([row[column]])[1:-1]
+    else:
+        with pytest.raises(ValueError, match="column"):
+            values.raw(line, column)
+
+
 @given(st.lists(anything, min_size=1, max_size=4), st.lists(anything, min_size=1, max_size=4))
 def test_equal_lines_are_equal_rows(one: list[Any], two: list[Any]) -> None:
     same = len(one) == len(two) and all(map(identical, one, two))

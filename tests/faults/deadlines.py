@@ -15,10 +15,11 @@ from replicator_kuma.adapters.kuma import (
     systemd,
 )
 from replicator_kuma.adapters.kuma.agent import client
-from replicator_kuma.adapters.notify import delivery, stream
+from replicator_kuma.adapters.notify import answers, outbox, stream
 from replicator_kuma.adapters.repository.restic.client import Timeouts
 from replicator_kuma.base.times import lasting
 from replicator_kuma.daemon import control, heartbeat, startup, supervisor
+from replicator_kuma.reports.http import remote
 
 _HANG = "tests/adapters/repository/test_restic_hang.py::"
 _KUMA = "tests/adapters/kuma/"
@@ -35,6 +36,7 @@ _BUDGET = "tests/daemon/test_supervisor.py::test_kuma_starts_although_the_reposi
 _CHILD = f"{_KUMA}test_child.py::test_a_job_does_not_wait_for_ever_for_a_kuma_that_does_not_end"
 _STOP = f"{_KUMA}test_services.py::test_a_kuma_that_stays_is_an_error"
 _READY = f"{_KUMA}test_ready.py::"
+_SLOW = "tests/adapters/notify/test_slow_answers.py::"
 _AGENT = f"{_KUMA}agent/test_client.py::"
 
 
@@ -60,9 +62,25 @@ DEADLINES = (
     Deadline("restic: another's lock before a publish", _times.lock, _LOCK),
     Deadline("all of restic before Kuma's first start", startup.START_BUDGET, _BUDGET),
     Deadline(
-        "ntfy: connecting, and each part of an answer (three attempts, beside the cycles)",
-        delivery.TIMEOUT,
+        "who is told: connecting, each part of an answer (three attempts, beside the cycles)",
+        outbox.TIMEOUT,
         "tests/adapters/notify/test_delivery.py::test_no_answer_in_time_is_a_failure",
+    ),
+    Deadline(
+        "who is told: one whole attempt, up to the end of the answer's headers",
+        answers.PARTS * outbox.TIMEOUT,
+        f"{_SLOW}test_a_message_is_given_up_and_the_next_one_has_its_turn",
+    ),
+    Deadline(
+        "who is told by Apprise: one whole attempt",
+        outbox.CALL,
+        "tests/adapters/notify/test_by_apprise.py"
+        "::test_a_server_that_answers_a_byte_at_a_time_is_given_up",
+    ),
+    Deadline(
+        "the stream of hints: until it begins",
+        answers.PARTS * stream.CONNECT,
+        f"{_SLOW}test_a_subscription_that_never_begins_is_given_up",
     ),
     Deadline(
         "the stream of hints: silence (ntfy sends a line each 45 s)",
@@ -105,6 +123,12 @@ DEADLINES = (
     Deadline("an embedded MariaDB: its end", embedded_mariadb.LIMIT, _EMBEDDED),
     Deadline("the control socket: silence of the supervisor", control.SILENCE_DEADLINE, _CONTROL),
     Deadline("the control socket: a client's whole request", control.REQUEST_DEADLINE, _REQUEST),
+    Deadline(
+        "`fleet --serve`: all answers of one page together",
+        remote.PAGE,
+        "tests/reports/http/test_slow_instance.py"
+        "::test_a_page_shows_what_came_in_time_and_names_the_rest",
+    ),
     Deadline(
         "SIGTERM: until a database says whether Kuma migrates",
         supervisor.AN_ANSWER,

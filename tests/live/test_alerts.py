@@ -77,15 +77,16 @@ class Monitor:
 
 
 def test_edits_of_a_monitor_that_is_up_beat_at_once_and_keep_its_step(watched: Watched) -> None:
-    monitor = Monitor(watched, interval=4)
+    monitor = Monitor(watched, interval=6)
     monitor.wait(UP)
     watched.kuma.wait_beats(monitor.id, 2)
     (*_, last) = watched.web.times(monitor.path)
-    every(0.06, monitor.edit, 5)
-    wait_until(lambda: len(monitor.asked(5)) >= 2, "a beat at the old due time", 8)
+    every(0.4, monitor.edit, 5)
+    wait_until(lambda: len(monitor.asked(5)) >= 2, "a beat at the old due time")
     for edit in range(1, 6):
-        assert monitor.asked(edit)[0] < last + 2, "at once"
-    assert abs(monitor.asked(5)[1] - last - 4) < 0.4, "back in step"
+        assert monitor.asked(edit)[0] < last + 5, "at once"
+    at_once, in_step = monitor.asked(5)[:2]
+    assert -0.5 < in_step - last - 6 < (at_once - last) / 2, "nearer to the old step than to a new"
     assert monitor.alerts == []
 
 
@@ -95,8 +96,8 @@ def test_edits_of_a_monitor_without_a_quiet_moment_reach_it(watched: Watched) ->
     for edit in range(1, 6):
         began = time.monotonic()
         monitor.edit()
-        assert time.monotonic() - began < 8, "the rest of a check, and no more"
-        wait_until(partial(monitor.asked, edit), "the new value", 8)
+        assert time.monotonic() - began < 45, "the rest of a check: the agent waits 90 s for one"
+        wait_until(partial(monitor.asked, edit), "the new value")
     assert monitor.alerts == []
 
 
@@ -142,7 +143,8 @@ def test_edits_use_up_no_retry(watched: Watched) -> None:
     beats = watched.kuma.wait_beats(monitor.id, first + 3)[first - 1 :]
     times = monitor.checks()[-4:]
     assert [b["status"] for b in beats] == [PENDING] * 4
-    assert all(3.6 < after - before < 5.5 for before, after in pairwise(times))
+    # a busy machine checks late; an edit that used up a retry would have checked early
+    assert all(3.6 < after - before < 15 for before, after in pairwise(times))
     if not is_1():
         assert [b["retries"] for b in beats] == [1, 2, 3, 4]
     assert monitor.alerts == []

@@ -99,7 +99,7 @@ def assert_refuses(kuma: LiveKuma) -> None:
     began = time.monotonic()
     with pytest.raises(AgentError, match=r"^(cannot|not ready): "):
         kuma.reconcile()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 60  # ten minutes if it were tried
 
 
 def socket_serves(kuma: LiveKuma) -> bool:

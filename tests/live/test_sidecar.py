@@ -177,7 +177,7 @@ def test_a_kuma_without_a_user_is_filled_and_needs_one_restart(beside: SideCar) 
     wait_until(lambda: beside.beats("first"), "the first beat", 60)
     assert beside.kuma is not None
     assert beside.kuma.poll() is None
-    wait_until(lambda: "needs one restart" in beside.replica.log, "it is told", 10)
+    wait_until(lambda: "needs one restart" in beside.replica.log, "it is told")
     assert "pages show set-up until it is restarted" in beside.changes()["restart_due"]
     assert any(line.startswith("WARN restart Kuma once: it was") for line in beside.doctor())
 

@@ -143,7 +143,7 @@ def test_a_reconcile_while_kuma_ends_starts_nothing(stopped: Watched) -> None:
     kuma.wait_beats(monitor, 1)
     assert kuma.process is not None
     kuma.process.terminate()
-    refused = wait_until(lambda: refusal(kuma), "it says that it ends", 5, 0.01)
+    refused = wait_until(lambda: refusal(kuma), "it says that it ends", 30, 0.01)
     asked = len(web.times(path))
     assert refused == "not ready: stopping"
     assert kuma.process.wait(30) == 0

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from replicator_kuma.adapters.database import Watch
+from replicator_kuma.adapters.database.beats import Beats
 from replicator_kuma.adapters.database.sqlite.values import SqliteRepresentation
 from replicator_kuma.adapters.repository import Label, Limits, Listing, Snapshot
 from replicator_kuma.base.errors import (
@@ -79,7 +80,7 @@ class TinyStore:
     """A database of one table with one row, in memory."""
 
     engine = "sqlite"
-    embedded = outlives_us = shows_processes = lenient = False
+    embedded = outlives_us = shows_processes = lenient = streamable = False
     schema = SCHEMA
     quieten = None
     unchanged = frozenset[str]()
@@ -97,13 +98,15 @@ class TinyStore:
         return self
 
     @contextlib.contextmanager
-    def read(self) -> Iterator[TinyStore]:
+    def read(self, earlier: Path | None = None) -> Iterator[TinyStore]:
         reader = TinyStore(self.disk, self.point)
         reader._written = self.disk.content
         yield reader
 
     @contextlib.contextmanager
-    def write(self, look: object = None, monitors: object = None) -> Iterator[TinyStore]:
+    def write(
+        self, look: object = None, monitors: object = None, earlier: Path | None = None
+    ) -> Iterator[TinyStore]:
         with self.read() as writer:
             yield writer
             self.point("commit")
@@ -131,12 +134,24 @@ class TinyStore:
     def watch(self, tables: Collection[str]) -> Watch:
         raise NotImplementedError
 
+    def beats(self) -> Beats:
+        raise NotImplementedError
+
     def fingerprint(self) -> str:
         return str(self.disk.version)
 
     def rows(self, select: Select, keys: Sequence[Any] | None = None) -> Iterator[tuple[Any, ...]]:
         if self._written is not None and (keys is None or 1 in keys):
             yield 1, self._written
+
+    def as_stored(self, tables: object) -> None:
+        return None
+
+    def known(self, select: Select) -> None:
+        return None
+
+    def remember(self, folder: Path, entries: object) -> None:
+        return None
 
     def lines(self, select: Select, *, faultless: bool) -> None:
         return None
@@ -156,7 +171,7 @@ class TinyStore:
     def definitions(self) -> list[tuple[Any, ...]]:
         return []
 
-    def _beyond_the_model(self, *_arguments: Any) -> NoReturn:
+    def _beyond_the_model(self, *_arguments: Any, **_named: Any) -> NoReturn:
         raise NotImplementedError
 
     obstacles = rehearsal = scratch = forget_scratch = _beyond_the_model
@@ -367,3 +382,12 @@ class ShelfRepository:
             raise SnapshotRefused("it lacks a table")
         into.mkdir(exist_ok=True)
         (into / "digest").write_text(found[0].snapshot.label.digest)
+
+    def read(
+        self,
+        snapshot: Snapshot,
+        name: str,
+        limit: int,
+        unwanted: Callable[[], bool] = never,
+    ) -> bytes:
+        raise AssertionError("no instance of this world keeps a dump to patch")

@@ -29,7 +29,7 @@ from replicator_kuma.replication.state.state import Leading, State
 from tests.model.world import Choices, Violation, World, let_go, play
 from tests.support.tiers import by_tier
 
-INTERLEAVINGS = int(os.environ.get("REPLICATOR_TEST_INTERLEAVINGS", by_tier(400, 3000)))
+INTERLEAVINGS = int(os.environ.get("REPLICATOR_TEST_INTERLEAVINGS", by_tier(200, 3000)))
 FIRST_SEED = int(os.environ.get("REPLICATOR_TEST_SEED", "0"))
 PARTS = 4
 """Tests that share them: each reports by itself"""

@@ -8,17 +8,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import parse_qsl
 
-from replicator_kuma.daemon import heartbeat
 from tests.adapters.notify.server import Server
 from tests.faults.injections import remount
-from tests.monitoring.entry import STALE
 from tests.monitoring.world import BACKUP, NAMES, RESTORE, Situated, made
 
 # when a situation begins, a cycle has gone well an hour ago: the one is not late yet, the other is
 HEALTH, FRESH, LATE = "status --health", "status --fresh 2h", "status --fresh 30m"
 ASKED = (LATE, HEALTH, FRESH, "status", "doctor")
-CRON, NOTIFICATION = "cron", "notification"
+CRON, NOTIFICATION, PUSH = "cron", "notification", "push monitor"
 
 
 @dataclass(frozen=True)
@@ -32,6 +31,8 @@ class Situation:
     """cycles go well in it"""
     told: bool = True
     """somebody is notified"""
+    pinged: bool = True
+    """the end of a cycle says whether this instance is in sync"""
     disk: str = ""
     """which folder needs a file system of its own, and so root"""
     served: bool = False
@@ -152,7 +153,7 @@ SITUATIONS = (
     Situation("fenced", BACKUP, _fenced),
     Situation("held", RESTORE, _held, told=False),
     Situation("a snapshot is refused", RESTORE, _refused),
-    Situation("no leader has published", RESTORE, _nothing, told=False, fleet="new"),
+    Situation("no leader has published", RESTORE, _nothing, told=False, pinged=False, fleet="new"),
 )
 MODES = {BACKUP: "backup", RESTORE: "restore"}
 
@@ -169,32 +170,36 @@ def experience(situation: Situation, template: Path, folder: Path, receiver: Ser
         fleet=situation.fleet,
     ) as world:
         world.watched.an_hour_passes()
+
+        def pushes() -> list[str]:
+            """What the push monitor got, as `up: words`."""
+            there = f"GET /api/push/{world.topic}?"
+            paths = [post.path for post in receiver.posts if post.path.startswith(there)]
+            queries = [dict(parse_qsl(path.partition("?")[2])) for path in paths]
+            return [f"{query['status']}: {_plain(query['msg'], world)}" for query in queries]
+
+        before = len(pushes())
         situation.make(world)
 
         def posts() -> list[str]:
             """Of cycles. (A full disk lets chores not plan themselves, and they tell so, too.)"""
-            sent = [post.body for post in receiver.posts if post.body["topic"] == world.topic]
+            sent = [post.body for post in receiver.posts if post.body.get("topic") == world.topic]
             cycles = [body for body in sent if MODES[situation.mode] in body["title"]]
             lines = [f"{body['title']}: {body['message']}".splitlines()[0] for body in cycles]
             return [_plain(line, world) for line in lines]
 
         if situation.told:
             world.watched.until(posts, "a notification")
-        if situation.disk == "replica":
-            folder = world.watched.data_dir / "replicator"
-            world.watched.until(lambda: _silent(folder), "no sign of life")
-        else:
+        if situation.pinged:
+            world.watched.until(lambda: len(pushes()) > before, "a push")
+        if situation.disk != "replica":
             world.as_cron_has_it()
         cron = f"{HEALTH} --state-dir {world.by_cron}"
         found = dict(zip((*ASKED, CRON), world.watched.ask(*ASKED, cron), strict=True))
         seen = {name: Told(code, _words(name, out, world)) for name, (code, out) in found.items()}
         seen[NOTIFICATION] = Told(None, "; ".join(posts()) or "none")
+        seen[PUSH] = Told(None, (pushes()[before:] or ["none"])[-1])
     return Seen(seen)
-
-
-def _silent(folder: Path) -> bool:
-    beat = heartbeat.read(folder)
-    return beat is None or time.monotonic() - beat.monotonic > STALE
 
 
 _SHOWN = ("last cycle", "not noted", "fenced", "holding", "not applied")

@@ -13,6 +13,7 @@ from tests.monitoring.situations import (
     HEALTH,
     LATE,
     NOTIFICATION,
+    PUSH,
     SITUATIONS,
     Seen,
     Situation,
@@ -32,8 +33,9 @@ _ASKED = {
     LATE: f"`{LATE}`",
     "doctor": "`doctor`",
     NOTIFICATION: "notification",
+    PUSH: PUSH,
 }
-assert set(_ASKED) == {*ASKED, CRON, NOTIFICATION}
+assert set(_ASKED) == {*ASKED, CRON, NOTIFICATION, PUSH}
 
 
 def record(seen: Mapping[str, Seen]) -> None:
@@ -57,9 +59,10 @@ def recorded() -> dict[str, Seen]:
 
 def codes_row(situation: Situation, seen: Seen) -> str:
     """A situation's row of the first table."""
-    cells = [str(seen.told[name].code) for name in _ASKED if name != NOTIFICATION]
+    cells = [str(seen.told[name].code) for name in _ASKED if name not in (NOTIFICATION, PUSH)]
     notified = "no" if seen.told[NOTIFICATION].words == "none" else "yes"
-    return f"| {' | '.join([situation.title, *cells, notified])} |"
+    pushed = seen.told[PUSH].words.partition(":")[0]
+    return f"| {' | '.join([situation.title, *cells, notified, pushed])} |"
 
 
 def codes(seen: Mapping[str, Seen]) -> str:

@@ -17,6 +17,7 @@ from tests.monitoring.situations import (
     FRESH,
     HEALTH,
     LATE,
+    PUSH,
     SITUATIONS,
     Seen,
     Situation,
@@ -68,6 +69,7 @@ def test_the_page_shows_what_is_said_for_this_reason(seen: dict[str, Seen]) -> N
         on_time = situation.well
         assert (told[LATE].code == 0) is on_time, situation.title
         assert told[FRESH].code in (0, told[LATE].code), situation.title
+        assert told[PUSH].words.startswith("up: ") is on_time, situation.title
         if situation.disk != "replica":
             assert told[HEALTH].code == 0, "no restart of a Kuma that monitors mends this"
             assert (told[CRON].code == 0) is (told["status"].words.find("FAILED") < 0)

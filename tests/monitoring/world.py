@@ -211,6 +211,7 @@ def made(
         shutil.copytree(template, folder, dirs_exist_ok=True)
         more = {
             "NTFY_URL": f"{receiver.url}/{folder.name}",
+            "REPLICATOR_NOTIFY": f"kuma+{receiver.url}/api/push/{folder.name}",
             "REPLICATOR_FLEET": fleet,
         }
         server = RestServer(folder) if served else None
@@ -220,7 +221,7 @@ def made(
         sides = {side: Instance(folder, side, folder, **more) for side in (BACKUP, RESTORE)}
         # only the watched one tells: what the other one says is not of this table
         other = sides[RESTORE if mode == BACKUP else BACKUP]
-        del other.environment["NTFY_URL"]
+        del other.environment["NTFY_URL"], other.environment["REPLICATOR_NOTIFY"]
         if fleet != "default":
             shutil.rmtree(sides[mode].data_dir / "replicator")
         watched = sides[mode]

@@ -12,9 +12,10 @@ import pytest
 
 from replicator_kuma.adapters.repository import Position
 from replicator_kuma.base.errors import RepositoryUnreachable
+from replicator_kuma.replication.change_sets import Entry
 from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.workspace import preview_workspace
-from replicator_kuma.reports.changes import Entry, entries
+from replicator_kuma.reports.changes import entries
 from tests.support import cycles, databases
 from tests.support.cycles import db, lead, publish, take_over
 from tests.support.folder_repository import FolderRepository
@@ -130,7 +131,7 @@ def test_who_published_and_by_whose_word(
     lead(published, allow_shrink=True)
     assert (
         told(published, most=1)[0][2][0]
-        == "deleting monitors was allowed (rollback or --allow-shrink)"
+        == "published by a rollback, or with --allow-shrink: monitors may go"
     )
     take_over(replica_of())
     newest = told(published, most=1)[0]

@@ -275,7 +275,8 @@ def test_a_hold_that_a_failed_restore_leaves_as_it_was_is_told_once(
     hold_at(replica.instance, "1.1")
     follow(replica.instance)
     for repository in (replica.first, replica.second):
-        repository.fail["fetch"] = RepositoryMissing("no repository there")
+        for call in ("fetch", "read"):
+            repository.fail[call] = RepositoryMissing("no repository there")
     with pytest.raises(RepositoryMissing):
         hold_at(replica.instance, "1.2")
     follow(replica.instance)

@@ -23,6 +23,7 @@ from replicator_kuma.base.errors import (
     TwoLeaders,
 )
 from replicator_kuma.daemon.maintenance import run_now
+from replicator_kuma.replication import published_dump
 from replicator_kuma.replication.actions import Backup
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from replicator_kuma.replication.leader import housekeeping
@@ -386,6 +387,7 @@ def test_a_copy_that_cannot_be_used_is_read_from_the_other(
     fleet: TwoRepositories, leader: Member, replica: Member, how: str
 ) -> None:
     leader.publish("newer")
+    published_dump.forget(replica.instance.state.folder)
     copy = fleet.folder / "one" / FolderRepository(fleet.folder / "one").snapshots("default")[-1].id
     if how == "away":
         replica.first.fail["fetch"] = GONE
@@ -402,6 +404,7 @@ def test_where_no_copy_can_be_used_the_rows_stay(
     fleet: TwoRepositories, leader: Member, replica: Member
 ) -> None:
     leader.publish("newer")
+    published_dump.forget(replica.instance.state.folder)
     for name in ("one", "two"):
         folder = fleet.folder / name
         copy = folder / FolderRepository(folder).snapshots("default")[-1].id

@@ -16,6 +16,7 @@ import pytest
 
 from replicator_kuma.adapters.repository import Position
 from replicator_kuma.base.errors import Fenced, KumaError, SnapshotRefused
+from replicator_kuma.dump.manifest import PATCH
 from replicator_kuma.replication.apply import checkpoints
 from replicator_kuma.replication.instance import Instance, Outcome
 from tests.adapters.repository.places import connect, environment, read_tree
@@ -139,7 +140,11 @@ def test_the_same_rows_make_the_snapshot_that_0_3_0_made(left: Make, tmp_path: P
     old, new = (next(s for s in found if s.position == Position(1, n)) for n in (4, 6))
     for one in (old, new):
         leader.repository.fetch(one, tmp_path / one.id, lambda _name: True)
-    assert read_tree(tmp_path / old.id) == read_tree(tmp_path / new.id)
+    before_now, now = (read_tree(tmp_path / one.id) for one in (old, new))
+    manifest = json.loads(now.pop("manifest.json"))
+    assert manifest.pop(PATCH)["lines"], "which 0.3.0 passes over"
+    assert manifest == json.loads(before_now.pop("manifest.json"))
+    assert now == before_now
     call = [str(restic_018()), "snapshots", "--json", "--no-cache", old.id, new.id]
     said = subprocess.run(
         call, env=environment(tmp_path / "repository"), capture_output=True, check=True, timeout=30

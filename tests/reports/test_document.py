@@ -76,9 +76,12 @@ def full(tmp_path: Path) -> dict[str, Any]:
     )
     beat = Beat(os.getpid(), time.monotonic(), "ready", 0.0, "cycle", time.monotonic(), now, "x")
     beat = replace(beat, hints="down", hints_since=time.monotonic(), hints_why="no connection")
+    beat = replace(beat, history="behind", history_sent_at=now, history_why="no connection")
+    beat = replace(beat, history_restarts=2)
     heartbeat.write(file.folder, beat)
     environ = {"DATA_DIR": str(tmp_path), "REPLICATOR_MODE": "RESTORE"}
     environ["REPLICATOR_SIGNAL_URL"] = "https://ntfy.example/hints"
+    environ["REPLICATOR_LITESTREAM_URL"] = "s3://bucket/kuma"
     away = {"repository 2": RepositoryUnreachable("no route")}
     answer = Answer(Listing([newest], away=away))
     made: dict[str, Any] = as_json(status(Settings.load(environ), lambda: answer))

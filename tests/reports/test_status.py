@@ -287,13 +287,13 @@ def after_drills(folder: Path, *, last: Drill, failed: Drill | None) -> Status:
 
 
 def test_a_cycle_that_runs_is_shown_with_what_it_does(tmp_path: Path) -> None:
-    beat = Beat(os.getpid(), time.monotonic(), "ready", 0.0, "cycle", time.monotonic() - 5.0)
+    beat = Beat(os.getpid(), time.monotonic(), "ready", 0.0, "cycle", time.monotonic() - 500.0)
     beat = replace(beat, next_cycle=time.time() + 60, step="asking the repository")
     (tmp_path / "replicator").mkdir(mode=0o700)
     heartbeat.write(tmp_path / "replicator", beat)
     known = status(settings(tmp_path))
     since = as_json(known)["supervisor"]["job_since"]
-    assert abs(moment_of(since) - (time.time() - 5)) <= 2
+    assert abs(moment_of(since) - (time.time() - 500)) <= 60
     assert lines(known)["cycle"] == f"running since {since}, asking the repository"
     assert "next cycle" not in lines(known)
     edit_state(StateFile(tmp_path / "replicator"), last=Last(time.time(), True, "done"))

@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 from replicator_kuma.adapters.repository import Label, Position, Snapshot
+from replicator_kuma.dump.manifest import PATCH
 from replicator_kuma.replication.instance import CycleResult, Hint, Instance, Run
 from replicator_kuma.replication.leader.cycle import Leader
 from replicator_kuma.replication.leader.promote import promote
@@ -20,6 +21,7 @@ from replicator_kuma.replication.state.records import Pending, SnapshotRef
 from replicator_kuma.replication.state.state import State
 from replicator_kuma.replication.undo import undo
 from tests.support import databases
+from tests.support.dumps import edit_manifest
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import HastyStore, RecordingKuma, make_instance
 
@@ -146,7 +148,8 @@ def delete_monitor(database: Path, number: int) -> None:
 def left_behind(instance: Instance) -> list[str]:
     """What must not outlive a cycle: dumps, rows from before, staged files."""
     state = instance.state.folder
-    odd = [p for p in state.iterdir() if p.name not in ("state.json", "lock", "kept", "published")]
+    stays = ("state.json", "lock", "kept", "published", "last-read")
+    odd = [p for p in state.iterdir() if p.name not in stays]
     halves = [p for p in state.glob("kept/*") if not p.name.isdecimal()]
     ours = (p for name in (".replicator*", ".*.tmp") for p in instance.data_dir.rglob(name))
     staged = [p for p in ours if state not in p.parents]
@@ -182,10 +185,15 @@ def positions(repository: FolderRepository, fleet: str = "default") -> list[str]
 
 
 def spoil_newest(repository: FolderRepository) -> None:
-    """The newest snapshot's tables are not what its manifest says."""
-    newest = repository.snapshots("default")[-1]
-    with (repository.folder / newest.id / "tables" / "tag.jsonl").open("a") as file:
+    """The newest snapshot's tables are not what its manifest says, and it has no patch."""
+    spoil(repository.folder / repository.snapshots("default")[-1].id)
+
+
+def spoil(snapshot: Path) -> None:
+    """The same of any snapshot's folder."""
+    with (snapshot / "tables" / "tag.jsonl").open("a") as file:
         file.write("[]\n")
+    edit_manifest(snapshot, lambda raw: raw.pop(PATCH, None))
 
 
 def snapshot(

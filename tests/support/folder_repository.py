@@ -15,6 +15,7 @@ from replicator_kuma.base.errors import (
     Interrupted,
     ReplicatorError,
     RepositoryDamaged,
+    RepositoryError,
     RepositoryMissing,
     SnapshotNotFound,
     SnapshotRefused,
@@ -123,6 +124,27 @@ class FolderRepository:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, target)
         self._done("fetch")
+
+    def read(
+        self,
+        snapshot: Snapshot,
+        name: str,
+        limit: int,
+        unwanted: Callable[[], bool] = never,
+    ) -> bytes:
+        self._call("read")
+        source = self.folder / snapshot.id
+        if not source.exists():
+            raise SnapshotNotFound(f"no snapshot {snapshot.short_id}")
+        if unwanted():
+            raise Interrupted("nobody wants it")
+        if not (source / name).is_file():
+            raise RepositoryError(f"the snapshot has no {name}")
+        content = (source / name).read_bytes()
+        if len(content) > limit:
+            raise SnapshotRefused(f"{name} is larger than {limit} bytes")
+        self._done("read")
+        return content
 
     def forget(self, fleet: str, ids: Sequence[str]) -> Sequence[str]:
         self._call("forget")

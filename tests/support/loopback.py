@@ -1,4 +1,4 @@
-"""HTTP servers of tests, on loopback."""
+"""HTTP servers of tests, on loopback, or in a network that a test made."""
 
 from __future__ import annotations
 
@@ -40,9 +40,11 @@ class Quiet(BaseHTTPRequestHandler):
 class Loopback:
     """Serves from its creation until `close`; ``address`` is host:port."""
 
-    def __init__(self, handler: type[BaseHTTPRequestHandler], port: int = 0) -> None:
-        self._server = ThreadingHTTPServer(("127.0.0.1", port), handler)
-        self.address = f"127.0.0.1:{self._server.server_port}"
+    def __init__(
+        self, handler: type[BaseHTTPRequestHandler], port: int = 0, host: str = "127.0.0.1"
+    ) -> None:
+        self._server = ThreadingHTTPServer((host, port), handler)
+        self.address = f"{host}:{self._server.server_port}"
         self.url = f"http://{self.address}"
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.01,), daemon=True

@@ -28,7 +28,7 @@ class Scheduled:
     def start(self) -> None:
         """As after a restart: nothing is remembered but the state file."""
         if hasattr(self, "worker"):  # two would share the lock of one process
-            wait_until(lambda: self.worker.idle, "the worker before to be between two steps", 10)
+            wait_until(lambda: self.worker.idle, "the worker before to be between two steps")
         self.worker = Worker()
         self.worker.start()
         job = MaintenanceJob(self.name, self.window, self.work)
@@ -47,7 +47,7 @@ class Scheduled:
             self.jobs.tick()
             return bool(condition())
 
-        wait_until(there, what, 20, 0.005)
+        wait_until(there, what, 60, 0.005)
 
     def once(self) -> None:
         """To its next minute, and through it."""

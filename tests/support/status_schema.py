@@ -10,17 +10,17 @@ from jsonschema import Draft202012Validator
 from scripts.status_schema import PATH
 
 
-def _closed(schema: Any) -> Any:
+def closed(schema: Any) -> Any:
     """The schema without room for members that it does not name: others may come, not unnoticed."""
     if isinstance(schema, list):
-        return [_closed(item) for item in schema]
+        return [closed(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
     more = {"additionalProperties": False} if "properties" in schema else {}
-    return {name: _closed(value) for name, value in schema.items()} | more
+    return {name: closed(value) for name, value in schema.items()} | more
 
 
-_VALIDATOR = Draft202012Validator(_closed(json.loads(PATH.read_text())))
+_VALIDATOR = Draft202012Validator(closed(json.loads(PATH.read_text())))
 
 
 def faults(document: Any) -> list[tuple[str, str]]:

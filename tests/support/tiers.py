@@ -7,6 +7,7 @@ at least one test of every promise; docs/architecture.md, «What always holds»,
 from __future__ import annotations
 
 import os
+import zlib
 from collections import Counter
 from collections.abc import Container, Sequence
 
@@ -24,51 +25,110 @@ QUICK_ONE_IN: dict[str, int] = {
     "tests/adapters/repository/test_environment.py": 3,
     "tests/adapters/repository/test_upkeep.py": 3,
     "tests/adapters/repository/test_conformance.py": 5,
+    "tests/adapters/database/test_beats.py": 2,
+    "tests/adapters/database/test_beats_scale.py": 0,
     "tests/adapters/database/test_damage.py": 4,
     "tests/adapters/database/test_odd_objects.py": 4,
-    "tests/fixtures/test_real_databases.py": 5,
+    "tests/fixtures/test_real_databases.py": 9,
+    "tests/adapters/database/test_remembered.py": 3,
+    "tests/replication/test_last_dump.py": 3,
     "tests/fixtures/test_cross_engine.py": 9,
-    "tests/fixtures/test_upgrades.py": 5,
+    "tests/fixtures/test_upgrades.py": 9,
     "tests/dump/test_bombs.py": 5,
     "tests/cli/test_read_only.py": 5,
+    "tests/cli/test_terminals.py": 3,
+    "tests/cli/test_undo_command.py": 2,
     "tests/daemon/test_supervisor.py": 2,
     "tests/daemon/test_orphan.py": 3,
-    "tests/replication/apply/test_embedded.py": 3,
+    "tests/reports/http/test_server.py": 3,
+    "tests/reports/http/test_slow_instance.py": 4,
+    "tests/replication/apply/test_embedded.py": 5,
+    "tests/replication/apply/test_lock_time.py": 3,
     "tests/replication/apply/test_kill.py": 3,
+    "tests/replication/leader/test_rollback.py": 3,
+    "tests/replication/replica/test_hold.py": 3,
+    "tests/replication/replica/test_hold_words.py": 3,
+    "tests/replication/replica/test_local_entities.py": 3,
+    "tests/replication/replica/test_pace.py": 3,
+    "tests/replication/replica/test_patched.py": 2,
+    "tests/replication/replica/test_settings_keys.py": 3,
+    "tests/replication/replica/test_shrink.py": 2,
+    "tests/replication/replica/test_shrink_replaced.py": 2,
     "tests/replication/apply/test_killed.py": 3,
     "tests/replication/apply/test_no_outage.py": 3,
     "tests/replication/apply/test_mariadb_kill.py": 5,
     "tests/replication/apply/test_mariadb_faults.py": 3,
     "tests/replication/apply/test_mariadb_undecided.py": 3,
+    "tests/reports/http/test_browser.py": 3,
     "tests/live/test_agent.py": 5,
     "tests/live/test_alerts.py": 12,
     "tests/live/test_doctored.py": 9,
     # minutes of a real Kuma or of memory; test_two_kumas.py stays
     "tests/daemon/test_push_fleet.py": 0,
+    "tests/live/test_beats.py": 0,
     "tests/live/test_fleet_of_three.py": 0,
     "tests/live/test_kills.py": 0,
     "tests/live/test_matrix.py": 0,
+    "tests/live/test_push_monitor.py": 0,
     "tests/live/test_ways.py": 0,
     "tests/live/test_races.py": 0,
     "tests/live/test_startup.py": 0,
     "tests/e2e/test_beside_a_reader.py": 0,
     "tests/e2e/test_drill_kuma.py": 0,
     "tests/e2e/test_migration.py": 0,
+    "tests/e2e/test_moving.py": 0,
+    "tests/e2e/test_three_places.py": 0,
     "tests/e2e/test_two_engines.py": 0,
     "tests/e2e/test_two_kumas_restarted.py": 0,
     "tests/e2e/test_watched_leader.py": 0,
     "tests/live/test_sidecar.py": 0,
     "tests/monitoring/test_table.py": 0,
+    "tests/reports/http/test_prometheus.py": 0,
+    "tests/litestream/test_lost_disks.py": 0,
+    "tests/litestream/test_kills.py": 0,
+    "tests/litestream/test_damaged_store.py": 0,
+    "tests/litestream/test_full_disk.py": 0,
+    "tests/litestream/test_live_apply.py": 0,
+    "tests/litestream/test_moved_store.py": 0,
+    "tests/litestream/test_run.py": 4,
+    "tests/litestream/test_s3.py": 0,
+    "tests/adapters/litestream/test_restore.py": 3,
     "tests/replication/apply/test_embedded_run.py": 0,
     "tests/replication/test_way_back_run.py": 0,
     "tests/adapters/repository/test_pair_real.py": 0,
     "tests/adapters/database/test_cross_properties.py": 0,
     "tests/test_performance.py": 5,
+    "tests/deploy/test_chaos.py": 3,
+    "tests/deploy/test_compose.py": 3,
+    "tests/deploy/test_override_snippets.py": 5,
+    # of each kind of instance the half that the kind before it has not
+    "tests/deploy/test_kubernetes.py": 2,
+    "tests/adapters/peers/test_http.py": 3,
+    "tests/adapters/notify/test_slow_answers.py": 5,
+    "tests/cli/test_fleet.py": 3,
+    "tests/cli/test_doctor_peers.py": 4,
+    "tests/deploy/test_clever_cloud.py": 5,
+    "tests/deploy/test_clever_cloud_build.py": 0,
+    "tests/cli/test_earlier_versions.py": 5,
+    "tests/adapters/repository/test_earlier.py": 5,
+    "tests/reports/fleet/test_exchange.py": 4,
+    "tests/test_once_more.py": 4,
 }
 """Of these files' tests only one in so many runs in the quick tier; 0: none."""
 IN_ALL_ONLY = frozenset(
     {
+        # thirty kills, a minute each on a busy machine
+        "tests/litestream/test_kills.py",
+        # minutes of a store that is damaged, full or away, and of a real Kuma beside Litestream
+        "tests/litestream/test_damaged_store.py",
+        "tests/litestream/test_full_disk.py",
+        "tests/litestream/test_live_apply.py",
+        "tests/litestream/test_moved_store.py",
+        "tests/litestream/test_s3.py",
         # minutes of real Kumas whose beats are counted: they want a machine of their own
+        "tests/e2e/test_moving.py",
+        # pip installs the package with all that it needs
+        "tests/deploy/test_clever_cloud_build.py",
         "tests/live/test_fleet_of_three.py",
         "tests/live/test_kills.py",
         "tests/live/test_matrix.py",
@@ -100,17 +160,18 @@ def select(items: Sequence[pytest.Item]) -> tuple[list[pytest.Item], list[pytest
     """The tests of this tier, the purest first, then the slowest; and those that are left out."""
     if TIER not in ("quick", "sample", "all"):
         raise pytest.UsageError(f"REPLICATOR_TEST_TIER={TIER}: quick, sample or all")
-    numbers: Counter[str] = Counter()
+    numbers, rest = Counter[str](), Counter[str]()
     kept: list[pytest.Item] = []
     left: list[pytest.Item] = []
-    rest = 0
     for item in items:
         path = item.nodeid.split("::")[0]
         quick = in_quick(path, numbers[path])
         numbers[path] += 1
-        rest += not quick
+        rest[path] += not quick
         whole = QUICK_ONE_IN.get(path) == 0
-        sampled = not quick and (whole or rest % SAMPLE_ONE_IN == 0)
+        # where a file begins does not depend on the other files
+        turn = (rest[path] + zlib.crc32(path.encode())) % SAMPLE_ONE_IN
+        sampled = not quick and (whole or turn == 0)
         sampled = sampled and path not in IN_ALL_ONLY
         wanted = {"quick": quick, "sample": sampled, "all": True}[TIER]
         (kept if wanted else left).append(item)

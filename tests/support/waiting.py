@@ -12,7 +12,7 @@ T = TypeVar("T")
 def wait_until(
     condition: Callable[[], T],
     what: str,
-    deadline: float = 30.0,
+    deadline: float = 60.0,
     every: float = 0.05,
 ) -> T:
     """The first true value of condition(); raises TimeoutError that names what was awaited."""

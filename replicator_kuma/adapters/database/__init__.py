@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from replicator_kuma.adapters.database.beats import Beats
 from replicator_kuma.base.processes import Process
 from replicator_kuma.dump.catalog import TABLES
 from replicator_kuma.dump.format import Lines
+from replicator_kuma.dump.manifest import TableEntry
 from replicator_kuma.dump.schema import Schema
 from replicator_kuma.dump.select import Dangling, Select
 from replicator_kuma.dump.transform.represent import Representation
@@ -22,6 +24,11 @@ ADDED = (
     "sqlite3 kuma.db .schema shows it, DROP TRIGGER removes one."
 )
 """The hint for objects that prevent writing rows."""
+
+
+def notes_of(dump: Path) -> Path:
+    """The file beside a dump's folder in which `Reader.remember` noted how its rows lay."""
+    return dump.with_name(f"{dump.name}.notes")
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,23 @@ class Reader(Protocol):
 
     def lines(self, select: Select, *, faultless: bool) -> Iterator[Lines] | None:
         """See `dump.format.Source.lines`. Raises DatabaseError."""
+
+    def known(self, select: Select) -> TableEntry | None:
+        """See `dump.format.Source.known`. Raises DatabaseError."""
+
+    def remember(self, folder: Path, entries: Mapping[str, TableEntry]) -> None:
+        """Note what `Store.read` needs of the dump in ``folder``, which was read by this.
+
+        The file is `notes_of` the folder, a new one. It is not made for a small database. Only
+        for a reader that was opened with ``earlier``. Raises DatabaseError, OSError.
+        """
+
+    def as_stored(self, tables: Iterable[str]) -> None:
+        """Look no reference of these tables up: rows whose references dangle are read as they are.
+
+        `dangling` ends that for a table. Enough to see whether rows are still those in which
+        nothing dangled: if all are, nothing dangles now.
+        """
 
     def dangling(self, select: Select) -> list[Dangling]:
         """Dangling references of ``select``'s table, and how `rows` treats them."""
@@ -158,6 +182,9 @@ class Store(Protocol):
     shows_processes: bool
     """True: `holders` are processes. False: they are connections of unknown owners."""
 
+    streamable: bool
+    """Litestream can stream it: all of it is one file of SQLite."""
+
     lenient: bool
     """It may hold values that another engine cannot hold."""
 
@@ -168,13 +195,19 @@ class Store(Protocol):
     def choosing(self, settings: Collection[str]) -> Store:
         """A copy of this store that replicates other keys of `setting`."""
 
-    def read(self) -> AbstractContextManager[Reader]:
-        """One consistent read; never blocks Kuma, never writes."""
+    def read(self, earlier: Path | None = None) -> AbstractContextManager[Reader]:
+        """One consistent read; never blocks Kuma, never writes.
+
+        ``earlier``: the folder of a dump of this database, beside which `Reader.remember` noted
+        how the rows lay then, or where one may be later. Rows that the engine can prove to be the
+        same are taken from there. The folder need not exist, and may be damaged.
+        """
 
     def write(
         self,
         look: Callable[[Reader], object] | None = None,
         monitors: Collection[int] | None = None,
+        earlier: Path | None = None,
     ) -> AbstractContextManager[Writer]:
         """One transaction; rolled back when the block raises.
 
@@ -184,6 +217,8 @@ class Store(Protocol):
 
         ``monitors``: the block changes the rows of no others. An engine that locks rows then lets
         Kuma write heartbeats of all others meanwhile.
+
+        ``earlier``: as for `read`, for what ``look`` reads.
         """
 
     def exists(self) -> bool:
@@ -218,6 +253,9 @@ class Store(Protocol):
     def watch(self, tables: Collection[str]) -> Watch:
         """A watch over these tables; nothing is opened yet."""
 
+    def beats(self) -> Beats:
+        """What Kuma's monitors do; nothing is opened yet."""
+
     def purge_history(self) -> int:
         """Delete history of no monitor, in short transactions; returns the number of rows."""
 
@@ -228,14 +266,12 @@ class Store(Protocol):
         """
         return []
 
-    def rehearsal(
-        self, folder: Path, written: Collection[str] | None = None
-    ) -> AbstractContextManager[Writer | None]:
-        """A writer on a copy of the rows, triggers and rules; None if the engine makes no copy.
+    def rehearsal(self, folder: Path, *, brief: bool) -> AbstractContextManager[Writer | None]:
+        """A writer all of whose changes are taken back after the block; None if there is no way.
 
-        The copy is in ``folder``, which is created, and deleted after the block. This database is
-        only read. ``written``: no row is deleted, and rows of these tables only are written. Then
-        rows that nothing can look at need not be copied. Raises DatabaseError, OSError.
+        ``brief``: it deletes no row and writes few. Then it may write in this database, in a
+        transaction that is rolled back. Else it writes on a copy in ``folder``, which is created,
+        and deleted after the block. Raises DatabaseError, OSError.
         """
         return nullcontext()
 

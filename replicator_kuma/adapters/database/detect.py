@@ -45,7 +45,7 @@ class UnknownStore:
     """Where nobody can tell which database it is: each question gives the reason."""
 
     engine = "unknown"
-    embedded = shows_processes = lenient = False
+    embedded = shows_processes = lenient = streamable = False
     outlives_us = True
 
     def __init__(self, error: ReplicatorError) -> None:
@@ -55,6 +55,7 @@ class UnknownStore:
         raise self._error
 
     choosing = read = write = exists = in_use = holders = check = check_writable = watch = _fail
+    beats = _fail
     fingerprint = purge_history = obstacles = rehearsal = scratch = forget_scratch = quieten = _fail
 
     @property

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 
 from replicator_kuma.adapters.database import Row
 from replicator_kuma.adapters.database.history import History
 from replicator_kuma.adapters.database.sql import SelectSql, double_quoted
 from replicator_kuma.dump.catalog import Dangle
 from replicator_kuma.dump.format import Lines
+from replicator_kuma.dump.manifest import TableEntry
 from replicator_kuma.dump.schema import Schema
 from replicator_kuma.dump.select import Dangling, Select
 
@@ -24,11 +26,19 @@ class SqlReader(ABC):
     def __init__(self, schema: Schema) -> None:
         self.schema = schema
         self._whole = set[str]()
-        """tables of which no reference dangles at this instant"""
+        """tables that are read as they are stored: of most no reference dangles at this instant"""
 
     def lines(self, select: Select, *, faultless: bool) -> Iterator[Lines] | None:
         """See `Source.lines`."""
         return None
+
+    def known(self, select: Select) -> TableEntry | None:
+        """See `Source.known`."""
+        return None
+
+    def remember(self, folder: Path, entries: Mapping[str, TableEntry]) -> None:
+        """Note nothing: this engine proves nothing about an earlier dump."""
+        return
 
     @abstractmethod
     def query(self, sql: str) -> list[Row]:
@@ -37,7 +47,12 @@ class SqlReader(ABC):
     def _sql(self, select: Select) -> SelectSql:
         return SelectSql(select, self.schema, self.quote, self.exact)
 
+    def as_stored(self, tables: Iterable[str]) -> None:
+        """See `Reader.as_stored`."""
+        self._whole.update(tables)
+
     def dangling(self, select: Select) -> list[Dangling]:
+        self._whole.discard(select.table)
         found = []
         for reference, values, rows_of_them in self._sql(select).dangling():
             if self.query(values)[0][0]:

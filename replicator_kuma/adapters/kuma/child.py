@@ -12,6 +12,7 @@ from pathlib import Path
 from replicator_kuma.adapters.kuma.embedded_mariadb import EmbeddedDatabase
 from replicator_kuma.adapters.kuma.process import STOP_DEADLINE, exit_status, spawn, wait_until
 from replicator_kuma.base.errors import KumaError
+from replicator_kuma.base.events import as_event
 from replicator_kuma.base.times import lasting
 
 logger = logging.getLogger(__name__)
@@ -22,7 +23,11 @@ Launch = Callable[[Sequence[str], Mapping[str, str]], tuple[Sequence[str], Mappi
 
 def _log_wait(seconds: float) -> None:
     after = lasting(seconds)
-    logger.info("Uptime Kuma has not ended yet, %s after it was asked to: waiting.", after)
+    logger.info(
+        "Uptime Kuma has not ended yet, %s after it was asked to: waiting.",
+        after,
+        extra=as_event("kuma_ends_slowly"),
+    )
 
 
 class ChildKuma:

@@ -27,6 +27,7 @@ from replicator_kuma.adapters.kuma import KumaService
 from replicator_kuma.adapters.kuma.process import wait_until
 from replicator_kuma.base import core_dumps
 from replicator_kuma.base.errors import KumaError
+from replicator_kuma.base.events import as_event
 from replicator_kuma.base.folders import Folder, Owner, give
 from replicator_kuma.base.os_errors import unnamed_file
 from replicator_kuma.base.processes import arguments_of, pids, stat_of
@@ -58,7 +59,7 @@ class Running:
 
 
 def _log_wait(what: str, seconds: float) -> None:
-    logger.info("%s for %s: waiting.", what, lasting(seconds))
+    logger.info("%s for %s: waiting.", what, lasting(seconds), extra=as_event("mariadb_waits"))
 
 
 class EmbeddedDatabase:
@@ -125,7 +126,11 @@ class EmbeddedDatabase:
         left = {process.pid for process in self.running() if process.left}
         self._asked &= left
         for pid in sorted(left - self._asked) if left - self._asked and self.is_up() else ():
-            logger.info("Uptime Kuma is gone, its MariaDB (process %d) is not: ending it", pid)
+            logger.info(
+                "Uptime Kuma is gone, its MariaDB (process %d) is not: ending it",
+                pid,
+                extra=as_event("mariadb_ended"),
+            )
             _terminate(pid)
             self._asked.add(pid)
         return bool(left)
@@ -211,7 +216,10 @@ class EmbeddedDatabase:
             owner = self._prepare(folder.name)
             if os.geteuid() == 0:
                 argv.insert(1, f"--user={_name_of(owner)}")
-            logger.info("starting MariaDB without Kuma, to put its rows back")
+            logger.info(
+                "starting MariaDB without Kuma, to put its rows back",
+                extra=as_event("mariadb_started"),
+            )
             with core_dumps.allowed():
                 return subprocess.Popen(
                     argv,

@@ -13,6 +13,7 @@ from typing import IO, Any
 from replicator_kuma.base import core_dumps
 from replicator_kuma.base.errors import KumaError
 from replicator_kuma.base.os_errors import unnamed_file
+from replicator_kuma.base.processes import end_child
 from replicator_kuma.base.text import killed_by
 from replicator_kuma.base.times import lasting
 
@@ -166,22 +167,13 @@ def _wait(process: subprocess.Popen[bytes], what: str, deadline: float, end_late
         return process.wait(deadline)
     except subprocess.TimeoutExpired:
         if end_late:
-            _end(process)
+            end_child(process, GRACE)
         else:
             _left_running.append(process)
         raise KumaError(
             f"{what} has not ended within {lasting(deadline)}",
             hint="It must return by itself. Try the same command by hand.",
         ) from None
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(GRACE)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 def _text(file: IO[bytes] | None) -> str:

@@ -18,10 +18,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from replicator_kuma.adapters.kuma.process import exit_status, mask, spawn, wait_until
+from replicator_kuma.adapters.kuma.process import exit_status, mask, spawn
 from replicator_kuma.adapters.kuma.readiness import wait_ready
 from replicator_kuma.adapters.kuma.socketio import list_monitors
 from replicator_kuma.base.errors import Interrupted, KumaError, SettingsError
+from replicator_kuma.base.processes import end_child
 from replicator_kuma.base.state_directory import real_path
 
 LOG = "kuma.log"
@@ -130,9 +131,8 @@ class ThrowAway:
         try:
             yield process
         finally:
-            _end(process)
-            end_left(data_dir)  # also ends processes that this Kuma has started
-            process.wait()
+            end_child(process, END)  # a kill can only damage the scratch
+            end_left(data_dir)  # processes that this Kuma has started
 
 
 def scratch_environment(real: Mapping[str, str], data_dir: Path, port: int) -> dict[str, str]:
@@ -153,13 +153,6 @@ def end_left(data_dir: Path) -> None:
         with contextlib.suppress(OSError):
             if mark in path.read_bytes().split(b"\0"):
                 os.kill(int(path.parent.name), signal.SIGKILL)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Send SIGTERM; then kill, which can only damage a scratch."""
-    if process.poll() is None:
-        process.send_signal(signal.SIGTERM)
-        wait_until(lambda: process.poll() is not None, END)
 
 
 def _free_port() -> int:

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
-from replicator_kuma.adapters.notify import Request
+from replicator_kuma.adapters.notify import Message, Request, Trial
 from replicator_kuma.base.errors import SettingsError
 from replicator_kuma.base.text import cut
 
@@ -83,15 +83,15 @@ class Ntfy:
             for_programs=for_programs,
         )
 
-    def request(self, title: str, message: str, *, urgent: bool = False) -> Request:
+    def request(self, message: Message) -> Request:
         """The JSON that publishes a message; unlike headers, JSON can hold any character."""
         content: dict[str, object] = {
             "topic": self.topic,
-            "title": cut(" ".join(title.split()), MAX_TITLE),
-            "message": cut(message, MAX_MESSAGE),
-            "priority": URGENT_PRIORITY if urgent else self._priority,
+            "title": cut(" ".join(message.title.split()), MAX_TITLE),
+            "message": cut(message.text, MAX_MESSAGE),
+            "priority": URGENT_PRIORITY if message.urgent else self._priority,
         }
-        if urgent:
+        if message.urgent:
             content["tags"] = ["warning"]
         headers = {"Content-Type": "application/json", **self._login}
         # Not escaped to ASCII: ntfy also limits the length of the JSON, to twice the message's.
@@ -107,7 +107,16 @@ class Ntfy:
         asked = [*parse_qsl(parts.query, keep_blank_values=True), ("since", since)]
         query = urlencode([*asked, *([("poll", "1")] if once else [])])
         url = urlunsplit(parts._replace(path=f"{parts.path}{quote(self.topic)}/json", query=query))
-        return Request(url, b"", {"Accept-Encoding": "identity", **self._login})
+        return Request(url, b"", {"Accept-Encoding": "identity", **self._login}, "GET")
+
+    def trial(self) -> Trial:
+        """ntfy checks a login at every address, also at that of its health."""
+        parts = urlsplit(self.root)
+        url = urlunsplit(parts._replace(path=f"{parts.path}v1/health"))
+        shows = "it answers, and takes the login; whether it may write there is not tried"
+        if self.authorization is None:
+            shows = "it answers; whether anybody may write there is not tried"
+        return Trial(Request(url, b"", self._login, "GET"), shows)
 
     @property
     def _login(self) -> dict[str, str]:

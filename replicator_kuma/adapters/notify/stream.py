@@ -51,7 +51,7 @@ def events(topic: Ntfy, since: str, silence: float = SILENCE) -> Iterator[Event]
     """Subscribe, and yield each event; raises Ended."""
     try:
         request = topic.subscription(since)
-        with answer("GET", request, (CONNECT, silence)) as response:
+        with answer(request, (CONNECT, silence)) as response:
             if response.status_code != 200:
                 raise Ended(in_words(topic, response.status_code))
             for line in lines(response.raw):

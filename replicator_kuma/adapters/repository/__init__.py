@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
 
+from replicator_kuma.adapters.repository.earlier import Earlier
 from replicator_kuma.adapters.repository.snapshot import Label, Position, Snapshot
 from replicator_kuma.base.errors import (
     ReplicatorError,
@@ -19,7 +20,7 @@ from replicator_kuma.base.errors import (
 from replicator_kuma.base.text import sized
 from replicator_kuma.base.threads import never
 
-__all__ = ["Label", "Limits", "Listing", "Position", "Repository", "Snapshot", "missing"]
+__all__ = ["Earlier", "Label", "Limits", "Listing", "Position", "Repository", "Snapshot", "missing"]
 
 
 @dataclass(frozen=True)
@@ -47,12 +48,15 @@ class Listing(list[Snapshot]):
         *,
         away: Mapping[str, ReplicatorError] = MappingProxyType({}),
         warnings: Sequence[str] = (),
+        earlier: Earlier | None = None,
     ) -> None:
         super().__init__(sorted(snapshots, key=lambda s: (s.position, s.id)))
         self.away = away
         """the repositories that did not answer, by name; snapshots only in them are missing here"""
         self.warnings = warnings
         """warnings about ignored snapshots of the fleet, whose labels are broken"""
+        self.earlier = earlier
+        """what replicator-kuma v1 or v2 left there; only looked for where the fleet has nothing"""
 
     @property
     def unanswered(self) -> str:
@@ -77,7 +81,7 @@ class Repository(Protocol):
         """Create the repository; False if there is one already (no error)."""
 
     def snapshots(self, fleet: str) -> Listing:
-        """All snapshots of a fleet. One call, without a lock.
+        """All snapshots of a fleet. One call, without a lock; one or two more if it has none.
 
         Raises RepositoryMissing if nothing was initialised.
         """
@@ -101,6 +105,18 @@ class Repository(Protocol):
         One call, streamed. Raises SnapshotRefused for a member that is no regular file, that
         ``accept`` refuses by name, that comes twice, or that exceeds ``limits``. As soon as
         ``unwanted`` says so it ends, and raises Interrupted.
+        """
+
+    def read(
+        self,
+        snapshot: Snapshot,
+        name: str,
+        limit: int,
+        unwanted: Callable[[], bool] = never,
+    ) -> bytes:
+        """The content of one of a snapshot's files, by its name in the dump; one call.
+
+        Raises SnapshotRefused if it has more than ``limit`` bytes. ``unwanted``: as for `fetch`.
         """
 
 

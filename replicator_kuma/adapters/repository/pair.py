@@ -15,8 +15,10 @@ from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from replicator_kuma.adapters.repository import (
+    Earlier,
     Label,
     Limits,
     Listing,
@@ -31,11 +33,14 @@ from replicator_kuma.base.errors import (
     RepositoryUnreachable,
     SnapshotNotFound,
 )
+from replicator_kuma.base.events import as_event
 from replicator_kuma.base.threads import never, started
 from replicator_kuma.base.times import lasting
 from replicator_kuma.dump.format import Dump
 
 logger = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
 
 PATIENCE = 15.0
 """seconds to wait for the second answer: a dead repository must not delay Kuma's start"""
@@ -124,7 +129,8 @@ class Pair:
             for same in copies.values()
         ]
         warnings = [line for listing in listings.values() for line in listing.warnings]
-        return Listing(found, away=self.away, warnings=warnings)
+        earlier = None if found else next((e for e in map(_earlier, listings.values()) if e), None)
+        return Listing(found, away=self.away, warnings=warnings, earlier=earlier)
 
     def _raise_missing(self) -> None:
         missing = [e for e in self.away.values() if isinstance(e, RepositoryMissing)]
@@ -200,7 +206,41 @@ class Pair:
         unwanted: Callable[[], bool] = never,
     ) -> None:
         """Fetch from one that has it; if that fails or is wrong, from the other."""
-        wanted = snapshot.key
+
+        def fetch(place: MaintainedRepository, copy: Snapshot, last: bool) -> None:
+            try:
+                with named(place):
+                    place.fetch(copy, into, accept, limits, unwanted)
+                if not last:  # the other place may have an intact copy
+                    Dump.whole(into, snapshot.label.digest, str(snapshot.position))
+            except ReplicatorError:
+                _empty(into)
+                raise
+
+        self._from_any(snapshot, fetch)
+
+    def read(
+        self,
+        snapshot: Snapshot,
+        name: str,
+        limit: int,
+        unwanted: Callable[[], bool] = never,
+    ) -> bytes:
+        """Read from one that has it; if that fails, from the other. What it holds is not judged."""
+
+        def read(place: MaintainedRepository, copy: Snapshot, _last: bool) -> bytes:
+            with named(place):
+                return place.read(copy, name, limit, unwanted)
+
+        return self._from_any(snapshot, read)
+
+    def _from_any(
+        self, snapshot: Snapshot, call: Callable[[MaintainedRepository, Snapshot, bool], _T]
+    ) -> _T:
+        """The result of the first place that has the snapshot and gives it.
+
+        ``call`` gets the place, its copy of the snapshot, and whether no other place is left.
+        """
         if not self._having(snapshot.label):
             self.snapshots(snapshot.label.fleet)
         having = self._having(snapshot.label)
@@ -209,17 +249,18 @@ class Pair:
         first: ReplicatorError | None = None
         for place in having:
             try:
-                with named(place):
-                    place.fetch(self._listed[place.name][wanted], into, accept, limits, unwanted)
-                if place is not having[-1]:  # the other place may have an intact copy
-                    Dump.whole(into, snapshot.label.digest, str(snapshot.position))
-                return
+                copy = self._listed[place.name][snapshot.key]
+                return call(place, copy, place is having[-1])
             except Interrupted:
                 raise
             except ReplicatorError as error:
                 first = first or error
-                logger.warning("%s could not be read there: %s", snapshot.position, error)
-                _empty(into)
+                logger.warning(
+                    "%s could not be read there: %s",
+                    snapshot.position,
+                    error,
+                    extra=as_event("copy_unreadable"),
+                )
         assert first is not None
         raise first
 
@@ -252,6 +293,10 @@ class Pair:
             if isinstance(why, Interrupted):
                 raise why
         return listings, away
+
+
+def _earlier(listing: Listing) -> Earlier | None:
+    return listing.earlier
 
 
 def _list(place: MaintainedRepository, fleet: str) -> Listing:

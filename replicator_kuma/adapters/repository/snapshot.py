@@ -83,6 +83,11 @@ class Label:
     """the last position, this one or earlier, at which a person allowed a shrink"""
     columns: str = ""
     """`Schema.columns` of the leader; empty if an older version wrote the snapshot"""
+    base: str = ""
+    """`Manifest.exact` of the dump that the snapshot's patch begins with; empty without a patch"""
+    history: int = 0
+    """the transaction, by the count of the leader's Litestream, up to which all rows of the
+    snapshot were committed; 0: nobody counted"""
 
     @property
     def key(self) -> SnapshotKey:
@@ -109,6 +114,8 @@ class Label:
             tag("engine", self.engine),
             *([tag("shrunk", str(self.shrunk))] if self.shrunk is not None else []),
             *([tag("columns", self.columns)] if self.columns else []),
+            *([tag("base", self.base)] if self.base else []),
+            *([tag("history", str(self.history))] if self.history else []),
         ]
 
     @classmethod
@@ -137,6 +144,8 @@ class Label:
                 engine=pairs.get("engine", "sqlite"),
                 shrunk=_shrunk(pairs.get("shrunk"), position),
                 columns=pairs.get("columns", ""),
+                base=pairs.get("base", ""),
+                history=_number(pairs.get("history", "0")),
             )
         except (KeyError, ValueError):
             return None

@@ -25,7 +25,12 @@ def command(overrides: dict[str, str], voice: Voice) -> None:
     settings = load(voice, overrides)
     with voice.progress() as progress, interruptible() as interrupted:
         progress("creating the repository")
-        created = build_repository(settings, interrupted=interrupted).init()
+        repository = build_repository(settings, interrupted=interrupted)
+        created = repository.init()
+        earlier = None if created else repository.snapshots(settings.fleet).earlier
     voice.data({"created": created})
     if not voice.quiet:
-        voice.show("created the repository" if created else "the repository is there already")
+        there = f"; {earlier}: docs/moving.md" if earlier else ""
+        voice.show(
+            "created the repository" if created else f"the repository is there already{there}"
+        )

@@ -13,7 +13,7 @@ from replicator_kuma.cli.output import Voice, stream_objects
 from replicator_kuma.config.settings import Need
 
 if TYPE_CHECKING:
-    from replicator_kuma.reports.changes import Entry
+    from replicator_kuma.replication.change_sets import Entry
 
 MOST = 10
 
@@ -76,7 +76,7 @@ def _show(voice: Voice, entry: Entry) -> None:
     time = shown(snapshot.time)
     voice.show(f"{snapshot.position}  {time}  {label.leader}, writer {label.writer[:8]}")
     if entry.plan is not None or entry.since is None:
-        compared = f" since {entry.since.position}" if entry.since is not None else ""
+        compared = f" since {entry.since}" if entry.since is not None else ""
         if entry.readable:
             voice.show(f"  {entry.sentence}{compared}")
     for note in entry.notes:

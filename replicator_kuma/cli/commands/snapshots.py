@@ -23,7 +23,8 @@ def command(overrides: dict[str, str], voice: Voice) -> None:
       replicator snapshots --json
     """
     from replicator_kuma.config.build import build_repository
-    from replicator_kuma.reports.changes import snapshot_as_dict
+    from replicator_kuma.replication.change_sets import snapshot_as_dict
+    from replicator_kuma.replication.snapshots import of_earlier
     from replicator_kuma.reports.status import Answer, status
 
     settings = load(voice, overrides)
@@ -34,7 +35,7 @@ def command(overrides: dict[str, str], voice: Voice) -> None:
     held = here.snapshot if here is not None else ""
     voice.data([{**snapshot_as_dict(snapshot), "held": snapshot.id == held} for snapshot in found])
     if not found:
-        voice.show(f"fleet {settings.fleet} has no snapshot yet")
+        voice.show(f"fleet {settings.fleet} has no snapshot yet{of_earlier(found)}")
         return
     head = ("", "position", "time", "leader", "digest", "rows", "monitors", "id")
     rows = [_row(snapshot, snapshot.id == held) for snapshot in found]

@@ -10,6 +10,7 @@ import logging
 import time
 
 from replicator_kuma.adapters.kuma.process import signal_of
+from replicator_kuma.base.events import as_event
 from replicator_kuma.replication.apply import checkpoints
 from replicator_kuma.replication.apply.checkpoints import Checkpoint
 from replicator_kuma.replication.apply.recovery import before_folder
@@ -42,6 +43,7 @@ def kuma_ended(instance: Instance, status: int) -> None:
         "Uptime Kuma ended by itself right after a live change (%s): Kuma %s is restarted for "
         "changes from now on",
         *(why, last.version),
+        extra=as_event("live_given_up"),
     )
 
 

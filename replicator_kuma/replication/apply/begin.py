@@ -9,6 +9,7 @@ import shutil
 
 from replicator_kuma.base.effects import effect
 from replicator_kuma.base.errors import DatabaseLocked, ReplicatorError
+from replicator_kuma.base.events import as_event
 from replicator_kuma.base.state_directory import unusable
 from replicator_kuma.dump.files import link_or_copy
 from replicator_kuma.dump.format import Dump
@@ -56,7 +57,11 @@ def _purge_orphans(instance: Instance, todo: Plan) -> None:
         except DatabaseLocked as error:
             if due:
                 raise
-            log.warning("history that belongs to no monitor stays: %s", error)
+            log.warning(
+                "history that belongs to no monitor stays: %s",
+                error,
+                extra=as_event("history_stays"),
+            )
 
 
 def note(instance: Instance, planned: Planned, first: Pending, *, stops: bool) -> None:

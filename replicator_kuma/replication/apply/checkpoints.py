@@ -25,9 +25,11 @@ from typing import Any
 from replicator_kuma.adapters.repository import Position
 from replicator_kuma.base.effects import effect
 from replicator_kuma.base.errors import CacheFull, ReplicatorError, SnapshotRefused
+from replicator_kuma.base.events import as_event
 from replicator_kuma.base.folders import Folder
 from replicator_kuma.base.state_directory import unusable
 from replicator_kuma.dump.format import Dump
+from replicator_kuma.replication import last_dump, published_dump
 from replicator_kuma.replication.state.codec import decode, encode
 from replicator_kuma.replication.state.file import sync
 from replicator_kuma.replication.state.records import Arrived, Pending, SnapshotRef, highest
@@ -217,7 +219,11 @@ def prepare(state: Path, before: Path, least: int = 0, **noted: Any) -> None:
         except OSError as error:
             abandon(state)
             if not (_full(error) and _drop_oldest(state)):
-                log.warning("what this apply replaced is not kept: %s", error)
+                log.warning(
+                    "what this apply replaced is not kept: %s",
+                    error,
+                    extra=as_event("checkpoint_failed"),
+                )
                 break
 
 
@@ -262,7 +268,9 @@ def commit(state: Path, before: Path) -> None:
         abandon(state)
         _prune(state)
     except OSError as error:
-        log.warning("cannot keep what an apply replaced: %s", error)
+        log.warning(
+            "cannot keep what an apply replaced: %s", error, extra=as_event("checkpoint_failed")
+        )
 
 
 def take_back(state: Path, one: Checkpoint, before: Path) -> None:
@@ -315,14 +323,18 @@ def _remove(state: Path, number: int) -> None:
 
 
 def make_room(state: Path, error: ReplicatorError, spare: int = 0) -> bool:
-    """If ``error`` says that the disk is full, delete the oldest checkpoint; whether it did.
+    """If ``error`` says that the disk is full, delete what can be spared; whether it did.
 
-    If True, the caller may retry. ``spare`` is the number of a checkpoint that is not deleted.
+    First the dumps that are kept to be faster, then the oldest checkpoint. If True,
+    the caller may retry. ``spare`` is the number of a checkpoint that is not deleted.
     """
     cause: BaseException | None = error
     while cause is not None and not _full(cause):
         cause = cause.__cause__
-    return cause is not None and _drop_oldest(state, spare)
+    if cause is None:
+        return False
+    spared = [last_dump.forget(state), published_dump.forget(state)]
+    return any(spared) or _drop_oldest(state, spare)
 
 
 def _full(error: BaseException) -> bool:
@@ -337,6 +349,10 @@ def _drop_oldest(state: Path, spare: int = 0) -> bool:
         if one.number != spare:
             with contextlib.suppress(OSError):
                 _remove(state, one.number)
-                log.warning("disk full: deleted the undo copy from before %s to make room", one.to)
+                log.warning(
+                    "disk full: deleted the undo copy from before %s to make room",
+                    one.to,
+                    extra=as_event("checkpoint_dropped"),
+                )
                 return True
     return False

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from replicator_kuma.adapters.kuma.agent.client import PROTOCOL, AgentError, Hello, NoAgent
 from replicator_kuma.adapters.kuma.agent.versions import proved
 from replicator_kuma.base.errors import DatabaseError, KumaError
+from replicator_kuma.base.events import as_event
 from replicator_kuma.replication import restart_cooldown
 from replicator_kuma.replication.instance import Instance, Way
 from replicator_kuma.replication.state import transitions
@@ -128,7 +129,12 @@ def choose(instance: Instance) -> Choice:
     if why and why != instance.state.load().running.live_why_not:
         restarts = instance.kuma.manages and instance.way is Way.AUTO
         then = "Kuma is restarted for changes" if restarts else "changes wait for Kuma"
-        log.info("%s: %s", then, " ".join(filter(None, (why, choice.hint))))
+        log.info(
+            "%s: %s",
+            then,
+            " ".join(filter(None, (why, choice.hint))),
+            extra=as_event("restart_needed"),
+        )
     instance.state.change(transitions.not_live, why)
     return choice
 

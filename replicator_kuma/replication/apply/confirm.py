@@ -7,6 +7,7 @@ import time
 
 from replicator_kuma.base.effects import effect
 from replicator_kuma.base.errors import DatabaseLocked
+from replicator_kuma.base.events import as_event
 from replicator_kuma.replication.apply import checkpoints, failed_attempts
 from replicator_kuma.replication.apply.recovery import before_folder, drop_before
 from replicator_kuma.replication.instance import Instance
@@ -38,10 +39,18 @@ def confirm(instance: Instance, *, live: bool = False) -> None:
         try:
             gone = purge_history(instance)
         except DatabaseLocked as error:
-            log.warning("history of monitors that are gone stays until the next cycle: %s", error)
+            log.warning(
+                "history of monitors that are gone stays until the next cycle: %s",
+                error,
+                extra=as_event("history_stays"),
+            )
             return
         instance.state.change(transitions.history_purged)
-        log.info("deleted %d rows of history of monitors that are gone", gone)
+        log.info(
+            "deleted %d rows of history of monitors that are gone",
+            gone,
+            extra=as_event("history_deleted"),
+        )
 
 
 def purge_history(instance: Instance) -> int:

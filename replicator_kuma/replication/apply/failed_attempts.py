@@ -175,7 +175,8 @@ def _grounds(instance: Instance) -> str:
 
 def _holders(instance: Instance) -> tuple[str, ...]:
     with contextlib.suppress(DatabaseError):
-        return tuple(holder.mark for holder in instance.store.holders())
+        ours = instance.streamed_by()  # one that is started again ends no cause
+        return tuple(h.mark for h in instance.store.holders() if h.pid != ours)
     return ()
 
 

@@ -13,8 +13,10 @@ from dataclasses import replace
 
 from replicator_kuma.adapters.database.history import rows_of
 from replicator_kuma.adapters.kuma.agent.client import AgentError, AgentHangs, Hello
+from replicator_kuma.base.counters import COUNTED, LIVE_APPLIES
 from replicator_kuma.base.effects import effect
 from replicator_kuma.base.errors import DatabaseError, KumaRunning
+from replicator_kuma.base.events import as_event
 from replicator_kuma.base.times import lasting
 from replicator_kuma.dump.plan import Plan
 from replicator_kuma.replication.apply import begin, failed_attempts, restart
@@ -58,7 +60,7 @@ def apply(instance: Instance, planned: Planned, mark: SnapshotRef) -> bool:
     choice = choose(instance)
     restarts = instance.way is Way.AUTO and instance.kuma.manages
     if choice.hello is not None and restarts and (why := _too_long(instance, planned)):
-        log.info("Kuma is restarted for this change: %s", why)
+        log.info("Kuma is restarted for this change: %s", why, extra=as_event("restart_needed"))
         choice = Choice(why_not=why)
     if choice.hello is None:
         if instance.way is Way.LIVE and choice.why_not and not instance.run.restart:
@@ -83,6 +85,7 @@ def apply(instance: Instance, planned: Planned, mark: SnapshotRef) -> bool:
         begin.drop_unwritten(instance)
         raise
     went_on = _take_over(instance, choice.hello, planned.plan)
+    COUNTED.add(LIVE_APPLIES, result="live" if went_on else "restarted")
     _look_again(instance, planned)
     return went_on
 
@@ -126,7 +129,11 @@ def _take_over(instance: Instance, hello: Hello, todo: Plan | None) -> bool:
         _reconcile(instance, *_hints(todo))
         effect("memory equals the rows")
     except AgentError as error:
-        log.warning("Kuma did not take the new rows over while it ran: %s", error)
+        log.warning(
+            "Kuma did not take the new rows over while it ran: %s",
+            error,
+            extra=as_event("live_failed"),
+        )
         if isinstance(error, AgentHangs) and not instance.up() and _end_hung(instance, hello):
             # it has ended: also where REPLICATOR_APPLY=live, Kuma has to run again
             restart.restart_on_new_rows(instance, stop=False)
@@ -137,7 +144,11 @@ def _take_over(instance: Instance, hello: Hello, todo: Plan | None) -> bool:
         return False
     confirm(instance, live=True)
     if hello.needs_setup:
-        log.warning("Kuma has its rows, and needs one restart: %s", restart_due(hello, hello.sha))
+        log.warning(
+            "Kuma has its rows, and needs one restart: %s",
+            restart_due(hello, hello.sha),
+            extra=as_event("restart_needed"),
+        )
     return True
 
 
@@ -149,10 +160,14 @@ def _end_hung(instance: Instance, hello: Hello) -> bool:
     instance.state.change(transitions.agent_hung, hello.sha)
     if instance.end_hung is None:
         log.error(
-            "Kuma hangs in the replicator's agent: restart it without REPLICATOR_AGENT_SOCKET"
+            "Kuma hangs in the replicator's agent: restart it without REPLICATOR_AGENT_SOCKET",
+            extra=as_event("agent_hangs"),
         )
         return False
-    log.error("Kuma hangs in the replicator's agent: it is ended, and started without it")
+    log.error(
+        "Kuma hangs in the replicator's agent: it is ended, and started without it",
+        extra=as_event("agent_hangs"),
+    )
     instance.state.change(transitions.kuma_stopped)
     instance.end_hung()
     pending = instance.state.load().applying.pending
@@ -191,7 +206,10 @@ def _restart(instance: Instance, choice: Choice) -> None:
             "did: replicator restore --now --force. Or tell how to restart it: REPLICATOR_KUMA="
             "docker, systemd or command.",
         )
-    log.warning("Kuma has not read its rows since they were written: restarting it")
+    log.warning(
+        "Kuma has not read its rows since they were written: restarting it",
+        extra=as_event("restart_needed"),
+    )
     restart.restart_on_new_rows(instance, stop=True)
 
 
@@ -206,6 +224,7 @@ def _look_again(instance: Instance, planned: Planned) -> None:
         log.warning(
             "another program changed rows of %s beside this apply: the next cycle compares them",
             ", ".join(raced),
+            extra=as_event("rows_raced"),
         )
 
 

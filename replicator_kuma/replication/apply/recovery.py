@@ -17,6 +17,7 @@ from replicator_kuma.base.errors import (
     DatabaseUnreachable,
     SnapshotRefused,
 )
+from replicator_kuma.base.events import as_event
 from replicator_kuma.dump.format import Dump, write_tables
 from replicator_kuma.dump.manifest import digest
 from replicator_kuma.replication.apply import checkpoints, staging
@@ -87,7 +88,7 @@ def _finish(instance: Instance, pending: Pending) -> None:
     try:
         staging.finish(instance.data_dir, pending.files)
     except staging.StagedLost as error:
-        log.warning("%s: taking the snapshot again", error)
+        log.warning("%s: taking the snapshot again", error, extra=as_event("apply_again"))
         known = instance.state.load().applying.pending
         if known is not None:
             instance.state.change(transitions.pending_is, replace(known, files=(), drifted=True))
@@ -104,7 +105,10 @@ def _pending_now(instance: Instance) -> Pending | None:
 
 def _drop(instance: Instance, pending: Pending) -> None:
     """Drop an apply that wrote nothing; the unconfirmed apply before it stays pending."""
-    log.warning("an apply ended before its changes were written: the rows are as they were")
+    log.warning(
+        "an apply ended before its changes were written: the rows are as they were",
+        extra=as_event("apply_dropped"),
+    )
     stands = pending.earlier and replace(pending.earlier, files=())
     if pending.rollback:
         # Kuma has not confirmed the rows that this revert was to replace: they stay pending
@@ -162,7 +166,11 @@ def outcome_known(instance: Instance) -> bool:
     try:
         resolve_interrupted(instance)
     except DatabaseMigrating as error:
-        log.info("what an earlier run wrote is not confirmed yet: %s", error)
+        log.info(
+            "what an earlier run wrote is not confirmed yet: %s",
+            error,
+            extra=as_event("apply_unconfirmed"),
+        )
         return False
     except DatabaseMissing:  # the outcome can no longer be known
         pending = instance.state.load().applying.pending

@@ -18,6 +18,7 @@ from replicator_kuma.base.errors import (
     SnapshotRefused,
     StateError,
 )
+from replicator_kuma.base.events import as_event
 from replicator_kuma.replication import other_processes
 from replicator_kuma.replication.apply import begin, failed_attempts
 from replicator_kuma.replication.apply.confirm import confirm
@@ -140,4 +141,8 @@ def _clean_up(instance: Instance, stopped: bool) -> None:
         instance.start_kuma()
         instance.state.change(transitions.restarted, instance.cooldown.restarted())
     except ReplicatorError as error:
-        log.error("Kuma was stopped, and is not started again: %s", error)
+        log.error(
+            "Kuma was stopped, and is not started again: %s",
+            error,
+            extra=as_event("kuma_left_stopped"),
+        )

@@ -19,6 +19,7 @@ from replicator_kuma.base.errors import (
     KumaKilled,
     ReplicatorError,
 )
+from replicator_kuma.base.events import as_event
 from replicator_kuma.base.text import killed_by
 from replicator_kuma.dump.format import Dump
 from replicator_kuma.replication.apply import failed_attempts, staging
@@ -124,7 +125,11 @@ def _restore(instance: Instance, pending: Pending, folder: Path, cause: KumaErro
 
     Raises KumaError.
     """
-    log.error("Kuma did not come back (%s): putting the rows from before in place", cause)
+    log.error(
+        "Kuma did not come back (%s): putting the rows from before in place",
+        cause,
+        extra=as_event("apply_reverted"),
+    )
     instance.run.progress("putting the rows from before in place")
     instance.state.change(transitions.kuma_stopped)
     try:
@@ -150,7 +155,11 @@ def _start_again(instance: Instance) -> None:
         except KumaError as error:
             if not _killed_by(error):
                 raise
-            log.error("%s, on the rows from before: starting it again", error)
+            log.error(
+                "%s, on the rows from before: starting it again",
+                error,
+                extra=as_event("kuma_start_failed"),
+            )
             if not left:
                 instance.start_kuma()
                 raise
@@ -201,7 +210,7 @@ def _restore_in_order(instance: Instance, pending: Pending, folder: Path) -> Non
         try:
             _write_before(instance, pending, folder)
         except DatabaseUnreachable as error:
-            log.warning("Kuma's own MariaDB is gone: %s", error)
+            log.warning("Kuma's own MariaDB is gone: %s", error, extra=as_event("mariadb_gone"))
         else:
             stop_after_write(instance)
             return

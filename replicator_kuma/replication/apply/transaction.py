@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import logging
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from replicator_kuma.adapters.database import ADDED, Reader, Writer, named_triggers
@@ -21,6 +21,7 @@ from replicator_kuma.base.errors import (
     SnapshotRefused,
     StateError,
 )
+from replicator_kuma.base.events import as_event
 from replicator_kuma.base.state_directory import unusable
 from replicator_kuma.dump import values
 from replicator_kuma.dump.catalog import TABLES
@@ -28,6 +29,7 @@ from replicator_kuma.dump.format import write_tables
 from replicator_kuma.dump.manifest import Manifest
 from replicator_kuma.dump.plan import Change, Plan, TablePlan
 from replicator_kuma.dump.select import select
+from replicator_kuma.replication import last_dump
 from replicator_kuma.replication.apply import staging
 from replicator_kuma.replication.apply.prepare import Planned, prepare
 from replicator_kuma.replication.instance import Instance
@@ -59,7 +61,10 @@ def carry_out(instance: Instance, planned: Planned, note: Callable[[Planned], No
         try:
             _write(instance, planned)
         except _Changed:
-            log.info("Kuma's rows changed after they were compared: comparing again")
+            log.info(
+                "Kuma's rows changed after they were compared: comparing again",
+                extra=as_event("rows_raced"),
+            )
             planned = prepare(instance, planned.source, own=planned.own, undo=planned.undo)
             note(planned)
         else:
@@ -86,6 +91,10 @@ def _write(instance: Instance, planned: Planned) -> None:
     def look(reader: Reader) -> None:
         if known and reader.fingerprint() == known:
             return
+        if not dangling and _closed(reader, rows.tables):
+            reader.as_stored(rows.tables)
+            if _same(rows, reader, rows.tables):
+                return
         for name in rows.tables:
             if reader.dangling(select(reader.schema, name)):
                 dangling.add(name)
@@ -99,7 +108,8 @@ def _write(instance: Instance, planned: Planned) -> None:
     effect("writing noted")
     try:
         effect("opening the transaction")
-        with instance.store.write(look, monitors(todo) if few else None) as writer:
+        earlier = last_dump.earlier(instance.state.folder)
+        with instance.store.write(look, monitors(todo) if few else None, earlier) as writer:
             again = set(rows.tables).difference(writer.unchanged)
             if again and known and writer.fingerprint() == known:
                 again.clear()
@@ -137,6 +147,12 @@ def _same(planned: Manifest, reader: Reader, tables: Iterable[str]) -> bool:
     )
 
 
+def _closed(reader: Reader, tables: Collection[str]) -> bool:
+    """Whether rows of these tables refer to rows of these tables only."""
+    chosen = (select(reader.schema, name) for name in tables)
+    return all(reference.table in tables for one in chosen for reference in one.references)
+
+
 def changed_since(instance: Instance, planned: Planned) -> list[str]:
     """The tables that are no longer as `carry_out` has left them. Raises DatabaseErrors.
 
@@ -144,26 +160,28 @@ def changed_since(instance: Instance, planned: Planned) -> list[str]:
     whole edit beside it or after it, and is left to the next cycle.
     """
     wanted = planned.wanted.manifest.tables
-    with instance.store.read() as reader:
+    with instance.store.read(last_dump.earlier(instance.state.folder)) as reader:
+        reader.as_stored(planned.live.manifest.tables)  # nothing dangles in what was written
         entries, _named = write_tables(None, reader, planned.live.manifest.tables)
     return [name for name, entry in entries.items() if entry.sha256 != wanted[name].sha256]
 
 
 def rehearse(instance: Instance, planned: Planned) -> None:
-    """Carry the plan out on a copy of the database, to find errors before Kuma is stopped.
+    """Try the plan and take it back, to find errors before Kuma is stopped.
 
-    Raises DatabaseError, SnapshotRefused. If the live rows have changed since they were compared,
-    an error proves nothing and is not raised.
+    Raises DatabaseError, SnapshotRefused, StateError. If the live rows have changed since they were
+    compared, an error proves nothing and is not raised.
     """
     todo, wanted = planned.plan, planned.wanted.manifest
     if not todo.tables:
         return
-    instance.run.progress("trying the changes on a copy")
+    instance.run.progress("trying the changes")
     try:
         # SQLite opens its path more than once: a random name keeps others from replacing the file
         folder = instance.work / secrets.token_hex(8)
         takes = any(_takes_rows(table) for table in todo.tables)
-        with instance.store.rehearsal(folder, None if takes else _written(todo)) as writer:
+        brief = todo.size <= READ_BACK_ROWS and not takes and not planned.observation.dangling
+        with instance.store.rehearsal(folder, brief=brief) as writer:
             if writer is not None:
                 for name in {found.table for found in planned.observation.dangling}:
                     writer.sweep(select(writer.schema, name))
@@ -171,6 +189,8 @@ def rehearse(instance: Instance, planned: Planned) -> None:
                 verify(writer, todo, wanted)
     except OSError as error:
         raise unusable("cannot make a copy to try the changes on", error) from error
+    except DatabaseLocked:
+        raise  # Kuma was busy for seconds: the next cycle tries it again
     except (DatabaseError, SnapshotRefused) as error:
         with instance.store.read() as reader:
             rows = planned.live.manifest
@@ -182,7 +202,7 @@ def rehearse(instance: Instance, planned: Planned) -> None:
         if isinstance(error, NotAsWritten | SnapshotRefused):
             raise
         hint = f"{_HINT} Triggers: {names}" if names else _HINT
-        raise DatabaseError(f"a try on a copy failed: {error}", hint=hint) from error
+        raise DatabaseError(f"the changes were tried and failed: {error}", hint=hint) from error
 
 
 def execute(writer: Writer, todo: Plan, *, back: bool = False) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from replicator_kuma.base.events import as_event
 from replicator_kuma.replication.apply.confirm import confirm
 from replicator_kuma.replication.apply.live import read_rows
 from replicator_kuma.replication.apply.recovery import outcome_known
@@ -31,7 +32,10 @@ def recover(instance: Instance) -> None:
         if not running and (not pending.restart or kuma.owned):
             return  # a person stopped Kuma, or the supervisor has not started it yet
         if not running:
-            log.warning("Kuma ended on rows that were not confirmed yet: starting it")
+            log.warning(
+                "Kuma ended on rows that were not confirmed yet: starting it",
+                extra=as_event("kuma_started_again"),
+            )
         wait_or_revert(instance, start=not running)
     if pending is not None:
         if not outcome_known(instance):

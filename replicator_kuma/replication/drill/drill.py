@@ -31,6 +31,7 @@ from replicator_kuma.base.errors import (
     SnapshotRefused,
     StateError,
 )
+from replicator_kuma.base.events import as_event
 from replicator_kuma.base.text import counted
 from replicator_kuma.base.times import lasting
 from replicator_kuma.dump.catalog import Dangle
@@ -321,6 +322,8 @@ def _note(
             else:
                 instance.state.change(noted)
     except (AlreadyRunning, StateError) as error:
-        log.warning("how the drill ended could not be noted: %s", error)
+        log.warning(
+            "how the drill ended could not be noted: %s", error, extra=as_event("drill_unnoted")
+        )
         if tell and not locked and isinstance(end, DrillFailed):
             problems.tell_failed(instance, DRILL, end, DRILL, Kind.DRILLS)

@@ -1,4 +1,4 @@
-"""`replicator drill --kill`: ends the supervised Kuma by SIGKILL, and times its recovery.
+"""`drill --kill`, also by REPLICATOR_DRILL=kill: ends the supervised Kuma by SIGKILL, and times it.
 
 Only Kuma is killed, never its supervisor, which starts Kuma again at once. (After a real crash of
 Kuma the supervisor ends too, and the container's runtime starts both.)
@@ -28,7 +28,7 @@ from replicator_kuma.base.errors import (
 )
 from replicator_kuma.base.times import lasting
 from replicator_kuma.replication import problems
-from replicator_kuma.replication.instance import Instance
+from replicator_kuma.replication.instance import Instance, Steps
 from replicator_kuma.replication.state import transitions
 from replicator_kuma.replication.state.records import DRILL, KILL, Drill
 
@@ -68,21 +68,47 @@ def kill(instance: Instance, kuma: SupervisedKuma, url: str, patience: float) ->
     ready), SettingsError if Kuma is not our child; DrillFailed, told and noted.
     """
     with instance.state.lock():
-        _require_quiet(instance, kuma, url)
         try:
-            killed = _kill(instance, kuma, patience)
-        except Interrupted:
-            raise
-        except ReplicatorError as error:
-            failed = DrillFailed(f"Uptime Kuma was killed for a drill: {error}", hint=error.hint)
-            ended = Drill(time.time(), False, str(failed), failed_at="kill")
-            also = partial(transitions.killed, failed=ended)
+            killed = _drill(instance, kuma, url, patience)
+        except DrillFailed as failed:
+            also = partial(transitions.killed, failed=_record(failed))
             with contextlib.suppress(ReplicatorError):
                 problems.work_ended(instance, KILL, failed, DRILL, Kind.DRILLS, also=also)
-            raise failed from error
+            raise
         end = killed.sentence
         problems.work_ended(instance, KILL, end, DRILL, Kind.DRILLS, also=transitions.killed)
     return killed
+
+
+def steps(instance: Instance, kuma: SupervisedKuma, url: str, patience: float) -> Steps:
+    """`kill` as a maintenance job, under the lock; returns its sentence, raises as `kill`.
+
+    A failure is noted here, and told by the caller.
+    """
+    yield  # a cycle that is due goes first
+    try:
+        killed = _drill(instance, kuma, url, patience)
+    except DrillFailed as failed:
+        with contextlib.suppress(ReplicatorError):
+            instance.state.change(transitions.killed, _record(failed))
+        raise
+    instance.state.change(transitions.killed)
+    return killed.sentence
+
+
+def _drill(instance: Instance, kuma: SupervisedKuma, url: str, patience: float) -> Killed:
+    _require_quiet(instance, kuma, url)
+    try:
+        return _kill(instance, kuma, patience)
+    except Interrupted:
+        raise
+    except ReplicatorError as error:
+        failed = f"Uptime Kuma was killed for a drill: {error}"
+        raise DrillFailed(failed, hint=error.hint) from error
+
+
+def _record(failed: DrillFailed) -> Drill:
+    return Drill(time.time(), False, str(failed), failed_at="kill")
 
 
 def _require_quiet(instance: Instance, kuma: SupervisedKuma, url: str) -> None:

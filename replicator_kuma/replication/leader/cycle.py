@@ -10,16 +10,19 @@ from dataclasses import replace
 
 from replicator_kuma.adapters.repository import Listing
 from replicator_kuma.base.errors import DatabaseError, DatabaseMissing, Fenced, ReplicatorError
+from replicator_kuma.base.events import as_event
 from replicator_kuma.base.threads import beside
 from replicator_kuma.replication import second_repository
 from replicator_kuma.replication.apply.confirm import UNCONFIRMED
 from replicator_kuma.replication.apply.unconfirmed import recover
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
+from replicator_kuma.replication.leader import restored_files
 from replicator_kuma.replication.leader.decide import (
     Step,
     View,
     _shrinks,
     decide,
+    outdated,
     own_newest,
     own_publish,
     rivals,
@@ -40,7 +43,7 @@ from replicator_kuma.replication.observe import (
 from replicator_kuma.replication.shrink import meant_by_rollback
 from replicator_kuma.replication.snapshots import fetched
 from replicator_kuma.replication.state import transitions
-from replicator_kuma.replication.state.records import SnapshotRef
+from replicator_kuma.replication.state.records import NewestSeen, SnapshotRef
 from replicator_kuma.replication.state.state import State
 from replicator_kuma.replication.workspace import workspace
 
@@ -63,20 +66,21 @@ class Leader:
             return self._cycle(state, allow_shrink, verify)
 
     def _cycle(self, state: State, allow_shrink: bool, verify: bool) -> CycleResult:
-        leading = state.leading
+        leading, changed = state.leading, verify or self.instance.run.edited
         due = verify or bool(leading.promoted_at) or self._due(state)
         quiet = leading.published is not None and leading.publishing is None
         quiet = quiet and leading.fenced is None and leading.rollback_applied is None
-        quiet = quiet and not state.lagging
+        quiet = quiet and not state.lagging and state.live.restored is None
         if quiet and not due:
             mark = fingerprint(self.instance)
             if mark and mark == state.live.fingerprint:
                 return self._nothing(state)
             # most cycles end here: only hashing the rows writes nothing
-            observation = self.observe()
+            observation = None if changed else self.observe()
             if observation and self._agrees(state, observation):
                 return self._nothing(self.instance.state.change(transitions.unchanged, mark))
-        return self._compare(allow_shrink)
+            changed = True
+        return self._compare(allow_shrink, changed)
 
     def _due(self, state: State) -> bool:
         """Whether to ask the repository now: at a supervisor's start, and then at intervals."""
@@ -103,17 +107,20 @@ class Leader:
         sentence = f"nothing changed since {published.position}"
         return CycleResult(Outcome.NOTHING, sentence, published.position, published.digest)
 
-    def _compare(self, allow_shrink: bool) -> CycleResult:
+    def _compare(self, allow_shrink: bool, changed: bool) -> CycleResult:
+        """Ask the repository, and decide; ``changed``: the rows have most likely changed."""
         instance, candidate = self.instance, None
+        if instance.state.load().live.restored is not None:
+            restored_files.bring_back(instance)
 
         def dumped() -> Observation | None:
             nonlocal candidate
             if not instance.store.exists():
                 return None
-            candidate = Candidate.of(instance)
+            candidate = Candidate.of(instance, checking=changed)
             if not self._agrees(instance.state.load(), candidate.observation):
                 with contextlib.suppress(DatabaseError):  # raised again where it matters
-                    _ = candidate.checked
+                    _ = candidate.checked, candidate.patched_base
             return candidate.observation
 
         view, newest, state = self.ask(dumped, allow_shrink)
@@ -158,16 +165,18 @@ class Leader:
         """
         instance = self.instance
         instance.step("asking the repository")
-        with beside(lambda: instance.repository.snapshots(instance.fleet)) as listing:
+        with beside(instance.listed) as listing:
             view = self._view(observed(), listing.result(), allow_shrink)
+        now, published = time.time(), view.state.leading.published
+        seen = NewestSeen.of(view.snapshots, published, now)
         try:
             newest = own_newest(view)
         except Fenced as error:
             instance.state.change(
-                transitions.fenced, str(error), ids_of(rivals(view)), own_publish(view)
+                transitions.fenced, str(error), ids_of(rivals(view)), own_publish(view), seen
             )
             raise
-        return view, newest, instance.state.change(transitions.listed, newest, time.time())
+        return view, newest, instance.state.change(transitions.listed, newest, now, seen)
 
     def _level(self, view: View, state: State) -> CycleResult:
         """The end of a cycle that publishes nothing; a lagging second repository catches up."""
@@ -247,7 +256,16 @@ class Leader:
                 f"there is no database here, and {newest.position} is this instance's own: "
                 "taking it back once Kuma has made an empty one",
             )
-        log.warning("this instance has lost its database: taking back its own %s", newest.position)
+        lost = (
+            "Litestream brought back older rows" if outdated(view) else "it has lost its database"
+        )
+        log.warning(
+            "this instance takes back its own %s: %s",
+            newest.position,
+            lost,
+            extra=as_event("database_lost"),
+        )
         result = take(self.instance, newest)
-        self.instance.state.change(transitions.took_back, SnapshotRef.of(newest))
+        if result.outcome is not Outcome.WAITING:
+            self.instance.state.change(transitions.took_back, SnapshotRef.of(newest))
         return result

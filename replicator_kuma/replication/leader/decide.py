@@ -6,7 +6,12 @@ import enum
 from dataclasses import dataclass
 
 from replicator_kuma.adapters.repository import Listing, Snapshot, missing
-from replicator_kuma.base.errors import DatabaseMissing, DatabaseUnset, Fenced
+from replicator_kuma.base.errors import (
+    DatabaseMissing,
+    DatabaseUnset,
+    EarlierRepository,
+    Fenced,
+)
 from replicator_kuma.replication.leader.publish import Since
 from replicator_kuma.replication.observe import Observation
 from replicator_kuma.replication.shrink import HALF, Limit, files_shrink, shrinks
@@ -57,7 +62,7 @@ class View:
 def own_newest(view: View) -> SnapshotRef | None:
     """The newest snapshot, if this leader may go on from it; None if the fleet has none.
 
-    Raises Fenced, RepositoryLost: the first four lines of the leader's table in
+    Raises Fenced, RepositoryLost, EarlierRepository: the first five lines of the leader's table in
     docs/architecture.md. The caller notes the result as published; so a begun publish whose
     snapshot is listed counts as published.
     """
@@ -73,6 +78,8 @@ def own_newest(view: View) -> SnapshotRef | None:
             )
         if away:
             raise missing(view.snapshots, "no snapshot of this fleet is known yet")
+        if (earlier := view.snapshots.earlier) is not None:
+            raise EarlierRepository(str(earlier))
         return None
     if away and not view.known:
         raise missing(view.snapshots, f"{newest.position} is listed, and nothing known here")
@@ -150,7 +157,7 @@ def own_publish(view: View) -> SnapshotRef | None:
 def decide(view: View, newest: SnapshotRef | None) -> Step:
     """The next step, by the rest of that table. DatabaseUnset, DatabaseMissing, ShrinkRefused."""
     empty = view.digest is None or (view.users == 0 and view.monitors == 0)
-    if newest is not None and empty:
+    if newest is not None and (empty or outdated(view)):
         return Step.TAKE_BACK
     if view.digest is None:
         raise DatabaseMissing(
@@ -168,6 +175,16 @@ def decide(view: View, newest: SnapshotRef | None) -> Step:
         return Step.WAIT
     shrinks(view.limit, newest, view.monitors, allowed=view.allow_shrink or view.back is not None)
     return Step.PUBLISH
+
+
+def outdated(view: View) -> bool:
+    """Whether Litestream brought rows back that are older than this leader's newest snapshot."""
+    restored, newest = view.state.live.restored, view.newest
+    if restored is None or newest is None or newest.label.leader != view.name:
+        return False
+    if view.digest == newest.label.digest and view.schema == newest.label.schema:
+        return False
+    return restored.before(newest.label.history, newest.moment)
 
 
 def _shrinks(view: View, newest: SnapshotRef | None, seen: Observation, since: Since) -> bool:

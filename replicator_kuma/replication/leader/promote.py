@@ -19,6 +19,7 @@ from replicator_kuma.base.errors import (
     SnapshotShrinks,
     TwoLeaders,
 )
+from replicator_kuma.base.events import as_event
 from replicator_kuma.dump.catalog import TABLES
 from replicator_kuma.replication import mode_mismatch, second_repository
 from replicator_kuma.replication.apply import checkpoints
@@ -74,7 +75,7 @@ def promote(instance: Instance) -> CycleResult:
 def _promote(instance: Instance, force: bool, *, by_mode: bool) -> CycleResult:
     """As `promote`. ``by_mode``: REPLICATOR_MODE is BACKUP already, as on a fenced leader."""
     instance.step("asking the repository")
-    snapshots = instance.repository.snapshots(instance.fleet)
+    snapshots = instance.listed()
     newest = _newest(instance.state.load(), snapshots)
     if not force:
         second_repository.require_both(instance)
@@ -85,7 +86,11 @@ def _promote(instance: Instance, force: bool, *, by_mode: bool) -> CycleResult:
         return CycleResult(Outcome.NOTHING, said, newest.position, newest.label.digest)
     warnings, taken, hold = _own_ways(instance), "", instance.state.load().following.hold
     if hold is not None:
-        log.warning("this replica holds %s: it takes the newest", held_words(hold))
+        log.warning(
+            "this replica holds %s: it takes the newest",
+            held_words(hold),
+            extra=as_event("hold_ended"),
+        )
     if newest is None:
         _require_force_without_snapshots(instance, force)
     else:
@@ -215,7 +220,9 @@ def _take(
                 hint = _CUT if isinstance(error, SnapshotMisfit) else _SHRUNK.format(where)
                 raise type(error)(str(error), hint=hint) from error
             raise
-        log.warning("going on without %s: %s", newest.position, error)
+        log.warning(
+            "going on without %s: %s", newest.position, error, extra=as_event("promoted_without")
+        )
         return f", with its own rows ({newest.position} could not be taken)", ()
     return f", with the rows of {newest.position}{result.went_on}", result.warnings
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -20,13 +22,17 @@ from replicator_kuma.base.errors import (
     SnapshotNotFound,
     SnapshotRefused,
 )
+from replicator_kuma.base.events import as_event
 from replicator_kuma.base.text import counted
+from replicator_kuma.base.threads import beside
+from replicator_kuma.dump import patch
 from replicator_kuma.dump.format import Dump
 from replicator_kuma.dump.plan import Plan, Summary, plan
 from replicator_kuma.dump.transform.policy import Policy
 from replicator_kuma.dump.transform.translate import translate
 from replicator_kuma.replication import published_dump, push, second_repository
 from replicator_kuma.replication.apply.prepare import terms_of
+from replicator_kuma.replication.change_sets import Read, compared, first
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from replicator_kuma.replication.observe import (
     Lacking,
@@ -74,17 +80,28 @@ class Candidate:
     dump: Dump | None
     """None if ``fault`` is set; the observation can be compared all the same"""
     fault: RowFault | None = None
+    check: Future[Sequence[str]] | None = None
+    """`Store.check` of the tables, if it ran beside the dump"""
+    history: int = 0
+    """`Label.history`: counted after the rows were read, so that it covers all of them"""
 
     @classmethod
-    def of(cls, instance: Instance) -> Candidate:
-        """Dump the instance. Raises DatabaseErrors, Interrupted."""
+    def of(cls, instance: Instance, *, checking: bool = False) -> Candidate:
+        """Dump the instance; ``checking``: and look its database over, beside that.
+
+        Raises DatabaseErrors, Interrupted.
+        """
         instance.step("dumping the tables")
-        mark = fingerprint(instance)
-        try:
-            dump, observation = observed_dump(instance, "dump", publishing=True)
-        except RowFault as fault:
-            return cls(instance, mark, observe(instance), None, fault)
-        return cls(instance, mark, observation, dump)
+        mark, check = fingerprint(instance), None
+        with contextlib.ExitStack() as stack:
+            if checking:
+                check = stack.enter_context(beside(lambda: instance.store.check(instance.tables)))
+            try:
+                dump, observation = observed_dump(instance, "dump", publishing=True)
+            except RowFault as fault:
+                return cls(instance, mark, observe(instance), None, fault)
+        counted_to = instance.committed()
+        return cls(instance, mark, observation, dump, check=check, history=counted_to)
 
     @cached_property
     def checked(self) -> tuple[Dump, tuple[str, ...]]:
@@ -92,9 +109,24 @@ class Candidate:
         if self.dump is None:
             assert self.fault is not None
             raise self.fault
-        warnings = tuple(self.instance.store.check(self.instance.tables))
+        check, instance = self.check, self.instance
+        warnings = tuple(check.result() if check else instance.store.check(instance.tables))
         as_replicas_do(self.dump)
         return self.dump, warnings
+
+    @cached_property
+    def patched_base(self) -> str:
+        """Write into the dump's manifest what changed since the kept dump; what that is exactly.
+
+        Empty if there is no patch: nothing is kept, too much changed, or no room on the disk.
+        """
+        base = published_dump.opened(self.instance.state.folder)
+        if base is not None and self.dump is not None:
+            with contextlib.suppress(OSError):
+                changes = patch.between(base, self.dump)
+                if changes is not None and patch.add(self.dump, changes):
+                    return base.manifest.exact
+        return ""
 
 
 def publish(
@@ -123,7 +155,12 @@ def publish(
     shrunk = shrinks(observation, against)
     state = instance.state.load()
     label = _label(instance, state, dump, observation, position)
-    label = replace(label, shrunk=position if shrunk else carried(state, previous))
+    label = replace(
+        label,
+        shrunk=position if shrunk else carried(state, previous),
+        base=candidate.patched_base,
+        history=candidate.history,
+    )
     published = _stored(instance, state, dump, label, previous)
     instance.state.change(
         transitions.published,
@@ -136,6 +173,7 @@ def publish(
     lagging = second_repository.published(instance)
     odd = (*observation.dangling, *observation.lacking, *since.lost)
     result = _told(instance, label, since.summary, (*map(str, odd), *amiss, *lagging))
+    since.note(label)
     published_dump.keep(instance.state.folder, dump)
     return result
 
@@ -263,6 +301,23 @@ class Since:
             log.debug("cannot compare with the snapshot before: %s", error)
             return None
 
+    def note(self, label: Label) -> None:
+        """Note what the publish of this label changed, for the page and the API. Never raises."""
+        kept = self.instance.change_log
+        snapshot = kept.snapshot(label.position, label.digest) if kept is not None else None
+        if kept is None or snapshot is None:
+            return
+        read = Read(snapshot, self.dump)
+        if self.previous is None:
+            kept.changed(first(read, "the first snapshot of this fleet"))
+            return
+        try:
+            older = Read(self.previous, self.before)
+            entry = compared(read, older, self.instance.work / f"{self.name}-noted")
+        except (ReplicatorError, OSError) as error:
+            entry = first(read, f"the one before cannot be read: {error}")
+        kept.changed(entry)
+
     @property
     def lost(self) -> list[Lacking]:
         """Certificates that the previous snapshot held, and that rows still name."""
@@ -309,6 +364,7 @@ class Since:
                 "those there is for each replica to say",
                 self.previous.position if self.previous else "the snapshot before",
                 error,
+                extra=as_event("not_compared"),
             )
             return None
 
@@ -332,7 +388,7 @@ def _confirm_alone(
 
     (A snapshot that an earlier failed publish of this instance left behind is no rival's.)
     """
-    snapshots = instance.repository.snapshots(instance.fleet)
+    snapshots = instance.listed()
     own = [s for s in snapshots if s.key == intent.meant]
     since = [s for s in snapshots if previous is None or s.position > previous.position]
     rivals = [s for s in since if s not in own and not before.attempted(s.label)]

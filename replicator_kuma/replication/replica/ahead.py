@@ -19,6 +19,7 @@ from replicator_kuma.replication.apply.choose import restart_wait
 from replicator_kuma.replication.apply.prepare import observe_live
 from replicator_kuma.replication.instance import Hint, Instance
 from replicator_kuma.replication.observe import Observed
+from replicator_kuma.replication.replica import patched
 from replicator_kuma.replication.state.state import State
 
 LEAST = 60.0
@@ -36,14 +37,19 @@ class Ahead:
         self.seen: Future[Observed] = started("read ahead", lambda: observe_live(instance))
         """the live rows; their error is raised by ``result``"""
 
-    def _fetch(self) -> None:
-        self._folder.mkdir(mode=0o700)
+    def _fetch(self) -> Dump | None:
+        """Fetch the hinted snapshot; its dump, if it was made by a patch and so verified."""
         # an id is all that a fetch needs; nothing else of it is known yet
         unknown = Label(self._instance.fleet, self._hint.position, "", "", "", "")
         named = Snapshot(self._hint.snapshot, unknown, "")
+        folder = self._instance.work / "hinted-patched"
+        if dump := patched.hinted(self._instance, named, folder, lambda: self._unwanted):
+            return dump
+        self._folder.mkdir(mode=0o700)
         self._instance.repository.fetch(
             named, self._folder, accepts, Limits(), unwanted=lambda: self._unwanted
         )
+        return None
 
     def listed(self, snapshots: Listing) -> None:
         """Compare the hint with the listing: a fetch of any but the newest snapshot is given up.
@@ -67,9 +73,11 @@ class Ahead:
         if self._unwanted or not self._names(snapshot):
             return None
         try:
-            self._source.result()
+            dump = self._source.result()
         except (ReplicatorError, OSError):
             return None  # the usual fetch tries again, and tells why it fails
+        if dump is not None:
+            return dump if dump.manifest.digest == snapshot.label.digest else None
         return Dump.whole(self._folder, snapshot.label.digest, str(snapshot.position))
 
     def close(self) -> None:

@@ -18,8 +18,9 @@ from replicator_kuma.replication.replica.decide import newest_to_follow
 from replicator_kuma.replication.replica.hold import stay, take_and_hold
 from replicator_kuma.replication.replica.shrink_guard import UNGUARDED, Guard
 from replicator_kuma.replication.replica.take import stand, waiting
-from replicator_kuma.replication.snapshots import chosen
+from replicator_kuma.replication.snapshots import chosen, of_earlier
 from replicator_kuma.replication.state import transitions
+from replicator_kuma.replication.state.records import NewestSeen
 from replicator_kuma.replication.workspace import workspace
 
 
@@ -45,10 +46,11 @@ def cycle(
 def listed(instance: Instance) -> Listing:
     """The fleet's snapshots, by position; raises RepositoryErrors."""
     instance.step("asking the repository")
-    snapshots = instance.repository.snapshots(instance.fleet)
+    snapshots = instance.listed()
     second_repository.look_who_is_away(instance)
-    # if this instance leads later, it has to ask the repository before it trusts its state
-    instance.state.change(transitions.to_verify)
+    applied = instance.state.load().following.applied
+    seen = NewestSeen.of(snapshots, applied, time.time())
+    instance.state.change(transitions.listed_as_replica, seen)
     return snapshots
 
 
@@ -69,6 +71,7 @@ def follow(
     newest = newest_to_follow(state, instance.fleet, snapshots)
     if newest is None:
         said = f"fleet {instance.fleet!r} has no snapshot yet: waiting for its leader"
+        said += of_earlier(snapshots)
         return CycleResult(Outcome.WAITING, said)
     if state.following.hold is not None:
         return stay(instance, newest, snapshots, reconcile)

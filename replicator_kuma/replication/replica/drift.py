@@ -11,6 +11,7 @@ import time
 from functools import partial
 
 from replicator_kuma.adapters.repository import Position
+from replicator_kuma.base.events import as_event
 from replicator_kuma.replication import problems
 from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.observe import fingerprint, observe
@@ -79,7 +80,12 @@ def look(
     if step is Step.EQUAL:
         also = partial(transitions.rows_equal, fingerprint=mark, now=time.time())
         problems.clear(
-            instance, DRIFT, lambda _was: log.info("the rows equal %s again", position), also=also
+            instance,
+            DRIFT,
+            lambda _was: log.info(
+                "the rows equal %s again", position, extra=as_event("drift_ended")
+            ),
+            also=also,
         )
     elif step is not Step.ASK:
         note(instance, step, position, digest, gone=not may_heal)

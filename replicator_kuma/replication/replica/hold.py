@@ -18,6 +18,7 @@ from replicator_kuma.base.errors import (
     SnapshotNotFound,
     StoppedInVain,
 )
+from replicator_kuma.base.events import as_event
 from replicator_kuma.replication import problems
 from replicator_kuma.replication.instance import CycleResult, Instance, Outcome
 from replicator_kuma.replication.replica import drift
@@ -37,7 +38,11 @@ log = logging.getLogger(__name__)
 
 
 def take_and_hold(instance: Instance, snapshot: Snapshot) -> CycleResult:
-    """Note the hold, then take the snapshot. Call within a cycle."""
+    """Note the hold, then take the snapshot. Call within a cycle.
+
+    Raises HoldWouldNotLast.
+    """
+    instance.require_lasting_hold()
     hold = instance.state.load().following.hold
     if hold is None or hold.kept or not hold.holds(snapshot.key):
         hold = Hold(time.time(), SnapshotRef.of(snapshot))
@@ -79,7 +84,9 @@ def _say(instance: Instance, newest: Snapshot) -> str:
     assert shown is not None
     sentence = f"holding {held_words(shown)}; newest is {newest.position}; {TO_GO_ON}"
     newer = str(newest.position)
-    problems.raise_(instance, HOLD, newer, sentence, lambda: log.warning("%s", sentence))
+    problems.raise_(
+        instance, HOLD, newer, sentence, lambda: log.warning("%s", sentence, extra=as_event("held"))
+    )
     return sentence
 
 

@@ -13,7 +13,7 @@ from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.mode_mismatch import promoted
 from replicator_kuma.replication.replica.decide import newest_to_follow
 from replicator_kuma.replication.replica.take import plan_of
-from replicator_kuma.replication.snapshots import chosen
+from replicator_kuma.replication.snapshots import chosen, of_earlier
 from replicator_kuma.replication.state.hold_words import told
 from replicator_kuma.replication.state.records import Hold
 from replicator_kuma.replication.state.state import State
@@ -51,7 +51,8 @@ def preview(
             newest = newest_to_follow(beside.state.load(), beside.fleet, snapshots)
         if newest is None:
             raise SnapshotNotFound(
-                f"fleet {instance.fleet!r} has no snapshot yet", hint=SnapshotNotFound.none_yet
+                f"fleet {instance.fleet!r} has no snapshot yet{of_earlier(snapshots)}",
+                hint=SnapshotNotFound.none_yet,
             )
         state = beside.state.load()
         own = promoted(state) is not None and state.has_published(newest.key)

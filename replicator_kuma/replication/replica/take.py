@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 
 from replicator_kuma.adapters.notify import Change, Kind
@@ -16,16 +18,18 @@ from replicator_kuma.base.errors import (
 )
 from replicator_kuma.base.threads import beside
 from replicator_kuma.base.times import lasting
+from replicator_kuma.replication import change_sets, published_dump
 from replicator_kuma.replication.apply import checkpoints, failed_attempts, prepare
 from replicator_kuma.replication.apply.choose import restart_wait
 from replicator_kuma.replication.apply.live import apply
+from replicator_kuma.replication.change_sets import Entry
 from replicator_kuma.replication.instance import WENT_ON, CycleResult, Instance, Outcome
 from replicator_kuma.replication.replica import drift
 from replicator_kuma.replication.replica.ahead import Ahead
 from replicator_kuma.replication.replica.decide import refuse_bad
+from replicator_kuma.replication.replica.patched import fetched
 from replicator_kuma.replication.replica.shrink_guard import UNGUARDED, Guard
 from replicator_kuma.replication.schema_check import gate, require_schema
-from replicator_kuma.replication.snapshots import fetched
 from replicator_kuma.replication.state import transitions
 from replicator_kuma.replication.state.records import SnapshotRef
 from replicator_kuma.replication.workspace import empty_workspace
@@ -110,26 +114,44 @@ def take(
 def _take(
     instance: Instance, snapshot: Snapshot, guard: Guard, only_ask: bool, ahead: Ahead | None
 ) -> CycleResult:
-    try:
-        guard.look(snapshot)
-        if not instance.store.exists():
-            if not instance.supervised:
-                raise DatabaseMissing(f"there is no database in {instance.data_dir}")
-            return waiting(snapshot, "Kuma has made no database here yet")
-        planned = plan_of(instance, snapshot, ahead)
-        guard.weigh(snapshot, planned)
-    except DatabaseMigrating as error:
-        return waiting(snapshot, str(error))
-    except SnapshotShrinks as error:
-        instance.state.change(transitions.shrink_refused, str(error))
-        raise
-    instance.state.change(transitions.shrink_refused, "")
+    with contextlib.ExitStack() as stack:
+        try:
+            guard.look(snapshot)
+            if not instance.store.exists():
+                if not instance.supervised:
+                    raise DatabaseMissing(f"there is no database in {instance.data_dir}")
+                return waiting(snapshot, "Kuma has made no database here yet")
+            # most likely rows will be written: the file is looked over while they are compared
+            check = None if only_ask else stack.enter_context(beside(instance.store.check))
+            planned = plan_of(instance, snapshot, ahead)
+            _note(instance, snapshot, planned)
+            guard.weigh(snapshot, planned)
+        except DatabaseMigrating as error:
+            return waiting(snapshot, str(error))
+        except SnapshotShrinks as error:
+            instance.state.change(transitions.shrink_refused, str(error))
+            raise
+        instance.state.change(transitions.shrink_refused, "")
+        result = _used(instance, snapshot, planned, check)
+    if not instance.leads:  # a leader keeps what it published
+        published_dump.keep(instance.state.folder, planned.source)
+    return result
+
+
+def _used(
+    instance: Instance,
+    snapshot: Snapshot,
+    planned: prepare.Planned,
+    check: Future[Sequence[str]] | None,
+) -> CycleResult:
+    """Apply the plan; without a ``check`` of the database only tell whether rows differ."""
     if planned.plan.empty:
         return _equal(instance, snapshot, planned)
-    if only_ask:
+    if check is None:
         digest = planned.live.manifest.digest
         drift.note(instance, drift.Step.LEAVE, snapshot.position, digest)
         return _differs(snapshot)
+    check.result()  # writing would spread any damage
     return _carry_out(instance, snapshot, planned)
 
 
@@ -153,7 +175,6 @@ def _carry_out(instance: Instance, snapshot: Snapshot, planned: prepare.Planned)
     summary, mark = planned.plan.summary, SnapshotRef.of(snapshot)
     again = " again" if instance.state.load().following.applied == mark else ""
     started = time.monotonic()
-    instance.store.check()  # writing would spread any damage
     instance.store.check_writable()  # Kuma must not be stopped in vain
     live = apply(instance, planned, mark)
     sentence = (
@@ -167,6 +188,23 @@ def _carry_out(instance: Instance, snapshot: Snapshot, planned: prepare.Planned)
     odd = (*map(str, planned.observation.dangling), *planned.came.notes)
     result = CycleResult(Outcome.APPLIED, sentence, snapshot.position, snapshot.label.digest)
     return replace(result, changes=summary, warnings=odd, live=live)
+
+
+def _note(instance: Instance, snapshot: Snapshot, planned: prepare.Planned) -> None:
+    """Note what comes with a newer snapshot, for the page and the API. Raises StateError."""
+    if instance.change_log is None:
+        return
+    state = instance.state.load()
+    led, applied = state.leading.published, state.following.applied
+    if led is not None and led.position >= snapshot.position:
+        return  # a rollback: it was noted when it was published
+    if applied is not None and applied.position >= snapshot.position:
+        return
+    if applied is None:
+        entry = Entry(snapshot, notes=("the first snapshot that this instance took",))
+    else:
+        entry = change_sets.planned(snapshot, applied.position, planned.plan)
+    instance.change_log.changed(entry)
 
 
 def plan_of(instance: Instance, snapshot: Snapshot, ahead: Ahead | None = None) -> prepare.Planned:

@@ -13,7 +13,12 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from replicator_kuma.adapters.repository.snapshot import Position
 from replicator_kuma.replication.state import records
-from replicator_kuma.replication.state.records import FailedAttempt, Problem, SnapshotRef
+from replicator_kuma.replication.state.records import (
+    FailedAttempt,
+    NewestSeen,
+    Problem,
+    SnapshotRef,
+)
 from replicator_kuma.replication.state.state import State
 
 _SECTIONS = ("live", "leading", "following", "applying", "running", "upkeep", "outcome")
@@ -31,7 +36,7 @@ _ON_DISK = {
     ("upkeep", "repositories"): "upkeep",
 }
 """Names of members that are others than those of the fields."""
-_MAY_LACK = (SnapshotRef, FailedAttempt, Problem)
+_MAY_LACK = (SnapshotRef, FailedAttempt, Problem, NewestSeen)
 """Records of which this version may know less than the one that wrote them."""
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from replicator_kuma.adapters.repository.snapshot import Label, Position, Snapshot, SnapshotKey
+from replicator_kuma.base.times import moment_of
 
 Arrived = tuple[tuple[str, tuple[int, ...]], ...]
 """Tables and the ids of their rows that came from a leader once, both sorted."""
@@ -186,6 +188,56 @@ class Last:
 
 
 @dataclass(frozen=True)
+class NewestSeen:
+    """The newest snapshot of the last listing; times are seconds since the epoch."""
+
+    at: float
+    """when the repository was asked"""
+    position: Position | None = None
+    """None: the fleet had no snapshot"""
+    made_at: float = 0.0
+    """when that snapshot was made, by the leader's clock; 0: its time cannot be read"""
+    held: Position | None = None
+    """what this instance held then"""
+    newer: int = 0
+    """how many positions were above it"""
+
+    @classmethod
+    def of(cls, snapshots: Sequence[Snapshot], held: SnapshotRef | None, now: float) -> NewestSeen:
+        """What a listing shows; ``held``: what the rows of this instance stand on."""
+        at = held.position if held else None
+        newest = snapshots[-1] if snapshots else None
+        return cls(
+            at=now,
+            position=newest.position if newest else None,
+            made_at=_made_at(newest) if newest else 0.0,
+            held=at,
+            newer=len({s.position for s in snapshots if at is None or s.position > at}),
+        )
+
+    def behind(self, held: Position | None) -> int | None:
+        """How many snapshots an instance that holds ``held`` now is behind; None: unknown.
+
+        Positions between two of one epoch are taken for snapshots, although a failed publish may
+        have left some of them out. Across epochs at least one is known.
+        """
+        if self.position is None or (held is not None and held >= self.position):
+            return 0
+        if held == self.held:
+            return self.newer
+        if held is None or held.epoch != self.position.epoch:
+            return None
+        return self.position.sequence - held.sequence
+
+
+def _made_at(snapshot: Snapshot) -> float:
+    try:
+        return moment_of(snapshot.time)
+    except ValueError:  # its writer may be anybody
+        return 0.0
+
+
+@dataclass(frozen=True)
 class JobRecord:
     """A maintenance job of `run`: when it is due, how it ended; in seconds since the epoch."""
 
@@ -232,6 +284,7 @@ DRIFT = "drift"
 HOLD = "hold"
 LAGGING = "lagging repository"
 DRILL = "drill"
+HISTORY = "history"
 KILL = "drill --kill"
 HOUSEKEEPING = "housekeeping"
 AWAY = "away: "
@@ -269,6 +322,23 @@ class Away:
     name: str
     since: float
     why: str
+
+
+@dataclass(frozen=True)
+class Restored:
+    """The database that Litestream brought back, until a cycle has compared it with the fleet."""
+
+    txid: int
+    """its last transaction, by Litestream's count"""
+    at: float
+    """when that was uploaded, in seconds since the epoch, by the clock of this instance"""
+
+    def before(self, history: int, made: float) -> bool:
+        """Whether a snapshot of this instance holds what happened after it.
+
+        ``history``: `Label.history` of the snapshot; 0: then the time at which it was made counts.
+        """
+        return self.txid < history if history else self.at < made
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,8 @@ class Live:
     """the digest of a replica's rows while they equal the applied snapshot; "": unknown"""
     fingerprint: str = ""
     """of the database's files when the rows were found equal; "": read the rows again"""
+    restored: records.Restored | None = None
+    """Litestream brought the database back, and no cycle has decided yet which rows are newer"""
 
 
 @dataclass(frozen=True)
@@ -160,6 +162,8 @@ class Outcomes:
     refused: str = ""
     """why a cycle was refused so that only a person can help; "" after a success"""
     role: str = ""
+    newest_seen: records.NewestSeen | None = None
+    """what the last listing showed; None: none since this version began to note it"""
 
 
 @dataclass(frozen=True)

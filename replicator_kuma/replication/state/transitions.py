@@ -23,10 +23,12 @@ from replicator_kuma.replication.state.records import (
     Last,
     LiveApply,
     LiveOff,
+    NewestSeen,
     Pending,
     Problem,
     RepositoryUpkeep,
     Restart,
+    Restored,
     SnapshotRef,
     Standing,
     highest,
@@ -41,8 +43,32 @@ MOST_TOLD = 20
 """how many kinds of one problem are remembered as told"""
 FLAPPING = 3600.0
 """seconds after a recovery in which a passing problem is told only at its second time"""
+SEEN_AGAIN = 60.0
+"""seconds after which an unchanged listing is noted again"""
 LEADER = "BACKUP"
 """a leader's role: the value of its REPLICATOR_MODE"""
+
+
+def saw(state: State, seen: NewestSeen) -> State:
+    """The repository was listed. The same again within a minute is not worth a write to disk."""
+    before = state.outcome.newest_seen
+    same = before is not None and replace(seen, at=before.at) == before
+    if same and before is not None and 0 <= seen.at - before.at < SEEN_AGAIN:
+        return state
+    return replace(state, outcome=replace(state.outcome, newest_seen=seen))
+
+
+# The database that Litestream brought back
+
+
+def history_restored(state: State, restored: Restored) -> State:
+    """The database was lost, and is back as it was: what was known of the lost one is void."""
+    return replace(state, live=Live(restored=restored))
+
+
+def history_compared(state: State) -> State:
+    """A cycle has decided whether the restored rows or the fleet's are newer."""
+    return replace(state, live=replace(state.live, restored=None))
 
 
 # A leader's publishes
@@ -55,7 +81,7 @@ def unchanged(state: State, fingerprint: str) -> State:
 
 def level(state: State, fingerprint: str) -> State:
     """The live rows equal the newest snapshot: a rollback has nothing left to publish."""
-    return rollback_over(unchanged(state, fingerprint))
+    return rollback_over(history_compared(unchanged(state, fingerprint)))
 
 
 def equivalent(state: State, key: str, fingerprint: str) -> State:
@@ -64,11 +90,14 @@ def equivalent(state: State, key: str, fingerprint: str) -> State:
     return replace(state, leading=replace(state.leading, equivalent=key))
 
 
-def listed(state: State, newest: SnapshotRef | None, now: float) -> State:
+def listed(
+    state: State, newest: SnapshotRef | None, now: float, seen: NewestSeen | None = None
+) -> State:
     """The repository was asked, and nobody fences this leader: it goes on from ``newest``.
 
-    If a begun publish is not the newest snapshot, its position is burned.
+    If a begun publish is not the newest snapshot, its position is burned. ``seen``: the listing.
     """
+    state = saw(state, seen) if seen else state
     before = state.leading
     burned = before.burned_with(newest.position if newest else None)
     failed = before.failed_digests
@@ -135,15 +164,24 @@ def published(
         rivals=(),
         verified_at=now,
     )
-    return level(replace(state, leading=leading), fingerprint)
+    at = snapshot.position
+    seen = NewestSeen(at=now, position=at, made_at=now, held=at)
+    return level(replace(saw(state, seen), leading=leading), fingerprint)
 
 
-def fenced(state: State, why: str, rivals: Sequence[str], own: SnapshotRef | None = None) -> State:
+def fenced(
+    state: State,
+    why: str,
+    rivals: Sequence[str],
+    own: SnapshotRef | None = None,
+    seen: NewestSeen | None = None,
+) -> State:
     """Others have published where this leader would go on.
 
     ``rivals``: their `publish.ids_of`. ``own``: this leader's begun publish, as it is listed;
-    where it is not, it may still come.
+    where it is not, it may still come. ``seen``: the listing.
     """
+    state = saw(state, seen) if seen else state
     before, begun = state.leading, state.leading.publishing
     leading = replace(before, fenced=why, rivals=tuple(rivals)[-MOST_FAILED:], publishing=None)
     if own is not None:
@@ -156,7 +194,8 @@ def fenced(state: State, why: str, rivals: Sequence[str], own: SnapshotRef | Non
 
 def took_back(state: State, snapshot: SnapshotRef) -> State:
     """A leader that had lost its database has the rows of its own newest snapshot again."""
-    return replace(state, leading=replace(state.leading, published=snapshot))
+    state = replace(state, leading=replace(state.leading, published=snapshot))
+    return history_compared(state)
 
 
 def rollback_begun(state: State, position: Position | None) -> State:
@@ -200,6 +239,14 @@ def _with_failed(leading: Leading, digest: str) -> tuple[str, ...]:
 
 
 # What a replica follows
+
+
+def listed_as_replica(state: State, seen: NewestSeen) -> State:
+    """A replica has listed the repository.
+
+    If it leads later, it has to ask again before it trusts its state.
+    """
+    return saw(to_verify(state), seen)
 
 
 def to_verify(state: State) -> State:
@@ -540,7 +587,8 @@ def cycle_ended(
     ``fresh``: `Outcomes.fresh_at` and `Outcomes.refused`. ``waits_until`` counts after a success.
     """
     ok_at = last.at if last.ok else state.outcome.last_ok_at
-    state = replace(state, outcome=Outcomes(last, ok_at, *fresh, role=role))
+    outcome = Outcomes(last, ok_at, *fresh, role=role, newest_seen=state.outcome.newest_seen)
+    state = replace(state, outcome=outcome)
     return waits(state, waits_until) if last.ok else to_verify(state)
 
 

@@ -12,11 +12,21 @@ from functools import partial
 
 from replicator_kuma.adapters.repository.pair import SECOND
 from replicator_kuma.base.errors import ReplicatorError
+from replicator_kuma.base.events import as_event
 from replicator_kuma.base.os_errors import refusal
 from replicator_kuma.config.settings import Settings
 from replicator_kuma.replication.hints import advise
 from replicator_kuma.replication.state.file import StateFile
-from replicator_kuma.reports.doctor import agent, database, files, memory, repository, setup
+from replicator_kuma.reports.doctor import (
+    agent,
+    database,
+    files,
+    history,
+    memory,
+    peers,
+    repository,
+    setup,
+)
 from replicator_kuma.reports.doctor.database import reading
 from replicator_kuma.reports.doctor.findings import Check, Context, Finding, Level, beyond_doctor
 from replicator_kuma.reports.doctor.memory import damage, remembered
@@ -34,7 +44,10 @@ CHEAP: tuple[tuple[str, Check], ...] = (
 
 CHECKS: tuple[tuple[str, Check], ...] = (
     *CHEAP,
+    ("notification targets", setup.notification_targets),
     ("hints", setup.hints),
+    ("page and API", peers.page),
+    ("peers", peers.peers),
     ("repository", repository.access),
     ("newest snapshot", repository.newest),
     ("clock", repository.clock),
@@ -51,6 +64,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("overrides", database.overrides),
     ("Uptime Kuma", setup.kuma),
     ("changes", agent.changes),
+    ("history", history.history),
     ("promoted", remembered(memory.promoted)),
     ("damage", remembered(partial(damage, "repository"))),
     ("damage", remembered(partial(damage, SECOND))),
@@ -97,4 +111,11 @@ def log_problems(settings: Settings, interrupted: Callable[[], bool]) -> None:
     for finding in examine(settings, interrupted, CHEAP):
         if finding.level is not Level.OK:
             level = logging.WARNING if finding.level is Level.WARN else logging.ERROR
-            log.log(level, "%s: %s. %s", finding.check, finding.message, finding.hint)
+            log.log(
+                level,
+                "%s: %s. %s",
+                finding.check,
+                finding.message,
+                finding.hint,
+                extra=as_event("check"),
+            )

@@ -96,10 +96,9 @@ def supervisor(context: Context) -> Found:
     settings = context.settings
     beat = heartbeat.read(settings.state_dir)
     if beat is not None and heartbeat.lost(settings.state_dir):
-        seen = when(heartbeat.seen_at(settings.state_dir))
         file = settings.state_dir / heartbeat.NAME
         yield warn(
-            f"replicator run (process {beat.pid}) ended without a word; last sign of life {seen}",
+            heartbeat.without_a_word(settings.state_dir) or "",
             "Was it killed? Look at the log of what starts it, and at: journalctl --dmesg. Start "
             f"it again. If cycles are cron's now: rm {shlex.quote(str(file))}",
         )

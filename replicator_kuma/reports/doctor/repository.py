@@ -12,6 +12,7 @@ from replicator_kuma.base.times import lasting, moment_of, shown
 from replicator_kuma.config import build
 from replicator_kuma.replication.leader.decide import View, own_newest
 from replicator_kuma.replication.replica.decide import newest_to_follow, refuse_bad
+from replicator_kuma.replication.snapshots import of_earlier
 from replicator_kuma.replication.state.file import StateFile
 from replicator_kuma.reports.doctor.findings import Context, Found, ok, warn
 
@@ -42,7 +43,7 @@ def newest(context: Context) -> Found:
         _judge(context, snapshots)
     if not snapshots:
         first = "Publish the first: replicator backup" if context.leads else "Run its leader."
-        yield warn("this fleet has no snapshot yet", first)
+        yield warn(f"this fleet has no snapshot yet{of_earlier(snapshots)}", first)
         return
     last = snapshots[-1]
     epoch = [s.label for s in snapshots if s.position.epoch == last.position.epoch]

@@ -6,7 +6,9 @@ import os
 import shutil
 
 from replicator_kuma.adapters.kuma.readiness import Readiness, probe
+from replicator_kuma.adapters.notify import Message, Trial, where
 from replicator_kuma.adapters.notify.answers import refused
+from replicator_kuma.adapters.notify.by_apprise import ByApprise
 from replicator_kuma.base.errors import DatabaseError, DatabaseMissing, SettingsError, StateError
 from replicator_kuma.base.folders import Folder
 from replicator_kuma.base.state_directory import unusable
@@ -86,11 +88,29 @@ def restic(context: Context) -> Found:
 
 
 def notifications(context: Context) -> Found:
-    """Whether failures are sent to anybody."""
-    if context.settings.ntfy_url:
-        yield ok("ntfy is set")
-    else:
-        yield warn("nobody is told of failures", "Set NTFY_URL.")
+    """Whether failures are told to anybody. Raises SettingsError."""
+    targets = build.targets_of(context.settings)
+    names = [target.name for target in (*targets.services, *targets.pings)]
+    if not names:
+        yield warn("nobody is told of failures", "Set NTFY_URL or REPLICATOR_NOTIFY.")
+        return
+    for service in targets.services:
+        if isinstance(service, ByApprise) and (why := service.problem()):
+            yield warn(f"{service.name}: {why}", "Check REPLICATOR_NOTIFY.")
+    yield ok(f"told: {', '.join(names)}")
+
+
+def notification_targets(context: Context) -> Found:
+    """Whether each target answers, and takes the login where that shows without a message."""
+    targets = build.targets_of(context.settings)
+    for target in (*targets.services, *targets.pings):
+        trial = target.trial()
+        if trial is None:
+            yield ok(f"{where(target)}: only a message shows it (replicator notify --test)")
+        elif why := refused(target, trial):
+            yield warn(f"{where(target)}: {why}", "Check its address: nobody is told there.")
+        else:
+            yield ok(f"{where(target)}: {trial.shows}")
 
 
 def hints(context: Context) -> Found:
@@ -104,10 +124,11 @@ def hints(context: Context) -> Found:
             yield ok(f"hints are sent to {topic.host} once something is published")
             return
         text = push.as_text(push.hint_of(published), context.settings.fleet)
-        title = f"{context.settings.instance}: published {published.position}"
-        does, why = "sent", refused(topic, "POST", topic.request(title, text))
+        message = Message(f"{context.settings.instance}: published {published.position}", text)
+        does, request = "sent", topic.request(message)
     else:
-        does, why = "read", refused(topic, "GET", topic.subscription("1s", once=True))
+        does, request = "read", topic.subscription("1s", once=True)
+    why = refused(topic, Trial(request, f"hints can be {does}"))
     if why:
         yield warn(
             f"hints cannot be {does} at {topic.host}: {why}",

@@ -13,8 +13,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from replicator_kuma.adapters.database import history
+from replicator_kuma.adapters.database.sqlite import integrity
 from replicator_kuma.adapters.database.sqlite import store as module
 from replicator_kuma.adapters.database.sqlite.store import SqliteStore
 from replicator_kuma.adapters.database.sqlite.writer import SqliteHistory
@@ -464,22 +467,73 @@ def test_what_stands_in_the_way_of_the_wal_is_not_a_missing_database(database: P
     assert "DATA_DIR" not in caught.value.hint
 
 
-def test_a_trial_gets_the_rows_that_a_change_can_touch(
-    store: SqliteStore, database: Path, tmp_path: Path
-) -> None:
-    """What is written and what that refers to; all that a trigger may read, and for deletions."""
-
-    def copied(name: str, *written: str) -> set[str]:
-        folder = tmp_path / name
-        with store.rehearsal(folder, written or None) as writer:
+def test_a_brief_trial_is_taken_back(store: SqliteStore, database: Path, tmp_path: Path) -> None:
+    """It is in the database itself, and writes nothing into its files, however much it is."""
+    files = (database, Path(f"{database}-wal"))
+    with closing(sqlite3.connect(database, timeout=0, isolation_level=None)) as kuma:
+        assert kuma.execute("PRAGMA journal_mode = WAL").fetchone() == ("wal",)
+        kuma.execute("UPDATE monitor SET name = 'old'")
+        before = [file.read_bytes() for file in files]
+        with store.rehearsal(tmp_path / "copy", brief=True) as writer:
             assert writer is not None
-            return {table for table in ours if writer.count(table)}
+            long = [(number, "x" * 1_000_000) for number in range(1, 13)]
+            writer.upsert("monitor", ("id", "name"), (), long)
+            assert writer.query("SELECT count(*) FROM monitor WHERE name <> 'old'") == [(12,)]
+            with pytest.raises(sqlite3.OperationalError, match="locked"):
+                kuma.execute("UPDATE monitor SET name = 'meanwhile'")
+            assert kuma.execute("SELECT DISTINCT name FROM monitor").fetchall() == [("old",)]
+        assert [file.read_bytes() for file in files] == before
+        kuma.execute("UPDATE monitor SET name = 'new'")
+    assert not (tmp_path / "copy").exists()
 
-    ours = {name for name in TABLES if query(database, f'SELECT 1 FROM "{name}"')}
-    referred = {"user", "proxy", "docker_host", "remote_browser"} & ours
-    assert len(referred) > 1
-    assert copied("monitors", "monitor") == {"monitor", *referred}
-    assert copied("links", "monitor_tag") == {"monitor_tag", "tag", "monitor", *referred}
-    assert copied("deletions") == ours
-    edit(database, "CREATE TRIGGER acts AFTER UPDATE ON monitor BEGIN SELECT 1; END")
-    assert copied("trigger", "monitor") == ours
+
+@pytest.mark.parametrize("brief", [True, False])
+def test_a_trial_on_a_copy_has_all_rows(
+    store: SqliteStore, database: Path, tmp_path: Path, brief: bool
+) -> None:
+    """A trigger may read any of them, and what goes takes others along."""
+    if brief:
+        edit(database, "CREATE TRIGGER acts AFTER UPDATE ON monitor BEGIN SELECT 1; END")
+    with store.rehearsal(tmp_path / "copy", brief=brief) as writer:
+        assert writer is not None
+        for table in TABLES:
+            assert writer.count(table) == len(query(database, f'SELECT 1 FROM "{table}"'))
+        edit(database, "UPDATE monitor SET name = 'nobody waits'")
+    assert not (tmp_path / "copy").exists()
+
+
+KINDS = ("INTEGER", "TEXT", "NUMERIC", "REAL")
+ANY_VALUE = st.one_of(
+    st.none(),
+    st.integers(-(2**63), 2**63 - 1),
+    st.floats(allow_nan=False),
+    st.sampled_from(("", "7", "-1.5", "1e3", "0x1", "2026-11-20 06:17:18", "a1", "\x00")),
+    st.text(max_size=3),
+    st.binary(max_size=2),
+)
+
+
+@given(st.lists(st.tuples(*[ANY_VALUE] * (2 * len(KINDS))), min_size=1, max_size=20))
+def test_a_value_of_another_type_is_suspect(rows: list[tuple[object, ...]]) -> None:
+    """Whatever the other columns of its row hold. A value without a type keeps what it was given,
+    as after somebody has changed the type of its column."""
+    names = [f"{kind}{n}" for kind in KINDS for n in range(2)]
+    odd = []
+    for name in names:
+        if name.startswith("TEXT"):
+            odd.append(f"typeof({name}) IN ('integer', 'real')")
+        else:
+            number = f"(typeof({name}) = 'text' AND {name} GLOB '*[0-9]*' "
+            odd.append(f"{number} AND {name} NOT GLOB '*[A-DF-Za-df-z:/]*')")
+        if name.startswith(("INTEGER", "NUMERIC")):
+            odd.append(f"typeof({name}) = 'real'")
+    suspect = integrity._suspect({name: name.rstrip("01") for name in names})
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute(f"CREATE TABLE t ({', '.join(names)})")
+        connection.executemany(f"INSERT INTO t VALUES ({', '.join('?' * len(names))})", rows)
+        sql = "SELECT rowid FROM t WHERE "
+        found, wanted = (
+            {row[0] for row in connection.execute(sql + " OR ".join(terms))}
+            for terms in (suspect, odd)
+        )
+    assert wanted <= found

@@ -346,7 +346,7 @@ def test_a_writer_waits_for_another_one(store: Store, engine: Engine) -> None:
         thread.join(0.3)
         assert thread.is_alive(), error
         assert done == []
-    thread.join(10)
+    thread.join(60)
     assert (done, error) == (["done"], [])
     assert engine.query("SELECT name FROM tag WHERE id = 3") == [("theirs",)]
 

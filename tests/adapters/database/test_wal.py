@@ -9,6 +9,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -183,17 +184,20 @@ def test_no_proof_without_dbstat_or_without_a_log(
     tmp_path: Path, kuma: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, looks = SqliteStore(tmp_path), list[Reader]()
-    with store.write(looks.append) as writer:
+    beat = partial(at_effect, "taking the lock", run(kuma, BEAT))
+    with beat(), store.write(looks.append) as writer:
         assert writer.unchanged == ALL
     monkeypatch.setattr(module, "pages_of", lambda *_given: None)
     with store.write(looks.append) as writer:
+        assert writer.unchanged == ALL, "nobody has written"
+    with beat(), store.write(looks.append) as writer:
         assert writer.unchanged == frozenset()
     kuma.close()
     with closing(connected(tmp_path / "kuma.db")) as link:
         link.execute("PRAGMA journal_mode = DELETE")
     with store.write(looks.append) as writer:
         assert writer.unchanged == frozenset()
-    assert len(looks) == 2, "a read beside a transaction without a log would bar its commit"
+    assert len(looks) == 3, "a read beside a transaction without a log would bar its commit"
 
 
 def test_what_a_look_raises_is_raised_on_and_holds_nothing(tmp_path: Path) -> None:

@@ -355,7 +355,6 @@ def test_looks_amid_the_commits_of_another_process(
         command = [sys.executable, "-c", WRITER, str(kuma.path), str(by_tier(300, 3_000)), BEAT]
         color = "SELECT color FROM tag WHERE id = 1"
         kuma.digest()
-        looks = 0
         with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
             assert writer.stdout is not None
             writer.stdout.readline()
@@ -366,8 +365,7 @@ def test_looks_amid_the_commits_of_another_process(
                 if kuma.watch.stirred():
                     kuma.watch.digest()
                 assert now == digested[-1] or int(now[0][0]) < int(digested[-1][0][0]), "missed"
-                looks += 1
-        assert looks > len(digested) > 10
+        assert len(digested) > 10
 
 
 def test_without_dbstat_or_a_log_each_write_is_a_reason_to_read(

@@ -79,7 +79,7 @@ def test_an_answer_in_drops_has_a_deadline(what: str) -> None:
         threading.Thread(target=drip, daemon=True).start()
         began = time.monotonic()
         state = probe(f"http://127.0.0.1:{server.getsockname()[1]}", 0.3)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 60  # all its bytes take 200 s
     assert state in (Readiness.STARTING, Readiness.OTHER)
 
 
@@ -118,8 +118,8 @@ def test_a_connection_that_ends_or_speaks_otherwise(reply: bytes, state: Readine
 
         thread = threading.Thread(target=answer, daemon=True)
         thread.start()
-        assert probe(f"http://127.0.0.1:{listener.getsockname()[1]}", 5) is state
-        thread.join(5)
+        assert probe(f"http://127.0.0.1:{listener.getsockname()[1]}", 60) is state
+        thread.join(60)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,15 @@ from typing import Any
 
 import pytest
 
-from replicator_kuma.adapters.notify import Change, Kind, Notifier, NullNotifier, Request, Service
+from replicator_kuma.adapters.notify import (
+    Change,
+    Kind,
+    Message,
+    Notifier,
+    NullNotifier,
+    Request,
+    Service,
+)
 from replicator_kuma.adapters.notify.delivery import Delivery
 from replicator_kuma.adapters.notify.ntfy import Ntfy
 from replicator_kuma.base.text import cut
@@ -33,20 +41,23 @@ TOKEN = "A-hush-17"
 
 @dataclass(frozen=True)
 class Gotify:
-    """A service that the package has not: all that one is, beside its settings."""
+    """A service of the test's own: all that one is, beside its settings."""
 
     host: str
     scheme: str = "http"
     name: str = "gotify"
 
-    def request(self, title: str, message: str, *, urgent: bool) -> Request:
-        content = {"title": cut(title, 250), "message": cut(message, 4000)}
-        body = json.dumps({**content, "priority": 8 if urgent else 5}).encode()
+    def request(self, message: Message) -> Request:
+        content = {"title": cut(message.title, 250), "message": cut(message.text, 4000)}
+        body = json.dumps({**content, "priority": 8 if message.urgent else 5}).encode()
         headers = {"Content-Type": "application/json", "X-Gotify-Key": TOKEN}
         return Request(f"{self.scheme}://{self.host}/message", body, headers)
 
     def refusal(self, status: int) -> str:
         return "it does not accept the token" if status in (401, 403) else ""
+
+    def trial(self) -> None:
+        return
 
 
 def delivery(address: str, **options: Any) -> Delivery:
@@ -110,7 +121,7 @@ def test_three_tries_are_enough(server: Server, caplog: pytest.LogCaptureFixture
     told.send(Kind.FAILURES, "a", "b")
     told.close(10)
     assert len(server.posts) == 3
-    assert "HTTP 503 (1 notifications lost)" in caplog.text
+    assert "HTTP 503 (1 notification lost)" in caplog.text
 
 
 def test_where_only_the_newest_counts_it_goes_at_once(
@@ -159,14 +170,14 @@ def test_a_failure_that_lasts_is_logged_again_with_a_count(
     server: Server, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0, 100.0, 200.0, 700.0]
-    monkeypatch.setattr("replicator_kuma.adapters.notify.delivery._now", lambda: now.pop(0))
+    monkeypatch.setattr("replicator_kuma.adapters.notify.outbox._now", lambda: now.pop(0))
     server.statuses = [400] * 4
     told = delivery(server.address)
     for _ in range(4):
         told.send(Kind.FAILURES, "a", "b")
     told.close(10)
-    assert [message.partition("(")[2][:20] for message in caplog.messages] == [
-        "1 notifications lost",
+    assert [message.partition("(")[2].partition(")")[0] for message in caplog.messages] == [
+        "1 notification lost",
         "3 notifications lost",
     ]
 
@@ -177,7 +188,7 @@ def test_what_nobody_foresaw_is_told_by_its_kind_alone(
     def post(*_: object, **__: object) -> None:
         raise RuntimeError(f"cannot post with {TOKEN}")
 
-    monkeypatch.setattr("requests.request", post)
+    monkeypatch.setattr("requests.Session.request", post)
     told = delivery("127.0.0.1:9")
     told.send(Kind.FAILURES, "a", "b")
     told.close(10)
@@ -242,7 +253,7 @@ def changed(told: Delivery, position: str, summary: Summary | None) -> None:
 
 def test_changes_that_come_fast_are_one_message(server: Server) -> None:
     """The first is told at once, the others together when their time has come; failures at once."""
-    told = delivery(server.address, changes_every=1.5)
+    told = delivery(server.address, changes_every=3.0)
     changed(told, "1.6", Summary())
     changed(told, "1.7", Summary({"monitor": Counts(added=2)}))
     changed(told, "1.8", Summary({"monitor": Counts(changed=1), "tag": Counts(deleted=1)}, files=1))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from replicator_kuma.adapters.notify import Kind
+from replicator_kuma.adapters.notify import Kind, Message
 from replicator_kuma.adapters.notify.ntfy import Ntfy
 from replicator_kuma.base.errors import SettingsError
 from tests.adapters.notify.server import TOPIC, Server, delivery
@@ -63,11 +63,11 @@ def test_a_refusal_is_final_and_says_why(
     ("text", "limit"), [("x" * 9000, 4000), ("ж" * 9000, 4000), ("a\x00b\x1b[31m", 4000)]
 )
 def test_long_and_odd_text_is_made_fit(text: str, limit: int) -> None:
-    content = json.loads(Ntfy("https://h/", "h", "t").request(text, text + "\ud800").body)
+    content = json.loads(Ntfy("https://h/", "h", "t").request(Message(text, text + "\ud800")).body)
     assert len(content["message"].encode()) <= limit
     assert len(content["title"].encode()) <= 250
     assert not any(ord(character) < 32 for character in content["message"])
-    assert len(Ntfy("https://h/", "h", "t").request(text, text).body) < 8192
+    assert len(Ntfy("https://h/", "h", "t").request(Message(text, text)).body) < 8192
 
 
 def basic(login: str) -> str:
@@ -141,7 +141,7 @@ def test_a_subscription_has_its_secret_in_a_header(url: str, once: bool, asked: 
 
 def test_a_message_for_programs_rings_no_phone() -> None:
     topic = Ntfy.at("https://h/topic", variable="REPLICATOR_SIGNAL_URL", for_programs=True)
-    content = json.loads(topic.request("title", "text").body)
+    content = json.loads(topic.request(Message("title", "text")).body)
     assert (content["priority"], "tags" in content) == (1, False)
     with pytest.raises(SettingsError, match=r"^REPLICATOR_SIGNAL_URL must"):
         Ntfy.at("https://h/", variable="REPLICATOR_SIGNAL_URL")

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from replicator_kuma.adapters.notify import stream
+from replicator_kuma.adapters.notify import Trial, stream
 from replicator_kuma.adapters.notify.answers import refused
 from replicator_kuma.adapters.notify.ntfy import Ntfy
 from replicator_kuma.adapters.notify.stream import LONGEST, RATE, Ended, events, lines
@@ -70,14 +70,14 @@ def test_a_dead_server_is_noticed(topic: Topic) -> None:
 def test_a_refusal_says_why(topic: Topic, status: int, words: str) -> None:
     where = Ntfy.at(topic.topic_url, variable="REPLICATOR_SIGNAL_URL")
     topic.refusals = [status, status]
-    once = where.subscription("1s", once=True)
+    once = Trial(where.subscription("1s", once=True), "it can be read")
     with pytest.raises(Ended, match=words) as caught:
         next(events(where, "1s"))
-    for shown in (str(caught.value), refused(where, "GET", once)):
+    for shown in (str(caught.value), refused(where, once)):
         assert words in shown
         assert "tk_hush" not in shown
         assert TOPIC not in shown
-    assert refused(where, "GET", once) == ""
+    assert refused(where, once) == ""
 
 
 def test_nobody_there_and_no_http() -> None:

@@ -21,6 +21,7 @@ from tests.support import weak_repository
 from tests.support.tools import rclone, rest_server
 from tests.support.waiting import wait_until
 
+HOST = "127.0.0.1"
 PASSWORD = weak_repository.PASSWORD
 S3_KEY, S3_SECRET = "AKIDAKIDAKIDAKID", "s3cr3ts3cr3ts3cr3ts3cr3t"
 USER, USER_PASSWORD = "kuma", "r3st+p4ssword"
@@ -82,13 +83,13 @@ def read_tree(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
+def free_port(host: str = HOST) -> int:
+    with socket.create_server((host, 0)) as server:
         return int(server.getsockname()[1])
 
 
 @contextlib.contextmanager
-def serving(arguments: Sequence[str], port: int, scratch: Path) -> Iterator[None]:
+def serving(arguments: Sequence[str], port: int, scratch: Path, host: str = HOST) -> Iterator[None]:
     """A server process that answers on its port, ended afterwards."""
     with (scratch / f"server-{port}.log").open("wb") as log:
         process = subprocess.Popen(
@@ -97,7 +98,7 @@ def serving(arguments: Sequence[str], port: int, scratch: Path) -> Iterator[None
 
         def answers() -> bool:
             assert process.poll() is None, f"{arguments[0]} ended"
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            with contextlib.suppress(OSError), socket.create_connection((host, port), 1):
                 return True
             return False
 
@@ -110,17 +111,16 @@ def serving(arguments: Sequence[str], port: int, scratch: Path) -> Iterator[None
 
 
 @contextlib.contextmanager
-def rest(scratch: Path, *options: str) -> Iterator[str]:
+def rest(scratch: Path, *options: str, host: str = HOST) -> Iterator[str]:
     """A REST server with one user; its address up to the user's name, like ``127.0.0.1:8000``."""
     folder = scratch / "rest"
     folder.mkdir(exist_ok=True)
     digest = base64.b64encode(hashlib.sha1(USER_PASSWORD.encode()).digest()).decode()
     (folder / ".htpasswd").write_text(f"{USER}:{{SHA}}{digest}\n")
-    port = free_port()
-    address = f"127.0.0.1:{port}"
-    with serving(
-        [str(rest_server()), "--path", str(folder), "--listen", address, *options], port, scratch
-    ):
+    port = free_port(host)
+    address = f"{host}:{port}"
+    call = [str(rest_server()), "--path", str(folder), "--listen", address, *options]
+    with serving(call, port, scratch, host):
         yield address
 
 
@@ -129,10 +129,10 @@ def rest_url(address: str, name: str = "fleet", password: str = USER_PASSWORD) -
 
 
 @contextlib.contextmanager
-def s3(scratch: Path, *options: str) -> Iterator[str]:
+def s3(scratch: Path, *options: str, port: int = 0) -> Iterator[str]:
     """An S3 server with the bucket ``bucket``; its URL as restic writes it."""
     (scratch / "s3" / "bucket").mkdir(parents=True, exist_ok=True)
-    port = free_port()
+    port = port or free_port()
     address = f"127.0.0.1:{port}"
     keys = f"{S3_KEY},{S3_SECRET}"
     call = [str(rclone()), "serve", "s3", "--auth-key", keys, "--addr", address]

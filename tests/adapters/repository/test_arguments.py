@@ -55,6 +55,12 @@ def test_a_fetch_streams_the_whole_snapshot() -> None:
     ]
 
 
+def test_one_file_is_read_as_it_is() -> None:
+    assert arguments.read("ab" * 32, "manifest.json", CACHE) == [
+        *("dump", "--no-lock", "--cache-dir", "state/cache", "ab" * 32, "/manifest.json"),
+    ]
+
+
 def test_what_changes_no_snapshot_takes_no_lock() -> None:
     assert "--no-lock" in arguments.config(CACHE)
     assert "--remove-all" not in arguments.unlock(CACHE)

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from replicator_kuma.adapters.repository import Position
 from replicator_kuma.adapters.repository.restic.client import ResticRepository
-from replicator_kuma.base.errors import RepositoryMissing
+from replicator_kuma.base.errors import (
+    Interrupted,
+    ReplicatorError,
+    RepositoryMissing,
+    SnapshotRefused,
+)
 from tests.adapters.repository.places import (
     connect,
     label,
@@ -79,3 +85,13 @@ def test_what_goes_in_comes_out(empty: tuple[ResticRepository, Path], tmp_path: 
     modes = {path.stat().st_mode & 0o777 for path in (tmp_path / "into").rglob("*")}
     assert modes == {0o600, 0o700}
     assert (tmp_path / "into").stat().st_mode & 0o777 == 0o700
+
+    for name, whole in content.items():
+        assert repository.read(found[0], name, len(whole)) == whole
+    with pytest.raises(SnapshotRefused, match="more than"):
+        repository.read(found[0], "manifest.json", 5)
+    with pytest.raises(Interrupted):
+        repository.read(found[0], "manifest.json", 100, unwanted=lambda: True)
+    for snapshot, name in ((found[0], "nothing.json"), (replace(found[0], id="0" * 64), "x")):
+        with pytest.raises(ReplicatorError):
+            repository.read(snapshot, name, 100)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import itertools
+import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from replicator_kuma.base.errors import (
     RepositoryLocked,
     RepositoryUnreachable,
     ResticMissing,
+    SnapshotRefused,
 )
 from tests.adapters.repository.places import environment, label, read_tree
 from tests.support.waiting import wait_until
@@ -29,6 +31,9 @@ from tests.support.waiting import wait_until
 FAST = Timeouts(first_call=0.5, listing=0.5, publish=0.5, fetch=0.5, lock=0.5, version=5)
 CALM = Timeouts(first_call=20, listing=20, publish=20, fetch=20, lock=20)
 SNAPSHOT = Snapshot("ab" * 32, label(1), "")
+ENTRY = {"id": "e" * 64, "time": "2031-01-01T00:00:00Z", "tags": label(1).tags()}
+LISTING = json.dumps([ENTRY])
+"""of one snapshot of the fleet: without one, v1 and v2 are looked for by one more call"""
 SECRET = "t0p-s3cret"
 
 Fake = Callable[..., ResticRepository]
@@ -107,12 +112,20 @@ HANGS = {
 def test_every_call_has_a_deadline(fake: Fake, dump: Path, tmp_path: Path, body: str) -> None:
     repository = fake(f"echo $$ >> {tmp_path}/pids\n{body}")
     for call in every_call(repository, dump, tmp_path / "into"):
-        with within(4), pytest.raises(RepositoryUnreachable) as caught:
+        with within(60), pytest.raises(RepositoryUnreachable) as caught:
             call()
         assert caught.value.retryable
     for pid in (tmp_path / "pids").read_text().split():
         assert not Path("/proc", pid).exists()
     assert read_tree(tmp_path / "into") == {}
+
+
+@pytest.mark.parametrize("what", HANGS)
+def test_a_read_has_a_deadline_and_a_limit(fake: Fake, what: str) -> None:
+    repository = fake(HANGS[what])
+    endless = SnapshotRefused if what == "endless output" else RepositoryUnreachable
+    with within(60), pytest.raises(endless):
+        repository.read(SNAPSHOT, "manifest.json", 1 << 20)
 
 
 def test_a_hang_is_told_in_seconds(fake: Fake) -> None:
@@ -122,8 +135,8 @@ def test_a_hang_is_told_in_seconds(fake: Fake) -> None:
 
 def test_a_hang_tells_what_restic_said(fake: Fake) -> None:
     line = "Stat(<config/>) returned error, retrying after 1.1s: dial tcp: connection refused"
-    with pytest.raises(RepositoryUnreachable, match=r"refuses connections \(tried for 0\.5 s\)"):
-        fake(f"echo '{line}' >&2; sleep 600").snapshots("default")
+    with pytest.raises(RepositoryUnreachable, match=r"refuses connections \(tried for 2 s\)"):
+        fake(f"echo '{line}' >&2; sleep 600", Timeouts(2, 2)).snapshots("default")
 
 
 def test_the_first_call_has_a_deadline_of_its_own(fake: Fake) -> None:
@@ -134,10 +147,10 @@ def test_the_first_call_has_a_deadline_of_its_own(fake: Fake) -> None:
 
 
 def test_after_an_answer_a_listing_may_take_longer(fake: Fake, tmp_path: Path) -> None:
-    body = f"[ -e {tmp_path}/once ] && sleep 600; touch {tmp_path}/once; echo '[]'"
+    body = f"[ -e {tmp_path}/once ] && sleep 600; touch {tmp_path}/once; echo '{LISTING}'"
     repository = fake(body, Timeouts(first_call=2, listing=2.5))
-    assert list(repository.snapshots("default")) == []
-    with within(6), pytest.raises(RepositoryUnreachable, match=r"2\.5 s"):
+    assert len(repository.snapshots("default")) == 1
+    with within(60), pytest.raises(RepositoryUnreachable, match=r"2\.5 s"):
         repository.snapshots("default")
 
 
@@ -147,7 +160,7 @@ def test_processes_that_restic_began_end_with_it(fake: Fake, tmp_path: Path) -> 
         "python3 -c 'import os,time; os.setpgid(0,0);"
         f'open("{tmp_path}/helper","w").write(str(os.getpid())); time.sleep(600)\' & sleep 600'
     )
-    repository = fake(body, Timeouts(first_call=2, listing=2))
+    repository = fake(body, Timeouts(first_call=5, listing=5))
     with pytest.raises(RepositoryUnreachable):
         repository.snapshots("default")
     helper = Path("/proc", (tmp_path / "helper").read_text())
@@ -156,8 +169,8 @@ def test_processes_that_restic_began_end_with_it(fake: Fake, tmp_path: Path) -> 
 
 def test_a_grandchild_that_keeps_the_pipes_delays_nothing(fake: Fake) -> None:
     # ssh's ControlPersist does this.
-    repository = fake("echo '[]'; setsid sleep 5 &", CALM)
-    with within(3):
+    repository = fake("echo '[]'; setsid sleep 30 &", CALM)
+    with within(15):
         assert list(repository.snapshots("default")) == []
 
 
@@ -169,13 +182,13 @@ def test_a_signal_ends_a_call_at_once(fake: Fake, dump: Path, tmp_path: Path) ->
 
     for call in every_call(repository, dump, tmp_path / "into"):
         (tmp_path / "up").unlink(missing_ok=True)
-        with within(3), pytest.raises(Interrupted):
+        with within(15), pytest.raises(Interrupted):
             call()
 
 
 def test_a_fetch_that_nobody_wants_any_more_ends_at_once(fake: Fake, tmp_path: Path) -> None:
     repository = fake(f"touch {tmp_path}/up; exec sleep 600", CALM)
-    with within(3), pytest.raises(Interrupted):
+    with within(15), pytest.raises(Interrupted):
         repository.fetch(SNAPSHOT, tmp_path / "into", any_name, unwanted=(tmp_path / "up").exists)
     assert read_tree(tmp_path / "into") == {}
 
@@ -268,9 +281,9 @@ def test_a_code_that_somebody_else_collected_is_no_success(
 def test_transient_failures_are_tried_again(fake: Fake, tmp_path: Path) -> None:
     body = (
         f"echo x >> {tmp_path}/tries; [ $(wc -l < {tmp_path}/tries) -ge 3 ] || "
-        "{ echo 'connection reset' >&2; exit 1; }; echo '[]'"
+        f"{{ echo 'connection reset' >&2; exit 1; }}; echo '{LISTING}'"
     )
-    assert list(fake(body, CALM).snapshots("default")) == []
+    assert len(fake(body, CALM).snapshots("default")) == 1
     assert len((tmp_path / "tries").read_text().splitlines()) == 3
 
 
@@ -281,9 +294,9 @@ def test_a_listing_in_trouble_ends_after_four_attempts(fake: Fake, tmp_path: Pat
 
 
 def test_a_poll_is_one_call_and_the_version_is_read_once(fake: Fake, tmp_path: Path) -> None:
-    repository = fake("echo '[]'", CALM)
+    repository = fake(f"echo '{LISTING}'", CALM)
     for _ in range(3):
-        repository.snapshots("default")
+        assert len(repository.snapshots("default")) == 1
     assert [call.split()[0] for call in calls(tmp_path)] == ["version", *["snapshots"] * 3]
 
 
@@ -336,7 +349,7 @@ def test_init_waits_for_another_one_of_this_instance(fake: Fake, tmp_path: Path)
     (tmp_path / "cache").mkdir()
     with (tmp_path / "cache" / "init.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with within(4), pytest.raises(RepositoryLocked):
+        with within(60), pytest.raises(RepositoryLocked):
             fake("").init()
     assert fake("").init() is False
 

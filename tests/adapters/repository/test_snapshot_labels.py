@@ -26,6 +26,8 @@ NUMBERS = st.integers(1, 10**18 - 1)
         leader=NAMES,
         rows=st.integers(0, 10**18 - 1),
         monitors=st.integers(0, 10**18 - 1),
+        columns=NAMES,
+        base=NAMES,
     )
 )
 def test_any_label_survives_restics_splitting_and_trimming(made: Label) -> None:

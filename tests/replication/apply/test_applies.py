@@ -49,7 +49,7 @@ def test_a_newer_position_is_applied_and_confirmed(
     result = follow(replica)
     assert (result.outcome, result.position) == (Outcome.APPLIED, Position(1, 2))
     assert result.sentence.startswith("applied 1.2 of leader: 1 monitor added, 1 changed, 1 delet")
-    assert repository.calls == ["snapshots", "fetch"]
+    assert repository.calls == ["snapshots", "read"]
     assert kuma.log == RESTART
     assert replica.notifier.sent[-1] == f"restore: {result.sentence}"  # type: ignore[attr-defined]
     assert config_differences(db(replica), db(leader)) == []

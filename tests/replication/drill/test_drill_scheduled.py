@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from replicator_kuma.adapters.kuma.supervised import SupervisedKuma
 from replicator_kuma.base.errors import RepositoryDamaged, SettingsError
 from replicator_kuma.config.settings import Settings
 from replicator_kuma.daemon import maintenance as module
@@ -19,10 +20,11 @@ from replicator_kuma.daemon.maintenance import (
 from replicator_kuma.replication.instance import Instance
 from tests.support.cycles import lead, left_behind
 from tests.support.folder_repository import FolderRepository
-from tests.support.instances import sent_by
+from tests.support.instances import RecordingKuma, sent_by
 from tests.support.scheduled import Scheduled
 
 OWN = Settings.load({})
+NO_CHILD = SupervisedKuma(RecordingKuma())
 
 
 @pytest.fixture
@@ -61,11 +63,11 @@ def test_a_drill_in_its_window_is_noted_and_a_failure_told_once(
 
 def test_the_settings_say_when_and_what(leader: Instance, tmp_path: Path) -> None:
     given = {"DATA_DIR": str(tmp_path), "REPLICATOR_DRILL_SCHEDULE": "fri 01:00-05:00"}
-    (found,) = [c for c in maintenance_jobs(Settings.load(given)) if c.name == "drill"]
+    (found,) = [c for c in maintenance_jobs(Settings.load(given), NO_CHILD) if c.name == "drill"]
     assert str(found.window) == "fri 01:00-05:00"
     lead(leader)
     assert list(found.work(leader)) == [None] * 3
     odd = given | {"REPLICATOR_DRILL": "kuma", "REPLICATOR_KUMA_COMMAND": "node --port=1"}
-    (found,) = [c for c in maintenance_jobs(Settings.load(odd)) if c.name == "drill"]
+    (found,) = [c for c in maintenance_jobs(Settings.load(odd), NO_CHILD) if c.name == "drill"]
     with pytest.raises(SettingsError, match="has --port"):
         next(found.work(leader))

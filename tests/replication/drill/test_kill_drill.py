@@ -18,6 +18,9 @@ from replicator_kuma.base.errors import (
     ReplicatorError,
     SettingsError,
 )
+from replicator_kuma.config.settings import Settings
+from replicator_kuma.daemon import maintenance
+from replicator_kuma.daemon.maintenance import maintenance_jobs
 from replicator_kuma.replication.drill.kill import Killed, kill
 from replicator_kuma.replication.instance import Instance
 from replicator_kuma.replication.state.file import StateFile
@@ -27,6 +30,7 @@ from tests.support.cycles import PENDING, fill
 from tests.support.folder_repository import FolderRepository
 from tests.support.instances import RecordingKuma, make_instance, sent_by
 from tests.support.kuma_page import MIGRATING, Stage, stage
+from tests.support.scheduled import Scheduled
 from tests.support.states import edit_state
 from tests.support.waiting import wait_until
 
@@ -160,3 +164,61 @@ def test_a_kuma_that_is_ready_and_monitors_nothing_fails(house: House) -> None:
     with pytest.raises(DrillFailed, match=r"monitored nothing for 0\.3 s"):
         house.kill(patience=0.3)
     assert house.child.running()
+
+
+# ---------------------------------------------------------------- on a schedule
+
+
+@pytest.fixture
+def friday(house: House, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scheduled]:
+    """The job that REPLICATOR_DRILL=kill plans, in a supervisor of this house."""
+    monkeypatch.setattr(maintenance, "LOOK_EVERY", 0.01)
+    settings = Settings.load(
+        {
+            "DATA_DIR": str(house.folder),
+            "REPLICATOR_DRILL": "kill",
+            "REPLICATOR_DRILL_SCHEDULE": "fri 01:00-05:00",
+            "REPLICATOR_KUMA_URL": house.page.url,
+            "REPLICATOR_READY_TIMEOUT": "20s",
+        }
+    )
+    (job,) = [one for one in maintenance_jobs(settings, house.kuma) if one.name == "drill"]
+    made = Scheduled(house.instance, job.name, job.work, str(job.window))
+    yield made
+    made.worker.close(5)
+
+
+def test_on_a_schedule_it_kills_and_a_failure_is_told_until_one_goes_well(
+    house: House, friday: Scheduled
+) -> None:
+    pid = house.child.pid
+    friday.once()
+    assert friday.now.strftime("%a") == "Fri"
+    assert house.child.pid != pid
+    assert friday.noted.sentence.startswith("Uptime Kuma was killed, and monitors again after ")
+    assert house.sent == []
+    (house.folder / "dies").touch()
+    friday.once()
+    failed = house.instance.state.load().upkeep.drill_failed
+    assert failed is not None
+    assert failed.failed_at == "kill"
+    assert [text.partition(":")[0] for text in house.sent] == ["drill fails"]
+    (house.folder / "dies").unlink()
+    house.kuma.start()
+    house.wait_ready()
+    friday.once()
+    assert house.instance.state.load().upkeep.drill_failed is None
+    assert [text.partition(":")[0] for text in house.sent[1:]] == ["drill works again"]
+
+
+def test_on_a_schedule_a_kuma_that_migrates_is_not_killed_and_that_is_told(
+    house: House, friday: Scheduled
+) -> None:
+    pid = house.child.pid
+    house.page.open(MIGRATING)
+    friday.once()
+    assert house.child.pid == pid
+    assert not friday.noted.ok
+    assert "is not ready, so it is not killed" in friday.noted.sentence
+    assert house.instance.state.load().upkeep.drill_failed is None
+    assert [text.partition(":")[0] for text in house.sent] == ["drill fails"]

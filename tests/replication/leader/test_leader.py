@@ -6,13 +6,16 @@ import dataclasses
 import shutil
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from replicator_kuma.adapters.database import Reader
 from replicator_kuma.adapters.repository import Position
 from replicator_kuma.base.errors import (
+    DatabaseCorrupt,
     DatabaseMissing,
     DatabaseUnset,
     PublishIncomplete,
@@ -28,7 +31,7 @@ from replicator_kuma.replication.leader import publish
 from replicator_kuma.replication.observe import Observed, observed_dump
 from tests.support import cycles, databases
 from tests.support.compare import config_differences
-from tests.support.cycles import db, follow, lead, positions, rename
+from tests.support.cycles import db, lead, positions, rename
 from tests.support.folder_repository import FolderRepository, dies_in
 from tests.support.states import edit_state
 
@@ -45,6 +48,51 @@ def test_the_first_publish_is_1_1(leader: Instance, repository: FolderRepository
     assert state.leading.publishing is None
     assert state.leading.published is not None
     assert state.leading.published.snapshot == repository.snapshots("default")[0].id
+
+
+@pytest.mark.parametrize(("edited", "reads"), [(False, 2), (True, 1)])
+def test_rows_that_were_seen_to_change_are_read_once(
+    leader: Instance, monkeypatch: pytest.MonkeyPatch, edited: bool, reads: int
+) -> None:
+    """Else they are hashed first, since most cycles find nothing."""
+    lead(leader)
+    rename(db(leader), 1, "another")
+    counted, read = list[str](), leader.store.read
+
+    def counting(earlier: Path | None = None) -> AbstractContextManager[Reader]:
+        counted.append("read")
+        return read(earlier)
+
+    monkeypatch.setattr(leader.store, "read", counting)
+    told = leader.under(dataclasses.replace(leader.run, edited=edited))
+    assert lead(told).outcome is Outcome.PUBLISHED
+    assert len(counted) == reads
+    assert lead(told).outcome is Outcome.NOTHING
+
+
+def test_a_check_that_ends_badly_after_the_dump_publishes_nothing(
+    leader: Instance, repository: FolderRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lead(leader)
+    rename(db(leader), 1, "another")
+    dumped, check = threading.Event(), leader.store.check
+
+    def observed(*arguments: Any, **options: Any) -> Observed:
+        found = observed_dump(*arguments, **options)
+        dumped.set()
+        return found
+
+    def damaged(_tables: object = None) -> None:
+        assert dumped.wait(60)
+        raise DatabaseCorrupt("page 7")
+
+    monkeypatch.setattr(publish, "observed_dump", observed)
+    monkeypatch.setattr(leader.store, "check", damaged)
+    with pytest.raises(DatabaseCorrupt, match="page 7"):
+        lead(leader)
+    assert positions(repository) == ["1.1"]
+    monkeypatch.setattr(leader.store, "check", check)
+    assert lead(leader).outcome is Outcome.PUBLISHED
 
 
 def test_nothing_changed_calls_nothing(leader: Instance, repository: FolderRepository) -> None:
@@ -176,7 +224,7 @@ def test_a_kept_dump_that_is_not_the_snapshot_before_is_fetched(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if harm == "too large":
-        monkeypatch.setattr(published_dump, "MOST_BYTES", 1000)
+        monkeypatch.setattr(published_dump, "affordable", lambda _state, size: size <= 1000)
     lead(leader)
     kept = leader.state.folder / "published"
     if harm == "of another publish":
@@ -194,14 +242,6 @@ def test_a_kept_dump_that_is_not_the_snapshot_before_is_fetched(
     rename(db(leader), 3, "new name")
     assert ": 1 monitor changed; now 12 monitors" in lead(leader).sentence
     assert repository.calls == ["snapshots", "publish", "snapshots", "fetch"]
-
-
-def test_an_instance_that_follows_keeps_no_published_dump(leader: Instance) -> None:
-    lead(leader)
-    assert (leader.state.folder / "published").exists()
-    leader.leads = False
-    follow(leader)
-    assert not (leader.state.folder / "published").exists()
 
 
 def test_dangling_references_are_warned_of(leader: Instance) -> None:

@@ -267,11 +267,12 @@ def test_two_of_one_name_and_one_state_do_not_both_lead(
 
 
 def _fetch_fails(_leader: Instance, repository: FolderRepository) -> None:
-    repository.fail["fetch"] = RepositoryUnreachable("no answer")
+    repository.fail["read"] = RepositoryUnreachable("no answer")
 
 
 def _damaged(_leader: Instance, repository: FolderRepository) -> None:
-    repository.fail["fetch"] = RepositoryDamaged("a pack is missing")
+    for call in ("read", "fetch"):
+        repository.fail[call] = RepositoryDamaged("a pack is missing")
 
 
 def _not_what_its_manifest_says(_leader: Instance, repository: FolderRepository) -> None:

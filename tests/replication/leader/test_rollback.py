@@ -169,7 +169,7 @@ def test_a_kuma_that_does_not_start_on_the_old_rows(
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
-@pytest.mark.parametrize("call", ["fetch", "publish"])
+@pytest.mark.parametrize("call", ["read", "publish"])
 def test_killed_on_the_way_the_next_cycle_ends_it(
     ahead: Instance, replica: Instance, repository: FolderRepository, call: str, moment: str
 ) -> None:
@@ -179,7 +179,7 @@ def test_killed_on_the_way_the_next_cycle_ends_it(
     dies_in(repository, moment, call, lambda: roll_back_to(ahead, "1.2"))
     result = lead(ahead)
     newest = repository.snapshots("default")[-1]
-    if call == "fetch":
+    if call == "read":
         assert (result.outcome, cycles.count(db(ahead), "monitor")) == (Outcome.NOTHING, 12)
     else:
         assert cycles.count(db(ahead), "monitor") == 4

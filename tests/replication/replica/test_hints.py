@@ -48,10 +48,10 @@ def fetched_beside_the_listing(replica: Instance, repository: FolderRepository) 
     def meet() -> None:
         both.wait()
 
-    repository.before |= {"snapshots": meet, "fetch": meet}
+    repository.before |= {"snapshots": meet, "read": meet}
     result = follow(replica, hint=hint)
     assert (result.outcome, result.position) == (Outcome.APPLIED, hint.position)
-    assert sorted(repository.calls) == ["fetch", "snapshots"]
+    assert sorted(repository.calls) == ["read", "snapshots"]
 
 
 def test_the_hinted_snapshot_is_fetched_while_restic_lists(
@@ -137,9 +137,9 @@ def test_where_the_fetch_ahead_fails_the_usual_one_follows(
 ) -> None:
     publish(leader, "new name")
     hint = hint_of(newest(repository))
-    repository.fail["fetch"] = RepositoryUnreachable("cut")
+    repository.fail["read"] = RepositoryUnreachable("cut")
     assert follow(replica, hint=hint).outcome is Outcome.APPLIED
-    assert sorted(repository.calls) == ["fetch", "fetch", "snapshots"]
+    assert sorted(repository.calls) == ["read", "read", "snapshots"]
 
 
 def test_a_listing_that_fails_ends_the_fetch(

@@ -194,8 +194,7 @@ def tags(instance: Instance) -> list[int]:
 def spoil(repository: FolderRepository, position: str) -> None:
     for one in repository.snapshots("default"):
         if str(one.position) == position:
-            with (repository.folder / one.id / "tables" / "tag.jsonl").open("a") as file:
-                file.write("[]\n")
+            cycles.spoil(repository.folder / one.id)
 
 
 def test_a_word_that_failed_holds_nothing(
@@ -254,7 +253,7 @@ def test_killed_before_it_got_there_and_the_snapshot_goes(
     assert go_on(ahead).position == Position(1, 3)
 
 
-@pytest.mark.parametrize("call", ["snapshots", "fetch"])
+@pytest.mark.parametrize("call", ["snapshots", "read"])
 def test_killed_while_it_goes_on(ahead: Instance, repository: FolderRepository, call: str) -> None:
     """It holds what it held, or goes to the newest by itself."""
     hold_at(ahead, "1.2")

@@ -22,6 +22,7 @@ from tests.support.instances import RecordingKuma, make_instance
 from tests.support.mariadb import Server
 from tests.support.mariadb_build import create
 from tests.support.rules import EVERY_RULE, PAUSED, rules, tagged
+from tests.support.tiers import by_tier
 
 VALUES: dict[str, dict[str, list[Any]]] = {
     "monitor": {
@@ -87,7 +88,7 @@ def takes(replica: Instance) -> bool:
 
 
 @settings(
-    max_examples=12,
+    max_examples=by_tier(5, 12),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import threading
+from typing import Any
 
 import pytest
 
 from replicator_kuma.adapters.repository import Listing, Position, Snapshot
 from replicator_kuma.base.errors import (
+    DatabaseCorrupt,
     DatabaseMissing,
     RepositoryLost,
     RepositoryUnreachable,
@@ -18,6 +21,8 @@ from replicator_kuma.base.errors import (
     SnapshotRefused,
     TwoLeaders,
 )
+from replicator_kuma.replication.apply import prepare
+from replicator_kuma.replication.apply.prepare import Planned
 from replicator_kuma.replication.instance import Instance, Outcome
 from replicator_kuma.replication.replica.decide import newest_to_follow
 from replicator_kuma.replication.snapshots import find
@@ -31,6 +36,7 @@ from tests.support.cycles import (
     lead,
     left_behind,
     mark,
+    name_of,
     publish,
     rename,
     snapshot,
@@ -194,7 +200,7 @@ def test_an_unreachable_repository_stops_nothing(
     leader: Instance, replica: Instance, repository: FolderRepository, kuma: RecordingKuma
 ) -> None:
     publish(leader, "two")
-    for call in ("snapshots", "fetch"):
+    for call in ("snapshots", "read"):
         repository.fail[call] = RepositoryUnreachable("no network")
         with pytest.raises(RepositoryUnreachable):
             follow(replica)
@@ -218,7 +224,37 @@ def test_no_database_and_a_migrating_one_are_waited_for(
     result = follow(replica)
     assert result.outcome is Outcome.WAITING
     assert "Kuma has made no database here yet" in result.sentence
-    assert "fetch" not in repository.calls
+    assert not {"read", "fetch"}.intersection(repository.calls)
     databases.create(db(replica))
     assert follow(replica).outcome is Outcome.APPLIED
     assert config_differences(db(replica), db(leader)) == []
+
+
+def test_a_check_that_ends_badly_after_the_plan_writes_nothing(
+    leader: Instance, replica: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database is looked over while its rows are read and compared."""
+    lead(leader)
+    follow(replica)
+    rename(db(leader), 1, "another")
+    lead(leader)
+    compared, real = threading.Event(), prepare.prepare
+
+    def prepared(*arguments: Any, **options: Any) -> Planned:
+        planned = real(*arguments, **options)
+        compared.set()
+        return planned
+
+    def damaged(_tables: object = None) -> None:
+        assert compared.wait(60)
+        raise DatabaseCorrupt("page 7")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(prepare, "prepare", prepared)
+        patch.setattr(replica.store, "check", damaged)
+        with pytest.raises(DatabaseCorrupt, match="page 7"):
+            follow(replica)
+    assert name_of(db(replica), 1) != "another"
+    assert replica.state.load().applying.pending is None
+    assert follow(replica).outcome is Outcome.APPLIED
+    assert name_of(db(replica), 1) == "another"

@@ -33,9 +33,11 @@ from replicator_kuma.replication.state.records import (
     Last,
     LiveApply,
     LiveOff,
+    NewestSeen,
     Problem,
     RepositoryUpkeep,
     Restart,
+    Restored,
 )
 from replicator_kuma.replication.state.state import State
 from tests.support.cycles import MARK, PENDING
@@ -87,6 +89,7 @@ FULL = state_with(
     bad=("a", "b"),
     bad_listed=(("a", "id of a"), ("b", "b")),
     restart=Restart(9.5, 8.5),
+    restored=Restored(107, 17.5),
     bad_why=Bad("1.7", 14.5, "Kuma did not start on it"),
     waits_until=10.5,
     purge=True,
@@ -103,6 +106,7 @@ FULL = state_with(
     fresh_at=3.25,
     refused="r",
     role="BACKUP",
+    newest_seen=NewestSeen(15.5, Position(4, 9), 16.5, Position(4, 7), 2),
     jobs=(
         JobRecord(
             name="housekeeping",
@@ -275,7 +279,7 @@ with StateFile(Path(sys.argv[1])).lock():
 """
 FORK = """    import os, time
     if os.fork() == 0:
-        time.sleep(0.4)
+        time.sleep(0.2)
         os._exit(0)
 """
 HOLD_AND_START = HOLD.replace("    print", FORK + "    print")

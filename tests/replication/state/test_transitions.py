@@ -25,9 +25,11 @@ from replicator_kuma.replication.state.records import (
     Last,
     LiveApply,
     LiveOff,
+    NewestSeen,
     Pending,
     RepositoryUpkeep,
     Restart,
+    Restored,
     SnapshotRef,
     Standing,
 )
@@ -98,6 +100,7 @@ snapshots = st.builds(
     monitors=st.integers(0, 9),
     shrunk=st.none() | positions,
 )
+listings = st.builds(NewestSeen, moments, st.none() | positions, moments, st.none() | positions)
 arrived = st.sampled_from([(), (("proxy", (1, 2)),)])
 simple = st.builds(
     Pending,
@@ -126,6 +129,7 @@ failures = st.builds(Last, moments, st.just(False), words, error=st.just("X"))
 attempts = st.builds(FailedAttempt, ids, words, st.integers(1, 3), moments, words)
 drills = st.builds(Drill, moments, st.booleans(), words, kuma=st.booleans())
 restarts = st.builds(Restart, moments, moments)
+restored = st.builds(Restored, st.integers(0, 2**60), moments)
 fleet = st.just("default")
 names = st.sampled_from(["one", "two", "three"])
 lives = st.builds(LiveApply, moments, positions, moments, words, digests)
@@ -173,14 +177,16 @@ CHANGES: dict[Callable[..., State], st.SearchStrategy[Any]] = {
             (transitions.unchanged, (words,), {}),
             (transitions.level, (words,), {}),
             (transitions.equivalent, (words, words), {}),
-            (transitions.listed, (st.none() | snapshots, moments), {}),
+            (transitions.listed, (st.none() | snapshots, moments, st.none() | listings), {}),
             (transitions.publishing, (snapshots,), {}),
             (transitions.publish_failed, (snapshots,), {}),
             (
                 transitions.fenced,
-                (words, st.lists(ids, max_size=3), st.none() | snapshots),
+                (words, st.lists(ids, max_size=3), st.none() | snapshots, st.none() | listings),
                 {},
             ),
+            (transitions.history_restored, (restored,), {}),
+            (transitions.history_compared, (), {}),
             (transitions.took_back, (snapshots,), {}),
             (transitions.rollback_begun, (st.none() | positions,), {}),
             (transitions.rollback_applied, (snapshots,), {}),
@@ -188,6 +194,8 @@ CHANGES: dict[Callable[..., State], st.SearchStrategy[Any]] = {
             (transitions.leads_with, (digests,), {}),
             (transitions.promoted, (digests,), {"led_from": st.integers(0, 5), "at": moments}),
             (transitions.to_verify, (), {}),
+            (transitions.listed_as_replica, (listings,), {}),
+            (transitions.saw, (listings,), {}),
             (transitions.shrink_refused, (words,), {}),
             (transitions.held, (holds,), {}),
             (transitions.hold_is, (st.none() | holds,), {}),

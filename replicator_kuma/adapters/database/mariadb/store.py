@@ -12,6 +12,7 @@ from typing import Any
 
 from replicator_kuma.adapters.database import Reader, Store
 from replicator_kuma.adapters.database.db_config import Login
+from replicator_kuma.adapters.database.mariadb.beats import MariadbBeats
 from replicator_kuma.adapters.database.mariadb.connection import (
     CONNECT_TIMEOUT,
     DAMAGED,
@@ -50,12 +51,13 @@ _LEAVING = 0.5
 class MariadbStore(Store):
     """One database of a MariaDB (or MySQL) server; each call makes a new connection.
 
-    It makes no copy for a `rehearsal`: that needs rights that Kuma's login may lack.
+    It has no `rehearsal`: a copy needs rights that Kuma's login may lack.
     """
 
     engine = "mariadb"
     outlives_us = True
     shows_processes = False
+    streamable = False
     lenient = False
     quieten = None
 
@@ -109,7 +111,7 @@ class MariadbStore(Store):
             return False
 
     @contextlib.contextmanager
-    def read(self) -> Iterator[MariadbReader]:
+    def read(self, earlier: Path | None = None) -> Iterator[MariadbReader]:
         with self.connect() as link:
             link.run("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             link.run("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
@@ -120,6 +122,7 @@ class MariadbStore(Store):
         self,
         look: Callable[[Reader], object] | None = None,
         monitors: Collection[int] | None = None,
+        earlier: Path | None = None,
     ) -> Iterator[MariadbWriter]:
         """See `Store.write`; never calls ``look``: InnoDB tells nobody what was written."""
         with self.connect() as link:
@@ -201,6 +204,9 @@ class MariadbStore(Store):
 
     def watch(self, tables: Collection[str]) -> MariadbWatch:
         return MariadbWatch(self.opened, tables, self._settings)
+
+    def beats(self) -> MariadbBeats:
+        return MariadbBeats(self.login)
 
     def check_writable(self) -> None:
         from replicator_kuma.adapters.database.mariadb.write_check import check

@@ -61,9 +61,11 @@ def made_lines(
     *,
     whole: bool,
     row: Callable[[int], Sequence[values.Value]],
+    where: str = "",
 ) -> Iterator[Lines] | None:
     """A table's lines in batches; None if only Python can make lines of this table.
 
+    ``where``: an SQL condition that narrows the rows.
     ``row`` reads one row by its rowid. The iterator raises NotMade where that shows later, and
     sqlite3.DatabaseError.
     """
@@ -78,7 +80,7 @@ def made_lines(
     unsafe = _unsafe(columns, chosen.columns)
     made = ("t._rowid_", f"CASE WHEN {unsafe} THEN NULL ELSE {content} END", runtime)
     try:
-        cursor = connection.execute(sql.rows(whole=whole, columns=made))
+        cursor = connection.execute(sql.rows(where, whole=whole, columns=made))
     except sqlite3.OperationalError:  # a table without rowids; a blob in the first row
         return None
 

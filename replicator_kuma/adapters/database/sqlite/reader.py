@@ -6,21 +6,25 @@ import contextlib
 import functools
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
+from replicator_kuma.adapters.database import notes_of
 from replicator_kuma.adapters.database.migrations import read_migrations
 from replicator_kuma.adapters.database.reader import SqlReader
 from replicator_kuma.adapters.database.sql import SelectSql, double_quoted
-from replicator_kuma.adapters.database.sqlite import lines
+from replicator_kuma.adapters.database.sqlite import lines, remembered
+from replicator_kuma.adapters.database.sqlite.pages import Pages, Tree
 from replicator_kuma.base.errors import (
     DatabaseCorrupt,
     DatabaseError,
     DatabaseLocked,
 )
 from replicator_kuma.dump.catalog import LOCAL, SETTINGS, TABLES
-from replicator_kuma.dump.format import Lines
+from replicator_kuma.dump.format import Lines, NotMade
+from replicator_kuma.dump.manifest import TableEntry
 from replicator_kuma.dump.schema import Column, Schema, TableSchema
-from replicator_kuma.dump.select import Select
+from replicator_kuma.dump.select import Select, select
 
 T = TypeVar("T")
 
@@ -78,6 +82,16 @@ def _explained(made: Iterator[T]) -> Iterator[T]:
         yield from made
 
 
+class Proof(NamedTuple):
+    """What a reader needs to prove which rows are those of an earlier dump."""
+
+    pages: Pages
+    header: bytes
+    """that of the wal-index at the begin of the transaction (`Pages.opened`)"""
+    earlier: Path
+    """the folder of that dump"""
+
+
 class SqliteReader(SqlReader):
     """Reads through one connection that is inside a transaction."""
 
@@ -87,6 +101,7 @@ class SqliteReader(SqlReader):
         settings: frozenset[str] = SETTINGS,
         fingerprint: str = "",
         schema: Schema | None = None,
+        proof: Proof | None = None,
     ) -> None:
         """``fingerprint``: that of the files before the transaction began.
 
@@ -97,6 +112,7 @@ class SqliteReader(SqlReader):
         )
         self._connection = connection
         self._before = fingerprint
+        self._proof = proof
 
     def rows(self, select: Select, keys: Sequence[Any] | None = None) -> Iterator[tuple[Any, ...]]:
         key = double_quoted("key" if select.values is not None else "id")
@@ -127,9 +143,82 @@ class SqliteReader(SqlReader):
                 faultless and not lines.faultless(self._connection, select)
             ):
                 return None
+            if found := self._remembered(select):
+                return _explained(found)
             whole, sql = select.table in self._whole, self._sql(select)
             made = lines.made_lines(self._connection, sql, whole=whole, row=self._row(sql, whole))
         return None if made is None else _explained(made)
+
+    def known(self, select: Select) -> TableEntry | None:
+        with explained():
+            old = self._same_recipe(select)
+            tree = self._trees.get(select.table) if old else None
+        return old.entry if old and tree and old.tree.hashes == tree.hashes else None
+
+    def remember(self, folder: Path, entries: Mapping[str, TableEntry]) -> None:
+        noted = dict[str, remembered.Leaves]()
+        with explained():
+            for name, entry in entries.items():
+                chosen, tree = select(self.schema, name), self._trees.get(name)
+                if tree is None or name not in self._whole:
+                    continue
+                recipe = self._recipe(chosen)
+                old = self._earlier.get(name)
+                if old and (old.recipe, old.entry, old.tree) == (recipe, entry, tree):
+                    noted[name] = old
+                elif leaves := remembered.noted(folder, name, entry, tree, recipe, old):
+                    noted[name] = leaves
+        if noted:
+            remembered.write(notes_of(folder), noted)
+
+    def _remembered(self, select: Select) -> Iterator[Lines] | None:
+        """A table's lines, most of them from the earlier dump; None if that proves too little."""
+        old = self._same_recipe(select)
+        tree = self._trees.get(select.table) if old else None
+        wanted = remembered.steps(old.tree, tree) if old and tree else None
+        if self._proof is None or not old or not tree or wanted is None:
+            return None
+        sql = self._sql(select)
+
+        def rows(new: remembered.New) -> Iterator[Lines]:
+            first, last = remembered.between(tree, new)
+            where = f't."id" BETWEEN {first} AND {last}'
+            row = self._row(sql, True)
+            made = lines.made_lines(self._connection, sql, whole=True, row=row, where=where)
+            if made is None:
+                raise NotMade
+            return made
+
+        return remembered.lines(self._proof.earlier, select.table, old, wanted, rows)
+
+    def _same_recipe(self, select: Select) -> remembered.Leaves | None:
+        """The table in the earlier dump, if the same rows would still make the same lines."""
+        old = self._earlier.get(select.table)
+        if old is None or select.table not in self._whole or old.recipe != self._recipe(select):
+            return None
+        return old
+
+    def _recipe(self, select: Select) -> str:
+        sql = f"{self._sql(select).rows(whole=True)} {select.content} {select.runtime}"
+        return remembered.recipe(self._connection, select.table, sql)
+
+    @functools.cached_property
+    def _earlier(self) -> dict[str, remembered.Leaves]:
+        return remembered.read(notes_of(self._proof.earlier)) if self._proof else {}
+
+    @functools.cached_property
+    def _trees(self) -> dict[str, Tree]:
+        """The leaves of large tables at this instant; of most as one, see `Tree.as_one`."""
+        if self._proof is None:
+            return {}
+        tables = [n for n in TABLES if n != "setting" and n in self.schema.tables]
+        trees = self._proof.pages.trees(self._connection, self._proof.header, tables)
+        return {
+            name: tree
+            if not TABLES[name].unkeyed and remembered.by_rowid(self._connection, name)
+            else tree.as_one
+            for name, tree in trees.items()
+        }
 
     def _row(self, sql: SelectSql, whole: bool) -> Callable[[int], tuple[Any, ...]]:
         statement = sql.rows("t._rowid_ = ?", whole=whole)

@@ -1,4 +1,7 @@
-"""Carries a plan out on a copy first, so that refusals are found before Kuma is stopped.
+"""Tries a plan and takes it back, so that refusals are found before Kuma is stopped.
+
+A small one is tried in the database itself, in a transaction that is rolled back: Kuma's requests
+wait for it as for a live apply. Any other is tried on a copy, so that nobody waits.
 
 SQLite only: a copy in MariaDB needs rights that Kuma's login may lack. There, errors of triggers
 show only after the stop; they are remembered (replication/apply/failed_attempts.py).
@@ -32,10 +35,32 @@ class _RowsAtFault(Exception):
 
 
 @contextlib.contextmanager
-def rehearsal(
-    live: Path, settings: frozenset[str], folder: Path, written: Collection[str] | None
+def taken_back(
+    connection: sqlite3.Connection, settings: frozenset[str]
 ) -> Iterator[SqliteWriter | None]:
-    """See `Store.rehearsal`; ``live`` is the database file."""
+    """A writer in the database itself, whose transaction is rolled back after the block.
+
+    None where a trigger acts: all that it did would have to be read back, which takes long.
+    """
+    with explained():
+        # nothing reaches the log before a commit; references are checked as `SqliteStore.write` has
+        for pragma in ("cache_spill = OFF", "foreign_keys = OFF"):
+            connection.execute(f"PRAGMA {pragma}")
+        connection.execute("BEGIN IMMEDIATE")
+    try:
+        writer = SqliteWriter(connection, settings, str)
+        yield None if writer.triggers() else writer
+    finally:
+        with contextlib.suppress(sqlite3.Error):  # the end of the connection does the same
+            connection.execute("ROLLBACK")
+
+
+@contextlib.contextmanager
+def on_a_copy(live: Path, settings: frozenset[str], folder: Path) -> Iterator[SqliteWriter | None]:
+    """A writer on a copy of all rows, triggers and rules in ``folder``; ``live``: the file.
+
+    None for rows that a copy could not hold.
+    """
     folder.mkdir(mode=0o700)
     try:
         path = folder / "kuma.db"
@@ -45,7 +70,7 @@ def rehearsal(
         with contextlib.closing(opened) as connection:
             try:
                 with explained():
-                    _fill(connection, live, written)
+                    _fill(connection, live)
                     connection.execute("BEGIN")
                 writer = SqliteWriter(connection, settings, str)
             except _RowsAtFault as error:
@@ -56,7 +81,7 @@ def rehearsal(
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _fill(connection: sqlite3.Connection, live: Path, written: Collection[str] | None) -> None:
+def _fill(connection: sqlite3.Connection, live: Path) -> None:
     """Copy tables with their rows first; then triggers, views and indexes, which act on rows."""
     for pragma in ("synchronous = OFF", "foreign_keys = OFF"):
         connection.execute(f"PRAGMA {pragma}")
@@ -70,30 +95,16 @@ def _fill(connection: sqlite3.Connection, live: Path, written: Collection[str] |
         "'sqlite\\_%' ESCAPE '\\' ORDER BY type <> 'table', type <> 'index', type <> 'view', rowid"
     ).fetchall()
     acts = any(kind == "trigger" for kind, _name, _sql in found)
-    ours = TABLES if acts or written is None else _with_parents(connection, written)
     for kind, name, sql in found:
         # an unknown table may need a module that SQLite lacks; a trigger that needs it will fail
         known = name in TABLES or kind == "trigger"
         with contextlib.nullcontext() if known else contextlib.suppress(sqlite3.Error):
             connection.execute(sql)
-            if kind == "table" and (name in ours or (acts and name not in {*TABLES, *LOCAL})):
+            if kind == "table" and (name in TABLES or (acts and name not in LOCAL)):
                 _copy_rows(connection, name, whole=name in TABLES)
     connection.execute("COMMIT")
     connection.execute("DETACH live")
     connection.execute("PRAGMA ignore_check_constraints = OFF")
-
-
-def _with_parents(connection: sqlite3.Connection, tables: Collection[str]) -> set[str]:
-    """These tables, and all that their rows refer to, by the catalog and by what is declared."""
-    found, waiting = set[str](), [*tables]
-    while waiting:
-        table = waiting.pop()
-        if table not in found:
-            found.add(table)
-            waiting += (reference.table for reference in TABLES[table].references)
-            declared = connection.execute(f"PRAGMA live.foreign_key_list({double_quoted(table)})")
-            waiting += (parent for _id, _seq, parent, *_rest in declared if parent in TABLES)
-    return found
 
 
 def _copy_rows(connection: sqlite3.Connection, name: str, *, whole: bool) -> None:

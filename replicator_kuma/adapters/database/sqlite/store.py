@@ -15,8 +15,11 @@ from urllib.parse import quote as url_quote
 
 from replicator_kuma.adapters.database import Account, Reader
 from replicator_kuma.adapters.database.holders import holders
+from replicator_kuma.adapters.database.sqlite import pages
+from replicator_kuma.adapters.database.sqlite.beats import SqliteBeats
 from replicator_kuma.adapters.database.sqlite.reader import (
     _NOT_OURS,
+    Proof,
     SqliteReader,
     _translate,
     explained,
@@ -56,6 +59,7 @@ class SqliteStore:
     embedded = False
     outlives_us = False
     shows_processes = True
+    streamable = True
     lenient = True
 
     def __init__(self, data_dir: Path, settings: frozenset[str] = SETTINGS) -> None:
@@ -132,19 +136,38 @@ class SqliteStore:
         return DatabaseMissing(f"there is no database {self.path}{leads}")
 
     @contextlib.contextmanager
-    def read(self) -> Iterator[SqliteReader]:
+    def read(self, earlier: Path | None = None) -> Iterator[SqliteReader]:
         before = self.fingerprint()
-        with contextlib.closing(self._readable()) as connection:
-            yield SqliteReader(connection, self._settings, before)
+        with self._proved(earlier) as (connection, proof):
+            yield SqliteReader(connection, self._settings, before, proof=proof)
 
-    def _readable(self) -> sqlite3.Connection:
+    @contextlib.contextmanager
+    def _proved(self, earlier: Path | None) -> Iterator[tuple[sqlite3.Connection, Proof | None]]:
+        """A connection inside a read transaction, and what proves which rows it sees.
+
+        Nothing proves that for a small database, and without an ``earlier`` dump's folder.
+        """
+        with contextlib.ExitStack() as stack:
+            reading: pages.Pages | None = None
+            if earlier is not None:
+                with contextlib.suppress(OSError):
+                    if self.file.stat().st_size >= pages.LEAST_BYTES:
+                        reading = stack.enter_context(pages.ended(pages.Pages(self.file)))
+            if reading is None or earlier is None:
+                yield stack.enter_context(contextlib.closing(self._readable())), None
+                return
+            connection, header = reading.opened(self._readable)
+            stack.enter_context(contextlib.closing(connection))
+            yield connection, Proof(reading, header, earlier) if header else None
+
+    def _readable(self, timeout: float = BUSY_TIMEOUT) -> sqlite3.Connection:
         """A connection inside a read transaction.
 
         It is read-only if possible. After a crash SQLite has to roll back a journal or recover the
         WAL, which a read-only connection cannot do: only then is a writable connection used.
         """
         for mode in ("ro", "rw"):
-            connection = self.connect(mode)
+            connection = self.connect(mode, timeout)
             try:
                 connection.execute("BEGIN")
                 connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -162,6 +185,7 @@ class SqliteStore:
         self,
         look: Callable[[Reader], object] | None = None,
         monitors: Collection[int] | None = None,
+        earlier: Path | None = None,
     ) -> Iterator[SqliteWriter]:
         connection = self.connect()
         try:
@@ -171,7 +195,7 @@ class SqliteStore:
                 # commit instead. The setting cannot be changed inside a transaction.
                 connection.execute("PRAGMA foreign_keys = OFF")
                 connection.execute("PRAGMA synchronous = FULL")
-                writer = self._begin(connection, look)
+                writer = self._begin(connection, look, earlier)
             try:
                 yield writer
                 effect("committing")
@@ -186,7 +210,10 @@ class SqliteStore:
         effect("committed")
 
     def _begin(
-        self, connection: sqlite3.Connection, look: Callable[[Reader], object] | None
+        self,
+        connection: sqlite3.Connection,
+        look: Callable[[Reader], object] | None,
+        earlier: Path | None,
     ) -> SqliteWriter:
         """Begin the transaction, and prove by the log which tables are as ``look`` saw them.
 
@@ -203,17 +230,25 @@ class SqliteStore:
         # `before`, except frames that nobody will ever commit.
         connection.execute("BEGIN IMMEDIATE")
         connection.execute("ROLLBACK")
-        with contextlib.closing(self._readable()) as reading:
+        with self._proved(earlier) as (reading, proof):
             # the fingerprint of this instant, not of one before: the log may have begun anew since
-            reader = SqliteReader(reading, self._settings, self.fingerprint())
+            reader = SqliteReader(reading, self._settings, self.fingerprint(), proof=proof)
             look(reader)
-            pages, version = pages_of(reading, TABLES), _schema_version(reading)
+            places: dict[int, str] | None = {}
+            version = _schema_version(reading)
+            # where nobody writes, such as a stopped Kuma, no page has to be told from another
+            busy = read_log(self.file) != before
+            if busy:
+                places = pages_of(reading, TABLES)
             effect("taking the lock")
             connection.execute("BEGIN IMMEDIATE")
             effect("transaction begun")
-            if pages is None or _schema_version(connection) != version:
+            written = pages_since(before, read_log(self.file))
+            if written and not busy:
+                places = pages_of(reading, TABLES)
+            if places is None or _schema_version(connection) != version:
                 return SqliteWriter(connection, self._settings, self.fingerprint)
-            changed = {pages.get(page) for page in pages_since(before, read_log(self.file))}
+            changed = {places.get(page) for page in written}
             unchanged = frozenset(TABLES) - changed
             return SqliteWriter(
                 connection, self._settings, self.fingerprint, reader.schema, unchanged
@@ -282,6 +317,9 @@ class SqliteStore:
     def watch(self, tables: Collection[str]) -> SqliteWatch:
         return SqliteWatch(self.path, tables, self._settings, self.connect, self._readable)
 
+    def beats(self) -> SqliteBeats:
+        return SqliteBeats(lambda: self._readable(timeout=0.0))
+
     def purge_history(self) -> int:
         def run(sql: str, _table: str) -> int:
             return connection.execute(sql).rowcount
@@ -299,12 +337,20 @@ class SqliteStore:
         with self.read() as reader:
             return obstacles(reader, tables)
 
-    def rehearsal(
-        self, folder: Path, written: Collection[str] | None = None
-    ) -> contextlib.AbstractContextManager[SqliteWriter | None]:
-        from replicator_kuma.adapters.database.sqlite.rehearsal import rehearsal
+    @contextlib.contextmanager
+    def rehearsal(self, folder: Path, *, brief: bool) -> Iterator[SqliteWriter | None]:
+        from replicator_kuma.adapters.database.sqlite.rehearsal import on_a_copy, taken_back
 
-        return rehearsal(self.path, self._settings, folder, written)
+        if brief:
+            with (
+                contextlib.closing(self.connect()) as connection,
+                taken_back(connection, self._settings) as writer,
+            ):
+                if writer is not None:
+                    yield writer
+                    return
+        with on_a_copy(self.path, self._settings, folder) as writer:
+            yield writer
 
     @contextlib.contextmanager
     def scratch(self, data_dir: Path) -> Iterator[SqliteStore]:

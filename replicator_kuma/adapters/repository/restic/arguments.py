@@ -41,6 +41,16 @@ def listing(fleet: str, cache: Path | None) -> list[str]:
     return ["snapshots", "--json", "--no-lock", *_cache(cache), "--tag", tags]
 
 
+def latest(cache: Path | None) -> list[str]:
+    """Lists the newest snapshot of each host and set of folders, whoever wrote it."""
+    return ["snapshots", "--json", "--no-lock", *_cache(cache), "--latest", "1"]
+
+
+def folder(snapshot_id: str, name: str, cache: Path | None) -> list[str]:
+    """Prints the names in one folder of a snapshot, a line each."""
+    return ["ls", "--no-lock", *_cache(cache), snapshot_id, name]
+
+
 def backup(label: Label, host: str, cache: Path | None, restic: Version) -> list[str]:
     """``restic backup .``: to be run in the dump's folder, so that names in it are relative."""
     tags = [part for text in label.tags() for part in ("--tag", text)]
@@ -53,6 +63,11 @@ def backup(label: Label, host: str, cache: Path | None, restic: Version) -> list
 
 def dump(snapshot_id: str, cache: Path | None) -> list[str]:
     return ["dump", "--no-lock", *_cache(cache), "--archive", "tar", snapshot_id, "/"]
+
+
+def read(snapshot_id: str, name: str, cache: Path | None) -> list[str]:
+    """Prints one file as it is. A snapshot of `backup` has the dump's files at its top."""
+    return ["dump", "--no-lock", *_cache(cache), snapshot_id, f"/{name}"]
 
 
 def names(snapshot_id: str, cache: Path | None) -> list[str]:

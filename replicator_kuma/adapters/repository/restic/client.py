@@ -1,4 +1,7 @@
-"""Dumps in a restic repository."""
+"""Dumps in a restic repository.
+
+Long because all calls share how a failure is read and when a call is tried again.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from replicator_kuma.adapters.repository import Limits, Listing
+from replicator_kuma.adapters.repository import Earlier, Limits, Listing
+from replicator_kuma.adapters.repository.earlier import V1_FILE, V1_FOLDER, earlier_in
 from replicator_kuma.adapters.repository.restic import arguments
 from replicator_kuma.adapters.repository.restic.extract import NotTar, Taken, extract
 from replicator_kuma.adapters.repository.restic.failures import (
@@ -35,6 +39,12 @@ from replicator_kuma.adapters.repository.restic.process import (
     capture,
 )
 from replicator_kuma.adapters.repository.snapshot import Label, Snapshot, listed
+from replicator_kuma.base.counters import (
+    COUNTED,
+    RESTIC_CALLS,
+    RESTIC_SECONDS,
+    RESTIC_VERSION,
+)
 from replicator_kuma.base.errors import (
     Interrupted,
     MachineError,
@@ -45,11 +55,13 @@ from replicator_kuma.base.errors import (
     RepositoryMissing,
     RepositoryUnreachable,
     ResticMissing,
+    SnapshotRefused,
     StateError,
 )
 from replicator_kuma.base.os_errors import remedy
 from replicator_kuma.base.secret_variables import Mask
 from replicator_kuma.base.state_directory import anchored
+from replicator_kuma.base.text import sized
 from replicator_kuma.base.threads import never
 
 __all__ = ["ResticRepository", "Timeouts"]
@@ -173,9 +185,29 @@ class ResticRepository:
         """Never returns a listing from which restic left snapshots out; it raises then."""
         self._need_version()
         deadline = self._listing_deadline()
-        entries = self._retry(lambda: self._list(fleet, deadline), deadline)
-        found, warnings = listed(entries, fleet)
-        return Listing(found, warnings=warnings)
+        call = arguments.listing(fleet, self._cache)
+        found, warnings = listed(self._retry(lambda: self._list(call, deadline), deadline), fleet)
+        earlier = None if found or warnings else self._earlier(deadline)
+        return Listing(found, warnings=warnings, earlier=earlier)
+
+    def _earlier(self, deadline: Deadline) -> Earlier | None:
+        """What replicator-kuma v1 or v2 left in this repository."""
+        call = arguments.latest(self._cache)
+        entries = self._retry(lambda: self._list(call, deadline), deadline)
+        return earlier_in(entries, lambda name: self._has_v1_file(name, deadline))
+
+    def _has_v1_file(self, snapshot_id: str, deadline: Deadline) -> bool:
+        if not _ID.fullmatch(snapshot_id):
+            return False
+        call = arguments.folder(snapshot_id, V1_FOLDER, self._cache)
+
+        def names() -> list[str]:
+            output = self._run(call, deadline)
+            if not output.ended.succeeded:
+                raise self._failure(f"look into {snapshot_id[:8]}", output.ended, deadline)
+            return output.stdout.decode("utf-8", "replace").splitlines()
+
+        return V1_FILE in self._retry(names, deadline)
 
     def publish(self, folder: Path, label: Label) -> str:
         """Waits only for a lock: after any other failure the snapshot may exist or not."""
@@ -231,18 +263,51 @@ class ResticRepository:
         unwanted: Callable[[], bool] = never,
     ) -> None:
         """Leaves nothing after an error. A success does not prove that the dump is complete."""
-        self._need_version()
         deadline = Deadline(self._timeouts.fetch)
 
         def dump() -> None:
             self._dump(snapshot, into, accept, limits, deadline, unwanted)
 
+        self._of_snapshot(snapshot, dump, deadline, unwanted)
+
+    def read(
+        self,
+        snapshot: Snapshot,
+        name: str,
+        limit: int,
+        unwanted: Callable[[], bool] = never,
+    ) -> bytes:
+        deadline, what = Deadline(self._timeouts.fetch), f"read {name} of {snapshot.short_id}"
+
+        def read() -> bytes:
+            call = arguments.read(snapshot.id, name, self._cache)
+            output = capture(self._start(call, deadline, unwanted=unwanted), limit)
+            if output.ended.stopped is Stop.FLOOD:
+                raise SnapshotRefused(f"the snapshot's {name} has more than {sized(limit)}")
+            if not output.ended.succeeded:
+                raise self._failure(what, output.ended, deadline)
+            self._answered = True
+            return output.stdout
+
+        return self._of_snapshot(snapshot, read, deadline, unwanted)
+
+    def _of_snapshot(
+        self,
+        snapshot: Snapshot,
+        call: Callable[[], _T],
+        deadline: Deadline,
+        unwanted: Callable[[], bool],
+    ) -> _T:
+        """The result of a call that reads a snapshot; tried again after failures that may pass."""
+        self._need_version()
+        if not _ID.fullmatch(snapshot.id):
+            raise RepositoryError(f"{snapshot.short_id!r} is no full id of a snapshot")
         try:
-            self._retry(dump, deadline, unwanted)
+            return self._retry(call, deadline, unwanted)
         except RepositoryDamaged as error:
             # a prune may have moved the data: the next restic reads a new index
             self._wait(error, _FIRST_PAUSE, unwanted)
-            self._retry(dump, deadline, unwanted)
+            return self._retry(call, deadline, unwanted)
 
     def _dump(
         self,
@@ -254,8 +319,6 @@ class ResticRepository:
         unwanted: Callable[[], bool],
     ) -> None:
         what = f"fetch {snapshot.short_id}"
-        if not _ID.fullmatch(snapshot.id):
-            raise RepositoryError(f"{what}: this is no full id of a snapshot")
         broken: NotTar | None = None
         taken: Taken | None = None
         call = arguments.dump(snapshot.id, self._cache)
@@ -288,8 +351,8 @@ class ResticRepository:
             return None  # all trees can be read: the manifest decides
         return self._failure(what, ended, deadline)
 
-    def _list(self, fleet: str, deadline: Deadline) -> list[dict[str, Any]]:
-        output = self._run(arguments.listing(fleet, self._cache), deadline)
+    def _list(self, call: Sequence[str], deadline: Deadline) -> list[dict[str, Any]]:
+        output = self._run(call, deadline)
         if not output.ended.succeeded:
             raise self._failure("list snapshots", output.ended, deadline)
         if failure := partial_listing(output.ended.stderr, self._mask, self._where):
@@ -367,6 +430,7 @@ class ResticRepository:
             if found < arguments.OLDEST:
                 raise ResticMissing(f"restic {'.'.join(map(str, found))} is too old")
             self._version = found
+            COUNTED.set(RESTIC_VERSION, 1, version=".".join(map(str, found)))
         return self._version
 
     def _listing_deadline(self) -> Deadline:
@@ -388,6 +452,7 @@ class ResticRepository:
                 cwd=cwd,
                 interrupted=lambda: self._interrupted() or unwanted(),
                 hopeless=partial(hopeless, local=self._where.folder is not None),
+                ended=partial(_count, call),
             )
         except OSError as error:
             if error.errno in _STARVED:
@@ -448,6 +513,12 @@ class ResticRepository:
                 raise Interrupted(f"stopped before another attempt ({error})")
             self._sleep(min(0.2, seconds))
             seconds -= 0.2
+
+
+def _count(call: Sequence[str], seconds: float) -> None:
+    command = next((word for word in call if not word.startswith("-")), "")
+    COUNTED.add(RESTIC_CALLS, command=command)
+    COUNTED.add(RESTIC_SECONDS, seconds, command=command)
 
 
 def _stored(output: bytes) -> str:

@@ -82,7 +82,10 @@ class Child:
         cwd: Path | None = None,
         interrupted: Callable[[], bool] = lambda: False,
         hopeless: Callable[[str], bool] = lambda _text: False,
+        ended: Callable[[float], None] = lambda _seconds: None,
     ) -> None:
+        """``ended`` gets the seconds that the context took, at its end."""
+        self._began, self._ended = time.monotonic(), ended
         self._deadline = deadline
         self._interrupted = interrupted
         self._hopeless = hopeless
@@ -122,6 +125,7 @@ class Child:
             self._selector.close()
             for stream in self._streams():
                 stream.close()
+            self._ended(time.monotonic() - self._began)
 
     def read(self, size: int = _CHUNK) -> bytes:
         """Some output, at most ``size`` bytes; b"" at its end, or if it was stopped."""

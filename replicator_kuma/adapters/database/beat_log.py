@@ -1,0 +1,389 @@
+"""Reads heartbeats at next to no cost: all monitors' newest once, then only what was added.
+
+Both engines share these statements. The first read goes by Kuma's indexes, one look a monitor;
+the next ones read the rows above the last id. That the last row is still the same proves that
+nobody replaced, emptied or restored the database meanwhile; else all is read anew. The monitors
+themselves are read where a few sums over their rows are other ones, and once a minute.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from replicator_kuma.adapters.database import Row
+from replicator_kuma.adapters.database.beats import (
+    MOST_CHANGES,
+    MOST_RECENT,
+    STATUSES,
+    Beat,
+    BeatStatus,
+    Change,
+    MonitorBeats,
+)
+from replicator_kuma.adapters.database.roster import (
+    TAGS_SQL,
+    Listed,
+    has_tags,
+    listed,
+    marks_sql,
+    monitors_sql,
+    number,
+    text,
+)
+from replicator_kuma.base.errors import DatabaseError, DatabaseMigrating
+
+AGAIN = 300.0
+"""seconds after which all is read anew: a person may have cleared one monitor's history"""
+ROSTER_AGAIN = 60.0
+"""seconds after which the monitors are read anew: a name may have become another of its length"""
+MOST_NEW = 10_000
+"""new rows above which one look a monitor is cheaper"""
+_BACK = 200
+"""heartbeats of one monitor that are looked at to find where a run began"""
+_DAY = 86_400.0
+_END = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
+"""of the times that can be shown"""
+_MSG = 1000
+"""characters of a message"""
+_IDENTITY = "id, monitor_id, time, status"
+"""what tells a row from that of another database with the same id"""
+TABLES = ("monitor", "heartbeat", "monitor_tag", "tag")
+INDEX = "monitor_important_time_index"
+"""Kuma's, on monitor_id, (important,) time: since 1.9; partial in SQLite since 2.1"""
+
+Ask = Callable[[str, Sequence[object]], list[Row]]
+"""rows of a statement with `%s` for each value"""
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A monitor's newest heartbeat, and the run of its status."""
+
+    id: int
+    beat: Beat
+    since: float
+    before: tuple[BeatStatus, float] | None = None
+    """of a run of pending: the status before it, and since when that stood"""
+
+
+class BeatLog(ABC):
+    """See `Beats`. An engine opens the database, and knows its schema."""
+
+    joined = "CROSS JOIN"
+    """the JOIN that begins with the table on its left"""
+    newest = "SELECT max(b.id) FROM heartbeat AS b WHERE b.monitor_id = m.id"
+    """the id of the newest heartbeat of the monitor `m`, by one look into an index"""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._schema: Mapping[str, Collection[str]] | None = None
+        """the columns of each table that is there; None: to be read"""
+        self._marks: list[Row] | None = None
+        """of the rows that `_listed` is made of; None: they are to be read"""
+        self._rows: tuple[Sequence[Row], Sequence[Row]] = ((), ())
+        self._listed: tuple[Listed, ...] = ()
+        self._listed_at = 0.0
+        self._shown: dict[int, tuple[Listed, _Run | None, MonitorBeats]] = {}
+        self._forget()
+
+    def _forget(self) -> None:
+        self._runs: dict[int, _Run] = {}
+        self._last: Row | None = None
+        """`_IDENTITY` of the newest row that was read"""
+        self._read_at = 0.0
+        self._changes: list[Change] | None = None
+        """None: nobody has asked for them"""
+        self._changes_from = 0.0
+        self._beaten: set[int] | None = None
+        """monitors with new heartbeats that are not shown yet; None: any may have some"""
+
+    @abstractmethod
+    def _instant(self) -> AbstractContextManager[Ask]:
+        """All that is asked in the block is of one instant. Raises DatabaseErrors."""
+
+    @abstractmethod
+    def _read_schema(self, ask: Ask) -> Mapping[str, Collection[str]]:
+        """The columns of `TABLES`, as far as they are there."""
+
+    @abstractmethod
+    def _by_important(self, ask: Ask) -> str:
+        """SQL after the name of heartbeat that takes `INDEX`; empty if it is not there."""
+
+    def close(self) -> None:
+        return
+
+    def monitors(self) -> tuple[MonitorBeats, ...]:
+        with self._opened() as ask:
+            self._read_roster(ask)
+            self._read_beats(ask)
+        if self._beaten is None:
+            before, self._shown = self._shown, {}
+            for one in self._listed:
+                self._shown[one.id] = self._show(one, before.get(one.id))
+        else:
+            for number_ in self._beaten & self._shown.keys():
+                before_ = self._shown[number_]
+                self._shown[number_] = self._show(before_[0], before_)
+        self._beaten = set()
+        return tuple(found for _, _, found in self._shown.values())
+
+    def _show(
+        self, one: Listed, before: tuple[Listed, _Run | None, MonitorBeats] | None
+    ) -> tuple[Listed, _Run | None, MonitorBeats]:
+        run = self._runs.get(one.id)
+        if before is not None and before[0] is one and before[1] is run:
+            return before
+        return one, run, _shown(one, run)
+
+    def changes(self, since: float) -> tuple[Change, ...]:
+        with self._opened() as ask:
+            self._read_beats(ask)
+            if self._changes is None or since < self._changes_from:
+                self._read_changes(ask, since)
+        found = self._changes or []
+        return tuple(change for change in found if change.at >= since)
+
+    def recent(self, monitor: int, since: float) -> tuple[Beat, ...]:
+        sql = (
+            f"SELECT status, time, substr(msg, 1, {_MSG}) FROM heartbeat "
+            f"WHERE monitor_id = %s AND time >= %s ORDER BY time DESC, id DESC LIMIT {MOST_RECENT}"
+        )
+        with self._opened() as ask:
+            rows = ask(sql, (monitor, _text(since)))
+        beats = (beat for row in reversed(rows) if (beat := _beat(*row)) is not None)
+        return tuple(beat for beat in beats if beat.at >= since)
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[Ask]:
+        """One instant of a database whose schema is known. Raises DatabaseErrors."""
+        try:
+            with self._instant() as ask:
+                if self._schema is None:
+                    self._schema, self._marks = self._read_schema(ask), None
+                if not {"monitor", "heartbeat"} <= set(self._schema):
+                    raise DatabaseMigrating("Kuma has not made its tables of monitors yet")
+                yield ask
+        except DatabaseError:
+            self._schema = None  # it may be another database, or a migration changes this one
+            raise
+
+    def _read_roster(self, ask: Ask) -> None:
+        assert self._schema is not None
+        marks = ask(marks_sql(self._schema), ())
+        if marks == self._marks and 0 <= self._clock() - self._listed_at < ROSTER_AGAIN:
+            return
+        rows = ask(monitors_sql(self._schema["monitor"]), ())
+        tags = ask(TAGS_SQL, ()) if has_tags(self._schema) else []
+        if (rows, tags) != self._rows:
+            self._listed, self._beaten = listed(rows, tags), None
+            self._rows = rows, tags
+        self._marks, self._listed_at = marks, self._clock()
+
+    def _read_beats(self, ask: Ask) -> None:
+        due = not 0 <= self._clock() - self._read_at < AGAIN
+        if due or not self._read_new(ask):
+            self._read_all(ask)
+
+    def _read_new(self, ask: Ask) -> bool:
+        """Read the rows above the last one; False if all has to be read."""
+        last = self._last
+        if last is None:
+            return False
+        sql = (
+            f"SELECT {_IDENTITY}, important, substr(msg, 1, {_MSG}) "
+            f"FROM heartbeat WHERE id >= %s ORDER BY id LIMIT {MOST_NEW + 2}"
+        )
+        rows = ask(sql, (last[0],))
+        if not rows or rows[0][:4] != last or len(rows) > MOST_NEW + 1:
+            return False
+        for row in rows[1:]:
+            self._add(*row)
+        self._last = rows[-1][:4]
+        return True
+
+    def _add(
+        self, number_: int, monitor: int, at: Any, status: Any, important: Any, msg: Any
+    ) -> None:
+        beat = _beat(status, at, msg)
+        if beat is None:
+            return
+        before = self._runs.get(monitor)
+        self._runs[monitor] = _next(before, number_, beat, bool(important))
+        if self._beaten is not None:
+            self._beaten.add(monitor)
+        if important and self._changes is not None:
+            self._changes.append(Change(monitor, beat.at, beat.status))
+            if len(self._changes) > 2 * MOST_CHANGES:
+                self._prune()
+
+    def _read_all(self, ask: Ask) -> None:
+        """Read each monitor's newest heartbeat, and where its run began unless that is known."""
+        known, lineage = self._runs, self._last is not None and self._is_there(ask, self._last)
+        changes, start = self._changes, self._changes_from
+        self._forget()
+        if lineage:
+            self._changes, self._changes_from = changes, start
+        newest = ask(f"SELECT {_IDENTITY} FROM heartbeat ORDER BY id DESC LIMIT 1", ())
+        rows = ask(
+            f"SELECT h.id, h.monitor_id, h.status, h.time, substr(h.msg, 1, {_MSG}) FROM "
+            f"(SELECT ({self.newest}) AS newest FROM monitor AS m) AS found "
+            "JOIN heartbeat AS h ON h.id = found.newest",
+            (),
+        )
+        unknown: dict[int, tuple[int, Beat]] = {}
+        for row in rows:
+            beat = _beat(*row[2:])
+            if beat is None:
+                continue
+            run = known.get(row[1]) if lineage else None
+            if run is not None and run.id == row[0] and run.beat == beat:
+                self._runs[row[1]] = run
+            else:
+                unknown[row[1]] = row[0], beat
+        self._find_runs(ask, unknown)
+        if lineage and self._changes is not None:
+            # what came between the last read and this one is not in the list
+            self._read_changes(ask, self._changes_from)
+        self._last = newest[0] if newest else None
+        self._read_at = self._clock()
+
+    def _is_there(self, ask: Ask, last: Row) -> bool:
+        found = ask(f"SELECT {_IDENTITY} FROM heartbeat WHERE id = %s", (last[0],))
+        return bool(found) and found[0] == last
+
+    def _find_runs(self, ask: Ask, newest: Mapping[int, tuple[int, Beat]]) -> None:
+        """Find since when each of these monitors has the status of its newest heartbeat."""
+        important = self._important(ask) if newest else {}
+        for monitor, (number_, beat) in newest.items():
+            found = important.get(monitor)
+            # pending is important as a first beat only; and an important beat that is later than
+            # the newest one was written before the clock was set back
+            known = found is not None and found.status == beat.status != "pending"
+            if found is None or not known or found.at > beat.at:
+                self._runs[monitor] = self._searched(ask, monitor, number_, beat)
+            else:
+                self._runs[monitor] = _Run(number_, beat, found.at)
+
+    def _important(self, ask: Ask) -> dict[int, Beat]:
+        """Each monitor's newest important heartbeat, by its time."""
+        rows = ask(
+            "SELECT h.monitor_id, h.status, h.time FROM (SELECT (SELECT b.id FROM heartbeat AS b "
+            f"{self._by_important(ask)} WHERE b.monitor_id = m.id AND b.important = 1 "
+            "ORDER BY b.time DESC LIMIT 1) AS newest FROM monitor AS m) AS found "
+            "JOIN heartbeat AS h ON h.id = found.newest",
+            (),
+        )
+        return {row[0]: beat for row in rows if (beat := _beat(*row[1:])) is not None}
+
+    def _searched(self, ask: Ask, monitor: int, number_: int, beat: Beat) -> _Run:
+        """The run of a heartbeat that no important one of its status began."""
+        columns = "SELECT id, status, time, important FROM heartbeat WHERE monitor_id = %s"
+        rows = ask(f"{columns} ORDER BY id DESC LIMIT {_BACK}", (monitor,))
+        back = [(row, found) for row in rows if (found := _beat(*row[1:3])) is not None]
+        run: _Run | None = None
+        for row, found in reversed(back):
+            run = _next(run, row[0], found, bool(row[3]))
+        if run is None:
+            return _Run(number_, beat, beat.at)
+        run = replace(run, beat=beat)
+        if back and run.since == back[-1][1].at and len(rows) == _BACK and beat.status != "pending":
+            return replace(run, since=self._oldest(ask, monitor, beat, run.since))
+        return run
+
+    def _oldest(self, ask: Ask, monitor: int, beat: Beat, since: float) -> float:
+        """Where a run began that is longer than `_BACK` heartbeats."""
+        rows = ask(
+            f"SELECT id, status, time FROM heartbeat AS b {self._by_important(ask)} "
+            f"WHERE b.monitor_id = %s AND b.important = 1 ORDER BY b.time DESC LIMIT {_BACK}",
+            (monitor,),
+        )
+        if rows:
+            newest = max(rows)
+            if (found := _beat(*newest[1:])) is not None and found.status == beat.status:
+                return found.at
+            rows = ask(
+                "SELECT status, time FROM heartbeat WHERE monitor_id = %s AND id > %s "
+                f"ORDER BY id LIMIT {_BACK}",
+                (monitor, newest[0]),
+            )
+        else:
+            # a person cleared the events, or they were deleted for their age
+            rows = ask(
+                "SELECT status, time FROM heartbeat WHERE monitor_id = %s ORDER BY id LIMIT 1",
+                (monitor,),
+            )
+        beats = (found for row in rows if (found := _beat(*row)) is not None)
+        return next((found.at for found in beats if found.status == beat.status), since)
+
+    def _read_changes(self, ask: Ask, since: float) -> None:
+        start, index = min(since, self._clock() - _DAY), self._by_important(ask)
+        rows = ask(
+            f"SELECT h.id, h.monitor_id, h.status, h.time FROM monitor AS m {self.joined} "
+            f"heartbeat AS h {index} ON h.monitor_id = m.id AND h.important = 1 AND h.time >= %s",
+            (_text(start),),
+        )
+        rows.sort()
+        self._changes = [
+            Change(row[1], beat.at, beat.status)
+            for row in rows
+            if (beat := _beat(*row[2:])) is not None
+        ]
+        self._changes_from = start
+        self._prune()
+
+    def _prune(self) -> None:
+        if self._changes is not None:
+            self._changes = self._changes[-MOST_CHANGES:]
+
+
+def _next(before: _Run | None, number_: int, beat: Beat, important: bool) -> _Run:
+    """The run after one more heartbeat."""
+    if before is None or important:
+        return _Run(number_, beat, beat.at)
+    status = before.beat.status
+    if beat.status == status:
+        return _Run(number_, beat, before.since, before.before)
+    if beat.status == "pending":
+        return _Run(number_, beat, beat.at, (status, before.since))
+    if before.before is not None and before.before[0] == beat.status:
+        return _Run(number_, beat, before.before[1])
+    return _Run(number_, beat, beat.at)
+
+
+def _shown(one: Listed, run: _Run | None) -> MonitorBeats:
+    newest, since = (run.beat, run.since) if run else (None, None)
+    return MonitorBeats(**vars(one), newest=newest, since=since)
+
+
+def _beat(status: Any, at: Any, msg: Any = "") -> Beat | None:
+    """A heartbeat; None for a status that is not Kuma's, or a time that is none."""
+    known, moment = STATUSES.get(number(status, -1)), seconds_of(at)
+    return None if known is None or moment is None else Beat(moment, known, text(msg))
+
+
+def _text(seconds: float) -> str:
+    """The beginning of that second, as the column `time` is compared with it.
+
+    Kuma's text has milliseconds in SQLite and none in MariaDB: it sorts behind this one.
+    """
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def seconds_of(value: Any) -> float | None:
+    """Seconds since the epoch of Kuma's text, which is UTC; None if it is no time since then."""
+    try:
+        if isinstance(value, int | float):  # SQLite: milliseconds, as some drivers write dates
+            seconds = float(value) / 1000
+        else:
+            moment = datetime.fromisoformat(text(value))
+            seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None
+    return seconds if 1 <= seconds < _END else None

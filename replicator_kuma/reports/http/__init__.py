@@ -1,0 +1,1 @@
+"""What an instance tells by HTTP: the API, health, metrics and the page (docs/api.md)."""
