@@ -54,3 +54,14 @@ def test_what_fails_again_fails(
     assert (ended.returncode, says in ended.stdout) == (code, True), ended.stdout
     if "not once more" not in says:
         assert f"test_it.py::test_sometimes[{count - 1}]" in ended.stdout
+
+
+def test_the_whole_file_where_its_tests_stand_on_each_other(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(FILE.format(count=2, again=True))
+    (tmp_path / "came-0").touch()
+    (tmp_path / "test_other.py").write_text("def test_it(): pass")
+    runs(tmp_path, "pytest", "-q")
+    ended = runs(tmp_path, "scripts.once_more", "--files")
+    assert ended.returncode == 0, ended.stdout
+    assert "2 passed" in ended.stdout, "the test that had passed too, and no other file"
+    assert "test_it.py::test_sometimes[1]" in ended.stdout

@@ -112,6 +112,18 @@ def wait_ready(service: Service) -> None:
     wait_until(ready, f"Kuma serves in {service.container}", deadline=120, every=0.3)
 
 
+def pings(url: str) -> bool:
+    """Whether a new ping monitor is up at its first beat.
+
+    It stays: its removal would be held as a shrink, as soon as a snapshot holds it.
+    """
+    with KumaClient(url) as page:
+        page.login(USER, PASSWORD)
+        monitor = page.add_monitor("ping", KUMA, type="ping", hostname="127.0.0.1", packetSize=56)
+        wait_until(lambda: page.heartbeats(monitor), "the first beat", deadline=60)
+        return bool(page.heartbeats(monitor)[0]["status"] == 1)
+
+
 def names(service: Service) -> set[str]:
     """The monitors that somebody sees who logs in with the leader's password."""
     with KumaClient(service.url) as page:

@@ -30,6 +30,7 @@ from tests.containers.services import (
     Service,
     bring_up,
     names,
+    pings,
     stored,
     take_down,
     wait_ready,
@@ -116,20 +117,8 @@ def test_their_folders_are_of_the_two_kinds(leader: Service, replica: Service) -
     assert (owner(leader), owner(replica)) == ("0:0", "1000:1000")
 
 
-def pings(service: Service) -> bool:
-    """Whether a new ping monitor is up at its first beat."""
-    with KumaClient(service.url) as page:
-        page.login(USER, PASSWORD)
-        monitor = page.add_monitor("ping", KUMA, type="ping", hostname="127.0.0.1", packetSize=56)
-        try:
-            wait_until(lambda: page.heartbeats(monitor), "the first beat", deadline=30)
-            return bool(page.heartbeats(monitor)[0]["status"] == 1)
-        finally:
-            page.delete_monitor(monitor)
-
-
 def test_ping_monitors_beat(leader: Service) -> None:
-    assert pings(leader)
+    assert pings(leader.url)
 
 
 def test_an_edit_of_the_leader_arrives_on_the_replica(leader: Service, replica: Service) -> None:
@@ -138,10 +127,10 @@ def test_an_edit_of_the_leader_arrives_on_the_replica(leader: Service, replica: 
         monitor = page.add_monitor("from the leader", KUMA)
         page.add_status_page("status", "status")
         page.save_status_page("status", logo=LOGO)
-    expected = {"from the leader"}
-    wait_until(lambda: stored(replica) == expected, "the edit arrives", deadline=120, every=0.5)
+    arrives = "the edit arrives"
+    wait_until(lambda: "from the leader" in stored(replica), arrives, deadline=120, every=0.5)
     wait_ready(replica)
-    assert names(replica) == expected
+    assert "from the leader" in names(replica)
     assert owner(replica, "/app/data/upload/logo1.png") == "1000:1000"
     # that one may have brought the first user, which needs a restart; no later one does
     with KumaClient(leader.url) as page:
@@ -192,7 +181,8 @@ def test_restore_now_typed_in_the_container_takes_a_local_edit_back(
         page.add_monitor("added on the replica", KUMA)
     replica.replicator("restore", "--now")
     wait_ready(replica)
-    assert names(replica) == {"from the leader"}
+    assert "added on the replica" not in names(replica)
+    assert "from the leader" in names(replica)
 
 
 def test_both_are_healthy(leader: Service, replica: Service) -> None:
@@ -294,7 +284,7 @@ def test_a_leader_publishes_and_pings_without_root(tmp_path: Path) -> None:
             return False
 
         wait_until(published, "the first snapshot", deadline=60, every=1)
-        assert pings(Service([], {}, name, url, name))
+        assert pings(url)
         said = json.loads(podman("exec", name, "replicator", "status", "--json"))
         assert said["changes"]["why_not_live"] is None, "the agent serves this user too"
         # through the control socket: nobody but root may look at this process's /proc entries

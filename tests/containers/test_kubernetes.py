@@ -18,7 +18,7 @@ import pytest
 
 from tests.containers.podman import inspect, logs, podman
 from tests.containers.pods import SQLITE, TOKEN, UNPRIVILEGED, Pod, for_podman, play
-from tests.containers.services import KUMA, PASSWORD, REPOSITORY_PASSWORD, USER
+from tests.containers.services import KUMA, PASSWORD, REPOSITORY_PASSWORD, USER, pings
 from tests.support.cluster import Cluster
 from tests.support.kuma_server import KumaClient, is_ready
 from tests.support.kustomize import of_kind
@@ -165,13 +165,7 @@ def test_secrets_are_in_no_environment_and_no_log(leader: Pod) -> None:
 
 
 def test_ping_monitors_beat_without_root(leader: Pod) -> None:
-    with KumaClient(leader.url) as page:
-        page.login(USER, PASSWORD)
-        monitor = page.add_monitor("ping", KUMA, type="ping", hostname="127.0.0.1", packetSize=56)
-        wait_until(lambda: page.heartbeats(monitor), "the first beat", deadline=60)
-        beat = page.heartbeats(monitor)[0]
-        page.delete_monitor(monitor)
-    assert beat["status"] == 1, beat
+    assert pings(leader.url)
 
 
 def test_an_edit_of_the_leader_s_pod_arrives_in_the_replica_s(leader: Pod, replica: Pod) -> None:
