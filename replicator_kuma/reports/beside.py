@@ -22,8 +22,8 @@ def beside(settings: Settings) -> tuple[Sequence[SideService], Mapping[str, Ques
     """
     states = OwnStates(settings)
 
-    def own() -> Monitors:
-        return states.document(exchange.heard())
+    def own(exact: bool) -> Monitors:
+        return states.document(exchange.heard(), exact=exact)
 
     exchange: Exchange = exchange_of(settings, own, judge)
     questions = {QUESTION: exchange.answer}

@@ -31,10 +31,10 @@ class Reading:
         self.watched, self.beats = watched, beats
 
     def of(self, number: int) -> MonitorBeats:
-        return next(one for one in self.beats.monitors() if one.id == number)
+        return next(one for one in self.beats.monitors(exact=False) if one.id == number)
 
     def told(self, number: int) -> Monitor:
-        return told(self.of(number), Moment(time.time()))
+        return told(self.of(number))
 
     def wait(self, number: int, status: str, also: Callable[[Monitor], bool] = bool) -> Monitor:
         """The monitor as the document has it, once it has this status."""
@@ -46,7 +46,7 @@ class Reading:
         return wait_until(reached, f"monitor {number} {status}", 40)[0]
 
     def verdict(self, number: int) -> str:
-        monitors = tuple(told(one, Moment(time.time())) for one in self.beats.monitors())
+        monitors = tuple(told(one) for one in self.beats.monitors(exact=False))
         own = place("a", monitors, beats_at=Moment(time.time()))
         fleet = judge(own, [], Moment(time.time()), None)
         return next(one.verdict for one in fleet.monitors if one.id == number)

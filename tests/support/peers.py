@@ -211,7 +211,7 @@ class Instance:
             self.exchange.stop()
         self.server.close()
 
-    def _read(self) -> Monitors:
+    def _read(self, exact: bool) -> Monitors:
         self.reads += 1
         self.readers.add(str(threading.get_ident()))
         if self.fails:

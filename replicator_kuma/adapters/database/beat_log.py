@@ -2,7 +2,9 @@
 
 Both engines share these statements. The first read goes by Kuma's indexes, one look a monitor;
 the next ones read the rows above the last id. That the last row is still the same proves that
-nobody replaced, emptied or restored the database meanwhile; else all is read anew. The monitors
+nobody replaced, emptied or restored the database meanwhile; else all is read anew. Where nobody
+looks, the rows that say once more that a monitor is up are left to the database for a minute: it
+gives those that change something, and the names of the monitors that have some. The monitors
 themselves are read where a few sums over their rows are other ones, and once a minute.
 """
 
@@ -27,6 +29,7 @@ from replicator_kuma.adapters.database.beats import (
     Change,
     MonitorBeats,
 )
+from replicator_kuma.adapters.database.fresh_beats import FreshBeats
 from replicator_kuma.adapters.database.roster import (
     TAGS_SQL,
     Listed,
@@ -43,6 +46,12 @@ AGAIN = 300.0
 """seconds after which all is read anew: a person may have cleared one monitor's history"""
 ROSTER_AGAIN = 60.0
 """seconds after which the monitors are read anew: a name may have become another of its length"""
+SUMS_AGAIN = 9.0
+"""the same for those sums, where nobody looks"""
+EXACT_AGAIN = 300.0
+"""seconds after which all new rows are read, where nobody looks"""
+MOST_DUE = 100
+"""monitors whose new rows are asked for by name; if more are due, all are read"""
 MOST_NEW = 10_000
 """new rows above which one look a monitor is cheaper"""
 _BACK = 200
@@ -54,6 +63,11 @@ _MSG = 1000
 """characters of a message"""
 _IDENTITY = "id, monitor_id, time, status"
 """what tells a row from that of another database with the same id"""
+_NEW = f"SELECT {_IDENTITY}, important, substr(msg, 1, {_MSG}) FROM heartbeat"
+"""the columns that `BeatLog._add` takes"""
+_OF_CHANGED = "SELECT +monitor_id FROM heartbeat WHERE id > %s AND (+important = 1 OR +status <> 1)"
+"""monitors of which a new row tells more than that they are still up. `+`: no index of these
+columns is to be taken, since the new ids are few"""
 TABLES = ("monitor", "heartbeat", "monitor_tag", "tag")
 INDEX = "monitor_important_time_index"
 """Kuma's, on monitor_id, (important,) time: since 1.9; partial in SQLite since 2.1"""
@@ -86,18 +100,25 @@ class BeatLog(ABC):
         self._schema: Mapping[str, Collection[str]] | None = None
         """the columns of each table that is there; None: to be read"""
         self._marks: list[Row] | None = None
-        """of the rows that `_listed` is made of; None: they are to be read"""
+        """of the rows that `_by_id` is made of; None: they are to be read"""
         self._rows: tuple[Sequence[Row], Sequence[Row]] = ((), ())
-        self._listed: tuple[Listed, ...] = ()
+        self._by_id: dict[int, Listed] = {}
         self._listed_at = 0.0
+        self._summed_at = 0.0
         self._shown: dict[int, tuple[Listed, _Run | None, MonitorBeats]] = {}
+        self._found: tuple[MonitorBeats, ...] = ()
+        self._fresh = FreshBeats()
+        self._old = set[int]()
+        """monitors that are shown as not fresh"""
         self._forget()
 
     def _forget(self) -> None:
         self._runs: dict[int, _Run] = {}
         self._last: Row | None = None
-        """`_IDENTITY` of the newest row that was read"""
-        self._read_at = 0.0
+        """`_IDENTITY` of the newest row that was there"""
+        self._read_to = 0
+        """the id up to which all rows were read"""
+        self._read_at = self._exact_at = self._looked_at = 0.0
         self._changes: list[Change] | None = None
         """None: nobody has asked for them"""
         self._changes_from = 0.0
@@ -119,28 +140,48 @@ class BeatLog(ABC):
     def close(self) -> None:
         return
 
-    def monitors(self) -> tuple[MonitorBeats, ...]:
+    def monitors(self, *, exact: bool = True) -> tuple[MonitorBeats, ...]:
         with self._opened() as ask:
-            self._read_roster(ask)
-            self._read_beats(ask)
-        if self._beaten is None:
-            before, self._shown = self._shown, {}
-            for one in self._listed:
-                self._shown[one.id] = self._show(one, before.get(one.id))
+            summed = 0 <= self._clock() - self._summed_at < SUMS_AGAIN
+            if exact or self._marks is None or not summed:
+                self._read_roster(ask)
+            # a roster that is new may have monitors whose heartbeats were left
+            if exact or self._beaten is None or not self._read_what_matters(ask):
+                self._read_beats(ask)
+        beaten, self._beaten = self._beaten, set()
+        anew = beaten is None
+        if (self._runs.keys() if beaten is None else beaten) - self._by_id.keys():
+            self._summed_at = 0.0  # a new monitor's: it is listed at the next read
+        changed = self._by_id.keys() if beaten is None else beaten & self._by_id.keys()
+        if anew:
+            self._fresh = FreshBeats()
+        for monitor in changed:
+            self._note(self._by_id[monitor], self._runs.get(monitor))
+        old = self._fresh.old(self._clock())
+        changed, self._old = changed | (old ^ self._old), old
+        if anew:
+            self._shown = {monitor: self._show(monitor) for monitor in self._by_id}
         else:
-            for number_ in self._beaten & self._shown.keys():
-                before_ = self._shown[number_]
-                self._shown[number_] = self._show(before_[0], before_)
-        self._beaten = set()
-        return tuple(found for _, _, found in self._shown.values())
+            self._shown.update((monitor, self._show(monitor)) for monitor in changed)
+        if changed or anew:
+            self._found = tuple(found for _, _, found in self._shown.values())
+        return self._found
 
-    def _show(
-        self, one: Listed, before: tuple[Listed, _Run | None, MonitorBeats] | None
-    ) -> tuple[Listed, _Run | None, MonitorBeats]:
-        run = self._runs.get(one.id)
-        if before is not None and before[0] is one and before[1] is run:
+    def _note(self, one: Listed, run: _Run | None) -> None:
+        """Note when its newest heartbeat is too old."""
+        if not one.active:
+            return
+        # a beat of up after pending is not important; and one without any is new, or nearly
+        watched = run is None or run.beat.status == "pending"
+        every = max(one.interval, one.retry_interval) if watched else one.interval
+        self._fresh.note(one.id, run.beat.at if run else 0.0, every, watched=watched)
+
+    def _show(self, monitor: int) -> tuple[Listed, _Run | None, MonitorBeats]:
+        one, run, before = self._by_id[monitor], self._runs.get(monitor), self._shown.get(monitor)
+        fresh = one.active and monitor not in self._old
+        if before and before[0] is one and before[1] is run and before[2].fresh == fresh:
             return before
-        return one, run, _shown(one, run)
+        return one, run, _shown(one, run, fresh=fresh)
 
     def changes(self, since: float) -> tuple[Change, ...]:
         with self._opened() as ask:
@@ -176,46 +217,99 @@ class BeatLog(ABC):
 
     def _read_roster(self, ask: Ask) -> None:
         assert self._schema is not None
-        marks = ask(marks_sql(self._schema), ())
+        marks, self._summed_at = ask(marks_sql(self._schema), ()), self._clock()
         if marks == self._marks and 0 <= self._clock() - self._listed_at < ROSTER_AGAIN:
             return
         rows = ask(monitors_sql(self._schema["monitor"]), ())
         tags = ask(TAGS_SQL, ()) if has_tags(self._schema) else []
         if (rows, tags) != self._rows:
-            self._listed, self._beaten = listed(rows, tags), None
+            self._by_id, self._beaten = {one.id: one for one in listed(rows, tags)}, None
             self._rows = rows, tags
         self._marks, self._listed_at = marks, self._clock()
 
+    def _read_what_matters(self, ask: Ask) -> bool:
+        """Read the new rows that change what is known; False if more has to be read."""
+        now = self._clock()
+        if not 0 <= now - self._exact_at < EXACT_AGAIN:
+            return False
+        last, newest = self._last, self._newest(ask)
+        if last is None or newest is None:
+            return False
+        beaten = ask("SELECT DISTINCT +monitor_id FROM heartbeat WHERE id > %s", (last[0],))
+        self._fresh.beaten((monitor for (monitor,) in beaten), self._looked_at)
+        due = self._fresh.due(now)
+        if len(due) > MOST_DUE:
+            return False
+        if newest != last:
+            where = f"id > %s AND +monitor_id IN ({_OF_CHANGED}){_or_of(due)}"
+            sql = f"{_NEW} WHERE id > %s AND ({where}) ORDER BY id"
+            rows = ask(sql, (self._read_to, last[0], last[0], *due))
+            for row in rows:
+                self._add(*row)
+            if len(rows) > 10 * MOST_DUE:  # of those that are due: the same would come each time
+                self._exact_at = 0.0
+        self._last, self._looked_at = newest, now
+        return True
+
+    def _newest(self, ask: Ask) -> Row | None:
+        """`_IDENTITY` of the newest row; None where new rows do not tell what happened."""
+        if self._last is None:
+            return None
+        ends = ask(
+            f"SELECT {_IDENTITY} FROM heartbeat "
+            "WHERE id = %s OR id = (SELECT max(id) FROM heartbeat) ORDER BY id",
+            (self._last[0],),
+        )
+        if not ends or ends[0] != self._last or ends[-1][0] - self._read_to > MOST_NEW:
+            return None
+        return ends[-1]
+
     def _read_beats(self, ask: Ask) -> None:
         due = not 0 <= self._clock() - self._read_at < AGAIN
-        if due or not self._read_new(ask):
+        if not self._read_new(ask) or due:
             self._read_all(ask)
+        self._exact_at = self._looked_at = self._clock()
 
     def _read_new(self, ask: Ask) -> bool:
-        """Read the rows above the last one; False if all has to be read."""
-        last = self._last
-        if last is None:
+        """Read the new rows; False if all has to be read.
+
+        Of a monitor that only stayed up, one row says it all.
+        """
+        newest = self._newest(ask)
+        if newest is None:
             return False
-        sql = (
-            f"SELECT {_IDENTITY}, important, substr(msg, 1, {_MSG}) "
-            f"FROM heartbeat WHERE id >= %s ORDER BY id LIMIT {MOST_NEW + 2}"
-        )
-        rows = ask(sql, (last[0],))
-        if not rows or rows[0][:4] != last or len(rows) > MOST_NEW + 1:
-            return False
-        for row in rows[1:]:
-            self._add(*row)
-        self._last = rows[-1][:4]
+        pending = [m for m, run in self._runs.items() if run.beat.status == "pending"]
+        new: tuple[int, ...] = (self._read_to,)
+        if len(pending) > MOST_DUE:
+            rows = ask(f"{_NEW} WHERE id > %s ORDER BY id", new)
+        else:
+            of_each = "SELECT max(id) FROM heartbeat WHERE id > %s GROUP BY +monitor_id"
+            where = f"id IN ({of_each}) OR +monitor_id IN ({_OF_CHANGED}){_or_of(pending)}"
+            rows = ask(f"{_NEW} WHERE id > %s AND ({where}) ORDER BY id", (*new * 3, *pending))
+        unknown: dict[int, tuple[int, Beat]] = {}
+        for row in rows:
+            if row[1] in self._runs:
+                self._add(*row)
+            elif (beat := _beat(row[3], row[2], row[5])) is not None:
+                unknown[row[1]] = row[0], beat
+                self._changed(row[1], beat, row[4])
+        self._find_runs(ask, unknown)
+        self._last, self._read_to = newest, newest[0]
         return True
 
     def _add(
         self, number_: int, monitor: int, at: Any, status: Any, important: Any, msg: Any
     ) -> None:
+        before = self._runs.get(monitor)
+        if before is not None and number_ <= before.id:
+            return
         beat = _beat(status, at, msg)
         if beat is None:
             return
-        before = self._runs.get(monitor)
         self._runs[monitor] = _next(before, number_, beat, bool(important))
+        self._changed(monitor, beat, important)
+
+    def _changed(self, monitor: int, beat: Beat, important: Any) -> None:
         if self._beaten is not None:
             self._beaten.add(monitor)
         if important and self._changes is not None:
@@ -252,6 +346,7 @@ class BeatLog(ABC):
             # what came between the last read and this one is not in the list
             self._read_changes(ask, self._changes_from)
         self._last = newest[0] if newest else None
+        self._read_to = newest[0][0] if newest else 0
         self._read_at = self._clock()
 
     def _is_there(self, ask: Ask, last: Row) -> bool:
@@ -357,9 +452,14 @@ def _next(before: _Run | None, number_: int, beat: Beat, important: bool) -> _Ru
     return _Run(number_, beat, beat.at)
 
 
-def _shown(one: Listed, run: _Run | None) -> MonitorBeats:
+def _or_of(monitors: Sequence[int]) -> str:
+    """The end of a condition: or a row of one of these monitors, each of which is a value."""
+    return f" OR +monitor_id IN ({', '.join(['%s'] * len(monitors))})" if monitors else ""
+
+
+def _shown(one: Listed, run: _Run | None, *, fresh: bool) -> MonitorBeats:
     newest, since = (run.beat, run.since) if run else (None, None)
-    return MonitorBeats(**vars(one), newest=newest, since=since)
+    return MonitorBeats(**vars(one), newest=newest, fresh=fresh, since=since)
 
 
 def _beat(status: Any, at: Any, msg: Any = "") -> Beat | None:

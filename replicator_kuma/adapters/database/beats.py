@@ -41,6 +41,9 @@ class MonitorBeats:
     """the same while it is pending"""
     newest: Beat | None
     """None: it has no heartbeat"""
+    fresh: bool
+    """active, and its newest heartbeat is younger than three intervals, by the clock of this
+    machine (one from the future was written before the clock was set back)"""
     since: float | None
     """the first beat of the present run of its status, in seconds since the epoch
 
@@ -65,8 +68,12 @@ class Beats(Protocol):
     embedded MariaDB, DatabaseMigrating where a table of Kuma's is not there yet.
     """
 
-    def monitors(self) -> tuple[MonitorBeats, ...]:
-        """All monitors in Kuma's order: by weight and name, children below their groups."""
+    def monitors(self, *, exact: bool = True) -> tuple[MonitorBeats, ...]:
+        """All monitors in Kuma's order: by weight and name, children below their groups.
+
+        Without ``exact``, at less cost: the newest heartbeat of a monitor that is up may be one of
+        a minute ago, and an edit shows within 10 s.
+        """
 
     def changes(self, since: float) -> tuple[Change, ...]:
         """The changes of status from ``since`` on that Kuma calls important, oldest first."""

@@ -2,9 +2,9 @@
 
 Each process counts the versions of its own document. An envelope says which version of the other's
 document its sender has (`known`), and the other sends what is newer than that. Values are absolute
-and versions are checked, so that a lost, repeated or late envelope does no harm. What most often
-changes is when a monitor was last checked. That alone goes as a pair, and not as the monitor, and
-with each sixth version only: nobody judges by it, and it would be nearly all that is sent.
+and versions are checked, so that a lost, repeated or late envelope does no harm. When a monitor was
+last checked goes with the monitor only, and is no change by itself: nobody judges by it, and it
+would be nearly all that is sent.
 """
 
 from __future__ import annotations
@@ -15,13 +15,9 @@ from dataclasses import dataclass, fields, replace
 from operator import attrgetter, le
 from typing import Any
 
-from replicator_kuma.base.times import Moment, when
 from replicator_kuma.reports.document import as_json
 from replicator_kuma.reports.fleet.documents import Monitor, Monitors
 from replicator_kuma.reports.fleet.reading import Unreadable, loads, read
-
-BEATS_EVERY = 6
-"""versions from one that tells times of heartbeats to the next: 30 s"""
 
 
 @dataclass(frozen=True)
@@ -30,14 +26,6 @@ class Known:
 
     process: str
     version: int
-
-
-@dataclass(frozen=True)
-class Beat:
-    """A monitor of which nothing has changed but its newest heartbeat."""
-
-    id: int
-    beat_at: Moment | None
 
 
 @dataclass(frozen=True)
@@ -56,7 +44,6 @@ class Envelope:
     """the version that ``document`` is a change of; null: it is whole"""
     document: Monitors | None = None
     """whole, or with those monitors only that have changed"""
-    beats: tuple[Beat, ...] = ()
     refused: str | None = None
     """why the sender does not use what the receiver sends"""
 
@@ -84,12 +71,8 @@ class Ledger:
         """the version that first had these monitors in this order"""
         self._changed: dict[int, int] = {}
         """by monitor, the version that changed more than its heartbeat"""
-        self._beaten: dict[int, int] = {}
-        """by monitor, the version that tells when it was last checked"""
-        self._untold = set[int]()
-        """monitors with newer heartbeats than that"""
-        self._told_at = 0
-        """the version that changed one of `_changed` or `_beaten` last"""
+        self._changed_at = 0
+        """the newest of them"""
         self._texts: dict[int | None, str] = {}
 
     def take(self, document: Monitors) -> bool:
@@ -97,6 +80,9 @@ class Ledger:
         before, old = self.document, self._rest
         self.version += 1
         self.document = document
+        if before is not None and before.monitors is document.monitors:
+            self._texts.clear()
+            return _head(before) != _head(document)
         same = {id(each) for each in before.monitors} if before is not None else set()
         self._rest = {
             each.id: old[each.id] if id(each) in same else _ALL_BUT_BEAT(each)
@@ -106,23 +92,13 @@ class Ledger:
         if before is None or list(old) != list(self._rest):
             self._ordered_at = self.version
             self._changed = dict.fromkeys(self._rest, self.version)
-            self._beaten = dict.fromkeys(self._rest, self.version)
-            self._untold = set()
-            self._told_at = self.version
+            self._changed_at = self.version
             return True
         news = _head(before) != _head(document)
         for earlier, monitor in zip(before.monitors, document.monitors, strict=True):
-            if earlier is monitor:
-                continue
-            if old[monitor.id] != self._rest[monitor.id]:
-                self._changed[monitor.id] = self._told_at = self.version
+            if earlier is not monitor and old[monitor.id] != self._rest[monitor.id]:
+                self._changed[monitor.id] = self._changed_at = self.version
                 news = True
-            elif earlier.beat_at != monitor.beat_at:
-                self._untold.add(monitor.id)
-        if self._untold and self.version % BEATS_EVERY == 0:
-            self._told_at = self.version
-            self._beaten |= dict.fromkeys(self._untold, self.version)
-            self._untold = set()
         return news
 
     def since(self, version: int | None) -> str:
@@ -140,15 +116,10 @@ class Ledger:
         if base == self.version:
             return {"version": self.version}
         # mostly nobody went up or down
-        all_of_it = self.document.monitors if self._told_at > base else ()
+        all_of_it = self.document.monitors if self._changed_at > base else ()
         changed = tuple(each for each in all_of_it if self._changed[each.id] > base)
-        beats = [
-            {"id": each.id, "beat_at": when(each.beat_at)}
-            for each in all_of_it
-            if self._beaten[each.id] > base >= self._changed[each.id]
-        ]
         document = as_json(replace(self.document, monitors=changed))
-        return {"version": self.version, "base": base, "document": document, "beats": beats}
+        return {"version": self.version, "base": base, "document": document}
 
 
 def written(envelope: Envelope, members: str) -> bytes:
@@ -188,18 +159,10 @@ class Copy:
         self._document: Monitors | None = None
         self._places: Mapping[int, int] = {}
         """of its monitors in the document"""
-        self._beats: dict[int, Moment | None] = {}
-        """newest heartbeats that are not in the document yet: mostly nobody looks"""
 
     @property
     def document(self) -> Monitors | None:
         """The newest document, whole."""
-        if self._document is not None and self._beats:
-            into = list(self._document.monitors)
-            for monitor, beat_at in self._beats.items():
-                place = self._places[monitor]
-                into[place] = replace(into[place], beat_at=beat_at)
-            self._document, self._beats = replace(self._document, monitors=tuple(into)), {}
         return self._document
 
     @property
@@ -242,13 +205,12 @@ class Copy:
             for new in document.monitors
             if (old := before.get(new.id)) is None or _ALL_BUT_BEAT(old) != _ALL_BUT_BEAT(new)
         )
-        self._places, self._document, self._beats = places, document, {}
+        self._places, self._document = places, document
         self.version = envelope.version
         return changed
 
     def _change(self, envelope: Envelope, head: Monitors) -> tuple[Change, ...]:
-        named = [each.id for each in head.monitors] + [beat.id for beat in envelope.beats]
-        if self._document is None or any(each not in self._places for each in named):
+        if self._document is None or any(m.id not in self._places for m in head.monitors):
             raise Unreadable("it changes a monitor that it never named")
         monitors = self._document.monitors
         changed = tuple((monitors[self._places[each.id]], each) for each in head.monitors)
@@ -256,9 +218,7 @@ class Copy:
             into = list(monitors)
             for each in head.monitors:
                 into[self._places[each.id]] = each
-                self._beats.pop(each.id, None)
             monitors = tuple(into)
-        self._beats.update((beat.id, beat.beat_at) for beat in envelope.beats)
         self._document = replace(head, monitors=monitors)
         self.version = envelope.version
         return changed

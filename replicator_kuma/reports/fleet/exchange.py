@@ -52,6 +52,8 @@ FORGOTTEN_AFTER = 86_400.0
 
 logger = logging.getLogger(__name__)
 
+OwnDocument = Callable[[bool], Monitors]
+"""(exact): `OwnStates.document`"""
 Judge = Callable[[Monitors, Sequence[Heard], Moment, Fleet | None], Fleet]
 """(own, heard, now, before): `verdict.judge`"""
 
@@ -73,7 +75,7 @@ class Exchange:
 
     def __init__(
         self,
-        own: Callable[[], Monitors],
+        own: OwnDocument,
         peers: Sequence[Peer],
         judge: Judge,
         line: Callable[[Peer], Line],
@@ -92,9 +94,10 @@ class Exchange:
         self._lock = threading.Condition()
         """held for moments only: around all that is below"""
         self._ledger = Ledger()
-        self._read_at: float | None = None
-        self._reads = 0
-        self._wanted = False
+        self._read_at: dict[bool, float] = {}
+        """when own states were read last, in any way and exactly"""
+        self._wanted = set[bool]()
+        """in which ways they are to be read"""
         self._news = False
         self._failed = False
         self._end = threading.Event()
@@ -136,7 +139,7 @@ class Exchange:
     def own(self) -> Monitors:
         """This instance's document, at most 5 s old. Raises StateError: none was read yet."""
         with self._lock:
-            return self._own()
+            return self._own(exact=True)
 
     def heard(self) -> tuple[Heard, ...]:
         """What is known of each peer: those of the settings first, then those that only call us."""
@@ -146,7 +149,8 @@ class Exchange:
 
     def fleet(self) -> Fleet:
         """The fleet as seen from here, judged when something is new. Raises as `own`."""
-        own = self.own()
+        with self._lock:
+            own = self._own()
         return self._judged(own)
 
     def answer(self, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -179,12 +183,15 @@ class Exchange:
 
     # --- own states -------------------------------------------------------------------------
 
-    def _own(self) -> Monitors:
+    def _own(self, *, exact: bool = False) -> Monitors:
         """The document that was read last, after a look for a newer one where that is old."""
-        if self._read_at is None or self._clock() - self._read_at >= FRESH * self._every:
-            reads, self._wanted = self._reads, True
+        read = self._read_at.get(exact)
+        if read is None or self._clock() - read >= FRESH * self._every:
+            self._wanted.add(exact)
             self._lock.notify_all()
-            self._lock.wait_for(lambda: self._reads != reads or self._end.is_set(), PATIENCE)
+            self._lock.wait_for(
+                lambda: self._read_at.get(exact) != read or self._end.is_set(), PATIENCE
+            )
         if self._ledger.document is None:
             raise StateError("the states of the monitors have not been read yet")
         return self._ledger.document
@@ -196,14 +203,14 @@ class Exchange:
                 self._lock.wait_for(self._due, self._every)
                 if self._end.is_set():
                     return
-                wanted = self._wanted
+                wanted, exact = bool(self._wanted), True in self._wanted
                 now = self._clock()
                 self._forget(now)
                 for speaker in self._speakers.values():
                     if speaker.look(now):
                         self._changed(True)
             if wanted:
-                self._read_own()
+                self._read_own(exact=exact)
             with self._lock:
                 news, self._news, own = self._news, False, self._ledger.document
             if news and own is not None:
@@ -218,11 +225,11 @@ class Exchange:
         self._seldom.say(logging.ERROR, "bug", kind, bug=True)
 
     def _due(self) -> bool:
-        return self._end.is_set() or self._wanted or self._news
+        return self._end.is_set() or bool(self._wanted) or self._news
 
-    def _read_own(self) -> None:
+    def _read_own(self, *, exact: bool) -> None:
         try:
-            document = self._read()
+            document = self._read(exact)
         except Exception as error:
             if not self._failed:
                 logger.warning(
@@ -239,9 +246,9 @@ class Exchange:
                 )
             self._failed = False
         with self._lock:
-            self._wanted = False
-            self._read_at = self._clock()
-            self._reads += 1
+            for way in {False, exact}:
+                self._wanted.discard(way)
+                self._read_at[way] = self._clock()
             last = self._ledger.document
             if document is None and last is not None:
                 # what was read last is no news of now: this instance must not vote by it
@@ -416,6 +423,6 @@ def _unread(last: Monitors) -> str:
     return f"{last.instance}: its own state cannot be read (its log says why)"
 
 
-def exchange_of(settings: Settings, own: Callable[[], Monitors], judge: Judge) -> Exchange:
+def exchange_of(settings: Settings, own: OwnDocument, judge: Judge) -> Exchange:
     """The exchange of an instance with the peers and the token of its settings."""
     return Exchange(own, settings.peers, judge, lambda peer: HttpLine(peer, settings.http_token))

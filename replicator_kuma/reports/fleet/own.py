@@ -5,7 +5,6 @@ It reads local files and what was read of Kuma's tables: never the repository, n
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -24,8 +23,6 @@ from replicator_kuma.reports.fleet.documents import Heard, Monitor, Monitors, Mo
 from replicator_kuma.reports.fleet.voters import isolated
 from replicator_kuma.reports.sentence import held_by, told
 
-STALE = 3
-"""intervals after which a heartbeat is too old to vote"""
 LONGEST_NAME = 200
 """characters of a monitor's name, its type and a tag; Kuma on MariaDB has names of 150"""
 MOST_TAGS = 50
@@ -52,7 +49,7 @@ def document(
     follows = (settings.mode.value if settings.mode else state.outcome.role) != Mode.BACKUP.value
     said = told(state, settings.instance, follows=follows)
     seen, held = state.outcome.newest_seen, held_by(state, follows=follows)
-    monitors = (rows or Rows()).of(beats or (), now)
+    monitors = (rows or Rows()).of(beats or ())
     newest = seen is not None and held is not None and seen.position == held.position
     return Monitors(
         instance=settings.instance,
@@ -75,48 +72,22 @@ class Rows:
     """Monitors as the document shows them; those of the one before serve again where they can."""
 
     def __init__(self) -> None:
-        self._made: dict[int, tuple[MonitorBeats, Monitor, float, float]] = {}
-        """by id, and between which times the row is the same"""
+        self._made: dict[int, tuple[MonitorBeats, Monitor]] = {}
+        self._last: tuple[Sequence[MonitorBeats], tuple[Monitor, ...]] = ((), ())
 
-    def of(self, found: Sequence[MonitorBeats], now: Moment) -> tuple[Monitor, ...]:
-        made = {}
-        for beats in found:
-            before = self._made.get(beats.id)
-            if before is None or before[0] is not beats or not before[2] < now < before[3]:
-                before = (beats, monitor(beats, now), *_same_between(beats, now))
-            made[beats.id] = before
-        self._made = made
-        return tuple(each[1] for each in made.values())
-
-
-def _same_between(beats: MonitorBeats, now: Moment) -> tuple[float, float]:
-    """Between which times it votes as it does now: a heartbeat grows too old by time alone."""
-    newest = beats.newest
-    if newest is None:
-        return -math.inf, math.inf
-    too_old = STALE * _every(beats)
-    low, high = newest.at - too_old, newest.at + too_old
-    if low < now < high:
-        return low, high
-    return (-math.inf, low) if now <= low else (high, math.inf)
+    def of(self, found: Sequence[MonitorBeats]) -> tuple[Monitor, ...]:
+        if found is not self._last[0]:
+            before, self._made = self._made, {}
+            for beats in found:
+                known = before.get(beats.id)
+                same = known is not None and known[0] is beats
+                self._made[beats.id] = known if known and same else (beats, monitor(beats))
+            self._last = found, tuple(each[1] for each in self._made.values())
+        return self._last[1]
 
 
-def _votes(beats: MonitorBeats, now: Moment) -> bool:
-    newest = beats.newest
-    if newest is None or not beats.active or newest.status == "maintenance":
-        return False
-    # one from the future was written before the clock was set back
-    return abs(now - newest.at) < STALE * _every(beats)
-
-
-def _every(beats: MonitorBeats) -> int:
-    """Seconds to the next heartbeat, at most."""
-    pending = beats.newest is not None and beats.newest.status == "pending"
-    return max(beats.interval, beats.retry_interval) if pending else beats.interval
-
-
-def monitor(beats: MonitorBeats, now: Moment) -> Monitor:
-    """A monitor as the document shows it, with its vote by the clock of this machine."""
+def monitor(beats: MonitorBeats) -> Monitor:
+    """A monitor as the document shows it."""
     newest = beats.newest
     status: MonitorStatus = "none" if newest is None else newest.status
     if not beats.active:
@@ -132,7 +103,7 @@ def monitor(beats: MonitorBeats, now: Moment) -> Monitor:
         since=Moment.of(beats.since or 0.0) if beats.active else None,
         beat_at=Moment.of(newest.at) if newest else None,
         interval=beats.interval,
-        votes=_votes(beats, now),
+        votes=beats.fresh and status != "maintenance",
         msg=newest.msg[:LONGEST_MSG] if newest else None,
     )
 

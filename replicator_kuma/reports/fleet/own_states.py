@@ -43,19 +43,19 @@ class OwnStates:
         self._found: tuple[float, Sequence[MonitorBeats]] | None = None
         """when all monitors were read last, and what was found"""
 
-    def document(self, heard: Sequence[Heard]) -> Monitors:
+    def document(self, heard: Sequence[Heard], *, exact: bool = True) -> Monitors:
         """What this instance tells of itself now; without monitors while they cannot be read.
 
-        Raises StateError.
+        ``exact``: of `Beats.monitors`. Raises StateError.
         """
-        found = self._read()
+        found = self._read(exact=exact)
         now, version = Moment(time.time()), self._version()
         return own.document(self._settings, found, heard, now, version, self._rows)
 
-    def _read(self) -> Sequence[MonitorBeats] | None:
+    def _read(self, *, exact: bool) -> Sequence[MonitorBeats] | None:
         try:
             with self._reading() as beats:
-                found = beats.monitors()
+                found = beats.monitors(exact=exact)
         except DatabaseLocked:
             last = self._found
             return last[1] if last and self._clock() - last[0] < LOCKED_FOR else None

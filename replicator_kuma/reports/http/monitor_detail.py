@@ -14,6 +14,7 @@ from replicator_kuma.reports.fleet.documents import (
     Monitor,
     Monitors,
     MonitorStatus,
+    Place,
 )
 from replicator_kuma.reports.http.monitor_grid import Seen, groups_of
 from replicator_kuma.reports.http.view import Beats, HourBeat
@@ -78,7 +79,7 @@ def detail(
     if own is not None:
         documents[own.instance] = (own, seen)
     places = (
-        _place(number, place.name, judged, *documents.get(place.name, (None, {})))
+        _place(number, place, judged, *documents.get(place.name, (None, {})))
         for place in fleet.instances
     )
     found = tuple(reversed(beats.beats)) if beats else ()
@@ -95,18 +96,19 @@ def detail(
 
 
 def _place(
-    number: int, name: str, judged: Judged | None, document: Monitors | None, seen: Seen
+    number: int, place: Place, judged: Judged | None, document: Monitors | None, seen: Seen
 ) -> PlaceDetail:
-    status = judged.states.get(name, "absent") if judged else "absent"
+    status = judged.states.get(place.name, "absent") if judged else "absent"
     monitors = document.monitors if document else ()
     there = next((monitor for monitor in monitors if monitor.id == number), None)
     changes = tuple((Moment(at), now) for at, now in reversed(seen.get(number, ())))
     return PlaceDetail(
-        name,
+        place.name,
         status,
         # of a silent place the last thing that it said is no news of now
         there.since if there and status != "silent" else None,
-        there.beat_at if there else None,
+        # another place does not tell each heartbeat, unless it is too old
+        there.beat_at if there and (place.here or not there.votes) else None,
         there.msg if there else None,
         changes[:MOST_CHANGES],
     )

@@ -6,13 +6,20 @@ import contextlib
 import sqlite3
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 
-from replicator_kuma.adapters.database.beat_log import AGAIN, MOST_NEW, ROSTER_AGAIN, BeatLog
+from replicator_kuma.adapters.database.beat_log import (
+    AGAIN,
+    MOST_NEW,
+    ROSTER_AGAIN,
+    SUMS_AGAIN,
+    BeatLog,
+)
 from replicator_kuma.adapters.database.beats import MOST_RECENT, Beat, Beats, MonitorBeats
 from replicator_kuma.adapters.database.detect import open_store
 from replicator_kuma.adapters.database.roster import monitors_sql
@@ -199,6 +206,136 @@ def test_what_is_read_by_and_by_equals_what_is_read_at_once(
             i: (("down", "up", "pending", "maintenance")[run[-1]], since(run))
             for i, run in runs.items()
         }, seed
+
+
+def test_what_is_read_where_nobody_looks_differs_by_heartbeats_that_change_nothing(
+    beats: Beats, kuma: Kuma, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of monitors that stop to beat, and of so many pending ones that all rows are read."""
+    assert isinstance(beats, BeatLog)
+    engine.edit("UPDATE monitor SET active = 1, `interval` = 20, retry_interval = 20, parent = 0")
+    looked: set[str] = set()
+    for way in ("_read_new", "_read_all"):
+        monkeypatch.setattr(BeatLog, way, noted(getattr(BeatLog, way), looked))
+    for seed in range(by_tier(3, 30)):
+        engine.edit("DELETE FROM heartbeat")
+        random, kuma.last, at = Random(seed), {}, 0
+        monkeypatch.setattr(
+            "replicator_kuma.adapters.database.beat_log.MOST_DUE", random.choice((1, 3, 100))
+        )
+        runs = {i: history(random, random.randrange(1, 40)) for i in range(1, 13)}
+        seen(beats)
+        while any(len(run) + 5 > at for run in runs.values()):
+            step = random.randrange(1, 4)
+            for k in range(at, at + step):
+                rows = ((i, run[k], 20 * k + i / 20) for i, run in runs.items() if k < len(run))
+                kuma.beat(*rows)
+            at += step
+            now = T0 + 20 * at
+            beats._clock = partial(float, now)
+            found = beats.monitors(exact=random.random() < 0.2)
+            with contextlib.closing(engine.store().beats()) as others:
+                assert isinstance(others, BeatLog)
+                others._clock = partial(float, now)
+                exact = others.monitors()
+            for one, other in zip(found, exact, strict=True):
+                assert _of(one) == _of(other), (seed, at, one.id)
+                assert one.fresh == other.fresh, (seed, at, one.id)
+                assert one == other or (one.newest and one.newest.status == "up"), (seed, at)
+    assert looked == {"_read_new", "_read_all"}
+
+
+def noted(call: Any, into: set[str]) -> Any:
+    def noting(*arguments: Any) -> Any:
+        into.add(call.__name__)
+        return call(*arguments)
+
+    return noting
+
+
+def test_heartbeats_that_change_nothing_are_left_in_the_database(
+    beats: Beats, kuma: Kuma, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert isinstance(beats, BeatLog)
+    engine.edit("UPDATE monitor SET active = 1, `interval` = 20, parent = NULL")
+    now = T0
+    beats._clock = lambda: now
+    kuma.beat(*((i, UP, 0) for i in range(1, 13)))
+    first = beats.monitors()
+    added: list[int] = []
+    plain = BeatLog._add
+
+    def add(log: BeatLog, *row: Any) -> None:
+        added.append(row[1])
+        plain(log, *row)
+
+    monkeypatch.setattr(BeatLog, "_add", add)
+    for k in range(1, 25):  # six minutes
+        now = T0 + 15 * k
+        kuma.beat(*((i, UP, 15 * k) for i in range(1, 13) if k < 12 or i != 7))
+        found = beats.monitors(exact=False)
+        if now < T0 + AGAIN - 15:
+            assert {one.id for one in found if not one.fresh} == ({7} if k >= 15 else set()), k
+            # at 14 the newest one of the monitor that stops is looked for
+            assert (found is first) == (k < 14), "no row is made anew"
+    assert len([monitor for monitor in added if monitor != 7]) <= 11, "all are read once"
+    kuma.beat((3, DOWN, 400))
+    now = T0 + 400
+    found = beats.monitors(exact=False)
+    assert [one.id for one in found if one.newest and one.newest.status == "down"] == [3]
+
+
+def test_a_new_monitor_is_listed_soon(beats: Beats, kuma: Kuma, engine: Engine) -> None:
+    """By its first heartbeat, before the sums over all are asked for again."""
+    assert isinstance(beats, BeatLog)
+    now = time.time()
+    beats._clock = lambda: now
+    engine.edit(
+        "DELETE FROM monitor_tag WHERE monitor_id = 12", "DELETE FROM monitor WHERE id = 12"
+    )
+    assert len(beats.monitors()) == 11
+    engine.edit(
+        "INSERT INTO monitor (id, name, active, type, `interval`) VALUES (77, 'n', 1, 'http', 60)"
+    )
+    assert len(beats.monitors(exact=False)) == 11
+    kuma.beat((77, UP, now - T0))
+    beats.monitors(exact=False)
+    found = {one.id: one for one in beats.monitors(exact=False)}
+    assert found[77].newest is not None
+    engine.edit("UPDATE monitor SET active = 0 WHERE id = 3")
+    now += SUMS_AGAIN
+    assert not {one.id: one for one in beats.monitors(exact=False)}[3].active
+
+
+@pytest.mark.parametrize(
+    ("status", "age", "interval", "retry", "fresh"),
+    [
+        (UP, 179, 60, 60, True),
+        (UP, 181, 60, 60, False),
+        (UP, 900, 600, 60, True),
+        (PENDING, 181, 60, 300, True),
+        (UP, 181, 60, 300, False),
+        (UP, -300, 60, 60, False),  # written before the clock was set back
+        (DOWN, 5, 60, 60, True),
+    ],
+)
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_heartbeat_grows_too_old_by_time_alone(
+    engine: Engine, status: int, age: int, interval: int, retry: int, fresh: bool, exact: bool
+) -> None:
+    engine.build(monitors=2, heartbeats=0)
+    values = f"active = 1, `interval` = {interval}, retry_interval = {retry}"
+    engine.edit(f"UPDATE monitor SET {values}, parent = NULL")
+    Kuma(engine).beat((1, status, 0))
+    with contextlib.closing(engine.store().beats()) as beats:
+        assert isinstance(beats, BeatLog)
+        beats._clock = lambda: T0 + min(age, 0)
+        beats.monitors()
+        beats._clock = lambda: T0 + age
+        found = {one.id: one.fresh for one in beats.monitors(exact=exact)}
+        assert found == {1: fresh, 2: False}
+        engine.edit("UPDATE monitor SET active = 0")
+        assert not any(one.fresh for one in beats.monitors())
 
 
 def test_history_that_is_gone_is_forgotten(beats: Beats, kuma: Kuma, engine: Engine) -> None:
