@@ -52,8 +52,10 @@ EXACT_AGAIN = 300.0
 """seconds after which all new rows are read, where nobody looks"""
 MOST_DUE = 100
 """monitors whose new rows are asked for by name; if more are due, all are read"""
+MOST_PASSED = 100_000
+"""new rows that are looked through; above that one look a monitor is cheaper"""
 MOST_NEW = 10_000
-"""new rows above which one look a monitor is cheaper"""
+"""the same for rows that are taken"""
 _BACK = 200
 """heartbeats of one monitor that are looked at to find where a run began"""
 _DAY = 86_400.0
@@ -155,9 +157,10 @@ class BeatLog(ABC):
         changed = self._by_id.keys() if beaten is None else beaten & self._by_id.keys()
         if anew:
             self._fresh = FreshBeats()
+        now = self._clock()
         for monitor in changed:
-            self._note(self._by_id[monitor], self._runs.get(monitor))
-        old = self._fresh.old(self._clock())
+            self._note(self._by_id[monitor], self._runs.get(monitor), now)
+        old = self._fresh.old(now)
         changed, self._old = changed | (old ^ self._old), old
         if anew:
             self._shown = {monitor: self._show(monitor) for monitor in self._by_id}
@@ -167,14 +170,14 @@ class BeatLog(ABC):
             self._found = tuple(found for _, _, found in self._shown.values())
         return self._found
 
-    def _note(self, one: Listed, run: _Run | None) -> None:
+    def _note(self, one: Listed, run: _Run | None, now: float) -> None:
         """Note when its newest heartbeat is too old."""
         if not one.active:
             return
         # a beat of up after pending is not important; and one without any is new, or nearly
         watched = run is None or run.beat.status == "pending"
         every = max(one.interval, one.retry_interval) if watched else one.interval
-        self._fresh.note(one.id, run.beat.at if run else 0.0, every, watched=watched)
+        self._fresh.note(one.id, run.beat.at if run else 0.0, every, now, watched=watched)
 
     def _show(self, monitor: int) -> tuple[Listed, _Run | None, MonitorBeats]:
         one, run, before = self._by_id[monitor], self._runs.get(monitor), self._shown.get(monitor)
@@ -242,8 +245,10 @@ class BeatLog(ABC):
             return False
         if newest != last:
             where = f"id > %s AND +monitor_id IN ({_OF_CHANGED}){_or_of(due)}"
-            sql = f"{_NEW} WHERE id > %s AND ({where}) ORDER BY id"
+            sql = f"{_NEW} WHERE id > %s AND ({where}) ORDER BY id LIMIT {MOST_NEW + 1}"
             rows = ask(sql, (self._read_to, last[0], last[0], *due))
+            if len(rows) > MOST_NEW:
+                return False
             for row in rows:
                 self._add(*row)
             if len(rows) > 10 * MOST_DUE:  # of those that are due: the same would come each time
@@ -260,7 +265,7 @@ class BeatLog(ABC):
             "WHERE id = %s OR id = (SELECT max(id) FROM heartbeat) ORDER BY id",
             (self._last[0],),
         )
-        if not ends or ends[0] != self._last or ends[-1][0] - self._read_to > MOST_NEW:
+        if not ends or ends[0] != self._last or ends[-1][0] - self._read_to > MOST_PASSED:
             return None
         return ends[-1]
 
@@ -281,11 +286,15 @@ class BeatLog(ABC):
         pending = [m for m, run in self._runs.items() if run.beat.status == "pending"]
         new: tuple[int, ...] = (self._read_to,)
         if len(pending) > MOST_DUE:
-            rows = ask(f"{_NEW} WHERE id > %s ORDER BY id", new)
+            pending, where = [], ""
         else:
             of_each = "SELECT max(id) FROM heartbeat WHERE id > %s GROUP BY +monitor_id"
             where = f"id IN ({of_each}) OR +monitor_id IN ({_OF_CHANGED}){_or_of(pending)}"
-            rows = ask(f"{_NEW} WHERE id > %s AND ({where}) ORDER BY id", (*new * 3, *pending))
+            where, new = f" AND ({where})", new * 3
+        sql = f"{_NEW} WHERE id > %s{where} ORDER BY id LIMIT {MOST_NEW + 1}"
+        rows = ask(sql, (*new, *pending))
+        if len(rows) > MOST_NEW:
+            return False
         unknown: dict[int, tuple[int, Beat]] = {}
         for row in rows:
             if row[1] in self._runs:
@@ -452,7 +461,7 @@ def _next(before: _Run | None, number_: int, beat: Beat, important: bool) -> _Ru
     return _Run(number_, beat, beat.at)
 
 
-def _or_of(monitors: Sequence[int]) -> str:
+def _or_of(monitors: Collection[int]) -> str:
     """The end of a condition: or a row of one of these monitors, each of which is a value."""
     return f" OR +monitor_id IN ({', '.join(['%s'] * len(monitors))})" if monitors else ""
 
