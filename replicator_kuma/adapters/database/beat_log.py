@@ -46,7 +46,7 @@ AGAIN = 300.0
 """seconds after which all is read anew: a person may have cleared one monitor's history"""
 ROSTER_AGAIN = 60.0
 """seconds after which the monitors are read anew: a name may have become another of its length"""
-SUMS_AGAIN = 9.0
+SUMS_AGAIN = 30.0
 """the same for those sums, where nobody looks"""
 EXACT_AGAIN = 300.0
 """seconds after which all new rows are read, where nobody looks"""

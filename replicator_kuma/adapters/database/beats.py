@@ -72,7 +72,7 @@ class Beats(Protocol):
         """All monitors in Kuma's order: by weight and name, children below their groups.
 
         Without ``exact``, at less cost: the newest heartbeat of a monitor that is up may be one of
-        a minute ago, and an edit shows within 10 s.
+        minutes ago, and an edit shows within 30 s.
         """
 
     def changes(self, since: float) -> tuple[Change, ...]:

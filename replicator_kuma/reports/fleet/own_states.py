@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from replicator_kuma.adapters.database.beats import Beat, Beats, MonitorBeats
+from replicator_kuma.adapters.repository import Position
 from replicator_kuma.base.errors import DatabaseError, DatabaseLocked, ReplicatorError
 from replicator_kuma.base.times import Moment
 from replicator_kuma.config.build import build_store
@@ -40,6 +41,8 @@ class OwnStates:
         self._beats: Beats | None = None
         self._kuma: tuple[float, str | None] | None = None
         self._rows = own.Rows()
+        self._position: Position | None = None
+        """of the document before"""
         self._found: tuple[float, Sequence[MonitorBeats]] | None = None
         """when all monitors were read last, and what was found"""
 
@@ -48,6 +51,12 @@ class OwnStates:
 
         ``exact``: of `Beats.monitors`. Raises StateError.
         """
+        made = self._document(heard, exact=exact)
+        before, self._position = self._position, made.position
+        # with another snapshot its monitors are told, or a deleted one looks as if others lacked it
+        return made if exact or made.position == before else self._document(heard, exact=True)
+
+    def _document(self, heard: Sequence[Heard], *, exact: bool) -> Monitors:
         found = self._read(exact=exact)
         now, version = Moment(time.time()), self._version()
         return own.document(self._settings, found, heard, now, version, self._rows)

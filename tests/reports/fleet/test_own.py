@@ -148,6 +148,26 @@ def test_a_lock_is_no_reason_to_lose_the_vote_and_lasts_no_longer_than_a_moment(
     assert states.document(()).beats_at is None
 
 
+def test_another_snapshot_comes_with_its_monitors(tmp_path: Path) -> None:
+    """Else a monitor that a change deleted would be shown here, and be missing elsewhere."""
+    asked: list[bool] = []
+
+    class Noting:
+        def monitors(self, *, exact: bool) -> tuple[MonitorBeats, ...]:
+            asked.append(exact)
+            return (beats(),)
+
+        def close(self) -> None: ...
+
+    states = OwnStates(settings(tmp_path), beats=lambda: cast("Beats", Noting()))
+    states.document((), exact=False)
+    states.document((), exact=False)
+    edit_state(StateFile(tmp_path / "replicator"), applied=HELD, newest_seen=SEEN)
+    states.document((), exact=False)
+    states.document((), exact=False)
+    assert asked == [False, False, False, True, False]
+
+
 def test_rows_that_serve_again_are_what_new_ones_would_be() -> None:
     rows, found = own.Rows(), (beats(1), beats(2, status=None), beats(3, status="pending"))
     first = rows.of(found)
