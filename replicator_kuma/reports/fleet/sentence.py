@@ -66,7 +66,9 @@ def fleet_sentence(
         *_of_places(own, heard, places),
         *_of_unknown(own, monitors),
     ]
-    if parts := parts or list(_of_missing(monitors)):
+    if not _any_worse(own, places, monitors):  # rows that differ are how it is missing
+        parts = [*_of_missing(monitors), *parts]
+    if parts:
         return _joined(parts)
     changed = (
         f", last change {roughly(now - at)} ago" if (at := own.changed_at) and at <= now else ""
@@ -151,6 +153,18 @@ def _of_unknown(own: Monitors, monitors: Sequence[Judged]) -> Iterable[str]:
     ]
     if found and not own.isolated:
         yield f"Nobody can judge {counted(len(found), 'monitor')} now: no fresh heartbeat"
+
+
+def _any_worse(own: Monitors, places: Sequence[Place], monitors: Sequence[Judged]) -> bool:
+    """Whether something is worse than that a monitor is missing somewhere."""
+    return (
+        any(one.verdict in ("down", "partial") for one in monitors)
+        or any(
+            place.state not in ("equal", "drift") or place.isolated or place.unreadable
+            for place in places
+        )
+        or any(_of_unknown(own, monitors))
+    )
 
 
 def _of_missing(monitors: Sequence[Judged]) -> Iterable[str]:

@@ -78,7 +78,9 @@ def test_a_replica_whose_rows_differ_lacks_it_all_the_same() -> None:
     drifted = dataclasses.replace(LACKS, state="drift", sentence="c: rows differ")
     fleet = seen_twice(LEADER, [WHOLE, drifted])
     assert missing(fleet) == {2: ("c",)}
-    assert fleet.sentence == "c: rows differ."  # worse, and said first
+    assert fleet.sentence == "«m2» is missing in c. c: rows differ."
+    behind = heard(place("d", ["up"], state="behind", behind=1, sentence="d: behind"))
+    assert seen_twice(LEADER, [WHOLE, drifted, behind]).sentence == "c: rows differ. d: behind."
 
 
 @pytest.mark.parametrize(
