@@ -75,17 +75,18 @@ def _judged(
         return late, f"{state.following.shrink}. {SnapshotShrinks.hint}"
     if follows and state.drift:
         since = when(state.drift.since)
-        return "drift", f"rows differ from {held} since {since}: {state.drift.words}"
+        return "drift", f"rows differ from snapshot {held} since {since}: {state.drift.words}"
     why = _why(state, follows=follows)
     if held is None:
         return "behind", f"holds no snapshot yet{f': {why}' if why else ''}"
     if behind != 0:
         lag = f"{counted(behind, 'snapshot')} behind" if behind else "behind"
         lag = lag if state.outcome.newest_seen else "not compared with the repository yet"
-        return "behind", f"holds {held}, {lag}{f': {why}' if why else ''}"
+        return "behind", f"holds snapshot {held}, {lag}{f': {why}' if why else ''}"
     if why:
-        return "equal", f"holds {held}, the newest that was seen, but {why}"
-    return "equal", f"holds {held}, the newest" if follows else f"leads, at {held}"
+        return "equal", f"holds snapshot {held}, the newest that was seen, but {why}"
+    said = f"holds snapshot {held}, the newest" if follows else f"leads, at snapshot {held}"
+    return "equal", said
 
 
 def _why(state: State, *, follows: bool) -> str:

@@ -109,7 +109,8 @@ def _newest(told: document.Status) -> str:
         return f"none in this fleet; {earlier}: docs/moving.md" if earlier else "none in this fleet"
     since = f" since {when(told.behind_since)}" if told.behind_since else ""
     lag = f"{told.behind} ahead of this instance{since}" if told.behind else "in place"
-    return f"{told.newest} of {told.newest_leader}, {shown(told.for_people.newest_time)}, {lag}"
+    made = shown(told.for_people.newest_time)
+    return f"snapshot {told.newest} of {told.newest_leader}, {made}, {lag}"
 
 
 def _hints(push: document.Push | None, *, follows: bool) -> str:
@@ -143,8 +144,8 @@ def _snapshot(held: document.Snapshot | None) -> str:
     if held is None:
         return "nothing"
     return (
-        f"{held.position} of {held.leader}, {counted(held.monitors, 'monitor')}, "
-        f"digest {held.digest[:12]}, snapshot {held.snapshot[:8]}"
+        f"snapshot {held.position} of {held.leader}, {counted(held.monitors, 'monitor')}, "
+        f"digest {held.digest[:12]}, restic id {held.snapshot[:8]}"
     )
 
 

@@ -271,7 +271,7 @@ def test_status(world: World) -> None:
     assert "1.1 of alpha, 2031-01-01T00:00:00Z, in place" in text
     assert "beta, replica of fleet default" in text
     leader = world.on_leader("status").out
-    assert "published:     1.1 of alpha" in leader
+    assert "published:     snapshot 1.1 of alpha" in leader
 
 
 def test_status_without_a_repository(world: World) -> None:

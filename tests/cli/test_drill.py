@@ -15,7 +15,7 @@ from tests.support.states import edit_state
 def test_it_says_how_long_a_recovery_takes(published: World) -> None:
     done = published.on_leader("drill")
     assert (done.code, done.err) == (0, "")
-    assert done.out.startswith("1.1 of alpha can be recovered in ")
+    assert done.out.startswith("snapshot 1.1 of alpha can be recovered in ")
     found = published.on_replica("drill", "--json").json
     assert set(found) == {
         "sentence", "position", "digest", "monitors", "rows", "seconds", "steps", "kuma",
@@ -24,7 +24,7 @@ def test_it_says_how_long_a_recovery_takes(published: World) -> None:
     assert (found["position"], found["monitors"], found["kuma"]) == ("1.1", 12, False)
     assert published.on_leader("drill", "--quiet").out == ""
     shown = published.on_leader("status", "--offline")
-    assert "last drill:    ok, 0 s ago: 1.1 of alpha can be recovered" in shown.out
+    assert "last drill:    ok, 0 s ago: snapshot 1.1 of alpha can be recovered" in shown.out
 
 
 def test_a_failure_has_its_own_exit_code_and_is_unhealthy_until_mended(published: World) -> None:

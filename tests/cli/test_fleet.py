@@ -53,7 +53,7 @@ def place(name: str, **members: object) -> Place:
 FINE = Fleet(
     fleet="home",
     quorum="majority",
-    sentence="Everything is equal: 2 instances hold 1.7.",
+    sentence="Everything is equal: 2 instances hold snapshot 1.7.",
     instances=(
         place("fra-1", url=None, here=True, role="leader"),
         place("nyc-1", state="behind", behind=1),
@@ -154,7 +154,7 @@ def test_the_running_supervisor_is_asked_beside_a_job(tmp_path: Path) -> None:
         done = run.command("fleet")
         assert time.monotonic() - began < 60
         assert done.returncode == 0
-        assert done.stdout.startswith("Everything is equal: 2 instances hold 1.7.\n")
+        assert done.stdout.startswith("Everything is equal: 2 instances hold snapshot 1.7.\n")
         assert read(Fleet, json.loads(run.command("fleet", "--json").stdout)) == FINE
 
 
@@ -162,11 +162,12 @@ def test_a_fleet_that_is_well(call: Call, told: Told) -> None:
     code, out, _ = call("--url", told.url)
     assert code == 0
     assert out.splitlines() == [
-        "Everything is equal: 2 instances hold 1.7.",
+        "Everything is equal: 2 instances hold snapshot 1.7.",
         "",
         "INSTANCES",
-        "●  fra-1  leader   1.7  equal     2.5.3  (here)",
-        *[line for line in out.splitlines() if line.startswith("◐  nyc-1  replica  1.7  1 behind")],
+        "   name   role     snapshot  state     Kuma   heard",
+        "●  fra-1  leader   1.7       equal     2.5.3  (here)",
+        *[one for one in out.splitlines() if one.startswith("◐  nyc-1  replica  1.7       1 beh")],
         "",
         "MONITORS   1 paused · 1 up   (all: --all)",
     ]
@@ -178,8 +179,8 @@ def test_what_needs_a_look(call: Call, told: Told) -> None:
     assert code == 1
     lines = out.splitlines()
     assert lines[0] == "«Shop checkout» is down everywhere (2 of 2)."
-    assert lines[3].startswith("?  sgp-1  replica  was 1.7  silent    was 2.5.3  silent ")
-    assert lines[3].endswith("no connection")
+    assert lines[4].startswith("?  sgp-1  replica  was 1.7   silent    was 2.5.3  silent ")
+    assert lines[4].endswith("no connection")
     assert "MONITORS   1 down · 1 where places disagree · 1 paused · 1 up   (all: --all)" in lines
     rows = [line for line in lines if "fra-1 " in line][1:]
     assert rows[0].startswith("✕  Shop checkout")
@@ -189,6 +190,28 @@ def test_what_needs_a_look(call: Call, told: Told) -> None:
     assert rows[1].endswith("sgp-1 ?  fra-1 ✕  nyc-1 ◐  only fra-1")
     assert lines[-1] == "✕ down   ◐ pending   ? silent"
     assert "\x1b" not in out
+
+
+def test_a_monitor_that_an_instance_lacks_needs_a_look(call: Call, told: Told) -> None:
+    wiki, old = FINE.monitors
+    states = {"fra-1": "up", "nyc-1": "absent"}
+    gone = {"missing_in": ("nyc-1",), "missing_since": Moment(NOW - 3 * 86400)}
+    shop = replace(BAD.monitors[0], **gone)  # type: ignore[arg-type]
+    wiki = replace(wiki, states=states, **gone)  # type: ignore[arg-type]
+    told.fleet = replace(FINE, sentence="«Wiki» is missing in nyc-1.", monitors=(wiki, old))
+    code, out, _ = call("--url", told.url)
+    assert code == 1
+    assert "◐  nyc-1  replica  1.7       1 behind, lacks 1 monitor  2.5.3" in out
+    assert "MONITORS   1 missing somewhere · 1 paused   (all: --all)" in out
+    assert re.search(r"^◐  Wiki  fra-1 ●  nyc-1 -  missing in nyc-1, 3 d", out, re.MULTILINE)
+    assert out.splitlines()[-1] == "● up   - no such monitor there"
+    told.fleet = replace(FINE, monitors=(shop, old))
+    out = call("--url", told.url)[1]
+    assert "MONITORS   1 down · 1 paused   (all: --all)" in out
+    assert re.search(r"DOWN in 2 of 2, \d+ (min|h).*; missing in nyc-1, 3 d", out)
+    found = terminal.changes(replace(FINE, monitors=(wiki, shop)), terminal.UNICODE)
+    assert found["monitor 3"] == "◐ Wiki: missing in nyc-1"
+    assert found["monitor 1"] == "✕ Shop checkout: DOWN in 2 of 2; missing in nyc-1"
 
 
 def test_all_monitors(call: Call, told: Told) -> None:
@@ -225,7 +248,7 @@ def test_an_instance_whose_kuma_cannot_be_read_needs_a_look(call: Call, told: To
     code, out, _ = call("--url", told.url)
     assert code == 1
     (row,) = (line for line in out.splitlines() if "nyc-1  replica" in line)
-    assert row.startswith("?  nyc-1  replica  1.7  Kuma not readable  2.5.3")
+    assert row.startswith("?  nyc-1  replica  1.7       Kuma not readable  2.5.3")
     assert row.endswith("its Kuma's database cannot be read")
 
 
@@ -234,7 +257,7 @@ def test_an_isolated_instance_needs_a_look_whatever_it_holds(call: Call, told: T
     code, out, _ = call("--url", told.url)
     assert code == 1
     (row,) = (line for line in out.splitlines() if "nyc-1  replica" in line)
-    assert row.startswith("?  nyc-1  replica  1.7  isolated  2.5.3")
+    assert row.startswith("?  nyc-1  replica  1.7       isolated  2.5.3")
     assert row.endswith("line lost")
 
 

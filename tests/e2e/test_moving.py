@@ -113,7 +113,7 @@ def test_a_fleet_of_v2_is_moved_instance_by_instance(
     leader.run()
     leader.wait_ready()
     wait_until(lambda: "1.1" in made.positions(), "the first snapshot", 120)
-    assert re.search(r"published: +1\.1 of leader", leader.command(*after_leader).stdout)
+    assert re.search(r"published: +snapshot 1\.1 of leader", leader.command(*after_leader).stdout)
     watches_on(leader, had)
     assert old["replica"].ready()
     watches_on(replica, beats(replica))
@@ -130,7 +130,7 @@ def test_a_fleet_of_v2_is_moved_instance_by_instance(
     replica.run()
     replica.wait_ready()
     made.wait_applied("1.2", 120)
-    assert re.search(r"applied: +1\.2 of leader", replica.command(*after_replica).stdout)
+    assert re.search(r"applied: +snapshot 1\.2 of leader", replica.command(*after_replica).stdout)
     watches_on(replica, had)
     rows = "SELECT id, name, description FROM monitor ORDER BY id"
     assert replica.query(rows) == leader.query(rows)

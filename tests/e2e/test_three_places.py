@@ -1,7 +1,7 @@
 """Page, `replicator fleet`, API and metrics say the same of an outage, in time, at each place.
 
-Three real Kumas in networks of their own: a site goes down for all, for one place, a place's
-cable is cut, an instance is killed.
+Three real Kumas in networks of their own: a site goes down for all, for one place, a replica loses
+a monitor, a place's cable is cut, an instance is killed.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
+from replicator_kuma.reports.fleet.missing import AFTER
 from tests.support import html_tree
 from tests.support.three_places import NAMES, ThreePlaces
 from tests.support.tools import ToolMissingError
@@ -100,6 +102,32 @@ def test_a_site_is_down_for_one(fleet: ThreePlaces) -> None:
     fleet.sites.unreachable.clear()
     beaten(fleet, WIKI, UP)
     fleet.all_say(WIKI, SOON, verdict="up", down_in=[])
+
+
+def test_a_monitor_that_a_replica_lost_is_missing_until_its_rows_are_back(
+    fleet: ThreePlaces,
+) -> None:
+    nyc, leader, new = fleet["nyc-1"], fleet["fra-1"], "New"
+    wiki = leader.monitor(WIKI)["id"]
+    with nyc.there(), closing(nyc.side.page()) as client:
+        client.delete_monitor(wiki)
+    fleet.all_say(WIKI, AFTER + A_BEAT, verdict="up", missing_in=["nyc-1"])
+    said = f"«{WIKI}» is missing in nyc-1. nyc-1: rows differ from snapshot 1."
+    for name in NAMES:
+        assert fleet[name].fleet()["sentence"].startswith(said)
+        assert fleet[name].get("/api/v1/summary").json()["sentence"].startswith(said)
+    shown = html_tree.read(leader.get("/").text)
+    assert said in shown.one("h1").text
+    assert "1 missing somewhere" in shown.one(class_="counts").text
+    assert "missing in nyc-1" in shown.one("table", class_="grid").text
+    told = nyc.told()
+    assert told.returncode == 1
+    assert "missing in nyc-1" in told.stdout
+    nyc.side.command("restore", "--now")
+    fleet.all_say(WIKI, SOON, missing_in=[])
+    with leader.there(), closing(leader.side.page()) as client:
+        client.add_monitor(new, f"{fleet.sites.url}/new")
+    fleet.all_say(new, A_BEAT, verdict="up", voters=list(NAMES), missing_in=[], missing_since=None)
 
 
 def test_a_cable_is_cut(fleet: ThreePlaces) -> None:

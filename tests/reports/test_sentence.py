@@ -37,14 +37,14 @@ def failed(error: str, sentence: str, hint: str = "") -> Last:
 @pytest.mark.parametrize(
     ("state", "kind", "words"),
     [
-        ({"applied": ref()}, "equal", "b: holds 1.7, the newest"),
-        ({"applied": ref("1.5")}, "behind", "b: holds 1.5, 2 snapshots behind"),
-        ({"applied": ref("1.6")}, "behind", "b: holds 1.6, 1 snapshot behind"),
+        ({"applied": ref()}, "equal", "b: holds snapshot 1.7, the newest"),
+        ({"applied": ref("1.5")}, "behind", "b: holds snapshot 1.5, 2 snapshots behind"),
+        ({"applied": ref("1.6")}, "behind", "b: holds snapshot 1.6, 1 snapshot behind"),
         ({}, "behind", "b: holds no snapshot yet"),
         (
             {"applied": ref(), "newest_seen": None},
             "behind",
-            "b: holds 1.7, not compared with the repository yet",
+            "b: holds snapshot 1.7, not compared with the repository yet",
         ),
         (
             {"applied": ref("1.5"), "hold": Hold(1.0, ref("1.5"))},
@@ -75,7 +75,7 @@ def failed(error: str, sentence: str, hint: str = "") -> Last:
         (
             {"applied": ref(), "problems": (Problem(DRIFT, "", 1.0, "1 tag differs"),)},
             "drift",
-            "rows differ from 1.7 since 1970-01-01T00:00:01Z: 1 tag differs",
+            "rows differ from snapshot 1.7 since 1970-01-01T00:00:01Z: 1 tag differs",
         ),
     ],
 )
@@ -91,8 +91,8 @@ def test_of_a_replica(state: dict[str, Any], kind: str, words: str) -> None:
 @pytest.mark.parametrize(
     ("state", "kind", "words"),
     [
-        ({"published": ref()}, "equal", "a: leads, at 1.7"),
-        ({"published": ref(), "newest_seen": None}, "equal", "a: leads, at 1.7"),
+        ({"published": ref()}, "equal", "a: leads, at snapshot 1.7"),
+        ({"published": ref(), "newest_seen": None}, "equal", "a: leads, at snapshot 1.7"),
         ({}, "behind", "a: holds no snapshot yet"),
         (
             {"published": ref(), "fenced": "c published 1.9"},

@@ -276,7 +276,7 @@ def test_a_file_of_rules_that_is_none_is_an_error_with_its_name(
     assert "read again at the next cycle" in caught.value.hint
 
 
-FAILED = Drill(1.0, False, "the drill of 1.7 failed to fetch: a pack is missing", "1.7")
+FAILED = Drill(1.0, False, "the drill of snapshot 1.7 failed to fetch: a pack is missing", "1.7")
 WENT_WELL = Drill(2.0, True, "1.8 can be recovered", "1.8", (("fetch", 0.5),))
 
 

@@ -161,6 +161,17 @@ def disagree(now: float) -> FinishedView:
     )
 
 
+def missing(now: float) -> FinishedView:
+    """A replica lacks a monitor that the snapshot has, for five minutes already."""
+    view = fine(now)
+    nyc = view.peers[0].document
+    assert nyc is not None
+    rest = tuple(one for one in nyc.monitors if one.id != WIKI)
+    peers = (replace(view.peers[0], document=replace(nyc, monitors=rest)), *view.peers[1:])
+    first = judge(view.own(), peers, Moment(now - 300), None)
+    return replace(view, peers=peers, all=judge(view.own(), peers, Moment(now), first))
+
+
 def silent(now: float) -> FinishedView:
     """A peer does not answer."""
     view = fine(now)
@@ -183,7 +194,8 @@ def isolated(now: float) -> FinishedView:
         own=replace(
             view.own(),
             isolated=True,
-            sentence=f"fra-1: holds 1.7, the newest that was seen, but cycles fail: {error}",
+            sentence="fra-1: holds snapshot 1.7, the newest that was seen, but cycles fail: "
+            f"{error}",
         ),
         peers=tuple(_gone(now, one, 165) for one in view.peers),
     )
@@ -225,8 +237,8 @@ def fenced(now: float) -> FinishedView:
     leader, follower = (one.document for one in view.peers)
     assert leader is not None
     assert follower is not None
-    leader = replace(leader, role="leader", position=held, sentence="nyc-1: leads, at 2.1")
-    follower = replace(follower, position=held, sentence="sgp-1: holds 2.1, the newest")
+    leader = replace(leader, role="leader", position=held, sentence="nyc-1: leads, at snapshot 2.1")
+    follower = replace(follower, position=held, sentence="sgp-1: holds snapshot 2.1, the newest")
     return judged(
         now,
         replace(
@@ -262,11 +274,11 @@ def behind(now: float) -> FinishedView:
     assert other is not None
     since = when(now - 50 * 60)
     words = (
-        f"sgp-1: holds 1.5, 2 snapshots behind: cycles fail since {since}: the repository gives no "
-        "answer"
+        f"sgp-1: holds snapshot 1.5, 2 snapshots behind: cycles fail since {since}: the repository "
+        "gives no answer"
     )
     late = replace(other, state="behind", behind=2, position=Position(1, 5), sentence=words)
-    failed = "the drill of 1.7 failed to fetch: the repository is damaged"
+    failed = "the drill of snapshot 1.7 failed to fetch: the repository is damaged"
     drill = document.DrillEnd(Moment(now - 3 * DAY), False, "1.7", failed, {}, False, "fetch")
     open_ = (document.Problem("drill", "DrillFailed", Moment(now - 3 * DAY), failed, told=True),)
     return judged(
@@ -439,6 +451,7 @@ STATES: Mapping[str, Callable[[float], FinishedView]] = {
     "fine": fine,
     "down": down,
     "disagree": disagree,
+    "missing": missing,
     "silent": silent,
     "isolated": isolated,
     "isolated-peer": isolated_peer,
@@ -568,7 +581,9 @@ def _monitors(now: float, name: str, told: Told, more: bool) -> Monitors:
         position=Position(1, 7),
         behind=0,
         state="equal",
-        sentence=f"{name}: leads, at 1.7" if name == HERE else f"{name}: holds 1.7, the newest",
+        sentence=f"{name}: leads, at snapshot 1.7"
+        if name == HERE
+        else f"{name}: holds snapshot 1.7, the newest",
         beats_at=Moment(now if name == HERE else now - 9),
         isolated=False,
         monitors=tuple(seen),
@@ -634,7 +649,10 @@ def _entries(now: float) -> list[dict[str, Any]]:
 
 def _status(now: float) -> Status:
     held = document.Snapshot(Position(1, 7), "d" * 64, "5" * 16, "1a7" * 8, HERE, 7, 41)
-    sentence = "drilled 1.7 in 4.1 s: fetch 1.2 s, load 2.4 s, check 0.5 s"
+    sentence = (
+        "snapshot 1.7 of fra-1 can be recovered in 4.1 s (fetch 1.2 s, load 2.4 s, check 0.5 s): "
+        f"7 monitors, 41 rows, digest {'d' * 12}"
+    )
     steps = {"fetch": 1.2, "load": 2.4, "check": 0.5}
     return Status(
         role="BACKUP",
@@ -647,7 +665,7 @@ def _status(now: float) -> Status:
         newest_unknown=None,
         behind=0,
         behind_since=None,
-        sentence="holds 1.7",
+        sentence="holds snapshot 1.7",
         newest_seen=Position(1, 7),
         newest_seen_at=Moment(now - 60),
         history=None,

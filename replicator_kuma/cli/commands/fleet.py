@@ -140,8 +140,8 @@ def command(
 
     It asks the `replicator run` of this instance; where none runs, the peers of REPLICATOR_PEERS.
 
-    Ends with 0 if all is well; with 1 if a monitor is down somewhere, or an instance is silent,
-    fenced or of another schema; with 30 if no instance answers.
+    Ends with 0 if all is well; with 1 if a monitor is down or missing somewhere, or an instance is
+    silent, fenced or of another schema; with 30 if no instance answers.
 
     \b
     Examples:

@@ -73,9 +73,9 @@ class Drilled:
         parts = ", ".join(f"{name} {lasting(seconds)}" for name, seconds in self.steps)
         seen = "; a throw-away Uptime Kuma showed them" if self.kuma else ""
         return (
-            f"{label.position} of {label.leader} can be recovered in {lasting(self.seconds)} "
-            f"({parts}): {counted(label.monitors, 'monitor')}, {counted(label.rows, 'row')}, "
-            f"digest {label.digest[:12]}{seen}"
+            f"snapshot {label.position} of {label.leader} can be recovered in "
+            f"{lasting(self.seconds)} ({parts}): {counted(label.monitors, 'monitor')}, "
+            f"{counted(label.rows, 'row')}, digest {label.digest[:12]}{seen}"
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -120,7 +120,7 @@ class _Course:
         """The drill's error, with the hint of its cause."""
         self.failed_at = step
         said = str(error.strerror if isinstance(error, OSError) else error)
-        of = f"the drill of {self.position}" if self.position else "the drill"
+        of = f"the drill of snapshot {self.position}" if self.position else "the drill"
         hint = None
         if isinstance(error, ReplicatorError):
             with contextlib.suppress(ReplicatorError):

@@ -77,6 +77,9 @@ class Monitors:
     monitors: tuple[Monitor, ...]
     changed_at: Moment | None = None
     """when the snapshot that it holds was made, by the leader's clock; for sentences only"""
+    chooses_monitors: bool = False
+    """its settings choose which monitors it has: its tables are without them, or a rule of its
+    overrides skips some. What it lacks is not missing"""
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,12 @@ class Judged:
     """since when the verdict stands, by the clock of who tells this"""
     states: Mapping[str, CellStatus]
     """by the name of the instance"""
+    missing_in: tuple[str, ...] = ()
+    """instances that lack it for a minute already, and should have it: they hold the snapshot that
+    has it (reports/fleet/missing.py)"""
+    missing_since: Moment | None = None
+    """since when one of them lacks it, by the clock of who tells this; within the first minute
+    `missing_in` names none"""
 
 
 @dataclass(frozen=True)

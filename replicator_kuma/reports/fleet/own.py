@@ -11,10 +11,11 @@ from contextlib import suppress
 import replicator_kuma
 from replicator_kuma.adapters.database.beats import MonitorBeats
 from replicator_kuma.adapters.kuma.agent.client import NoAgent
-from replicator_kuma.base.errors import KumaError, RepositoryUnreachable
+from replicator_kuma.base.errors import KumaError, RepositoryUnreachable, SettingsError
 from replicator_kuma.base.times import Moment
-from replicator_kuma.config.build import build_agent
+from replicator_kuma.config.build import build_agent, read_policy
 from replicator_kuma.config.settings import Mode, Settings
+from replicator_kuma.dump.catalog import choose
 from replicator_kuma.dump.transform.version_names import named
 from replicator_kuma.replication.instance import Way
 from replicator_kuma.replication.state.file import StateFile
@@ -26,6 +27,8 @@ from replicator_kuma.reports.sentence import held_by, told
 LONGEST_NAME = 200
 """characters of a monitor's name, its type and a tag; Kuma on MariaDB has names of 150"""
 MOST_TAGS = 50
+_MONITORS = "monitor"
+"""their table"""
 LONGEST_MSG = 300
 """characters of a heartbeat's message, as the page shows it. No single text that somebody typed
 into Kuma, or that a target answered, can fill what a peer takes (`adapters/peers/packing.py`)"""
@@ -65,7 +68,22 @@ def document(
         isolated=isolated(monitors, heard, repository_answers=repository_answers(state)),
         monitors=monitors,
         changed_at=Moment.of(seen.made_at) if newest and seen else None,
+        chooses_monitors=chooses_monitors(settings),
     )
+
+
+def chooses_monitors(settings: Settings) -> bool:
+    """Whether its settings choose which of the fleet's monitors this instance has.
+
+    True also where its overrides cannot be read: nobody knows what they say.
+    """
+    if _MONITORS not in choose(settings.include, settings.exclude):
+        return True
+    try:
+        rules = read_policy(settings)().overrides.rules
+    except SettingsError:
+        return True
+    return any(rule.skip and rule.table == _MONITORS for rule in rules)
 
 
 class Rows:

@@ -46,7 +46,9 @@ def peer_sentence(
 
 def late_sentence(name: str, held: Position, newest: Position) -> str:
     """That a place still takes its snapshot for the newest, and another one holds a newer."""
-    return f"{short(name)}: holds {held}, and has not looked since {newest} was made"
+    return (
+        f"{short(name)}: holds snapshot {held}, and has not looked since snapshot {newest} was made"
+    )
 
 
 def fleet_sentence(
@@ -64,14 +66,16 @@ def fleet_sentence(
         *_of_places(own, heard, places),
         *_of_unknown(own, monitors),
     ]
+    if not _any_worse(own, places, monitors):  # rows that differ are how it is missing
+        parts = [*_of_missing(monitors), *parts]
     if parts:
         return _joined(parts)
     changed = (
         f", last change {roughly(now - at)} ago" if (at := own.changed_at) and at <= now else ""
     )
     number = counted(len(monitors), "monitor")
-    held = f"hold {own.position}" if len(places) > 1 else f"holds {own.position}"
-    held = held if own.position else "hold no snapshot yet"
+    verb = "hold" if len(places) > 1 else "holds"
+    held = f"{verb} snapshot {own.position}" if own.position else f"{verb} no snapshot yet"
     if len(places) > 1:
         return f"Everything is equal: {len(places)} instances {held}, {number}{changed}."
     return f"All is well: {short(own.instance)} {held}, {number}{changed}."
@@ -149,6 +153,36 @@ def _of_unknown(own: Monitors, monitors: Sequence[Judged]) -> Iterable[str]:
     ]
     if found and not own.isolated:
         yield f"Nobody can judge {counted(len(found), 'monitor')} now: no fresh heartbeat"
+
+
+def _any_worse(own: Monitors, places: Sequence[Place], monitors: Sequence[Judged]) -> bool:
+    """Whether something is worse than that a monitor is missing somewhere."""
+    return (
+        any(one.verdict in ("down", "partial") for one in monitors)
+        or any(
+            place.state not in ("equal", "drift") or place.isolated or place.unreadable
+            for place in places
+        )
+        or any(_of_unknown(own, monitors))
+    )
+
+
+def _of_missing(monitors: Sequence[Judged]) -> Iterable[str]:
+    found = [one for one in monitors if one.missing_in]
+    where = {one.missing_in for one in found}
+    if len(found) > NAMED and len(where) == 1:
+        yield f"{counted(len(found), 'monitor')} are missing in {listed(where.pop())}"
+        return
+    for one in found[:NAMED]:
+        yield f"«{short(one.name)}» is {missing_words(one)}"
+    if more := len(found[NAMED:]):
+        verb = "is" if more == 1 else "are"
+        yield f"{counted(more, 'more monitor')} {verb} missing in some places"
+
+
+def missing_words(one: Judged) -> str:
+    """Which places lack it though they should have it; "" where none does."""
+    return f"missing in {listed(one.missing_in)}" if one.missing_in else ""
 
 
 def listed(names: Sequence[str]) -> str:

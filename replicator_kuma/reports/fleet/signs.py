@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from replicator_kuma.base.text import counted
 from replicator_kuma.reports.fleet.documents import CellStatus, InstanceState, Place, Verdict
 
 CELLS: Mapping[CellStatus, tuple[str, str]] = {
@@ -23,6 +24,8 @@ VERDICTS: Mapping[Verdict, tuple[str, str]] = {
     "partial": ("◐", "the places disagree"),
     "unknown": ("?", "nobody can tell"),
 }
+MISSING = ("◐", "missing somewhere")
+"""Of a monitor that an instance lacks which should have it, if it is not down anywhere."""
 CONDITIONS: Mapping[str, tuple[str, str]] = {
     "ok": ("●", "all is well"),
     "warn": ("◐", "needs a look"),
@@ -44,9 +47,15 @@ UNREADABLE = ("?", "Kuma not readable")
 """Of an instance that answers, and whose Kuma's database cannot be read, whatever it holds."""
 
 
-def instance(place: Place) -> tuple[str, str]:
-    """The sign and the word of an instance."""
-    return without_vote(place) or INSTANCES[place.state]
+def instance(place: Place, *, lacks: bool = False) -> tuple[str, str]:
+    """The sign and the word of an instance; ``lacks``: a monitor is missing there."""
+    found = without_vote(place) or INSTANCES[place.state]
+    return (MISSING[0], found[1]) if lacks and found == INSTANCES["equal"] else found
+
+
+def lacks_words(number: int) -> str:
+    """What is said of an instance where so many monitors are missing."""
+    return f"lacks {counted(number, 'monitor')}"
 
 
 def without_vote(place: Place) -> tuple[str, str] | None:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from replicator_kuma.base.text import counted
 from replicator_kuma.base.times import ago, lasting
 from replicator_kuma.reports.fleet.documents import CellStatus, Fleet, Judged, Place
-from replicator_kuma.reports.fleet.signs import without_vote
+from replicator_kuma.reports.fleet.missing import lacks
+from replicator_kuma.reports.fleet.sentence import missing_words
+from replicator_kuma.reports.fleet.signs import MISSING, lacks_words, without_vote
 
 LONGEST_NAME = 40
 """columns of a name; a longer one is cut"""
@@ -57,6 +59,8 @@ ASCII = Shapes(
     },
     *("o", "?", ", ", "..."),
 )
+_COLUMNS = ("", "name", "role", "snapshot", "state", "Kuma", "heard", "")
+"""of the instances"""
 _IN_ASCII = str.maketrans({"«": '"', "»": '"', "·": "-", "…": "..."})
 
 
@@ -70,7 +74,7 @@ def shapes(encoding: str | None) -> Shapes:
 
 
 def needs_look(fleet: Fleet) -> bool:
-    """Whether a monitor is down somewhere, or an instance needs a look.
+    """Whether a monitor is down or missing somewhere, or an instance needs a look.
 
     It does where it is silent, isolated, fenced or a misfit, or its Kuma cannot be read.
     """
@@ -85,7 +89,9 @@ def lines(fleet: Fleet, now: float, signs: Shapes, *, all_of_them: bool = False)
     yield _said(fleet.sentence, signs)
     yield ""
     yield "INSTANCES"
-    yield from _table([_instance(place, now, signs) for place in fleet.instances])
+    lacking = lacks(fleet.monitors)
+    rows = (_instance(place, lacking[place.name], now, signs) for place in fleet.instances)
+    yield from _table([_COLUMNS, *rows])
     yield ""
     shown = [one for one in fleet.monitors if all_of_them or _monitor_needs_look(one)]
     rest = "" if len(shown) == len(fleet.monitors) else "   (all: --all)"
@@ -104,11 +110,13 @@ def changes(fleet: Fleet, signs: Shapes) -> dict[str, str]:
 
     Without the sentence: it says how long ago something was, which is no news.
     """
-    found = {}
+    found, lacking = {}, lacks(fleet.monitors)
     for place in fleet.instances:
-        found[f"instance {place.name}"] = f"{_sign(place, signs)} {place.name}: {_state(place)}"
+        sign, state = _sign(place, lacking[place.name], signs), _state(place, lacking[place.name])
+        found[f"instance {place.name}"] = f"{sign} {place.name}: {state}"
     for one in filter(_monitor_needs_look, fleet.monitors):
-        found[f"monitor {one.id}"] = f"{_verdict_sign(one, signs)} {one.name}: {_votes(one)}"
+        words = _told(one, lambda _since: "")
+        found[f"monitor {one.id}"] = f"{_verdict_sign(one, signs)} {one.name}: {words}"
     return found
 
 
@@ -116,7 +124,7 @@ def _said(sentence: str, signs: Shapes) -> str:
     return sentence.translate(_IN_ASCII) if signs is ASCII else sentence
 
 
-def _instance(place: Place, now: float, signs: Shapes) -> Sequence[str]:
+def _instance(place: Place, lacked: int, now: float, signs: Shapes) -> Sequence[str]:
     heard = ago(max(0.0, now - place.contact_at)) if place.contact_at else "never heard"
     if place.here:
         heard = "(here)"
@@ -126,47 +134,66 @@ def _instance(place: Place, now: float, signs: Shapes) -> Sequence[str]:
     was = "was " if place.state == "silent" else ""
     quiet = place.state in ("equal", "behind") and not without_vote(place)
     return (
-        _sign(place, signs),
+        _sign(place, lacked, signs),
         _short(place.name, signs),
         place.role or "?",
         f"{was}{place.position}" if place.position else "-",
-        _state(place),
+        _state(place, lacked),
         f"{was}{place.kuma}" if place.kuma else "-",
         heard,
         "" if quiet else _said(place.sentence, signs),
     )
 
 
-def _state(place: Place) -> str:
+def _state(place: Place, lacked: int) -> str:
     if found := without_vote(place):
-        return found[1]
-    return f"{place.behind} behind" if place.state == "behind" and place.behind else place.state
+        word = found[1]
+    elif place.state == "behind" and place.behind:
+        word = f"{place.behind} behind"
+    else:
+        word = place.state
+    return f"{word}, {lacks_words(lacked)}" if lacked else word
 
 
-def _sign(place: Place, signs: Shapes) -> str:
+def _sign(place: Place, lacked: int, signs: Shapes) -> str:
     if without_vote(place) or place.state == "silent":
         return signs.unknown
     if place.state == "equal":
+        if lacked:
+            return signs.needs_look
         return signs.of["up"]
     return signs.needs_look if place.state in ("behind", "drift") else signs.of["down"]
 
 
 def _monitor_needs_look(one: Judged) -> bool:
-    return one.verdict in ("down", "partial")
+    return one.verdict in ("down", "partial") or bool(one.missing_in)
+
+
+def _is_missing(one: Judged) -> bool:
+    """Whether that it is missing somewhere is the worst of it."""
+    return bool(one.missing_in) and one.verdict in ("up", "unknown")
 
 
 def _monitor(one: Judged, names: Sequence[str], now: float, signs: Shapes) -> Sequence[str]:
     cells = [f"{_short(n, signs)} {signs.of[one.states[n]]}" for n in names if n in one.states]
-    since = f", {lasting(max(0.0, now - one.since))}" if one.since else ""
     return (
         _verdict_sign(one, signs),
         _short(one.name, signs),
         "  ".join(cells),
-        f"{_votes(one)}{since}",
+        _told(one, lambda since: f", {lasting(max(0.0, now - since))}"),
     )
 
 
+def _told(one: Judged, lasts: Callable[[float], str]) -> str:
+    """What is said of a monitor, and how long it lasts. That it is up elsewhere is no news."""
+    votes = "" if one.missing_in and one.verdict == "up" else _votes(one)
+    parts = ((votes, one.since), (missing_words(one), one.missing_since))
+    return "; ".join(f"{words}{lasts(at) if at else ''}" for words, at in parts if words)
+
+
 def _verdict_sign(one: Judged, signs: Shapes) -> str:
+    if _is_missing(one):
+        return signs.needs_look
     if one.verdict == "unknown":
         alike = set(one.states.values()) - {"silent", "absent"}
         return signs.of[alike.pop()] if len(alike) == 1 else signs.unknown
@@ -192,11 +219,17 @@ def _what_instead(one: Judged) -> str:
 def _counts(fleet: Fleet, signs: Shapes) -> str:
     disagree = "where places disagree"
     words = {"down": "down", "partial": disagree, "up": "up"}
-    found = Counter(
-        words.get(one.verdict) or ("paused" if "paused" in one.states.values() else "unknown")
-        for one in fleet.monitors
-    )
-    ordered = [w for w in ("down", disagree, "unknown", "paused", "up") if found[w]]
+    missing = MISSING[1]
+
+    def counted_as(one: Judged) -> str:
+        if _is_missing(one):
+            return missing
+        return words.get(one.verdict) or (
+            "paused" if "paused" in one.states.values() else "unknown"
+        )
+
+    found = Counter(map(counted_as, fleet.monitors))
+    ordered = [w for w in ("down", disagree, missing, "unknown", "paused", "up") if found[w]]
     return signs.dot.join(f"{found[w]} {w}" for w in ordered) or counted(0, "monitor")
 
 

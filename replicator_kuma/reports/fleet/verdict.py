@@ -22,6 +22,7 @@ from replicator_kuma.reports.fleet.documents import (
     Place,
     Verdict,
 )
+from replicator_kuma.reports.fleet.missing import AFTER, Alike, alike
 from replicator_kuma.reports.fleet.sentence import fleet_sentence, late_sentence, peer_sentence
 from replicator_kuma.reports.fleet.voters import quorum, silent, troubles, votes
 
@@ -72,11 +73,13 @@ def judge(own: Monitors, heard: Sequence[Heard], now: Moment, before: Fleet | No
     names = sorted({own.instance, *(one.name for one in heard)})
     away = [name for name in names if name not in answering]
     earlier = {one.id: one for one in before.monitors} if before else {}
+    newest = max((s.document.position for s in sources if s.document.position), default=None)
+    comparable = alike(((s.document, s.by_id.keys()) for s in sources), newest)
     judged = [
-        _judged(number, sources, away, now, earlier.get(number)) for number in _in_order(sources)
+        _judged(number, sources, away, comparable, now, earlier.get(number))
+        for number in _in_order(sources)
     ]
     monitors = tuple(sorted(judged, key=_look))
-    newest = max((s.document.position for s in sources if s.document.position), default=None)
     places = [_place(own, None, now, newest)]
     for one, why in zip(heard, trouble, strict=True):
         places.append(_peer(one, why, newest))
@@ -114,6 +117,7 @@ def _judged(
     number: int,
     sources: Sequence[_Source],
     away: Sequence[str],
+    comparable: Alike,
     now: Moment,
     before: Judged | None,
 ) -> Judged:
@@ -131,6 +135,8 @@ def _judged(
             voters.append((source, monitor))
     down = [(source, monitor) for source, monitor in voters if monitor.status == "down"]
     verdict = _verdict(len(voters), len(down))
+    lacking = comparable.lacking(number)
+    missing_since = _missing_since(now, before) if lacking else None
     return Judged(
         id=number,
         name=name,
@@ -139,7 +145,15 @@ def _judged(
         voters=tuple(source.name for source, _ in voters),
         since=_since(verdict, voters, now, before),
         states=dict(sorted(states.items())),
+        missing_in=lacking if missing_since and now - missing_since >= AFTER else (),
+        missing_since=missing_since,
     )
+
+
+def _missing_since(now: Moment, before: Judged | None) -> Moment:
+    if before is None or before.missing_since is None:
+        return now
+    return min(before.missing_since, now)  # the clock may have been set back since
 
 
 def _verdict(voters: int, down: int) -> Verdict:
@@ -180,15 +194,17 @@ def _since(
 
 
 def _look(judged: Judged) -> int:
-    """What needs a look first: down, partial, then what nobody can tell, then what is quiet."""
+    """What needs a look first: down, partial, missing, what nobody can tell, then what is quiet."""
     states = set(judged.states.values())
     if judged.verdict == "down":
         return 0
     if judged.verdict == "partial":
         return 1
+    if judged.missing_in:
+        return 2
     if judged.verdict == "up":
-        return 2 if states & {"down", "pending"} else 4
-    return 5 if states & {"paused", "maintenance"} and not states & {"down", "pending"} else 3
+        return 3 if states & {"down", "pending"} else 5
+    return 6 if states & {"paused", "maintenance"} and not states & {"down", "pending"} else 4
 
 
 def _place(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from replicator_kuma.reports.fleet import signs
 from replicator_kuma.reports.fleet.documents import Fleet, Place
+from replicator_kuma.reports.fleet.missing import lacks
 
 
 @dataclass(frozen=True)
@@ -19,8 +20,8 @@ class InstanceRow:
     """what colours the sign: `isolated`, `unreadable`, `fail`, or its state"""
     aside: str
     """beside its name: its role, and whether it can be believed"""
-    configuration: str
-    """the snapshot that it holds, and how far that is from the newest"""
+    snapshot: str
+    """what it holds, how far that is from the newest, and how many monitors it lacks"""
     kuma: str
     old: bool
     """it is silent: both are what it told last"""
@@ -36,8 +37,10 @@ def instance_rows(
     ``troubles``: by peer, why its answers are not used. ``told``: names of the places whose
     problems stand above with the same words; they are not said again.
     """
+    lacking = lacks(fleet.monitors)
     for place in fleet.instances:
-        sign, word = signs.instance(place)
+        lacked = lacking[place.name]
+        sign, word = signs.instance(place, lacks=lacked > 0)
         old = place.state == "silent"
         was = "was " if old else ""
         role = place.role or "role not known"
@@ -45,25 +48,25 @@ def instance_rows(
         yield InstanceRow(
             place,
             sign,
-            _kind(place),
+            _kind(place, lacked),
             f"{role}, {word}" if beside else role,
-            f"{was}{_configuration(place)}" if place.position else _without(place),
+            f"{was}{_snapshot(place, lacked)}" if place.position else _without(place),
             f"{was}{place.kuma}" if place.kuma else "not known",
             old,
             () if place.name in told else tuple(_says(place, troubles.get(place.name, ""))),
         )
 
 
-def _kind(place: Place) -> str:
+def _kind(place: Place, lacked: int) -> str:
     if place.isolated:
         # of the one here the first line is red
         return "fail" if place.here else "isolated"
     if place.unreadable:
         return "unreadable"
-    return place.state
+    return "behind" if lacked and place.state == "equal" else place.state
 
 
-def _configuration(place: Place) -> str:
+def _snapshot(place: Place, lacked: int) -> str:
     words = [str(place.position)]
     if place.state == "silent":
         return words[0]
@@ -73,6 +76,8 @@ def _configuration(place: Place) -> str:
         words.append(signs.INSTANCES[place.state][1])
     if place.state in ("drift", "misfit"):
         words.append(signs.INSTANCES[place.state][1])
+    if lacked:
+        words.append(signs.lacks_words(lacked))
     return ", ".join(words)
 
 

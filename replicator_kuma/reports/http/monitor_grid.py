@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from replicator_kuma.base.times import Moment
+from replicator_kuma.reports.fleet import signs
 from replicator_kuma.reports.fleet.documents import (
     CellStatus,
     Fleet,
@@ -20,15 +21,26 @@ from replicator_kuma.reports.fleet.documents import (
     Monitors,
     MonitorStatus,
 )
-from replicator_kuma.reports.fleet.sentence import listed, short
+from replicator_kuma.reports.fleet.sentence import listed, missing_words, short
 from replicator_kuma.reports.http.day import Day, day
 
-Kind = Literal["down", "disagree", "unsure", "up", "paused", "maintenance", "none", "unknown"]
-"""`unsure`: some place says down or pending, and the verdict is another one. `none`: active, and no
-heartbeat anywhere. `unknown`: no place tells"""
+Kind = Literal[
+    "down",
+    "disagree",
+    "missing",
+    "unsure",
+    "unknown",
+    "none",
+    "maintenance",
+    "paused",
+    "up",
+]
+"""`missing`: a place lacks it that should have it. `unsure`: some place says down or pending, and
+the verdict is another one. `unknown`: no place tells. `none`: active, and no heartbeat anywhere"""
 KINDS: Mapping[Kind, str] = {
     "down": "down",
     "disagree": "where places disagree",
+    "missing": signs.MISSING[1],
     "unsure": "not sure",
     "unknown": "unknown",
     "none": "without a heartbeat",
@@ -37,7 +49,7 @@ KINDS: Mapping[Kind, str] = {
     "up": "up",
 }
 """In the order and in the words of the line of counts."""
-LOOKS: frozenset[Kind] = frozenset({"down", "disagree", "unsure"})
+LOOKS: frozenset[Kind] = frozenset({"down", "disagree", "missing", "unsure"})
 """Monitors of these kinds are shown; the others are folded into a count."""
 MOST = 100
 """rows of monitors that need a look, where not all are asked for: the page stays small and fast
@@ -58,9 +70,11 @@ class Row:
     kind: Kind
     judged: Judged
     words: str
-    """where it is down, or what is not sure; empty where there is nothing to say"""
+    """where it is down or missing, or what is not sure; empty where there is nothing to say"""
     since: Moment | None
-    """since when its verdict stands; None where the verdict is not what the row is about"""
+    """since when its verdict stands, or it is missing; None where it is about neither"""
+    besides: str
+    """where it is missing, if the words are about something worse"""
     whys: tuple[tuple[str, str], ...]
     """messages of the newest heartbeats that say down, each with the places that have it; ""
     where all of them do"""
@@ -150,11 +164,16 @@ def grid(
 
 
 def kind_of(judged: Judged) -> Kind:
-    """How the page counts a monitor. A place that is silent or lacks it is told elsewhere."""
+    """How the page counts a monitor.
+
+    A place that is silent, or lacks it for a known reason, is told elsewhere.
+    """
     if judged.verdict == "down":
         return "down"
     if judged.verdict == "partial":
         return "disagree"
+    if judged.missing_in:
+        return "missing"
     here = set(judged.states.values()) - {"silent", "absent"}
     if here & {"down", "pending"}:
         return "unsure"
@@ -248,8 +267,7 @@ def _row(
         judged.name,
         kind,
         judged,
-        _doubts(judged) if kind == "unsure" else _words(judged),
-        None if kind == "unsure" else judged.since,
+        *_said(judged, kind),
         _whys(judged, histories) if messages else (),
         tuple(judged.states.get(place, "absent") for place in places),
         groups_of(monitor, known),
@@ -257,6 +275,16 @@ def _row(
         monitor.type if monitor else "",
         day(now, seen) if any(seen.values()) else None,
     )
+
+
+def _said(judged: Judged, kind: Kind) -> tuple[str, Moment | None, str]:
+    """The words of a row, since when, and what is said besides."""
+    missing = missing_words(judged)
+    if kind == "missing":
+        return "; ".join(filter(None, (_doubts(judged), missing))), judged.missing_since, ""
+    if kind == "unsure":
+        return _doubts(judged), None, missing
+    return _words(judged), judged.since, missing
 
 
 def _words(judged: Judged) -> str:
@@ -272,13 +300,16 @@ def _words(judged: Judged) -> str:
 
 
 def _doubts(judged: Judged) -> str:
-    """Who says something else than the verdict, and has no vote or only waits for a retry."""
+    """Who says something else than the verdict, and has no vote or only waits for a retry.
+
+    Empty where nobody does.
+    """
     by_state = {
         state: [place for place, told in judged.states.items() if told == state]
         for state in ("down", "pending")
     }
-    said = (f"{state} in {listed(places)}" for state, places in by_state.items() if places)
-    return f"{KINDS['unsure']}: {', '.join(said)}"
+    said = [f"{state} in {listed(places)}" for state, places in by_state.items() if places]
+    return f"{KINDS['unsure']}: {', '.join(said)}" if said else ""
 
 
 def _whys(judged: Judged, histories: Mapping[str, History]) -> tuple[tuple[str, str], ...]:

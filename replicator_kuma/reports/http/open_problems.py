@@ -159,7 +159,8 @@ def store_doubt(status: Status) -> str:
         return "a problem above says that it is damaged"
     drill = status.drill
     if drill is not None and drill.failed_at in ("find", "fetch"):
-        return f"the last drill could not {drill.failed_at} {drill.position or 'a snapshot'}"
+        which = f"snapshot {drill.position}" if drill.position else "a snapshot"
+        return f"the last drill could not {drill.failed_at} {which}"
     return ""
 
 

@@ -25,6 +25,7 @@ from replicator_kuma.reports import terminal
 from replicator_kuma.reports.document import Job, Status
 from replicator_kuma.reports.fleet import signs
 from replicator_kuma.reports.fleet.documents import Fleet, Heard, Monitors
+from replicator_kuma.reports.fleet.sentence import missing_words
 from replicator_kuma.reports.fleet.voters import troubles
 from replicator_kuma.reports.http.change_list import MOST as MOST_CHANGES
 from replicator_kuma.reports.http.change_list import ChangeSet, change_sets
@@ -306,6 +307,7 @@ def _environment() -> Environment:
         "CONDITIONS": signs.CONDITIONS,
         "KINDS": KINDS,
         "VERDICTS": signs.VERDICTS,
+        "missing_words": missing_words,
         "repository_words": terminal.repository_words,
         "status_lines": terminal.lines,
     }
@@ -318,6 +320,7 @@ def _row_signs() -> Mapping[Kind, tuple[tuple[str, str], str]]:
     return {
         "down": (verdicts["down"], "down"),
         "disagree": (verdicts["partial"], "partial"),
+        "missing": (signs.MISSING, "partial"),
         "unsure": (cells["pending"], "pending"),
         "unknown": (verdicts["unknown"], "unknown"),
         "none": (cells["none"], "none"),

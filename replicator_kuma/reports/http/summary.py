@@ -81,7 +81,9 @@ def _of_fleet(fleet: Fleet) -> State:
     if "down" in verdicts or places & {"fenced", "misfit"} or lost_here:
         return "fail"
     lost = any(place.isolated or place.unreadable for place in fleet.instances)
-    return "warn" if lost or "partial" in verdicts or places - {"equal"} else "ok"
+    missing = any(judged.missing_in for judged in fleet.monitors)
+    odd = lost or missing or "partial" in verdicts or places - {"equal"}
+    return "warn" if odd else "ok"
 
 
 def _sentence(status: Status, fleet: Fleet | None, trouble: str | None) -> str:

@@ -97,7 +97,7 @@ def test_a_leader_s_drill_goes_well_and_touches_nothing(
     assert drilled.as_dict()["digest"] == Dump.open(stored(repository)).manifest.digest
     assert drilled.seconds == sum(seconds for _, seconds in drilled.steps) > 0
     assert re.match(
-        r"1\.1 of leader can be recovered in [\d.]+ s \(fetch [\d.]+ s, load [\d.]+ s, "
+        r"snapshot 1\.1 of leader can be recovered in [\d.]+ s \(fetch [\d.]+ s, load [\d.]+ s, "
         r"check [\d.]+ s\): 12 monitors, \d+ rows, digest \w{12}$",
         drilled.sentence,
     )
@@ -283,7 +283,7 @@ def test_what_is_wrong_fails_at_its_step_and_touches_nothing(
     failed = leader.state.load().upkeep.drill_failed
     assert failed is not None
     assert (failed.ok, failed.failed_at) == (False, step)
-    assert told(leader)[-1].startswith(f"drill fails: the drill of 1.1 failed to {step}: ")
+    assert told(leader)[-1].startswith(f"drill fails: the drill of snapshot 1.1 failed to {step}: ")
 
 
 @pytest.mark.parametrize(

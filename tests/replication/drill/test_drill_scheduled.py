@@ -53,7 +53,7 @@ def test_a_drill_in_its_window_is_noted_and_a_failure_told_once(
     friday.once()
     failed = leader.state.load().upkeep.drill_failed
     assert failed is not None
-    assert failed.sentence == "the drill of 1.1 failed to fetch: a pack is missing"
+    assert failed.sentence == "the drill of snapshot 1.1 failed to fetch: a pack is missing"
     assert sent == [f"drill fails: {failed.sentence}\n{RepositoryDamaged.hint}"]
     friday.once()
     assert leader.state.load().upkeep.drill_failed is None

@@ -62,7 +62,7 @@ def test_a_replica_that_holds_the_newest(tmp_path: Path) -> None:
     assert (found.instance, found.fleet, found.role) == ("beta", "default", "replica")
     assert (found.position, found.behind, found.state) == (Position(1, 7), 0, "equal")
     assert found.kuma == "2.5.1 to 2.5.3"
-    assert found.sentence == "beta: holds 1.7, the newest"
+    assert found.sentence == "beta: holds snapshot 1.7, the newest"
     assert found.changed_at == NOW - 50
     assert found.beats_at == NOW
     only = found.monitors[0]

@@ -110,7 +110,7 @@ def test_an_instance_alone_judges_by_itself() -> None:
     assert [one.id for one in fleet.monitors] == [2, 1, 3]
     assert fleet.sentence == "«m2» is down."
     quiet = judge(place("a", ["up"], changed_at=Moment(NOW - 7200)), [], NOW, None)
-    assert quiet.sentence == "All is well: a holds 1.7, 1 monitor, last change 2 h ago."
+    assert quiet.sentence == "All is well: a holds snapshot 1.7, 1 monitor, last change 2 h ago."
 
 
 @pytest.mark.parametrize("names", [["b", "b"], ["a", "c"]])
@@ -192,7 +192,7 @@ def test_an_instance_that_has_not_looked_yet_is_behind() -> None:
         "d": ("silent", 0),
     }
     assert [p.name for p in fleet.instances] == ["d", "b", "c", "a"]
-    said = "b: holds 1.7, and has not looked since 1.9 was made"
+    said = "b: holds snapshot 1.7, and has not looked since snapshot 1.9 was made"
     assert next(p.sentence for p in fleet.instances if p.name == "b") == said
 
 
@@ -206,7 +206,7 @@ def test_what_needs_a_look_stands_first() -> None:
 @pytest.mark.parametrize(
     ("cells", "said"),
     [
-        (["up", "up", "up"], "Everything is equal: 3 instances hold 1.7, 1 monitor."),
+        (["up", "up", "up"], "Everything is equal: 3 instances hold snapshot 1.7, 1 monitor."),
         (["down", "down", "down"], "«m1» is down everywhere (3 of 3)."),
         (["down", "up", "up"], "«m1» is down in a only (1 of 3)."),
         (["down", "down", "up"], "«m1» is down in a, b (2 of 3)."),
@@ -221,11 +221,13 @@ def test_the_sentence_of_the_fleet(cells: list[str], said: str) -> None:
 
 def test_the_sentence_names_places_and_spares_groups() -> None:
     own = place("a", [monitor(1, "down", type="group"), monitor(2, "down"), *["up"] * 3])
-    late = place("b", [], state="behind", behind=2, sentence="b: holds 1.5, 2 snapshots behind")
+    late = place(
+        "b", [], state="behind", behind=2, sentence="b: holds snapshot 1.5, 2 snapshots behind"
+    )
     fleet = judge(own, [heard(late), heard(place("c"), age=400.0)], NOW, None)
     assert fleet.sentence == (
         "«m2» is down everywhere (1 of 1). c: has not answered for 6 min. "
-        "b: holds 1.5, 2 snapshots behind."
+        "b: holds snapshot 1.5, 2 snapshots behind."
     )
     alone = judge(place("a", [monitor(1, "down", type="group")]), [], NOW, None)
     assert alone.sentence == "«m1» is down."
@@ -239,7 +241,7 @@ def test_the_sentence_says_who_is_blind_and_what_nobody_can_judge() -> None:
     assert "b: is isolated" in judge(place("a", ["up"]), [lost], NOW, None).sentence
     unread = heard(place("b", beats_at=None))
     assert judge(place("a", ["up"]), [unread], NOW, None).sentence == (
-        "b: holds 1.7, the newest; its Kuma's database cannot be read."
+        "b: holds snapshot 1.7, the newest; its Kuma's database cannot be read."
     )
     own = judge(place("a", ["down"] * 6, isolated=True), [], NOW, None)
     assert own.sentence == (

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from random import Random
 
@@ -16,8 +17,8 @@ import pytest
 
 from replicator_kuma.adapters.repository import Position
 from replicator_kuma.base.times import Moment
-from replicator_kuma.reports.fleet import verdict, voters
-from replicator_kuma.reports.fleet.documents import Fleet, Heard, Monitor, Monitors
+from replicator_kuma.reports.fleet import missing, verdict, voters
+from replicator_kuma.reports.fleet.documents import Fleet, Heard, Judged, Monitor, Monitors
 from replicator_kuma.reports.fleet.verdict import judge
 from tests.support.places import monitor
 from tests.support.tiers import by_tier
@@ -268,11 +269,35 @@ class World:
                 require(
                     seen.states[name] == "silent", f"{name} is gone, and says {seen.states[name]}"
                 )
+            self.check_missing(site, seen, cells, answers)
             now = Moment(self.now + site.off)
             require(seen.since is None or seen.since <= now, f"{seen.id} since the future")
             last = before.get(seen.id)
             if last is not None and last.verdict == seen.verdict and last.since is not None:
                 require(seen.since == min(last.since, now), f"{seen.id}: since was not carried on")
+
+    def check_missing(
+        self,
+        site: Site,
+        seen: Judged,
+        cells: Mapping[str, Monitor | None],
+        answers: Mapping[str, Monitors],
+    ) -> None:
+        """All hold one snapshot: what the leader has, or most have, is missing elsewhere."""
+        having = {name for name, cell in cells.items() if cell}
+        leads = {name for name in having if answers[name].role == "leader"}
+        expected = bool(leads) or 2 * len(having) > len(cells)
+        lacking = tuple(sorted(set(cells) - having)) if expected else ()
+        last = (
+            next((m for m in site.before.monitors if m.id == seen.id), None)
+            if site.before
+            else None
+        )
+        began = last.missing_since if last and last.missing_since is not None else None
+        now = self.now + site.off
+        long = began is not None and now - min(began, now) >= 60
+        require(seen.missing_in == (lacking if long else ()), f"{seen.id}: {seen.missing_in}")
+        require((seen.missing_since is not None) == bool(lacking), f"{seen.id}: since when")
 
     def check_agreement(self, views: list[tuple[Site, list[Heard]]]) -> None:
         """What all of a connected part with fresh answers see down is down in each one's view."""
@@ -369,6 +394,9 @@ def test_verdicts_hold_in_every_world(part: int) -> None:
         (voters, "MISSED", 4),
         (voters, "FRESH", 60.0),
         (voters, "CALLS", 30.0),
+        (verdict, "AFTER", 20.0),
+        (verdict, "_missing_since", lambda now, before: now),
+        (missing.Alike, "_expected", lambda self, number: self.leader is not None),
     ],
 )
 def test_a_wrong_rule_is_noticed(

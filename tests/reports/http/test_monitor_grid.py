@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from replicator_kuma.base.times import Moment
 from replicator_kuma.reports.fleet.documents import CellStatus, Judged, Monitor, Verdict
 from replicator_kuma.reports.http.monitor_grid import Grid, Kind, grid, groups_of, kind_of
 from tests.support import fleet_views
@@ -20,6 +21,35 @@ NOW = 1_935_583_570.0
 
 def shown(view: fleet_views.FinishedView, *, query: str = "", all_rows: bool = False) -> Grid:
     return grid(view.fleet(), view.own(), {}, NOW, query=query, all_rows=all_rows)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "states", "kind", "words", "besides"),
+    [
+        ("up", ("up", "absent"), "missing", "missing in place-1", ""),
+        ("unknown", ("paused", "absent"), "missing", "missing in place-1", ""),
+        (
+            *("up", ("pending", "absent"), "missing"),
+            *("not sure: pending in place-0; missing in place-1", ""),
+        ),
+        ("down", ("down", "absent"), "down", "down everywhere (1 of 1: place-0)", "missing in"),
+    ],
+)
+def test_that_a_place_lacks_it_is_told_after_what_is_worse(
+    verdict: Verdict, states: tuple[CellStatus, ...], kind: Kind, words: str, besides: str
+) -> None:
+    cells = {f"place-{number}": state for number, state in enumerate(states)}
+    fell = ("place-0",) if verdict == "down" else ()
+    one = Judged(
+        *(1, "m", verdict, fell, fell, Moment(NOW - 9), cells),
+        missing_in=("place-1",),
+        missing_since=Moment(NOW - 70),
+    )
+    view = fleet_views.fine(NOW)
+    (row,) = shown(replace(view, all=replace(view.fleet(), monitors=(one,)))).looks
+    assert (row.kind, row.words) == (kind, words)
+    assert row.besides.startswith(besides)
+    assert row.since == NOW - (9 if kind == "down" else 70)
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def test_each_state_is_told_whole_without_script(state: str, query: str) -> None
     assert [one for one in headings if not one.startswith("Problems on")] == [
         "Instances",
         "Monitors",
-        "Changes",
+        "Changes by snapshot",
         "Recovery",
         "Store",
         f"This instance: {shown(view.name, 60)}",
@@ -110,6 +110,7 @@ def test_each_state_is_told_whole_without_script(state: str, query: str) -> None
         ("down", "fail", "✕"),
         ("fenced", "fail", "✕"),
         ("disagree", "warn", "◐"),
+        ("missing", "warn", "◐"),
         ("silent", "warn", "◐"),
         ("behind", "fail", "✕"),
         ("no-kuma", "fail", "✕"),
@@ -250,6 +251,25 @@ def test_rows_say_where_and_since_when_in_shapes_and_words() -> None:
     assert [cell.text for cell in wiki.all("td")][:3] == ["✕ down", "● up", "● up"]
 
 
+def test_a_monitor_that_a_place_lacks_is_shown_with_what_to_do() -> None:
+    page = page_in("missing")
+    assert page.one("h1").text == "◐needs a look: «Wiki» is missing in nyc-1."
+    assert page.one(class_="counts").text == (
+        "1 missing somewhere · 1 in maintenance · 1 paused · 4 up"
+    )
+    (row,) = rows_of(page)
+    assert row.one("th").text == (f"◐ Wiki missing in nyc-1, for 5 min, since {short(NOW - 300)}")
+    assert [cell.text for cell in row.all("td")][:3] == ["● up", "- not there", "● up"]
+    instance = page.one("table", class_="instances").all("tr")[2]
+    assert instance.one("th").text == "◐ nyc-1 replica"
+    assert instance.all("td")[0].text == "1.7, newest, lacks 1 monitor"
+    monitors = page.one(id="monitors")
+    assert "replicator restore --now" in [one.text for one in monitors.all("code")]
+    detail = page_in("missing", f"?monitor={WIKI}").one(id="monitor")
+    assert "● up" in detail.text
+    assert "· missing in nyc-1, for 5 min" in detail.text
+
+
 def test_all_rows_stand_as_kuma_orders_them_with_their_groups() -> None:
     page = page_in("fine", "?all=1")
     assert names_of(page) == [
@@ -335,7 +355,8 @@ def test_messages_are_shown_only_to_who_has_the_token() -> None:
 
 def test_instances_say_what_they_hold_and_since_when_they_are_silent() -> None:
     page = page_in("silent")
-    rows = page.one("table", class_="instances").all("tr")[1:]
+    head, *rows = page.one("table", class_="instances").all("tr")
+    assert [one.text for one in head.all("th")] == ["Instance", "Snapshot", "Kuma", "Heard"]
     assert rows[0].one("th").text == "? sgp-1 replica, silent"
     # what it told last is old
     assert [cell.text for cell in rows[0].all("td")] == [
@@ -367,7 +388,10 @@ def test_who_is_isolated_has_no_sign_of_one_that_is_well(state: str, name: str) 
 
 def test_a_place_whose_kuma_cannot_be_read_is_said_everywhere_on_the_page() -> None:
     page = page_in("unreadable-peer")
-    assert "sgp-1: holds 1.7, the newest; its Kuma's database cannot be read" in page.one("h1").text
+    assert (
+        "sgp-1: holds snapshot 1.7, the newest; its Kuma's database cannot be read"
+        in page.one("h1").text
+    )
     (row,) = (
         one
         for one in page.one("table", class_="instances").all("tr")[1:]
@@ -461,7 +485,8 @@ def test_one_fault_has_one_colour_and_the_worst_stands_first() -> None:
         page.one("h1")
         .one("bdi")
         .text.startswith(
-            "the drill of 1.7 failed to fetch: the repository is damaged. sgp-1: holds 1.5, 2 "
+            "the drill of snapshot 1.7 failed to fetch: the repository is damaged. sgp-1: holds "
+            "snapshot 1.5, 2 "
         )
     )
 
@@ -471,12 +496,12 @@ def test_a_failed_drill_hides_no_outage() -> None:
     drill = fleet_views.behind(NOW)
     view = replace(fleet_views.down(NOW), told=drill.status(), ill=drill.trouble())
     assert view.summary().sentence == (
-        "«Shop checkout» is down everywhere (3 of 3). the drill of 1.7 failed to fetch: the "
-        "repository is damaged."
+        "«Shop checkout» is down everywhere (3 of 3). the drill of snapshot 1.7 failed to fetch: "
+        "the repository is damaged."
     )
     fine = replace(fleet_views.fine(NOW), told=drill.status(), ill=drill.trouble())
     assert fine.summary().sentence == (
-        "the drill of 1.7 failed to fetch: the repository is damaged."
+        "the drill of snapshot 1.7 failed to fetch: the repository is damaged."
     )
     dead = "the supervisor gives no sign of life"
     assert replace(view, ill=dead).summary().sentence.startswith(f"{dead}. «Shop checkout»")
@@ -544,13 +569,19 @@ def test_many_lines_of_a_change_are_cut() -> None:
 def test_recovery_and_store() -> None:
     page = page_in("fine")
     recovery, store = page.one(id="recovery"), page.one(id="store")
-    assert "✓ drilled 1.7 in 4.1 s" in recovery.text
-    assert f"Next drill: in 5 d {short(NOW + 5 * 86400)}" in recovery.text
+    assert "✓ snapshot 1.7 of fra-1 can be recovered in 4.1 s" in recovery.text
+    assert f"Next drill (tries out a recovery): in 5 d {short(NOW + 5 * 86400)}" in recovery.text
+    assert (
+        "Next housekeeping (deletes old snapshots, checks a part of the repository): in 11 h "
+        f"{short(NOW + 11 * 3600)}"
+    ) in store.text
     assert "14 snapshots of this fleet, 1.2 MiB in all, part 7 of 30 checked" in store.text
     assert "✓ repository" in store.text
     damaged = page_in("behind")
     assert "✕ The last drill FAILED" in damaged.one(id="recovery").text
-    assert "✕ repository: the last drill could not fetch 1.7" in damaged.one(id="store").text
+    assert (
+        "✕ repository: the last drill could not fetch snapshot 1.7" in damaged.one(id="store").text
+    )
     empty = page_in("empty")
     assert "replicator drill" in [one.text for one in empty.one(id="recovery").all("code")]
     assert "replicator housekeeping" in [one.text for one in empty.one(id="store").all("code")]
@@ -571,7 +602,7 @@ def test_a_part_that_fails_takes_no_other_along(part: str, missing: str | None) 
     view: FinishedView = replace(fleet_views.down(NOW), **{part: error})  # type: ignore[arg-type]
     page = page_of(view, f"?monitor={SHOP}")
     headings = {one.text for one in page.all("h2")}
-    assert {"Instances", "Monitors", "Changes"} <= headings
+    assert {"Instances", "Monitors", "Changes by snapshot"} <= headings
     assert missing not in headings
     assert "it cannot be read <b>" in page.one(id="page").text
 
