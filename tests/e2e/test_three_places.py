@@ -168,3 +168,4 @@ def _is_silent(fleet: ThreePlaces, gone: str) -> None:
                 began + LATER - time.monotonic(),
             )
             assert gone in fleet[name].fleet()["sentence"]
+    print(f"{time.monotonic() - began:4.1f} s: the others say that {gone} is silent")

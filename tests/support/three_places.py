@@ -175,11 +175,13 @@ class ThreePlaces:
             side.kill()
 
     def all_say(self, what: str, seconds: float, *names: str, **wanted: Any) -> float:
-        """Seconds until these places (all) say this of a monitor; raises TimeoutError."""
+        """Seconds until these places (all) say this of a monitor, printed; raises TimeoutError."""
         began = time.monotonic()
         for name in names or NAMES:
             self.says(name, what, began + seconds - time.monotonic(), **wanted)
-        return time.monotonic() - began
+        took = time.monotonic() - began
+        print(f"{took:4.1f} s: {', '.join(names or NAMES)} say of {what}: {wanted}")
+        return took
 
     def says(self, name: str, monitor: str, seconds: float, **wanted: Any) -> None:
         place = self[name]

@@ -60,6 +60,7 @@ QUICK_ONE_IN: dict[str, int] = {
     "tests/replication/apply/test_mariadb_faults.py": 3,
     "tests/replication/apply/test_mariadb_undecided.py": 3,
     "tests/reports/http/test_browser.py": 3,
+    "tests/reports/http/test_axe.py": 9,
     "tests/live/test_agent.py": 5,
     "tests/live/test_alerts.py": 12,
     "tests/live/test_doctored.py": 9,

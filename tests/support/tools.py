@@ -40,6 +40,11 @@ def rclone() -> Path:
     return _need(Path(sys.executable).with_name("rclone"))
 
 
+def axe() -> Path:
+    """The script of axe-core; raises ToolMissingError."""
+    return _need(tools_dir() / "axe" / "node_modules" / "axe-core" / "axe.min.js")
+
+
 def openssl() -> Path:
     """openssl's command, as the system has it; raises ToolMissingError."""
     found = shutil.which("openssl")
