@@ -10,7 +10,7 @@ would be nearly all that is sent.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from operator import attrgetter, le
 from typing import Any
@@ -159,6 +159,7 @@ class Copy:
         self._document: Monitors | None = None
         self._places: Mapping[int, int] = {}
         """of its monitors in the document"""
+        self._listed: tuple[int, ...] = ()
 
     @property
     def document(self) -> Monitors | None:
@@ -171,9 +172,9 @@ class Copy:
         return self._document and _head(self._document)
 
     @property
-    def monitors(self) -> int:
-        """How many monitors the document has."""
-        return len(self._places)
+    def listed(self) -> Sequence[int]:
+        """The document's monitors, in its order."""
+        return self._listed
 
     def take(self, envelope: Envelope) -> tuple[Change, ...]:
         """Note what came; returns monitors that are new or changed by more than a heartbeat.
@@ -205,7 +206,7 @@ class Copy:
             for new in document.monitors
             if (old := before.get(new.id)) is None or _ALL_BUT_BEAT(old) != _ALL_BUT_BEAT(new)
         )
-        self._places, self._document = places, document
+        self._places, self._listed, self._document = places, tuple(places), document
         self.version = envelope.version
         return changed
 

@@ -80,7 +80,7 @@ class Speaker:
     @property
     def monitors(self) -> int:
         """How many its document has."""
-        return self._copy.monitors
+        return len(self._copy.listed)
 
     def quiet_for(self, now: float) -> float:
         """Seconds since its last sign of life, or since it is known here."""
@@ -142,7 +142,7 @@ class Speaker:
 
     def hear(self, envelope: Envelope, now: float, at: Moment) -> bool:
         """Take what it says; whether more is new than times of heartbeats. Raises Unreadable."""
-        head = self._copy.head
+        head, listed = self._copy.head, self._copy.listed
         changes = self._copy.take(envelope)
         if envelope.document is not None and envelope.base is None:
             self._whole_at = now
@@ -157,7 +157,8 @@ class Speaker:
         self.has = envelope.known
         self.missed, self.trouble, self.why, self.refusal = 0, "", "", ""
         self._contact, self._sign = (now, at), now
-        return came_back or bool(changes) or head != self._copy.head
+        news = bool(changes) or listed != self._copy.listed or head != self._copy.head
+        return came_back or news
 
     def miss(self, why: str, now: float) -> bool:
         """Note that a call of ours was not answered; whether that is news."""

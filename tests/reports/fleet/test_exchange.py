@@ -180,6 +180,21 @@ def test_only_what_has_changed_goes_over_the_wire(make: Make) -> None:
     assert (other.bytes_in - before) / (other.calls - calls) < 600, "heartbeats are no change"
 
 
+def test_a_monitor_that_a_peer_lost_is_news_to_who_hears_it(make: Make) -> None:
+    """Since when it is missing counts from then, and not from when somebody looks."""
+    one, other = make("fra-1", [monitor(1), monitor(2)]), make("nyc-1", [monitor(1), monitor(2)])
+    one.asks()
+    other.asks(one.peer())
+    one.hears("nyc-1", "up", number=2)
+    wait_until(lambda: one.judgements, "the fleet is judged")
+    judged_before = one.judgements
+    other.sees(monitor(1))
+    wait_until(lambda: one.judgements > judged_before, "it is judged anew", 20)
+    known = one.heard("nyc-1").document
+    assert known is not None
+    assert [each.id for each in known.monitors] == [1]
+
+
 def test_states_that_cannot_be_read_any_more_are_told_as_such(make: Make) -> None:
     """What was read last would vote for ever."""
     one, other = make("fra-1", [monitor(1, "down")]), make("nyc-1", [monitor(1)])
