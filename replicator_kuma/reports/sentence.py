@@ -29,6 +29,9 @@ LONGEST = 400
 """characters of a sentence: some of its parts are errors' texts"""
 _MISFITS = (SchemaMismatch.__name__, SnapshotMisfit.__name__)
 
+CYCLES_FAIL = "cycles fail"
+"""how the sentence of an instance begins to say so; `reports/http/open_problems.py` looks for it"""
+
 
 @dataclass(frozen=True)
 class Told:
@@ -98,7 +101,7 @@ def _why(state: State, *, follows: bool) -> str:
     if last is not None and not last.ok:
         since = f" since {when(state.failing_since)}" if state.failing_since else ""
         hint = f". {last.hint}" if last.error == ShrinkRefused.__name__ else ""
-        return f"cycles fail{since}: {last.sentence}{hint}"
+        return f"{CYCLES_FAIL}{since}: {last.sentence}{hint}"
     if state.applying.waits_until and last is not None:
         return last.sentence
     return ""

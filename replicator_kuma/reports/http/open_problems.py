@@ -26,6 +26,7 @@ from replicator_kuma.reports.document import Problem, Status
 from replicator_kuma.reports.fleet.documents import Fleet, Place
 from replicator_kuma.reports.fleet.sentence import short
 from replicator_kuma.reports.http.page_text import Clock
+from replicator_kuma.reports.sentence import CYCLES_FAIL
 
 MOST_PLACES = 3
 """other places whose problems stand above; of the others, the table of instances tells"""
@@ -37,6 +38,7 @@ _GRAVE = frozenset(
     )
 )
 """Kinds of problems that make the first line red (`summary.state_of`), whoever has them."""
+_DOCTOR = "replicator doctor"
 _TO_HEAL = "To put the snapshot's rows back: replicator restore --now"
 _COMMANDS = (
     "backup|restore|promote|undo|rollback|snapshots|diff|run|status|doctor|drill|housekeeping|init"
@@ -85,7 +87,7 @@ def problems_by_place(
     trouble: str | None,
     clock: Clock,
 ) -> Iterator[PlaceProblems]:
-    """What is open on the instance ``here``, then in the places that cannot be believed now.
+    """What is open on the instance ``here``, then in the places that fail or cannot be believed.
 
     ``troubles``: by peer, why its answers are not used. ``trouble``: why ``here`` is unhealthy.
     """
@@ -106,7 +108,7 @@ def problems_by_place(
     others = [
         place
         for place in places
-        if place.name != here and (place.isolated or place.unreadable or place.state == "silent")
+        if place.name != here and (_not_to_be_believed(place) or CYCLES_FAIL in place.sentence)
     ]
     for place in others[:MOST_PLACES]:
         words = place.sentence.removeprefix(f"{short(place.name)}: ")
@@ -135,8 +137,14 @@ def _of_database(status: Status | None) -> bool:
     return any(kind.startswith("Database") for kind in kinds)
 
 
+def _not_to_be_believed(place: Place) -> bool:
+    return place.isolated or place.unreadable or place.state == "silent"
+
+
 def _of_other(place: Place, clock: Clock) -> str:
     name = short(place.name)
+    if not _not_to_be_believed(place):
+        return "" if _COMMAND.search(place.sentence) else f"Why, on the machine {name}: {_DOCTOR}"
     if place.isolated:
         return (
             f"Look at the network of the machine {name}: its peers and its repository do not "

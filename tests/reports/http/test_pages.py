@@ -480,7 +480,7 @@ def test_one_fault_has_one_colour_and_the_worst_stands_first() -> None:
     status = view.status()
     late = replace(status.problems[0], what="second", kind="RepositoryUnreachable", words="away")
     page = page_of(replace(view, told=replace(status, problems=(late, *status.problems))))
-    assert "the repository is damaged" in page.one(class_="open").all("li")[0].text
+    assert "the repository is damaged" in page.all(class_="open")[0].all("li")[0].text
     assert (
         page.one("h1")
         .one("bdi")
@@ -489,6 +489,14 @@ def test_one_fault_has_one_colour_and_the_worst_stands_first() -> None:
             "snapshot 1.5, 2 "
         )
     )
+
+
+def test_a_place_whose_cycles_fail_has_a_next_step() -> None:
+    box = page_in("behind").all(class_="open")[1]
+    assert "sgp-1" in box.text
+    assert "the repository gives no answer" in box.text
+    assert "Why, on the machine sgp-1: replicator doctor" in box.text
+    assert box.one("code").text == "replicator doctor"
 
 
 def test_a_failed_drill_hides_no_outage() -> None:
