@@ -3,7 +3,7 @@
 Both engines share these statements. The first read goes by Kuma's indexes, one look a monitor;
 the next ones read the rows above the last id. That the last row is still the same proves that
 nobody replaced, emptied or restored the database meanwhile; else all is read anew. Where nobody
-looks, the rows that say once more that a monitor is up are left to the database for a minute: it
+looks, the rows that say once more that a monitor is up are left there for five minutes: it
 gives those that change something, and the names of the monitors that have some. The monitors
 themselves are read where a few sums over their rows are other ones, and once a minute.
 """
@@ -48,8 +48,6 @@ ROSTER_AGAIN = 60.0
 """seconds after which the monitors are read anew: a name may have become another of its length"""
 SUMS_AGAIN = 30.0
 """the same for those sums, where nobody looks"""
-EXACT_AGAIN = 300.0
-"""seconds after which all new rows are read, where nobody looks"""
 MOST_DUE = 100
 """monitors whose new rows are asked for by name; if more are due, all are read"""
 MOST_PASSED = 100_000
@@ -233,7 +231,7 @@ class BeatLog(ABC):
     def _read_what_matters(self, ask: Ask) -> bool:
         """Read the new rows that change what is known; False if more has to be read."""
         now = self._clock()
-        if not 0 <= now - self._exact_at < EXACT_AGAIN:
+        if not 0 <= now - self._exact_at < AGAIN:
             return False
         last, newest = self._last, self._newest(ask)
         if last is None or newest is None:
